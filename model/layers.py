@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Norms, rotary positions, embeddings: one small module each.
+
+Every parameter declares its ``role`` (input, hidden, output, vector): the width and depth rules of
+model/parameterization.py are per role.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from model.config import ModelConfig
+from model.sharding import Dims, Layout
+
+
+def normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dims: Dims, role: str) -> nnx.Param:
+    """A float32 parameter ~ N(0, std^2), laid out over the mesh by ``dims``."""
+    value = std * jax.random.normal(rngs.params(), shape, jnp.float32)
+    return nnx.Param(value, out_sharding=P(*dims), role=role)
+
+
+def constant(shape: tuple[int, ...], value: float, dims: Dims) -> nnx.Param:
+    """A float32 gain or bias."""
+    return nnx.Param(jnp.full(shape, value, jnp.float32), out_sharding=P(*dims), role="vector")
+
+
+class RMSNorm(nnx.Module):
+    """x / sqrt(mean(x^2) + eps) * gain, in float32 (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, width: int, dims: Dims, *, eps: float):
+        self.gain = constant((width,), 1.0, dims)
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*B W"]) -> Float[Array, "*B W"]:
+        x32 = x.astype(jnp.float32)
+        scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
+        return (x32 * scale * _last(self.gain, x)).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """(x - mean) / sqrt(var + eps) * gain + bias, in float32 (Ba et al. 2016, arXiv:1607.06450)."""
+
+    def __init__(self, width: int, dims: Dims, *, eps: float, use_bias: bool):
+        self.gain = constant((width,), 1.0, dims)
+        self.bias = constant((width,), 0.0, dims) if use_bias else None
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*B W"]) -> Float[Array, "*B W"]:
+        x32 = x.astype(jnp.float32)
+        centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+        scale = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
+        y = centred * scale * _last(self.gain, x)
+        return (y if self.bias is None else y + _last(self.bias, x)).astype(x.dtype)
+
+
+def _last(vector: nnx.Param, x: Array) -> Array:
+    """The vector with the leading axes of ``x``, so that no rank is promoted silently."""
+    return vector[...].reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def make_norm(config: ModelConfig, layout: Layout) -> Callable[[Array], Array]:
+    """The norm of the residual stream that the configuration names."""
+    if config.norm == "rmsnorm":
+        return RMSNorm(config.d_model, layout.vector_d, eps=config.norm_eps)
+    return LayerNorm(config.d_model, layout.vector_d, eps=config.norm_eps, use_bias=config.use_bias)
+
+
+def rotate(x: Float[Array, "B L *H K"], theta: float) -> Float[Array, "B L *H K"]:
+    """Rotary positions: the pair (x_j, x_{j+K/2}) turns by position * theta^(-2j/K).
+
+    Su et al. 2021 (arXiv:2104.09864), eq. 15, with the pairing of Llama. Angles in float32.
+    """
+    length, half = x.shape[1], x.shape[-1] // 2
+    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = jnp.outer(jnp.arange(length, dtype=jnp.float32), frequency)
+    angle = angle.reshape(1, length, *(1,) * (x.ndim - 3), half)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+
+
+class Embedding(nnx.Module):
+    """Token embedding [V, D], plus learned positions [T, D] where the configuration has them."""
+
+    def __init__(self, config: ModelConfig, layout: Layout, *, rngs: nnx.Rngs):
+        std = config.embedding_init_std
+        shape = (config.vocab_size, config.d_model)
+        self.tokens_vd = normal(rngs, shape, std, layout.embed_vd, "input")
+        shape = (config.seq_len, config.d_model)
+        is_learned = config.positions == "learned"
+        self.positions_ld = (
+            normal(rngs, shape, std, layout.position_ld, "input") if is_learned else None
+        )
+        self.layout = layout
+
+    def __call__(self, tokens: Int[Array, "B L"], dtype: jnp.dtype) -> Float[Array, "B L D"]:
+        # Gathered whole before the lookup: from a table split over the mesh XLA would rematerialise
+        # the looked-up activations on every device instead.
+        table = jax.sharding.reshard(self.tokens_vd[...].astype(dtype), P(None, None))
+        x = table.at[tokens].get(out_sharding=P(*self.layout.act_bld))
+        if self.positions_ld is None:
+            return x
+        positions = self.positions_ld[...].astype(dtype)[: tokens.shape[1]]
+        return x + jax.sharding.reshard(positions, P(None, None))[None]
