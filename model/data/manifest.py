@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a source turned out to hold: counts, fingerprint, notes. Written once; planning reads it.
+
+Standard library only, so that planning needs neither the data nor JAX.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_WAY_OUT = "Write it again with `isoflop data STUDY`."
+_COUNTS = (
+    "n_documents",
+    "n_train_documents",
+    "n_validation_documents",
+    "n_bytes",
+    "n_train_tokens",
+    "n_validation_tokens",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """Counts and fingerprint of prepared data.
+
+    Args:
+      kind: the source's kind: "stdlib", "text", "tokens" or "zipf".
+      fingerprint: sha256 (64 hex digits) of all that a model sees: tokens of both splits,
+        vocabulary size and separator; for zipf the language's parameters and generator version.
+      vocab_size: token ids lie in [0, vocab_size).
+      n_documents, n_train_documents, n_validation_documents: documents; None = unlimited.
+      n_bytes: bytes of the documents, without separators; None where tokens hide them.
+      n_train_tokens, n_validation_tokens: tokens with their separators; None = unlimited.
+      bytes_per_token: mean bytes per token (1 for byte tokens); None where it has no meaning.
+      entropy_nats: true entropy per token, in nats; None where it is not known.
+      window_multiple: a sequence length must be a multiple of it (record length of zipf, else 1).
+      notes: sentences: separator, attention across documents, what was left out and why.
+      source: the source as written, from `source_to_dict`.
+    """
+
+    kind: str
+    fingerprint: str
+    vocab_size: int
+    n_documents: int | None
+    n_train_documents: int | None
+    n_validation_documents: int | None
+    n_bytes: int | None
+    n_train_tokens: int | None
+    n_validation_tokens: int | None
+    bytes_per_token: float | None
+    entropy_nats: float | None
+    window_multiple: int
+    notes: tuple[str, ...]
+    source: dict[str, Any]
+
+    def to_json(self) -> str:
+        """The manifest as JSON text, one field per line; `from_json` gives it back equal."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """The manifest in `text`.
+
+        Raises:
+          ValueError: if it is no JSON object, holds NaN, infinity or a key twice, lacks a field
+            or has one too many, or if a value has the wrong type or sign.
+        """
+        values = _parse(text)
+        names = [f.name for f in dataclasses.fields(cls)]
+        missing = [n for n in names if n not in values]
+        unknown = [n for n in values if n not in names]
+        if missing or unknown:
+            raise ValueError(f"manifest lacks {missing} and has unknown {unknown}. {_WAY_OUT}")
+        for name, value in values.items():
+            if not _is_legal(name, value):
+                raise ValueError(f"manifest field {name!r} is {value!r}: not legal. {_WAY_OUT}")
+        if values["source"].get("kind") != values["kind"]:
+            raise ValueError(
+                f"manifest has kind {values['kind']!r} but its source is "
+                f"{values['source'].get('kind')!r}. {_WAY_OUT}"
+            )
+        return cls(**{**values, "notes": tuple(values["notes"])})
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes the manifest to `path` whole or not at all (temporary file, then rename).
+
+        Raises:
+          OSError: if the folder cannot be written.
+        """
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            with open(temporary, "x", encoding="utf-8", newline="\n") as file:
+                file.write(self.to_json())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "Manifest":
+        """The manifest in the file `path`.
+
+        Raises:
+          ValueError: if the file cannot be read or is no manifest; names the file.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(
+                f"manifest {os.fspath(path)!r} cannot be read: {reason}. {_WAY_OUT}"
+            ) from error
+        try:
+            return cls.from_json(text)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)!r}: {error}") from error
+
+
+def bits_per_byte(loss_nats: float, bytes_per_token: float | None) -> float | None:
+    """Loss in bits per byte of text: loss_nats / (ln 2 * bytes_per_token).
+
+    Byte tokens have bytes_per_token = 1: the separator that ends a document then counts as one
+    byte, both in the loss and in the bytes.
+
+    Args:
+      loss_nats: mean cross-entropy, in nats per token.
+      bytes_per_token: of the manifest; None gives None, as no number would have a meaning.
+    """
+    if bytes_per_token is None:
+        return None
+    return loss_nats / (math.log(2.0) * bytes_per_token)
+
+
+def _parse(text: str) -> dict[str, Any]:
+    def refuse_constant(name: str) -> None:
+        raise ValueError(f"manifest holds {name}, which is no number. {_WAY_OUT}")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) != len(pairs):
+            keys = [k for k, _ in pairs]
+            twice = sorted({k for k in keys if keys.count(k) > 1})
+            raise ValueError(f"manifest has keys twice: {twice}. {_WAY_OUT}")
+        return values
+
+    try:
+        values = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=unique)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"manifest is no JSON text: {error}. {_WAY_OUT}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"manifest is a {type(values).__name__}, no JSON object. {_WAY_OUT}")
+    return values
+
+
+def _is_legal(name: str, value: Any) -> bool:
+    if name == "kind":
+        return isinstance(value, str)
+    if name == "fingerprint":
+        return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+    if name == "notes":
+        return isinstance(value, list) and all(isinstance(note, str) for note in value)
+    if name == "source":
+        return isinstance(value, dict)
+    if isinstance(value, bool):
+        return False
+    if name in _COUNTS:
+        return value is None or (isinstance(value, int) and value >= 0)
+    if name in ("vocab_size", "window_multiple"):
+        return isinstance(value, int) and value >= 1
+    return value is None or (isinstance(value, int | float) and math.isfinite(value) and value >= 0)

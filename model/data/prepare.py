@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a source to token files and their manifest: read, split by document hash, write once."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from model.data import zipf
+from model.data.manifest import Manifest
+from model.data.source import (
+    Source,
+    StdlibText,
+    TextFiles,
+    TokenArrays,
+    Zipf,
+    source_to_dict,
+)
+from model.data.text import Reader, StdlibReader, TextFilesReader
+from model.data.token_arrays import TokenArraysReader
+from model.data.token_files import SPLITS, TokenWriter, fingerprint, token_dtype, token_path
+
+FileSource = StdlibText | TextFiles | TokenArrays
+Progress = Callable[[int, int], None]
+
+
+def prepare(
+    source: Source, folder: str | os.PathLike[str], progress: Progress | None = None
+) -> Manifest:
+    """Writes the source's tokens into `folder` (train.npy, validation.npy) and describes them.
+
+    Same files, same bytes: the result depends on names (relative to the paths given) and
+    contents, not on the order or place of folders. The token files get their names only when
+    both are complete; the caller writes the manifest last, and `open_corpus` checks the files
+    against it, so a killed call leaves nothing that passes for done (at most a hidden
+    `.prepare-*` folder). A zipf source writes nothing.
+
+    Args:
+      folder: where the token files go; made if missing.
+      progress: called with (files done, files in all).
+
+    Raises:
+      ValueError: if a file cannot be read as the source says, or a split would be empty.
+      OSError: if the folder cannot be written.
+    """
+    if isinstance(source, Zipf):
+        return zipf.describe(source)
+    reader = _reader(source)
+    with _staging(Path(folder)) as staging:
+        writers = _write_splits(source, reader, staging, progress)
+        for split in SPLITS:
+            os.replace(token_path(staging, split), token_path(Path(folder), split))
+    return writers.manifest(source, reader)
+
+
+def is_validation(document: bytes, validation_fraction: float) -> bool:
+    """Whether a document is held out: sha256(document) / 2^256 < validation_fraction.
+
+    By content alone, so exact duplicates always fall on one side.
+    """
+    digest = hashlib.sha256(document).digest()
+    return int.from_bytes(digest[:8], "big") < validation_fraction * 2.0**64
+
+
+class _Splits:
+    """The two token files being written, and what was counted on the way."""
+
+    def __init__(self, source: FileSource, folder: Path):
+        dtype = token_dtype(source.vocab_size)
+        self._fraction = source.validation_fraction
+        self._end = source.separator.to_bytes(dtype.itemsize, "little")
+        self._writers = {split: TokenWriter(token_path(folder, split), dtype) for split in SPLITS}
+        self._n_documents = dict.fromkeys(SPLITS, 0)
+        self._n_empty = 0
+
+    def append(self, document: bytes) -> None:
+        if not document:
+            self._n_empty += 1
+            return
+        split = "validation" if is_validation(document, self._fraction) else "train"
+        self._writers[split].append(document)
+        self._writers[split].append(self._end)
+        self._n_documents[split] += 1
+
+    def finish(self) -> None:
+        n_documents = sum(self._n_documents.values())
+        for split in SPLITS:
+            if not self._n_documents[split]:
+                raise ValueError(
+                    f"no {split} data: {n_documents} documents, of which a fraction of "
+                    f"{self._fraction:g} by hash is for validation. Give more documents (a NUL "
+                    "byte separates documents inside a file) or change validation_fraction."
+                )
+            self._writers[split].finish()
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def manifest(self, source: FileSource, reader: Reader) -> Manifest:
+        n_tokens = {split: writer.n_tokens for split, writer in self._writers.items()}
+        n_documents = sum(self._n_documents.values())
+        is_bytes = not isinstance(source, TokenArrays)
+        unit = "UTF-8 bytes" if is_bytes else "integers made elsewhere"
+        notes = [
+            f"Tokens are {unit} (vocabulary {source.vocab_size}); token {source.separator} ends "
+            "each document.",
+            "Attention crosses documents inside a window.",
+            *reader.notes(),
+        ]
+        if self._n_empty:
+            notes.append(f"Left out: {self._n_empty} empty documents.")
+        return Manifest(
+            kind=source.kind,
+            fingerprint=fingerprint(
+                vocab_size=source.vocab_size,
+                separator=source.separator,
+                sha256_by_split={split: w.sha256 for split, w in self._writers.items()},
+            ),
+            vocab_size=source.vocab_size,
+            n_documents=n_documents,
+            n_train_documents=self._n_documents["train"],
+            n_validation_documents=self._n_documents["validation"],
+            n_bytes=sum(n_tokens.values()) - n_documents if is_bytes else None,
+            n_train_tokens=n_tokens["train"],
+            n_validation_tokens=n_tokens["validation"],
+            bytes_per_token=1.0 if not isinstance(source, TokenArrays) else source.bytes_per_token,
+            entropy_nats=None,
+            window_multiple=1,
+            notes=tuple(notes),
+            source=source_to_dict(source),
+        )
+
+
+def _write_splits(
+    source: FileSource, reader: Reader, folder: Path, progress: Progress | None
+) -> _Splits:
+    splits = _Splits(source, folder)
+    try:
+        for n_done, file in enumerate(reader.files, 1):
+            for document in reader.documents(file):
+                splits.append(document)
+            if progress is not None:
+                progress(n_done, len(reader.files))
+        splits.finish()
+    finally:
+        splits.close()
+    return splits
+
+
+def _reader(source: FileSource) -> Reader:
+    if isinstance(source, StdlibText):
+        return StdlibReader(source)
+    if isinstance(source, TextFiles):
+        return TextFilesReader(source)
+    return TokenArraysReader(source)
+
+
+@contextlib.contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    staging = folder / f".prepare-{secrets.token_hex(4)}"
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the tokens of a study come from: one frozen description per source, checked when built.
+
+Standard library only: study files and planning import this.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+BYTE_VOCAB_SIZE = 256
+BYTE_SEPARATOR = 0
+MAX_ZIPF_TABLE_TOKENS = 2**25
+"""Largest table of distinct records, b^k (1+k+r) tokens, that a `Zipf` language may need."""
+
+MAX_VOCAB_SIZE = 2**31 - 1
+MAX_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StdlibText:
+    """The *.py files of the running Python's standard library, as bytes; one file, one document.
+
+    Args:
+      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
+    """
+
+    kind: ClassVar[str] = "stdlib"
+    validation_fraction: float
+
+    def __post_init__(self) -> None:
+        _check_fraction(self.kind, self.validation_fraction)
+
+    @property
+    def vocab_size(self) -> int:
+        return BYTE_VOCAB_SIZE
+
+    @property
+    def separator(self) -> int:
+        return BYTE_SEPARATOR
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextFiles:
+    """UTF-8 text files, as bytes: plain, .gz, .xz, and .jsonl (also .jsonl.gz, .jsonl.xz).
+
+    A NUL byte inside a file separates documents; a line of a .jsonl file is a document.
+
+    Args:
+      paths: files or folders (read recursively, in sorted order); relative to the working folder.
+      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
+      text_field: the key that holds the text in each line of a .jsonl file.
+    """
+
+    kind: ClassVar[str] = "text"
+    paths: tuple[str, ...]
+    validation_fraction: float
+    text_field: str = "text"
+
+    def __post_init__(self) -> None:
+        _check_paths(self.kind, self.paths)
+        _check_fraction(self.kind, self.validation_fraction)
+        if not isinstance(self.text_field, str) or not self.text_field:
+            raise ValueError(
+                f"text_field of source 'text' is {self.text_field!r}: it must be a non-empty "
+                "string, the key of the text in each line of a .jsonl file."
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        return BYTE_VOCAB_SIZE
+
+    @property
+    def separator(self) -> int:
+        return BYTE_SEPARATOR
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenArrays:
+    """Tokens made elsewhere: 1-D integer arrays in .npy files, each document ended by `separator`.
+
+    Args:
+      paths: .npy files, or folders of them (read recursively, in sorted order).
+      vocab_size: tokens lie in [0, vocab_size).
+      separator: the token that ends each document.
+      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
+      bytes_per_token: mean bytes of text per token, separators counted as tokens, for bits per
+        byte; None where it is not known.
+    """
+
+    kind: ClassVar[str] = "tokens"
+    paths: tuple[str, ...]
+    vocab_size: int
+    separator: int
+    validation_fraction: float
+    bytes_per_token: float | None
+
+    def __post_init__(self) -> None:
+        _check_paths(self.kind, self.paths)
+        _check_int(self.kind, "vocab_size", self.vocab_size, 2, MAX_VOCAB_SIZE)
+        _check_int(self.kind, "separator", self.separator, 0, self.vocab_size - 1)
+        _check_fraction(self.kind, self.validation_fraction)
+        if self.bytes_per_token is not None:
+            _check_real(self.kind, "bytes_per_token", self.bytes_per_token, 0.0, math.inf)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Zipf:
+    """A synthetic language of known entropy: records about facts i = 1..M with p_i ~ i^-(1+alpha).
+
+    A record is m = 1 + k + r tokens: the separator (id b), the k base-b digits of pi(i), most
+    significant first, then r answers g_j(i), each replaced by a uniform digit with probability
+    epsilon. Digits are the ids 0..b-1; M = b^k. See `model.data.zipf`.
+
+    Args:
+      alpha: tail exponent, > 0.
+      epsilon: probability that an answer is replaced by a uniform digit, 0 <= x <= 1.
+      base: b, number of digits, >= 2.
+      n_digits: k, digits of a question, >= 1.
+      n_answers: r, answers of a record, >= 1.
+      language_seed: fixes pi and g; not the order in which records are drawn.
+    """
+
+    kind: ClassVar[str] = "zipf"
+    alpha: float
+    epsilon: float
+    base: int
+    n_digits: int
+    n_answers: int
+    language_seed: int
+
+    def __post_init__(self) -> None:
+        _check_real(self.kind, "alpha", self.alpha, 0.0, math.inf)
+        _check_real(self.kind, "epsilon", self.epsilon, 0.0, 1.0, closed=True)
+        _check_int(self.kind, "base", self.base, 2, MAX_ZIPF_TABLE_TOKENS)
+        _check_int(self.kind, "n_digits", self.n_digits, 1, MAX_ZIPF_TABLE_TOKENS)
+        _check_int(self.kind, "n_answers", self.n_answers, 1, MAX_ZIPF_TABLE_TOKENS)
+        _check_int(self.kind, "language_seed", self.language_seed, 0, MAX_SEED)
+        log2_table = self.n_digits * math.log2(self.base) + math.log2(self.record_length)
+        if log2_table > math.log2(MAX_ZIPF_TABLE_TOKENS):
+            raise ValueError(
+                f"base {self.base}, n_digits {self.n_digits} and n_answers {self.n_answers} of "
+                f"source 'zipf' need a table of 2^{log2_table:.1f} tokens (base^n_digits records): "
+                f"at most 2^{math.log2(MAX_ZIPF_TABLE_TOKENS):.0f}. Lower base or n_digits."
+            )
+
+    @property
+    def record_length(self) -> int:
+        """Tokens per record, m = 1 + k + r; a window holds whole records."""
+        return 1 + self.n_digits + self.n_answers
+
+    @property
+    def n_facts(self) -> int:
+        """Number of facts, M = b^k."""
+        return self.base**self.n_digits
+
+    @property
+    def vocab_size(self) -> int:
+        """b digits and the separator."""
+        return self.base + 1
+
+    @property
+    def separator(self) -> int:
+        """The id after the last digit."""
+        return self.base
+
+
+Source = StdlibText | TextFiles | TokenArrays | Zipf
+
+SOURCES: dict[str, type[Source]] = {s.kind: s for s in (StdlibText, TextFiles, TokenArrays, Zipf)}
+
+
+def source_to_dict(source: Source) -> dict[str, Any]:
+    """The source as a JSON object: its fields and its kind; tuples become lists."""
+    values = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
+    listed = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    return {"kind": source.kind, **listed}
+
+
+def source_from_dict(values: Mapping[str, Any]) -> Source:
+    """The source that `source_to_dict` described.
+
+    Raises:
+      ValueError: on an unknown kind, a missing or unknown field, or a value out of range.
+    """
+    kind = values.get("kind")
+    if not isinstance(kind, str) or kind not in SOURCES:
+        raise ValueError(f"unknown data source {kind!r}: choose one of {', '.join(SOURCES)}.")
+    fields = dataclasses.fields(SOURCES[kind])
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "kind"}
+    unknown = sorted(set(given) - {f.name for f in fields})
+    required = {f.name for f in fields if f.default is dataclasses.MISSING}
+    missing = sorted(required - set(given))
+    if unknown or missing:
+        raise ValueError(
+            f"source {kind!r} has unknown fields {unknown} and lacks {missing}: "
+            f"its fields are {', '.join(f.name for f in fields)}."
+        )
+    make: Callable[..., Source] = SOURCES[kind]
+    return make(**given)
+
+
+def _check_fraction(kind: str, value: object) -> None:
+    _check_real(kind, "validation_fraction", value, 0.0, 1.0)
+
+
+def _check_real(
+    kind: str, name: str, value: object, low: float, high: float, *, closed: bool = False
+) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (low < value < high or (closed and value in (low, high))):  # type: ignore[operator]
+        sign = "<=" if closed else "<"
+        raise ValueError(
+            f"{name} of source {kind!r} is {value!r}: it must be a number x with "
+            f"{low:g} {sign} x {sign} {high:g}. Correct the data source of the study."
+        )
+
+
+def _check_int(kind: str, name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(
+            f"{name} of source {kind!r} is {value!r}: it must be an integer in [{low}, {high}]. "
+            "Correct the data source of the study."
+        )
+
+
+def _check_paths(kind: str, paths: object) -> None:
+    legal = isinstance(paths, tuple) and len(paths) > 0
+    if not legal or not all(isinstance(p, str) and p and "\0" not in p for p in paths):  # type: ignore[attr-defined]
+        raise ValueError(
+            f"paths of source {kind!r} is {paths!r}: it must be a tuple of one or more file or "
+            'folder names, such as ("texts", "more.jsonl.xz").'
+        )

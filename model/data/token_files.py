@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Token files: .npy arrays on disk, memory-mapped when read, and their fingerprint."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+SPLITS = ("train", "validation")
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest little-endian unsigned type that holds [0, vocab_size)."""
+    for name, limit in (("<u1", 2**8), ("<u2", 2**16), ("<u4", 2**32)):
+        if vocab_size <= limit:
+            return np.dtype(name)
+    raise ValueError(f"vocab_size {vocab_size} is too large: at most 2^32.")
+
+
+def token_path(folder: Path, split: str) -> Path:
+    return folder / f"{split}.npy"
+
+
+class TokenWriter:
+    """Appends documents to a .npy file whose length is known only at the end."""
+
+    def __init__(self, path: Path, dtype: np.dtype):
+        self._dtype = dtype
+        self._sha256 = hashlib.sha256()
+        self._file: BinaryIO = open(path, "xb")  # noqa: SIM115 (closed by `close` or `finish`)
+        self._n_bytes = 0
+        self._write_header()
+
+    def append(self, tokens: bytes) -> None:
+        """Appends tokens, given as little-endian bytes of the file's type."""
+        self._file.write(tokens)
+        self._sha256.update(tokens)
+        self._n_bytes += len(tokens)
+
+    def finish(self) -> None:
+        """Writes the true length into the header and closes the file."""
+        self._file.seek(0)
+        self._write_header()  # numpy pads the header so that a longer length still fits
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def n_tokens(self) -> int:
+        return self._n_bytes // self._dtype.itemsize
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    def _write_header(self) -> None:
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.n_tokens,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def fingerprint(*, vocab_size: int, separator: int, sha256_by_split: Mapping[str, str]) -> str:
+    """sha256 over the vocabulary size, the separator and the sha256 of each split's tokens."""
+    rule = {"vocab_size": vocab_size, "separator": separator, **sha256_by_split}
+    return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of(tokens: np.ndarray) -> str:
+    """sha256 of the tokens as they lie in memory; contiguous."""
+    return hashlib.sha256(tokens.view(np.uint8).data).hexdigest()
+
+
+def open_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array of a .npy file, memory-mapped, read-only.
+
+    Raises:
+      ValueError: if the file cannot be read, is no .npy file, or holds Python objects (pickled).
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise ValueError(
+            f"token file {os.fspath(path)!r} cannot be read: {reason.rstrip('.')}. "
+            "It must be an uncompressed .npy file of integers."
+        ) from error
+    return np.asarray(array)  # a plain view: np.memmap adds microseconds to each indexing

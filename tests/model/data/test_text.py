@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text becomes the same tokens wherever it lies, and bad files are named in one line."""
+
+import gzip
+import json
+import lzma
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.data.manifest import Manifest
+from model.data.prepare import is_validation, prepare
+from model.data.source import StdlibText, TextFiles
+from model.data.text import StdlibReader
+
+TEXTS = [f"text {i} é".encode() for i in range(12)]
+
+
+def text_files(*paths: Path, **fields: object) -> TextFiles:
+    return TextFiles(**{"paths": tuple(map(str, paths)), "validation_fraction": 0.4, **fields})
+
+
+def split_documents(folder: Path, split: str) -> list[bytes]:
+    return np.load(folder / f"{split}.npy").tobytes().split(b"\0")[:-1]
+
+
+def documents(source: TextFiles, folder: Path) -> list[bytes]:
+    prepare(source, folder)
+    return sorted(split_documents(folder, "train") + split_documents(folder, "validation"))
+
+
+def test_no_document_lies_in_both_splits(prepared: tuple[Manifest, Path]) -> None:
+    manifest, folder = prepared
+    train, validation = (split_documents(folder, split) for split in ("train", "validation"))
+    assert not set(train) & set(validation)
+    assert len(train) + len(validation) == manifest.n_documents == 220
+    assert len(set(train) | set(validation)) == 200
+    assert (len(train), len(validation)) == (
+        manifest.n_train_documents,
+        manifest.n_validation_documents,
+    )
+
+
+def test_documents_split_by_hash_in_the_fraction_asked() -> None:
+    # Binomial: 20000 documents at 0.3, 5 standard deviations are 324.
+    n = sum(is_validation(str(i).encode(), 0.3) for i in range(20_000))
+    assert abs(n - 6000) < 324
+
+
+def test_manifest_counts_bytes_and_tokens(prepared: tuple[Manifest, Path]) -> None:
+    manifest, folder = prepared
+    sizes = {split: len(np.load(folder / f"{split}.npy")) for split in ("train", "validation")}
+    assert sizes == {"train": manifest.n_train_tokens, "validation": manifest.n_validation_tokens}
+    assert manifest.n_bytes == sum(sizes.values()) - 220
+    assert manifest.bytes_per_token == 1.0
+    assert "token 0 ends each document" in manifest.notes[0]
+    assert "Attention crosses documents inside a window." in manifest.notes
+
+
+@pytest.mark.parametrize("name", ["a.txt", "A", "a.md.gz", "a.xz", "a.jsonl", "a.jsonl.gz"])
+def test_every_format_holds_the_same_documents(name: str, tmp_path: Path) -> None:
+    lines = [json.dumps({"id": i, "text": text.decode()}) for i, text in enumerate(TEXTS)]
+    content = "\n\n".join(lines).encode() if ".jsonl" in name else b"\0".join(TEXTS)
+    opener = {"gz": gzip.open, "xz": lzma.open}.get(name.split(".")[-1], open)
+    with opener(tmp_path / name, "wb") as file:
+        file.write(content)
+    assert documents(text_files(tmp_path / name), tmp_path / "out") == sorted(TEXTS)
+
+
+def test_documents_longer_than_a_read_stay_whole(tmp_path: Path) -> None:
+    texts = [bytes([97 + i]) * (2**20 - 1 + i) for i in range(6)]
+    (tmp_path / "a").write_bytes(b"\0".join(texts))
+    assert documents(text_files(tmp_path / "a", validation_fraction=0.5), tmp_path / "o") == texts
+
+
+def test_tokens_do_not_depend_on_place_or_order_of_creation(tmp_path: Path) -> None:
+    names = ["b/c.txt", "b.txt", "a.txt", "b/a/x.txt", "c.txt", "d.txt", "e.txt"]
+    for root, order in (("one", names), ("two", names[::-1])):
+        for name in order:
+            (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / root / name).write_text(name)
+        prepare(text_files(tmp_path / root), tmp_path / f"{root}_out")
+    for split in ("train.npy", "validation.npy"):
+        one, two = (tmp_path / f"{root}_out" / split for root in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+    assert split_documents(tmp_path / "one_out", "train") == [
+        name.encode() for name in sorted(names) if not is_validation(name.encode(), 0.4)
+    ]
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "in" / ".git").mkdir(parents=True)
+    (tmp_path / "in" / ".hidden").write_text("x")
+    (tmp_path / "in" / "a").write_bytes(b"\0\0".join(TEXTS))
+    os.symlink(tmp_path, tmp_path / "in" / "loop")
+    os.mkfifo(tmp_path / "in" / "pipe")
+    notes = prepare(text_files(tmp_path / "in"), tmp_path / "out").notes
+    assert {note for note in notes if note.startswith("Left out")} == {
+        "Left out: 2 hidden files and folders.",
+        "Left out: 1 links to folders.",
+        "Left out: 1 entries that are not files.",
+        f"Left out: {len(TEXTS) - 1} empty documents.",
+    }
+
+
+BAD_FILES = [
+    ("a.zip", b"PK", r"a\.zip' has the extension '\.zip', which is not text"),
+    ("a.tar.gz", gzip.compress(b"x"), r"the extension '\.tar'"),
+    ("a.gz", b"not gzip", "cannot be read: Not a gzipped file"),
+    ("a.gz", gzip.compress(b"x" * 1000)[:-10], "cannot be read: Compressed file ended"),
+    ("a.xz", b"not xz", "cannot be read: Input format not supported"),
+    ("a.txt", b"ok\0caf\xe9", r"is not UTF-8 \(document 2, byte 3\)"),
+    ("a.jsonl", b'{"text": "a"}\n{"body": "b"}\n', r"line 2 of .* field 'text' \(found \['body'\]"),
+    ("a.jsonl", b'{"text": 3}', "line 1 of .* has no text in field 'text'"),
+    ("a.jsonl", b'\n\n["text"]', r"line 3 of .* \(found list\)"),
+    ("a.jsonl", b'{"text": "a"', "line 1 of .* is no JSON"),
+    ("a.jsonl", b'{"text": "\xff"}', "line 1 of .* is no JSON"),
+    ("a.jsonl", b"[" * 100_000, "line 1 of .* is no JSON"),
+    ("a.jsonl", b'{"text": "\\ud800"}', "line 1 of .* half a surrogate pair"),
+    ("a.txt", b"", "no train data: 0 documents"),
+    ("a.txt", b"one", "data: 1 documents"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_bad_file_is_refused_in_one_line(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        prepare(text_files(tmp_path / name), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "out").rglob("*"))
+
+
+def test_bad_paths_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "empty").mkdir()
+    for paths, message in (
+        ([tmp_path / "none"], "none' cannot be read: No such file"),
+        ([tmp_path / "empty"], "no files under"),
+        ([tmp_path, tmp_path / "a.txt"], "comes 2 times"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prepare(text_files(*paths), tmp_path / "out")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "a.txt").chmod(0)
+    with pytest.raises(ValueError, match="cannot be read: Permission denied"):
+        prepare(text_files(tmp_path / "a.txt"), tmp_path / "out")
+
+
+def test_stdlib_is_deterministic_and_names_its_python(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    source = StdlibText(validation_fraction=0.05)
+    first = prepare(source, tmp_path / "a", lambda done, total: calls.append((done, total)))
+    assert prepare(source, tmp_path / "b") == first
+    for split in ("train.npy", "validation.npy"):
+        assert (tmp_path / "a" / split).read_bytes() == (tmp_path / "b" / split).read_bytes()
+    assert calls == [(i, len(calls)) for i in range(1, len(calls) + 1)]
+    assert first.n_bytes is not None
+    assert first.n_bytes > 8e6
+    assert any(f"Python {platform.python_version()}, with" in note for note in first.notes)
+
+
+def test_stdlib_leaves_out_packages_and_undecodable_files(tmp_path: Path) -> None:
+    contents = {
+        "a.py": b"a",
+        "b/c.py": b"c",
+        "latin.py": b"caf\xe9",
+        "b/data.txt": b"no",
+        "site-packages/x.py": b"no",
+        "b/dist-packages/x.py": b"no",
+        "_sysconfigdata__linux.py": b"no",
+        "config-3.11-x86/python-config.py": b"no",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    reader = StdlibReader(StdlibText(validation_fraction=0.5), root=str(tmp_path))
+    assert [d for file in reader.files for d in reader.documents(file)] == [b"a", b"c"]
+    notes = " ".join(reader.notes())
+    assert "test packages are not installed" in notes
+    assert "1 files that are not UTF-8" in notes
+    assert "2 files generated by the build" in notes
+
+
+def test_missing_stdlib_says_what_else_to_use(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="TextFiles"):
+        StdlibReader(StdlibText(validation_fraction=0.5), root=str(tmp_path))
+
+
+def test_failed_prepare_leaves_the_old_tokens(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"\0".join(TEXTS))
+    prepare(text_files(tmp_path / "a"), tmp_path / "out")
+    old = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    (tmp_path / "a").write_bytes(b"\0".join(TEXTS) + b"\0\xff")
+    with pytest.raises(ValueError, match="UTF-8"):
+        prepare(text_files(tmp_path / "a"), tmp_path / "out")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == old
+
+
+def test_killed_prepare_leaves_nothing_that_looks_done(tmp_path: Path) -> None:
+    for i, text in enumerate(TEXTS):
+        (tmp_path / "in" / str(i)).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / str(i)).write_bytes(text)
+    code = (
+        "import os, signal, sys\n"
+        "from model.data.prepare import prepare\n"
+        "from model.data.source import TextFiles\n"
+        "source = TextFiles(paths=(sys.argv[1],), validation_fraction=0.4)\n"
+        "kill = lambda done, total: done == total and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "prepare(source, sys.argv[2], kill)\n"
+    )
+    folder = tmp_path / "out"
+    command = [sys.executable, "-c", code, str(tmp_path / "in"), str(folder)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    left = [p.name for p in folder.iterdir()]
+    assert len(left) == 1
+    assert re.fullmatch(r"\.prepare-[0-9a-f]+", left[0])
+    assert documents(text_files(tmp_path / "in"), folder) == sorted(TEXTS)
+    shutil.rmtree(folder)
