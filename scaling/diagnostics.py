@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the data can and cannot tell: refusals, and findings in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scaling.fit import Certificate, FitError
+from scaling.laws import Law
+from scaling.runs import Runs
+
+Array = np.ndarray
+
+# Scatter of ln(D/N), or of the direction across the best line in (ln N, ln D), below which the
+# two exponents of a surface cannot be told apart.
+_MIN_SPREAD = 0.1
+
+
+def usable(runs: Runs, reasons: dict[str, str] | None = None) -> tuple[Runs, dict[str, str]]:
+    """Runs that may be fitted, and run_id -> reason for the others."""
+    left_out = dict(reasons or {})
+    for i in np.flatnonzero(~runs.is_ok):
+        left_out.setdefault(str(runs.run_id[i]), f"status {runs.status[i]}")
+    keep = np.array([run_id not in left_out for run_id in runs.run_id], bool)
+    return runs.select(keep), left_out
+
+
+def require_points(runs: Runs, n_configurations: int, law: Law) -> None:
+    """Refuses when there are fewer configurations than parameters + 2.
+
+    Raises:
+      FitError: with the counts.
+    """
+    needed = len(law.parameters) + 2
+    if n_configurations < needed:
+        raise FitError(
+            f"the {law.name} surface has {len(law.parameters)} parameters and needs at least "
+            f"{needed} different (n_params, n_tokens); these {len(runs)} usable runs have "
+            f"{n_configurations}. Add sizes or budgets, or fit a law with fewer parameters."
+        )
+
+
+def require_identifiable(runs: Runs) -> None:
+    """Refuses when all points lie on one line in (ln N, ln D).
+
+    On one ray D = rN the terms A/N^alpha and B/D^beta are both power laws of N, and nothing tells
+    them apart; likewise when N or D never changes.
+
+    Raises:
+      FitError: saying which line.
+    """
+    log_n, log_d = np.log(runs.n_params), np.log(runs.n_tokens)
+    centred = np.stack([log_n - log_n.mean(), log_d - log_d.mean()], axis=1)
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    across = singular[-1] / np.sqrt(len(runs))
+    if across >= _MIN_SPREAD:
+        return
+    direction = axes[0] / np.max(np.abs(axes[0]))
+    ratio = np.exp(log_d - log_n)
+    if min(abs(direction)) < 0.1:
+        still = "n_params" if abs(direction[0]) < abs(direction[1]) else "n_tokens"
+        where = f"at one value of {still}"
+    elif np.ptp(np.log(ratio)) < 0.5:
+        where = f"on one ray of {np.exp(np.mean(np.log(ratio))):.3g} tokens per parameter"
+    else:
+        where = f"on one line, n_tokens ~ n_params^{direction[1] / direction[0]:.2f}"
+    raise FitError(
+        f"all {len(runs)} usable runs lie {where} (scatter across it {across:.3f} in natural "
+        f"logarithm, at least {_MIN_SPREAD} is needed), so the effects of n_params and n_tokens "
+        "cannot be told apart. Add runs that change one while the other is kept."
+    )
+
+
+def certificate_findings(law: Law, certificate: Certificate) -> list[str]:
+    """Sentences on what the certificate shows amiss."""
+    sentences = []
+    if certificate.bounds_touched:
+        sentences.append(
+            f"{'; '.join(certificate.bounds_touched)}: the data do not determine it, and the "
+            "other parameters depend on the bound."
+        )
+    for direction in certificate.flat_directions:
+        sentences.append(f"the objective is nearly flat along {direction}.")
+    gap = certificate.next_best_excess
+    if gap is not None and gap < 0.01:
+        sentences.append(
+            f"another local minimum lies only {100 * gap:.2g} % above the best one; its "
+            "parameters would be nearly as good."
+        )
+    if certificate.n_starts_agree < 2:
+        sentences.append(
+            f"only {certificate.n_starts_agree} of {certificate.n_starts} starts reached the "
+            "best objective; a lower one may exist."
+        )
+    return sentences
+
+
+def residual_findings(runs: Runs, residuals: Array) -> list[str]:
+    """Runs that lie far from the law compared with the others (6 robust standard deviations)."""
+    spread = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
+    # Below this the residuals are rounding error of noise-free data, and nothing is far.
+    far = np.flatnonzero(np.abs(residuals) > 6.0 * max(spread, 1e-9))
+    if not len(far):
+        return []
+    shown = ", ".join(f"{runs.run_id[i]} ({residuals[i]:+.3f})" for i in far[:5])
+    more = f" and {len(far) - 5} more" if len(far) > 5 else ""
+    return [
+        f"{len(far)} of {len(runs)} runs lie more than 6 robust standard deviations "
+        f"({spread:.4f} in log loss) from the law: {shown}{more}."
+    ]
+
+
+def coverage_findings(runs: Runs, n_params_opt: Array, n_tokens_opt: Array) -> list[str]:
+    """Whether the runs' tokens per parameter enclose the fitted optima."""
+    ratio = runs.n_tokens / runs.n_params
+    optimal = n_tokens_opt / n_params_opt
+    optimal = optimal[np.isfinite(optimal)]
+    if not len(optimal) or (optimal.min() >= ratio.min() and optimal.max() <= ratio.max()):
+        return []
+    return [
+        f"the optimum asks for {optimal.min():.3g} to {optimal.max():.3g} tokens per parameter, "
+        f"outside the {ratio.min():.3g} to {ratio.max():.3g} of the runs."
+    ]
+
+
+def replicate_findings(n_failed: int, n_replicates: int, why: str) -> list[str]:
+    """A sentence on failed replicates, when there are any."""
+    if not n_failed:
+        return []
+    return [f"{n_failed} of {n_replicates} bootstrap replicates are left out: {why}."]
+
+
+def listing(names: Sequence[str]) -> str:
+    """Names for a sentence, shortened."""
+    head = ", ".join(names[:6])
+    return head if len(names) <= 6 else f"{head} and {len(names) - 6} more"

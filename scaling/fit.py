@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every estimator returns: parameters, intervals, a status, and sentences."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from scaling.runs import COLUMNS, Runs
+
+Array = np.ndarray
+SCHEMA_VERSION = 1
+
+
+class FitError(Exception):
+    """No usable estimate exists for these data; the message says why and what would help."""
+
+
+class FitStatus(Enum):
+    """How a fit ended; anything but CONVERGED is shown in every table and figure."""
+
+    CONVERGED = "converged to a certified minimum"
+    MAX_ITER = "the solver stopped above the minimum"
+    AT_BOUND = "a parameter lies at a bound of its range"
+    NOT_CONVEX = "the objective is not convex at the solution: no isolated minimum"
+    TOO_FEW_POINTS = "fewer points than parameters + 2: no room to see a misfit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """Two-sided interval; NaN where the data give none."""
+
+    lower: float
+    upper: float
+
+    @classmethod
+    def of(cls, draws: Array, level: float) -> Interval:
+        """Percentile interval of the draws that are finite (Efron 1979)."""
+        finite = draws[np.isfinite(draws)]
+        if len(finite) < 2:
+            return cls(lower=math.nan, upper=math.nan)
+        lower, upper = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+        return cls(lower=float(lower), upper=float(upper))
+
+    @property
+    def is_known(self) -> bool:
+        return math.isfinite(self.lower) and math.isfinite(self.upper)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """Evidence that a solution is the minimum of its objective.
+
+    Coordinates are those of the law (logarithms of amplitudes, data about their geometric mean).
+    next_best_excess: relative excess of the next local minimum met, None when there was none.
+    newton_decrement: what one more Newton step is predicted to gain.
+    """
+
+    objective: float
+    gradient_norm: float
+    newton_decrement: float
+    hessian_eigenvalues: tuple[float, ...]
+    condition: float | None
+    n_starts: int
+    n_starts_agree: int
+    next_best_excess: float | None
+    bounds_touched: tuple[str, ...] = ()
+    flat_directions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """Scatter about the law, in log loss unless the name says nats.
+
+    run_sd_nats: sd between repeats of one (N, D), None without repeats. run_sd: the same in log
+    loss. misfit_sd: scatter of configurations beyond it (lack of fit). dof: degrees of freedom.
+    """
+
+    run_sd_nats: float | None
+    run_sd: float
+    misfit_sd: float
+    dof: int
+
+    @property
+    def one_run_sd(self) -> float:
+        """Sd of one new run at a new configuration about the law, in log loss."""
+        return math.hypot(self.run_sd, self.misfit_sd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    """How the replicates were drawn; failed ones found no optimum or no certified minimum."""
+
+    method: str
+    level: float
+    n_replicates: int
+    n_failed: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimum:
+    """The optimum found at one budget, before any power law.
+
+    curve: (centre, c0, c1, c2) of L = c0 + c1 x + c2 x^2, x = ln N - centre; empty for envelopes.
+    reason: why the budget is left out of the power laws; empty when it is used.
+    """
+
+    budget: float
+    flops: float
+    n_params_opt: float
+    n_tokens_opt: float
+    loss_opt: float
+    interval_n_params: Interval
+    interval_n_tokens: Interval
+    curve: tuple[float, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fit:
+    """A fitted law with its uncertainty and its history.
+
+    Fields:
+      approach: "envelope", "isoflop" or "surface"; law: "power_laws", "additive", "curved".
+      parameters, intervals: by name; intervals also holds "a" and "b".
+      exponent_a, exponent_b: N* ~ C^a, D* ~ C^b over the range of the budgets.
+      runs: all rows given; left_out: run_id -> why it was not used.
+      optima: per budget (envelope: per FLOP value); empty for surfaces.
+      replicates: name -> [R], NaN where a replicate failed; joint draws, so that a frontier and
+        a forecast get bands of their own.
+      settings: choices of the estimator that move the result.
+    """
+
+    approach: str
+    law: str
+    parameters: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    exponent_a: float
+    exponent_b: float
+    status: FitStatus
+    certificate: Certificate | None
+    findings: tuple[str, ...]
+    runs: Runs
+    left_out: Mapping[str, str]
+    optima: tuple[Optimum, ...]
+    noise: Noise | None
+    bootstrap: Bootstrap
+    replicates: Mapping[str, Array]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Short name for legends and tables."""
+        return self.approach if self.law == "power_laws" else f"{self.approach} ({self.law})"
+
+    @property
+    def used(self) -> Array:
+        """Mask of the runs that were fitted."""
+        return np.array([run_id not in self.left_out for run_id in self.runs.run_id])
+
+    @property
+    def fitted_runs(self) -> Runs:
+        return self.runs.select(self.used)
+
+    @property
+    def level(self) -> float:
+        return self.bootstrap.level
+
+    @property
+    def is_certified(self) -> bool:
+        return self.status is FitStatus.CONVERGED
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; NaN and infinities become null."""
+        body = {f.name: _encode(getattr(self, f.name)) for f in fields(self)}
+        conventions = {
+            "params_convention": self.runs.params_convention,
+            "flops_convention": self.runs.flops_convention,
+        }
+        return {"schema_version": SCHEMA_VERSION, **conventions, **body}
+
+    def to_json(self) -> str:
+        """One JSON object, complete: `Fit.from_json` gives back an equal fit."""
+        return json.dumps(self.to_dict(), allow_nan=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Fit:
+        """A fit from what `to_json` wrote.
+
+        Raises:
+          ValueError: if the schema is another one.
+        """
+        body = json.loads(text)
+        if body.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(
+                f"fit has schema_version {body.get('schema_version')!r}, this version reads "
+                f"{SCHEMA_VERSION}; fit the table again"
+            )
+        body = {f.name: body[f.name] for f in fields(cls)}
+        noise, certificate = body["noise"], body["certificate"]
+        decoded = {
+            "intervals": {k: _interval(v) for k, v in body["intervals"].items()},
+            "status": FitStatus[body["status"]],
+            "certificate": _plain(Certificate, certificate) if certificate else None,
+            "findings": tuple(body["findings"]),
+            "runs": _runs(body["runs"]),
+            "optima": tuple(_optimum(x) for x in body["optima"]),
+            "noise": _plain(Noise, noise) if noise else None,
+            "bootstrap": _plain(Bootstrap, body["bootstrap"]),
+            "replicates": {k: _floats(v) for k, v in body["replicates"].items()},
+        }
+        return cls(**{**body, **decoded})
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    if is_dataclass(value):
+        return {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, np.ndarray):
+        return [_encode(x) for x in value.tolist()]
+    if isinstance(value, Mapping):
+        return {str(k): _encode(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(x) for x in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _floats(values: list[Any]) -> Array:
+    return np.array([_nan(v) for v in values], float)
+
+
+def _interval(body: Mapping[str, Any]) -> Interval:
+    return Interval(lower=_nan(body["lower"]), upper=_nan(body["upper"]))
+
+
+def _plain(kind: type, body: Mapping[str, Any]) -> Any:
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in body.items()})
+
+
+def _optimum(body: Mapping[str, Any]) -> Optimum:
+    intervals = {k: _interval(v) for k, v in body.items() if k.startswith("interval_")}
+    numbers = {k: _nan(v) for k, v in body.items() if isinstance(v, float | int | None)}
+    curve = tuple(_nan(x) for x in body["curve"])
+    return Optimum(**{**body, **numbers, **intervals, "curve": curve})
+
+
+def _runs(body: Mapping[str, Any]) -> Runs:
+    def column(values: list[Any]) -> Array:
+        is_text = any(isinstance(v, str) for v in values)
+        return np.array(values, str) if is_text else _floats(values)
+
+    return Runs(
+        **{name: column(body[name]) for name in COLUMNS},
+        params_convention=body["params_convention"],
+        flops_convention=body["flops_convention"],
+        extra={name: column(values) for name, values in body["extra"].items()},
+    )

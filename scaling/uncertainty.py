@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How scatter is measured and how replicates are drawn.
+
+Which bootstrap, and why. Pairs (resampling runs with replacement) needs many points: of five
+sizes at a budget about one resample in ten holds fewer than three, and no parabola fits. So:
+
+* "pairs" of clusters where there are at least PAIRS_PER_PARAMETER clusters per parameter;
+* "residual" otherwise: the design is kept, and residuals, inflated by the degrees of freedom the
+  fit has used, are drawn anew. A residual has two parts. Repeats of one (N, D) share their lack of
+  fit, so the mean residual of a configuration is drawn as one; deviations of the repeats from it
+  are drawn run by run. Each replicate also draws its scale, sqrt(dof/chi2_dof): with few degrees
+  of freedom the intervals then have the width of Student's t, not of a normal whose variance is
+  believed to be known (Davison and Hinkley 1997, sec. 6.3; the scale as in a fiducial argument);
+* "wild" where a cluster spans several configurations (branches of one trunk): its residuals keep
+  their pattern and only their common sign and size are drawn (Webb 2023, six-point weights).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scaling.fit import Noise
+from scaling.runs import Runs
+
+Array = np.ndarray
+
+METHODS = ("auto", "pairs", "residual", "wild")
+PAIRS_PER_PARAMETER = 10
+_WEBB = np.sqrt([0.5, 1.0, 1.5])
+
+
+def configurations(runs: Runs) -> Array:
+    """Label of each run's (N, D): repeats of one configuration share a label."""
+    pairs = np.stack([runs.n_params, runs.n_tokens], axis=1)
+    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def clusters(runs: Runs) -> Array:
+    """Label of each run's cluster: runs linked by cluster_id or by their configuration."""
+    labels = configurations(runs)
+    named = np.unique(runs.cluster_id, return_inverse=True)[1].reshape(-1)
+    while True:
+        joined = _lowest_per_group(_lowest_per_group(labels, named), labels)
+        if np.array_equal(joined, labels):
+            return np.unique(labels, return_inverse=True)[1].reshape(-1)
+        labels = joined
+
+
+def _lowest_per_group(values: Array, group: Array) -> Array:
+    lowest = np.full(group.max() + 1, values.max() + 1)
+    np.minimum.at(lowest, group, values)
+    return lowest[group]
+
+
+def repeat_sd(values: Array, labels: Array) -> tuple[float | None, int]:
+    """Pooled standard deviation among repeats, and its degrees of freedom; None without any."""
+    counts = np.bincount(labels)
+    dof = int(np.sum(counts - 1))
+    if dof == 0:
+        return None, 0
+    means = np.bincount(labels, values) / counts
+    return float(np.sqrt(np.sum((values - means[labels]) ** 2) / dof)), dof
+
+
+def estimate_noise(runs: Runs, residuals: Array, n_parameters: int) -> Noise:
+    """Run-to-run scatter and lack of fit from the residuals of a fit, in the residuals' unit.
+
+    With K configurations, m_k repeats each and P parameters, configuration means scatter with
+    variance misfit^2 + run^2/m_k, of which the fit has absorbed P/K. Without repeats the two
+    cannot be told apart and all of the scatter counts as run-to-run.
+    """
+    labels = configurations(runs)
+    counts = np.bincount(labels)
+    means: Array = np.bincount(labels, residuals) / counts
+    dof = len(counts) - n_parameters
+    run_sd, repeat_dof = repeat_sd(residuals, labels)
+    run_sd_nats, _ = repeat_sd(runs.loss_nats, labels)
+    between = float(np.sum(means**2)) / dof if dof > 0 else 0.0
+    if run_sd is None:
+        run_sd, misfit = float(np.sqrt(between)), 0.0
+    else:
+        excess = between - run_sd**2 * float(np.mean(1.0 / counts))
+        misfit = float(np.sqrt(max(0.0, excess)))
+    return Noise(
+        run_sd_nats=run_sd_nats,
+        run_sd=run_sd,
+        misfit_sd=misfit,
+        dof=dof if dof > 0 else repeat_dof,
+    )
+
+
+def choose_method(asked: str, runs: Runs, n_parameters: int) -> str:
+    """The bootstrap to use, as the module's docstring says, unless one was asked for.
+
+    Raises:
+      ValueError: for an unknown name.
+    """
+    if asked not in METHODS:
+        raise ValueError(f"unknown bootstrap {asked!r}; choose one of {', '.join(METHODS)}")
+    if asked != "auto":
+        return asked
+    labels, configs = clusters(runs), configurations(runs)
+    if labels.max() + 1 >= PAIRS_PER_PARAMETER * n_parameters:
+        return "pairs"
+    return "residual" if np.array_equal(labels, configs) else "wild"
+
+
+def pairs_weights(labels: Array, n_replicates: int, rng: np.random.Generator) -> Array:
+    """How often each run is drawn, [R, n], clusters resampled with replacement."""
+    n_clusters = labels.max() + 1
+    chance = np.full(n_clusters, 1.0 / n_clusters)
+    return rng.multinomial(n_clusters, chance, size=n_replicates).astype(float)[:, labels]
+
+
+def scale_draws(dof: int, n_replicates: int, rng: np.random.Generator) -> Array:
+    """sqrt(dof / chi2_dof): the spread of a scale known from dof degrees of freedom, [R]."""
+    return np.sqrt(dof / rng.chisquare(dof, size=n_replicates))
+
+
+def residual_draws(
+    runs: Runs, residuals: Array, noise: Noise, n_replicates: int, rng: np.random.Generator
+) -> Array:
+    """New residuals [R, n] for a kept design: one draw per configuration, one per repeat."""
+    labels = configurations(runs)
+    counts = np.bincount(labels)
+    means = np.bincount(labels, residuals) / counts
+    expected = np.sqrt(noise.misfit_sd**2 + noise.run_sd**2 / counts) + 1e-300
+    pool = means / expected
+    # Inflated to the spread that the noise estimate has after its degrees of freedom.
+    pool = pool / max(float(np.sqrt(np.mean(pool**2))), 1e-300)
+    drawn = rng.choice(pool, size=(n_replicates, len(counts))) * expected
+    total = drawn[:, labels]
+    deviations = residuals - means[labels]
+    repeated = counts[labels] > 1
+    if repeated.any():
+        grown = deviations / np.sqrt(1.0 - 1.0 / np.maximum(counts[labels], 1.5))
+        fresh = rng.choice(grown[repeated], size=(n_replicates, len(labels)))
+        fresh = fresh - _group_means(fresh, labels, counts)
+        total = total + np.where(repeated, fresh, 0.0)
+    return total * scale_draws(max(noise.dof, 1), n_replicates, rng)[:, None]
+
+
+def _group_means(values: Array, labels: Array, counts: Array) -> Array:
+    membership = (labels[:, None] == np.arange(len(counts))) / counts
+    return (values @ membership)[:, labels]
+
+
+def wild_draws(
+    residuals: Array, labels: Array, n_parameters: int, n_replicates: int, rng: np.random.Generator
+) -> Array:
+    """New residuals [R, n]: each cluster's own, times one draw of mean 0 and variance 1."""
+    n_clusters = int(labels.max()) + 1
+    weights = rng.choice(np.concatenate([-_WEBB, _WEBB]), size=(n_replicates, n_clusters))
+    growth = np.sqrt(n_clusters / max(n_clusters - n_parameters, 1))
+    return growth * residuals * weights[:, labels]
+
+
+def draw_data(
+    method: str,
+    runs: Runs,
+    fitted: Array,
+    residuals: Array,
+    noise: Noise,
+    n_parameters: int,
+    n_replicates: int,
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    """Targets and weights of the replicates, both [R, n]."""
+    shape = (n_replicates, len(fitted))
+    if method == "pairs":
+        weights = pairs_weights(clusters(runs), n_replicates, rng)
+        return np.broadcast_to(fitted + residuals, shape), weights
+    if method == "wild":
+        drawn = wild_draws(residuals, clusters(runs), n_parameters, n_replicates, rng)
+    else:
+        drawn = residual_draws(runs, residuals, noise, n_replicates, rng)
+    return fitted + drawn, np.ones(shape)
+
+
+def can_resample(method: str, noise: Noise) -> bool:
+    """Whether replicates would tell anything: residual methods need a degree of freedom."""
+    return method == "pairs" or noise.dof > 0
+
+
+def cluster_findings(runs: Runs, method: str, n_parameters: int) -> Sequence[str]:
+    """A warning where clusters are too few to be resampled."""
+    n_clusters = int(clusters(runs).max()) + 1
+    if method == "wild" and n_clusters < 2 * n_parameters:
+        return [
+            f"only {n_clusters} independent clusters for {n_parameters} parameters: intervals "
+            "are likely too narrow; repeat the grid with other seeds."
+        ]
+    return []
