@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from model.config import ModelConfig
@@ -72,13 +74,13 @@ def make_norm(config: ModelConfig, layout: Layout) -> Callable[[Array], Array]:
 def rotate(x: Float[Array, "B L *H K"], theta: float) -> Float[Array, "B L *H K"]:
     """Rotary positions: the pair (x_j, x_{j+K/2}) turns by position * theta^(-2j/K).
 
-    Su et al. 2021 (arXiv:2104.09864), eq. 15, with the pairing of Llama. Angles in float32.
+    Su et al. 2021 (arXiv:2104.09864), eq. 15, with the pairing of Llama. The angles are constants
+    of the program, computed in float64: inside it XLA would recompute them for every head.
     """
     length, half = x.shape[1], x.shape[-1] // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = jnp.outer(jnp.arange(length, dtype=jnp.float32), frequency)
+    angle = np.outer(np.arange(length), theta ** (-np.arange(half) / half))
     angle = angle.reshape(1, length, *(1,) * (x.ndim - 3), half)
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = [first * cos - second * sin, second * cos + first * sin]
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
@@ -98,7 +100,7 @@ class Embedding(nnx.Module):
         )
         self.layout = layout
 
-    def __call__(self, tokens: Int[Array, "B L"], dtype: jnp.dtype) -> Float[Array, "B L D"]:
+    def __call__(self, tokens: Int[Array, "B L"], dtype: DTypeLike) -> Float[Array, "B L D"]:
         # Gathered whole before the lookup: from a table split over the mesh XLA would rematerialise
         # the looked-up activations on every device instead.
         table = jax.sharding.reshard(self.tokens_vd[...].astype(dtype), P(None, None))

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train one network: one linear function, read top to bottom."""
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from model.config import ModelConfig
+from model.data.batches import batches
+from model.data.corpus import Corpus
+from model.sharding import check_divisible
+from model.training.checkpoint import Checkpoints
+from model.training.config import TrainConfig
+from model.training.optimizer import hyper_arrays
+from model.training.step import Program, compile_program
+
+EVAL_BATCH = 32  # Windows per evaluation step: bounds memory; sums are weighted, so no loss moves.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Where a run stands, after each chunk of steps.
+
+    Attributes:
+      step, n_steps: done and asked.
+      loss_nats: mean training loss of the chunk, without z-loss.
+      grad_norm: of the chunk's last step, before clipping.
+      n_tokens: tokens trained on so far.
+      train_seconds: of this attempt, without compilation and evaluation.
+      stall_seconds: of these, waiting for data.
+    """
+
+    step: int
+    n_steps: int
+    loss_nats: float
+    grad_norm: float
+    n_tokens: int
+    train_seconds: float
+    stall_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePoint:
+    """Validation loss on the first ``curve_tokens``, during the run."""
+
+    step: int
+    n_tokens: int
+    loss_nats: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What came out of one run.
+
+    Attributes:
+      status: "ok", or "diverged" when a loss was not finite; then ``loss_nats`` is None.
+      reason: why it diverged, else empty.
+      loss_nats: plain cross-entropy per token on the whole validation set, after the last step.
+      oracle_loss_nats: the true source's loss on the same tokens, where it is known.
+      curve: validation loss during the run.
+      params_sha256: digest of the final parameters.
+      n_steps, n_tokens: trained.
+      resumed_at: step at which this attempt began.
+      notes: what happened to checkpoints.
+      seconds: by "compile", "train", "stall", "evaluate", "checkpoint", of this attempt.
+    """
+
+    status: Literal["ok", "diverged"]
+    reason: str
+    loss_nats: float | None
+    oracle_loss_nats: float | None
+    curve: tuple[CurvePoint, ...]
+    params_sha256: str
+    n_steps: int
+    n_tokens: int
+    resumed_at: int
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+def train(
+    model: ModelConfig,
+    config: TrainConfig,
+    corpus: Corpus,
+    *,
+    mesh_shape: tuple[int, ...] = (1, 1, 1, 1),
+    checkpoints: Checkpoints | None = None,
+    checkpoint_seconds: float = 60.0,
+    steps_per_dispatch: int = 32,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> TrainResult:
+    """The result of one training run, continued from its newest good checkpoint if there is one.
+
+    The losses depend on the configuration and the corpus alone: not on chunking, on where a run
+    was interrupted, nor (on the CPU, bit for bit) on how often.
+
+    Args:
+      model, config: every number that moves the loss.
+      corpus: where tokens come from.
+      mesh_shape: sizes of the mesh axes (model/sharding.py).
+      checkpoints: None trains without; ``checkpoint_seconds`` is the least time between two.
+      steps_per_dispatch: steps per call of the compiled program.
+      on_progress: called after each chunk.
+
+    Raises:
+      ValueError: if the mesh does not fit, or the corpus is too small.
+    """
+    check_divisible(model, mesh_shape, batch_size=config.batch_size)
+    seconds = dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 0.0)
+    clock = _Clock(seconds)
+    n_steps, evaluation = config.schedule.n_steps, config.evaluation
+    tokens_per_step = config.batch_size * model.seq_len
+    program = compile_program(model, config.compute_dtype, mesh_shape)
+    validation = _validation(corpus, model, config, program)
+    hyper = hyper_arrays(config)
+    curve: list[CurvePoint] = []
+    notes: list[str] = []
+
+    with jax.set_mesh(program.mesh):
+        state = program.init(jax.random.key(config.init_seed), hyper)
+        data = batches(
+            corpus,
+            batch_size=config.batch_size,
+            seq_len=model.seq_len,
+            n_steps=n_steps,
+            seed=config.data_seed,
+            steps_per_chunk=steps_per_dispatch,
+            stops=config.eval_steps,
+        )
+        step = 0
+        if checkpoints is not None and (restored := checkpoints.restore(state)) is not None:
+            state, position, notes = restored
+            step = position["step"]
+            data.set_state(position["data"])
+            curve = [CurvePoint(**point) for point in position["curve"]]
+        resumed_at, saved_at = step, time.monotonic()
+        losses = _Losses(step)
+        jax.block_until_ready(state)
+        clock.lap("compile")
+
+        for chunk in data:
+            clock.lap("stall")
+            padded = program.put(_padded(chunk, steps_per_dispatch))
+            # Donated: the old state is dead after this call.
+            state, *metrics = program.train_chunk(state, hyper, padded, jnp.int32(len(chunk)))
+            step += len(chunk)
+            losses.add(len(chunk), *metrics)  # Fetches the chunk before, while this one runs.
+            is_eval = step in config.eval_steps
+            is_save = checkpoints is not None and step < n_steps
+            is_save = is_save and time.monotonic() - saved_at >= checkpoint_seconds
+            if is_eval or is_save or step - resumed_at == len(chunk):
+                losses.fetch()
+            # The first chunk of an attempt compiles; its few steps cannot be told apart from that.
+            clock.lap("compile" if step - resumed_at == len(chunk) else "train")
+            if losses.reason:
+                break
+            if losses.last is not None:
+                loss, grad_norm = losses.last
+                on_progress(
+                    Progress(
+                        step=losses.step,
+                        n_steps=n_steps,
+                        loss_nats=loss,
+                        grad_norm=grad_norm,
+                        n_tokens=losses.step * tokens_per_step,
+                        train_seconds=seconds["train"],
+                        stall_seconds=seconds["stall"],
+                    )
+                )
+            if is_eval:
+                loss = validation.loss(state.params, evaluation.curve_tokens)
+                point = CurvePoint(step=step, n_tokens=step * tokens_per_step, loss_nats=loss)
+                curve.append(point)
+                clock.lap("evaluate")
+            if is_save and checkpoints is not None:
+                points = [dataclasses.asdict(point) for point in curve]
+                position = {"step": step, "data": data.get_state(), "curve": points}
+                checkpoints.save(step, state, position)
+                saved_at = time.monotonic()
+                clock.lap("checkpoint")
+
+        losses.fetch()
+        loss = None if losses.reason else validation.loss(state.params, evaluation.n_tokens)
+        reason = losses.reason or _divergence(loss, curve)
+        clock.lap("evaluate")
+        n_done = losses.diverged_at or step
+        return TrainResult(
+            status="diverged" if reason else "ok",
+            reason=reason,
+            loss_nats=None if reason else loss,
+            oracle_loss_nats=validation.oracle_loss_nats,
+            curve=tuple(point for point in curve if math.isfinite(point.loss_nats)),
+            params_sha256="" if reason else _digest(state.params),
+            n_steps=n_done,
+            n_tokens=n_done * tokens_per_step,
+            resumed_at=resumed_at,
+            notes=tuple(notes),
+            seconds=seconds,
+        )
+
+
+class _Losses:
+    """Training losses, fetched one chunk late so that the device never waits for the host.
+
+    Attributes:
+      step: steps whose losses have been fetched.
+      last: mean loss and last gradient norm of the newest fetched chunk.
+      diverged_at: first step (from 1) whose loss is not finite, or 0; ``reason`` says so in words.
+    """
+
+    def __init__(self, step: int):
+        self.step, self.last, self.diverged_at, self.reason = step, None, 0, ""
+        self._pending: tuple[int, jax.Array, jax.Array] | None = None
+
+    def add(self, n: int, losses: jax.Array, grad_norms: jax.Array) -> None:
+        self.fetch()
+        self._pending = (n, losses, grad_norms)
+
+    def fetch(self) -> None:
+        if self._pending is None or self.reason:
+            return
+        n, losses, grad_norms = self._pending
+        self._pending = None
+        finite = np.isfinite(np.asarray(losses)[:n])
+        if not finite.all():
+            self.diverged_at = self.step + int(np.argmin(finite)) + 1
+            self.reason = f"training loss is not finite at step {self.diverged_at}"
+            return
+        self.step += n
+        self.last = (float(np.asarray(losses)[:n].mean()), float(grad_norms[n - 1]))
+
+
+def _divergence(loss: float | None, curve: list[CurvePoint]) -> str:
+    """A sentence if a validation loss was not finite, else empty."""
+    bad = [point.step for point in curve if not math.isfinite(point.loss_nats)]
+    if bad:
+        return f"validation loss is not finite after step {bad[0]}"
+    is_bad = loss is not None and not math.isfinite(loss)
+    return "final validation loss is not finite" if is_bad else ""
+
+
+class _Clock:
+    """Adds the time since the last lap to a named account."""
+
+    def __init__(self, seconds: dict[str, float]):
+        self.seconds, self.last = seconds, time.perf_counter()
+
+    def lap(self, account: str) -> None:
+        now = time.perf_counter()
+        self.seconds[account] += now - self.last
+        self.last = now
+
+
+def _padded(chunk: np.ndarray, n_steps: int) -> np.ndarray:
+    """The chunk [k, B, T+1] with zeros up to ``n_steps``, so that one compiled shape serves all."""
+    missing = n_steps - len(chunk)
+    return np.pad(chunk, ((0, missing), (0, 0), (0, 0))) if missing else chunk
+
+
+class _Validation:
+    """The fixed validation windows on the mesh, in batches, the last one padded by weight 0."""
+
+    def __init__(self, windows: np.ndarray, program: Program, oracle_loss_nats: float | None):
+        self.program, self.oracle_loss_nats = program, oracle_loss_nats
+        self.windows, self.seq_len = windows, windows.shape[1] - 1
+
+    def loss(self, params: Any, n_tokens: int) -> float:
+        """Nats per token over the first ``n_tokens``, rounded up to whole windows."""
+        n_windows = -(-n_tokens // self.seq_len)
+        n_batches = -(-n_windows // EVAL_BATCH)
+        windows = np.zeros((n_batches * EVAL_BATCH, self.seq_len + 1), np.int32)
+        windows[:n_windows] = self.windows[:n_windows]
+        weights = (np.arange(len(windows)) < n_windows).astype(np.float32)
+        shape = (n_batches, EVAL_BATCH)
+        nats = self.program.evaluate(
+            params,
+            self.program.put(windows.reshape(*shape, -1)),
+            self.program.put(weights.reshape(shape)),
+        )
+        return float(nats) / (n_windows * self.seq_len)
+
+
+def _validation(
+    corpus: Corpus, model: ModelConfig, config: TrainConfig, program: Program
+) -> _Validation:
+    evaluation = config.evaluation
+    windows = corpus.validation_windows(evaluation.n_tokens, model.seq_len, evaluation.seed)
+    return _Validation(windows, program, corpus.oracle_loss_nats(windows))
+
+
+def _digest(params: Any) -> str:
+    """sha256 of the parameters, in tree order."""
+    total = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        total.update(np.asarray(leaf).tobytes())
+    return total.hexdigest()
