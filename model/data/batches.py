@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches for training: a Grain pipeline over a corpus, resumable to the step.
 
-Grain adds about 35 us to an element, whatever its size: next to a training step at 240k tokens/s
-with L = 128 (0.5 ms at B = 1, 2.1 ms at B = 4) that is 7 % and 2 %. So an element may be a chunk of
-K steps, which is one gather. Microseconds per step, 2-core x86-64 machine, L = 128 (126 for zipf):
+Grain adds about 25 us to an element, whatever its size: beside a training step at 240k tokens/s and
+L = 128 (0.5 ms at B = 1, 2.1 ms at B = 4) that is 5 % and 1 %. So an element may be a chunk of K
+steps, which is one gather. Microseconds per step, +-30 %, 2 x86-64 cores, L = 128 (zipf: 126):
 
-                    text: B=1    4    8   16      zipf: B=1    4    8   16
-  Corpus.train_batch        4    5    8    9             56   69   63  113
-  Grain, one step          40   40   43   48             75  110   82  113
-  Grain, K = 16             2    2    3    6              8   32   28   60
-  Grain, K = 64             1    1    2    4              7   16   22   46
+                     text: B=1     4     8    16    zipf: B=1     4     8    16
+  Corpus.train_batch         5     3     4     7           40    73    70    62
+  Grain, one step           21    30    28    39           87   128   102    84
+  Grain, K = 16            1.7   1.6   2.0   7.2           10    18    26    47
+  Grain, K = 64            0.4   0.7   1.8   2.9            7    11    21    36
 
-K = 16: 64 to 330 million tokens/s of text, 15 to 37 of zipf. Threads and prefetching (Grain's
-default) cost 240 to 390 us per element here and are off: the data lie in memory.
+At K = 16 that is 80 to 500 million tokens/s of text and 13 to 43 of zipf. Threads and prefetching
+(Grain's defaults) cost 240 to 390 us per element and are off: the data lie in memory.
 """
 
 import bisect

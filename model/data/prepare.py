@@ -50,16 +50,16 @@ def prepare(
         return zipf.describe(source)
     reader = _reader(source)
     with _staging(Path(folder)) as staging:
-        writers = _write_splits(source, reader, staging, progress)
+        splits = _write_splits(source, reader, staging, progress)
         for split in SPLITS:
             os.replace(token_path(staging, split), token_path(Path(folder), split))
-    return writers.manifest(source, reader)
+    return splits.manifest(source, reader)
 
 
 def is_validation(document: bytes, validation_fraction: float) -> bool:
     """Whether a document is held out: sha256(document) / 2^256 < validation_fraction.
 
-    By content alone, so exact duplicates always fall on one side.
+    Compares the first 64 bits. By content alone, so exact duplicates always fall on one side.
     """
     digest = hashlib.sha256(document).digest()
     return int.from_bytes(digest[:8], "big") < validation_fraction * 2.0**64

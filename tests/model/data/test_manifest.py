@@ -82,16 +82,17 @@ def test_missing_manifest_is_named(tmp_path: Path) -> None:
         Manifest.read(tmp_path / "no.json")
 
 
+@pytest.mark.parametrize("function", ["os.fsync", "os.replace"])
 def test_failed_write_leaves_the_old_manifest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "manifest.json"
     MANIFEST.write(path)
 
-    def full(descriptor: int) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr(function, full)
     with pytest.raises(OSError, match="No space left"):
         dataclasses.replace(MANIFEST, vocab_size=7).write(path)
     assert Manifest.read(path) == MANIFEST

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text becomes the same tokens wherever it lies, and bad files are named in one line."""
 
+import errno
 import gzip
 import json
 import lzma
@@ -20,6 +21,7 @@ from model.data.manifest import Manifest
 from model.data.prepare import is_validation, prepare
 from model.data.source import StdlibText, TextFiles
 from model.data.text import StdlibReader
+from model.data.token_files import TokenWriter
 
 TEXTS = [f"text {i} é".encode() for i in range(12)]
 
@@ -209,6 +211,21 @@ def test_failed_prepare_leaves_the_old_tokens(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="UTF-8"):
         prepare(text_files(tmp_path / "a"), tmp_path / "out")
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == old
+
+
+def test_full_disk_is_an_operating_system_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"\0".join(TEXTS))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TokenWriter, "append", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        prepare(text_files(tmp_path / "a"), tmp_path / "out")
+    assert caught.value.errno == errno.ENOSPC
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_killed_prepare_leaves_nothing_that_looks_done(tmp_path: Path) -> None:

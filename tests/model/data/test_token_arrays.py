@@ -12,7 +12,7 @@ import pytest
 from model.data import token_arrays
 from model.data.prepare import prepare
 from model.data.source import TokenArrays
-from model.data.token_files import token_dtype
+from model.data.token_files import fingerprint, token_dtype
 
 SEPARATOR = 999
 
@@ -60,6 +60,10 @@ def test_separator_and_vocabulary_enter_the_fingerprint(tmp_path: Path) -> None:
     one = prepare(token_arrays_source(tmp_path / "a.npy"), tmp_path / "out")
     two = prepare(token_arrays_source(tmp_path / "a.npy", vocab_size=1001), tmp_path / "out")
     assert one.fingerprint != two.fingerprint
+    halves = {"train": "a", "validation": "b"}
+    rules = [(9, 1, halves), (9, 2, halves), (8, 1, halves), (9, 1, {**halves, "train": "c"})]
+    prints = {fingerprint(vocab_size=v, separator=s, sha256_by_split=h) for v, s, h in rules}
+    assert len(prints) == 4
 
 
 def test_missing_last_separator_is_added_and_said(tmp_path: Path) -> None:
