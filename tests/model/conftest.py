@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table of small networks, and a way to run them. Sizes differ, so that no two dims mix up."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.typing import DTypeLike
+
+from model.config import ModelConfig
+from model.sharding import make_mesh
+from model.transformer import Transformer
+
+ONE = (1, 1, 1, 1)
+LLAMA = ModelConfig(
+    vocab_size=48,
+    seq_len=12,
+    d_model=16,
+    n_layers=2,
+    n_heads=4,
+    n_kv_heads=4,
+    d_head=6,
+    d_ff=40,
+    mixers=("attention",),
+    channel_mixers=("swiglu",),
+    norm="rmsnorm",
+    norm_eps=1e-5,
+    positions="rope",
+    rope_theta=100.0,
+    use_bias=False,
+    use_qk_norm=False,
+    tie_embeddings=False,
+    embedding_init_std=0.5,
+    hidden_init_gain=0.8,
+    output_init_std=0.3,
+    residual_multiplier=1.0,
+    logit_multiplier=1.0,
+)
+GPT2 = {
+    "channel_mixers": ("gelu",),
+    "norm": "layernorm",
+    "positions": "learned",
+    "use_bias": True,
+    "tie_embeddings": True,
+}
+CONFIGS = {
+    "llama": {},
+    "llama_gqa": {"n_kv_heads": 2},
+    "llama_mqa_tied": {"n_kv_heads": 1, "tie_embeddings": True},
+    "qwen3": {"n_kv_heads": 2, "use_qk_norm": True, "tie_embeddings": True},
+    "gpt2": GPT2,
+    "gpt2_untied_swiglu": {**GPT2, "channel_mixers": ("swiglu",), "tie_embeddings": False},
+    "layernorm_without_bias": {"norm": "layernorm", "positions": "learned"},
+    "everything": {
+        **GPT2,
+        "n_kv_heads": 2,
+        "positions": "rope",
+        "use_qk_norm": True,
+        "tie_embeddings": False,
+        "channel_mixers": ("swiglu", "gelu"),
+        "residual_multiplier": 0.6,
+        "logit_multiplier": 1.7,
+    },
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request: pytest.FixtureRequest) -> ModelConfig:
+    """Every network of the table in turn, or those that a test names (``indirect=True``)."""
+    return replace(LLAMA, **CONFIGS[request.param])
+
+
+@pytest.fixture
+def one_device() -> Iterator[jax.sharding.Mesh]:
+    mesh = make_mesh(ONE)
+    with jax.set_mesh(mesh):
+        yield mesh
+
+
+@pytest.fixture
+def network() -> Callable:
+    """``build`` below; its mesh must be the one in context."""
+    return build
+
+
+@functools.cache
+def build(
+    config: ModelConfig, compute_dtype: DTypeLike = jnp.float32, mesh: tuple[int, ...] = ONE
+) -> tuple[Callable, nnx.State]:
+    """(jitted function of parameters and tokens to logits, parameters).
+
+    The parameters come from NumPy, the same on every mesh: compiling the initialisation costs
+    seconds, and gains of one and biases of zero would hide that one of them is missing.
+    """
+    graphdef, abstract = nnx.split(
+        nnx.eval_shape(
+            lambda: Transformer(config, compute_dtype=compute_dtype, rngs=nnx.Rngs(params=0))
+        )
+    )
+    rng, devices = np.random.default_rng(1), make_mesh(mesh)
+
+    def fill(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        is_gain = "gain" in jax.tree_util.keystr(path)
+        value = (is_gain + rng.normal(scale=0.3, size=leaf.shape)).astype(leaf.dtype)
+        return jax.device_put(value, NamedSharding(devices, leaf.sharding.spec))
+
+    params = jax.tree_util.tree_map_with_path(fill, abstract)
+    return jax.jit(lambda params, tokens: nnx.merge(graphdef, params)(tokens)[0]), params
+
+
+@pytest.fixture
+def tokens(config: ModelConfig) -> np.ndarray:
+    """int32[8, seq_len]."""
+    rng = np.random.default_rng(0)
+    return rng.integers(config.vocab_size, size=(8, config.seq_len), dtype=np.int32)
