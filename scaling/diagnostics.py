@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scaling.fit import Certificate, FitError
-from scaling.laws import Law
+from scaling.fit import Certificate, Fit, FitError
+from scaling.laws import Law, law_named
 from scaling.runs import Runs
 
 Array = np.ndarray
@@ -136,3 +136,16 @@ def listing(names: Sequence[str]) -> str:
     """Names for a sentence, shortened."""
     head = ", ".join(names[:6])
     return head if len(names) <= 6 else f"{head} and {len(names) - 6} more"
+
+
+def residuals(fit: Fit) -> Array:
+    """log L - log L_hat of the fitted runs of a surface, in the order of `fit.fitted_runs`.
+
+    Raises:
+      ValueError: for a fit that is no surface: power laws give the loss at the optimum only.
+    """
+    if fit.law == "power_laws":
+        raise ValueError(f"{fit.approach} predicts no loss away from the optimum; fit a surface")
+    runs, law = fit.fitted_runs, law_named(fit.law)
+    values = [fit.parameters[name] for name in law.parameters]
+    return np.log(runs.loss_nats) - np.log(law.loss(values, runs.n_params, runs.n_tokens))

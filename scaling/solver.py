@@ -235,9 +235,9 @@ def _flat_directions(law: Law, eigenvalues: Array, vectors: Array) -> tuple[str,
 def _status(solutions: Solutions, row: int, touched: tuple[str, ...], smallest: float) -> FitStatus:
     if touched:
         return FitStatus.AT_BOUND
-    if smallest <= 0:
-        return FitStatus.NOT_CONVEX
-    return FitStatus.CONVERGED if solutions.is_certified[row] else FitStatus.MAX_ITER
+    if not solutions.is_certified[row]:
+        return FitStatus.MAX_ITER
+    return FitStatus.CONVERGED if smallest > 0 else FitStatus.NOT_CONVEX
 
 
 def certify(law: Law, solutions: Solutions) -> tuple[FitStatus, Certificate]:

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How figures look and how they are saved: colours, notes, and bytes that do not change."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "lines.linewidth": 1.6,
+    "savefig.dpi": 160,
+    "svg.hashsalt": "isoflop",
+}
+
+MARKERS = "os^DvPX<>p*h"
+LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+# Okabe and Ito 2008, in an order of falling luminance contrast with its neighbours.
+APPROACHES = ("#0072b2", "#d55e00", "#000000", "#009e73", "#cc79a7")
+NOTE_WIDTH = 105
+
+
+def new_figure(
+    n_columns: int = 1, *, width: float = 6.2, height: float = 4.2
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side, and its axes, left to right."""
+    with styled():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, n_columns, squeeze=False)[0]
+    return figure, list(axes)
+
+
+def styled() -> Any:
+    """The style as a context or a decorator; matplotlib's global settings stay as they are."""
+    return mpl.rc_context(STYLE)
+
+
+def footnote(figure: Figure, sentences: Iterable[str]) -> None:
+    """Small text below the panels: what is left out and what is doubtful."""
+    width = int(NOTE_WIDTH * figure.get_figwidth() / 6.2)
+    lines = [line for s in dict.fromkeys(sentences) for line in textwrap.wrap(s, width)]
+    if lines:
+        note = figure.supxlabel("\n".join(lines), fontsize=6.5, color="#444444", x=0.01)
+        note.set_horizontalalignment("left")
+
+
+def save(figure: Figure, stem: str | Path) -> tuple[Path, Path]:
+    """Writes stem.png and stem.svg, the same bytes for the same figure; returns both paths."""
+    stem = Path(stem)
+    png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
+    with styled():
+        figure.savefig(png, metadata={"Software": None})
+        figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    return png, svg
+
+
+def budget_styles(budgets: Sequence[float] | np.ndarray) -> dict[float, dict[str, Any]]:
+    """Colour and marker of each budget: viridis by log budget, dark to light with compute.
+
+    The pale end of the map is left out: it vanishes on paper.
+    """
+    colours = mpl.colormaps["viridis"]
+    ordered = sorted(float(b) for b in budgets)
+    low, high = np.log(ordered[0]), np.log(ordered[-1])
+    span = max(high - low, 1e-12)
+    return {
+        b: {
+            "color": colours(0.82 * (np.log(b) - low) / span),
+            "marker": MARKERS[i % len(MARKERS)],
+        }
+        for i, b in enumerate(ordered)
+    }
+
+
+def approach_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour, line style and marker of each approach."""
+    return {
+        name: {
+            "color": APPROACHES[i % len(APPROACHES)],
+            "linestyle": LINES[i % len(LINES)],
+            "marker": MARKERS[i % len(MARKERS)],
+        }
+        for i, name in enumerate(names)
+    }
+
+
+def scientific(value: float, digits: int = 2) -> str:
+    """A number as a power of ten in mathtext: 3x10^11, or 10^11 without a leading 1."""
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    power = f"10^{{{int(exponent)}}}"
+    return f"${power}$" if mantissa == "1" else rf"${mantissa}\times{power}$"
+
+
+def count(value: float, _position: float = 0) -> str:
+    """A count with k, M, B, T: 24k, 1.5M."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * 0.9995:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def log_counts(axis: Any) -> None:
+    """Labels a logarithmic axis of counts with k, M, B and T."""
+    low, high = sorted(axis.get_view_interval())
+    decades = np.log10(high / low)
+    subs = (1.0, 2.0, 5.0) if decades < 1.6 else (1.0, 3.0) if decades < 4 else (1.0,)
+    axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
+    axis.set_major_formatter(FuncFormatter(count))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def log_losses(axis: Any) -> None:
+    """Labels a logarithmic axis of losses with plain round numbers: it spans less than a decade."""
+    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def formula_text(formula: str) -> str:
+    """A law's formula as mathtext."""
+    raised = re.sub(r"\^(-?\w+)", r"^{\1}", formula)
+    return "$" + re.sub(r"\b(alpha|beta|gamma)\b", r"\\\1", raised) + "$"

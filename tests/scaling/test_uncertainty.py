@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clusters, scatter, and what the bootstraps draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scaling import uncertainty
+from scaling.runs import Runs
+
+
+def grid(n_configurations=40, n_repeats=3, cluster_id=None):
+    N = np.repeat(np.geomspace(1e5, 1e7, n_configurations), n_repeats)
+    return Runs.from_columns(
+        n_params=N, n_tokens=np.full(len(N), 1e8), loss_nats=np.full(len(N), 2.0),
+        cluster_id=cluster_id,
+    )  # fmt: skip
+
+
+def test_repeats_and_shared_cluster_ids_are_one_cluster():
+    runs = Runs.from_columns(
+        n_params=[1, 1, 2, 3, 4],
+        n_tokens=[9, 9, 9, 9, 9],
+        loss_nats=[2, 2, 2, 2, 2],
+        cluster_id=["a", "b", "b", "c", "d"],
+    )
+    assert uncertainty.configurations(runs).tolist() == [0, 0, 1, 2, 3]
+    assert uncertainty.clusters(runs).tolist() == [0, 0, 0, 1, 2]
+
+
+def test_run_noise_and_lack_of_fit_are_told_apart():
+    runs = grid(400)
+    rng = np.random.default_rng(0)
+    shared = np.repeat(0.02 * rng.standard_normal(400), 3)
+    noise = uncertainty.estimate_noise(runs, shared + 0.01 * rng.standard_normal(1200), 5)
+    assert noise.run_sd == pytest.approx(0.01, rel=0.1)
+    assert noise.misfit_sd == pytest.approx(0.02, rel=0.1)
+    assert noise.dof == 395
+
+
+def test_without_repeats_all_scatter_is_run_noise():
+    runs = grid(400, 1)
+    residuals = 0.01 * np.random.default_rng(0).standard_normal(400)
+    noise = uncertainty.estimate_noise(runs, residuals, 5)
+    assert noise.run_sd_nats is None
+    assert noise.misfit_sd == 0.0
+    assert noise.run_sd == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("misfit", [0.0, 0.02])
+def test_residual_draws_have_the_spread_that_was_measured(misfit):
+    runs = grid(200)
+    rng = np.random.default_rng(1)
+    shared = np.repeat(misfit * rng.standard_normal(200), 3)
+    residuals = shared + 0.01 * rng.standard_normal(600)
+    noise = uncertainty.estimate_noise(runs, residuals, 5)
+    drawn = uncertainty.residual_draws(runs, residuals, noise, 500, rng)
+    assert drawn.std() == pytest.approx(noise.one_run_sd, rel=0.05)
+    by_config = drawn.reshape(500, 200, 3)
+    within = by_config.std(axis=2, ddof=1)
+    assert np.sqrt(np.mean(within**2)) == pytest.approx(0.01, rel=0.07)
+
+
+def test_wild_draws_keep_the_pattern_of_a_cluster():
+    labels = np.repeat(np.arange(30), 4)
+    residuals = np.random.default_rng(2).standard_normal(120)
+    drawn = uncertainty.wild_draws(residuals, labels, 5, 300, np.random.default_rng(3))
+    ratio = (drawn / residuals).reshape(300, 30, 4)
+    np.testing.assert_allclose(ratio, ratio[:, :, :1] * np.ones(4), rtol=1e-9)
+    assert np.mean(ratio) == pytest.approx(0.0, abs=0.03)
+    assert np.mean(ratio**2) == pytest.approx(30 / 25, rel=0.05)
+
+
+def test_pairs_keep_clusters_whole():
+    weights = uncertainty.pairs_weights(np.repeat(np.arange(10), 3), 50, np.random.default_rng(4))
+    assert np.all(weights.reshape(50, 10, 3) == weights.reshape(50, 10, 3)[:, :, :1])
+    assert np.all(weights.sum(axis=1) == 30)
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        (grid(60, 2), "pairs"),
+        (grid(24, 2), "residual"),
+        (grid(24, 2, cluster_id=[f"trunk{i // 8}" for i in range(48)]), "wild"),
+    ],
+)
+def test_the_bootstrap_suits_the_design(runs, expected):
+    assert uncertainty.choose_method("auto", runs, 5) == expected
+
+
+def test_unknown_bootstrap_is_refused():
+    with pytest.raises(ValueError, match="choose one of auto, pairs"):
+        uncertainty.choose_method("jackknife", grid(), 5)
