@@ -4,6 +4,7 @@
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from model.channel_mixers.mlp import GELU, SwiGLU
@@ -52,7 +53,7 @@ class Transformer(nnx.Module):
         self,
         config: ModelConfig,
         *,
-        compute_dtype: jnp.dtype,
+        compute_dtype: DTypeLike,
         rngs: nnx.Rngs,
         layout: Layout = FSDP_TENSOR,
     ):
