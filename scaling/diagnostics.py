@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from scaling.fit import Certificate, Fit, FitError
@@ -27,13 +25,14 @@ def usable(runs: Runs, reasons: dict[str, str] | None = None) -> tuple[Runs, dic
     return runs.select(keep), left_out
 
 
-def require_points(runs: Runs, n_configurations: int, law: Law) -> None:
+def require_points(runs: Runs, law: Law) -> None:
     """Refuses when there are fewer configurations than parameters + 2.
 
     Raises:
       FitError: with the counts.
     """
     needed = len(law.parameters) + 2
+    n_configurations = len(set(zip(runs.n_params.tolist(), runs.n_tokens.tolist(), strict=True)))
     if n_configurations < needed:
         raise FitError(
             f"the {law.name} surface has {len(law.parameters)} parameters and needs at least "
@@ -112,30 +111,11 @@ def residual_findings(runs: Runs, residuals: Array) -> list[str]:
     ]
 
 
-def coverage_findings(runs: Runs, n_params_opt: Array, n_tokens_opt: Array) -> list[str]:
-    """Whether the runs' tokens per parameter enclose the fitted optima."""
-    ratio = runs.n_tokens / runs.n_params
-    optimal = n_tokens_opt / n_params_opt
-    optimal = optimal[np.isfinite(optimal)]
-    if not len(optimal) or (optimal.min() >= ratio.min() and optimal.max() <= ratio.max()):
-        return []
-    return [
-        f"the optimum asks for {optimal.min():.3g} to {optimal.max():.3g} tokens per parameter, "
-        f"outside the {ratio.min():.3g} to {ratio.max():.3g} of the runs."
-    ]
-
-
 def replicate_findings(n_failed: int, n_replicates: int, why: str) -> list[str]:
     """A sentence on failed replicates, when there are any."""
     if not n_failed:
         return []
     return [f"{n_failed} of {n_replicates} bootstrap replicates are left out: {why}."]
-
-
-def listing(names: Sequence[str]) -> str:
-    """Names for a sentence, shortened."""
-    head = ", ".join(names[:6])
-    return head if len(names) <= 6 else f"{head} and {len(names) - 6} more"
 
 
 def residuals(fit: Fit) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from scaling import diagnostics, uncertainty
 from scaling.compute import Ladder
 from scaling.fit import Bootstrap, Fit, FitError, FitStatus, Interval, Noise, Optimum
-from scaling.frontier import POWER_LAW_PARAMETERS, power_laws
+from scaling.power_laws import POWER_LAW_PARAMETERS, power_laws
 from scaling.runs import Curves, Runs
 
 Array = np.ndarray

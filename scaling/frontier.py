@@ -13,13 +13,10 @@ from numpy.typing import ArrayLike
 from scaling.compute import Ladder, local_exponents, minimise
 from scaling.fit import Fit, FitError, FitStatus, Interval
 from scaling.laws import law_named
+from scaling.power_laws import power_law_draws
 from scaling.uncertainty import scale_draws
 
 Array = np.ndarray
-
-# Saturation exponents tried for L*(C), and the refinement around the best one.
-_SATURATION = np.geomspace(0.01, 1.2, 60)
-POWER_LAW_PARAMETERS = ("n_params_ref", "n_tokens_ref", "a", "b", "E", "K", "c")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -130,10 +127,12 @@ def predict_loss(
 ) -> Forecast:
     """Forecast of the loss of one run of n_params parameters on n_tokens tokens.
 
-    L = L_hat(N, D) exp(noise): each replicate of the surface is paired with one draw of the
-    scatter of a new run about the law (run-to-run noise and lack of fit), with the uncertainty of
-    that scatter itself. The form of the law is taken as given: compare the additive and the
-    curved form, see `choose_forecaster`.
+    L = L_hat(N, D) + noise: each replicate of the surface is paired with one draw of the scatter
+    of a new run about the law (run-to-run noise and lack of fit), with the uncertainty of that
+    scatter itself. The scatter is taken as constant in nats, at the mean loss of the fitted runs:
+    so it was measured over a decade of compute, and for a run beyond the grid, whose loss is
+    lower, it is the wider of the two choices. The form of the law is taken as given: compare the
+    additive and the curved form, see `choose_forecaster`.
 
     Args:
       fit: a fitted surface.
@@ -153,8 +152,9 @@ def predict_loss(
     draws = losses[1:][np.isfinite(losses[1:])]
     if fit.noise is not None and fit.noise.dof > 0:
         rng = np.random.default_rng(seed)
-        scatter = fit.noise.one_run_sd * rng.standard_normal(len(draws))
-        draws = draws * np.exp(scatter * scale_draws(fit.noise.dof, len(draws), rng))
+        sd_nats = fit.noise.one_run_sd * float(np.mean(fit.fitted_runs.loss_nats))
+        scatter = sd_nats * rng.standard_normal(len(draws))
+        draws = draws + scatter * scale_draws(fit.noise.dof, len(draws), rng)
     interval = Interval.of(draws, fit.level if level is None else level)
     return Forecast(value=float(losses[0]), lower=interval.lower, upper=interval.upper)
 
@@ -243,113 +243,12 @@ def agreement(fits: Sequence[Fit], flops: float) -> Agreement:
     )
 
 
-def power_laws(
-    log_flops: Array, log_n: Array, log_d: Array, loss: Array, *, reference: float | None = None
-) -> dict[str, Array]:
-    """Power laws through the optima of several budgets, for all replicates at once.
-
-    N* = N_ref (C/C_ref)^a, D* = D_ref (C/C_ref)^b by least squares on logarithms, and
-    L* = E + K (C/C_ref)^-c by least squares on the loss.
-
-    Args:
-      log_flops: [P]. log_n, log_d, loss: [R, P], NaN where a replicate lacks that budget.
-      reference: log C_ref; the mean of log_flops when not given.
-
-    Returns:
-      name -> [R] for POWER_LAW_PARAMETERS; NaN where fewer than two budgets remain.
-    """
-    x = log_flops - (log_flops.mean() if reference is None else reference)
-    w = np.isfinite(log_n).astype(float)
-    intercept_n, a = _line(x, np.nan_to_num(log_n), w)
-    intercept_d, b = _line(x, np.nan_to_num(log_d), w)
-    E, K, c = _saturating(x, np.nan_to_num(loss), w)
-    values = (np.exp(intercept_n), np.exp(intercept_d), a, b, E, K, c)
-    return {
-        name: np.where(np.isfinite(a), value, np.nan)
-        for name, value in zip(POWER_LAW_PARAMETERS, values, strict=True)
-    }
-
-
-def power_law_status(n_budgets: int, findings: list[str]) -> FitStatus:
-    """Status of a power law through so many budgets; a sentence joins the findings if doubtful."""
-    if n_budgets >= 4:
-        return FitStatus.CONVERGED
-    findings.append(
-        f"only {n_budgets} budgets have an interior minimum: a power law through them shows no "
-        "misfit; 4 or more are needed to judge it."
-    )
-    return FitStatus.TOO_FEW_POINTS
-
-
 def parameter_draws(fit: Fit) -> Array:
     """Parameters of a surface [1 + R, P]: the estimate first, then its replicates."""
     names = law_named(fit.law).parameters
     estimate = np.array([[fit.parameters[name] for name in names]])
     replicates = np.stack([fit.replicates[name] for name in names], axis=1)
     return np.concatenate([estimate, replicates])
-
-
-def power_law_draws(fit: Fit) -> dict[str, Array]:
-    """Parameters of the power laws, name -> [1 + R]: the estimate first."""
-    estimates = {**fit.parameters, "a": fit.exponent_a, "b": fit.exponent_b}
-    return {
-        name: np.concatenate([[estimates[name]], fit.replicates[name]])
-        for name in POWER_LAW_PARAMETERS
-    }
-
-
-def _line(x: Array, y: Array, w: Array) -> tuple[Array, Array]:
-    """Intercept at x = 0 and slope [R] of weighted lines; NaN with fewer than two points."""
-    total = w.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_x, mean_y = (w @ x) / total, np.sum(w * y, axis=1) / total
-        dx = x - mean_x[:, None]
-        slope = np.sum(w * dx * y, axis=1) / np.sum(w * dx**2, axis=1)
-    slope = np.where(total >= 2, slope, np.nan)
-    return mean_y - slope * mean_x, slope
-
-
-def _saturating(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
-    """E >= 0, K, c [R] of y = E + K exp(-c x), by a search over c with E and K projected out.
-
-    With fewer than four budgets three parameters leave no misfit, and E = 0 is taken.
-    """
-    c = np.broadcast_to(_SATURATION, (len(y), len(_SATURATION)))
-    may_saturate = np.broadcast_to((w.sum(axis=1) >= 4)[:, None], c.shape)
-    for _ in range(6):
-        misfit, _, _ = _project(x, y, w, c, may_saturate)
-        best = np.argmin(misfit, axis=1)[:, None]
-        low = np.take_along_axis(c, np.maximum(best - 1, 0), axis=1)
-        high = np.take_along_axis(c, np.minimum(best + 1, c.shape[1] - 1), axis=1)
-        c = low + (high - low) * np.linspace(0, 1, 31)
-        may_saturate = may_saturate[:, :1]
-    misfit, E, K = _project(x, y, w, c, may_saturate)
-    best = np.argmin(misfit, axis=1)[:, None]
-    chosen = (np.take_along_axis(v, best, axis=1)[:, 0] for v in (E, K, c))
-    E, K, c = chosen
-    return E, K, c
-
-
-def _project(
-    x: Array, y: Array, w: Array, c: Array, may_saturate: Array
-) -> tuple[Array, Array, Array]:
-    """Misfit, E and K [R, G] of y = E + K exp(-c x) at each trial c."""
-    basis = np.exp(-c[:, :, None] * x)
-    weight, target = w[:, None, :], y[:, None, :]
-    total = np.maximum(weight.sum(axis=2), 1e-300)
-    mean_b = np.sum(weight * basis, axis=2) / total
-    mean_y = np.sum(weight * target, axis=2) / total
-    spread = np.sum(weight * (basis - mean_b[:, :, None]) ** 2, axis=2)
-    cross = np.sum(weight * (basis - mean_b[:, :, None]) * target, axis=2)
-    K = cross / np.maximum(spread, 1e-300)
-    E = mean_y - K * mean_b
-    through_zero = np.sum(weight * basis * target, axis=2) / np.maximum(
-        np.sum(weight * basis**2, axis=2), 1e-300
-    )
-    free = may_saturate & (E > 0)
-    E, K = np.where(free, E, 0.0), np.where(free, K, through_zero)
-    misfit = np.sum(weight * (target - E[:, :, None] - K[:, :, None] * basis) ** 2, axis=2)
-    return misfit, E, K
 
 
 def _power_law_optima(fit: Fit, ladder: Ladder, log_c: Array) -> tuple[Array, Array, Array]:
@@ -391,6 +290,11 @@ def _frontier_findings(
             f"{int(beyond_c.sum())} of {len(budgets)} budgets lie outside those of the runs "
             f"(up to {reach:.3g} times the largest): extrapolation."
         )
+        if fit.law == "power_laws":
+            sentences.append(
+                "their loss rests on three parameters through a handful of optima and is biased "
+                "when the noise is large: take loss forecasts from a surface."
+            )
     if beyond_n.any():
         sentences.append(
             f"{int(beyond_n.sum())} of {len(budgets)} optima lie outside the sizes of the runs."

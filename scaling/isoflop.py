@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from scaling import diagnostics, uncertainty
 from scaling.compute import Ladder
 from scaling.fit import Bootstrap, Fit, FitError, Interval, Optimum
-from scaling.frontier import power_law_status, power_laws
+from scaling.power_laws import power_law_status, power_laws
 from scaling.runs import Runs
 
 Array = np.ndarray

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from scaling.csv_table import (
+    as_column,
+    number,
+    raise_all,
+    read_csv,
+    repeated,
+    require_columns,
+)
 
 Array = np.ndarray
 
@@ -207,15 +213,15 @@ def read_runs(
     """
     _check_name("flops", flops, FLOPS_CONVENTIONS)
     _check_name("params", params, PARAMS_CONVENTIONS)
-    header, rows = _read_csv(Path(path))
+    header, rows = read_csv(Path(path))
     mapping = _column_of(Path(path), header, flops, params, columns or {})
     problems: list[str] = []
-    records = [_parse(line, row, mapping, flops, problems) for line, row in rows]
-    problems += _repeated(rows, [record["run_id"] for record in records])
-    _raise_all(Path(path), problems)
+    records = [_parse(line, row, mapping, problems) for line, row in rows]
+    problems += repeated(rows, [record["run_id"] for record in records])
+    raise_all(Path(path), problems)
     table = {name: np.array([record[name] for record in records]) for name in COLUMNS}
     extra = {
-        name: _as_column([row[name] for _, row in rows])
+        name: as_column([row[name] for _, row in rows])
         for name in header
         if name not in set(mapping.values())
     }
@@ -235,13 +241,13 @@ def read_curves(
     Raises:
       ValueError: for a missing column, or for bad rows: all of them in one message.
     """
-    header, rows = _read_csv(Path(path))
+    header, rows = read_csv(Path(path))
     named = {
         "flops": f"flops_{flops}" if f"flops_{flops}" in header else "flops",
         **(columns or {}),
     }
     mapping = {f.name: named.get(f.name, f.name) for f in fields(Curves)}
-    _require_columns(Path(path), header, mapping.values())
+    require_columns(Path(path), header, mapping.values())
     problems: list[str] = []
     numbers = ("step", "n_tokens", "flops", "loss_nats")
     values: dict[str, list[Any]] = {name: [] for name in mapping}
@@ -249,8 +255,8 @@ def read_curves(
         values["run_id"].append(row[mapping["run_id"]])
         for name in numbers:
             allow_zero = name != "loss_nats"
-            values[name].append(_number(line, mapping[name], row, problems, allow_zero=allow_zero))
-    _raise_all(Path(path), problems)
+            values[name].append(number(line, mapping[name], row, problems, allow_zero=allow_zero))
+    raise_all(Path(path), problems)
     return Curves(**{name: np.array(column) for name, column in values.items()})
 
 
@@ -298,30 +304,6 @@ def _check_name(what: str, value: str, legal: Sequence[str]) -> None:
         raise ValueError(f"unknown {what} convention {value!r}; choose one of {', '.join(legal)}")
 
 
-def _open(path: Path) -> IO[str]:
-    return gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Header and rows, each with its line number in the file."""
-    with _open(path) as stream:
-        reader = csv.DictReader(stream)
-        rows = [(reader.line_num, {k: v or "" for k, v in row.items() if k}) for row in reader]
-        header = list(reader.fieldnames or [])
-    if not rows:
-        raise ValueError(f"{path} holds no rows; a table needs a header and one row per run")
-    return header, rows
-
-
-def _require_columns(path: Path, header: Sequence[str], wanted: Iterable[str]) -> None:
-    missing = [name for name in wanted if name not in header]
-    if missing:
-        raise ValueError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}. "
-            "Name the columns with columns={'loss_nats': ..., ...}"
-        )
-
-
 def _column_of(
     path: Path, header: Sequence[str], flops: str, params: str, given: Mapping[str, str]
 ) -> dict[str, str]:
@@ -343,28 +325,12 @@ def _column_of(
     if not given or not flops.startswith("6n"):
         required.append("flops")
     wanted = [mapping.get(name) or (name if given else own.get(name, name)) for name in required]
-    _require_columns(path, header, [*wanted, *mapping.values()])
+    require_columns(path, header, [*wanted, *mapping.values()])
     return mapping
 
 
-def _number(
-    line: int, column: str, row: Mapping[str, str], problems: list[str], *, allow_zero: bool = False
-) -> float:
-    """A finite positive number, or a problem noted and NaN returned."""
-    text = row.get(column, "").strip()
-    try:
-        value = float(text)
-    except ValueError:
-        problems.append(f"line {line}: {column} is {text!r}, not a number")
-        return math.nan
-    if not math.isfinite(value) or value < 0 or (value == 0 and not allow_zero):
-        problems.append(f"line {line}: {column} is {text}, must be positive and finite")
-        return math.nan
-    return value
-
-
 def _parse(
-    line: int, row: Mapping[str, str], mapping: Mapping[str, str], flops: str, problems: list[str]
+    line: int, row: Mapping[str, str], mapping: Mapping[str, str], problems: list[str]
 ) -> dict[str, Any]:
     """One row as fields of `Run`; its problems are appended, not raised."""
     record: dict[str, Any] = {}
@@ -372,40 +338,18 @@ def _parse(
     record["status"] = row[mapping["status"]] if "status" in mapping else OK
     record["cluster_id"] = row[mapping["cluster_id"]] if "cluster_id" in mapping else ""
     record["cluster_id"] = record["cluster_id"] or record["run_id"]
-    for name in ("n_params", "n_tokens"):
-        record[name] = _number(line, mapping[name], row, problems)
-    done = 6.0 * record["n_params"] * record["n_tokens"]
-    for name, default in (("flops", done), ("budget", None)):
-        fallback = record["flops"] if default is None else default
-        record[name] = _number(line, mapping[name], row, problems) if name in mapping else fallback
-    # A run that failed may have no loss; one that is ok must.
+    # A run that failed may lack what it did not reach; one that is ok must have it all.
     ignored: list[str] = []
     noted = problems if record["status"] == OK else ignored
-    record["loss_nats"] = _number(line, mapping["loss_nats"], row, noted)
+    record["n_params"] = number(line, mapping["n_params"], row, problems)
+    record["n_tokens"] = number(line, mapping["n_tokens"], row, noted)
+    record["flops"] = 6.0 * record["n_params"] * record["n_tokens"]
+    if "flops" in mapping:
+        record["flops"] = number(line, mapping["flops"], row, noted)
+    record["budget"] = record["flops"]
+    if "budget" in mapping:
+        record["budget"] = number(line, mapping["budget"], row, problems)
+    record["loss_nats"] = number(line, mapping["loss_nats"], row, noted)
     if not record["run_id"]:
         problems.append(f"line {line}: run_id is empty")
     return record
-
-
-def _repeated(rows: Sequence[tuple[int, Any]], ids: Sequence[str]) -> list[str]:
-    first: dict[str, int] = {}
-    problems = []
-    for (line, _), run_id in zip(rows, ids, strict=True):
-        if run_id in first:
-            problems.append(f"line {line}: run_id {run_id} repeats line {first[run_id]}")
-        first.setdefault(run_id, line)
-    return problems
-
-
-def _raise_all(path: Path, problems: Sequence[str]) -> None:
-    if problems:
-        rows = "row" if len(problems) == 1 else "rows"
-        listing = "\n  ".join(problems)
-        raise ValueError(f"{path} has {len(problems)} bad {rows}; mend or drop them:\n  {listing}")
-
-
-def _as_column(values: Sequence[str]) -> Array:
-    try:
-        return np.array([float(v) if v.strip() else math.nan for v in values])
-    except ValueError:
-        return np.array(values, str)

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scaling import diagnostics, uncertainty
 from scaling.compute import Ladder, minimise
-from scaling.fit import Bootstrap, Fit, Interval
+from scaling.fit import Bootstrap, Certificate, Fit, FitStatus, Interval, Noise
 from scaling.laws import Centre, Law, law_named, optimal_exponents
 from scaling.runs import Runs
 from scaling.solver import Problem, best_row, certify, distinct_minima, solve
@@ -59,53 +59,37 @@ def fit_surface(
     if not delta > 0:
         raise ValueError(f"delta is {delta}, must be positive; Hoffmann et al. 2022 use 1e-3")
     fitted, left_out = diagnostics.usable(runs)
-    labels = uncertainty.configurations(fitted) if len(fitted) else np.zeros(0, int)
-    diagnostics.require_points(fitted, len(set(labels.tolist())), law)
+    diagnostics.require_points(fitted, law)
     diagnostics.require_identifiable(fitted)
-    problem, centre = _problem(law, fitted, delta)
-    grid = law.starts(problem.log_n, problem.log_d, problem.log_l)
-    solutions = solve(problem, grid)
-    status, certificate = certify(law, solutions)
-    theta = solutions.theta[best_row(solutions)]
-    starts = np.concatenate([theta[None], distinct_minima(solutions, 3)[1:], grid[:1]])
-    predicted = law.log_loss(np, theta, problem.log_n, problem.log_d)
-    residuals = problem.log_l - predicted
-    noise = uncertainty.estimate_noise(fitted, residuals, len(theta))
-    method = uncertainty.choose_method(bootstrap, fitted, len(theta))
+    found = _estimate(law, fitted, delta)
+    method = uncertainty.choose_method(bootstrap, fitted, len(found.theta))
+    noise = uncertainty.estimate_noise(fitted, found.residuals, len(found.theta))
     drawn = n_bootstrap if uncertainty.can_resample(method, noise) else 0
-    targets, weights = uncertainty.draw_data(
-        method, fitted, predicted, residuals, noise, len(theta), drawn, np.random.default_rng(seed)
-    )
-    draws = _replicates(replace(problem, log_l=targets, weights=weights), starts)
-    parameters = law.to_parameters(np.concatenate([theta[None], draws]), centre)
+    draws = _replicates(found, fitted, noise, method, drawn, np.random.default_rng(seed))
+    parameters = law.to_parameters(np.concatenate([found.theta[None], draws]), found.centre)
     ladder = Ladder.from_runs(fitted)
     a, b = chord_exponents(law, parameters, ladder, fitted)
-    names = {name: parameters[:, i] for i, name in enumerate(law.parameters)} | {"a": a, "b": b}
-    replicates = {name: values[1:] for name, values in names.items()}
+    columns = {name: parameters[:, i] for i, name in enumerate(law.parameters)} | {"a": a, "b": b}
+    replicates = {name: values[1:] for name, values in columns.items()}
     n_failed = int(np.sum(~np.isfinite(a[1:])))
     findings = [
         *runs.findings,
-        *diagnostics.certificate_findings(law, certificate),
-        *diagnostics.residual_findings(fitted, residuals),
-        *uncertainty.cluster_findings(fitted, method, len(theta)),
-        *ladder.findings,
-        *_form_findings(replicates, draws, law, level),
+        *diagnostics.certificate_findings(law, found.certificate),
+        *diagnostics.residual_findings(fitted, found.residuals),
+        *uncertainty.cluster_findings(fitted, method, len(found.theta)),
+        *_convention_findings(ladder),
+        *_replicate_findings(replicates, draws, law, level),
         *diagnostics.replicate_findings(n_failed, drawn, "no certified minimum or no optimum"),
     ]
-    if not ladder.is_6nd:
-        findings.append(
-            "C is not 6ND here: a and b are slopes between the lowest and the highest budget, "
-            "found numerically along the size ladder; they do not add up to 1."
-        )
     return Fit(
         approach="surface",
         law=law.name,
-        parameters={n: float(names[n][0]) for n in law.parameters},
-        intervals={n: Interval.of(values, level) for n, values in replicates.items()},
+        parameters={name: float(columns[name][0]) for name in law.parameters},
+        intervals={name: Interval.of(values, level) for name, values in replicates.items()},
         exponent_a=float(a[0]),
         exponent_b=float(b[0]),
-        status=status,
-        certificate=certificate,
+        status=found.status,
+        certificate=found.certificate,
         findings=tuple(findings),
         runs=runs,
         left_out=left_out,
@@ -116,6 +100,36 @@ def fit_surface(
         ),
         replicates=replicates,
         settings={"delta": delta, "objective": "Huber on log loss", "form": law.formula},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Estimate:
+    """The minimum for the runs as they are, and where replicates should start from."""
+
+    problem: Problem
+    centre: Centre
+    theta: Array
+    residuals: Array
+    status: FitStatus
+    certificate: Certificate
+    starts: Array
+
+
+def _estimate(law: Law, runs: Runs, delta: float) -> _Estimate:
+    problem, centre = _problem(law, runs, delta)
+    grid = law.starts(problem.log_n, problem.log_d, problem.log_l)
+    solutions = solve(problem, grid)
+    theta = solutions.theta[best_row(solutions)]
+    status, certificate = certify(law, solutions)
+    return _Estimate(
+        problem=problem,
+        centre=centre,
+        theta=theta,
+        residuals=problem.log_l - law.log_loss(np, theta, problem.log_n, problem.log_d),
+        status=status,
+        certificate=certificate,
+        starts=np.concatenate([theta[None], distinct_minima(solutions, 3)[1:], grid[:1]]),
     )
 
 
@@ -137,16 +151,29 @@ def _problem(law: Law, runs: Runs, delta: float) -> tuple[Problem, Centre]:
     return problem, centre
 
 
-def _replicates(resampled: Problem, starts: Array) -> Array:
+def _replicates(
+    found: _Estimate,
+    runs: Runs,
+    noise: Noise,
+    method: str,
+    n_replicates: int,
+    rng: np.random.Generator,
+) -> Array:
     """Coordinates [R, P] of each replicate's best minimum, NaN where none is certified.
 
     Some replicates have several local minima, and the one nearest to the estimate is not always
     the lowest: each is solved from every one of the starts.
     """
-    n_replicates = len(resampled.log_l)
-    best = np.full((n_replicates, starts.shape[1]), np.nan)
+    best = np.full((n_replicates, len(found.theta)), np.nan)
+    if n_replicates == 0:
+        return best
+    fitted = found.problem.log_l - found.residuals
+    targets, weights = uncertainty.draw_data(
+        method, runs, fitted, found.residuals, noise, len(found.theta), n_replicates, rng
+    )
+    resampled = replace(found.problem, log_l=targets, weights=weights)
     lowest = np.full(n_replicates, np.inf)
-    for start in starts if n_replicates else ():
+    for start in found.starts:
         tiled = np.broadcast_to(start, best.shape)
         solutions = solve(resampled, tiled, max_iterations=REPLICATE_ITERATIONS)
         better = solutions.is_certified & (solutions.objective < lowest)
@@ -180,22 +207,33 @@ def optimal_log_params(law: Law, parameters: Array, ladder: Ladder, log_flops: A
     return minimise(log_loss, ladder, np.broadcast_to(log_flops, shape))
 
 
-def _form_findings(replicates: dict[str, Array], draws: Array, law: Law, level: float) -> list[str]:
+def _convention_findings(ladder: Ladder) -> list[str]:
+    if ladder.is_6nd:
+        return []
+    return [
+        *ladder.findings,
+        "C is not 6ND here: a and b are slopes between the lowest and the highest budget, found "
+        "numerically along the size ladder; they do not add up to 1.",
+    ]
+
+
+def _replicate_findings(
+    replicates: dict[str, Array], draws: Array, law: Law, level: float
+) -> list[str]:
     """What the replicates say of the form: parameters at bounds, gamma not told from 1."""
+    if not len(draws):
+        return []
     sentences = []
-    if len(draws):
-        low, high = np.array(law.lower), np.array(law.upper)
-        at_bound = np.any((draws <= low) | (draws >= high), axis=1)
-        if at_bound.any():
-            sentences.append(
-                f"{int(at_bound.sum())} of {len(draws)} replicates touch a bound of the "
-                "parameters and are kept."
-            )
-    if "gamma" in replicates and len(draws):
-        interval = Interval.of(replicates["gamma"], level)
-        if interval.lower <= 1.0 <= interval.upper:
-            sentences.append(
-                f"gamma is not resolved from 1 ({interval.lower:.2f} to {interval.upper:.2f}): "
-                "the additive form describes these runs as well."
-            )
+    at_bound = np.any((draws <= law.lower) | (draws >= law.upper), axis=1)
+    if at_bound.any():
+        sentences.append(
+            f"{int(at_bound.sum())} of {len(draws)} replicates touch a bound of the parameters "
+            "and are kept."
+        )
+    gamma = Interval.of(replicates.get("gamma", np.zeros(0)), level)
+    if gamma.lower <= 1.0 <= gamma.upper:
+        sentences.append(
+            f"gamma is not resolved from 1 ({gamma.lower:.2f} to {gamma.upper:.2f}): the additive "
+            "form describes these runs as well."
+        )
     return sentences

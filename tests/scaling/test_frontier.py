@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from scaling.fit import Fit, FitError, FitStatus, Interval
-from scaling.frontier import agreement, choose_forecaster, frontier, power_laws, predict_loss
+from scaling.frontier import agreement, choose_forecaster, frontier, predict_loss
 from scaling.isoflop import fit_isoflop
 from scaling.laws import law_named, optimal_params
+from scaling.power_laws import power_laws
 from scaling.runs import Runs
 from scaling.surface import fit_surface
 

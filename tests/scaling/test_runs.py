@@ -49,11 +49,18 @@ def test_diverged_runs_are_kept_and_named(tmp_path):
     assert runs.findings == ("1 of 2 runs are not ok and are not fitted: r2 (diverged).",)
 
 
+def test_a_failed_run_may_lack_what_it_did_not_reach(tmp_path):
+    empty = BAD.replace("500000", "").replace("1e11,9e10,,", ",,,")
+    runs = read_runs(table(tmp_path, GOOD + empty))
+    assert np.isnan(runs.n_tokens[1])
+    assert runs.is_ok.tolist() == [True, False]
+
+
 def test_all_bad_rows_are_reported_at_once_with_line_numbers(tmp_path):
     bad = (
         GOOD
         + GOOD.replace("20000", "-3")
-        + BAD.replace("r2", "r3").replace("500000", "many")
+        + GOOD.replace("r1", "r3").replace("800000", "many")
         + GOOD.replace("r1", "r4").replace("1.9,", "nan,")
     )
     with pytest.raises(ValueError, match="4 bad rows") as caught:
