@@ -64,6 +64,9 @@ class ModelConfig:
         for name in counts.split():
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
+        for name, legal in (("norm", ("rmsnorm", "layernorm")), ("positions", ("rope", "learned"))):
+            if getattr(self, name) not in legal:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {legal}.")
         if self.n_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}."

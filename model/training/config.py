@@ -69,6 +69,8 @@ class ScheduleConfig:
     decay: Literal["linear", "cosine"]
 
     def __post_init__(self) -> None:
+        if self.decay not in ("linear", "cosine"):
+            raise ValueError(f"decay={self.decay!r}: must be 'linear' or 'cosine'.")
         if self.n_steps < 1 or self.warmup_steps < 0 or self.decay_steps < 0:
             raise ValueError(f"{self}: n_steps must be at least 1, the others at least 0.")
         if self.warmup_steps + self.decay_steps > self.n_steps:
@@ -129,6 +131,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size}: must be at least 1 sequence.")
+        if self.compute_dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"compute_dtype={self.compute_dtype!r}: 'float32' or 'bfloat16'.")
         if self.z_loss_weight < 0:
             raise ValueError(f"z_loss_weight={self.z_loss_weight}: must be at least 0.")
 

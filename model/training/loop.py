@@ -34,6 +34,7 @@ class Progress:
       loss_nats: mean training loss of the chunk, without z-loss.
       grad_norm: of the chunk's last step, before clipping.
       n_tokens: tokens trained on so far.
+      resumed_at: step at which this attempt began.
       train_seconds: of this attempt, without compilation and evaluation.
       stall_seconds: of these, waiting for data.
     """
@@ -43,6 +44,7 @@ class Progress:
     loss_nats: float
     grad_norm: float
     n_tokens: int
+    resumed_at: int
     train_seconds: float
     stall_seconds: float
 
@@ -171,6 +173,7 @@ def train(
                         loss_nats=loss,
                         grad_norm=grad_norm,
                         n_tokens=losses.step * tokens_per_step,
+                        resumed_at=resumed_at,
                         train_seconds=seconds["train"],
                         stall_seconds=seconds["stall"],
                     )

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make quickstart` and `make test` need Python 3.11+ with pip, and make; nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := constraints.txt
+# uv where it is there: the same packages, seconds instead of half a minute.
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: quickstart test test-all test-parity test-browser check bench bench-truth constraints clean
+
+quickstart: $(VENV)/.ready
+	$(BIN)/isoflop run quickstart
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -q -m "not slow and not parity and not browser" tests
+
+test-all: $(VENV)/.ready
+	$(BIN)/python -m pytest -q -m "not parity and not browser" tests
+
+check: $(VENV)/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m experiments.benchmarks.speed
+
+bench-truth: $(VENV)/.ready
+	$(BIN)/python -m experiments.benchmarks.truth
+
+# An environment of its own: torch and transformers (CPU) are no dependencies of the project.
+test-parity: .venv-parity/.ready
+	.venv-parity/bin/python -m pytest -q -m parity tests/parity
+
+$(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	  uv pip install --quiet --python $(BIN)/python -c $(CONSTRAINTS) -e '.[dev]'; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'; \
+	fi
+	@touch $@
+
+.venv-parity/.ready: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev]' 'torch==2.13.0' 'transformers>=5'
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-parity build *.egg-info

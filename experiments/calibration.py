@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measured speed of this machine, kept on disk, so that planning stays pure.
+
+``results/calibration.json`` maps a host to the FLOP/s per worker that runs reached there, by
+network and batch. Speed grows with the work per step, so a shape that was not measured is
+interpolated in log FLOPs per step between the measured ones.
+"""
+
+import json
+import math
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.ledger import replace_text
+from experiments.point import Point
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """Speeds of one host.
+
+    Attributes:
+      device: as its worker reported it.
+      flops_per_second: FLOPs per step (convention "matmul_full") -> FLOP/s of one worker.
+      peak_flops_per_second: measured float32 matmul peak of one worker; 0 if not measured.
+      compile_seconds: typical compilation of one new shape.
+    """
+
+    device: str
+    flops_per_second: dict[float, float]
+    peak_flops_per_second: float
+    compile_seconds: float
+
+    def seconds(self, point: Point) -> float:
+        """Training time of a point on one worker, without compilation."""
+        flops = point.flops["matmul_full"]
+        return flops / self._speed(flops / point.spec.train.schedule.n_steps)
+
+    def _speed(self, flops_per_step: float) -> float:
+        known = sorted(self.flops_per_second.items())
+        x = math.log(flops_per_step)
+        xs = [math.log(work) for work, _ in known]
+        ys = [math.log(speed) for _, speed in known]
+        if x <= xs[0]:
+            return math.exp(ys[0])
+        for i in range(1, len(xs)):
+            if x <= xs[i]:
+                weight = (x - xs[i - 1]) / (xs[i] - xs[i - 1])
+                return math.exp(ys[i - 1] * (1 - weight) + ys[i] * weight)
+        return math.exp(ys[-1])
+
+
+def load(results: Path) -> Calibration | None:
+    """The calibration of this host, or None."""
+    record = _read(results).get(platform.node())
+    if not record:
+        return None
+    speeds = {float(work): speed for work, speed in record["flops_per_second"].items()}
+    return Calibration(
+        device=record["device"],
+        flops_per_second=speeds,
+        peak_flops_per_second=record["peak_flops_per_second"],
+        compile_seconds=record["compile_seconds"],
+    )
+
+
+def store(results: Path, calibration: Calibration) -> None:
+    """Merges measured speeds into the file; newer measurements of the same work win."""
+    everything = _read(results)
+    old = everything.get(platform.node(), {}).get("flops_per_second", {})
+    new = {f"{work:.6e}": speed for work, speed in calibration.flops_per_second.items()}
+    everything[platform.node()] = {
+        "device": calibration.device,
+        "flops_per_second": old | new,
+        "peak_flops_per_second": calibration.peak_flops_per_second,
+        "compile_seconds": calibration.compile_seconds,
+    }
+    replace_text(_path(results), json.dumps(everything, indent=1, sort_keys=True))
+
+
+def _path(results: Path) -> Path:
+    return Path(results) / "calibration.json"
+
+
+def _read(results: Path) -> dict:
+    path = _path(results)
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise ValueError(f"{path} is not JSON. Delete it; `isoflop calibrate` writes it.") from None

@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop data | plan | run | status | fit | plot | report | calibrate: each a thin call.
+
+Imports nothing heavy: ``plan`` and ``status`` answer without JAX.
+"""
+
+import argparse
+import errno
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from experiments import calibration, display, studies
+from experiments.ledger import Ledger
+from experiments.overrides import override
+from experiments.plan import Plan, plan
+from experiments.point import Point, to_json
+from experiments.runner import DiskError, local_workers, run_points
+from experiments.study import Study
+from model.data.manifest import Manifest
+from model.data.source import source_to_dict
+
+EXIT_USAGE, EXIT_DISK, EXIT_INTERRUPTED = 2, 74, 130
+CALIBRATION_MIN_SECONDS = 1.0  # Shorter runs say more about start-up than about speed.
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a user's mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"isoflop: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    is_terminal = sys.stdout.isatty()
+    console = Console(highlight=False, soft_wrap=True, width=None if is_terminal else 160)
+    try:
+        options = _options(arguments)
+        options.command(options, console)
+    except KeyboardInterrupt:
+        _end("stopped. Finished runs are kept; the same command goes on.", EXIT_INTERRUPTED)
+    except DiskError as error:
+        _end(f"{error} Free space there; finished runs are kept.", EXIT_DISK)
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = f"{error.filename}: " if error.filename else ""
+        way_out = "Free space there; finished runs are kept." if is_full else "Check the path."
+        _end(f"{what}{error.strerror}. {way_out}", EXIT_DISK if is_full else EXIT_USAGE)
+    except ValueError as error:
+        _end(str(error), EXIT_USAGE)
+    except Exception as error:
+        # FitError lives in scaling/, which is not imported for the sake of this line.
+        if type(error).__name__ != "FitError":
+            raise
+        _end(str(error), EXIT_USAGE)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(f"isoflop: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    """Parsed arguments; overrides may stand before or after flags, which argparse alone refuses."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [text for text in rest if text.startswith("-")]
+    if unknown:
+        parser.error(f"unknown option {unknown[0]}")
+    options.overrides = [*options.overrides, *rest]
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="isoflop", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, command: Callable[[Any, Console], None], text: str) -> _Parser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("study", help=f"a name ({', '.join(_names())}) or a Python file")
+        sub.add_argument("overrides", nargs="*", help="field=value, for instance seeds=0,1")
+        sub.add_argument("--results", type=Path, default=Path("results"), help="folder of results")
+        sub.set_defaults(command=command)
+        return sub
+
+    add("data", _data, "read the source once and write its manifest and tokens")
+    for name, command, text in (
+        ("plan", _plan, "print the grid and its cost; trains nothing"),
+        ("run", _run, "train what is missing, fit, forecast, report; may be interrupted"),
+    ):
+        sub = add(name, command, text)
+        sub.add_argument("--workers", type=int, default=None, help="processes (one per core)")
+    sub.add_argument("--checkpoint-seconds", type=float, default=60.0)
+    add("status", _status, "what is done, diverged or missing")
+    add("fit", _fit, "fit all approaches to the finished runs and print the frontier")
+    add("plot", _plot, "draw the figures")
+    add("report", _report, "write figures and report.html")
+    add("calibrate", _calibrate, "measure this machine's speed on the study's networks")
+    return parser
+
+
+def _names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+
+
+def load_study(name: str) -> Study:
+    """The STUDY of a module in experiments/studies, or of a Python file.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    if name in _names():
+        module = importlib.import_module(f"experiments.studies.{name}")
+    elif name.endswith(".py") and Path(name).is_file():
+        spec = importlib.util.spec_from_file_location("study_file", name)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{name}: {type(error).__name__}: {error}") from None
+    else:
+        raise ValueError(
+            f"unknown study {name!r}: known are {', '.join(_names())}, or give the path of a "
+            "Python file that defines STUDY."
+        )
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise ValueError(f"{name}: defines no STUDY of type experiments.study.Study.")
+    return study
+
+
+def _open(options: Any) -> tuple[Study, Ledger]:
+    study = override(load_study(options.study), options.overrides)
+    return study, Ledger(options.results, study.name)
+
+
+def _manifest(study: Study, ledger: Ledger, console: Console, *, again: bool = False) -> Manifest:
+    """The manifest of the study's data, written when it is missing."""
+    if ledger.manifest.exists() and not again:
+        manifest = Manifest.read(ledger.manifest)
+        if manifest.source != source_to_dict(study.data):
+            raise ValueError(
+                f"{ledger.manifest} describes other data than the study asks for. "
+                "`isoflop data STUDY` prepares these; finished runs stay."
+            )
+        return manifest
+    from model.data.prepare import prepare
+
+    console.print(f"reading {study.data.kind} data into {ledger.data} ...")
+    manifest = prepare(study.data, ledger.data)
+    manifest.write(ledger.manifest)
+    return manifest
+
+
+def _data(options: Any, console: Console) -> None:
+    study, ledger = _open(options)
+    manifest = _manifest(study, ledger, console, again=True)
+    if manifest.n_train_tokens is None:
+        console.print(f"unlimited tokens, true entropy {manifest.entropy_nats:.5f} nats per token")
+    else:
+        console.print(
+            f"{manifest.n_documents} documents, {manifest.n_train_tokens:,} training and "
+            f"{manifest.n_validation_tokens:,} validation tokens"
+        )
+    for note in manifest.notes:
+        console.print(f"- {note}")
+    console.print(f"fingerprint {manifest.fingerprint}\nmanifest {ledger.manifest}")
+
+
+def _planned(study: Study, ledger: Ledger, console: Console) -> tuple[Plan, Manifest]:
+    manifest = _manifest(study, ledger, console)
+    return plan(study, manifest), manifest
+
+
+def _plan(options: Any, console: Console) -> None:
+    study, ledger = _open(options)
+    planned, _ = _planned(study, ledger, console)
+    workers = local_workers(options.workers, len(planned.points), _n_devices(study))
+    known = calibration.load(options.results)
+    console.print(display.plan_table(planned, known, len(workers.cores)))
+
+
+def _n_devices(study: Study) -> int:
+    run, data, fsdp, tensor = study.mesh
+    return run * data * fsdp * tensor
+
+
+def _run(options: Any, console: Console) -> None:
+    study, ledger = _open(options)
+    planned, manifest = _planned(study, ledger, console)
+    grid = list(planned.points)
+    for refusal in planned.refused:
+        console.print(f"left out: {refusal.reason}")
+    with ledger.lock():
+        began = time.monotonic()
+        failures = _train(options, study, ledger, console, grid)
+        _prepare_to_fit()
+        from experiments.analysis import analyse
+        from experiments.forecast import forecast_point, make_forecast
+
+        points = list(grid)
+        if study.forecast_budgets and not failures:
+            console.print("fitting ...")
+            analysis = analyse(ledger, study, grid)
+            for budget in study.forecast_budgets:
+                record = make_forecast(ledger, study, manifest, analysis, budget)
+                console.print(_forecast_line(record))
+                points.append(forecast_point(record))
+                failures += _train(options, study, ledger, console, points, stage=points[-1:])
+        _finish(study, ledger, console, points)
+        console.print(f"{display.duration(time.monotonic() - began)} in all.")
+    if failures:
+        lines = "; ".join(f"{point.id}: {reason}" for point, reason in failures)
+        raise ValueError(f"{len(failures)} runs failed after several attempts. {lines}")
+
+
+def _train(
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    console: Console,
+    points: list[Point],
+    stage: list[Point] | None = None,
+) -> list[tuple[Point, str]]:
+    """Trains what is missing of a stage (default: of all points)."""
+    stage = points if stage is None else stage
+    ledger.write_plan(to_json(study), points)
+    missing = [point for point in stage if not ledger.has_result(point.id)]
+    if not missing:
+        return []
+    workers = local_workers(
+        options.workers,
+        len(stage),
+        _n_devices(study),
+        checkpoint_seconds=options.checkpoint_seconds,
+    )
+    known = calibration.load(options.results)
+    n_done = len(stage) - len(missing)
+    console.print(f"training {len(missing)} runs with {len(workers.cores)} workers ...")
+    with display.RunDisplay(console, stage, n_done, known) as view:
+        view.expect(missing)
+        failures = run_points(ledger, missing, study.mesh, workers, view)
+    _learn_speed(options.results, ledger, missing)
+    return failures
+
+
+def _learn_speed(results: Path, ledger: Ledger, points: list[Point]) -> None:
+    """Adds the speed of finished runs to the calibration of this host."""
+    speeds: dict[float, float] = {}
+    compile_seconds, device, peak = [], "", 0.0
+    for point in points:
+        record = ledger.read_result(point.id)
+        if record is None or point.role != "grid":
+            continue
+        costs = record["costs"]
+        device, peak = costs["device"], max(peak, costs["peak_flops_per_second"])
+        compile_seconds.append(costs["compile_seconds"])
+        if costs["train_seconds"] >= CALIBRATION_MIN_SECONDS:
+            work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
+            speeds[work] = costs["flops_per_second"]
+    if speeds:
+        known = calibration.Calibration(
+            device=device,
+            flops_per_second=speeds,
+            peak_flops_per_second=peak,
+            compile_seconds=max(compile_seconds),
+        )
+        calibration.store(results, known)
+
+
+def _prepare_to_fit() -> None:
+    """Fits run on the CPU; asking JAX for it later would still wake every accelerator."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+def _forecast_line(record: dict[str, Any]) -> str:
+    law, forecast = next(iter(record["forecasts"].items()))
+    n_params = record["point"]["params"]["total"]
+    return (
+        f"forecast at {record['budget']:.3g} FLOPs, {n_params:,} parameters on "
+        f"{record['point']['n_tokens']:,} tokens: {forecast['value']:.4f} nats "
+        f"({record['level']:.0%} interval {_number(forecast['lower'])} to "
+        f"{_number(forecast['upper'])}, {law} form)"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def _finish(study: Study, ledger: Ledger, console: Console, points: list[Point]) -> None:
+    from experiments import report
+
+    built = report.build(ledger, study, points)
+    report.print_answer(console, study, ledger, built)
+    report.write(ledger, study, points, built)
+    console.print(f"table {ledger.table}\nfigures {ledger.figures}\nreport {ledger.report}")
+
+
+def _status(options: Any, console: Console) -> None:
+    _, ledger = _open(options)
+    points = ledger.read_plan()
+    if not points:
+        raise ValueError(f"{ledger.folder} has no plan. `isoflop run {options.study}` makes one.")
+    states = {}
+    for point in points:
+        record = ledger.read_result(point.id)
+        started = (ledger.run(point.id) / "metrics").exists()
+        states[point.id] = (
+            ("started" if started else "missing")
+            if record is None
+            else {"ok": "done"}.get(record["status"], record["status"])
+        )
+    console.print(display.status_table(points, states))
+    n_done = sum(state in ("done", "diverged") for state in states.values())
+    console.print(f"{n_done} of {len(points)} runs have a result in {ledger.folder}.")
+    if others := ledger.other_runs(points):
+        console.print(f"{len(others)} runs in the folder are not asked for by the plan.")
+
+
+def _finished(options: Any) -> tuple[Study, Ledger, list[Point]]:
+    study, ledger = _open(options)
+    _prepare_to_fit()
+    points = ledger.read_plan()
+    if not any(ledger.has_result(point.id) for point in points):
+        raise ValueError(f"{ledger.folder} has no finished run. `isoflop run` trains them.")
+    return study, ledger, points
+
+
+def _fit(options: Any, console: Console) -> None:
+    study, ledger, points = _finished(options)
+    from experiments import report
+
+    report.print_answer(console, study, ledger, report.build(ledger, study, points))
+
+
+def _plot(options: Any, console: Console) -> None:
+    study, ledger, points = _finished(options)
+    from experiments import report
+
+    for path in report.draw(ledger, report.build(ledger, study, points)).values():
+        console.print(str(path))
+
+
+def _report(options: Any, console: Console) -> None:
+    study, ledger, points = _finished(options)
+    from experiments import report
+
+    report.write(ledger, study, points, report.build(ledger, study, points))
+    console.print(str(ledger.report))
+
+
+def _calibrate(options: Any, console: Console) -> None:
+    study, ledger = _open(options)
+    planned, _ = _planned(study, ledger, console)
+    from experiments.calibrate import calibrate
+
+    calibration.store(options.results, calibrate(study, planned, console))
+    _plan(argparse.Namespace(**vars(options), workers=None), console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plan(study, manifest) -> Plan: every number resolved. No JAX, no disk, no clock.
+
+Each rounding of a study happens here, once.
+"""
+
+import dataclasses
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.point import SEMANTICS, Point, Spec, spec_id
+from experiments.study import Ladder, Recipe, ShapeRule, Study
+from model.config import ModelConfig
+from model.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
+from model.data.manifest import Manifest
+from model.parameterization import transfer
+from model.sharding import check_divisible
+from model.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+
+BUDGET_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """A point that cannot be trained as asked, and why."""
+
+    budget: float
+    d_model: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The points of a study, by budget, size, axes, seed; and what was refused."""
+
+    points: tuple[Point, ...]
+    refused: tuple[Refusal, ...]
+
+
+class Refused(ValueError):
+    """One point cannot be trained as asked."""
+
+
+def plan(study: Study, manifest: Manifest) -> Plan:
+    """Resolves a study: same study and manifest, same bytes.
+
+    Raises:
+      ValueError: if nothing remains at some budget, or two points are the same run.
+    """
+    _check_data(study, manifest)
+    points: list[Point] = []
+    refused: list[Refusal] = []
+    for budget, seeds in zip(study.budgets, study.seeds_per_budget, strict=True):
+        before = len(points)
+        for d_model in _widths(study, manifest, budget):
+            for axes in _combinations(study):
+                try:
+                    points += [
+                        resolve(study, manifest, budget=budget, d_model=d_model, seed=s, axes=axes)
+                        for s in seeds
+                    ]
+                except Refused as error:
+                    refused.append(Refusal(budget=budget, d_model=d_model, reason=str(error)))
+        if len(points) == before:
+            raise ValueError(_nothing_left(study, budget, refused))
+    _check_distinct(points)
+    return Plan(points=tuple(points), refused=tuple(dict.fromkeys(refused)))
+
+
+def resolve(
+    study: Study,
+    manifest: Manifest,
+    *,
+    budget: float,
+    d_model: int,
+    seed: int,
+    axes: dict[str, float],
+    role: str = "grid",
+) -> Point:
+    """One point with every number resolved.
+
+    Raises:
+      Refused: if the budget cannot be met within 1 %, the data do not suffice, or the mesh does
+        not divide the run.
+    """
+    recipe = with_axes(study.recipe, axes)
+    model = model_config(recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len)
+    per_token = flops_per_token(model, study.flops)
+    batch_size = _batch_size(recipe, budget / per_token, study.seq_len)
+    tokens_per_step = batch_size * study.seq_len
+    n_steps = round(budget / per_token / tokens_per_step)
+    achieved = n_steps * tokens_per_step * per_token
+    if abs(achieved / budget - 1) > BUDGET_TOLERANCE:
+        raise Refused(
+            f"budget {budget:.3g} FLOPs is {budget / per_token:.4g} tokens at d_model {d_model}; "
+            f"{n_steps} steps of {tokens_per_step} tokens miss it by "
+            f"{achieved / budget - 1:+.1%}, more than 1 %. Raise the budget to at least "
+            f"{50 * tokens_per_step * per_token:.3g}, or lower the batch."
+        )
+    n_tokens = n_steps * tokens_per_step
+    epochs = _epochs(study, manifest, n_tokens, d_model)
+    try:
+        check_divisible(model, study.mesh, batch_size=batch_size)
+    except ValueError as error:
+        raise Refused(f"mesh {study.mesh}: {error}") from None
+    train = train_config(recipe, model, study, batch_size=batch_size, n_steps=n_steps, seed=seed)
+    transferred = _transfer(recipe, model, n_steps)
+    model = dataclasses.replace(
+        model,
+        residual_multiplier=transferred.residual_multiplier,
+        logit_multiplier=transferred.logit_multiplier,
+    )
+    spec = Spec(
+        model=model, train=train, data_fingerprint=manifest.fingerprint, semantics=SEMANTICS
+    )
+    return Point(
+        id=spec_id(spec),
+        spec=spec,
+        role=role,
+        budget=budget,
+        convention=study.flops,
+        seed=seed,
+        axes=axes,
+        n_tokens=n_tokens,
+        epochs=epochs,
+        params=count_params(model),
+        flops={c: float(flops_per_token(model, c) * n_tokens) for c in FLOP_CONVENTIONS},
+        cluster_id=spec_id(spec),
+    )
+
+
+def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int) -> ModelConfig:
+    """The network of this width by the recipe's shape rule, with the base multipliers.
+
+    Raises:
+      Refused: if the heads do not divide the width.
+    """
+    shape = recipe.shape
+    n_layers = round(d_model / shape.width_per_layer)
+    n_layers = min(max(n_layers, shape.min_layers), shape.max_layers)
+    n_heads = max(d_model // shape.head_width, shape.min_heads)
+    if d_model % n_heads or n_heads % shape.queries_per_kv_head:
+        raise Refused(
+            f"{n_heads} heads (head_width={shape.head_width}, queries_per_kv_head="
+            f"{shape.queries_per_kv_head}) do not divide d_model={d_model}. Choose another width."
+        )
+    same = {f.name for f in dataclasses.fields(ModelConfig)} & {
+        f.name for f in dataclasses.fields(ShapeRule)
+    }
+    try:
+        return ModelConfig(
+            vocab_size=vocab_size,
+            seq_len=seq_len,
+            d_model=d_model,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            n_kv_heads=n_heads // shape.queries_per_kv_head,
+            d_head=d_model // n_heads,
+            d_ff=math.ceil(shape.ff_ratio * d_model / shape.ff_multiple) * shape.ff_multiple,
+            residual_multiplier=recipe.base.residual_multiplier,
+            logit_multiplier=recipe.base.logit_multiplier,
+            **{name: getattr(shape, name) for name in same},
+        )
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def train_config(
+    recipe: Recipe, model: ModelConfig, study: Study, *, batch_size: int, n_steps: int, seed: int
+) -> TrainConfig:
+    """The run of this length: rates, decay, moments and schedule in absolute steps."""
+    rule = recipe.optimizer
+    transferred = _transfer(recipe, model, n_steps)
+    tokens_per_step = batch_size * study.seq_len
+    optimizer = OptimizerConfig(
+        input=transferred.input,
+        hidden=transferred.hidden,
+        output=transferred.output,
+        vector=transferred.vector,
+        beta1=rule.beta1,
+        beta2=2 ** (-tokens_per_step / rule.beta2_halflife_tokens),
+        clip_norm=rule.clip_norm,
+    )
+    warmup = round(rule.warmup_fraction * n_steps)
+    schedule = ScheduleConfig(
+        n_steps=n_steps,
+        warmup_steps=warmup,
+        decay_steps=min(round(rule.decay_fraction * n_steps), n_steps - warmup),
+        decay=rule.decay,
+    )
+    return TrainConfig(
+        batch_size=batch_size,
+        optimizer=optimizer,
+        schedule=schedule,
+        evaluation=study.evaluation,
+        z_loss_weight=rule.z_loss_weight,
+        compute_dtype=recipe.compute_dtype,
+        init_seed=seed,
+        data_seed=seed,
+    )
+
+
+def _transfer(recipe: Recipe, model: ModelConfig, n_steps: int) -> Any:
+    factor = recipe.optimizer.learning_rate
+    base = dataclasses.replace(
+        recipe.base,
+        hidden_rate=factor * recipe.base.hidden_rate,
+        input_rate=factor * recipe.base.input_rate,
+        output_rate=factor * recipe.base.output_rate,
+        vector_rate=factor * recipe.base.vector_rate,
+    )
+    decay_per_step = 1 / (recipe.optimizer.weight_decay_timescale * n_steps)
+    return transfer(
+        base, d_model=model.d_model, n_layers=model.n_layers, decay_per_step=decay_per_step
+    )
+
+
+def with_axes(recipe: Recipe, axes: dict[str, float]) -> Recipe:
+    """The recipe with the named fields replaced; a path like "optimizer.learning_rate"."""
+    for path, value in axes.items():
+        recipe = _replace(recipe, path.split("."), value, path)
+    return recipe
+
+
+def _replace(node: Any, names: list[str], value: Any, path: str) -> Any:
+    known = {f.name for f in dataclasses.fields(node)} if dataclasses.is_dataclass(node) else set()
+    if names[0] not in known:
+        raise ValueError(
+            f"axis {path!r}: {type(node).__name__} has no field {names[0]!r}; "
+            f"it has {', '.join(sorted(known))}."
+        )
+    inner = getattr(node, names[0])
+    new = value if len(names) == 1 else _replace(inner, names[1:], value, path)
+    return dataclasses.replace(node, **{names[0]: new})
+
+
+def _combinations(study: Study) -> list[dict[str, float]]:
+    values = [[(axis.field, value) for value in axis.values] for axis in study.axes]
+    return [dict(combination) for combination in itertools.product(*values)]
+
+
+def _batch_size(recipe: Recipe, n_tokens: float, seq_len: int) -> int:
+    rule = recipe.batch
+    tokens = rule.reference_tokens * (n_tokens / rule.reference_run) ** rule.exponent
+    return max(1, round(tokens / seq_len / rule.multiple)) * rule.multiple
+
+
+def _tokens_per_param(study: Study, manifest: Manifest, budget: float, d_model: int) -> float:
+    model = model_config(
+        study.recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len
+    )
+    return budget / flops_per_token(model, study.flops) / count_params(model).total
+
+
+def _widths(study: Study, manifest: Manifest, budget: float) -> list[int]:
+    """The widths of a budget, ascending."""
+    low, high = study.sizes.tokens_per_param
+    if isinstance(study.sizes, Ladder):
+        ladder = study.sizes.d_models
+        return [d for d in ladder if low <= _tokens_per_param(study, manifest, budget, d) <= high]
+    steps = study.sizes.n_sizes - 1
+    targets = [high * (low / high) ** (i / steps) for i in range(steps + 1)]
+    widths = sorted({width_for(study, manifest, budget, target) for target in targets})
+    if len(widths) < len(targets):
+        raise ValueError(
+            f"budget {budget:.3g}: {len(targets)} sizes over {low:g}...{high:g} tokens per "
+            f"parameter fall on only {len(widths)} widths (multiples of "
+            f"{study.recipe.shape.width_multiple}). Ask for fewer sizes or a wider range."
+        )
+    return widths
+
+
+def width_for(study: Study, manifest: Manifest, budget: float, tokens_per_param: float) -> int:
+    """The width whose ratio of tokens to parameters at this budget is nearest, in logarithm."""
+
+    def distance(d_model: int) -> float:
+        try:
+            ratio = _tokens_per_param(study, manifest, budget, d_model)
+        except Refused:
+            return math.inf
+        return abs(math.log(ratio / tokens_per_param))
+
+    multiple = study.recipe.shape.width_multiple
+    top = multiple
+    while _ratio_or(study, manifest, budget, top, math.inf) > tokens_per_param:
+        top *= 2
+    return min(range(multiple, top + 1, multiple), key=distance)
+
+
+def _ratio_or(study: Study, manifest: Manifest, budget: float, d_model: int, other: float) -> float:
+    try:
+        return _tokens_per_param(study, manifest, budget, d_model)
+    except Refused:
+        return other
+
+
+def _epochs(study: Study, manifest: Manifest, n_tokens: int, d_model: int) -> float | None:
+    if manifest.n_train_tokens is None:
+        return None
+    epochs = n_tokens / manifest.n_train_tokens
+    if epochs > study.max_epochs:
+        raise Refused(
+            f"{n_tokens:.3g} tokens at d_model {d_model} are {epochs:.2f} epochs of the "
+            f"{manifest.n_train_tokens:.3g} training tokens, above max_epochs="
+            f"{study.max_epochs:g}. Give more data, lower the budget, or raise max_epochs."
+        )
+    return epochs
+
+
+def _check_data(study: Study, manifest: Manifest) -> None:
+    if study.seq_len % manifest.window_multiple:
+        raise ValueError(
+            f"seq_len={study.seq_len}: this source needs a multiple of {manifest.window_multiple} "
+            "(windows hold whole records)."
+        )
+    available = manifest.n_validation_tokens
+    if available is not None and study.evaluation.n_tokens > available:
+        raise ValueError(
+            f"evaluation.n_tokens={study.evaluation.n_tokens}: the validation split has "
+            f"{available} tokens. Ask for fewer, or raise data.validation_fraction."
+        )
+
+
+def _nothing_left(study: Study, budget: float, refused: list[Refusal]) -> str:
+    reasons = [refusal.reason for refusal in refused if refusal.budget == budget]
+    if reasons:
+        return f"budget {budget:.3g}: no size can be trained. {reasons[0]}"
+    low, high = study.sizes.tokens_per_param
+    return (
+        f"budget {budget:.3g}: no size of the ladder has {low:g} to {high:g} tokens per parameter. "
+        "Widen sizes.tokens_per_param, or extend the ladder."
+    )
+
+
+def _check_distinct(points: list[Point]) -> None:
+    seen: dict[str, Point] = {}
+    for point in points:
+        if point.id in seen:
+            raise ValueError(
+                f"budgets {seen[point.id].budget:.4g} and {point.budget:.4g} resolve to the same "
+                f"run at d_model {point.spec.model.d_model}. Space the budgets wider, or name each "
+                "axis value once."
+            )
+        seen[point.id] = point

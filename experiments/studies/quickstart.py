@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How large a byte model for how little compute? A whole isoFLOP study in minutes on two cores.
+
+Question: compute-optimal parameters and tokens between 1e11 and 3e12 FLOPs, on the source text of
+the installed Python's standard library, and whether the law holds at three times the largest
+budget. Method: Hoffmann et al. 2022 (arXiv:2203.15556), all three approaches.
+
+Command: ``make quickstart`` or ``isoflop run quickstart``.
+"""
+
+from experiments.recipes import TINY_BYTES
+from experiments.study import Ladder, Study
+from model.data.source import StdlibText
+from model.training.config import EvalConfig
+
+STUDY = Study(
+    name="quickstart",
+    question="How large a byte model, on how many bytes of Python source, for 1e11 to 1e13 FLOPs?",
+    budgets=(1e11, 3e11, 1e12, 3e12),
+    sizes=Ladder(
+        d_models=(16, 24, 32, 40, 48, 64, 80, 96, 128),
+        tokens_per_param=(2.0, 110.0),
+    ),
+    seeds=((0, 1, 2), (0, 1, 2), (0, 1), (0,)),
+    data=StdlibText(validation_fraction=0.02),
+    seq_len=128,
+    evaluation=EvalConfig(n_tokens=131072, curve_tokens=16384, n_points=8, seed=0),
+    max_epochs=1.0,
+    flops="matmul_full",
+    recipe=TINY_BYTES,
+    forecast_budgets=(1e13,),
+)
