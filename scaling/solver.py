@@ -24,7 +24,9 @@ Array = np.ndarray
 # few shapes, so few compilations.
 CHUNK = 64
 PAD = 32
-MAX_ITERATIONS = 200
+MAX_ITERATIONS = 1000
+# Rows that need more than this go on together, so that a chunk does not wait for one of them.
+FIRST_PASS = 60
 # Newton decrement (the predicted gain of one more step) relative to the objective, below which
 # a point is at rounding distance from its minimum; and what still counts as converged.
 STOP_DECREMENT = 1e-15
@@ -54,8 +56,14 @@ class Solutions:
     decrement: Array
     n_iterations: Array
 
-    def take(self, rows: Any) -> Solutions:
-        return Solutions(**{name: getattr(self, name)[rows] for name in self.__slots__})
+    def updated(self, rows: Array, other: Solutions) -> Solutions:
+        """These solutions with some rows replaced; iterations add up."""
+        columns = {name: getattr(self, name).copy() for name in self.__slots__}
+        before = columns["n_iterations"][rows]
+        for name, values in columns.items():
+            values[rows] = getattr(other, name)
+        columns["n_iterations"][rows] += before
+        return Solutions(**columns)
 
     @property
     def is_certified(self) -> Array:
@@ -86,19 +94,29 @@ def _free(jnp: Any, theta: Any, gradient: Any, lower: Any, upper: Any) -> Any:
     return ~(at_lower | at_upper)
 
 
-def _newton_step(jnp: Any, gradient: Any, hessian: Any, free: Any, damping: Any) -> Any:
-    """Saddle-free Newton step in the free coordinates, and its decrement without damping.
+def _newton_step(
+    jnp: Any, gradient: Any, hessian: Any, majoriser: Any, free: Any, damping: Any
+) -> Any:
+    """Damped saddle-free Newton step in the free coordinates, and its decrement without damping.
 
     Curvature enters by its absolute value, so that the step descends where the robust objective
-    is not convex (Dauphin et al. 2014); damping is relative to the largest curvature.
+    is not convex (Dauphin et al. 2014). The exact Hessian sees only the residuals within delta;
+    damping adds the majoriser of Huber's loss, which knows how many kinks a step would cross
+    (iteratively reweighted least squares, Holland and Welsch 1977).
     """
+    both = free[:, None] & free[None, :]
     gradient = jnp.where(free, gradient, 0.0)
-    hessian = jnp.where(free[:, None] & free[None, :], hessian, 0.0)
-    eigenvalues, vectors = jnp.linalg.eigh(hessian)
+    eigenvalues, vectors = jnp.linalg.eigh(jnp.where(both, hessian, 0.0))
     curvature = jnp.abs(eigenvalues)
-    largest = jnp.max(curvature) + 1e-300
+    largest = jnp.max(curvature) + jnp.max(jnp.abs(jnp.diagonal(majoriser))) + 1e-300
+    floor = 1e-14 * largest * jnp.eye(len(gradient))
+    damped = (
+        (vectors * curvature[None, :]) @ vectors.T
+        + damping * jnp.where(both, majoriser, 0.0)
+        + floor
+    )
+    step = -jnp.where(free, jnp.linalg.solve(damped, gradient), 0.0)
     along = vectors.T @ gradient
-    step = -vectors @ (along / (jnp.maximum(curvature, 1e-14 * largest) + damping * largest))
     decrement = 0.5 * jnp.sum(along**2 / jnp.maximum(curvature, 1e-13 * largest))
     # A step longer than this leaves the region where the second derivatives mean anything.
     length = jnp.sqrt(jnp.sum(step**2))
@@ -119,37 +137,43 @@ def _compiled(law: Law) -> Callable[..., Any]:
         def value(t: Any) -> Any:
             return _row_objective(law, t, log_n, log_d, log_l, w, delta)
 
-        def expand(t: Any) -> Any:
-            return value(t), jax.grad(value)(t), jax.hessian(value)(t)
+        def fitted(t: Any) -> Any:
+            return law.log_loss(jnp, t, log_n, log_d)
 
-        def propose(t: Any, g: Any, h: Any, damping: Any) -> Any:
-            return _newton_step(jnp, g, h, _free(jnp, t, g, lower, upper), damping)
+        def expand(t: Any) -> Any:
+            slopes = jax.jacfwd(fitted)(t)
+            size = jnp.maximum(jnp.abs(log_l - fitted(t)), delta)
+            majoriser = (slopes.T * (w * delta / size)[None, :]) @ slopes
+            return value(t), jax.grad(value)(t), jax.hessian(value)(t), majoriser
+
+        def propose(t: Any, here: Any, damping: Any) -> Any:
+            _, g, h, m = here
+            return _newton_step(jnp, g, h, m, _free(jnp, t, g, lower, upper), damping)
 
         floor = 1e-26 * jnp.sum(w)
 
         def going(state: Any) -> Any:
-            _, _, _, _, damping, iteration, decrement, f = state
+            (f, *_), _, _, damping, iteration, decrement = state
             small = decrement <= STOP_DECREMENT * f + floor
-            return (iteration < limit) & (damping < 1e8) & ~small
+            return (iteration < limit) & (damping < 1e12) & ~small
 
         def advance(state: Any) -> Any:
-            t, step, g, h, damping, iteration, decrement, f = state
+            here, t, step, damping, iteration, decrement = state
             trial = jnp.clip(t + step, lower, upper)
-            f_new, g_new, h_new = expand(trial)
-            better = f_new < f
-            t, f = jnp.where(better, trial, t), jnp.where(better, f_new, f)
-            g, h = jnp.where(better, g_new, g), jnp.where(better, h_new, h)
-            damping = jnp.where(better, damping * 0.1, jnp.maximum(damping * 8.0, 1e-6))
-            step, decrement = propose(t, g, h, damping)
-            return t, step, g, h, damping, iteration + 1, decrement, f
+            there = expand(trial)
+            better = there[0] < here[0]
+            here = jax.tree.map(lambda new, old: jnp.where(better, new, old), there, here)
+            t = jnp.where(better, trial, t)
+            damping = jnp.where(better, damping * 0.2, jnp.maximum(damping * 6.0, 1e-4))
+            step, decrement = propose(t, here, damping)
+            return here, t, step, damping, iteration + 1, decrement
 
         theta = jnp.clip(theta, lower, upper)
-        f, g, h = expand(theta)
-        damping = jnp.asarray(1e-3)
-        step, decrement = propose(theta, g, h, damping)
-        state = (theta, step, g, h, damping, jnp.asarray(0), decrement, f)
-        t, _, g, h, _, iteration, decrement, f = jax.lax.while_loop(going, advance, state)
-        return t, f, g, h, decrement, iteration
+        here, damping = expand(theta), jnp.asarray(0.1)
+        step, decrement = propose(theta, here, damping)
+        state = (here, theta, step, damping, jnp.asarray(0), decrement)
+        here, t, _, _, iteration, decrement = jax.lax.while_loop(going, advance, state)
+        return t, here[0], here[1], here[2], decrement, iteration
 
     return jax.jit(jax.vmap(solve_row, in_axes=(0, None, None, 0, 0, None, None)))
 
@@ -167,34 +191,40 @@ def solve(problem: Problem, starts: Array, *, max_iterations: int = MAX_ITERATIO
       starts: coordinates [S, P], clipped to the box of the law.
       max_iterations: Newton steps per row; a row that uses them all is not certified.
     """
+    shape = (len(starts), len(problem.log_n))
+    log_l = np.broadcast_to(problem.log_l, shape)
+    weights = np.broadcast_to(problem.weights, shape)
+    first = _solve_rows(problem, starts, log_l, weights, min(FIRST_PASS, max_iterations))
+    late = np.flatnonzero(~first.is_certified)
+    if max_iterations <= FIRST_PASS or not len(late):
+        return first
+    left = max_iterations - FIRST_PASS
+    second = _solve_rows(problem, first.theta[late], log_l[late], weights[late], left)
+    return first.updated(late, second)
+
+
+def _solve_rows(
+    problem: Problem, starts: Array, log_l: Array, weights: Array, limit: int
+) -> Solutions:
+    """All rows in chunks of one shape, so that each number of points compiles once."""
     import jax
 
-    n_rows, n_points = len(starts), len(problem.log_n)
-    size = -(-n_points // PAD) * PAD
-    log_l = _padded(np.broadcast_to(problem.log_l, (n_rows, n_points)), size)
-    weights = _padded(np.broadcast_to(problem.weights, (n_rows, n_points)), size)
+    n_rows = len(starts)
+    size = -(-len(problem.log_n) // PAD) * PAD
+    log_l, weights = _padded(log_l, size), _padded(weights, size)
     log_n, log_d = _padded(problem.log_n, size), _padded(problem.log_d, size)
     run = _compiled(problem.law)
     parts = []
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         for first in range(0, n_rows, CHUNK):
-            # The last chunk is filled up with copies of its own first row: one shape for all.
+            # The last chunk is filled up with copies of its own first row.
             rows = np.arange(first, first + CHUNK)
             rows = np.where(rows < n_rows, rows, first)
             data = (log_n, log_d, log_l[rows], weights[rows], problem.delta)
-            out = run(starts[rows], *data, max_iterations)
+            out = run(starts[rows], *data, limit)
             parts.append([np.asarray(x)[: n_rows - first] for x in out])
-    theta, objective, gradient, hessian, decrement, n_iterations = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
-    )
-    return Solutions(
-        theta=theta,
-        objective=objective,
-        gradient=gradient,
-        hessian=hessian,
-        decrement=decrement,
-        n_iterations=n_iterations,
-    )
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Solutions(**dict(zip(Solutions.__slots__, columns, strict=True)))
 
 
 def best_row(solutions: Solutions) -> int:

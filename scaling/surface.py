@@ -19,7 +19,7 @@ Array = np.ndarray
 # Hoffmann et al. 2022, sec. 3.3. Far below the usual scatter of log loss (about 0.01), it makes
 # the fit nearly one of least absolute deviations: robust, at the cost of wider intervals.
 HUBER_DELTA = 1e-3
-REPLICATE_ITERATIONS = 80
+REPLICATE_ITERATIONS = 400
 
 
 def fit_surface(

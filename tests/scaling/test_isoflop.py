@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scaling.fit import FitError, FitStatus
+from scaling.fit import Fit, FitError, FitStatus
 from scaling.isoflop import fit_isoflop
 from scaling.runs import Runs, read_runs
 
@@ -84,6 +84,9 @@ def test_budget_without_interior_minimum_is_left_out_with_its_reason():
     assert fit.exponent_a == pytest.approx(0.45, abs=1e-9)
     assert len(fit.left_out) == len(SHAPE)
     assert fit.status is FitStatus.TOO_FEW_POINTS
+    text = fit.to_json()
+    assert '"loss_opt": null' in text, "NaN is no JSON"
+    assert Fit.from_json(text).to_json() == text
 
 
 def test_downward_parabolas_are_refused():
