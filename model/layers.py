@@ -5,6 +5,8 @@ Every parameter declares its ``role`` (input, hidden, output, vector): the width
 model/parameterization.py are per role.
 """
 
+import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -21,8 +23,21 @@ from model.sharding import Dims, Layout
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dims: Dims, role: str) -> nnx.Param:
     """A float32 parameter ~ N(0, std^2), laid out over the mesh by ``dims``."""
-    value = std * jax.random.normal(rngs.params(), shape, jnp.float32)
-    return nnx.Param(value, out_sharding=P(*dims), role=role)
+    n = math.prod(shape)
+    draws = _standard_normal(rngs.params(), 1 << (n - 1).bit_length())
+    return nnx.Param(_scaled(draws, std, shape), out_sharding=P(*dims), role=role)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _standard_normal(key: Array, n: int) -> Float[Array, " n"]:
+    """Flat, and asked for in powers of two only: compiling the generator takes longer than the
+    rest of the initialisation, and so all parameters of all widths share a few programs."""
+    return jax.random.normal(key, (n,), jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _scaled(draws: Float[Array, " n"], std: float, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    return std * draws[: math.prod(shape)].reshape(shape)
 
 
 def constant(shape: tuple[int, ...], value: float, dims: Dims) -> nnx.Param:

@@ -273,21 +273,21 @@ class _Validation:
 
     def __init__(self, windows: np.ndarray, program: Program, oracle_loss_nats: float | None):
         self.program, self.oracle_loss_nats = program, oracle_loss_nats
-        self.windows, self.seq_len = windows, windows.shape[1] - 1
+        n_windows, width = windows.shape
+        self.seq_len = width - 1
+        shape = (-(-n_windows // EVAL_BATCH), EVAL_BATCH)
+        padded = np.zeros((shape[0] * EVAL_BATCH, width), np.int32)
+        padded[:n_windows] = windows
+        self.windows = program.put(padded.reshape(*shape, width))
 
     def loss(self, params: Any, n_tokens: int) -> float:
         """Nats per token over the first ``n_tokens``, rounded up to whole windows."""
         n_windows = -(-n_tokens // self.seq_len)
-        n_batches = -(-n_windows // EVAL_BATCH)
-        windows = np.zeros((n_batches * EVAL_BATCH, self.seq_len + 1), np.int32)
-        windows[:n_windows] = self.windows[:n_windows]
-        weights = (np.arange(len(windows)) < n_windows).astype(np.float32)
-        shape = (n_batches, EVAL_BATCH)
-        nats = self.program.evaluate(
-            params,
-            self.program.put(windows.reshape(*shape, -1)),
-            self.program.put(weights.reshape(shape)),
-        )
+        shape = self.windows.shape[:2]
+        weights = (np.arange(shape[0] * shape[1]) < n_windows).astype(np.float32).reshape(shape)
+        # The number of batches is traced: the curve's subset and the whole share one program.
+        n_batches = jnp.int32(-(-n_windows // EVAL_BATCH))
+        nats = self.program.evaluate(params, self.windows, self.program.put(weights), n_batches)
         return float(nats) / (n_windows * self.seq_len)
 
 

@@ -37,7 +37,7 @@ class Program:
       init: (key, hyper) -> TrainState.
       train_chunk: (state, hyper, batches [K, B, T+1], n <= K) -> (state, loss [K], grad_norm [K]);
         the state is donated.
-      evaluate: (params, windows [n, B, T+1], weights [n, B]) -> summed nats.
+      evaluate: (params, windows [K, B, T+1], weights [K, B], n <= K) -> summed nats.
     """
 
     mesh: jax.sharding.Mesh
@@ -68,9 +68,13 @@ def compile_program(
     param_roles = roles(abstract)
 
     def init(key: jax.Array, hyper: Hyper) -> TrainState:
+        # Not jitted as a whole: see layers.normal.
         params = nnx.state(build(key))
-        opt_state = adamw(hyper, param_roles).init(params)
-        return TrainState(params, opt_state, jnp.zeros((), jnp.int32))
+        return TrainState(params, init_moments(params, hyper), jnp.zeros((), jnp.int32))
+
+    @jax.jit
+    def init_moments(params: nnx.State, hyper: Hyper) -> Any:
+        return adamw(hyper, param_roles).init(params)
 
     def loss(params: nnx.State, batch: Int[Array, "B T1"], z_loss_weight: Array) -> tuple:
         logits, _ = nnx.merge(graphdef, params)(batch[:, :-1])
@@ -100,18 +104,23 @@ def compile_program(
         return jax.lax.fori_loop(0, n, body, (state, zeros, zeros))
 
     def evaluate(
-        params: nnx.State, windows: Int[Array, "n B T1"], weights: Float[Array, "n B"]
+        params: nnx.State,
+        windows: Int[Array, "K B T1"],
+        weights: Float[Array, "K B"],
+        n: Int[Array, ""],
     ) -> Float[Array, ""]:
-        def nats_of(batch: tuple) -> Array:
-            tokens, weight = batch
+        def body(i: Array, total: Array) -> Array:
+            tokens = jax.lax.dynamic_index_in_dim(windows, i, keepdims=False)
+            weight = jax.lax.dynamic_index_in_dim(weights, i, keepdims=False)
             logits, _ = nnx.merge(graphdef, params)(tokens[:, :-1])
-            return jnp.sum(next_token_nats(logits, tokens[:, 1:])[0] * weight[:, None])
+            nats = next_token_nats(logits, tokens[:, 1:])[0]
+            return total + jnp.sum(nats * weight[:, None])
 
-        return jnp.sum(jax.lax.map(nats_of, (windows, weights)))
+        return jax.lax.fori_loop(0, n, body, jnp.zeros((), jnp.float32))
 
     return Program(
         mesh=mesh,
-        init=jax.jit(init),
+        init=init,
         train_chunk=jax.jit(train_chunk, donate_argnums=0),
         evaluate=jax.jit(evaluate),
     )
