@@ -115,7 +115,10 @@ def replicate_findings(n_failed: int, n_replicates: int, why: str) -> list[str]:
     """A sentence on failed replicates, when there are any."""
     if not n_failed:
         return []
-    return [f"{n_failed} of {n_replicates} bootstrap replicates are left out: {why}."]
+    sentence = f"{n_failed} of {n_replicates} bootstrap replicates are left out: {why}."
+    # Those that fail are not a random choice: their absence narrows what remains.
+    doubtful = " The intervals are likely too narrow." if n_failed > 0.05 * n_replicates else ""
+    return [sentence + doubtful]
 
 
 def residuals(fit: Fit) -> Array:
