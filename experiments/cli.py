@@ -159,6 +159,7 @@ def _manifest(study: Study, ledger: Ledger, console: Console, *, again: bool = F
     from model.data.prepare import prepare
 
     console.print(f"reading {study.data.kind} data into {ledger.data} ...")
+    ledger.data.mkdir(parents=True, exist_ok=True)
     manifest = prepare(study.data, ledger.data)
     manifest.write(ledger.manifest)
     return manifest

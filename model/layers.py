@@ -36,7 +36,9 @@ def _standard_normal(key: Array, n: int) -> Float[Array, " n"]:
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _scaled(draws: Float[Array, " n"], std: float, shape: tuple[int, ...]) -> Float[Array, "..."]:
+def _scaled(
+    draws: Float[Array, " n"], std: Float[Array, ""], shape: tuple[int, ...]
+) -> Float[Array, "..."]:
     return std * draws[: math.prod(shape)].reshape(shape)
 
 
