@@ -66,7 +66,14 @@ def adamw(hyper: Hyper, param_roles: nnx.State) -> optax.GradientTransformation:
             optax.scale_by_learning_rate(rate),
         )
 
-    return optax.chain(
+    chain = optax.chain(
         optax.clip_by_global_norm(hyper["clip_norm"]),
         optax.partition({role: group(role) for role in ROLES}, param_roles),
     )
+
+    def update(grads: nnx.State, state: optax.OptState, params: nnx.State | None = None) -> tuple:
+        # Optax's bias correction raises a float array to the power of an integer array.
+        with jax.numpy_dtype_promotion("standard"):
+            return chain.update(grads, state, params)
+
+    return optax.GradientTransformation(chain.init, update)
