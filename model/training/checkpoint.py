@@ -49,20 +49,20 @@ class Checkpoints:
         """Steps with a digest, newest first."""
         return sorted((int(path.stem) for path in self.folder.glob("*.sha256")), reverse=True)
 
-    def restore(self, like: Any) -> tuple[Any, dict[str, Any], list[str]] | None:
+    def restore(self, like: Any) -> tuple[tuple[Any, dict[str, Any]] | None, list[str]]:
         """The newest step whose digest holds.
 
         Args:
           like: a state of the same structure, shapes, dtypes and shardings.
 
         Returns:
-          (state, progress, notes), or None when no step can be used; ``notes`` name every step
+          (state, progress), or None when no step can be used; and notes, which name every step
           that was damaged or unfinished and therefore passed over.
         """
         notes = self._drop_unfinished()
         for step in self.steps():
             path = self.folder / str(step)
-            if not path.is_dir() or _digest(path) != self._digest_path(step).read_text():
+            if _digest(path).encode() != self._digest_path(step).read_bytes():
                 notes.append(f"checkpoint of step {step} is damaged; passed over.")
                 self._remove(step)
                 continue
@@ -74,8 +74,8 @@ class Checkpoints:
                 restored = checkpointer.restore(path, args)
             leaves = list(restored["state"].values())
             state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-            return state, restored["progress"], notes
-        return None
+            return (state, restored["progress"]), notes
+        return None, notes
 
     def delete(self) -> None:
         """Removes the folder: the run has its result."""

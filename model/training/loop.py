@@ -22,7 +22,9 @@ from model.training.config import TrainConfig
 from model.training.optimizer import hyper_arrays
 from model.training.step import Program, compile_program
 
-EVAL_BATCH = 32  # Windows per evaluation step: bounds memory; sums are weighted, so no loss moves.
+# Windows per evaluation step, rounded up to what the mesh divides: bounds memory; sums are
+# weighted, so no loss moves.
+EVAL_BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +112,7 @@ def train(
       mesh_shape: sizes of the mesh axes (model/sharding.py).
       checkpoints: None trains without; ``checkpoint_seconds`` is the least time between two.
       steps_per_dispatch: steps per call of the compiled program.
-      on_progress: called after each chunk.
+      on_progress: called once for each chunk, in order, when its losses have been fetched.
 
     Raises:
       ValueError: if the mesh does not fit, or the corpus is too small.
@@ -138,11 +140,13 @@ def train(
             stops=config.eval_steps,
         )
         step = 0
-        if checkpoints is not None and (restored := checkpoints.restore(state)) is not None:
-            state, position, notes = restored
-            step = position["step"]
-            data.set_state(position["data"])
-            curve = [CurvePoint(**point) for point in position["curve"]]
+        if checkpoints is not None:
+            restored, notes = checkpoints.restore(state)
+            if restored is not None:
+                state, position = restored
+                step = position["step"]
+                data.set_state(position["data"])
+                curve = [CurvePoint(**point) for point in position["curve"]]
         resumed_at, saved_at = step, time.monotonic()
         losses = _Losses(step)
         jax.block_until_ready(state)
@@ -162,22 +166,21 @@ def train(
                 losses.fetch()
             # The first chunk of an attempt compiles; its few steps cannot be told apart from that.
             clock.lap("compile" if step - resumed_at == len(chunk) else "train")
-            if losses.reason:
-                break
-            if losses.last is not None:
-                loss, grad_norm = losses.last
+            for done, loss, grad_norm in losses.take():
                 on_progress(
                     Progress(
-                        step=losses.step,
+                        step=done,
                         n_steps=n_steps,
                         loss_nats=loss,
                         grad_norm=grad_norm,
-                        n_tokens=losses.step * tokens_per_step,
+                        n_tokens=done * tokens_per_step,
                         resumed_at=resumed_at,
                         train_seconds=seconds["train"],
                         stall_seconds=seconds["stall"],
                     )
                 )
+            if losses.reason:
+                break
             if is_eval:
                 loss = validation.loss(state.params, evaluation.curve_tokens)
                 point = CurvePoint(step=step, n_tokens=step * tokens_per_step, loss_nats=loss)
@@ -215,13 +218,13 @@ class _Losses:
 
     Attributes:
       step: steps whose losses have been fetched.
-      last: mean loss and last gradient norm of the newest fetched chunk.
       diverged_at: first step (from 1) whose loss is not finite, or 0; ``reason`` says so in words.
     """
 
     def __init__(self, step: int):
-        self.step, self.last, self.diverged_at, self.reason = step, None, 0, ""
+        self.step, self.diverged_at, self.reason = step, 0, ""
         self._pending: tuple[int, jax.Array, jax.Array] | None = None
+        self._fetched: list[tuple[int, float, float]] = []
 
     def add(self, n: int, losses: jax.Array, grad_norms: jax.Array) -> None:
         self.fetch()
@@ -238,7 +241,13 @@ class _Losses:
             self.reason = f"training loss is not finite at step {self.diverged_at}"
             return
         self.step += n
-        self.last = (float(np.asarray(losses)[:n].mean()), float(grad_norms[n - 1]))
+        mean = float(np.asarray(losses)[:n].mean())
+        self._fetched.append((self.step, mean, float(np.asarray(grad_norms)[n - 1])))
+
+    def take(self) -> list[tuple[int, float, float]]:
+        """(last step, mean loss, last gradient norm) of each chunk fetched since the last call."""
+        taken, self._fetched = self._fetched, []
+        return taken
 
 
 def _divergence(loss: float | None, curve: list[CurvePoint]) -> str:
@@ -275,8 +284,9 @@ class _Validation:
         self.program, self.oracle_loss_nats = program, oracle_loss_nats
         n_windows, width = windows.shape
         self.seq_len = width - 1
-        shape = (-(-n_windows // EVAL_BATCH), EVAL_BATCH)
-        padded = np.zeros((shape[0] * EVAL_BATCH, width), np.int32)
+        self.batch = -(-EVAL_BATCH // program.n_batch_shards) * program.n_batch_shards
+        shape = (-(-n_windows // self.batch), self.batch)
+        padded = np.zeros((shape[0] * self.batch, width), np.int32)
         padded[:n_windows] = windows
         self.windows = program.put(padded.reshape(*shape, width))
 
@@ -286,7 +296,7 @@ class _Validation:
         shape = self.windows.shape[:2]
         weights = (np.arange(shape[0] * shape[1]) < n_windows).astype(np.float32).reshape(shape)
         # The number of batches is traced: the curve's subset and the whole share one program.
-        n_batches = jnp.int32(-(-n_windows // EVAL_BATCH))
+        n_batches = jnp.int32(-(-n_windows // self.batch))
         nats = self.program.evaluate(params, self.windows, self.program.put(weights), n_batches)
         return float(nats) / (n_windows * self.seq_len)
 

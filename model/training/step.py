@@ -2,6 +2,7 @@
 """The compiled part of training: initial state, a chunk of steps, an evaluation."""
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -44,6 +45,11 @@ class Program:
     init: Any
     train_chunk: Any
     evaluate: Any
+
+    @property
+    def n_batch_shards(self) -> int:
+        """Parts into which the mesh splits a batch."""
+        return math.prod(self.mesh.shape[axis] for axis in FSDP_TENSOR.tokens_bl[0] or ())
 
     def put(self, array: Any) -> jax.Array:
         """A host array of shape [n, B, ...] on the mesh, its batch split as the layout says."""
