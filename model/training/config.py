@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How one network is trained: every number that moves its loss. Standard library only."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -21,6 +22,11 @@ class GroupConfig:
     learning_rate: float
     weight_decay: float
     eps: float
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay", "eps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: must be a number of at least 0.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,8 +139,8 @@ class TrainConfig:
             raise ValueError(f"batch_size={self.batch_size}: must be at least 1 sequence.")
         if self.compute_dtype not in ("float32", "bfloat16"):
             raise ValueError(f"compute_dtype={self.compute_dtype!r}: 'float32' or 'bfloat16'.")
-        if self.z_loss_weight < 0:
-            raise ValueError(f"z_loss_weight={self.z_loss_weight}: must be at least 0.")
+        if not 0 <= self.z_loss_weight < math.inf:
+            raise ValueError(f"z_loss_weight={self.z_loss_weight}: must be a number of at least 0.")
 
     @property
     def eval_steps(self) -> tuple[int, ...]:
