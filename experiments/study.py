@@ -204,12 +204,12 @@ class Study:
         for n, seeds in enumerate(self.seeds_per_budget):
             if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
                 raise ValueError(f"seeds at budget {n} are {seeds}: need distinct numbers >= 0.")
-        if any(budget <= budgets[-1] for budget in self.forecast_budgets):
+        if not all(budgets[-1] < budget < float("inf") for budget in self.forecast_budgets):
             raise ValueError(
-                f"forecast_budgets={self.forecast_budgets}: must lie above the largest budget "
-                f"{budgets[-1]:g}, a forecast inside the grid proves nothing."
+                f"forecast_budgets={self.forecast_budgets}: must be finite and above the largest "
+                f"budget {budgets[-1]:g}; a forecast inside the grid proves nothing."
             )
-        if self.max_epochs <= 0 or self.seq_len < 1 or min(self.mesh) < 1:
+        if not self.max_epochs > 0 or self.seq_len < 1 or min(self.mesh) < 1:
             raise ValueError(
                 f"max_epochs={self.max_epochs}, seq_len={self.seq_len}, mesh={self.mesh}: "
                 "all must be above 0."
@@ -218,11 +218,12 @@ class Study:
     @property
     def seeds_per_budget(self) -> tuple[tuple[int, ...], ...]:
         """The seeds of each budget, in order."""
-        if self.seeds and isinstance(self.seeds[0], int):
+        are_numbers = {isinstance(entry, int) for entry in self.seeds}
+        if are_numbers == {True}:
             return (self.seeds,) * len(self.budgets)  # type: ignore[return-value]
-        if len(self.seeds) != len(self.budgets):
+        if True in are_numbers or len(self.seeds) != len(self.budgets):
             raise ValueError(
-                f"seeds has {len(self.seeds)} lists for {len(self.budgets)} budgets: give one "
-                "list for all, or one per budget."
+                f"seeds={self.seeds}: give numbers for all budgets, or one list for each of the "
+                f"{len(self.budgets)} budgets."
             )
         return self.seeds  # type: ignore[return-value]
