@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.point import SEMANTICS, Point, Spec, spec_id
+from experiments.point import SEMANTICS, Point, Spec, spec_id, typed
 from experiments.study import Ladder, Recipe, ShapeRule, Study
 from model.config import ModelConfig
 from model.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
@@ -112,17 +112,17 @@ def resolve(
         residual_multiplier=transferred.residual_multiplier,
         logit_multiplier=transferred.logit_multiplier,
     )
-    spec = Spec(
-        model=model, train=train, data_fingerprint=manifest.fingerprint, semantics=SEMANTICS
+    spec = typed(
+        Spec(model=model, train=train, data_fingerprint=manifest.fingerprint, semantics=SEMANTICS)
     )
     return Point(
         id=spec_id(spec),
         spec=spec,
         role=role,
-        budget=budget,
+        budget=float(budget),
         convention=study.flops,
         seed=seed,
-        axes=axes,
+        axes={name: float(value) for name, value in axes.items()},
         n_tokens=n_tokens,
         epochs=epochs,
         params=count_params(model),

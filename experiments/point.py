@@ -64,6 +64,20 @@ class Point:
     cluster_id: str
 
 
+def typed(spec: Spec) -> Spec:
+    """The spec as it is read back from disk: 10000 in a field of floats becomes 10000.0.
+
+    Without it a study that writes a rate as 1 would plan a run whose file has another hash.
+
+    Raises:
+      ValueError: if a field does not have its type.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(spec), Spec)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the study resolves to a run with a wrong type: {error}.") from None
+
+
 def spec_id(spec: Spec) -> str:
     """First 16 hex digits of sha256 over the canonical JSON, floats at 8 significant digits."""
     canonical = json.dumps(
