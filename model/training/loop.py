@@ -194,14 +194,14 @@ def train(
                 clock.lap("checkpoint")
 
         losses.fetch()
-        loss = None if losses.reason else validation.loss(state.params, evaluation.n_tokens)
-        reason = losses.reason or _divergence(loss, curve)
+        final = None if losses.reason else validation.loss(state.params, evaluation.n_tokens)
+        reason = losses.reason or _divergence(final, curve)
         clock.lap("evaluate")
         n_done = losses.diverged_at or step
         return TrainResult(
             status="diverged" if reason else "ok",
             reason=reason,
-            loss_nats=None if reason else loss,
+            loss_nats=None if reason else final,
             oracle_loss_nats=validation.oracle_loss_nats,
             curve=tuple(point for point in curve if math.isfinite(point.loss_nats)),
             params_sha256="" if reason else _digest(state.params),

@@ -71,7 +71,7 @@ def adamw(hyper: Hyper, param_roles: nnx.State) -> optax.GradientTransformation:
         optax.partition({role: group(role) for role in ROLES}, param_roles),
     )
 
-    def update(grads: nnx.State, state: optax.OptState, params: nnx.State | None = None) -> tuple:
+    def update(grads: nnx.State, state: optax.OptState, params: nnx.State) -> tuple:
         # Optax's bias correction raises a float array to the power of an integer array.
         with jax.numpy_dtype_promotion("standard"):
             return chain.update(grads, state, params)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One tiny network, one run of 20 steps and one language, shared so that programs compile once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from model.config import ModelConfig
+from model.data.corpus import Corpus, open_corpus
+from model.data.source import Zipf
+from model.data.zipf import describe
+from model.training.config import (
+    EvalConfig,
+    GroupConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from model.training.optimizer import hyper_arrays
+from model.training.step import TrainState, compile_program
+
+N_STEPS = 20
+
+
+@pytest.fixture(scope="session")
+def network_config() -> ModelConfig:
+    """Every axis of a 2x2x2 mesh divides it, and its width and batch 8 of one axis."""
+    return ModelConfig(
+        vocab_size=16,
+        seq_len=16,
+        d_model=16,
+        n_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        d_head=6,
+        d_ff=24,
+        mixers=("attention",),
+        channel_mixers=("swiglu",),
+        norm="rmsnorm",
+        norm_eps=1e-5,
+        positions="rope",
+        rope_theta=100.0,
+        use_bias=False,
+        use_qk_norm=True,
+        tie_embeddings=False,
+        embedding_init_std=0.5,
+        hidden_init_gain=1.0,
+        output_init_std=0.2,
+        residual_multiplier=0.7,
+        logit_multiplier=1.3,
+    )
+
+
+@pytest.fixture(scope="session")
+def train_config() -> TrainConfig:
+    """Chunks of up to 7 steps end at 7, 10, 17, 20; the curve has points at 10 and 20."""
+    rates = {"input": 2e-2, "hidden": 1e-2, "output": 5e-3, "vector": 3e-3}
+    decays = {"input": 0.3, "hidden": 0.4, "output": 0.2, "vector": 0.1}
+    groups = {
+        role: GroupConfig(learning_rate=rates[role], weight_decay=decays[role], eps=1e-8)
+        for role in rates
+    }
+    return TrainConfig(
+        batch_size=8,
+        optimizer=OptimizerConfig(**groups, beta1=0.9, beta2=0.95, clip_norm=1.0),
+        schedule=ScheduleConfig(n_steps=N_STEPS, warmup_steps=3, decay_steps=12, decay="linear"),
+        evaluation=EvalConfig(n_tokens=700, curve_tokens=100, n_points=2, seed=3),
+        z_loss_weight=1e-3,
+        compute_dtype="float32",
+        init_seed=0,
+        data_seed=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def still_config(train_config: TrainConfig) -> TrainConfig:
+    """One step with all rates at zero: the reported losses are those of the initial network."""
+    optimizer = train_config.optimizer
+    for role in ("input", "hidden", "output", "vector"):
+        group = replace(getattr(optimizer, role), learning_rate=0.0)
+        optimizer = replace(optimizer, **{role: group})
+    schedule = ScheduleConfig(n_steps=1, warmup_steps=0, decay_steps=0, decay="linear")
+    evaluation = replace(train_config.evaluation, n_points=1)
+    return replace(train_config, optimizer=optimizer, schedule=schedule, evaluation=evaluation)
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Corpus:
+    """Records of 4 tokens over 9 ids; four records fill a window."""
+    source = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
+    return open_corpus(describe(source), "")
+
+
+@pytest.fixture(scope="session")
+def run_steps(network_config: ModelConfig, corpus: Corpus) -> Callable:
+    """(config, n, mesh) -> (state, losses [n], gradient norms [n]) of the first n steps."""
+
+    def run(
+        config: TrainConfig, n: int = N_STEPS, mesh: tuple[int, ...] = (1, 1, 1, 1)
+    ) -> tuple[TrainState, np.ndarray, np.ndarray]:
+        program = compile_program(network_config, config.compute_dtype, mesh)
+        seq_len, seed = network_config.seq_len, config.data_seed
+        rows = corpus.train_windows(0, 32 * config.batch_size, seq_len=seq_len, seed=seed)
+        chunk = rows.reshape(32, config.batch_size, -1)
+        hyper = hyper_arrays(config)
+        with jax.set_mesh(program.mesh):
+            state = program.init(jax.random.key(config.init_seed), hyper)
+            state, losses, norms = program.train_chunk(
+                state, hyper, program.put(chunk), jnp.int32(n)
+            )
+        return state, np.asarray(losses)[:n], np.asarray(norms)[:n]
+
+    return run
