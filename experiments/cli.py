@@ -41,7 +41,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> None:
     is_terminal = sys.stdout.isatty()
-    console = Console(highlight=False, soft_wrap=True, width=None if is_terminal else 160)
+    # No markup: names, paths and messages may hold brackets.
+    console = Console(
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+        width=None if is_terminal else 160,
+    )
     try:
         options = _options(arguments)
         options.command(options, console)
@@ -64,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    print(f"isoflop: {message}", file=sys.stderr)
+    print(f"isoflop: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -54,7 +54,7 @@ def plan_table(plan: Plan, calibration: Calibration | None, n_workers: int) -> G
             seconds,
             *(", ".join(f"{name}={value:g}" for name, value in axes),) * bool(axes),
         )
-    lines = [table, Text(_totals(plan, calibration, n_workers))]
+    lines: list[RenderableType] = [table, Text(_totals(plan, calibration, n_workers))]
     lines += [
         Text(f"refused: {r.budget:.3g}, d_model {r.d_model}: {r.reason}") for r in plan.refused
     ]

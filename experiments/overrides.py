@@ -5,7 +5,6 @@ Values are checked against the type of the field; nothing is evaluated.
 """
 
 import dataclasses
-import json
 import typing
 from typing import Any
 
@@ -29,6 +28,10 @@ def override(study: Study, assignments: list[str]) -> Study:
         node = changes
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{path}: {parent} is set to {node!r} already.")
+        if name in node:
+            raise ValueError(f"{path}: given twice. Give each field once.")
         node[name] = text
     return _changed(study, changes, "")
 
@@ -67,8 +70,9 @@ def _parsed(text: str, kind: Any, current: Any, path: str) -> Any:
     if kind is str:
         return text
     try:
-        value = json.loads(f"[{text}]" if is_list and not text.startswith("[") else text)
-    except ValueError:
+        # Strictly JSON: Python would also read NaN, Infinity, and 1e999 as infinity.
+        value = msgspec.json.decode(f"[{text}]" if is_list and not text.startswith("[") else text)
+    except msgspec.DecodeError:
         value = text.split(",") if is_list else text
     try:
         return msgspec.convert(value, kind)

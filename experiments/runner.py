@@ -69,15 +69,15 @@ def local_workers(
     """
     if n_workers is not None and n_workers < 1:
         raise ValueError(f"--workers {n_workers}: must be at least 1.")
-    common = {"checkpoint_seconds": checkpoint_seconds, "cache": cache_folder()}
     if has_accelerator():
-        return Workers(cores=((),) * (n_workers or 1), **common)
+        free: tuple[tuple[int, ...], ...] = ((),) * (n_workers or 1)
+        return Workers(cores=free, checkpoint_seconds=checkpoint_seconds, cache=cache_folder())
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     n_cores = len(cores) or os.cpu_count() or 1
     n = n_workers or (1 if n_devices > 1 else min(n_cores, n_points))
     each = max(1, n_cores // n)
     split = tuple(tuple(cores[(i * each) % n_cores :][:each]) for i in range(n))
-    return Workers(cores=split, **common)
+    return Workers(cores=split, checkpoint_seconds=checkpoint_seconds, cache=cache_folder())
 
 
 def has_accelerator() -> bool:
@@ -223,7 +223,7 @@ class _Slot(threading.Thread):
         except BrokenPipeError:
             pass  # It died at its start; its exit code is judged below.
         for line in self.process.stdout:
-            event = json.loads(line)
+            event = _event(line)
             if event["event"] == "progress":
                 self.display.progress(self.index, point, event)
             elif event["event"] == "done":
@@ -274,3 +274,12 @@ class _Slot(threading.Thread):
                 text=True,
                 env=environment,
             )
+
+
+def _event(line: str) -> dict[str, Any]:
+    """What a worker says in a line; libraries may print lines of their own, which say nothing."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    return event if isinstance(event, dict) and "event" in event else {"event": "noise"}

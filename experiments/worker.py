@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -60,8 +61,7 @@ def train_point(
             f"run {point.id} was planned for other data ({point.spec.data_fingerprint[:12]}) than "
             f"lie in {ledger.data} ({corpus.manifest.fingerprint[:12]}). Run the study again."
         )
-    if train is None:
-        from model.training.loop import train
+    train = train or _real_train()
     from model.training.checkpoint import Checkpoints
 
     checkpoints = Checkpoints(ledger.checkpoints(point.id))
@@ -88,6 +88,12 @@ def train_point(
     ledger.write_result(point.id, record)
     checkpoints.delete()
     return record
+
+
+def _real_train() -> Train:
+    from model.training.loop import train
+
+    return train
 
 
 def _record(
@@ -200,6 +206,8 @@ def main() -> None:
     parser.add_argument("--cache", default=None, help="folder of compiled programs")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
     arguments = parser.parse_args()
+    # Ctrl-C reaches the whole process group; it is the runner that stops, and then its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_runner()
     start_jax([int(core) for core in arguments.cores.split(",") if core], arguments.cache)
     from model.data.corpus import open_corpus

@@ -22,7 +22,7 @@ STUDY = Study(
         tokens_per_param=(2.0, 110.0),
     ),
     seeds=((0, 1, 2), (0, 1, 2), (0, 1), (0,)),
-    data=StdlibText(validation_fraction=0.02),
+    data=StdlibText(validation_fraction=0.05),
     seq_len=128,
     evaluation=EvalConfig(n_tokens=131072, curve_tokens=16384, n_points=8, seed=0),
     max_epochs=1.0,

@@ -154,7 +154,8 @@ def train(
 
         for chunk in data:
             clock.lap("stall")
-            padded = program.put(_padded(chunk, steps_per_dispatch))
+            # Two at least: XLA folds an axis of one away and sums the loss in another order.
+            padded = program.put(_padded(chunk, max(steps_per_dispatch, 2)))
             # Donated: the old state is dead after this call.
             state, *metrics = program.train_chunk(state, hyper, padded, jnp.int32(len(chunk)))
             step += len(chunk)

@@ -135,8 +135,8 @@ def test_log_spaced_sizes_are_the_nearest_widths_to_equal_steps_of_the_range(stu
         }
         assert {p.spec.model.d_model for p in chosen if p.budget == budget} == nearest
         assert len(nearest) == 5
+    narrow = LogSpaced(n_sizes=9, tokens_per_param=(20.0, 25.0))
     with pytest.raises(ValueError, match="fall on only"):
-        narrow = LogSpaced(n_sizes=9, tokens_per_param=(20.0, 25.0))
         plan(dataclasses.replace(study, sizes=narrow), manifest)
 
 

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loss depends on the configuration and the data alone: not on chunks, nor on the mesh."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model.config import ModelConfig
+from model.data.corpus import Corpus
+from model.training.config import TrainConfig
+from model.training.loop import Progress, TrainResult, train
+
+
+def outcome(result: TrainResult) -> tuple:
+    """All of a result that must not depend on how the run was executed."""
+    return (
+        result.status,
+        result.reason,
+        result.loss_nats,
+        result.oracle_loss_nats,
+        result.curve,
+        result.params_sha256,
+        result.n_steps,
+        result.n_tokens,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus) -> Callable:
+    """(changes of the configuration, **options) -> (result, progress)."""
+
+    def run(change: dict | None = None, **options: object) -> tuple[TrainResult, list[Progress]]:
+        told: list[Progress] = []
+        config = replace(train_config, **(change or {}))
+        return train(network_config, config, corpus, on_progress=told.append, **options), told
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def reference(run: Callable) -> tuple[TrainResult, list[Progress]]:
+    return run()
+
+
+@pytest.mark.parametrize("steps_per_dispatch", [1, 7])
+def test_steps_per_dispatch_change_no_bit(
+    run: Callable,
+    run_steps: Callable,
+    train_config: TrainConfig,
+    reference: tuple,
+    steps_per_dispatch: int,
+) -> None:
+    result, told = run(steps_per_dispatch=steps_per_dispatch)
+    assert outcome(result) == outcome(reference[0])
+    losses = run_steps(train_config)[1]
+    starts = [0, *(progress.step for progress in told)]
+    for start, progress in zip(starts, told, strict=False):
+        assert progress.loss_nats == float(losses[start : progress.step].mean())
+
+
+def test_losses_of_all_steps_equal_those_of_one_call(
+    run_steps: Callable, train_config: TrainConfig, reference: tuple
+) -> None:
+    losses = run_steps(train_config)[1]
+    expected = [float(losses[:10].mean()), float(losses[10:].mean())]
+    assert [progress.loss_nats for progress in reference[1]] == expected
+    assert losses[-5:].mean() < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("steps_per_dispatch", "steps"),
+    [(1, list(range(1, 21))), (7, [7, 10, 17, 20]), (32, [10, 20])],
+)
+def test_every_chunk_is_told_once_and_in_order(
+    run: Callable, steps_per_dispatch: int, steps: list
+) -> None:
+    _, told = run(steps_per_dispatch=steps_per_dispatch)
+    assert [progress.step for progress in told] == steps
+    assert [progress.n_tokens for progress in told] == [step * 128 for step in steps]
+    assert {(progress.n_steps, progress.resumed_at) for progress in told} == {(20, 0)}
+
+
+def test_a_second_run_is_the_same_to_the_last_bit(run: Callable, reference: tuple) -> None:
+    assert outcome(run()[0]) == outcome(reference[0])
+
+
+@pytest.mark.parametrize("seed", ["init_seed", "data_seed"])
+def test_another_seed_is_another_run(run: Callable, reference: tuple, seed: str) -> None:
+    result = run({seed: 1})[0]
+    assert result.params_sha256 != reference[0].params_sha256
+    assert result.loss_nats != reference[0].loss_nats
+    assert result.oracle_loss_nats == reference[0].oracle_loss_nats
+
+
+def test_another_validation_seed_changes_what_is_measured_and_not_what_is_trained(
+    run: Callable, train_config: TrainConfig, reference: tuple
+) -> None:
+    result = run({"evaluation": replace(train_config.evaluation, seed=4)})[0]
+    assert result.params_sha256 == reference[0].params_sha256
+    assert result.oracle_loss_nats != reference[0].oracle_loss_nats
+
+
+def test_more_curve_points_change_no_loss(
+    run: Callable, train_config: TrainConfig, reference: tuple
+) -> None:
+    result = run({"evaluation": replace(train_config.evaluation, n_points=6)})[0]
+    assert [point.step for point in result.curve] == [4, 7, 10, 14, 17, 20]
+    assert [point.n_tokens for point in result.curve] == [
+        128 * point.step for point in result.curve
+    ]
+    assert {point.step: point for point in result.curve}[10] == reference[0].curve[0]
+    assert result.params_sha256 == reference[0].params_sha256
+    assert result.loss_nats == reference[0].loss_nats
+
+
+def test_a_finished_run_says_what_it_did(reference: tuple) -> None:
+    result = reference[0]
+    assert (result.status, result.reason, result.notes) == ("ok", "", ())
+    assert (result.n_steps, result.n_tokens, result.resumed_at) == (20, 20 * 8 * 16, 0)
+    assert len(result.params_sha256) == 64
+    assert set(result.seconds) == {"compile", "train", "stall", "evaluate", "checkpoint"}
+
+
+@pytest.mark.parametrize("mesh", [(1, 2, 2, 2), (1, 8, 1, 1), (1, 1, 8, 1)])
+def test_twenty_losses_on_eight_devices_equal_those_on_one(
+    run_steps: Callable, train_config: TrainConfig, mesh: tuple
+) -> None:
+    _, losses, norms = run_steps(train_config, mesh=mesh)
+    _, expected, expected_norms = run_steps(train_config)
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(norms, expected_norms, rtol=1e-4)
+
+
+def test_a_whole_run_on_a_mesh_equals_the_run_on_one_device(
+    run: Callable, reference: tuple
+) -> None:
+    result = run(mesh_shape=(1, 2, 2, 2))[0]
+    found = [result.loss_nats, *(point.loss_nats for point in result.curve)]
+    expected = [reference[0].loss_nats, *(point.loss_nats for point in reference[0].curve)]
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert result.oracle_loss_nats == reference[0].oracle_loss_nats
+
+
+def test_validation_runs_on_a_mesh_that_does_not_divide_its_batch(
+    network_config: ModelConfig, still_config: TrainConfig, corpus: Corpus
+) -> None:
+    config = replace(still_config, batch_size=6)
+    sharded, single = (
+        train(network_config, config, corpus, mesh_shape=mesh)
+        for mesh in ((1, 3, 1, 1), (1, 1, 1, 1))
+    )
+    assert sharded.loss_nats == pytest.approx(single.loss_nats, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "named"),
+    [((1, 3, 1, 1), "batch_size=8"), ((1, 1, 1, 4), "n_kv_heads=2"), ((1, 16, 1, 1), "batch_size")],
+)
+def test_a_mesh_that_does_not_fit_is_refused_in_words(
+    run: Callable, mesh: tuple, named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        run(mesh_shape=mesh)
