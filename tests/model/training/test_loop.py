@@ -146,11 +146,10 @@ def test_a_whole_run_on_a_mesh_equals_the_run_on_one_device(
 def test_validation_runs_on_a_mesh_that_does_not_divide_its_batch(
     network_config: ModelConfig, still_config: TrainConfig, corpus: Corpus
 ) -> None:
+    # With all rates at zero the loss is that of the initial network, whatever the batch.
+    single = train(network_config, still_config, corpus)
     config = replace(still_config, batch_size=6)
-    sharded, single = (
-        train(network_config, config, corpus, mesh_shape=mesh)
-        for mesh in ((1, 3, 1, 1), (1, 1, 1, 1))
-    )
+    sharded = train(network_config, config, corpus, mesh_shape=(1, 3, 1, 1))
     assert sharded.loss_nats == pytest.approx(single.loss_nats, abs=1e-6)
 
 
