@@ -115,9 +115,15 @@ def train(
       on_progress: called once for each chunk, in order, when its losses have been fetched.
 
     Raises:
-      ValueError: if the mesh does not fit, or the corpus is too small.
+      ValueError: if the mesh does not fit, or the corpus is too small or has more token ids than
+        the model.
     """
     check_divisible(model, mesh_shape, batch_size=config.batch_size)
+    if corpus.manifest.vocab_size > model.vocab_size:
+        raise ValueError(
+            f"vocab_size={model.vocab_size} of the model is less than the "
+            f"{corpus.manifest.vocab_size} token ids of the data. Raise it to at least that."
+        )
     seconds = dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 0.0)
     clock = _Clock(seconds)
     n_steps, evaluation = config.schedule.n_steps, config.evaluation
