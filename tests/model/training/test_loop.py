@@ -162,3 +162,10 @@ def test_a_mesh_that_does_not_fit_is_refused_in_words(
 ) -> None:
     with pytest.raises(ValueError, match=named):
         run(mesh_shape=mesh)
+
+
+def test_data_with_more_token_ids_than_the_model_are_refused(
+    network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus
+) -> None:
+    with pytest.raises(ValueError, match="vocab_size=8 of the model is less than the 9 token ids"):
+        train(replace(network_config, vocab_size=8), train_config, corpus)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run that was interrupted and resumed is the uninterrupted run, to the last bit."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from model.config import ModelConfig
+from model.data.corpus import Corpus
+from model.training import checkpoint
+from model.training.checkpoint import Checkpoints
+from model.training.config import TrainConfig
+from model.training.loop import Progress, TrainResult, train
+
+# With 7 steps per dispatch and a curve of two points, chunks end at 7, 10, 17 and 20; 10 and 20
+# are evaluation steps. Every chunk but the last is followed by a checkpoint. A chunk is told
+# before its evaluation and its checkpoint: interrupted at 17, a run has 10.
+CHUNKS = (7, 10, 17, 20)
+SAVED_BEFORE = {7: 0, 10: 7, 17: 10, 20: 17}
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.fixture(scope="module")
+def attempt(network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus) -> Callable:
+    """Trains in a folder until ``stop_at`` is told; (result or None, losses by step)."""
+
+    def attempt(
+        folder: Path | None, *, stop_at: int | None = None, steps_per_dispatch: int = 7
+    ) -> tuple[TrainResult | None, dict[int, tuple]]:
+        told: dict[int, tuple] = {}
+
+        def on_progress(progress: Progress) -> None:
+            if progress.step == stop_at:
+                raise Interrupted
+            told[progress.step] = (progress.loss_nats, progress.grad_norm, progress.n_tokens)
+
+        options = {"steps_per_dispatch": steps_per_dispatch, "on_progress": on_progress}
+        if folder is not None:
+            options |= {"checkpoints": Checkpoints(folder), "checkpoint_seconds": 0.0}
+        try:
+            return train(network_config, train_config, corpus, **options), told
+        except Interrupted:
+            return None, told
+
+    return attempt
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(attempt: Callable) -> tuple[TrainResult, dict[int, tuple]]:
+    return attempt(None)
+
+
+def same(result: TrainResult, reference: TrainResult) -> bool:
+    how = {"resumed_at", "notes", "seconds"}
+    found, expected = asdict(result), asdict(reference)
+    return all(found[name] == expected[name] for name in found.keys() - how)
+
+
+@pytest.mark.parametrize(
+    "stops", [(7,), (10,), (17,), (20,), (10, 17), (17, 17, 20)], ids=lambda stops: str(stops)
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    attempt: Callable, uninterrupted: tuple, tmp_path: Path, stops: tuple
+) -> None:
+    losses: dict[int, tuple] = {}
+    for stop in stops:
+        result, told = attempt(tmp_path, stop_at=stop)
+        assert result is None
+        losses |= told
+    result, told = attempt(tmp_path)
+    assert tuple(told) == tuple(step for step in CHUNKS if step > SAVED_BEFORE[stops[-1]])
+    assert losses | told == uninterrupted[1]
+    assert result.resumed_at == SAVED_BEFORE[stops[-1]]
+    assert same(result, uninterrupted[0])
+    assert [point.step for point in result.curve] == [10, 20]
+
+
+def test_checkpoints_alone_change_no_bit(
+    attempt: Callable, uninterrupted: tuple, tmp_path: Path
+) -> None:
+    result, told = attempt(tmp_path)
+    assert same(result, uninterrupted[0])
+    assert told == uninterrupted[1]
+    assert Checkpoints(tmp_path).steps() == [17, 10]
+
+
+def test_a_run_resumed_with_other_chunks_is_the_same(
+    attempt: Callable, uninterrupted: tuple, tmp_path: Path
+) -> None:
+    attempt(tmp_path, stop_at=10)
+    result, told = attempt(tmp_path, steps_per_dispatch=32)
+    assert (result.resumed_at, tuple(told)) == (7, (10, 20))
+    assert same(result, uninterrupted[0])
+
+
+def test_a_process_that_dies_while_it_saves_goes_on_from_the_step_before(
+    attempt: Callable, uninterrupted: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = checkpoint._write_text
+
+    def die_at_ten(path: Path, text: str) -> None:
+        if path.name == "10.sha256":
+            raise Interrupted
+        write(path, text)
+
+    monkeypatch.setattr(checkpoint, "_write_text", die_at_ten)
+    assert attempt(tmp_path)[0] is None
+    monkeypatch.undo()
+    result, _ = attempt(tmp_path)
+    assert result.resumed_at == 7
+    assert result.notes == ("unfinished checkpoint 10 removed.",)
+    assert same(result, uninterrupted[0])
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_and_says_so(
+    attempt: Callable, uninterrupted: tuple, tmp_path: Path
+) -> None:
+    attempt(tmp_path, stop_at=10)
+    (tmp_path / "7.sha256").write_text("0" * 64)
+    result, _ = attempt(tmp_path)
+    assert result.resumed_at == 0
+    assert result.notes == ("checkpoint of step 7 is damaged; passed over.",)
+    assert same(result, uninterrupted[0])
+
+
+def test_no_checkpoint_is_written_before_its_time(
+    network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus, tmp_path: Path
+) -> None:
+    kept = Checkpoints(tmp_path)
+    options = {"checkpoints": kept, "checkpoint_seconds": float("inf")}
+    train(network_config, train_config, corpus, steps_per_dispatch=7, **options)
+    assert kept.steps() == []
