@@ -24,3 +24,5 @@ if importlib.util.find_spec("beartype"):
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
+    # Flax declares nnx.State over typing.Hashable; beartype warns of it wherever it checks one.
+    config.addinivalue_line("filterwarnings", "ignore:.*typing.Hashable deprecated by PEP 585")
