@@ -6,6 +6,7 @@ ledger whatever happens to the runner.
 """
 
 import collections
+import contextlib
 import json
 import os
 import subprocess
@@ -165,6 +166,9 @@ def run_points(
     finally:
         for slot in slots:
             slot.stop()
+        for slot in slots:
+            if slot.is_alive():
+                slot.join()
     for slot in slots:
         if slot.error is not None:
             raise slot.error
@@ -205,16 +209,27 @@ class _Slot(threading.Thread):
             self.error = error
         finally:
             self.stop()
+            self._close_pipes()
 
     def stop(self) -> None:
+        """Kills the worker; may be called from another thread."""
         self.is_stopping = True
         if (process := self.process) is not None and process.poll() is None:
             process.kill()
             process.wait()
 
+    def _close_pipes(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout) if self.process else ():
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
     def _train(self, point: Point) -> None:
         if self.process is None or self.process.poll() is not None:
+            self._close_pipes()
             self.process = self._spawn()
+        if self.is_stopping:
+            return  # It was started too late for stop() to see it; run() ends it.
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
