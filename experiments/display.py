@@ -162,21 +162,20 @@ class RunDisplay:
         )
 
     def _run_line(self, point: Point, event: dict[str, Any]) -> str:
-        seconds = max(event["train_seconds"], 1e-9)
-        tokens_per_second = self._tokens_of_attempt(event) / seconds
+        step, n_steps, seconds = event["step"], event["n_steps"], event["train_seconds"]
+        line = f"{_name(point)}: {step / n_steps:4.0%} loss {event['loss_nats']:.3f}"
+        if seconds <= 0:  # The first chunk compiles: it says nothing about speed.
+            return line
+        share_of_attempt = 1 - event["resumed_at"] / step
+        tokens_per_second = event["n_tokens"] * share_of_attempt / seconds
         flops = tokens_per_second * point.flops["matmul_full"] / point.n_tokens
         peak = self.calibration.peak_flops_per_second if self.calibration else 0.0
         share = f" ({flops / peak:.0%} of measured peak)" if peak else ""
-        left = (event["n_steps"] - event["step"]) / max(event["step"], 1) * seconds
+        left = (n_steps - step) / (step * share_of_attempt) * seconds
         return (
-            f"{_name(point)}: {event['step'] / event['n_steps']:4.0%} "
-            f"loss {event['loss_nats']:.3f} "
-            f"{tokens_per_second / 1e3:.0f}k tok/s {flops / 1e9:.0f} GFLOP/s{share} "
+            f"{line} {tokens_per_second / 1e3:.0f}k tok/s {flops / 1e9:.0f} GFLOP/s{share} "
             f"{duration(left)} left"
         )
-
-    def _tokens_of_attempt(self, event: dict[str, Any]) -> float:
-        return event["n_tokens"] * (1 - event["resumed_at"] / event["step"])
 
     def _view(self) -> Group:
         runs = [self._run_line(point, event) for _, (point, event) in sorted(self.current.items())]
