@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's mistakes, at the command line: one line, exit code 2 (full disk 74), nothing lost."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import cli, ledger
+
+STUDY = """
+import dataclasses
+from experiments.studies.quickstart import STUDY
+from experiments.study import Ladder
+from model.data.source import TextFiles, Zipf
+from model.training.config import EvalConfig
+zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
+STUDY = dataclasses.replace(
+    STUDY, name="mine", budgets=(3e8,), seeds=(0,), data=zipf, seq_len=16, forecast_budgets=(),
+    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e4)),
+    evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=2, seed=0),
+)
+"""
+TEXT = (
+    "\nSTUDY = dataclasses.replace(STUDY, data=TextFiles(paths=({!r},), validation_fraction=0.5))\n"
+)
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "mine.py").write_text(STUDY)
+    return tmp_path
+
+
+@pytest.fixture
+def isoflop(home, capsys, monkeypatch):
+    """Runs a command in this process: (exit code, standard error)."""
+    monkeypatch.chdir(home)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        try:
+            cli.main(
+                [*arguments, *(("--results", "results") if "--results" not in arguments else ())]
+            )
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+            return code, capsys.readouterr().err
+        return 0, capsys.readouterr().err
+
+    return run
+
+
+def is_one_line(err: str) -> bool:
+    return err.startswith("isoflop: ") and err.count("\n") == 1 and "Traceback" not in err
+
+
+MISTAKES = (
+    ("an unknown study", ("plan", "nothing"), "unknown study 'nothing'"),
+    ("a study file that is not there", ("plan", "nothing.py"), "unknown study 'nothing.py'"),
+    ("an unknown command", ("train", "mine.py"), "train"),
+    ("an unknown option", ("plan", "mine.py", "--fast"), "unknown option --fast"),
+    ("an unknown field", ("plan", "mine.py", "budget=1e9"), "budget: Study has no field"),
+    ("a wrong type", ("plan", "mine.py", "seq_len=long"), "seq_len=long"),
+    ("no number", ("plan", "mine.py", "budgets=NaN"), "budgets=NaN"),
+    ("a word for a number of workers", ("run", "mine.py", "--workers", "all"), "--workers"),
+    ("no workers", ("run", "mine.py", "--workers", "0"), "--workers 0"),
+    ("a budget too small", ("plan", "mine.py", "budgets=1e4"), "budget 1e+04"),
+    ("a mesh that does not divide", ("run", "mine.py", "mesh=1,1,1,3"), "mesh (1, 1, 1, 3)"),
+    ("a length no window has", ("plan", "mine.py", "seq_len=17"), "seq_len=17"),
+    ("no plan yet", ("status", "mine.py"), "has no plan"),
+    ("no run yet", ("fit", "mine.py"), "has no finished run"),
+    ("no run to report", ("report", "mine.py"), "has no finished run"),
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES]
+)
+def test_a_mistake_ends_in_one_line_and_exit_code_two(isoflop, arguments, words):
+    code, err = isoflop(*arguments)
+    assert code == 2
+    assert is_one_line(err), err
+    assert words in err
+
+
+STUDY_FILES = (
+    ("syntax", "STUDY = (", "SyntaxError"),
+    ("empty", "", "defines no STUDY"),
+    ("another type", "STUDY = 3", "defines no STUDY"),
+    ("exception", "raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+    ("missing field", "from experiments.study import Study\nSTUDY = Study(name='x')", "TypeError"),
+    ("import", "import no_such_module_at_all", "no_such_module_at_all"),
+    ("bytes", "\0", "bad.py"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [s[1:] for s in STUDY_FILES], ids=[s[0] for s in STUDY_FILES]
+)
+def test_a_study_file_that_cannot_be_used_is_named(isoflop, home, text, words):
+    (home / "bad.py").write_text(text)
+    code, err = isoflop("plan", "bad.py")
+    assert code == 2
+    assert is_one_line(err), err
+    assert words in err
+    assert "bad.py" in err
+
+
+DATA = (
+    ("no such file", None, "nowhere"),
+    ("an empty file", b"", "no train data"),
+    ("no text", b"\xff\xfe\xfa" * 100, "nowhere"),
+    ("one document", b"only one document", "validation"),
+)
+
+
+@pytest.mark.parametrize(("content", "words"), [d[1:] for d in DATA], ids=[d[0] for d in DATA])
+def test_data_that_cannot_be_used_are_named(isoflop, home, content, words):
+    (home / "mine.py").write_text(STUDY + TEXT.format("nowhere.txt"))
+    if content is not None:
+        (home / "nowhere.txt").write_bytes(content)
+    code, err = isoflop("data", "mine.py")
+    assert code == 2
+    assert is_one_line(err), err
+    assert words in err
+    assert not list((home / "results").rglob("*.npy"))
+
+
+def test_a_results_folder_that_is_a_file_is_named(isoflop, home):
+    (home / "results").write_text("mine")
+    for command in ("plan", "run", "status"):
+        code, err = isoflop(command, "mine.py")
+        assert code == 2
+        assert is_one_line(err), err
+        assert "results" in err
+    assert (home / "results").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_results_folder_without_permission_is_named(isoflop, home):
+    (home / "results").mkdir(mode=0o500)
+    code, err = isoflop("run", "mine.py")
+    assert code == 2
+    assert is_one_line(err), err
+    assert "Permission denied" in err
+
+
+def test_a_full_disk_ends_with_exit_code_74_and_keeps_what_is_finished(isoflop, home, monkeypatch):
+    assert isoflop("plan", "mine.py")[0] == 0
+    manifest = home / "results" / "mine" / "manifest.json"
+    before = manifest.read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ledger.os, "fsync", full)
+    code, err = isoflop("run", "mine.py")
+    assert code == 74
+    assert is_one_line(err), err
+    assert "Free space" in err
+    assert manifest.read_bytes() == before
+    assert not [p for p in home.rglob(".*") if p.is_file() and p.name != ".lock"]
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "", '{"kind": "zipf"}'])
+def test_a_damaged_manifest_is_named_with_the_way_out(isoflop, home, damage):
+    assert isoflop("plan", "mine.py")[0] == 0
+    manifest = home / "results" / "mine" / "manifest.json"
+    manifest.write_text(damage)
+    for command in ("plan", "run"):
+        code, err = isoflop(command, "mine.py")
+        assert code == 2
+        assert is_one_line(err), err
+        assert "manifest.json" in err
+        assert "isoflop data" in err
+    assert isoflop("data", "mine.py")[0] == 0
+    assert isoflop("plan", "mine.py")[0] == 0
+
+
+def test_a_manifest_of_other_data_is_not_used(isoflop, home):
+    assert isoflop("plan", "mine.py")[0] == 0
+    code, err = isoflop("plan", "mine.py", "data.alpha=0.7")
+    assert code == 2
+    assert is_one_line(err), err
+    assert "other data" in err
+
+
+def test_a_second_runner_is_sent_away(isoflop, home):
+    assert isoflop("plan", "mine.py")[0] == 0
+    with ledger.Ledger(Path("results"), "mine").lock():
+        code, err = isoflop("run", "mine.py")
+    assert code == 2
+    assert is_one_line(err), err
+    assert "another process is running" in err
+
+
+def test_names_with_brackets_are_printed_as_they_are(isoflop, home, capsys):
+    assert isoflop("data", "mine.py", "--results", "re[/b]sults [red]")[0] == 0
+    assert (home / "re[/b]sults [red]" / "mine" / "manifest.json").exists()
+
+
+def test_a_damaged_plan_is_named(isoflop, home):
+    (home / "results" / "mine").mkdir(parents=True)
+    (home / "results" / "mine" / "plan.jsonl").write_text("{}\n")
+    code, err = isoflop("status", "mine.py")
+    assert code == 2
+    assert is_one_line(err), err
+    assert "plan.jsonl" in err
+
+
+@pytest.mark.parametrize("which", ["devices", "tokens"])
+def test_what_only_a_worker_can_see_is_refused_before_training_starts(home, which):
+    # Two devices on a machine that shows one; tokens that are not those described.
+    mesh = "mesh=1,2,1,1" if which == "devices" else "mesh=1,1,1,1"
+    if which == "tokens":
+        (home / "texts").mkdir()
+        for i in range(20):
+            (home / "texts" / f"{i}.txt").write_text(f"document {i} " * 200)
+        (home / "mine.py").write_text(STUDY + TEXT.format("texts"))
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+
+    def run(command):
+        arguments = [sys.executable, "-m", "experiments.cli", command, "mine.py", mesh]
+        arguments.append("recipe.batch.multiple=2")
+        return subprocess.run(
+            arguments,
+            cwd=home,
+            env=clean | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    done = run("data")
+    assert done.returncode == 0, done.stderr
+    if which == "tokens":
+        tokens = home / "results" / "mine" / "data" / "train.npy"
+        content = bytearray(tokens.read_bytes())
+        content[-5] ^= 1
+        tokens.write_bytes(content)
+    done = run("run")
+    assert done.returncode == 2
+    assert is_one_line(done.stderr), done.stderr
+    assert ("devices" if which == "devices" else "changed") in done.stderr
+    assert not list(home.rglob("result.json"))
+    assert not list(home.rglob("attempts"))
+    assert json.loads((home / "results" / "mine" / "manifest.json").read_text())

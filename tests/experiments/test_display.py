@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+import io
+import re
+import time
+
+import pytest
+from rich.console import Console
+
+from experiments import display
+from experiments.calibration import Calibration, load, store
+from experiments.plan import plan
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=200, markup=False)
+
+
+@pytest.fixture
+def known():
+    return Calibration(
+        device="a [/test] processor",
+        flops_per_second={1e8: 1e10, 1e10: 4e10},
+        peak_flops_per_second=1e11,
+        compile_seconds=5.0,
+    )
+
+
+def event(point, share, *, train_seconds=10.0, resumed_at=0):
+    n_steps = point.spec.train.schedule.n_steps
+    step = round(share * n_steps)
+    return {
+        "step": step,
+        "n_steps": n_steps,
+        "n_tokens": point.n_tokens * step / n_steps,
+        "loss_nats": 2.5,
+        "grad_norm": 1.0,
+        "resumed_at": resumed_at,
+        "train_seconds": train_seconds,
+        "stall_seconds": 0.0,
+    }
+
+
+def test_durations_read_like_a_clock():
+    cases = {0: "0:00", 59.6: "1:00", 61: "1:01", 3600: "1:00:00", 86399: "23:59:59"}
+    assert {s: display.duration(s) for s in cases} == cases
+
+
+def test_the_plan_shows_every_size_its_cost_and_what_was_refused(
+    study, manifest, console, known, changed
+):
+    coarse = plan(changed(study, "recipe.batch.multiple", 256), manifest)
+    console.print(display.plan_table(coarse, None, 2))
+    text = console.file.getvalue()
+    for point in coarse.points:
+        assert f"{point.params.total:,}" in text
+    assert "unknown" in text
+    assert "isoflop calibrate" in text
+    assert text.count("refused: ") == len(coarse.refused) > 0
+    console.print(display.plan_table(coarse, known, 2))
+    assert "about" in console.file.getvalue()
+    assert "a [/test] processor" in console.file.getvalue()
+
+
+def test_the_time_left_follows_from_what_is_done(points, console, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    same = [p for p in points if p.spec.model.d_model == 16 and p.budget == 1e11]
+    view = display.RunDisplay(console, same, 0, None)
+    view.expect(same)
+    assert view._time_left() == "unknown"
+    now[0] += 30.0
+    view.progress(0, same[0], event(same[0], 0.5))
+    assert view._time_left() == "1:30"  # A quarter of the work in 30 s.
+    view.done(0, same[0], {"notes": [], "status": "ok"})
+    assert view._time_left() == "0:30"
+    assert view._summary().startswith("1 of 2 runs done, 0:30 gone")
+
+
+def test_speed_and_share_of_the_peak_are_those_of_this_attempt(points, console, known):
+    point = points[0]
+    view = display.RunDisplay(console, points, 0, known)
+    line = view._run_line(point, event(point, 0.5, train_seconds=5.0))
+    speed = point.flops["matmul_full"] / 2 / 5.0
+    assert f"{speed / 1e9:.0f} GFLOP/s ({speed / 1e11:.0%} of measured peak)" in line
+    half = round(0.25 * point.spec.train.schedule.n_steps)
+    line = view._run_line(point, event(point, 0.5, train_seconds=2.5, resumed_at=half))
+    assert float(re.search(r"([0-9.]+) GFLOP", line).group(1)) == pytest.approx(speed / 1e9, abs=1)
+
+
+def test_before_any_time_was_measured_no_speed_is_shown(points, console):
+    view = display.RunDisplay(console, points, 0, None)
+    line = view._run_line(points[0], event(points[0], 0.1, train_seconds=0.0))
+    assert "tok/s" not in line
+    assert "left" not in line
+
+
+def test_failures_notes_and_divergence_are_printed_as_they_are(points, console):
+    view = display.RunDisplay(console, points, 0, None)
+    view.failed(0, points[0], "killed [/oom] :boom:", 1)
+    view.done(0, points[0], {"notes": ["resumed"], "status": "diverged", "reason": "step 3"})
+    text = console.file.getvalue()
+    assert "attempt 1 failed: killed [/oom]" in text
+    assert "resumed" in text
+    assert "diverged: step 3" in text
+
+
+def test_status_counts_every_state(points, console):
+    states = {p.id: ("done", "diverged", "started", "missing")[i % 4] for i, p in enumerate(points)}
+    console.print(display.status_table(points, states))
+    numbers = re.findall(r"\b1\b", console.file.getvalue())
+    assert len(numbers) == len(points)
+
+
+def test_speed_is_interpolated_in_the_logarithm_of_the_work_per_step(known):
+    assert known._speed(1e9) == pytest.approx(2e10)
+    assert known._speed(1e8) == pytest.approx(1e10)
+    assert known._speed(1e5) == pytest.approx(1e10)
+    assert known._speed(1e15) == pytest.approx(4e10)
+
+
+def test_a_calibration_is_kept_by_host_and_newer_measurements_win(tmp_path, known, points):
+    assert load(tmp_path) is None
+    store(tmp_path, known)
+    assert load(tmp_path) == known
+    newer = Calibration(
+        device="b",
+        flops_per_second={1e10: 5e10},
+        peak_flops_per_second=2e11,
+        compile_seconds=4.0,
+    )
+    store(tmp_path, newer)
+    assert load(tmp_path).flops_per_second == {1e8: 1e10, 1e10: 5e10}
+    assert load(tmp_path).seconds(points[0]) > 0
+    (tmp_path / "calibration.json").write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        load(tmp_path)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner with a stand-in worker that speaks the same lines and trains nothing."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from experiments.runner import MAX_ATTEMPTS, DiskError, Workers, local_workers, run_points
+from experiments.worker import main as worker_main
+
+STAND_IN = """
+import json, os, sys, time
+from pathlib import Path
+from experiments.ledger import Ledger
+arguments = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+ledger = Ledger(arguments["--results"], arguments["--study"])
+behaviour = json.loads(Path(sys.argv[1]).read_text())
+(ledger.folder / f"{os.getpid()}.pid").write_text("")
+def say(**event):
+    print(json.dumps(event), flush=True)
+for line in sys.stdin:
+    name = line.strip()
+    with (ledger.folder / "order.txt").open("a") as file:
+        file.write(f"{os.getpid()} {name}\\n")
+    how = behaviour.get(name, behaviour.get("*", "done"))
+    log = ledger.folder / f"{name}.tries"
+    log.write_text(log.read_text() + "x" if log.exists() else "x")
+    if how == "hang":
+        time.sleep(60)
+    if how == "garbage":
+        print("[1, 2]\\nTraceback of a library\\n\\n3", flush=True)
+    if how == "refused":
+        say(event="refused", reason="mesh does not fit.")
+        sys.exit(2)
+    if how == "disk":
+        say(event="disk", reason="cannot write here.")
+        sys.exit(74)
+    if how == "crash" or (how == "crash once" and len(log.read_text()) == 1):
+        print("out of luck [/today]", file=sys.stderr)
+        sys.exit(9)
+    say(event="progress", id=name, step=1, n_steps=2)
+    ledger.write_result(name, {"status": "ok"})
+    say(event="done", id=name, status="ok", loss_nats=1.0, reason="", notes=[], costs={})
+"""
+
+
+class Seen:
+    """A display that remembers."""
+
+    def __init__(self):
+        self.finished, self.attempts, self.on_progress = [], [], lambda: None
+
+    def progress(self, slot, point, event):
+        self.on_progress()
+
+    def done(self, slot, point, event):
+        self.finished.append(point.id)
+
+    def failed(self, slot, point, reason, attempt):
+        self.attempts.append((point.id, attempt, reason))
+
+
+@pytest.fixture
+def seen():
+    return Seen()
+
+
+@pytest.fixture
+def run(tmp_path, ledger, points, seen):
+    """Runs the points with stand-ins that behave as told: point id -> what it does."""
+
+    def go(behaviour, *, n_workers=1, chosen=points):
+        script, orders = tmp_path / "stand_in.py", tmp_path / "behaviour.json"
+        script.write_text(STAND_IN)
+        orders.write_text(json.dumps(behaviour))
+        ledger.write_plan("{}", list(chosen))
+        workers = Workers(
+            cores=((),) * n_workers, command=(sys.executable, str(script), str(orders))
+        )
+        return run_points(ledger, list(chosen), (1, 1, 1, 1), workers, seen)
+
+    return go
+
+
+def order(ledger):
+    lines = (ledger.folder / "order.txt").read_text().split("\n")[:-1]
+    return [tuple(line.split()) for line in lines]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def program(point):
+    return (point.spec.model, point.spec.train.batch_size)
+
+
+def test_every_point_is_trained_once_and_a_finished_study_trains_nothing(run, ledger, points, seen):
+    assert run({}, n_workers=2) == []
+    assert sorted(seen.finished) == sorted(p.id for p in points)
+    assert all(ledger.has_result(p.id) for p in points)
+    assert run({}, n_workers=2) == []
+    assert len(order(ledger)) == len(points)
+
+
+def test_only_what_is_missing_is_trained(run, ledger, points, seen):
+    done, missing = points[::2], points[1::2]
+    for point in done:
+        ledger.write_result(point.id, {"status": "ok"})
+    run({})
+    assert {name for _, name in order(ledger)} == {p.id for p in missing}
+
+
+def test_long_points_come_first_and_a_worker_stays_with_a_program(run, ledger, points):
+    run({})
+    by_id = {p.id: p for p in points}
+    trained = [by_id[name] for _, name in order(ledger)]
+    assert trained[0].flops["matmul_full"] == max(p.flops["matmul_full"] for p in points)
+    changes = sum(program(a) != program(b) for a, b in itertools.pairwise(trained))
+    assert changes == len({program(p) for p in points}) - 1
+
+
+def test_a_crash_is_tried_again_by_a_new_worker(run, ledger, points, seen):
+    bad = points[0].id
+    assert run({bad: "crash once"}) == []
+    assert ledger.has_result(bad)
+    assert [(name, attempt) for name, attempt, _ in seen.attempts] == [(bad, 1)]
+    assert "exit code 9: out of luck [/today]" in seen.attempts[0][2]
+
+
+def test_a_point_that_crashes_every_time_is_reported_and_the_others_are_done(
+    run, ledger, points, seen
+):
+    bad = points[0].id
+    failures = run({bad: "crash"}, n_workers=2)
+    assert [point.id for point, _ in failures] == [bad]
+    assert "out of luck" in failures[0][1]
+    assert [attempt for _, attempt, _ in seen.attempts] == list(range(1, MAX_ATTEMPTS + 1))
+    assert [p.id for p in points if not ledger.has_result(p.id)] == [bad]
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [("refused", ValueError, "mesh does not fit"), ("disk", DiskError, "cannot write here")],
+)
+def test_a_refusal_ends_the_run_with_its_reason(run, ledger, points, how, error, words):
+    with pytest.raises(error, match=words):
+        run({"*": how})
+    assert len(order(ledger)) == 1
+    assert not (ledger.folder / "jobs").exists()
+
+
+def test_lines_that_are_no_events_are_passed_over(run, ledger, points, seen):
+    assert run({points[0].id: "garbage"}) == []
+    assert len(seen.finished) == len(points)
+    assert seen.attempts == []
+
+
+def test_an_interrupt_ends_the_workers(run, ledger, points, seen, monkeypatch):
+    """Raised where Ctrl-C arrives: in the main thread, which waits for the slots."""
+    join = threading.Thread.join
+
+    def interrupted(self, timeout=None):
+        if timeout is not None and list(ledger.folder.glob("*.tries")):
+            raise KeyboardInterrupt
+        join(self, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run({"*": "hang"})
+    pids = [int(path.stem) for path in ledger.folder.glob("*.pid")]
+    assert pids
+    assert not any(is_alive(pid) for pid in pids)
+    assert not (ledger.folder / "jobs").exists(), "an interrupt is no failed attempt"
+
+
+def test_a_worker_ends_when_its_input_ends(tmp_path, make_manifest, ledger):
+    ledger.folder.mkdir(parents=True)
+    make_manifest().write(ledger.manifest)
+    arguments = ("--results", str(ledger.results), "--study", "small", "--mesh", "1,1,1,1")
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "experiments.worker", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(0.1)
+    worker.stdin.close()
+    assert worker.wait(timeout=30) == 0
+    assert callable(worker_main)
+
+
+def test_workers_share_the_cores_without_overlap(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7}, raising=False)
+    assert local_workers(None, 10, 1).cores == ((2,), (3,), (5,), (7,))
+    assert local_workers(None, 2, 1).cores == ((2, 3), (5, 7))
+    assert local_workers(None, 10, 8).cores == ((2, 3, 5, 7),)
+    assert local_workers(3, 10, 1).cores == ((2,), (3,), (5,))
+    with pytest.raises(ValueError, match="--workers 0"):
+        local_workers(0, 10, 1)

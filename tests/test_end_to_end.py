@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole path: with a planted law in place of training, and with real training, killed."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import report
+from experiments.analysis import analyse
+from experiments.forecast import forecast_point, make_forecast
+from experiments.ledger import Ledger
+from experiments.plan import plan
+from experiments.point import to_json
+from experiments.studies.quickstart import STUDY
+from experiments.study import Ladder
+from experiments.worker import train_point
+from model.counts.total import count_params
+from model.data.manifest import Manifest
+from model.data.source import source_to_dict
+
+# Hoffmann et al. 2022, eq. 2, in the range of the quickstart.
+E, A, B, ALPHA, BETA = 0.86, 66.0, 124.0, 0.50, 0.41
+NOISE = 0.002
+
+
+def law(n_params: float, n_tokens: float) -> float:
+    return E + A * n_params**-ALPHA + B * n_tokens**-BETA
+
+
+def best_params(flops: float) -> float:
+    """N* at C = 6 N D: Hoffmann et al. 2022, eq. 4."""
+    g = (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA))
+    return g * (flops / 6) ** (BETA / (ALPHA + BETA))
+
+
+@dataclass
+class CurvePoint:
+    step: int
+    n_tokens: int
+    loss_nats: float
+
+
+@dataclass
+class PlantedResult:
+    loss_nats: float | None
+    curve: tuple[CurvePoint, ...]
+    n_steps: int
+    status: str = "ok"
+    reason: str = ""
+    oracle_loss_nats: float | None = None
+    params_sha256: str = "00"
+    resumed_at: int = 0
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("compile", "train", "stall", "evaluate", "checkpoint"), 1.0
+        )
+    )
+
+
+def planted(model: Any, train: Any, corpus: Any, **_: Any) -> PlantedResult:
+    """What training would return if the law held, with noise that follows from the run alone."""
+    n_params, tokens_per_step = count_params(model).total, train.batch_size * model.seq_len
+    n_steps = train.schedule.n_steps
+    rng = np.random.default_rng([train.init_seed, n_params, n_steps])
+    curve = tuple(
+        CurvePoint(step, step * tokens_per_step, law(n_params, step * tokens_per_step))
+        for step in train.eval_steps
+    )
+    loss = law(n_params, n_steps * tokens_per_step) * math.exp(NOISE * rng.standard_normal())
+    return PlantedResult(loss_nats=loss, curve=curve, n_steps=n_steps)
+
+
+def half_diverge(model: Any, train: Any, corpus: Any, **rest: Any) -> PlantedResult:
+    """Seed 2 never converges."""
+    if train.init_seed != 2:
+        return planted(model, train, corpus, **rest)
+    reason = "training loss is not finite at step 3"
+    return PlantedResult(
+        status="diverged", reason=reason, loss_nats=None, curve=(), n_steps=3, params_sha256=""
+    )
+
+
+@dataclass
+class Finished:
+    """A study whose runs were all trained by a stand-in."""
+
+    study: Any
+    ledger: Ledger
+    manifest: Manifest
+    points: list
+    analysis: Any
+
+
+def finish(folder, study, train) -> Finished:
+    manifest = Manifest(
+        kind="stdlib",
+        fingerprint="cd" * 32,
+        vocab_size=256,
+        n_documents=100,
+        n_train_documents=98,
+        n_validation_documents=2,
+        n_bytes=10**9,
+        n_train_tokens=10**9,
+        n_validation_tokens=10**7,
+        bytes_per_token=1.0,
+        entropy_nats=None,
+        window_multiple=1,
+        notes=("A <note> & 'more'.",),
+        source=source_to_dict(study.data),
+    )
+    ledger = Ledger(folder, study.name)
+    points = list(plan(study, manifest).points)
+    ledger.write_plan(to_json(study), points)
+    manifest.write(ledger.manifest)
+    corpus = SimpleNamespace(manifest=manifest)
+    for point in points:
+        train_point(ledger, point, corpus, study.mesh, train=train)
+    analysis = analyse(ledger, study, points)
+    return Finished(study, ledger, manifest, points, analysis)
+
+
+ASKED = dataclasses.replace(
+    STUDY,
+    name="planted",
+    question='Which <script>alert("size")</script> & why?',
+    flops="6n_total",
+    # About the optimum: a parabola over a wider, lopsided range is biased, whatever the noise.
+    sizes=Ladder(
+        d_models=(16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160), tokens_per_param=(4.0, 200.0)
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Finished:
+    return finish(tmp_path_factory.mktemp("planted"), ASKED, planted)
+
+
+def contains(interval, value: float) -> bool:
+    return interval.lower <= value <= interval.upper
+
+
+@pytest.mark.parametrize("approach", ["isoflop", "additive", "curved"])
+def test_the_planted_exponents_lie_in_their_intervals(finished, approach):
+    fit = finished.analysis.fits[approach]
+    a, b = BETA / (ALPHA + BETA), ALPHA / (ALPHA + BETA)
+    assert contains(fit.intervals["a"], a)
+    assert contains(fit.intervals["b"], b)
+    assert fit.intervals["a"].upper - fit.intervals["a"].lower < 0.5
+
+
+def test_every_approach_gives_the_planted_optimum(finished):
+    truth = np.array([best_params(c) for c in ASKED.budgets])
+    fronts = finished.analysis.frontiers
+    assert set(fronts) == {"envelope", "isoflop", "additive", "curved"}, finished.analysis.refusals
+    for name in ("isoflop", "additive", "curved"):
+        band = fronts[name].n_params_opt
+        inside = (band.lower[:4] <= truth) & (truth <= band.upper[:4])
+        assert inside.all(), (name, band.lower, truth, band.upper)
+        np.testing.assert_allclose(band.value[:4], truth, rtol=0.05, err_msg=name)
+    np.testing.assert_allclose(fronts["envelope"].n_params_opt.value[:4], truth, rtol=0.1)
+    optimum = fronts["additive"]
+    product = optimum.n_params_opt.value * optimum.n_tokens_opt.value
+    np.testing.assert_allclose(6 * product, optimum.flops, rtol=0.02)
+
+
+def test_the_planted_constant_lies_in_the_interval_of_the_additive_form(finished):
+    assert contains(finished.analysis.fits["additive"].intervals["E"], E)
+
+
+def test_a_forecast_is_made_once_covers_the_truth_and_never_changes(finished):
+    f = finished
+    record = make_forecast(f.ledger, f.study, f.manifest, f.analysis, 1e13)
+    path = f.ledger.forecast_path(1e13)
+    before = path.read_bytes()
+    point = forecast_point(record)
+    assert point.role == "forecast"
+    assert point.params.total == pytest.approx(best_params(1e13), rel=0.3)
+    truth = law(point.params.total, point.n_tokens)
+    for forecast in record["forecasts"].values():
+        assert forecast["lower"] <= truth <= forecast["upper"]
+        assert forecast["value"] == pytest.approx(truth, rel=0.02)
+    poorer = dataclasses.replace(f.analysis, fits={"additive": f.analysis.fits["additive"]})
+    assert make_forecast(f.ledger, f.study, f.manifest, poorer, 1e13) == record
+    assert path.read_bytes() == before
+
+
+def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
+    f = finished
+    built = report.build(f.ledger, f.study, f.points)
+    report.write(f.ledger, f.study, f.points, built)
+    page = f.ledger.report.read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(&#34;size&#34;)&lt;/script&gt; &amp; why?" in page
+    assert "A &lt;note&gt; &amp; &#39;more&#39;." in page
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    for name in report.CAPTIONS:
+        if name != "forecast":
+            assert f'<figure id="{name}">' in page
+            assert (f.ledger.figures / f"{name}.png").stat().st_size > 1000
+            image = (f.ledger.figures / f"{name}.svg").read_text()
+            assert not re.findall(r"""(?:href|src)=["']https?:""", image)
+    for point in f.points:
+        assert point.id in page
+    console = Console(file=io.StringIO(), width=200, markup=False)
+    report.print_answer(console, f.study, f.ledger, built)
+    assert "Compute-optimal frontier" in console.file.getvalue()
+
+
+def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_path):
+    f = finish(tmp_path, dataclasses.replace(ASKED, forecast_budgets=()), half_diverge)
+    n_diverged = sum(point.seed == 2 for point in f.points)
+    assert n_diverged > 5
+    with f.ledger.table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(f.points)
+    bad = [row for row in rows if row["status"] == "diverged"]
+    assert len(bad) == n_diverged
+    assert all("not finite at step 3" in row["reason"] for row in bad)
+    seeds = {point.id: point.seed for point in f.points}
+    for fit in f.analysis.fits.values():
+        assert {seeds[run.run_id] for run in fit.fitted_runs} == {0, 1}
+    built = report.Report(analysis=f.analysis, main="additive", forecasts=[], costs=[])
+    sentences = " ".join(report._findings(built.analysis))
+    assert f"{n_diverged} " in sentences
+    assert "diverged" in sentences
+    shown = [row for row in report._run_rows(f.ledger, f.points) if row["status"] == "diverged"]
+    assert len(shown) == n_diverged
+    assert all("not finite at step 3" in row["reason"] for row in shown)
+
+
+REAL_STUDY = """
+from dataclasses import replace
+from experiments.recipes import TINY_BYTES
+from experiments.study import BatchRule, Ladder, Study
+from model.data.source import Zipf
+from model.training.config import EvalConfig
+batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)
+STUDY = Study(
+    name="tiny", question="Does it go on?", budgets=(3e8, 6e8),
+    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e4)), seeds=(0,),
+    data=Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0),
+    seq_len=16, evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=3, seed=0),
+    max_epochs=1.0, flops="matmul_full", recipe=replace(TINY_BYTES, batch=batch),
+)
+"""
+
+
+@dataclass
+class Shell:
+    """isoflop in processes of its own."""
+
+    folder: Any
+    cache: Any
+
+    def start(self, results: str, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "experiments.cli", "run", str(self.folder / "tiny.py")]
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("JAX_NUMPY")
+        } | {"JAX_COMPILATION_CACHE_DIR": str(self.cache), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+        return subprocess.Popen(
+            [*command, "--results", str(self.folder / results), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=environment,
+        )
+
+    def run(self, results: str, *arguments: str) -> tuple[int, str, str]:
+        process = self.start(results, *arguments)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+
+def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(tmp_path):
+    (tmp_path / "tiny.py").write_text(REAL_STUDY)
+    shell = Shell(tmp_path, tmp_path / "cache")
+    code, out, err = shell.run("calm")
+    assert code == 0, err
+    assert "training 4 runs" in out
+    calm = Ledger(tmp_path / "calm", "tiny")
+
+    frequent = ("--checkpoint-seconds", "0.01")
+    killed = Ledger(tmp_path / "killed", "tiny")
+    process = shell.start("killed", *frequent)
+    while not list(killed.folder.glob("jobs/*/checkpoints/*.sha256")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not killed.report.exists()
+
+    code, out, err = shell.run("killed", *frequent)
+    assert code == 0, err
+    assert killed.table.read_bytes() == calm.table.read_bytes()
+    assert killed.curves.read_bytes() == calm.curves.read_bytes()
+    with killed.costs.open(newline="") as file:
+        assert max(int(row["resumed_at"]) for row in csv.DictReader(file)) > 0
+
+    before = {p: p.stat().st_mtime_ns for p in killed.folder.glob("runs/*/result.json")}
+    code, out, err = shell.run("killed")
+    assert code == 0, err
+    assert "training" not in out
+    assert before == {p: p.stat().st_mtime_ns for p in killed.folder.glob("runs/*/result.json")}
+    assert killed.table.read_bytes() == calm.table.read_bytes()
+    assert json.loads((killed.folder / "study.json").read_text())["name"] == "tiny"
