@@ -21,7 +21,7 @@ from rich.console import Console
 from experiments import calibration, display, studies
 from experiments.ledger import Ledger
 from experiments.overrides import override
-from experiments.plan import Plan, plan
+from experiments.plan import Plan, Refused, plan
 from experiments.point import Point, to_json
 from experiments.runner import DiskError, local_workers, run_points
 from experiments.study import Study
@@ -217,13 +217,18 @@ def _run(options: Any, console: Console) -> None:
         _prepare_to_fit()
         from experiments.analysis import analyse
         from experiments.forecast import forecast_point, make_forecast
+        from scaling.fit import FitError
 
         points = list(grid)
         if study.forecast_budgets and not failures:
             console.print("fitting ...")
             analysis = analyse(ledger, study, grid)
             for budget in study.forecast_budgets:
-                record = make_forecast(ledger, study, manifest, analysis, budget)
+                try:
+                    record = make_forecast(ledger, study, manifest, analysis, budget)
+                except (FitError, Refused) as error:
+                    console.print(f"no forecast at {budget:.3g} FLOPs: {error}")
+                    continue
                 console.print(_forecast_line(record))
                 points.append(forecast_point(record))
                 failures += _train(options, study, ledger, console, points, stage=points[-1:])
