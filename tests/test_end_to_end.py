@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import report
+from experiments import cli, report
 from experiments.analysis import analyse
 from experiments.forecast import forecast_point, make_forecast
 from experiments.ledger import Ledger
@@ -32,6 +32,8 @@ from experiments.worker import train_point
 from model.counts.total import count_params
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
+from scaling.fit import FitError
+from scaling.surface import fit_surface
 
 # Hoffmann et al. 2022, eq. 2, in the range of the quickstart.
 E, A, B, ALPHA, BETA = 0.86, 66.0, 124.0, 0.50, 0.41
@@ -223,7 +225,13 @@ def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
     assert "Compute-optimal frontier" in console.file.getvalue()
 
 
-def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_path):
+def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_path, monkeypatch):
+    def one_form_is_enough(runs, *, form):
+        if form == "curved":
+            raise FitError("not asked for")
+        return fit_surface(runs, form=form)
+
+    monkeypatch.setattr("experiments.analysis.fit_surface", one_form_is_enough)
     f = finish(tmp_path, dataclasses.replace(ASKED, forecast_budgets=()), half_diverge)
     n_diverged = sum(point.seed == 2 for point in f.points)
     assert n_diverged > 5
@@ -243,6 +251,27 @@ def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_pa
     shown = [row for row in report._run_rows(f.ledger, f.points) if row["status"] == "diverged"]
     assert len(shown) == n_diverged
     assert all("not finite at step 3" in row["reason"] for row in shown)
+
+
+def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, monkeypatch, capsys):
+    few = "sizes.d_models=16,24", "budgets=1e11", "seeds=0", "forecast_budgets=1e13", "seq_len=16"
+    (tmp_path / "few.py").write_text(
+        "import dataclasses\nfrom experiments.studies.quickstart import STUDY\n"
+        "from model.data.source import Zipf\nSTUDY = dataclasses.replace(STUDY, data=Zipf(alpha=.5,"
+        "epsilon=.1, base=8, n_digits=2, n_answers=1, language_seed=0))"
+    )
+
+    def trained(ledger, points, mesh, workers, view):
+        corpus = SimpleNamespace(manifest=Manifest.read(ledger.manifest))
+        for point in points:
+            train_point(ledger, point, corpus, mesh, train=planted)
+        return []
+
+    monkeypatch.setattr(cli, "run_points", trained)
+    wide = "sizes.tokens_per_param=0.1,1e5"
+    cli.main(["run", str(tmp_path / "few.py"), *few, wide, "--results", str(tmp_path)])
+    assert "no forecast at 1e+13 FLOPs" in capsys.readouterr().out
+    assert (tmp_path / "quickstart" / "report.html").exists()
 
 
 REAL_STUDY = """
@@ -317,7 +346,7 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(tmp
     before = {p: p.stat().st_mtime_ns for p in killed.folder.glob("runs/*/result.json")}
     code, out, err = shell.run("killed")
     assert code == 0, err
-    assert "training" not in out
+    assert "training" not in out, "a finished study trains nothing"
     assert before == {p: p.stat().st_mtime_ns for p in killed.folder.glob("runs/*/result.json")}
     assert killed.table.read_bytes() == calm.table.read_bytes()
     assert json.loads((killed.folder / "study.json").read_text())["name"] == "tiny"
