@@ -130,8 +130,14 @@ def test_behind_a_damaged_step_the_older_one_is_restored_with_a_note(
     assert sorted(path.name for path in folder.iterdir()) == ["3", "3.sha256"]
 
 
-def test_a_file_moved_or_added_is_damage(only_newest: Path) -> None:
+def test_a_file_added_is_damage(only_newest: Path) -> None:
     (only_newest / "8" / "more").write_bytes(b"")
+    assert restore(only_newest)[0] is None
+
+
+def test_a_file_of_another_name_is_damage(only_newest: Path) -> None:
+    last = files_of_newest(only_newest)[-1]
+    last.rename(last.with_name(last.name + "0"))
     assert restore(only_newest)[0] is None
 
 

@@ -145,6 +145,7 @@ def test_a_diverged_run_leaves_the_same_record_when_it_was_interrupted(
     poisoned = Poisoned(corpus, train_step=14)
     result = run(config, poisoned, tmp_path, stops=stops)
     assert result.resumed_at == stops[-1] - 4
+    assert Checkpoints(tmp_path).steps() == [12, 8]  # It ends there and saves nothing bad.
     assert record(result) == record(run(config, poisoned))
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from model.config import ModelConfig
 from model.data.corpus import Corpus
+from model.training import loop
 from model.training.config import TrainConfig
 from model.training.loop import Progress, TrainResult, train
+from model.training.step import compile_program
 
 
 def outcome(result: TrainResult) -> tuple:
@@ -143,14 +145,15 @@ def test_a_whole_run_on_a_mesh_equals_the_run_on_one_device(
     assert result.oracle_loss_nats == reference[0].oracle_loss_nats
 
 
-def test_validation_runs_on_a_mesh_that_does_not_divide_its_batch(
+def test_validation_batches_grow_to_what_the_mesh_divides(
     network_config: ModelConfig, still_config: TrainConfig, corpus: Corpus
 ) -> None:
-    # With all rates at zero the loss is that of the initial network, whatever the batch.
-    single = train(network_config, still_config, corpus)
-    config = replace(still_config, batch_size=6)
-    sharded = train(network_config, config, corpus, mesh_shape=(1, 3, 1, 1))
-    assert sharded.loss_nats == pytest.approx(single.loss_nats, abs=1e-6)
+    program = compile_program(network_config, "float32", (1, 3, 1, 1))
+    validation = loop._validation(corpus, network_config, still_config, program)
+    windows = np.asarray(validation.windows)
+    assert windows.shape == (2, 33, 17)
+    expected = corpus.validation_windows(700, 16, still_config.evaluation.seed)
+    np.testing.assert_array_equal(windows.reshape(66, 17)[:44], expected)
 
 
 @pytest.mark.parametrize(
