@@ -202,12 +202,16 @@ def test_a_worker_outlives_ctrl_c_and_ends_when_its_input_ends(make_manifest, le
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as worker:
-        until = time.monotonic() + 20
-        while not ignores_interrupts(worker.pid) and time.monotonic() < until:
-            time.sleep(0.005)
-        worker.send_signal(signal.SIGINT)
-        worker.stdin.close()
-        assert worker.wait(timeout=30) == 0
+        try:
+            until = time.monotonic() + 10
+            while not ignores_interrupts(worker.pid) and time.monotonic() < until:
+                time.sleep(0.005)
+            assert ignores_interrupts(worker.pid)
+            worker.send_signal(signal.SIGINT)
+            worker.stdin.close()
+            assert worker.wait(timeout=30) == 0
+        finally:
+            worker.kill()
 
 
 def test_workers_share_the_cores_without_overlap(monkeypatch):
