@@ -35,6 +35,10 @@ bench-truth: $(VENV)/.ready
 test-parity: .venv-parity/.ready
 	.venv-parity/bin/python -m pytest -q -m parity tests/parity
 
+test-browser: $(VENV)/.ready
+	@command -v chromium >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq chromium)
+	$(BIN)/python -m pytest -q -m browser tests/browser
+
 $(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \

@@ -19,7 +19,7 @@ STUDY = Study(
     budgets=(2.5e10, 7.5e10, 2.5e11, 7.5e11),
     sizes=Ladder(
         d_models=(12, 16, 20, 24, 32, 40, 48, 64, 80),
-        tokens_per_param=(2.5, 110.0),
+        tokens_per_param=(2.2, 110.0),
     ),
     seeds=((0, 1, 2), (0, 1, 2), (0, 1), (0, 1)),
     data=StdlibText(validation_fraction=0.05),
