@@ -25,7 +25,6 @@ class Analysis:
 
     Attributes:
       runs: of the grid, diverged ones included; forecast runs are never among them.
-      forecast_runs: the others.
       curves: of the grid.
       fits: by name of APPROACHES, those that gave an answer.
       refusals: by name, the sentence of those that gave none.
@@ -35,7 +34,6 @@ class Analysis:
     """
 
     runs: Runs
-    forecast_runs: Runs
     curves: Curves
     fits: dict[str, Fit]
     refusals: dict[str, str]
@@ -79,7 +77,6 @@ def analyse(ledger: Ledger, study: Study, points: list[Point]) -> Analysis:
     budgets = [*study.budgets, *study.forecast_budgets]
     return Analysis(
         runs=runs,
-        forecast_runs=everything.select(~is_grid),
         curves=curves,
         fits=fits,
         refusals=refusals,

@@ -23,7 +23,6 @@ from experiments.point import Point
 MAX_ATTEMPTS = 3
 # A fifth less time to compile than the default level, and the same speed (d_model 32 to 96).
 CPU_FLAGS = ("--xla_backend_optimization_level=1",)
-EXIT_BAD_SPEC, EXIT_DISK = 2, 74
 
 
 class DiskError(Exception):
