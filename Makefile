@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
-# uv where it is there: the same packages, seconds instead of half a minute.
+# uv where it is there and works: the same packages, seconds instead of half a minute.
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: quickstart test test-all test-parity test-browser check bench bench-truth constraints clean
@@ -40,13 +40,11 @@ test-browser: $(VENV)/.ready
 	$(BIN)/python -m pytest -q -m browser tests/browser
 
 $(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
-	@if command -v uv >/dev/null 2>&1; then \
+	@(command -v uv >/dev/null 2>&1 && \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python -c $(CONSTRAINTS) -e '.[dev]'; \
-	else \
-	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'; \
-	fi
+	  uv pip install --quiet --python $(BIN)/python -c $(CONSTRAINTS) -e '.[dev]') || \
+	 ($(PYTHON) -m venv --clear $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]')
 	@touch $@
 
 .venv-parity/.ready: pyproject.toml $(CONSTRAINTS)
