@@ -142,6 +142,9 @@ ASKED = dataclasses.replace(
     name="planted",
     question='Which <script>alert("size")</script> & why?',
     flops="6n_total",
+    budgets=(1e11, 3e11, 1e12, 3e12),
+    seeds=((0, 1, 2), (0, 1, 2), (0, 1), (0,)),
+    forecast_budgets=(1e13,),
     # About the optimum: a parabola over a wider, lopsided range is biased, whatever the noise.
     sizes=Ladder(
         d_models=(16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160), tokens_per_param=(4.0, 200.0)
