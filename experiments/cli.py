@@ -133,8 +133,8 @@ def load_study(name: str) -> Study:
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except ValueError:
-            raise
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
         except Exception as error:
             raise ValueError(f"{name}: {type(error).__name__}: {error}") from None
     else:
