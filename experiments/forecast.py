@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A forecast beyond the grid: written down before the run that it speaks of is trained."""
 
+import hashlib
 import json
 import math
 from typing import Any
 
 from experiments.analysis import Analysis
-from experiments.ledger import Ledger, create_text
+from experiments.ledger import Ledger, create_text, read_forecast
 from experiments.plan import resolve, width_for
 from experiments.point import Point, point_from_json, to_json
 from experiments.study import Study
@@ -26,7 +27,7 @@ def make_forecast(
     Raises:
       FitError: if no surface could be fitted.
     """
-    path = ledger.forecast_path(budget)
+    path = ledger.forecast_path(budget, _key(study, manifest))
     if not path.exists():
         chosen = choose_forecaster(list(analysis.fits.values()))
         optimum = frontier(chosen, budget)
@@ -52,7 +53,16 @@ def make_forecast(
             "point": json.loads(to_json(point)),
         }
         create_text(path, json.dumps(record, indent=1, allow_nan=False))
-    return json.loads(path.read_text())
+    return read_forecast(path)
+
+
+def _key(study: Study, manifest: Manifest) -> str:
+    """What a forecast is about besides its budget: another recipe or other data is another one.
+
+    The grid is not in it: runs that are added later do not replace a forecast that was made.
+    """
+    about = [to_json(study.recipe), study.seq_len, study.flops, manifest.fingerprint]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
 
 
 def _predicted(fit: Any, point: Point) -> dict[str, float | None]:

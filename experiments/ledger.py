@@ -4,7 +4,7 @@
   study.json  manifest.json  plan.jsonl  data/         what was asked, of what
   jobs/<point id>/{attempts/, checkpoints/}            how it goes
   runs/<point id>/{spec.json, metrics/, result.json}   what came out; create-once
-  forecasts/<budget>.json                              predicted before the run; create-once
+  forecasts/<budget>-<key>.json                        predicted before the run; create-once
   table.csv  curves.csv  costs.csv  fits/  figures/  report.html   derived; may be deleted
 
 A result is linked into place whole or not at all, carries its own sha256, and is never replaced.
@@ -121,13 +121,17 @@ class Ledger:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{len(list(folder.iterdir())) + 1:06d}.jsonl"
 
-    def forecast_path(self, budget: float) -> Path:
-        return self.folder / "forecasts" / f"{budget:.6e}.json"
+    def forecast_path(self, budget: float, key: str) -> Path:
+        return self.folder / "forecasts" / f"{budget:.6e}-{key}.json"
 
     def read_forecasts(self) -> list[dict[str, Any]]:
-        """Every forecast made, by budget."""
-        paths = sorted((self.folder / "forecasts").glob("*.json"), key=lambda p: float(p.stem))
-        return [json.loads(path.read_text()) for path in paths]
+        """Every forecast made, by budget.
+
+        Raises:
+          Damaged: if a file is not JSON.
+        """
+        paths = sorted((self.folder / "forecasts").glob("*.json"))
+        return sorted((read_forecast(path) for path in paths), key=lambda r: r["budget"])
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -157,6 +161,14 @@ class Ledger:
             costs.append({"run_id": point.id} | record["costs"])
         for path, rows in ((self.table, table), (self.curves, curves), (self.costs, costs)):
             replace_text(path, _csv(rows))
+
+
+def read_forecast(path: Path) -> dict[str, Any]:
+    """The record of experiments/forecast.py in a file; raises Damaged if it is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged: {error} Delete it and run the study again.") from None
 
 
 def _table_row(point: Point, record: dict[str, Any]) -> dict[str, Any]:

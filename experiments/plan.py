@@ -316,10 +316,12 @@ def _check_data(study: Study, manifest: Manifest) -> None:
             "(windows hold whole records)."
         )
     available = manifest.n_validation_tokens
-    if available is not None and study.evaluation.n_tokens > available:
+    n_windows = math.ceil(study.evaluation.n_tokens / study.seq_len)
+    if available is not None and n_windows > (available - 1) // study.seq_len:
         raise ValueError(
-            f"evaluation.n_tokens={study.evaluation.n_tokens}: the validation split has "
-            f"{available} tokens. Ask for fewer, or raise data.validation_fraction."
+            f"evaluation.n_tokens={study.evaluation.n_tokens} are {n_windows} windows of "
+            f"{study.seq_len} tokens: the validation split has {available} tokens, one more than "
+            "its windows are needed. Ask for fewer, or raise data.validation_fraction."
         )
 
 

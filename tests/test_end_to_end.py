@@ -192,7 +192,7 @@ def test_the_planted_constant_lies_in_the_interval_of_the_additive_form(finished
 def test_a_forecast_is_made_once_covers_the_truth_and_never_changes(finished):
     f = finished
     record = make_forecast(f.ledger, f.study, f.manifest, f.analysis, 1e13)
-    path = f.ledger.forecast_path(1e13)
+    (path,) = (f.ledger.folder / "forecasts").glob("*.json")
     before = path.read_bytes()
     point = forecast_point(record)
     assert point.role == "forecast"
@@ -204,6 +204,21 @@ def test_a_forecast_is_made_once_covers_the_truth_and_never_changes(finished):
     poorer = dataclasses.replace(f.analysis, fits={"additive": f.analysis.fits["additive"]})
     assert make_forecast(f.ledger, f.study, f.manifest, poorer, 1e13) == record
     assert path.read_bytes() == before
+
+
+def test_another_recipe_at_the_same_budget_gets_a_forecast_of_its_own(tmp_path):
+    f = finish(tmp_path, dataclasses.replace(ASKED, seeds=(0,)), planted)
+    first = make_forecast(f.ledger, f.study, f.manifest, f.analysis, 1e13)
+    optimizer = dataclasses.replace(f.study.recipe.optimizer, warmup_fraction=0.05)
+    recipe = dataclasses.replace(f.study.recipe, optimizer=optimizer)
+    changed = dataclasses.replace(f.study, recipe=recipe)
+    second = make_forecast(f.ledger, changed, f.manifest, f.analysis, 1e13)
+    assert second["point"]["id"] != first["point"]["id"]
+    assert len(f.ledger.read_forecasts()) == 2
+    path = next((f.ledger.folder / "forecasts").iterdir())
+    path.write_text(path.read_text()[:-9])
+    with pytest.raises(ValueError, match=path.name):
+        f.ledger.read_forecasts()
 
 
 def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):

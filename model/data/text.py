@@ -71,7 +71,8 @@ class StdlibReader(Reader):
         yield from _without_last_empty(content.split(_NUL))
 
     def notes(self) -> list[str]:
-        has_tests = (self._root / "test").is_dir()
+        # Distributions that leave the tests out may still ship the package without them.
+        has_tests = (self._root / "test" / "test_grammar.py").is_file()
         tests = "with its test packages" if has_tests else "whose test packages are not installed"
         version = platform.python_version()
         return [
