@@ -7,6 +7,7 @@ data loader adds to a step.
 """
 
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from experiments.cli import load_study
 from experiments.ledger import replace_text
 from experiments.plan import resolve
 from experiments.point import Point
 from experiments.runner import local_workers
+from experiments.study import Study
 from experiments.worker import cpu_model, measure_peak_flops, software_facts, start_jax
 from model.data.batches import batches
-from model.data.corpus import open_corpus
+from model.data.corpus import Corpus, open_corpus
+from model.data.manifest import Manifest
 from model.data.prepare import prepare
 from model.training.optimizer import hyper_arrays
 from model.training.step import compile_program
@@ -36,17 +38,9 @@ REPEATS = 5
 def main() -> None:
     study = load_study("quickstart")
     folder = Path("results") / "benchmarks"
-    data = folder / "data"
-    data.mkdir(parents=True, exist_ok=True)
-    manifest = prepare(study.data, data)
-    corpus = open_corpus(manifest, data)
-    start_jax(list(local_workers(None, 2, 1).cores[0]), None)
-    peak = measure_peak_flops(1.0)
-    rows = []
-    for d_model in WIDTHS:
-        point = resolve(study, manifest, budget=1e12, d_model=d_model, seed=0, axes={})
-        rows.append(_measure(point, corpus, peak))
-        Console(highlight=False).print(json.dumps(rows[-1]))
+    with tempfile.TemporaryDirectory() as data:
+        manifest = prepare(study.data, Path(data))
+        rows, peak = _rows(study, manifest, open_corpus(manifest, data))
     record = {
         "command": "make bench",
         "device": cpu_model(),
@@ -57,6 +51,17 @@ def main() -> None:
     }
     replace_text(folder / "speed.json", json.dumps(record, indent=1) + "\n")
     replace_text(folder / "speed.md", _page(record))
+
+
+def _rows(study: Study, manifest: Manifest, corpus: Corpus) -> tuple[list[dict], float]:
+    start_jax(list(local_workers(None, 2, 1).cores[0]), None)
+    peak = measure_peak_flops(1.0)
+    rows = []
+    for d_model in WIDTHS:
+        point = resolve(study, manifest, budget=1e12, d_model=d_model, seed=0, axes={})
+        rows.append(_measure(point, corpus, peak))
+        print(json.dumps(rows[-1]), flush=True)
+    return rows, peak
 
 
 def _measure(point: Point, corpus: Any, peak: float) -> dict[str, Any]:
