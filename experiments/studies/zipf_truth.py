@@ -19,7 +19,7 @@ STUDY = Study(
     question="Which irreducible loss do the fits find where the true entropy is known?",
     budgets=(1e10, 3e10, 1e11, 3e11, 1e12),
     sizes=Ladder(d_models=(8, 16, 24, 32, 48, 64, 96), tokens_per_param=(1.0, 400.0)),
-    seeds=((0, 1, 2), (0, 1, 2), (0, 1), (0, 1), (0,)),
+    seeds=((0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 1)),
     data=Zipf(alpha=0.8, epsilon=0.25, base=16, n_digits=2, n_answers=3, language_seed=0),
     seq_len=126,
     evaluation=EvalConfig(n_tokens=126 * 2048, curve_tokens=126 * 64, n_points=4, seed=0),
