@@ -62,8 +62,8 @@ def analyse(ledger: Ledger, study: Study, points: list[Point]) -> Analysis:
     fitters: dict[str, Callable[[], Fit]] = {
         "envelope": lambda: fit_envelope(runs, curves),
         "isoflop": lambda: fit_isoflop(runs),
-        "additive": lambda: fit_surface(runs, form="additive"),
-        "curved": lambda: fit_surface(runs, form="curved"),
+        "additive": lambda: fit_surface(runs, "additive"),
+        "curved": lambda: fit_surface(runs, "curved"),
     }
     fits: dict[str, Fit] = {}
     refusals: dict[str, str] = {}

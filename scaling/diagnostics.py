@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from scaling.fit import Certificate, Fit, FitError
-from scaling.laws import Law, law_named
+from scaling.laws import law_named
 from scaling.runs import Runs
+from scaling.solver import Problem
 
 Array = np.ndarray
 
@@ -25,19 +26,21 @@ def usable(runs: Runs, reasons: dict[str, str] | None = None) -> tuple[Runs, dic
     return runs.select(keep), left_out
 
 
-def require_points(runs: Runs, law: Law) -> None:
-    """Refuses when there are fewer configurations than parameters + 2.
+def require_points(problem: Problem) -> None:
+    """Refuses when there are fewer configurations than free parameters + 2.
 
     Raises:
       FitError: with the counts.
     """
-    needed = len(law.parameters) + 2
-    n_configurations = len(set(zip(runs.n_params.tolist(), runs.n_tokens.tolist(), strict=True)))
-    if n_configurations < needed:
+    law, n_free = problem.law, len(problem.lower)
+    rows = np.stack([np.reshape(v, (problem.n_points, -1))[:, 0] for v in problem.x.values()])
+    n_configurations = len(np.unique(rows, axis=1).T) if problem.n_points else 0
+    if n_configurations < n_free + 2:
+        read = ", ".join(name.removeprefix("log_") for name in law.columns)
         raise FitError(
-            f"the {law.name} surface has {len(law.parameters)} parameters and needs at least "
-            f"{needed} different (n_params, n_tokens); these {len(runs)} usable runs have "
-            f"{n_configurations}. Add sizes or budgets, or fit a law with fewer parameters."
+            f"the {law.name} law has {n_free} free parameters and needs at least {n_free + 2} "
+            f"different ({read}); these {problem.n_points} usable runs have {n_configurations}. "
+            "Add sizes or budgets, fix or tie parameters, or fit a law with fewer."
         )
 
 
@@ -72,7 +75,7 @@ def require_identifiable(runs: Runs) -> None:
     )
 
 
-def certificate_findings(law: Law, certificate: Certificate) -> list[str]:
+def certificate_findings(certificate: Certificate) -> list[str]:
     """Sentences on what the certificate shows amiss."""
     sentences = []
     if certificate.bounds_touched:
@@ -130,5 +133,5 @@ def residuals(fit: Fit) -> Array:
     if fit.law == "power_laws":
         raise ValueError(f"{fit.approach} predicts no loss away from the optimum; fit a surface")
     runs, law = fit.fitted_runs, law_named(fit.law)
-    values = [fit.parameters[name] for name in law.parameters]
+    values = [fit.parameters[name] for name in law.names]
     return np.log(runs.loss_nats) - np.log(law.loss(values, runs.n_params, runs.n_tokens))

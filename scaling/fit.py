@@ -57,7 +57,8 @@ class Interval:
 class Certificate:
     """Evidence that a solution is the minimum of its objective.
 
-    Coordinates are those of the law (logarithms of amplitudes, data about their geometric mean).
+    Coordinates are those the solver moves: logarithms of positive parameters, the others as they
+    are. condition: of the Hessian scaled to a unit diagonal, so that units do not enter.
     next_best_excess: relative excess of the next local minimum met, None when there was none.
     newton_decrement: what one more Newton step is predicted to gain.
     """
@@ -95,13 +96,18 @@ class Noise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """How the replicates were drawn; failed ones found no optimum or no certified minimum."""
+    """How the replicates were drawn; failed ones found no optimum or no certified minimum.
+
+    n_starts: per replicate. n_single: replicates whose lowest minimum was met by one start only.
+    """
 
     method: str
     level: float
     n_replicates: int
     n_failed: int
     seed: int
+    n_starts: int = 1
+    n_single: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -245,7 +245,7 @@ def agreement(fits: Sequence[Fit], flops: float) -> Agreement:
 
 def parameter_draws(fit: Fit) -> Array:
     """Parameters of a surface [1 + R, P]: the estimate first, then its replicates."""
-    names = law_named(fit.law).parameters
+    names = law_named(fit.law).names
     estimate = np.array([[fit.parameters[name] for name in names]])
     replicates = np.stack([fit.replicates[name] for name in names], axis=1)
     return np.concatenate([estimate, replicates])

@@ -1,195 +1,420 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loss surfaces as data: a formula, its coordinates, its bounds and where to start.
+"""Laws as data: a formula over named columns, and what is known of its parameters.
 
-A `Law` is written once, in logarithms, and evaluated by JAX (fitting) and by numpy (prediction).
-The solver, the bootstraps and the frontier never learn which law they work on.
+A `Law` is written once, in the units of its paper, and evaluated by JAX (fitting) and by numpy
+(prediction). The solver, the bootstraps and the frontier never learn which law they work on. A new
+one takes ten lines:
+
+    POWER = Law(
+        name="power", formula="L = E + K C^-c", source="my notebook",
+        columns=("log_flops",),
+        parameters=(amplitude("E", lower=1e-6), amplitude("K"), exponent("c")),
+        value=lambda xp, p, x: p[0] + p[1] * xp.exp(-p[2] * x["log_flops"]),
+    )
+
+and `fit_surface(runs, POWER)` fits it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 Array = np.ndarray
+Columns = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Centre:
-    """Geometric means of N, D and L over the fitted runs, as logarithms.
+class Parameter:
+    """One parameter of a law, in the units of its paper.
 
-    Relative to them every coordinate of a law is of order one, whatever the units of the data.
+    Fields:
+      is_positive: the solver moves its logarithm; otherwise the parameter itself.
+      lower, upper: the box, in the paper's units.
+      start: the range that starts are spread over (evenly in what the solver moves).
+      is_amplitude: given the other parameters the law's value is linear in it, so that starts
+        need no range: variable projection finds it (Golub and Pereyra 1973).
     """
 
-    log_n_params: float
-    log_n_tokens: float
-    log_loss: float
+    name: str
+    is_positive: bool
+    lower: float
+    upper: float
+    start: tuple[float, float]
+    is_amplitude: bool = False
+
+    def coordinate(self, value: ArrayLike) -> Array:
+        """What the solver moves."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (
+                np.log(np.asarray(value, float)) if self.is_positive else np.asarray(value, float)
+            )
+
+    @property
+    def coordinate_name(self) -> str:
+        return f"log {self.name}" if self.is_positive else self.name
 
 
-ORIGIN = Centre(log_n_params=0.0, log_n_tokens=0.0, log_loss=0.0)
+def amplitude(name: str, lower: float = 1e-30, upper: float = 1e60) -> Parameter:
+    """A positive parameter in which the law is linear."""
+    return Parameter(
+        name=name, is_positive=True, lower=lower, upper=upper, start=(lower, upper),
+        is_amplitude=True,
+    )  # fmt: skip
+
+
+def exponent(name: str, lower: float = 1e-3, upper: float = 5.0) -> Parameter:
+    """An exponent; starts between 0.04 and 1.6."""
+    start = (max(lower, 0.04), min(upper, 1.6))
+    return Parameter(name=name, is_positive=False, lower=lower, upper=upper, start=start)
+
+
+def positive(name: str, start: tuple[float, float], lower: float, upper: float) -> Parameter:
+    """A positive parameter in which the law is not linear."""
+    return Parameter(name=name, is_positive=True, lower=lower, upper=upper, start=start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Law:
-    """A loss surface L(N, D), declared by its parameters and one formula.
+    """A formula over the columns of a table.
 
     Fields:
-      parameters: names in the units of the paper, in order (E, A, B, alpha, beta, ...).
-      coordinates: names of what the solver moves, same order; unconstrained but for the box.
-      log_loss: (xp, coordinates, log N, log D) -> log L; xp is numpy or jax.numpy, the
-        coordinates are indexed along their first axis and broadcast against log N and log D.
-      to_parameters, to_coordinates: between the two, shape [..., P], given the centre.
-      lower, upper: the box of the coordinates, relative to the centre.
-      starts: (log N, log D, log L), all centred -> starting coordinates [S, P].
+      columns: what it reads. A name with the prefix log_ is the natural logarithm of a column.
+      parameters: in the order in which `value` takes them.
+      value: (xp, p, x) -> predicted target; xp is numpy or jax.numpy, p the parameters in order,
+        x the columns. Broadcasts: p[i] may be [R, 1] against columns [n].
+      target: the column that it predicts.
+      starts: (x, y) -> starting parameters [S, P] in the paper's units, for laws whose starts
+        variable projection and ranges do not find; None for all others.
     """
 
     name: str
     formula: str
     source: str
-    parameters: tuple[str, ...]
-    coordinates: tuple[str, ...]
-    log_loss: Callable[[Any, Any, Any, Any], Any]
-    to_parameters: Callable[[Array, Centre], Array]
-    to_coordinates: Callable[[Array, Centre], Array]
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
-    starts: Callable[[Array, Array, Array], Array]
+    columns: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    value: Callable[[Any, Any, Mapping[str, Any]], Any]
+    target: str = "loss_nats"
+    starts: Callable[[Columns, Array], Array] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(parameter.name for parameter in self.parameters)
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        return tuple(parameter.coordinate_name for parameter in self.parameters)
+
+    @property
+    def is_surface(self) -> bool:
+        """Whether it gives the loss from parameters and tokens alone."""
+        return self.target == "loss_nats" and set(self.columns) == {"log_n_params", "log_n_tokens"}
+
+    def to_coordinates(self, parameters: ArrayLike) -> Array:
+        """What the solver moves, [..., P], from parameters [..., P]."""
+        values = np.asarray(parameters, float)
+        columns = [p.coordinate(values[..., i]) for i, p in enumerate(self.parameters)]
+        return np.stack(columns, axis=-1)
+
+    def to_parameters(self, coordinates: ArrayLike) -> Array:
+        """Parameters [..., P] from what the solver moves, [..., P]."""
+        theta = np.asarray(coordinates, float)
+        is_positive = np.array([p.is_positive for p in self.parameters])
+        with np.errstate(over="ignore"):
+            return np.where(is_positive, np.exp(np.where(is_positive, theta, 0.0)), theta)
+
+    def predict(self, parameters: ArrayLike, x: Mapping[str, ArrayLike]) -> Array:
+        """Predicted target [..., n] for parameters [..., P] and columns [n].
+
+        Columns may be given themselves (n_params) or as logarithms (log_n_params).
+        """
+        p = np.moveaxis(np.asarray(parameters, float), -1, 0)[..., None]
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            return np.asarray(self.value(np, p, self.read(x)))
+
+    def read(self, table: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """The columns that the law reads, logarithms taken where it asks for them.
+
+        Raises:
+          ValueError: for a column that the table does not have.
+        """
+        found = {}
+        for name in self.columns:
+            plain = name.removeprefix("log_")
+            if name in table:
+                found[name] = np.asarray(table[name], float)
+            elif plain in table:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    found[name] = np.log(np.asarray(table[plain], float))
+            else:
+                raise ValueError(
+                    f"law {self.name} ({self.formula}) needs the column {plain}; "
+                    f"there are {', '.join(sorted(table)) or 'none'}"
+                )
+        return found
 
     def loss(self, parameters: ArrayLike, n_params: ArrayLike, n_tokens: ArrayLike) -> Array:
-        """Loss in nats per token, for parameters [..., P] against broadcast N and D [...]."""
-        theta = np.moveaxis(self.to_coordinates(np.asarray(parameters, float), ORIGIN), -1, 0)
-        with np.errstate(invalid="ignore"):  # NaN marks a failed replicate, and stays NaN
-            return np.exp(self.log_loss(np, theta, np.log(n_params), np.log(n_tokens)))
+        """Loss in nats per token of a surface, for parameters [..., P] against broadcast N, D."""
+        p = np.moveaxis(np.asarray(parameters, float), -1, 0)
+        return self._surface(p, np.log(n_params), np.log(n_tokens))
 
     def log_loss_of(self, parameters: Array) -> Callable[[Array, Array], Array]:
-        """(log N, log D) -> log L, for parameters [R, P] against arrays [..., R, budgets]."""
-        theta = np.moveaxis(self.to_coordinates(parameters, ORIGIN), -1, 0)[..., None]
+        """(log N, log D) -> log L of a surface, for parameters [R, P], arrays [..., R, budgets]."""
+        p = np.moveaxis(np.asarray(parameters, float), -1, 0)[..., None]
+        return lambda log_n, log_d: np.log(self._surface(p, log_n, log_d))
 
-        def log_loss(log_n: Array, log_d: Array) -> Array:
-            with np.errstate(invalid="ignore"):  # as in loss
-                return self.log_loss(np, theta, log_n, log_d)
-
-        return log_loss
-
-
-def _additive_log_loss(xp: Any, theta: Any, log_n: Any, log_d: Any) -> Any:
-    reducible = xp.logaddexp(theta[1] - theta[3] * log_n, theta[2] - theta[4] * log_d)
-    return xp.logaddexp(theta[0], reducible)
-
-
-def _curved_log_loss(xp: Any, theta: Any, log_n: Any, log_d: Any) -> Any:
-    reducible = xp.logaddexp(theta[1] - theta[3] * log_n, theta[2] - theta[4] * log_d)
-    return xp.logaddexp(theta[0], xp.exp(theta[5]) * reducible)
+    def _surface(self, p: Any, log_n: Array, log_d: Array) -> Array:
+        if not self.is_surface:
+            raise ValueError(
+                f"law {self.name} reads {', '.join(self.columns)} and predicts {self.target}: it "
+                "has no loss surface over n_params and n_tokens alone"
+            )
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN marks a failed replicate
+            return self.value(np, p, {"log_n_params": log_n, "log_n_tokens": log_d})
 
 
-def _additive_parameters(theta: Array, centre: Centre) -> Array:
-    alpha, beta = theta[..., 3], theta[..., 4]
-    log_e = theta[..., 0] + centre.log_loss
-    log_a = theta[..., 1] + centre.log_loss + alpha * centre.log_n_params
-    log_b = theta[..., 2] + centre.log_loss + beta * centre.log_n_tokens
-    return np.stack([np.exp(log_e), np.exp(log_a), np.exp(log_b), alpha, beta], axis=-1)
-
-
-def _additive_coordinates(parameters: Array, centre: Centre) -> Array:
-    alpha, beta = parameters[..., 3], parameters[..., 4]
-    e = np.log(parameters[..., 0]) - centre.log_loss
-    a = np.log(parameters[..., 1]) - centre.log_loss - alpha * centre.log_n_params
-    b = np.log(parameters[..., 2]) - centre.log_loss - beta * centre.log_n_tokens
-    return np.stack([e, a, b, alpha, beta], axis=-1)
-
-
-def _curved_parameters(theta: Array, centre: Centre) -> Array:
-    alpha, beta, gamma = theta[..., 3], theta[..., 4], np.exp(theta[..., 5])
-    log_e = theta[..., 0] + centre.log_loss
-    log_a = theta[..., 1] + centre.log_loss / gamma + alpha * centre.log_n_params
-    log_b = theta[..., 2] + centre.log_loss / gamma + beta * centre.log_n_tokens
-    return np.stack([np.exp(log_e), np.exp(log_a), np.exp(log_b), alpha, beta, gamma], axis=-1)
-
-
-def _curved_coordinates(parameters: Array, centre: Centre) -> Array:
-    alpha, beta, gamma = parameters[..., 3], parameters[..., 4], parameters[..., 5]
-    e = np.log(parameters[..., 0]) - centre.log_loss
-    a = np.log(parameters[..., 1]) - centre.log_loss / gamma - alpha * centre.log_n_params
-    b = np.log(parameters[..., 2]) - centre.log_loss / gamma - beta * centre.log_n_tokens
-    return np.stack([e, a, b, alpha, beta, np.log(gamma)], axis=-1)
-
-
-EXPONENT_GRID = np.geomspace(0.04, 1.6, 14)
-
-
-def _amplitudes(log_n: Array, log_d: Array, log_l: Array, exponents: Array) -> tuple[Array, Array]:
-    """Best E, A, B for each (alpha, beta), clipped to be positive, and the misfit of each.
-
-    Variable projection (Golub and Pereyra 1973): with the exponents held, L is linear in the
-    amplitudes; rows divided by L turn the misfit into one of log loss to first order.
-    """
-    powers_n = np.exp(-exponents[:, :1] * log_n)
-    powers_d = np.exp(-exponents[:, 1:] * log_d)
-    basis = np.stack([np.ones_like(powers_n), powers_n, powers_d], axis=-1)
-    basis = basis * np.exp(-log_l)[:, None]
-    normal = np.swapaxes(basis, 1, 2) @ basis + 1e-10 * np.eye(3)
-    amplitudes = np.linalg.solve(normal, basis.sum(axis=1)[..., None])[..., 0]
-    amplitudes = np.maximum(amplitudes, 1e-3)
-    misfit = ((basis @ amplitudes[..., None])[..., 0] - 1.0) ** 2
-    return amplitudes, misfit.sum(axis=1)
-
-
-def additive_starts(log_n: Array, log_d: Array, log_l: Array, n_best: int = 12) -> Array:
-    """Starts [S, 5]: the best cells of a grid of exponents, and as many spread over all of it."""
-    exponents = np.array(list(product(EXPONENT_GRID, EXPONENT_GRID)))
-    amplitudes, misfit = _amplitudes(log_n, log_d, log_l, exponents)
-    order = np.argsort(misfit, kind="stable")
-    chosen = np.concatenate([order[:n_best], order[n_best :: len(order) // n_best]])
-    return np.concatenate([np.log(amplitudes[chosen]), exponents[chosen]], axis=1)
-
-
-def curved_starts(log_n: Array, log_d: Array, log_l: Array) -> Array:
-    """Starts [S, 6]: additive starts bent by gamma, each keeping its slope in N and D.
-
-    (A N^-alpha)^gamma = A^gamma N^-(alpha gamma), so amplitude logs and exponents are divided.
-    """
-    additive = additive_starts(log_n, log_d, log_l, n_best=6)
-    starts = []
-    for log_gamma in (-1.0, -0.4, 0.0, 0.4, 1.0):
-        bent = additive.copy()
-        bent[:, 1:] /= np.exp(log_gamma)
-        starts.append(np.column_stack([bent, np.full(len(bent), log_gamma)]))
-    return np.concatenate(starts)
+def _additive(xp: Any, p: Any, x: Any) -> Any:
+    E, A, B, alpha, beta = p
+    return E + A * xp.exp(-alpha * x["log_n_params"]) + B * xp.exp(-beta * x["log_n_tokens"])
 
 
 ADDITIVE = Law(
     name="additive",
     formula="L = E + A/N^alpha + B/D^beta",
     source="Hoffmann et al. 2022, eq. 2",
-    parameters=("E", "A", "B", "alpha", "beta"),
-    coordinates=("log E", "log A", "log B", "alpha", "beta"),
-    log_loss=_additive_log_loss,
-    to_parameters=_additive_parameters,
-    to_coordinates=_additive_coordinates,
-    lower=(-12.0, -25.0, -25.0, 1e-3, 1e-3),
-    upper=(2.0, 10.0, 10.0, 5.0, 5.0),
-    starts=additive_starts,
+    columns=("log_n_params", "log_n_tokens"),
+    parameters=(
+        amplitude("E", lower=1e-6),
+        amplitude("A"),
+        amplitude("B"),
+        exponent("alpha"),
+        exponent("beta"),
+    ),
+    value=_additive,
 )
+
+
+def _curved(xp: Any, p: Any, x: Any) -> Any:
+    E, A, B, alpha, beta, gamma = p
+    log_a = xp.log(A) - alpha * x["log_n_params"]
+    log_b = xp.log(B) - beta * x["log_n_tokens"]
+    return E + xp.exp(gamma * xp.logaddexp(log_a, log_b))
+
+
+def _curved_starts(x: Columns, y: Array) -> Array:
+    """Additive starts bent by gamma, each keeping its slopes in N and D.
+
+    (A N^-alpha)^gamma = A^gamma N^-(alpha gamma), so amplitude logs and exponents are divided.
+    """
+    from scaling.starts import projected_starts
+
+    straight = projected_starts(ADDITIVE, x, y, n_best=6)
+    straight = straight[:: max(1, len(straight) // 10)]
+    bent = []
+    for gamma in (0.37, 0.67, 1.0, 1.5, 2.7):
+        E, A, B, alpha, beta = straight.T
+        columns = (E, A ** (1 / gamma), B ** (1 / gamma), alpha / gamma, beta / gamma)
+        bent.append(np.column_stack([*columns, np.full(len(E), gamma)]))
+    return np.concatenate(bent)
+
 
 CURVED = Law(
     name="curved",
     formula="L = E + (A N^-alpha + B D^-beta)^gamma",
     source="Kaplan et al. 2020, eq. 1.5, with an irreducible loss E",
-    parameters=("E", "A", "B", "alpha", "beta", "gamma"),
-    coordinates=("log E", "log A", "log B", "alpha", "beta", "log gamma"),
-    log_loss=_curved_log_loss,
-    to_parameters=_curved_parameters,
-    to_coordinates=_curved_coordinates,
-    lower=(-12.0, -60.0, -60.0, 1e-3, 1e-3, -3.0),
-    upper=(2.0, 30.0, 30.0, 10.0, 10.0, 3.0),
-    starts=curved_starts,
+    columns=("log_n_params", "log_n_tokens"),
+    parameters=(
+        amplitude("E", lower=1e-6),
+        positive("A", (1.0, 1e6), 1e-60, 1e120),
+        positive("B", (1.0, 1e6), 1e-60, 1e120),
+        exponent("alpha", upper=10.0),
+        exponent("beta", upper=10.0),
+        positive("gamma", (0.3, 3.0), 0.05, 20.0),
+    ),
+    value=_curved,
+    starts=_curved_starts,
 )
 
-LAWS: dict[str, Law] = {law.name: law for law in (ADDITIVE, CURVED)}
+
+def _kaplan(xp: Any, p: Any, x: Any) -> Any:
+    N_c, D_c, alpha_N, alpha_D = p
+    of_n = (alpha_N / alpha_D) * (xp.log(N_c) - x["log_n_params"])
+    return xp.exp(alpha_D * xp.logaddexp(of_n, xp.log(D_c) - x["log_n_tokens"]))
+
+
+def _kaplan_starts(x: Columns, y: Array) -> Array:
+    """With r = alpha_N/alpha_D, L^(1/alpha_D) = N_c^r N^-r + D_c/D is linear in its amplitudes."""
+    starts = []
+    for alpha_D in np.geomspace(0.02, 0.8, 12):
+        for ratio in np.geomspace(0.3, 3.0, 7):
+            target = np.log(y) / alpha_D
+            basis = np.stack([-ratio * x["log_n_params"], -x["log_n_tokens"]], axis=1)
+            scaled = np.exp(basis - target[:, None])
+            size = scaled.max(axis=0)
+            found = np.linalg.lstsq(scaled / size, np.ones(len(y)), rcond=None)[0] / size
+            if np.all(found > 0):
+                starts.append((found[0] ** (1 / ratio), found[1], ratio * alpha_D, alpha_D))
+    middle = (np.exp(x["log_n_params"].mean()), np.exp(x["log_n_tokens"].mean()), 0.08, 0.1)
+    return np.array([*starts, middle])
+
+
+KAPLAN = Law(
+    name="kaplan",
+    formula="L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
+    source="Kaplan et al. 2020, eq. 1.5",
+    columns=("log_n_params", "log_n_tokens"),
+    parameters=(
+        positive("N_c", (1e6, 1e16), 1e-30, 1e60),
+        positive("D_c", (1e6, 1e16), 1e-30, 1e60),
+        exponent("alpha_N"),
+        exponent("alpha_D"),
+    ),
+    value=_kaplan,
+    starts=_kaplan_starts,
+)
+
+
+def power_law(column: str) -> Law:
+    """E + K x^-c in one column, e.g. flops."""
+    name = f"log_{column}"
+    return Law(
+        name=f"power_{column}",
+        formula=f"L = E + K {column}^-c",
+        source="Hestness et al. 2017, sec. 3, with an irreducible loss E",
+        columns=(name,),
+        parameters=(amplitude("E", lower=1e-6), amplitude("K"), exponent("c")),
+        value=lambda xp, p, x: p[0] + p[1] * xp.exp(-p[2] * x[name]),
+    )
+
+
+def broken_power_law(column: str) -> Law:
+    """A smoothly broken power law with one break in one column."""
+    name = f"log_{column}"
+
+    def value(xp: Any, p: Any, x: Any) -> Any:
+        E, K, c0, c1, log_d, f = p
+        bend = xp.logaddexp(0.0 * x[name], (x[name] - log_d) / f)
+        return E + K * xp.exp(-c0 * x[name] - c1 * f * bend)
+
+    def starts(x: Columns, y: Array) -> Array:
+        from scaling.starts import projected_starts
+
+        low, high = float(x[name].min()), float(x[name].max())
+        law = broken_power_law(column)
+        return projected_starts(law, x, y, ranges={"log_d": (low, high)}, n_best=24)
+
+    return Law(
+        name=f"broken_{column}",
+        formula=f"L = E + K x^-c0 (1 + (x/d)^(1/f))^(-c1 f), x = {column}, log_d = ln d",
+        source="Caballero et al. 2022, eq. 1, one break",
+        columns=(name,),
+        parameters=(
+            amplitude("E", lower=1e-6),
+            amplitude("K"),
+            Parameter(name="c0", is_positive=False, lower=-3.0, upper=5.0, start=(0.0, 1.2)),
+            Parameter(name="c1", is_positive=False, lower=-5.0, upper=5.0, start=(-0.6, 0.9)),
+            Parameter(name="log_d", is_positive=False, lower=-50.0, upper=150.0, start=(0, 60)),
+            positive("f", (0.05, 2.0), 1e-2, 10.0),
+        ),
+        value=value,
+        starts=starts,
+    )
+
+
+def _width_depth(xp: Any, p: Any, x: Any) -> Any:
+    E, A, B, K, G, alpha, beta, gamma, delta = p
+    return (
+        E
+        + A * xp.exp(-alpha * x["log_d_model"])
+        + B * xp.exp(-beta * x["log_n_layers"])
+        + K * xp.exp(-gamma * x["log_n_params"])
+        + G * xp.exp(-delta * x["log_n_tokens"])
+    )
+
+
+WIDTH_DEPTH = Law(
+    name="width_depth",
+    formula="L = E + A/width^alpha + B/depth^beta + K/N^gamma + G/D^delta",
+    source="McLeish et al. 2025 (Gemstones), sec. 4",
+    columns=("log_d_model", "log_n_layers", "log_n_params", "log_n_tokens"),
+    parameters=(
+        amplitude("E", lower=1e-6),
+        *(amplitude(name) for name in ("A", "B", "K", "G")),
+        *(exponent(name) for name in ("alpha", "beta", "gamma", "delta")),
+    ),
+    value=_width_depth,
+)
+
+
+def _over_training(xp: Any, p: Any, x: Any) -> Any:
+    E, lambda1, lambda2, eta = p
+    of_d = xp.exp(-eta * (x["log_n_tokens"] + 0.5 * np.log(6.0)))
+    return E + lambda1 * xp.exp(-eta * x["log_n_params"]) + lambda2 * of_d
+
+
+OVER_TRAINING = Law(
+    name="over_training",
+    formula="L = E + lambda1 N^-eta + lambda2 6^(-eta/2) (M N)^-eta, M = D/N",
+    source="Gadre et al. 2024, eq. 4, with C = 6ND",
+    columns=("log_n_params", "log_n_tokens"),
+    parameters=(
+        amplitude("E", lower=1e-6),
+        amplitude("lambda1"),
+        amplitude("lambda2"),
+        exponent("eta"),
+    ),
+    value=_over_training,
+)
+
+
+def _data_constrained(xp: Any, p: Any, x: Any) -> Any:
+    E, A, B, alpha, beta, R_D_star, R_N_star = p
+    log_u, log_d, log_n = x["log_unique_tokens"], x["log_n_tokens"], x["log_n_params"]
+    log_g = xp.log(alpha * A / (beta * B)) / (alpha + beta)
+    # N_opt(U_D): the size for which U_D tokens are compute-optimal, from C = 6 (G U_D)^(1 + a/b).
+    log_u_n = xp.minimum(log_n, log_g + (beta / alpha) * (log_g + log_u))
+    repeats = xp.maximum(xp.exp(log_d - log_u) - 1.0, 0.0)
+    excess = xp.maximum(xp.exp(log_n - log_u_n) - 1.0, 0.0)
+    log_n_eff = log_u_n + xp.log1p(R_N_star * -xp.expm1(-excess / R_N_star))
+    log_d_eff = log_u + xp.log1p(R_D_star * -xp.expm1(-repeats / R_D_star))
+    return E + A * xp.exp(-alpha * log_n_eff) + B * xp.exp(-beta * log_d_eff)
+
+
+DATA_CONSTRAINED = Law(
+    name="data_constrained",
+    formula="L = E + A/N'^alpha + B/D'^beta, D' = U_D (1 + R_D* (1 - exp(-R_D/R_D*))), same for N'",
+    source="Muennighoff et al. 2023, eq. 5 and 6",
+    columns=("log_n_params", "log_n_tokens", "log_unique_tokens"),
+    parameters=(
+        amplitude("E", lower=1e-6),
+        positive("A", (1.0, 1e5), 1e-30, 1e60),
+        positive("B", (1.0, 1e5), 1e-30, 1e60),
+        exponent("alpha"),
+        exponent("beta"),
+        positive("R_D_star", (0.5, 300.0), 1e-3, 1e6),
+        positive("R_N_star", (0.5, 300.0), 1e-3, 1e6),
+    ),
+    value=_data_constrained,
+)
+
+_ONE_COLUMN = ("flops", "n_params", "n_tokens")
+LAWS: dict[str, Law] = {
+    law.name: law
+    for law in (
+        ADDITIVE,
+        CURVED,
+        KAPLAN,
+        OVER_TRAINING,
+        WIDTH_DEPTH,
+        DATA_CONSTRAINED,
+        *(power_law(column) for column in _ONE_COLUMN),
+        *(broken_power_law(column) for column in _ONE_COLUMN),
+    )
+}
 
 
 def law_named(name: str) -> Law:
@@ -199,8 +424,19 @@ def law_named(name: str) -> Law:
       ValueError: if there is none, naming those there are.
     """
     if name not in LAWS:
-        raise ValueError(f"unknown loss surface {name!r}; choose one of {', '.join(LAWS)}")
+        raise ValueError(f"unknown law {name!r}; choose one of {', '.join(LAWS)}")
     return LAWS[name]
+
+
+def register(law: Law) -> Law:
+    """The law, known by its name from now on, so that its fits can be drawn and extrapolated.
+
+    Raises:
+      ValueError: if another law has that name.
+    """
+    if LAWS.setdefault(law.name, law) != law:
+        raise ValueError(f"another law is called {law.name!r}; give yours a name of its own")
+    return law
 
 
 def optimal_exponents(alpha: ArrayLike, beta: ArrayLike) -> tuple[Array, Array]:

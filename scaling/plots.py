@@ -123,7 +123,7 @@ def plot_surface(ax: Axes, fit: Fit, frontier: Frontier) -> Axes:
     """Contours of the fitted loss over parameters and tokens, the runs, and the frontier."""
     runs, law = fit.fitted_runs, law_named(fit.law)
     n_params, n_tokens = _spanned(runs.n_params), _spanned(runs.n_tokens)
-    values = [fit.parameters[name] for name in law.parameters]
+    values = [fit.parameters[name] for name in law.names]
     loss = law.loss(values, n_params[None, :], n_tokens[:, None])
     levels = np.exp(np.linspace(np.log(loss.min()), np.log(loss.max()), 14))
     ax.contourf(n_params, n_tokens, loss, levels=levels, cmap="Greys", alpha=0.35)

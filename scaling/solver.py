@@ -1,53 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The batched damped Newton solver that every parametric fit uses, and its certificate.
+"""The batched damped Newton solver that every parametric fit uses.
 
 All starts and all bootstrap replicates of a fit are rows of one batch, solved by one compiled
-call in float64 on the CPU. Derivatives are exact (JAX). Asking JAX for the CPU still initialises
-every platform: set JAX_PLATFORMS=cpu before JAX is imported in a process that only fits.
+program in float64 on the CPU, with exact derivatives (JAX). Asking JAX for the CPU still
+initialises every platform: set JAX_PLATFORMS=cpu before JAX is imported in a process that only
+fits.
+
+Steps solve (H + damping M) s = -g. H is the exact Hessian; M is the majoriser of iteratively
+reweighted least squares (Holland and Welsch 1977), which knows how many kinks of a robust
+objective a step would cross. Both transform alike under linear changes of the parameters, so the
+units of the data and the correlation of an amplitude with its exponent do not matter. Where
+H + damping M is not positive definite, M alone gives the step, which descends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from scaling.fit import Certificate, FitStatus
 from scaling.laws import Law
+from scaling.objectives import Objective, huber
 
 Array = np.ndarray
 
-# Rows per compiled call, and the multiple to which points are padded (with weight zero):
-# few shapes, so few compilations.
-CHUNK = 64
+# Rows per compiled call, and the multiple to which points are padded (with weight zero): few
+# shapes, so few compilations.
+CHUNK = 16
 PAD = 32
+# Steps per call; rows that need more are gathered and go on together, so that none waits.
+BURST = 8
 MAX_ITERATIONS = 1000
-# Rows that need more than this go on together, so that a chunk does not wait for one of them.
-FIRST_PASS = 60
-# Newton decrement (the predicted gain of one more step) relative to the objective, below which
-# a point is at rounding distance from its minimum; and what still counts as converged.
+# Newton decrement (the predicted gain of one more step) relative to the objective: below the
+# first, a point is at rounding distance from its minimum; the second still counts as converged.
 STOP_DECREMENT = 1e-15
 CERTIFIED_DECREMENT = 1e-9
+# Above this many parameters derivatives are mapped rather than written out, to compile in time.
+_WRITTEN_OUT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Data of a batch: centred log N and log D [n]; log L and weights [n] or one row per start."""
+    """What is minimised, over coordinates z [F]: law and objective take `expand` z + `offset`.
+
+    Fields:
+      x: columns of the law, first axis n. y: observed, logarithms where the objective asks for
+        them. weights. Both [n], or [S, n] to give each row of a batch its own.
+      expand, offset: [P, F] and [P] or [S, P]; ties and fixed values live here.
+      lower, upper: box of z, [F].
+      delta: half-width of Huber's quadratic part; a row of a batch may have its own, [S].
+    """
 
     law: Law
-    log_n: Array
-    log_d: Array
-    log_l: Array
+    objective: Objective
+    x: Mapping[str, Array]
+    y: Array
     weights: Array
-    delta: float
+    expand: Array
+    offset: Array
+    lower: Array
+    upper: Array
+    delta: Any
+
+    @property
+    def n_points(self) -> int:
+        return int(self.y.shape[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solutions:
-    """Where each row of a batch ended: S rows of P coordinates."""
+    """Where each row of a batch ended: S rows of F coordinates.
+
+    decrement: what one more Newton step is predicted to gain; infinite where the Hessian is not
+    positive definite.
+    """
 
     theta: Array
     objective: Array
@@ -56,241 +86,274 @@ class Solutions:
     decrement: Array
     n_iterations: Array
 
-    def updated(self, rows: Array, other: Solutions) -> Solutions:
-        """These solutions with some rows replaced; iterations add up."""
-        columns = {name: getattr(self, name).copy() for name in self.__slots__}
-        before = columns["n_iterations"][rows]
-        for name, values in columns.items():
-            values[rows] = getattr(other, name)
-        columns["n_iterations"][rows] += before
-        return Solutions(**columns)
-
     @property
     def is_certified(self) -> Array:
         """Rows at a minimum to rounding (bounds are judged apart)."""
-        small = self.decrement <= CERTIFIED_DECREMENT * self.objective + 1e-22
+        small = self.decrement <= CERTIFIED_DECREMENT * np.abs(self.objective) + 1e-22
         return small & np.isfinite(self.objective)
 
 
-def huber(xp: Any, residual: Any, delta: Any) -> Any:
-    """Huber's loss: r^2/2 inside +-delta, delta (|r| - delta/2) outside (Huber 1964)."""
-    size = xp.abs(residual)
-    inside = xp.minimum(size, delta)
-    return inside * (size - 0.5 * inside)
-
-
-def _row_objective(law: Law, theta: Any, log_n: Any, log_d: Any, log_l: Any, w: Any, delta: Any):
-    """Sum of w Huber(log L - log L_hat): Hoffmann et al. 2022, eq. 3, where w = 1."""
-    import jax.numpy as jnp
-
-    residual = log_l - law.log_loss(jnp, theta, log_n, log_d)
-    return jnp.sum(w * huber(jnp, residual, delta))
-
-
-def _free(jnp: Any, theta: Any, gradient: Any, lower: Any, upper: Any) -> Any:
-    """Coordinates not held at a bound that the gradient presses against."""
-    at_lower = (theta <= lower) & (gradient > 0)
-    at_upper = (theta >= upper) & (gradient < 0)
-    return ~(at_lower | at_upper)
-
-
-def _newton_step(
-    jnp: Any, gradient: Any, hessian: Any, majoriser: Any, free: Any, damping: Any
-) -> Any:
-    """Damped saddle-free Newton step in the free coordinates, and its decrement without damping.
-
-    Curvature enters by its absolute value, so that the step descends where the robust objective
-    is not convex (Dauphin et al. 2014). The exact Hessian sees only the residuals within delta;
-    damping adds the majoriser of Huber's loss, which knows how many kinks a step would cross
-    (iteratively reweighted least squares, Holland and Welsch 1977).
-    """
-    both = free[:, None] & free[None, :]
-    gradient = jnp.where(free, gradient, 0.0)
-    eigenvalues, vectors = jnp.linalg.eigh(jnp.where(both, hessian, 0.0))
-    curvature = jnp.abs(eigenvalues)
-    largest = jnp.max(curvature) + jnp.max(jnp.abs(jnp.diagonal(majoriser))) + 1e-300
-    floor = 1e-14 * largest * jnp.eye(len(gradient))
-    damped = (
-        (vectors * curvature[None, :]) @ vectors.T
-        + damping * jnp.where(both, majoriser, 0.0)
-        + floor
-    )
-    step = -jnp.where(free, jnp.linalg.solve(damped, gradient), 0.0)
-    along = vectors.T @ gradient
-    decrement = 0.5 * jnp.sum(along**2 / jnp.maximum(curvature, 1e-13 * largest))
-    # A step longer than this leaves the region where the second derivatives mean anything.
-    length = jnp.sqrt(jnp.sum(step**2))
-    return step * jnp.minimum(1.0, 1.5 / (length + 1e-300)), decrement
-
-
-@lru_cache(maxsize=32)
-def _compiled(law: Law) -> Callable[..., Any]:
-    """The solver of one law, for a chunk of rows; compiled once per number of points."""
-    import jax
-    import jax.numpy as jnp
-
-    lower, upper = np.array(law.lower), np.array(law.upper)
-
-    def solve_row(
-        theta: Any, log_n: Any, log_d: Any, log_l: Any, w: Any, delta: Any, limit: Any
-    ) -> Any:
-        def value(t: Any) -> Any:
-            return _row_objective(law, t, log_n, log_d, log_l, w, delta)
-
-        def fitted(t: Any) -> Any:
-            return law.log_loss(jnp, t, log_n, log_d)
-
-        def expand(t: Any) -> Any:
-            slopes = jax.jacfwd(fitted)(t)
-            size = jnp.maximum(jnp.abs(log_l - fitted(t)), delta)
-            majoriser = (slopes.T * (w * delta / size)[None, :]) @ slopes
-            return value(t), jax.grad(value)(t), jax.hessian(value)(t), majoriser
-
-        def propose(t: Any, here: Any, damping: Any) -> Any:
-            _, g, h, m = here
-            return _newton_step(jnp, g, h, m, _free(jnp, t, g, lower, upper), damping)
-
-        floor = 1e-26 * jnp.sum(w)
-
-        def going(state: Any) -> Any:
-            (f, *_), _, _, damping, iteration, decrement = state
-            small = decrement <= STOP_DECREMENT * f + floor
-            return (iteration < limit) & (damping < 1e12) & ~small
-
-        def advance(state: Any) -> Any:
-            here, t, step, damping, iteration, decrement = state
-            trial = jnp.clip(t + step, lower, upper)
-            there = expand(trial)
-            better = there[0] < here[0]
-            here = jax.tree.map(lambda new, old: jnp.where(better, new, old), there, here)
-            t = jnp.where(better, trial, t)
-            damping = jnp.where(better, damping * 0.2, jnp.maximum(damping * 6.0, 1e-4))
-            step, decrement = propose(t, here, damping)
-            return here, t, step, damping, iteration + 1, decrement
-
-        theta = jnp.clip(theta, lower, upper)
-        here, damping = expand(theta), jnp.asarray(0.1)
-        step, decrement = propose(theta, here, damping)
-        state = (here, theta, step, damping, jnp.asarray(0), decrement)
-        here, t, _, _, iteration, decrement = jax.lax.while_loop(going, advance, state)
-        return t, here[0], here[1], here[2], decrement, iteration
-
-    return jax.jit(jax.vmap(solve_row, in_axes=(0, None, None, 0, 0, None, None)))
-
-
-def _padded(values: Array, size: int) -> Array:
-    widths = [(0, 0)] * (values.ndim - 1) + [(0, size - values.shape[-1])]
-    return np.pad(values, widths)
-
-
-def solve(problem: Problem, starts: Array, *, max_iterations: int = MAX_ITERATIONS) -> Solutions:
+def solve(
+    problem: Problem,
+    starts: Array,
+    *,
+    max_iterations: int = MAX_ITERATIONS,
+    stop: float = STOP_DECREMENT,
+) -> Solutions:
     """Local minima reached from each start, S rows.
 
     Args:
-      problem: data; log_l and weights of shape [n], or [S, n] to give each row its own.
-      starts: coordinates [S, P], clipped to the box of the law.
-      max_iterations: Newton steps per row; a row that uses them all is not certified.
+      problem: rows of y, weights, offset and delta belong to rows of the starts.
+      starts: coordinates [S, F], clipped to the box.
+      max_iterations: steps per row; a row that uses them all is not certified.
+      stop: Newton decrement relative to the objective at which a row ends.
     """
-    shape = (len(starts), len(problem.log_n))
-    log_l = np.broadcast_to(problem.log_l, shape)
-    weights = np.broadcast_to(problem.weights, shape)
-    first = _solve_rows(problem, starts, log_l, weights, min(FIRST_PASS, max_iterations))
-    late = np.flatnonzero(~first.is_certified)
-    if max_iterations <= FIRST_PASS or not len(late):
-        return first
-    left = max_iterations - FIRST_PASS
-    second = _solve_rows(problem, first.theta[late], log_l[late], weights[late], left)
-    return first.updated(late, second)
+    n_rows, n_free = starts.shape
+    state = _fresh(np.clip(starts, problem.lower, problem.upper))
+    data = _row_data(problem, n_rows)
+    shared = _shared(problem, stop)
+    burst = _compiled(problem.law, problem.objective.kind, problem.objective.is_log, n_free)
+    going = np.arange(n_rows)
+    with _float64_on_the_cpu():
+        for first in range(0, max(max_iterations, 1), BURST):
+            limit = min(BURST, max_iterations + 1 - first)
+            if not len(going):
+                break
+            for i in range(0, len(going), CHUNK):
+                rows = going[i : i + CHUNK]
+                # The last chunk is filled up with copies of its own first row.
+                filled = np.concatenate([rows, np.full(CHUNK - len(rows), rows[0])])
+                out = burst([s[filled] for s in state], [d[filled] for d in data], shared, limit)
+                for column, values in zip(state, out, strict=True):
+                    column[rows] = np.asarray(values)[: len(rows)]
+            going = going[state[-1][going] > 0]
+    theta, objective, gradient, hessian, _, _, _, decrement, n_iterations, _ = state
+    return Solutions(
+        theta=theta,
+        objective=objective,
+        gradient=gradient,
+        hessian=hessian,
+        decrement=decrement,
+        n_iterations=n_iterations - 1,
+    )
 
 
-def _solve_rows(
-    problem: Problem, starts: Array, log_l: Array, weights: Array, limit: int
-) -> Solutions:
-    """All rows in chunks of one shape, so that each number of points compiles once."""
+@contextmanager
+def _float64_on_the_cpu() -> Iterator[None]:
+    """Whatever the process has set for training; a law written for numpy broadcasts as there."""
     import jax
 
-    n_rows = len(starts)
-    size = -(-len(problem.log_n) // PAD) * PAD
-    log_l, weights = _padded(log_l, size), _padded(weights, size)
-    log_n, log_d = _padded(problem.log_n, size), _padded(problem.log_d, size)
-    run = _compiled(problem.law)
-    parts = []
-    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        for first in range(0, n_rows, CHUNK):
-            # The last chunk is filled up with copies of its own first row.
-            rows = np.arange(first, first + CHUNK)
-            rows = np.where(rows < n_rows, rows, first)
-            data = (log_n, log_d, log_l[rows], weights[rows], problem.delta)
-            out = run(starts[rows], *data, limit)
-            parts.append([np.asarray(x)[: n_rows - first] for x in out])
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Solutions(**dict(zip(Solutions.__slots__, columns, strict=True)))
+    with (
+        jax.enable_x64(True),
+        jax.default_device(jax.local_devices(backend="cpu")[0]),
+        jax.numpy_rank_promotion("allow"),
+        jax.numpy_dtype_promotion("standard"),
+    ):
+        yield
+
+
+def _fresh(theta: Array) -> list[Array]:
+    """State of rows not yet evaluated: their first step has length zero and is accepted.
+
+    theta, objective, gradient, hessian, majoriser, damping, step, decrement, iterations, going.
+    """
+    n_rows, n_free = theta.shape
+    square = np.tile(np.eye(n_free), (n_rows, 1, 1))
+    return [
+        theta.copy(),
+        np.full(n_rows, np.inf),
+        np.zeros((n_rows, n_free)),
+        square,
+        square.copy(),
+        np.full(n_rows, 0.1),
+        np.zeros((n_rows, n_free)),
+        np.full(n_rows, np.inf),
+        np.zeros(n_rows),
+        np.ones(n_rows),
+    ]
+
+
+def _padded(values: Array, size: int, axis: int) -> Array:
+    widths = [(0, 0)] * values.ndim
+    widths[axis] = (0, size - values.shape[axis])
+    return np.pad(values, widths, mode="edge")
+
+
+def _row_data(problem: Problem, n_rows: int) -> list[Array]:
+    """y, weights [S, n], offset [S, P], delta [S] of every row; padded points weigh nothing."""
+    n = problem.n_points
+    size = -(-n // PAD) * PAD
+    y = np.broadcast_to(_padded(problem.y, size, -1), (n_rows, size))
+    weights = _padded(problem.weights, size, -1).astype(float)
+    weights[..., n:] = 0.0
+    return [
+        y,
+        np.broadcast_to(weights, (n_rows, size)),
+        np.broadcast_to(problem.offset, (n_rows, len(problem.expand))),
+        np.broadcast_to(np.asarray(problem.delta, float), (n_rows,)),
+    ]
+
+
+def _shared(problem: Problem, stop: float) -> dict[str, Any]:
+    n = problem.n_points
+    size = -(-n // PAD) * PAD
+    # Rounding error of a sum of squares: noise-free data end here.
+    unit = 1.0 if problem.objective.is_log else float(np.mean(problem.y**2))
+    return {
+        "x": {name: _padded(np.asarray(v), size, 0) for name, v in problem.x.items()},
+        "expand": problem.expand,
+        "lower": problem.lower,
+        "upper": problem.upper,
+        "tails": np.array(problem.objective.tails()),
+        "parameter": np.nan_to_num(problem.objective.parameter),
+        "stop": stop,
+        "floor": 1e-26 * n * unit,
+    }
+
+
+@lru_cache(maxsize=64)
+def _compiled(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., Any]:
+    """Up to `limit` steps for a chunk of rows; compiled once per number of points."""
+    import jax
+    import jax.numpy as jnp
+
+    expand_row = _expansion(law, kind, is_log, n_free)
+
+    def advance(state: Any, data: Any, shared: Any) -> Any:
+        """One step of every row that is still going: evaluate the trial point, propose another."""
+        theta, f, g, h, m, damping, step, decrement, iterations, going = state
+        lower, upper = shared["lower"], shared["upper"]
+        trial = jnp.clip(theta + step, lower, upper)
+        there = jax.vmap(expand_row, in_axes=(0, 0, None))(trial, data, shared)
+        better = (there[0] < f) & (going > 0)
+        pick = lambda new, old: jnp.where(  # noqa: E731
+            better.reshape((-1,) + (1,) * (old.ndim - 1)), new, old
+        )
+        theta = pick(trial, theta)
+        f, g, h, m = (pick(new, old) for new, old in zip(there, (f, g, h, m), strict=True))
+        worse = jnp.maximum(damping * 6.0, 1e-4)
+        damping = jnp.where(going > 0, jnp.where(better, damping * 0.15, worse), damping)
+        step, decrement = jax.vmap(_proposal, in_axes=(0, 0, 0, 0, 0, None, None))(
+            theta, g, h, m, damping, lower, upper
+        )
+        small = decrement <= shared["stop"] * jnp.abs(f) + shared["floor"]
+        still = (damping < 1e12) & ~small
+        return (
+            theta, f, g, h, m, damping, step, decrement,
+            iterations + (going > 0), jnp.where(still, going, 0.0),
+        )  # fmt: skip
+
+    def run(state: Any, data: Any, shared: Any, limit: Any) -> Any:
+        def body(carry: Any) -> Any:
+            state, k = carry
+            return advance(state, data, shared), k + 1
+
+        def more(carry: Any) -> Any:
+            return (carry[1] < limit) & jnp.any(carry[0][-1] > 0)
+
+        return jax.lax.while_loop(more, body, (tuple(state), 0))[0]
+
+    return jax.jit(run)
+
+
+def _expansion(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., Any]:
+    """(z, data, shared) -> objective, gradient, exact Hessian and majoriser of one row."""
+    import jax
+    import jax.numpy as jnp
+
+    n_law = len(law.parameters)
+    is_positive = [p.is_positive for p in law.parameters]
+    axes = np.eye(n_free)
+
+    def expand_row(z: Any, data: Any, shared: Any) -> Any:
+        y, w, offset, delta = data
+
+        def residual(z: Any) -> Any:
+            full = shared["expand"] @ z + offset
+            p = [jnp.exp(full[i]) if is_positive[i] else full[i] for i in range(n_law)]
+            value = law.value(jnp, p, shared["x"])
+            return y - (jnp.log(value) if is_log else value)
+
+        def value(z: Any) -> Any:
+            r = residual(z)
+            if kind == "student_t":
+                log_scale = (shared["expand"] @ z + offset)[n_law]
+                nu = shared["parameter"]
+                t = jnp.log1p(r**2 * jnp.exp(-2.0 * log_scale) / nu)
+                return jnp.sum(w * (log_scale + 0.5 * (nu + 1.0) * t))
+            return jnp.sum(w * _side(jnp, r, shared) * huber(jnp, r, delta))
+
+        r, slopes = residual(z), jax.jacfwd(residual)(z)
+        if kind == "student_t":
+            log_scale = (shared["expand"] @ z + offset)[n_law]
+            nu = shared["parameter"]
+            u = w * (nu + 1.0) / (nu * jnp.exp(2.0 * log_scale) + r**2)
+            of_scale = shared["expand"][n_law]
+            majoriser = jnp.outer(of_scale, of_scale) * 2.0 * jnp.sum(w) * nu / (nu + 3.0)
+        else:
+            u = w * _side(jnp, r, shared) * delta / jnp.maximum(jnp.abs(r), delta)
+            majoriser = jnp.zeros((n_free, n_free))
+        majoriser = majoriser + (slopes.T * u) @ slopes
+        gradient = jax.grad(value)
+        if n_free > _WRITTEN_OUT:
+            hessian = jax.jacfwd(gradient)(z)
+        else:
+            hessian = jnp.stack([jax.jvp(gradient, (z,), (axis,))[1] for axis in axes])
+        return value(z), gradient(z), hessian, majoriser
+
+    return expand_row
+
+
+def _side(jnp: Any, residual: Any, shared: Any) -> Any:
+    return jnp.where(residual > 0, shared["tails"][0], shared["tails"][1])
+
+
+def _proposal(
+    theta: Any, g: Any, h: Any, m: Any, damping: Any, lower: Any, upper: Any
+) -> tuple[Any, Any]:
+    """The damped step in the coordinates not held at a bound, and the undamped decrement."""
+    import jax.numpy as jnp
+
+    # Held: at a bound that the gradient presses against.
+    free = ~(((theta <= lower) & (g > 0)) | ((theta >= upper) & (g < 0)))
+    both = free[:, None] & free[None, :]
+    diagonal = jnp.diagonal(m) + jnp.abs(jnp.diagonal(h))
+    scale = 1.0 / jnp.sqrt(diagonal + 1e-30 * jnp.max(diagonal) + 1e-300)
+    eye = jnp.eye(len(theta))
+    scaled = lambda matrix: jnp.where(  # noqa: E731
+        both, matrix * scale[:, None] * scale[None, :], eye
+    )
+    h, m, g = scaled(h), scaled(m), jnp.where(free, g * scale, 0.0)
+    ridge = 1e-14 * eye
+    newton, is_convex = _descend(h + damping * m + ridge, g)
+    reweighted, _ = _descend((1.0 + damping) * m + 1e-10 * eye, g)
+    step = jnp.where(is_convex, newton, reweighted)
+    undamped, is_minimum = _descend(h + ridge, g)
+    decrement = jnp.where(is_minimum, -0.5 * jnp.dot(undamped, g), jnp.inf)
+    return jnp.where(free, step * scale, 0.0), decrement
+
+
+def _descend(matrix: Any, gradient: Any) -> tuple[Any, Any]:
+    """-matrix^-1 gradient, and whether the matrix is positive definite."""
+    import jax
+    import jax.numpy as jnp
+
+    factor = jax.lax.linalg.cholesky(matrix)
+    step = -jax.scipy.linalg.cho_solve((factor, True), gradient)
+    is_definite = jnp.all(jnp.isfinite(step))
+    return jnp.where(is_definite, step, 0.0), is_definite
+
+
+def with_rows(problem: Problem, rows: Array) -> Problem:
+    """The problem of some rows of a batch."""
+    changes = {}
+    for name, n_axes in (("y", 1), ("weights", 1), ("offset", 1), ("delta", 0)):
+        values = np.asarray(getattr(problem, name))
+        if values.ndim > n_axes:
+            changes[name] = values[rows]
+    return replace(problem, **changes)
 
 
 def best_row(solutions: Solutions) -> int:
     """The row with the lowest objective; rows that are not finite never win."""
     return int(np.argmin(np.where(np.isfinite(solutions.objective), solutions.objective, np.inf)))
-
-
-def distinct_minima(solutions: Solutions, n_most: int) -> Array:
-    """Coordinates [M, P] of the certified minima, best first, each once."""
-    order = np.argsort(np.where(solutions.is_certified, solutions.objective, np.inf))
-    found: list[Array] = []
-    for row in order[: int(solutions.is_certified.sum())]:
-        theta = solutions.theta[row]
-        if all(np.max(np.abs(theta - other)) > 1e-3 for other in found):
-            found.append(theta)
-    return np.array(found[:n_most]).reshape(-1, solutions.theta.shape[1])
-
-
-def _bounds_touched(law: Law, theta: Array) -> tuple[str, ...]:
-    touched = []
-    for name, value, low, high in zip(law.coordinates, theta, law.lower, law.upper, strict=True):
-        if value <= low or value >= high:
-            side = "lower" if value <= low else "upper"
-            touched.append(f"{name} at its {side} bound")
-    return tuple(touched)
-
-
-def _flat_directions(law: Law, eigenvalues: Array, vectors: Array) -> tuple[str, ...]:
-    """Directions whose curvature is below 1e-7 of the largest, by their leading coordinates."""
-    sentences = []
-    for index in np.flatnonzero(eigenvalues < 1e-7 * eigenvalues.max()):
-        vector = vectors[:, index]
-        leading = np.flatnonzero(np.abs(vector) > 0.3 * np.abs(vector).max())
-        sentences.append(" with ".join(f"{vector[i]:+.2f} {law.coordinates[i]}" for i in leading))
-    return tuple(sentences)
-
-
-def _status(solutions: Solutions, row: int, touched: tuple[str, ...], smallest: float) -> FitStatus:
-    if touched:
-        return FitStatus.AT_BOUND
-    if not solutions.is_certified[row]:
-        return FitStatus.MAX_ITER
-    return FitStatus.CONVERGED if smallest > 0 else FitStatus.NOT_CONVEX
-
-
-def certify(law: Law, solutions: Solutions) -> tuple[FitStatus, Certificate]:
-    """Status and certificate of the best of several starts on one data set."""
-    row = best_row(solutions)
-    best = solutions.objective[row]
-    eigenvalues, vectors = np.linalg.eigh(solutions.hessian[row])
-    touched = _bounds_touched(law, solutions.theta[row])
-    excess = (solutions.objective - best) / max(best, 1e-300)
-    # On noise-free data every objective is rounding error: compare where the rows ended instead.
-    near = np.max(np.abs(solutions.theta - solutions.theta[row]), axis=1) < 1e-5
-    agree = near | (excess < 1e-9)
-    others = solutions.is_certified & ~agree
-    certificate = Certificate(
-        objective=float(best),
-        gradient_norm=float(np.linalg.norm(solutions.gradient[row])),
-        newton_decrement=float(solutions.decrement[row]),
-        hessian_eigenvalues=tuple(float(x) for x in eigenvalues),
-        condition=float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > 0 else None,
-        n_starts=len(solutions.objective),
-        n_starts_agree=int(agree.sum()),
-        next_best_excess=float(excess[others].min()) if others.any() else None,
-        bounds_touched=touched,
-        flat_directions=_flat_directions(law, eigenvalues, vectors),
-    )
-    return _status(solutions, row, touched, eigenvalues[0]), certificate

@@ -1,90 +1,100 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Approach 3: the loss surface by robust regression (Hoffmann et al. 2022, sec. 3.3)."""
+"""Approach 3: a law by robust regression over all runs (Hoffmann et al. 2022, sec. 3.3)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from scaling import diagnostics, uncertainty
 from scaling.compute import Ladder, minimise
-from scaling.fit import Bootstrap, Certificate, Fit, FitStatus, Interval, Noise
-from scaling.laws import Centre, Law, law_named, optimal_exponents
+from scaling.fit import Bootstrap, Fit, Interval, Noise
+from scaling.laws import Law, law_named, optimal_exponents, register
+from scaling.objectives import HUBER, Objective, objective_named
+from scaling.regression import Constraints, Estimate, Replicates, estimate, replicate, set_up
 from scaling.runs import Runs
-from scaling.solver import Problem, best_row, certify, distinct_minima, solve
+from scaling.solver import Problem
 
 Array = np.ndarray
-
-# Hoffmann et al. 2022, sec. 3.3. Far below the usual scatter of log loss (about 0.01), it makes
-# the fit nearly one of least absolute deviations: robust, at the cost of wider intervals.
-HUBER_DELTA = 1e-3
-REPLICATE_ITERATIONS = 400
 
 
 def fit_surface(
     runs: Runs,
+    law: str | Law = "additive",
     *,
-    form: str = "additive",
-    delta: float = HUBER_DELTA,
+    objective: str | Objective = HUBER,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
     n_bootstrap: int = 1000,
     level: float = 0.95,
     seed: int = 0,
     bootstrap: str = "auto",
+    replicate_starts: int = 4,
 ) -> Fit:
-    """Loss surface L(N, D) with intervals, and its certificate.
+    """A law fitted to runs, with intervals and a certificate.
 
-    Minimises the sum over runs of Huber_delta(log L - log L_hat(N, D)), Hoffmann et al. 2022,
-    eq. 3, from a grid of variable-projection starts, by damped Newton steps with exact
-    derivatives in float64.
+    Minimises the sum over runs of rho(observed - predicted), by default Huber's loss of log loss
+    at delta = 1e-3 (Hoffmann et al. 2022, eq. 3), from variable-projection starts, by damped
+    Newton steps with exact derivatives in float64.
 
     Which form: "additive" (5 parameters) is the default for forecasts. The curved form's gamma is
     not resolved from 1 by a few dozen noisy runs; its extra freedom then buys wider intervals and
     no accuracy. See `frontier.choose_forecaster`.
 
     Args:
-      runs: rows whose status is not ok are left out and listed.
-      form: name of a law in `laws.LAWS`.
-      delta: half-width of the quadratic part of Huber's loss, in log loss.
+      runs: rows whose status is not ok are left out and listed. Columns of the law other than
+        parameters, tokens and FLOPs come from `runs.extra`, and so does a target other than the
+        loss.
+      law: a name in `laws.LAWS`, or a `Law` of your own.
+      objective: a name as in `objectives.objective_named`, or an `Objective`.
+      fixed, tied, bounds: constraints on parameters by name, in the paper's units.
       n_bootstrap: replicates; 0 for none.
       level: of all intervals, e.g. 0.95.
       seed: of the bootstrap.
       bootstrap: "auto", "pairs", "residual" or "wild", see `uncertainty`.
+      replicate_starts: starts per replicate; 1 is faster and misses the global minimum of some.
 
     Raises:
       FitError: when the runs are too few, or all on one ray.
-      ValueError: for an unknown form or bootstrap, or a delta that is not positive.
+      ValueError: for unknown names, constraints that cannot be, or columns that are missing.
     """
-    law = law_named(form)
-    if not delta > 0:
-        raise ValueError(f"delta is {delta}, must be positive; Hoffmann et al. 2022 use 1e-3")
+    law = law_named(law) if isinstance(law, str) else register(law)
+    objective = objective_named(objective) if isinstance(objective, str) else objective
+    constraints = Constraints(fixed=fixed or {}, tied=tied or {}, bounds=bounds or {})
     fitted, left_out = diagnostics.usable(runs)
-    diagnostics.require_points(fitted, law)
-    diagnostics.require_identifiable(fitted)
-    found = _estimate(law, fitted, delta)
-    method = uncertainty.choose_method(bootstrap, fitted, len(found.theta))
-    noise = uncertainty.estimate_noise(fitted, found.residuals, len(found.theta))
+    problem = problem_of(fitted, law, objective, constraints)
+    n_free = len(problem.lower)
+    diagnostics.require_points(problem)
+    if law.is_surface:
+        diagnostics.require_identifiable(fitted)
+    found = estimate(problem, constraints)
+    method = uncertainty.choose_method(bootstrap, fitted, n_free)
+    noise = uncertainty.estimate_noise(fitted, found.residuals, n_free)
     drawn = n_bootstrap if uncertainty.can_resample(method, noise) else 0
-    draws = _replicates(found, fitted, noise, method, drawn, np.random.default_rng(seed))
-    parameters = law.to_parameters(np.concatenate([found.theta[None], draws]), found.centre)
-    ladder = Ladder.from_runs(fitted)
-    a, b = chord_exponents(law, parameters, ladder, fitted)
-    columns = {name: parameters[:, i] for i, name in enumerate(law.parameters)} | {"a": a, "b": b}
-    replicates = {name: values[1:] for name, values in columns.items()}
-    n_failed = int(np.sum(~np.isfinite(a[1:])))
+    draws = _replicates(found, fitted, noise, method, drawn, seed, replicate_starts)
+    parameters = np.concatenate([found.parameters[None], found.parameters_of(draws.z)])
+    a, b = chord_exponents(law, parameters, fitted)
+    columns = {name: parameters[:, i] for i, name in enumerate(law.names)}
+    replicates = {name: values[1:] for name, values in (columns | {"a": a, "b": b}).items()}
+    if not law.is_surface:
+        del replicates["a"], replicates["b"]
+    n_failed = int(np.sum(~draws.is_certified | (law.is_surface & ~np.isfinite(a[1:]))))
     findings = [
         *runs.findings,
-        *diagnostics.certificate_findings(law, found.certificate),
+        *diagnostics.certificate_findings(found.certificate),
         *diagnostics.residual_findings(fitted, found.residuals),
-        *uncertainty.cluster_findings(fitted, method, len(found.theta)),
-        *_convention_findings(ladder),
-        *_replicate_findings(replicates, draws, law, level),
+        *uncertainty.cluster_findings(fitted, method, n_free),
+        *(_convention_findings(Ladder.from_runs(fitted)) if law.is_surface else ()),
+        *_replicate_findings(found, replicates, draws, level),
         *diagnostics.replicate_findings(n_failed, drawn, "no certified minimum or no optimum"),
     ]
     return Fit(
         approach="surface",
         law=law.name,
-        parameters={name: float(columns[name][0]) for name in law.parameters},
+        parameters={name: float(columns[name][0]) for name in law.names},
         intervals={name: Interval.of(values, level) for name, values in replicates.items()},
         exponent_a=float(a[0]),
         exponent_b=float(b[0]),
@@ -96,100 +106,75 @@ def fit_surface(
         optima=(),
         noise=noise,
         bootstrap=Bootstrap(
-            method=method, level=level, n_replicates=drawn, n_failed=n_failed, seed=seed
+            method=method,
+            level=level,
+            n_replicates=drawn,
+            n_failed=n_failed,
+            seed=seed,
+            n_starts=replicate_starts,
+            n_single=int(np.sum(draws.n_agree == 1)) if replicate_starts > 1 else 0,
         ),
         replicates=replicates,
-        settings={"delta": delta, "objective": "Huber on log loss", "form": law.formula},
+        settings={
+            "objective": objective.name,
+            "minimised": objective.sentence,
+            "formula": law.formula,
+            "source": law.source,
+            "fixed": dict(constraints.fixed),
+            "tied": dict(constraints.tied),
+            "bounds": {name: list(box) for name, box in constraints.bounds.items()},
+        },
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Estimate:
-    """The minimum for the runs as they are, and where replicates should start from."""
+def problem_of(runs: Runs, law: Law, objective: Objective, constraints: Constraints) -> Problem:
+    """The regression problem of a law and the runs to be fitted.
 
-    problem: Problem
-    centre: Centre
-    theta: Array
-    residuals: Array
-    status: FitStatus
-    certificate: Certificate
-    starts: Array
-
-
-def _estimate(law: Law, runs: Runs, delta: float) -> _Estimate:
-    problem, centre = _problem(law, runs, delta)
-    grid = law.starts(problem.log_n, problem.log_d, problem.log_l)
-    solutions = solve(problem, grid)
-    theta = solutions.theta[best_row(solutions)]
-    status, certificate = certify(law, solutions)
-    return _Estimate(
-        problem=problem,
-        centre=centre,
-        theta=theta,
-        residuals=problem.log_l - law.log_loss(np, theta, problem.log_n, problem.log_d),
-        status=status,
-        certificate=certificate,
-        starts=np.concatenate([theta[None], distinct_minima(solutions, 3)[1:], grid[:1]]),
-    )
+    Raises:
+      ValueError: for columns that the runs do not have, or a target that is not a number.
+    """
+    table = columns_of(runs)
+    if law.target not in table:
+        raise ValueError(f"law {law.name} predicts {law.target}, and the runs have no such column")
+    return set_up(law, table, table[law.target], objective=objective, constraints=constraints)
 
 
-def _problem(law: Law, runs: Runs, delta: float) -> tuple[Problem, Centre]:
-    log_n, log_d, log_l = np.log(runs.n_params), np.log(runs.n_tokens), np.log(runs.loss_nats)
-    centre = Centre(
-        log_n_params=float(log_n.mean()),
-        log_n_tokens=float(log_d.mean()),
-        log_loss=float(log_l.mean()),
-    )
-    problem = Problem(
-        law=law,
-        log_n=log_n - centre.log_n_params,
-        log_d=log_d - centre.log_n_tokens,
-        log_l=log_l - centre.log_loss,
-        weights=np.ones(len(runs)),
-        delta=delta,
-    )
-    return problem, centre
+def columns_of(runs: Runs) -> dict[str, Array]:
+    """Numeric columns of the runs by name."""
+    extra = {k: v for k, v in runs.extra.items() if np.issubdtype(np.asarray(v).dtype, np.number)}
+    names = ("n_params", "n_tokens", "flops", "budget", "loss_nats")
+    return extra | {name: getattr(runs, name) for name in names}
 
 
 def _replicates(
-    found: _Estimate,
+    found: Estimate,
     runs: Runs,
     noise: Noise,
     method: str,
     n_replicates: int,
-    rng: np.random.Generator,
-) -> Array:
-    """Coordinates [R, P] of each replicate's best minimum, NaN where none is certified.
-
-    Some replicates have several local minima, and the one nearest to the estimate is not always
-    the lowest: each is solved from every one of the starts.
-    """
-    best = np.full((n_replicates, len(found.theta)), np.nan)
-    if n_replicates == 0:
-        return best
-    fitted = found.problem.log_l - found.residuals
-    targets, weights = uncertainty.draw_data(
-        method, runs, fitted, found.residuals, noise, len(found.theta), n_replicates, rng
-    )
-    resampled = replace(found.problem, log_l=targets, weights=weights)
-    lowest = np.full(n_replicates, np.inf)
-    for start in found.starts:
-        tiled = np.broadcast_to(start, best.shape)
-        solutions = solve(resampled, tiled, max_iterations=REPLICATE_ITERATIONS)
-        better = solutions.is_certified & (solutions.objective < lowest)
-        best[better], lowest[better] = solutions.theta[better], solutions.objective[better]
-    return best
+    seed: int,
+    n_starts: int,
+) -> Replicates:
+    """Minima of the replicates; none when none are asked for."""
+    fitted = found.problem.y - found.residuals
+    y, weights = uncertainty.draw_data(
+        method, runs, fitted, found.residuals, noise, len(found.z), n_replicates,
+        np.random.default_rng(seed),
+    )  # fmt: skip
+    return replicate(found, y, weights, n_starts=n_starts)
 
 
-def chord_exponents(law: Law, parameters: Array, ladder: Ladder, runs: Runs) -> tuple[Array, Array]:
+def chord_exponents(law: Law, parameters: Array, runs: Runs) -> tuple[Array, Array]:
     """Exponents a, b [R] of N*(C), D*(C) between the lowest and the highest budget of the runs.
 
-    The closed form where C = 6ND; otherwise slopes of the numerical optima, whose local values
-    are in the `Frontier`.
+    The closed form for the additive and curved laws where C = 6ND; otherwise slopes of the
+    numerical optima, whose local values are in the `Frontier`. NaN for laws that are no surface.
     """
-    if ladder.is_6nd:
-        names = law.parameters
-        alpha, beta = (parameters[:, names.index(n)] for n in ("alpha", "beta"))
+    if not law.is_surface:
+        return np.full(len(parameters), np.nan), np.full(len(parameters), np.nan)
+    ladder = Ladder.from_runs(runs)
+    if ladder.is_6nd and law.name in ("additive", "curved"):
+        alpha, beta = (parameters[:, law.names.index(n)] for n in ("alpha", "beta"))
         return optimal_exponents(alpha, beta)
     budgets = np.log([runs.flops.min(), runs.flops.max()])
     if budgets[1] - budgets[0] < np.log(1.1):
@@ -201,10 +186,28 @@ def chord_exponents(law: Law, parameters: Array, ladder: Ladder, runs: Runs) -> 
 
 
 def optimal_log_params(law: Law, parameters: Array, ladder: Ladder, log_flops: Array) -> Array:
-    """log N* [R, P] of each parameter row [R, ...] at each budget [P]."""
-    log_loss = law.log_loss_of(parameters)
-    shape = (len(parameters), len(log_flops))
-    return minimise(log_loss, ladder, np.broadcast_to(log_flops, shape))
+    """log N* [R, P] of each parameter row [R, ...] at each budget [P]; NaN for failed rows."""
+    good = np.all(np.isfinite(parameters), axis=1)
+    found = np.full((len(parameters), len(log_flops)), np.nan)
+    if good.any():
+        log_loss = law.log_loss_of(parameters[good])
+        shape = (int(good.sum()), len(log_flops))
+        found[good] = minimise(log_loss, ladder, np.broadcast_to(log_flops, shape))
+    return found
+
+
+def refit_under(
+    runs_by_convention: Mapping[str, Runs], law: str | Law = "additive", **settings: Any
+) -> dict[str, Fit]:
+    """The same law fitted under several FLOP or parameter conventions, by name.
+
+    Exponents of N*(C) of 0.37, 0.54 and 0.70 have come from one data set by counting alone.
+
+    Args:
+      runs_by_convention: the same runs, read with `read_runs(flops=..., params=...)`.
+      settings: as for `fit_surface`.
+    """
+    return {name: fit_surface(runs, law, **settings) for name, runs in runs_by_convention.items()}
 
 
 def _convention_findings(ladder: Ladder) -> list[str]:
@@ -218,20 +221,21 @@ def _convention_findings(ladder: Ladder) -> list[str]:
 
 
 def _replicate_findings(
-    replicates: dict[str, Array], draws: Array, law: Law, level: float
+    found: Estimate, replicates: dict[str, Array], draws: Replicates, level: float
 ) -> list[str]:
     """What the replicates say of the form: parameters at bounds, gamma not told from 1."""
-    if not len(draws):
+    if not len(draws.z):
         return []
     sentences = []
-    at_bound = np.any((draws <= law.lower) | (draws >= law.upper), axis=1)
+    lower, upper = found.problem.lower, found.problem.upper
+    at_bound = np.any((draws.z <= lower) | (draws.z >= upper), axis=1)
     if at_bound.any():
         sentences.append(
-            f"{int(at_bound.sum())} of {len(draws)} replicates touch a bound of the parameters "
+            f"{int(at_bound.sum())} of {len(draws.z)} replicates touch a bound of the parameters "
             "and are kept."
         )
     gamma = Interval.of(replicates.get("gamma", np.zeros(0)), level)
-    if gamma.lower <= 1.0 <= gamma.upper:
+    if gamma.lower <= 1.0 <= gamma.upper and found.law.name == "curved":
         sentences.append(
             f"gamma is not resolved from 1 ({gamma.lower:.2f} to {gamma.upper:.2f}): the additive "
             "form describes these runs as well."

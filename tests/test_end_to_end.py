@@ -247,7 +247,7 @@ def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_pa
     def one_form_is_enough(runs, *, form):
         if form == "curved":
             raise FitError("not asked for")
-        return fit_surface(runs, form=form)
+        return fit_surface(runs, form)
 
     monkeypatch.setattr("experiments.analysis.fit_surface", one_form_is_enough)
     f = finish(tmp_path, dataclasses.replace(ASKED, forecast_budgets=()), half_diverge)

@@ -13,8 +13,8 @@ from scaling.surface import fit_surface
 
 
 def test_noise_free_law_is_recovered(planted):
-    fit = fit_surface(planted.runs(), form=planted.law, n_bootstrap=0)
-    found = [fit.parameters[name] for name in law_named(planted.law).parameters]
+    fit = fit_surface(planted.runs(), planted.law, n_bootstrap=0)
+    found = [fit.parameters[name] for name in law_named(planted.law).names]
     np.testing.assert_allclose(found, planted.parameters, rtol=1e-6)
     assert fit.status is FitStatus.CONVERGED
 
@@ -23,7 +23,9 @@ def test_published_huber_minimum_is_reached(published):
     """Besiroglu et al. 2024, 240 points, Huber(1e-3): results/published/README.md."""
     columns = {"n_params": "params", "n_tokens": "tokens", "loss_nats": "loss", "flops": "flops"}
     table = read_runs(published / "chinchilla_epoch245.csv", flops="6n_total", columns=columns)
-    fit = fit_surface(table.select(table.extra["fit_240"] == 1), delta=1e-3, n_bootstrap=0)
+    fit = fit_surface(
+        table.select(table.extra["fit_240"] == 1), objective="huber:1e-3", n_bootstrap=0
+    )
     assert fit.certificate is not None
     assert fit.certificate.objective == pytest.approx(0.001018274017801, abs=1e-15)
     published_values = {
