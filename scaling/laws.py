@@ -210,10 +210,9 @@ def _curved_starts(x: Columns, y: Array) -> Array:
 
     (A N^-alpha)^gamma = A^gamma N^-(alpha gamma), so amplitude logs and exponents are divided.
     """
-    from scaling.starts import projected_starts
+    from scaling.starts import starts
 
-    straight = projected_starts(ADDITIVE, x, y, n_best=6)
-    straight = straight[:: max(1, len(straight) // 10)]
+    straight = starts(ADDITIVE, x, y, held={}, tied={})[:20]
     bent = []
     for gamma in (0.37, 0.67, 1.0, 1.5, 2.7):
         E, A, B, alpha, beta = straight.T
@@ -301,11 +300,10 @@ def broken_power_law(column: str) -> Law:
         return E + K * xp.exp(-c0 * x[name] - c1 * f * bend)
 
     def starts(x: Columns, y: Array) -> Array:
-        from scaling.starts import projected_starts
+        from scaling.starts import projected
 
         low, high = float(x[name].min()), float(x[name].max())
-        law = broken_power_law(column)
-        return projected_starts(law, x, y, ranges={"log_d": (low, high)}, n_best=24)
+        return projected(LAWS[f"broken_{column}"], x, y, ranges={"log_d": (low, high)})
 
     return Law(
         name=f"broken_{column}",

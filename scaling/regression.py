@@ -13,14 +13,16 @@ from scaling.fit import Certificate, FitStatus
 from scaling.laws import Law
 from scaling.objectives import HUBER, Objective
 from scaling.solver import Problem, Solutions, best_row, solve, with_rows
-from scaling.starts import starts
+from scaling.starts import N_FIRST, starts
 
 Array = np.ndarray
 
 REPLICATE_ITERATIONS = 400
-# Rows that lag behind this many steps go on only while too few starts agree.
-_FIRST_PASS = 40
+# Starts that need more steps than this go on only while too few of them agree, as do all others;
+# laws with more non-linear parameters than these are known to have several minima.
+_FIRST_PASS = 24
 _ENOUGH_AGREE = 4
+_FEW_BENT = 2
 # Kinked objectives are reached through Huber's, whose half-width shrinks by this factor.
 _SHRINK = 0.15
 # A term whose largest contribution is below this share of the target is not there.
@@ -226,17 +228,39 @@ def _stages(problem: Problem, scatter: float) -> list[float]:
 
 
 def _descend_all(problem: Problem, z: Array, scatter: float) -> Solutions:
-    """Every start to its minimum; laggards are left behind once enough of the others agree."""
+    """Starts to their minima; all of them where the first few do not agree on the best one."""
     first, *later = _stages(problem, scatter)
     problem = replace(problem, delta=first)
-    found = solve(problem, z, max_iterations=_FIRST_PASS)
-    late = np.flatnonzero(~found.is_certified)
-    if len(late) and _n_agree(found, best_row(found)) < _ENOUGH_AGREE:
-        more = solve(with_rows(problem, late), found.theta[late])
-        found = _replaced(found, late, more)
+    found = solve(problem, z[:N_FIRST], max_iterations=_FIRST_PASS)
+    n_bent = sum(not p.is_amplitude for p in problem.law.parameters)
+    if n_bent > _FEW_BENT or _n_agree(found, best_row(found)) < _ENOUGH_AGREE:
+        found = _joined(found, solve(problem, z[N_FIRST:], max_iterations=_FIRST_PASS))
+        late = np.flatnonzero(~found.is_certified)
+        found = _replaced(found, late, solve(with_rows(problem, late), found.theta[late]))
+    if not later:
+        return found
+    # Starts that have met go on as one.
+    _, kept, back = np.unique(_labels(found), return_index=True, return_inverse=True)
+    theta = found.theta[kept]
     for delta in later:
-        found = solve(replace(problem, delta=delta), found.theta, max_iterations=100)
-    return found
+        found = solve(replace(problem, delta=delta), theta, max_iterations=100)
+        theta = found.theta
+    return _picked(found, back)
+
+
+def _labels(solutions: Solutions) -> Array:
+    """Of each row, the first row that ended at the same place."""
+    apart = np.abs(solutions.theta[:, None] - solutions.theta[None]).max(axis=2)
+    return np.argmax(apart < 1e-4, axis=1)
+
+
+def _joined(one: Solutions, other: Solutions) -> Solutions:
+    names = Solutions.__slots__
+    return Solutions(**{n: np.concatenate([getattr(one, n), getattr(other, n)]) for n in names})
+
+
+def _picked(solutions: Solutions, rows: Array) -> Solutions:
+    return Solutions(**{name: getattr(solutions, name)[rows] for name in Solutions.__slots__})
 
 
 def _replaced(solutions: Solutions, rows: Array, other: Solutions) -> Solutions:

@@ -30,15 +30,17 @@ Array = np.ndarray
 
 # Rows per compiled call, and the multiple to which points are padded (with weight zero): few
 # shapes, so few compilations.
-CHUNK = 16
+CHUNK = 12
 PAD = 32
 # Steps per call; rows that need more are gathered and go on together, so that none waits.
 BURST = 8
 MAX_ITERATIONS = 1000
 # Newton decrement (the predicted gain of one more step) relative to the objective: below the
-# first, a point is at rounding distance from its minimum; the second still counts as converged.
-STOP_DECREMENT = 1e-15
+# first, one last step reaches the minimum to rounding; the second still counts as converged.
+STOP_DECREMENT = 1e-13
 CERTIFIED_DECREMENT = 1e-9
+# State of a row whose next step is its last.
+_LAST = 0.5
 # Above this many parameters derivatives are mapped rather than written out, to compile in time.
 _WRITTEN_OUT = 8
 
@@ -225,23 +227,25 @@ def _compiled(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., A
         lower, upper = shared["lower"], shared["upper"]
         trial = jnp.clip(theta + step, lower, upper)
         there = jax.vmap(expand_row, in_axes=(0, 0, None))(trial, data, shared)
-        better = (there[0] < f) & (going > 0)
+        is_last, is_going = going == _LAST, going > 0
+        # The last step is judged by its gradient: the objective no longer resolves the gain.
+        no_higher = there[0] <= f + 1e-12 * jnp.abs(f) + shared["floor"]
+        flatter = _steepness(jnp, there[1], h, m) < _steepness(jnp, g, h, m)
+        better = is_going & ((there[0] < f) & ~is_last | is_last & no_higher & flatter)
         pick = lambda new, old: jnp.where(  # noqa: E731
             better.reshape((-1,) + (1,) * (old.ndim - 1)), new, old
         )
         theta = pick(trial, theta)
         f, g, h, m = (pick(new, old) for new, old in zip(there, (f, g, h, m), strict=True))
         worse = jnp.maximum(damping * 6.0, 1e-4)
-        damping = jnp.where(going > 0, jnp.where(better, damping * 0.15, worse), damping)
+        damping = jnp.where(is_going, jnp.where(better, damping * 0.15, worse), damping)
         step, decrement = jax.vmap(_proposal, in_axes=(0, 0, 0, 0, 0, None, None))(
             theta, g, h, m, damping, lower, upper
         )
         small = decrement <= shared["stop"] * jnp.abs(f) + shared["floor"]
-        still = (damping < 1e12) & ~small
-        return (
-            theta, f, g, h, m, damping, step, decrement,
-            iterations + (going > 0), jnp.where(still, going, 0.0),
-        )  # fmt: skip
+        going = jnp.where(is_last | (damping > 1e12), 0.0, jnp.where(small, _LAST, 1.0) * is_going)
+        damping = jnp.where(going == _LAST, 0.0, damping)
+        return theta, f, g, h, m, damping, step, decrement, iterations + is_going, going
 
     def run(state: Any, data: Any, shared: Any, limit: Any) -> Any:
         def body(carry: Any) -> Any:
@@ -302,6 +306,12 @@ def _expansion(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., 
         return value(z), gradient(z), hessian, majoriser
 
     return expand_row
+
+
+def _steepness(jnp: Any, g: Any, h: Any, m: Any) -> Any:
+    """Squared gradient [R] in units of the curvature along each coordinate."""
+    curvature = jnp.abs(jnp.diagonal(h, axis1=1, axis2=2)) + jnp.diagonal(m, axis1=1, axis2=2)
+    return jnp.sum(g**2 / (curvature + 1e-300), axis=1)
 
 
 def _side(jnp: Any, residual: Any, shared: Any) -> Any:

@@ -12,7 +12,10 @@ from scaling.laws import Columns, Law
 
 Array = np.ndarray
 
-N_GRID = 256
+N_GRID = 128
+# Starts that are solved at first, and how many are kept per non-linear parameter; half of each
+# are the best of all candidates, half are spread over the others.
+N_FIRST, N_PER_BENT = 12, 12
 # Smallest share of the target that a projected amplitude may explain: its logarithm must exist.
 _SMALLEST_SHARE = 1e-4
 
@@ -20,26 +23,38 @@ _SMALLEST_SHARE = 1e-4
 def starts(
     law: Law, x: Columns, y: Array, *, held: Mapping[str, float], tied: Mapping[str, str]
 ) -> Array:
-    """Starting parameters [S, P] in the paper's units; held ones and ties are respected."""
+    """Starting parameters [S, P] in the paper's units; held ones and ties are respected.
+
+    The first N_FIRST are the best of all candidates and others spread over them; so are the rest.
+    """
     if law.starts is None:
-        return projected_starts(law, x, y, held=held, tied=tied)
-    found = np.array(law.starts(x, y), float)
-    for name, value in held.items():
-        found[:, law.names.index(name)] = value
-    return _follow(law, found, tied)
+        candidates = projected(law, x, y, held=held, tied=tied)
+    else:
+        candidates = np.array(law.starts(x, y), float)
+        for name, value in held.items():
+            candidates[:, law.names.index(name)] = value
+        candidates = _follow(law, candidates, tied)
+    with np.errstate(invalid="ignore"):
+        misfit = np.sum((law.predict(candidates, x) / y - 1.0) ** 2, axis=1)
+    order = np.argsort(np.where(np.isfinite(misfit), misfit, np.inf), kind="stable")
+    order = order[: max(1, int(np.isfinite(misfit).sum()))]
+    chosen: list[int] = []
+    for n in (N_FIRST, N_PER_BENT * sum(not p.is_amplitude for p in law.parameters)):
+        left = [i for i in order.tolist() if i not in set(chosen)]
+        chosen += [*left[: n // 2], *left[n // 2 :: max(1, (len(left) - n // 2) // (n // 2))]][:n]
+    return candidates[chosen]
 
 
-def projected_starts(
+def projected(
     law: Law,
     x: Columns,
     y: Array,
     *,
-    n_best: int = 12,
     held: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> Array:
-    """Starts [S, P]: the best of a grid over the non-linear parameters, and as many spread over it.
+    """Candidates [G, P]: a grid over the non-linear parameters, each with its best amplitudes.
 
     Variable projection (Golub and Pereyra 1973): with the others held, the law is linear in its
     amplitudes. Rows are divided by the target, so that the misfit is one of logarithms to first
@@ -56,13 +71,7 @@ def projected_starts(
     if free:
         for name, values in zip(free, _project(law, x, y, grid, free, tied).T, strict=True):
             grid[:, law.names.index(name)] = values
-        grid = _follow(law, grid, tied)
-    with np.errstate(invalid="ignore"):
-        misfit = np.sum((law.predict(grid, x) / y - 1.0) ** 2, axis=1)
-    order = np.argsort(np.where(np.isfinite(misfit), misfit, np.inf), kind="stable")
-    order = order[: max(1, int(np.isfinite(misfit).sum()))]
-    spread = order[n_best :: max(1, len(order) // n_best)]
-    return grid[np.concatenate([order[:n_best], spread])]
+    return _follow(law, grid, tied)
 
 
 def _follow(law: Law, values: Array, tied: Mapping[str, str]) -> Array:

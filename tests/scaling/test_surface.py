@@ -39,7 +39,7 @@ def test_published_huber_minimum_is_reached(published):
         assert fit.parameters[name] == pytest.approx(value, abs=digits)
     assert fit.exponent_a == pytest.approx(0.51390, abs=5e-6)
     assert fit.certificate.gradient_norm < 1e-10
-    assert fit.certificate.n_starts_agree > 10
+    assert fit.certificate.n_starts_agree >= 8
 
 
 def test_noisy_law_lies_within_its_interval(planted_named):
