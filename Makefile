@@ -8,7 +8,7 @@ CONSTRAINTS := constraints.txt
 # uv where it is there and works: the same packages, seconds instead of half a minute.
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: quickstart test test-all test-parity test-browser check bench bench-truth constraints clean
+.PHONY: quickstart test test-all test-parity test-browser check bench bench-truth bench-fit clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/isoflop run quickstart
@@ -31,6 +31,10 @@ bench: $(VENV)/.ready
 bench-truth: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.truth
 
+# An environment of its own: the peers that it is compared with, where this Python has them.
+bench-fit: .venv-bench/.ready
+	.venv-bench/bin/python -m experiments.benchmarks.fits
+
 # An environment of its own: torch and transformers (CPU) are no dependencies of the project.
 test-parity: .venv-parity/.ready
 	.venv-parity/bin/python -m pytest -q -m parity tests/parity
@@ -52,5 +56,11 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	.venv-parity/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev]' 'torch==2.13.0' 'transformers>=5'
 	@touch $@
 
+.venv-bench/.ready: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e .
+	-.venv-bench/bin/python -m pip install --quiet simple-scaling-laws
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-parity build *.egg-info
+	rm -rf .venv .venv-bench .venv-parity build *.egg-info

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ Array = np.ndarray
 REPLICATE_ITERATIONS = 400
 # Starts that need more steps than this go on only while too few of them agree, as do all others;
 # laws with more non-linear parameters than these are known to have several minima.
-_FIRST_PASS = 24
+_FIRST_PASS, _SECOND_PASS = 24, 300
 _ENOUGH_AGREE = 4
 _FEW_BENT = 2
 # Kinked objectives are reached through Huber's, whose half-width shrinks by this factor.
@@ -236,7 +237,8 @@ def _descend_all(problem: Problem, z: Array, scatter: float) -> Solutions:
     if n_bent > _FEW_BENT or _n_agree(found, best_row(found)) < _ENOUGH_AGREE:
         found = _joined(found, solve(problem, z[N_FIRST:], max_iterations=_FIRST_PASS))
         late = np.flatnonzero(~found.is_certified)
-        found = _replaced(found, late, solve(with_rows(problem, late), found.theta[late]))
+        more = solve(with_rows(problem, late), found.theta[late], max_iterations=_SECOND_PASS)
+        found = _replaced(found, late, more)
     if not later:
         return found
     # Starts that have met go on as one.
@@ -420,56 +422,69 @@ def replicate(
       offset: of the coordinates, [R, P], where replicates hold a parameter at values of their own.
       n_starts: per replicate.
     """
-    n_rows = len(y)
     problem = replace(found.problem, y=y, weights=weights)
     if offset is not None:
         problem = replace(problem, offset=offset)
-    best = np.full((n_rows, len(found.z)), np.nan)
-    lowest, agree = np.full(n_rows, np.inf), np.zeros(n_rows, int)
-    for start in _replicate_starts(found, n_starts):
-        solved = _solve_replicates(problem, np.broadcast_to(start, best.shape), found)
-        value = np.where(solved.is_certified, solved.objective, np.inf)
-        with np.errstate(invalid="ignore"):
-            tolerance = 1e-9 * np.abs(value) + 1e-22
-            better = value < lowest - tolerance
-            same = np.isfinite(value) & (np.abs(value - lowest) <= tolerance)
-        agree = np.where(better, 1, agree + same)
-        best[better], lowest[better] = solved.theta[better], value[better]
-    return Replicates(
-        z=best,
-        objective=lowest,
-        is_certified=np.isfinite(lowest),
-        n_agree=agree,
+    start = np.tile(found.z, (len(y), 1))
+    first = _solve_replicates(problem, start, found)
+    best = Replicates(
+        z=np.where(first.is_certified[:, None], first.theta, np.nan),
+        objective=np.where(first.is_certified, first.objective, np.inf),
+        is_certified=first.is_certified,
+        n_agree=first.is_certified.astype(int),
         n_starts=n_starts,
+    )
+    for begin in _further_starts(found, problem, first, n_starts - 1) if len(y) else ():
+        best = _lower(best, _solve_replicates(problem, begin, found))
+    return best
+
+
+def _lower(best: Replicates, solved: Solutions) -> Replicates:
+    """The better of what was known and what another start reached, row by row."""
+    value = np.where(solved.is_certified, solved.objective, np.inf)
+    with np.errstate(invalid="ignore"):
+        tolerance = 1e-9 * np.abs(value) + 1e-22
+        is_better = value < best.objective - tolerance
+        is_same = np.isfinite(value) & (np.abs(value - best.objective) <= tolerance)
+    return Replicates(
+        z=np.where(is_better[:, None], solved.theta, best.z),
+        objective=np.where(is_better, value, best.objective),
+        is_certified=best.is_certified | solved.is_certified,
+        n_agree=np.where(is_better, 1, best.n_agree + is_same),
+        n_starts=best.n_starts,
     )
 
 
-def _replicate_starts(found: Estimate, n_starts: int) -> Array:
+def _further_starts(
+    found: Estimate, problem: Problem, first: Solutions, n_starts: int
+) -> Iterator[Array]:
+    """Starts [R, F] of every replicate after the first, most telling ones first.
+
+    Other minima of the data as they are; where the replicate ends under a wider Huber loss, which
+    has fewer minima; the two replicates that lie furthest apart, for minima far from the estimate.
+    """
+    shape = first.theta.shape
     others = [m for m in found.minima if np.max(np.abs(m - found.z)) > 1e-6]
-    return np.array([found.z, *others, *found.starts, *_around(found)])[:n_starts]
+    starts: list[Callable[[], Array]] = [partial(np.broadcast_to, m, shape) for m in others]
+    if found.problem.objective.kind == "huber":
+        wide = replace(problem, delta=4.0 * found.problem.delta)
+        starts.append(lambda: solve(wide, first.theta, max_iterations=_FIRST_PASS).theta)
+    starts += [partial(np.broadcast_to, z, shape) for z in _furthest(first)]
+    starts.append(partial(np.broadcast_to, found.starts[0], shape))
+    for start in starts[: max(n_starts, 0)]:
+        yield start()
 
 
-def _around(found: Estimate) -> list[Array]:
-    """Points a standard error or two from the estimate, along its least certain directions."""
-    hessian = found.problem.n_points * _information(found)
-    eigenvalues, vectors = np.linalg.eigh(hessian)
-    spread = float(np.sqrt(np.mean(np.clip(found.residuals, -1, 1) ** 2))) + 1e-12
-    steps = []
-    for k in range(min(2, len(eigenvalues))):
-        length = 2.0 * spread / np.sqrt(max(eigenvalues[k], 1e-12 * eigenvalues[-1] + 1e-300))
-        steps += [found.z + length * vectors[:, k], found.z - length * vectors[:, k]]
-    return [np.clip(s, found.problem.lower, found.problem.upper) for s in steps]
-
-
-def _information(found: Estimate) -> Array:
-    """Mean of J J^T over points, J the slopes of the predicted target in the objective's space."""
-    problem, step = found.problem, 1e-6
-    shifts = np.concatenate([step * np.eye(len(found.z)), -step * np.eye(len(found.z))])
-    parameters = found.parameters_of(found.z + shifts)
-    values = np.stack([_residuals(problem.law, problem, p) for p in parameters])
-    n = len(found.z)
-    slopes = (values[:n] - values[n:]) / (2 * step)
-    return slopes @ slopes.T / problem.n_points
+def _furthest(solutions: Solutions) -> list[Array]:
+    """The replicates at both ends (0.5 %) of the direction in which they differ most."""
+    z = solutions.theta[solutions.is_certified]
+    if len(z) < 3:
+        return []
+    centred = z - np.median(z, axis=0)
+    along = np.linalg.svd(centred, full_matrices=False)[2][0]
+    order = np.argsort(centred @ along)
+    ends = (0.005 * (len(z) - 1), 0.995 * (len(z) - 1))
+    return [z[order[round(end)]] for end in ends]
 
 
 def _solve_replicates(problem: Problem, begin: Array, found: Estimate) -> Solutions:

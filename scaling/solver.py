@@ -41,6 +41,8 @@ STOP_DECREMENT = 1e-13
 CERTIFIED_DECREMENT = 1e-9
 # State of a row whose next step is its last.
 _LAST = 0.5
+# In any coordinate: logarithms of positive parameters, the others as they are.
+_LONGEST_STEP = 3.0
 # Above this many parameters derivatives are mapped rather than written out, to compile in time.
 _WRITTEN_OUT = 8
 
@@ -340,7 +342,10 @@ def _proposal(
     step = jnp.where(is_convex, newton, reweighted)
     undamped, is_minimum = _descend(h + ridge, g)
     decrement = jnp.where(is_minimum, -0.5 * jnp.dot(undamped, g), jnp.inf)
-    return jnp.where(free, step * scale, 0.0), decrement
+    step = jnp.where(free, step * scale, 0.0)
+    # Further than this the second derivatives mean nothing, and a term may be thrown away for good.
+    length = jnp.max(jnp.abs(step))
+    return step * jnp.minimum(1.0, _LONGEST_STEP / (length + 1e-300)), decrement
 
 
 def _descend(matrix: Any, gradient: Any) -> tuple[Any, Any]:

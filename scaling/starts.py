@@ -12,7 +12,8 @@ from scaling.laws import Columns, Law
 
 Array = np.ndarray
 
-N_GRID = 128
+# Points of the grid of candidates per non-linear parameter.
+GRID_PER_BENT = 32
 # Starts that are solved at first, and how many are kept per non-linear parameter; half of each
 # are the best of all candidates, half are spread over the others.
 N_FIRST, N_PER_BENT = 12, 12
@@ -89,15 +90,16 @@ def _grid(
     """Points [G, P] that fill the starting ranges evenly (Sobol 1967); amplitudes are 1."""
     parameters = list(enumerate(law.parameters))
     moved = [i for i, p in parameters if not p.is_amplitude and p.name not in settled]
-    grid = np.ones((N_GRID, len(law.parameters)))
+    n_grid = GRID_PER_BENT * max(1, 2 ** int(np.ceil(np.log2(max(len(moved), 1)))))
+    grid = np.ones((n_grid, len(law.parameters)))
     for name, value in held.items():
         grid[:, law.names.index(name)] = value
     if moved:
-        points = qmc.Sobol(len(moved), scramble=False).random(N_GRID)
+        points = qmc.Sobol(len(moved), scramble=False).random(n_grid)
         for column, i in zip(points.T, moved, strict=True):
             parameter = law.parameters[i]
             low, high = ranges.get(parameter.name, parameter.start)
-            share = column + 0.5 / N_GRID
+            share = column + 0.5 / n_grid
             # Small exponents differ more from one another than large ones do.
             grid[:, i] = low * (high / low) ** share if low > 0 else low + (high - low) * share
     return grid

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""make bench-fit: how fast and how surely surfaces are fitted, on Epoch's 240 Chinchilla points.
+
+One process, one thread, one core. Ratios are against the same objective and the same draws solved
+by scipy with analytic gradients, in the same process. Writes results/benchmarks/fits.{json,md}.
+"""
+
+import os
+
+# Before JAX and numpy are imported: one thread, and no accelerator is woken.
+os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+import importlib.util
+import json
+import statistics
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from experiments.ledger import replace_text
+from experiments.worker import cpu_model, software_facts
+from scaling.laws import ADDITIVE
+from scaling.regression import Estimate, estimate, replicate, set_up
+from scaling.runs import Runs, read_runs
+from scaling.solver import Problem, solve
+
+Array = np.ndarray
+N_REPLICATES, N_SCIPY_REPLICATES, N_SCIPY_STARTS = 4000, 100, 100
+# Hoffmann et al. 2022, appendix D.3: the grid that Besiroglu et al. 2024 start from, e, a, b,
+# alpha, beta.
+GRID = list(
+    product(
+        np.arange(-1.0, 1.5, 0.5),
+        np.arange(0.0, 30.0, 5.0),
+        np.arange(0.0, 30.0, 5.0),
+        np.arange(0.0, 2.5, 0.5),
+        np.arange(0.0, 2.5, 0.5),
+    )
+)
+
+
+def main() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    runs = _epoch()
+    problem, first_call = _first_call(runs)
+    found = estimate(problem)
+    rows = {
+        "first_call_s": first_call,
+        "certified_fit_ms": 1e3 * _median(lambda: estimate(problem), 21),
+        **_bootstrap(found, runs),
+        **_many_starts(problem, found),
+        **_ten_thousand(),
+        **_peer(runs),
+    }
+    record = {
+        "command": "make bench-fit",
+        "device": cpu_model(),
+        "cores": 1,
+        **software_facts(),
+        **rows,
+    }
+    folder = Path("results") / "benchmarks"
+    replace_text(folder / "fits.json", json.dumps(record, indent=1) + "\n")
+    replace_text(folder / "fits.md", _page(record))
+    print((folder / "fits.md").read_text())
+
+
+def _epoch() -> Runs:
+    path = Path("results") / "published" / "chinchilla_epoch245.csv"
+    columns = {"n_params": "params", "n_tokens": "tokens", "loss_nats": "loss", "flops": "flops"}
+    runs = read_runs(path, flops="6n_total", columns=columns)
+    return runs.select(runs.extra["fit_240"] == 1)
+
+
+def _problem(runs: Runs) -> Problem:
+    table = {"n_params": runs.n_params, "n_tokens": runs.n_tokens}
+    return set_up(ADDITIVE, table, runs.loss_nats)
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def _median(action: Callable[[], Any], repeats: int) -> float:
+    return statistics.median(_seconds(action) for _ in range(repeats))
+
+
+def _first_call(runs: Runs) -> tuple[Problem, float]:
+    """Seconds of the very first fit of the process, compilation and JAX's import included."""
+    problem = _problem(runs)
+    return problem, _seconds(lambda: estimate(problem))
+
+
+def _scipy_objective(runs: Runs) -> Callable[..., tuple[float, Array]]:
+    """Sum of w Huber(1e-3) and its gradient over (a, b, e, alpha, beta), by hand."""
+    log_n, log_d = np.log(runs.n_params), np.log(runs.n_tokens)
+    log_l = np.log(runs.loss_nats)
+
+    def value(theta: Array, w: Array) -> tuple[float, Array]:
+        a, b, e, alpha, beta = theta
+        terms = np.stack([a - alpha * log_n, b - beta * log_d, np.full_like(log_n, e)])
+        total = logsumexp(terms, axis=0)
+        share = np.exp(terms - total)
+        r = log_l - total
+        clipped = np.clip(r, -1e-3, 1e-3)
+        slope = -w * clipped
+        gradient = np.array(
+            [
+                slope @ share[0],
+                slope @ share[1],
+                slope @ share[2],
+                -slope @ (share[0] * log_n),
+                -slope @ (share[1] * log_d),
+            ]
+        )
+        return float(np.sum(w * clipped * (r - 0.5 * clipped))), gradient
+
+    return value
+
+
+def _weights(n: int, n_replicates: int) -> Array:
+    """The draws of Besiroglu et al. 2024: numpy's legacy generator, seed 42."""
+    legacy = np.random.RandomState(42)
+    draws = (legacy.choice(np.arange(n), size=n, replace=True) for _ in range(n_replicates))
+    return np.stack([np.bincount(d, minlength=n) for d in draws]).astype(float)
+
+
+def _bootstrap(found: Estimate, runs: Runs) -> dict[str, Any]:
+    """4,000 pairs replicates: ours from one start and from four, scipy's BFGS from one."""
+    weights = _weights(len(runs), N_REPLICATES)
+    y = np.broadcast_to(found.problem.y, weights.shape)
+    replicate(found, y[:48], weights[:48])
+    began = time.perf_counter()
+    single = replicate(found, y, weights, n_starts=1)
+    single_seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    several = replicate(found, y, weights, n_starts=4)
+    several_seconds = time.perf_counter() - began
+    scipy_seconds, scipy_values = _scipy_replicates(found, runs, weights)
+    _, A, B, alpha, beta = found.parameters_of(several.z).T
+    ours = single.objective[:N_SCIPY_REPLICATES]
+    return {
+        "replicate_ms": 1e3 * single_seconds / N_REPLICATES,
+        "replicate_four_starts_ms": 1e3 * several_seconds / N_REPLICATES,
+        "scipy_bfgs_replicate_ms": 1e3 * scipy_seconds / N_SCIPY_REPLICATES,
+        "replicate_ratio": scipy_seconds / N_SCIPY_REPLICATES / (single_seconds / N_REPLICATES),
+        "replicates": N_REPLICATES,
+        "certified_one_start": float(np.mean(single.is_certified)),
+        "certified": float(np.mean(several.is_certified)),
+        "lower_with_four_starts": float(np.mean(several.objective < single.objective * (1 - 1e-9))),
+        "lowest_met_by_one_start_only": float(np.mean(several.n_agree == 1)),
+        "scipy_above_ours": float(np.mean(scipy_values > ours * (1 + 1e-8))),
+        "scipy_below_ours": float(np.mean(scipy_values < ours * (1 - 1e-8))),
+        "scipy_largest_excess": float(np.max(scipy_values / ours - 1)),
+        "se_B_one_start": float(np.std(found.parameters_of(single.z)[:, 2], ddof=1)),
+        "se_B": float(np.std(B, ddof=1)),
+        "se_A": float(np.std(A, ddof=1)),
+        "se_a": float(np.std(beta / (alpha + beta), ddof=1)),
+    }
+
+
+def _scipy_replicates(found: Estimate, runs: Runs, weights: Array) -> tuple[float, Array]:
+    objective = _scipy_objective(runs)
+    E, A, B, alpha, beta = found.parameters
+    start = np.array([np.log(A), np.log(B), np.log(E), alpha, beta])
+    began = time.perf_counter()
+    values = [
+        minimize(objective, start, args=(w,), jac=True, method="BFGS").fun
+        for w in weights[:N_SCIPY_REPLICATES]
+    ]
+    return time.perf_counter() - began, np.array(values)
+
+
+def _many_starts(problem: Problem, found: Estimate) -> dict[str, Any]:
+    """All 4,500 starts of the published grid, against L-BFGS-B from every 45th of them."""
+    grid = np.array(GRID)
+    z = np.column_stack([grid[:, 0], grid[:, 1], grid[:, 2], grid[:, 3], grid[:, 4]])
+    began = time.perf_counter()
+    solved = solve(problem, z, max_iterations=200)
+    seconds = time.perf_counter() - began
+    best = solved.objective.min()
+    objective = _scipy_objective(_epoch())
+    weights = np.ones(problem.n_points)
+    starts = grid[:: len(grid) // N_SCIPY_STARTS][:N_SCIPY_STARTS][:, [1, 2, 0, 3, 4]]
+    began = time.perf_counter()
+    rivals = [
+        minimize(objective, s, args=(weights,), jac=True, method="L-BFGS-B").fun for s in starts
+    ]
+    scipy_seconds = (time.perf_counter() - began) / N_SCIPY_STARTS * len(grid)
+    return {
+        "starts": len(grid),
+        "starts_s": seconds,
+        "starts_scipy_s": scipy_seconds,
+        "starts_ratio": scipy_seconds / seconds,
+        "starts_reaching_the_minimum": float(np.mean(solved.objective < best * (1 + 1e-6))),
+        "starts_scipy_reaching_the_minimum": float(np.mean(np.array(rivals) < best * (1 + 1e-6))),
+        "starts_excess_over_certified": float(best / found.certificate.objective - 1),
+    }
+
+
+def _ten_thousand() -> dict[str, float]:
+    rng = np.random.default_rng(0)
+    N, D = np.exp(rng.uniform(16, 23, 10_000)), np.exp(rng.uniform(20, 26, 10_000))
+    loss = ADDITIVE.loss((1.8, 480.0, 2100.0, 0.35, 0.37), N, D)
+    loss = loss * np.exp(0.01 * rng.standard_normal(10_000))
+    problem = set_up(ADDITIVE, {"n_params": N, "n_tokens": D}, loss)
+    estimate(problem)
+    return {"ten_thousand_points_s": _median(lambda: estimate(problem), 5)}
+
+
+def _peer(runs: Runs) -> dict[str, Any]:
+    """simple-scaling-laws per draw (least squares of its separable power law), where installed."""
+    if importlib.util.find_spec("simple_scaling_laws") is None:
+        return {"peer": "simple-scaling-laws is not installed (it needs Python 3.12)"}
+    import polars
+    import simple_scaling_laws as peer
+
+    frame = polars.DataFrame(
+        {
+            "training_run_id": [str(i) for i in range(len(runs))],
+            "model_size__params": runs.n_params,
+            "dataset_size__tokens": runs.n_tokens,
+            "test_metric__loss": runs.loss_nats,
+        }
+    )
+    peer.fit(frame, n_draws=10)
+    few = _seconds(lambda: peer.fit(frame, n_draws=100))
+    many = _seconds(lambda: peer.fit(frame, n_draws=600))
+    return {
+        "peer": f"simple-scaling-laws {peer.package_version()}"
+        if callable(peer.package_version)
+        else f"simple-scaling-laws {peer.package_version}",
+        "peer_draw_ms": 1e3 * (many - few) / 500,
+    }
+
+
+def _page(r: dict[str, Any]) -> str:
+    peer = f"{r['peer_draw_ms']:.2f} ms" if "peer_draw_ms" in r else "not measured"
+    rows = [
+        ("first fit of a process, compilation included", f"{r['first_call_s']:.2f} s", "5 s"),
+        ("certified fit, warm", f"{r['certified_fit_ms']:.1f} ms", "10 ms"),
+        ("converged replicate, one start", f"{r['replicate_ms']:.3f} ms", ""),
+        ("scipy BFGS, analytic gradient, one start", f"{r['scipy_bfgs_replicate_ms']:.2f} ms", ""),
+        ("ratio per replicate", f"{r['replicate_ratio']:.1f}", "15"),
+        ("converged replicate, four starts", f"{r['replicate_four_starts_ms']:.3f} ms", ""),
+        (f"{r['peer']}, per draw", peer, ""),
+        (f"{r['starts']} starts, all converged or given up", f"{r['starts_s']:.2f} s", ""),
+        ("the same by scipy L-BFGS-B", f"{r['starts_scipy_s']:.1f} s", ""),
+        ("ratio of the two", f"{r['starts_ratio']:.1f}", "10"),
+        ("10,000 points, certified fit, warm", f"{r['ten_thousand_points_s']:.3f} s", "1 s"),
+    ]
+    certified = [
+        ("certified, four starts", f"{r['certified']:.2%}"),
+        ("certified, one start", f"{r['certified_one_start']:.2%}"),
+        ("lower minimum found with four starts", f"{r['lower_with_four_starts']:.2%}"),
+        ("lowest minimum met by one start only", f"{r['lowest_met_by_one_start_only']:.2%}"),
+        (f"of {N_SCIPY_REPLICATES}: scipy ends above ours", f"{r['scipy_above_ours']:.0%}"),
+        (f"of {N_SCIPY_REPLICATES}: scipy ends below ours", f"{r['scipy_below_ours']:.0%}"),
+        ("SE(B), one start", f"{r['se_B_one_start']:.2f}"),
+        ("SE(B), four starts", f"{r['se_B']:.2f}"),
+        ("SE(A)", f"{r['se_A']:.3f}"),
+        ("SE(a)", f"{r['se_a']:.5f}"),
+        ("starts that reach the minimum", f"{r['starts_reaching_the_minimum']:.1%}"),
+        ("the same, scipy L-BFGS-B", f"{r['starts_scipy_reaching_the_minimum']:.1%}"),
+    ]
+    return "\n".join(
+        [
+            "# Fitting: speed and certificates",
+            "",
+            f"`{r['command']}` on one core of {r['device']}, Python {r['python']}, jax "
+            f"{r['version_jax']}. Additive law, Huber(1e-3), Epoch's 240 points.",
+            "",
+            "| what | measured | asked |",
+            "|---|---|---|",
+            *(f"| {a} | {b} | {c} |" for a, b, c in rows),
+            "",
+            f"{r['replicates']} pairs replicates (numpy seed 42, as published):",
+            "",
+            "| what | measured |",
+            "|---|---|",
+            *(f"| {a} | {b} |" for a, b in certified),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
