@@ -18,10 +18,11 @@ from scaling.starts import N_FIRST, starts
 
 Array = np.ndarray
 
-REPLICATE_ITERATIONS = 400
+_REPLICATE_PASS = 60
 # Starts that need more steps than this go on only while too few of them agree, as do all others;
 # laws with more non-linear parameters than these are known to have several minima.
 _FIRST_PASS, _SECOND_PASS = 24, 300
+_WIDER = (16.0, 8.0, 4.0, 2.0)
 _ENOUGH_AGREE = 4
 _FEW_BENT = 2
 # Kinked objectives are reached through Huber's, whose half-width shrinks by this factor.
@@ -236,9 +237,7 @@ def _descend_all(problem: Problem, z: Array, scatter: float) -> Solutions:
     n_bent = sum(not p.is_amplitude for p in problem.law.parameters)
     if n_bent > _FEW_BENT or _n_agree(found, best_row(found)) < _ENOUGH_AGREE:
         found = _joined(found, solve(problem, z[N_FIRST:], max_iterations=_FIRST_PASS))
-        late = np.flatnonzero(~found.is_certified)
-        more = solve(with_rows(problem, late), found.theta[late], max_iterations=_SECOND_PASS)
-        found = _replaced(found, late, more)
+        found = _insisted(problem, found)
     if not later:
         return found
     # Starts that have met go on as one.
@@ -248,6 +247,25 @@ def _descend_all(problem: Problem, z: Array, scatter: float) -> Solutions:
         found = solve(replace(problem, delta=delta), theta, max_iterations=100)
         theta = found.theta
     return _picked(found, back)
+
+
+def _insisted(problem: Problem, solutions: Solutions) -> Solutions:
+    """The solutions, those not yet at a minimum led there through wider Huber losses.
+
+    Along a flat valley with many kinks Newton's steps are short: every residual within delta
+    counts as a wall. A wider loss has fewer of them.
+    """
+    late = np.flatnonzero(~solutions.is_certified)
+    rows = with_rows(problem, late)
+    theta = solutions.theta[late]
+    if problem.objective.kind == "huber":
+        for factor in _WIDER:
+            wide = replace(rows, delta=factor * np.asarray(rows.delta))
+            theta = solve(wide, theta, max_iterations=_FIRST_PASS).theta
+    more = solve(rows, theta, max_iterations=_SECOND_PASS)
+    # A wider loss may lead to another minimum: only what is lower, or certified at last, counts.
+    is_better = more.is_certified | (more.objective < solutions.objective[late])
+    return _replaced(solutions, late[is_better], _picked(more, np.flatnonzero(is_better)))
 
 
 def _labels(solutions: Solutions) -> Array:
@@ -489,7 +507,7 @@ def _furthest(solutions: Solutions) -> list[Array]:
 
 def _solve_replicates(problem: Problem, begin: Array, found: Estimate) -> Solutions:
     if not problem.objective.is_kinked:
-        return solve(problem, begin, max_iterations=REPLICATE_ITERATIONS)
+        return _insisted(problem, solve(problem, begin, max_iterations=_REPLICATE_PASS))
     spread = float(np.median(np.abs(found.residuals))) * 1.4826 + 1e-12
     solutions: Any = None
     for delta in _stages(problem, spread):

@@ -41,7 +41,8 @@ STOP_DECREMENT = 1e-13
 CERTIFIED_DECREMENT = 1e-9
 # State of a row whose next step is its last.
 _LAST = 0.5
-# In any coordinate: logarithms of positive parameters, the others as they are.
+# In any coordinate: logarithms of positive parameters, the others as they are. Further than this
+# second derivatives mean nothing, and a term may be thrown away for good.
 _LONGEST_STEP = 3.0
 # Above this many parameters derivatives are mapped rather than written out, to compile in time.
 _WRITTEN_OUT = 8
@@ -131,7 +132,7 @@ def solve(
                 for column, values in zip(state, out, strict=True):
                     column[rows] = np.asarray(values)[: len(rows)]
             going = going[state[-1][going] > 0]
-    theta, objective, gradient, hessian, _, _, _, decrement, n_iterations, _ = state
+    theta, objective, gradient, hessian, _, _, _, _, decrement, n_iterations, _ = state
     return Solutions(
         theta=theta,
         objective=objective,
@@ -159,7 +160,8 @@ def _float64_on_the_cpu() -> Iterator[None]:
 def _fresh(theta: Array) -> list[Array]:
     """State of rows not yet evaluated: their first step has length zero and is accepted.
 
-    theta, objective, gradient, hessian, majoriser, damping, step, decrement, iterations, going.
+    theta, objective, gradient, hessian, majoriser, damping, reach, step, decrement, iterations,
+    going.
     """
     n_rows, n_free = theta.shape
     square = np.tile(np.eye(n_free), (n_rows, 1, 1))
@@ -170,6 +172,7 @@ def _fresh(theta: Array) -> list[Array]:
         square,
         square.copy(),
         np.full(n_rows, 0.1),
+        np.full(n_rows, _LONGEST_STEP),
         np.zeros((n_rows, n_free)),
         np.full(n_rows, np.inf),
         np.zeros(n_rows),
@@ -225,7 +228,7 @@ def _compiled(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., A
 
     def advance(state: Any, data: Any, shared: Any) -> Any:
         """One step of every row that is still going: evaluate the trial point, propose another."""
-        theta, f, g, h, m, damping, step, decrement, iterations, going = state
+        theta, f, g, h, m, damping, reach, step, decrement, iterations, going = state
         lower, upper = shared["lower"], shared["upper"]
         trial = jnp.clip(theta + step, lower, upper)
         there = jax.vmap(expand_row, in_axes=(0, 0, None))(trial, data, shared)
@@ -241,13 +244,17 @@ def _compiled(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., A
         f, g, h, m = (pick(new, old) for new, old in zip(there, (f, g, h, m), strict=True))
         worse = jnp.maximum(damping * 6.0, 1e-4)
         damping = jnp.where(is_going, jnp.where(better, damping * 0.15, worse), damping)
-        step, decrement = jax.vmap(_proposal, in_axes=(0, 0, 0, 0, 0, None, None))(
-            theta, g, h, m, damping, lower, upper
+        # A failed step is shortened as well: across many kinks damping alone shortens too slowly.
+        length = jnp.max(jnp.abs(step), axis=1)
+        reach = jnp.where(better, jnp.minimum(4.0 * reach, _LONGEST_STEP), 0.3 * length)
+        step, decrement = jax.vmap(_proposal, in_axes=(0, 0, 0, 0, 0, 0, None, None))(
+            theta, g, h, m, damping, reach, lower, upper
         )
         small = decrement <= shared["stop"] * jnp.abs(f) + shared["floor"]
         going = jnp.where(is_last | (damping > 1e12), 0.0, jnp.where(small, _LAST, 1.0) * is_going)
         damping = jnp.where(going == _LAST, 0.0, damping)
-        return theta, f, g, h, m, damping, step, decrement, iterations + is_going, going
+        counted = iterations + is_going
+        return theta, f, g, h, m, damping, reach, step, decrement, counted, going
 
     def run(state: Any, data: Any, shared: Any, limit: Any) -> Any:
         def body(carry: Any) -> Any:
@@ -321,7 +328,7 @@ def _side(jnp: Any, residual: Any, shared: Any) -> Any:
 
 
 def _proposal(
-    theta: Any, g: Any, h: Any, m: Any, damping: Any, lower: Any, upper: Any
+    theta: Any, g: Any, h: Any, m: Any, damping: Any, reach: Any, lower: Any, upper: Any
 ) -> tuple[Any, Any]:
     """The damped step in the coordinates not held at a bound, and the undamped decrement."""
     import jax.numpy as jnp
@@ -343,9 +350,8 @@ def _proposal(
     undamped, is_minimum = _descend(h + ridge, g)
     decrement = jnp.where(is_minimum, -0.5 * jnp.dot(undamped, g), jnp.inf)
     step = jnp.where(free, step * scale, 0.0)
-    # Further than this the second derivatives mean nothing, and a term may be thrown away for good.
     length = jnp.max(jnp.abs(step))
-    return step * jnp.minimum(1.0, _LONGEST_STEP / (length + 1e-300)), decrement
+    return step * jnp.minimum(1.0, reach / (length + 1e-300)), decrement
 
 
 def _descend(matrix: Any, gradient: Any) -> tuple[Any, Any]:
