@@ -109,6 +109,29 @@ class Ladder:
         low = (y[up] - y[0]) / (x[up] - x[0])
         return float(low), float((y[-1] - y[down]) / (x[-1] - x[down]))
 
+    @cached_property
+    def pieces(self) -> tuple[Array, Array]:
+        """The same curve as cubics, for formulas that are differentiated: knots [K], [4, K].
+
+        From knot k up to the next it is c0 t^3 + c1 t^2 + c2 t + c3 with t = log N - knot_k. The
+        first piece also serves below its knot.
+        """
+        x, y = self.log_n_params, self.log_flops_per_token
+        if len(x) == 1:
+            return x, np.array([[0.0], [0.0], [1.0], [y[0]]])
+        low, high = self._end_slopes
+        if self._cubic is not None:
+            inner = [float(self._cubic.deriv(k)(x[0])) / (1, 1, 2, 6)[k] for k in (3, 2, 1)]
+            cubics = np.array([*inner, float(self._cubic(x[0]))])[:, None]
+            knots = x[:1]
+        else:
+            monotone = PchipInterpolator(x, y)
+            knots, cubics = x[:-1], monotone.c
+        below, above = [0.0, 0.0, low, float(self._inside(x[0]))], [0.0, 0.0, high]
+        last = [*above, float(self._inside(x[-1]))]
+        ends = np.column_stack([below, cubics, last])
+        return np.concatenate([x[:1], knots, x[-1:]]), ends
+
     def log_cost(self, log_n: Array) -> Array:
         """log flops_per_token at log N, same shape."""
         x, y = self.log_n_params, self.log_flops_per_token

@@ -506,9 +506,17 @@ def _furthest(solutions: Solutions) -> list[Array]:
 
 
 def _solve_replicates(problem: Problem, begin: Array, found: Estimate) -> Solutions:
+    spread = float(np.median(np.abs(found.residuals))) * 1.4826 + 1e-12
+    return descend(problem, begin, spread)
+
+
+def descend(problem: Problem, begin: Array, spread: float) -> Solutions:
+    """Minima near the starts [S, F]; kinked objectives through Huber's with shrinking half-width.
+
+    spread: of the residuals, on whose scale kinks are smoothed.
+    """
     if not problem.objective.is_kinked:
         return _insisted(problem, solve(problem, begin, max_iterations=_REPLICATE_PASS))
-    spread = float(np.median(np.abs(found.residuals))) * 1.4826 + 1e-12
     solutions: Any = None
     for delta in _stages(problem, spread):
         solutions = solve(replace(problem, delta=delta), begin, max_iterations=100)
