@@ -38,7 +38,7 @@ _BEYOND = 1.3
 # interval there; a profile that spends most of it is called flat.
 _INVISIBLE, _FLAT_SHARE = 0.1, 0.6
 # Share of the threshold by which the objective must rise between two minima.
-_BARRIER = 0.02
+_BARRIER = 0.005
 # An end of the interval lies where the excess is the threshold to this share.
 _CROSSED = 1e-4
 
@@ -111,7 +111,7 @@ def profile(
     lowest = float(held_minima(held, np.array([held.at])).objective[0])
     threshold, calibration = _threshold(fit, held, lowest, level, n_bootstrap, seed)
     low, high = _bracket(held, lowest, threshold)
-    at = np.union1d(np.linspace(low, high, n_points), held.at)
+    at = np.union1d(np.linspace(low, high, n_points), _minima_between(held, low, high))
     found = held_minima(held, at)
     minimum = min(lowest, float(np.min(found.objective)))
     ends = _ends(held, at, found, minimum, threshold)
@@ -197,6 +197,12 @@ def _bracket(held: Held, lowest: float, threshold: float) -> tuple[float, float]
             break
         reach = np.where(is_short, 2.0 * reach, reach)
     return far[0], far[1]
+
+
+def _minima_between(held: Held, low: float, high: float) -> Array:
+    """Coordinates of the minima that the fit has met: an even grid would step over narrow ones."""
+    met = np.append(held.found.minima[:, held.index], held.at)
+    return met[(met >= low) & (met <= high)]
 
 
 def _ends(

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""make bench-coverage: how often the intervals of simulated studies hold the truth.
+
+Every study is drawn --simulations times and fitted by the surface and by Approach 2 with each
+bootstrap; profiles of the likelihoods are judged at the truth itself. Counts are kept per study,
+method, quantity and level, for the truth and, for Approach 2, for its pseudo-truth: what it says
+of noise-free losses. Writes results/benchmarks/coverage.json and coverage.md.
+"""
+
+import argparse
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks.coverage_studies import STUDIES
+
+# Simulations per task: long enough to fill batches, short enough to stop in time.
+TASK = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--simulations", type=int, default=4000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
+    parser.add_argument("--replicates", type=int, default=119, help="20 k - 1 places the quantiles")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", nargs="*", help="names of studies")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    options = parser.parse_args()
+    began = time.perf_counter()
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    studies = [s.name for s in STUDIES if not options.only or s.name in options.only]
+    tasks = [
+        (n, i, options.replicates) for i in range(-(-options.simulations // TASK)) for n in studies
+    ]
+    counts: Counter[Any] = Counter()
+    for done, found in enumerate(_results(tasks, options.processes, began + options.seconds), 1):
+        counts.update(found)
+        elapsed = time.perf_counter() - began
+        print(f"{done} of {len(tasks)} tasks, {elapsed:.0f} s", flush=True)
+    from experiments.benchmarks.coverage_table import write
+
+    write(options, counts, time.perf_counter() - began)
+
+
+def _results(tasks: list[Any], n_processes: int, deadline: float) -> Iterator[Counter[Any]]:
+    """Counts of the tasks as they end; none is begun after the deadline."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_processes, mp_context=context) as pool:
+        waiting: set[Future[Any]] = set()
+        queue = iter(tasks)
+        while True:
+            while len(waiting) < 2 * n_processes and time.perf_counter() < deadline:
+                task = next(queue, None)
+                if task is None:
+                    break
+                waiting.add(pool.submit(_task, task))
+            if not waiting:
+                return
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+
+
+def _task(task: tuple[str, int, int]) -> Counter[Any]:
+    from experiments.benchmarks.coverage_counts import count
+
+    name, index, n_replicates = task
+    study = next(study for study in STUDIES if study.name == name)
+    return count(study, index, TASK, n_replicates)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits of simulated studies, and how often their intervals hold what they should.
+
+A count has the key (study, estimator, method, quantity, target, what); what is a level, with the
+number of intervals that hold the target, or one of "answers", "simulations".
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.stats import chi2
+from scipy.stats import t as student
+
+from experiments.benchmarks.coverage_studies import QUANTITIES, SimulatedStudy, quantities
+from scaling import uncertainty
+from scaling.fit import FitError
+from scaling.held import held_at, hold
+from scaling.isoflop import fit_isoflop
+from scaling.objectives import HUBER, objective_named
+from scaling.power_laws import power_law_draws
+from scaling.regression import NO_CONSTRAINTS, Estimate
+from scaling.runs import Runs
+from scaling.solver import Problem, solve
+from scaling.surface import fit_surface, problem_of
+
+Array = np.ndarray
+Counts = Counter[Any]
+
+LEVELS = (0.80, 0.90, 0.95)
+METHODS = ("residual", "pairs", "wild")
+# Minima to a millionth of an interval's width; the library goes on to rounding error.
+_STOP = 1e-9
+
+
+def count(study: SimulatedStudy, index: int, n: int, n_replicates: int) -> Counts:
+    """Counts of n simulations; `index` seeds them."""
+    rng = np.random.default_rng([index, *study.name.encode()])
+    runs = study.runs()
+    noise = study.noise_draws(runs.loss_nats, n, rng)
+    counts: Counts = Counter()
+    _surface(counts, study, runs, noise, n_replicates, rng)
+    _approach2(counts, study, runs, noise, n_replicates, index)
+    for objective in ("least_squares", "student_t:4") if study.n_seeds == 1 else ():
+        _profiles(counts, study, runs, noise, objective)
+    return counts
+
+
+def tally(
+    counts: Counts, key: tuple[str, ...], targets: Mapping[str, Mapping[str, float]], draws: Array
+) -> None:
+    """Adds the percentile intervals of draws [S, R, quantities], NaN where a replicate failed.
+
+    Quantiles stand at k/(R + 1), so that few replicates do not make the intervals narrower.
+    """
+    for q, quantity in enumerate(QUANTITIES):
+        values = draws[:, :, q]
+        answered = np.mean(np.isfinite(values), axis=1) > 0.5
+        for level in LEVELS:
+            tails = [(1 - level) / 2, (1 + level) / 2]
+            ends = np.full((2, len(values)), np.nan)
+            if answered.any():
+                ends[:, answered] = np.nanquantile(
+                    values[answered], tails, axis=1, method="weibull"
+                )
+            for name, target in targets.items():
+                hits = (ends[0] <= target[quantity]) & (target[quantity] <= ends[1])
+                counts[(*key, quantity, name, level)] += int(hits.sum())
+        for name in targets:
+            counts[(*key, quantity, name, "answers")] += int(answered.sum())
+            counts[(*key, quantity, name, "simulations")] += len(values)
+
+
+def _surface(
+    counts: Counts, study: SimulatedStudy, runs: Runs, noise: Array, n: int,
+    rng: np.random.Generator,
+) -> None:  # fmt: skip
+    """Huber's fit of the study's own law, every simulation and replicate in one batch each."""
+    law = study.surface
+    problem = problem_of(runs, law, HUBER, NO_CONSTRAINTS)
+    clean = problem.y
+    z = law.to_coordinates(study.parameters)
+    fits = _solved(problem, clean + noise, np.ones_like(noise), np.tile(z, (len(noise), 1)))
+    fitted = np.log(law.predict(law.to_parameters(fits), problem.x))
+    residuals = clean + noise - fitted
+    for method in METHODS:
+        drawn = [
+            uncertainty.draw_data(
+                method, runs, f, r, uncertainty.estimate_noise(runs, r, len(z)), len(z), n, rng
+            )
+            for f, r in zip(fitted, residuals, strict=True)
+        ]
+        y, weights = (np.concatenate(columns) for columns in zip(*drawn, strict=True))
+        found = _solved(problem, y, weights, np.repeat(fits, n, axis=0))
+        values = quantities(law, law.to_parameters(found), study.flops)
+        draws = np.stack([values[name] for name in QUANTITIES], axis=-1)
+        key = (study.name, "surface", method)
+        tally(counts, key, {"truth": study.truth()}, draws.reshape(len(noise), n, -1))
+
+
+def _solved(problem: Problem, y: Array, weights: Array, start: Array) -> Array:
+    """Minimising coordinates [S, F], NaN where the solver has not converged."""
+    found = solve(replace(problem, y=y, weights=weights), start, max_iterations=400, stop=_STOP)
+    good = np.isfinite(found.decrement) & (found.decrement <= 1e-6 * found.objective)
+    return np.where(good[:, None], found.theta, np.nan)
+
+
+def _approach2(
+    counts: Counts, study: SimulatedStudy, runs: Runs, noise: Array, n: int, seed: int
+) -> None:
+    """The library's own fit, one simulation after another."""
+    pseudo = {q: v[0] for q, v in _power_laws(study, runs, "auto", 0, 0).items()}
+    targets = {"truth": study.truth(), "pseudo-truth": pseudo}
+    for method in METHODS:
+        draws = np.full((len(noise), n, len(QUANTITIES)), np.nan)
+        for s, row in enumerate(noise):
+            noisy = replace(runs, loss_nats=runs.loss_nats * np.exp(row))
+            try:
+                values = _power_laws(study, noisy, method, n, seed * len(noise) + s)
+            except FitError:
+                continue
+            draws[s] = np.stack([values[q][1:] for q in QUANTITIES], axis=1)
+        tally(counts, (study.name, "approach 2", method), targets, draws)
+
+
+def _power_laws(
+    study: SimulatedStudy, runs: Runs, method: str, n: int, seed: int
+) -> dict[str, Array]:
+    """QUANTITIES of Approach 2, the estimate first."""
+    fit = fit_isoflop(runs, n_bootstrap=n, bootstrap=method, seed=seed)
+    draws = power_law_draws(fit)
+    log_ratio = np.log(study.flops / fit.parameters["flops_ref"])
+    return {
+        "a": draws["a"],
+        "E": draws["E"],
+        "n_params_opt": draws["n_params_ref"] * np.exp(draws["a"] * log_ratio),
+        "loss_opt": draws["E"] + draws["K"] * np.exp(-draws["c"] * log_ratio),
+    }
+
+
+def _profiles(
+    counts: Counts, study: SimulatedStudy, runs: Runs, noise: Array, objective: str
+) -> None:
+    """Likelihood profiles: the interval holds the truth where the excess there is small."""
+    first = replace(runs, loss_nats=runs.loss_nats * np.exp(noise[0]))
+    fit = fit_surface(first, study.law, objective=objective, n_bootstrap=0)
+    clean, truth = np.log(runs.loss_nats), study.truth()
+    for quantity in QUANTITIES:
+        at_budget = quantity in ("n_params_opt", "loss_opt")
+        held = hold(fit, quantity, study.flops if at_budget else None)
+        at = np.log(truth[quantity]) if held.log else truth[quantity]
+        bound = held_at(held, np.array([at]))
+        free = _lowest(held.original, held.original.problem, held.original.z, clean + noise)
+        rest = _lowest(held.original, replace(bound, offset=bound.offset[0]),
+                       np.delete(held.found.z, held.index), clean + noise)  # fmt: skip
+        dof = len(clean) - len(held.original.z)
+        key = (study.name, "profile", objective_named(objective).kind, quantity, "truth")
+        for level in LEVELS:
+            threshold = 0.5 * chi2.ppf(level, 1)
+            if objective == "least_squares":
+                threshold = free * student.ppf((1 + level) / 2, dof) ** 2 / dof
+            counts[(*key, level)] += int(np.sum(rest - free <= threshold))
+        counts[(*key, "answers")] += int(np.sum(np.isfinite(rest - free)))
+        counts[(*key, "simulations")] += len(noise)
+
+
+def _lowest(found: Estimate, problem: Problem, z: Array, y: Array) -> Array:
+    """Lowest objective of each row of data from one start, NaN where there is none."""
+    solved = solve(replace(problem, y=y, weights=np.ones_like(y)), np.tile(z, (len(y), 1)))
+    return np.where(solved.is_certified, solved.objective, np.nan)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coverage table: percentages with their standard errors, and which cells miss."""
+
+import argparse
+import json
+import math
+import platform
+import sys
+from collections import Counter
+from typing import Any
+
+from experiments.benchmarks.coverage_counts import LEVELS
+from experiments.ledger import replace_text
+from experiments.worker import cpu_model, software_facts
+
+# Points by which a cell may differ from its level, beyond two of its own standard errors.
+ALLOWED = 2.0
+
+
+def write(options: argparse.Namespace, counts: Counter[Any], seconds: float) -> None:
+    """coverage.json and coverage.md under results/benchmarks."""
+    rows = list(_rows(counts))
+    record = {
+        "command": f"python -m experiments.benchmarks.coverage {' '.join(sys.argv[1:])}".strip(),
+        "seconds": round(seconds),
+        "processes": options.processes,
+        "replicates": options.replicates,
+        "device": cpu_model(),
+        "host_python": platform.python_version(),
+        **software_facts(),
+        "cells": rows,
+    }
+    folder = options.results / "benchmarks"
+    replace_text(folder / "coverage.json", json.dumps(record, indent=1) + "\n")
+    replace_text(folder / "coverage.md", _page(record))
+    print((folder / "coverage.md").read_text())
+
+
+def _rows(counts: Counter[Any]) -> list[dict[str, Any]]:
+    """One row per (study, estimator, method, quantity, target)."""
+    rows = []
+    for key in dict.fromkeys(key[:-1] for key in counts):
+        n = counts[(*key, "simulations")]
+        names = ("study", "estimator", "method", "quantity", "target")
+        row: dict[str, Any] = dict(zip(names, key, strict=True))
+        row |= {"simulations": n, "answered": counts[(*key, "answers")] / n}
+        answers = max(counts[(*key, "answers")], 1)
+        for level in LEVELS:
+            share = counts[(*key, level)] / answers
+            se = 100 * math.sqrt(level * (1 - level) / answers)
+            row[f"{100 * level:.0f}"] = {
+                "coverage": 100 * share,
+                "se": se,
+                "misses": abs(100 * share - 100 * level) > ALLOWED + 2 * se,
+            }
+        rows.append(row)
+    return rows
+
+
+def _page(record: dict[str, Any]) -> str:
+    lines = [
+        "# Coverage of intervals on simulated studies",
+        "",
+        f"`{record['command']}`, {record['seconds']} s on {record['processes']} processes "
+        f"({record['device']}); {record['replicates']} replicates per interval.",
+        "",
+        "Percentage of simulations whose interval holds the truth, among those with an answer. "
+        f"**Bold**: off by more than {ALLOWED:g} points beyond two standard errors.",
+    ]
+    for study in dict.fromkeys(row["study"] for row in record["cells"]):
+        rows = [row for row in record["cells"] if row["study"] == study]
+        lines += ["", f"## {study}", "", *_table(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    levels = [f"{100 * level:.0f}" for level in LEVELS]
+    errors = ", ".join(f"{rows[0][level]['se']:.1f} at {level} %" for level in levels)
+    lines = [
+        f"{rows[0]['simulations']} simulations; standard errors {errors}.",
+        "",
+        f"| estimator | method | target | quantity | {' | '.join(levels)} | answered |",
+        "|---|---|---|---|" + "---|" * (len(levels) + 1),
+    ]
+    for row in rows:
+        cells = [f"{row[level]['coverage']:.1f}" for level in levels]
+        cells = [
+            f"**{cell}**" if row[level]["misses"] else cell
+            for cell, level in zip(cells, levels, strict=True)
+        ]
+        names = (row["estimator"], row["method"], row["target"], row["quantity"])
+        shown = " | ".join([*names, *cells, f"{100 * row['answered']:.0f} %"])
+        lines.append(f"| {shown} |")
+    return lines
