@@ -160,6 +160,7 @@ def _replicates(
     y, weights = uncertainty.draw_data(
         method, runs, fitted, found.residuals, noise, len(found.z), n_replicates,
         np.random.default_rng(seed),
+        smoothed=uncertainty.passes_through_points(found.problem.objective, noise),
     )  # fmt: skip
     return replicate(found, y, weights, n_starts=n_starts)
 

@@ -87,9 +87,7 @@ def _surface(
     residuals = clean + noise - fitted
     for method in METHODS:
         drawn = [
-            uncertainty.draw_data(
-                method, runs, f, r, uncertainty.estimate_noise(runs, r, len(z)), len(z), n, rng
-            )
+            _draws(method, runs, f, r, len(z), n, rng)
             for f, r in zip(fitted, residuals, strict=True)
         ]
         y, weights = (np.concatenate(columns) for columns in zip(*drawn, strict=True))
@@ -98,6 +96,18 @@ def _surface(
         draws = np.stack([values[name] for name in QUANTITIES], axis=-1)
         key = (study.name, "surface", method)
         tally(counts, key, {"truth": study.truth()}, draws.reshape(len(noise), n, -1))
+
+
+def _draws(
+    method: str, runs: Runs, fitted: Array, residuals: Array, n_parameters: int, n: int,
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Replicates of one simulation, as `fit_surface` draws them."""
+    noise = uncertainty.estimate_noise(runs, residuals, n_parameters)
+    return uncertainty.draw_data(
+        method, runs, fitted, residuals, noise, n_parameters, n, rng,
+        smoothed=uncertainty.passes_through_points(HUBER, noise),
+    )  # fmt: skip
 
 
 def _solved(problem: Problem, y: Array, weights: Array, start: Array) -> Array:
