@@ -8,7 +8,7 @@ CONSTRAINTS := constraints.txt
 # uv where it is there and works: the same packages, seconds instead of half a minute.
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: quickstart test test-all test-parity test-browser check bench bench-truth bench-fit clean
+.PHONY: quickstart test test-all test-parity test-browser check bench bench-truth bench-coverage bench-fit clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/isoflop run quickstart
@@ -30,6 +30,9 @@ bench: $(VENV)/.ready
 
 bench-truth: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.truth
+
+bench-coverage: $(VENV)/.ready
+	$(BIN)/python -m experiments.benchmarks.coverage
 
 # An environment of its own: the peers that it is compared with, where this Python has them.
 bench-fit: .venv-bench/.ready

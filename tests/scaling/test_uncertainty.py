@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from scaling import uncertainty
+from scaling.objectives import objective_named
 from scaling.runs import Runs
 
 
@@ -93,3 +94,61 @@ def test_the_bootstrap_suits_the_design(runs, expected):
 def test_unknown_bootstrap_is_refused():
     with pytest.raises(ValueError, match="choose one of auto, pairs"):
         uncertainty.choose_method("jackknife", grid(), 5)
+
+
+def on_budgets(n_budgets, n_sizes):
+    C = np.repeat(np.geomspace(1e17, 1e21, n_budgets), n_sizes)
+    N = np.sqrt(C) * np.tile(np.geomspace(0.01, 1, n_sizes), n_budgets)
+    return Runs.from_columns(
+        n_params=N, n_tokens=C / 6 / N, budget=C, loss_nats=np.full(len(N), 2.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        (on_budgets(10, 7), "residual"),
+        (on_budgets(8, 8), "pairs"),
+        (on_budgets(4, 20), "pairs"),
+        # A budget of its own for every run: nothing is resampled within budgets.
+        (on_budgets(60, 1), "pairs"),
+    ],
+)
+def test_pairs_need_eight_clusters_at_every_budget(runs, expected):
+    assert uncertainty.choose_method("auto", runs, 5) == expected
+
+
+def test_one_thin_budget_is_enough_to_keep_the_design():
+    full = on_budgets(4, 20)
+    thin = full.select(np.concatenate([np.arange(60), np.arange(60, 67)]))
+    assert uncertainty.choose_method("auto", thin, 5) == "residual"
+
+
+@pytest.mark.parametrize("method", ["residual", "wild"])
+def test_smoothed_draws_fill_in_the_residuals_that_an_l1_fit_made_zero(method):
+    """Of 40 normal residuals ten were absorbed: smoothed draws have a normal's middle again."""
+    runs = grid(40, 1)
+    residuals = 0.01 * np.random.default_rng(0).standard_normal(40)
+    residuals[:10] = 0.0
+    noise = uncertainty.estimate_noise(runs, residuals, 10)
+    drawn = {}
+    for smoothed in (False, True):
+        y, _ = uncertainty.draw_data(
+            method, runs, np.zeros(40), residuals, noise, 10, 2000, np.random.default_rng(1),
+            smoothed=smoothed,
+        )  # fmt: skip
+        drawn[smoothed] = y.ravel()
+    # A quarter are exactly zero before, none after; the spread is about the same.
+    assert np.mean(drawn[False] == 0) == pytest.approx(0.25, abs=0.02)
+    assert np.mean(drawn[True] == 0) == 0
+    assert drawn[True].std() == pytest.approx(drawn[False].std(), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [("lad", True), ("huber:0.001", True), ("huber:0.1", False), ("least_squares", False),
+     ("student_t", False), ("quantile:0.1", False)],
+)  # fmt: skip
+def test_only_l1_like_fits_have_their_residuals_smoothed(objective, expected):
+    noise = uncertainty.estimate_noise(grid(40, 1), np.full(40, 0.01), 5)
+    assert uncertainty.passes_through_points(objective_named(objective), noise) == expected
