@@ -20,21 +20,29 @@ from typing import Any
 from experiments.benchmarks.coverage_studies import STUDIES
 
 # Simulations per task: long enough to fill batches, short enough to stop in time.
-TASK = 50
+TASK = 200
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulations", type=int, default=4000)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
-    parser.add_argument("--replicates", type=int, default=119, help="20 k - 1 places the quantiles")
+    parser.add_argument(
+        "--replicates",
+        type=int,
+        default=79,
+        help="40 k - 1 sets the ends of all levels on replicates",
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="names of studies")
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     began = time.perf_counter()
+    # One thread per process: two that share two cores only wait for one another.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
     studies = [s.name for s in STUDIES if not options.only or s.name in options.only]
+    # Every study in turn: a run that is stopped has about as many simulations of each.
     tasks = [
         (n, i, options.replicates) for i in range(-(-options.simulations // TASK)) for n in studies
     ]

@@ -19,7 +19,7 @@ from scaling import uncertainty
 from scaling.fit import FitError
 from scaling.held import held_at, hold
 from scaling.isoflop import fit_isoflop
-from scaling.objectives import HUBER, objective_named
+from scaling.objectives import HUBER
 from scaling.power_laws import power_law_draws
 from scaling.regression import NO_CONSTRAINTS, Estimate
 from scaling.runs import Runs
@@ -153,7 +153,11 @@ def _power_laws(
 def _profiles(
     counts: Counts, study: SimulatedStudy, runs: Runs, noise: Array, objective: str
 ) -> None:
-    """Likelihood profiles: the interval holds the truth where the excess there is small."""
+    """Likelihood profiles: the interval holds the truth where the excess there is small.
+
+    With so few points `profile` takes chi-square for no interval of Student's t, and for this
+    reason: the rows show what it would do.
+    """
     first = replace(runs, loss_nats=runs.loss_nats * np.exp(noise[0]))
     fit = fit_surface(first, study.law, objective=objective, n_bootstrap=0)
     clean, truth = np.log(runs.loss_nats), study.truth()
@@ -166,7 +170,8 @@ def _profiles(
         rest = _lowest(held.original, replace(bound, offset=bound.offset[0]),
                        np.delete(held.found.z, held.index), clean + noise)  # fmt: skip
         dof = len(clean) - len(held.original.z)
-        key = (study.name, "profile", objective_named(objective).kind, quantity, "truth")
+        how = "least squares, F" if objective == "least_squares" else "Student t, chi-square"
+        key = (study.name, "profile", how, quantity, "truth")
         for level in LEVELS:
             threshold = 0.5 * chi2.ppf(level, 1)
             if objective == "least_squares":

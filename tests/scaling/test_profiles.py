@@ -11,6 +11,7 @@ from scipy.optimize import brentq, minimize
 from scipy.stats import chi2
 from scipy.stats import t as student
 
+from scaling import profiles
 from scaling.compute import Ladder
 from scaling.fit import FitError
 from scaling.laws import ADDITIVE, CURVED, Law, Parameter
@@ -121,8 +122,11 @@ def test_least_squares_on_a_line_gives_students_interval(line, level):
     assert found.findings == ()
 
 
-def test_students_t_profile_ends_where_the_likelihood_ratio_does(line):
-    x, y, runs = line
+def test_students_t_profile_ends_where_the_likelihood_ratio_does():
+    rng = np.random.default_rng(3)
+    x = np.linspace(1.0, 6.0, 110)
+    y = 5.0 - 0.3 * x + 0.1 * rng.standard_t(4, 110)
+    runs = Runs.from_columns(n_params=np.exp(x), n_tokens=np.full(110, 1e9), loss_nats=y)
     found = profile(fit_surface(runs, LINE, objective="raw-student_t:4", n_bootstrap=0), "m")
 
     def deviance(m):
@@ -136,8 +140,14 @@ def test_students_t_profile_ends_where_the_likelihood_ratio_does(line):
     m = found.estimate
     goal = deviance(m) + chi2.ppf(0.95, 1) / 2
     assert found.calibration == "chi-square(1)"
-    for end, far in ((found.interval.lower, m - 0.5), (found.interval.upper, m + 0.5)):
+    for end, far in ((found.interval.lower, m - 0.1), (found.interval.upper, m + 0.1)):
         assert end == pytest.approx(brentq(lambda v: deviance(v) - goal, m, far), abs=2e-5)
+
+
+def test_few_points_calibrate_students_t_by_the_bootstrap(line):
+    _, _, runs = line
+    fit = fit_surface(runs, LINE, objective="raw-student_t:4", n_bootstrap=0)
+    assert profile(fit, "m", n_bootstrap=60).calibration.startswith("bootstrap")
 
 
 def test_without_a_scale_the_bootstrap_sets_the_threshold(line):
@@ -226,12 +236,17 @@ DECAY = Law(
 )
 
 
-def test_several_minima_and_pieces_are_named():
+def test_several_minima_and_pieces_are_named(monkeypatch):
+    # Chi-square at any size: a bootstrap at this level would need 20,000 replicates.
+    monkeypatch.setattr(profiles, "MANY_DOF", 1)
     fit = fit_surface(two_basins(), DECAY, objective="student_t:1", n_bootstrap=0)
     found = profile(fit, "c", level=0.9999)
     assert "2 minima along its profile" in " ".join(found.findings)
-    near = [np.min(np.abs(found.grid - c)) for c in (0.1, 0.6)]
-    assert max(near) < 0.02
+    for box in ((-0.2, 0.35), (0.35, 1.0)):
+        alone = fit_surface(
+            two_basins(), DECAY, objective="student_t:1", n_bootstrap=0, bounds={"c": box}
+        )
+        assert np.min(np.abs(found.grid - alone.parameters["c"])) < 1e-6
 
 
 def test_an_end_that_the_data_do_not_give_is_open():
