@@ -205,7 +205,7 @@ def _shared(problem: Problem, stop: float) -> dict[str, Any]:
     n = problem.n_points
     size = -(-n // PAD) * PAD
     # Rounding error of a sum of squares: noise-free data end here.
-    unit = 1.0 if problem.objective.is_log else float(np.mean(problem.y**2))
+    unit = 1.0 if problem.objective.is_log else float(np.sum(problem.y**2)) / max(problem.y.size, 1)
     return {
         "x": {name: _padded(np.asarray(v), size, 0) for name, v in problem.x.items()},
         "expand": problem.expand,
