@@ -153,6 +153,7 @@ def _vertices(coefficients: Array, x: Array, edges: str) -> tuple[Array, Array]:
         if edges == "kept":
             best_end = np.where(c1 + c2 * (low + high) < 0, high, low)
             vertex = np.clip(np.where(c2 > 0, vertex, best_end), low, high)
+            vertex = np.where(np.isfinite(c2), vertex, np.nan)
         elif edges == "lost":
             vertex = np.where((vertex >= low) & (vertex <= high), vertex, np.nan)
         return vertex, c0 + vertex * (c1 + vertex * c2)

@@ -70,46 +70,58 @@ def polynomial_minimum(curve: Curve, scatter: tuple[float, int], level: float) -
     """Student-t intervals of the minimum of a polynomial.
 
     Size: the hull of the plausible minima between the end sizes (p' = 0 not rejected, p'' < 0
-    not shown). Loss: the lowest points of the upper and of the lower confidence line, as the
-    loss at the minimum is the lowest of the curve. Curvature: p'' at the minimum.
+    not shown). Loss: all values that some polynomial with such a minimum takes there without its
+    squares being t^2 worse (the profile; delta method would be too narrow where the curve is
+    flat). Curvature: p'' at the minimum.
     """
     sd, dof = scatter
     if not dof:
         return Minimum(size=UNKNOWN, loss=UNKNOWN, curvature=UNKNOWN, is_open=(False, False))
-    t = float(student.ppf((1 + level) / 2, dof))
-    half = _half_widths(curve, t * sd)
+    half = float(student.ppf((1 + level) / 2, dof)) * sd
+    covariance = np.linalg.pinv(curve.basis(curve.x).T @ curve.basis(curve.x)) * half**2
 
     def is_plausible(x: Array) -> Array:
-        slope, bend = (curve.basis(x, k) @ curve.coefficients for k in (1, 2))
-        return (np.abs(slope) <= half(x, 1)) & (bend >= -half(x, 2))
+        (slope, of_slope), (bend, of_bend) = (_derivative(curve, x, k, covariance) for k in (1, 2))
+        return (slope**2 <= of_slope) & (bend >= -np.sqrt(of_bend))
 
     low, high = float(curve.x.min()), float(curve.x.max())
     grid = np.linspace(low, high, _GRID)
     if low < curve.minimum < high:
         grid = np.sort(np.append(grid, curve.minimum))
     ends, is_open = _hull(is_plausible, grid)
-    lines = [curve.loss(grid) + sign * half(grid, 0) for sign in (-1, 1)]
-    bend = float(curve.basis(np.array(curve.minimum), 2) @ curve.coefficients)
-    width = float(half(np.array(curve.minimum), 2))
+    bend, of_bend = _derivative(curve, np.array(curve.minimum), 2, covariance)
+    width = np.sqrt(of_bend)
     return Minimum(
         size=Interval(lower=float(curve.size(ends[0])), upper=float(curve.size(ends[1]))),
-        loss=Interval(lower=float(lines[0].min()), upper=float(lines[1].min())),
-        curvature=Interval(lower=bend - width, upper=bend + width),
+        loss=_loss_profile(curve, grid[is_plausible(grid)], covariance),
+        curvature=Interval(lower=float(bend - width), upper=float(bend + width)),
         is_open=is_open,
     )
 
 
-def _half_widths(curve: Curve, t_sd: float) -> Callable[[Array, int], Array]:
-    """(x, derivative) -> half width of the interval of that derivative of the curve at x."""
-    design = curve.basis(curve.x)
-    covariance = np.linalg.pinv(design.T @ design)
+def _derivative(curve: Curve, x: Array, order: int, covariance: Array) -> tuple[Array, Array]:
+    """A derivative of the polynomial at x and its variance."""
+    row = curve.basis(x, order)
+    return row @ curve.coefficients, np.maximum(np.sum(row @ covariance * row, axis=-1), 0.0)
 
-    def half(x: Array, derivative: int) -> Array:
-        row = curve.basis(x, derivative)
-        variance = np.einsum("...i,ij,...j->...", row, covariance, row)
-        return t_sd * np.sqrt(np.maximum(variance, 0.0))
 
-    return half
+def _loss_profile(curve: Curve, x: Array, covariance: Array) -> Interval:
+    """Losses at the minimum, which lies at one of x; covariance in units of t^2.
+
+    With the minimum at x the loss there is p - (M12/M22) p' give or take
+    sqrt((1 - p'^2/M22) (M11 - M12^2/M22)), M the covariance of (p, p').
+    """
+    if not len(x):
+        return UNKNOWN
+    (loss, m11), (slope, m22) = (_derivative(curve, x, k, covariance) for k in (0, 1))
+    m12 = np.sum(curve.basis(x) @ covariance * curve.basis(x, 1), axis=-1)
+    share = slope / np.maximum(m22, 1e-300)
+    # Rounding error of noise-free data may leave both factors just below zero.
+    room = np.maximum(1.0 - slope * share, 0.0) * np.maximum(m11 - m12**2 / (m22 + 1e-300), 0.0)
+    middle = loss - m12 * share
+    return Interval(
+        lower=float(np.min(middle - np.sqrt(room))), upper=float(np.max(middle + np.sqrt(room)))
+    )
 
 
 def _hull(
@@ -126,7 +138,7 @@ def _hull(
 
 
 def _border(is_plausible: Callable[[Array], Array], outside: float, inside: float) -> float:
-    for _ in range(50):
+    for _ in range(36):
         middle = 0.5 * (outside + inside)
         if is_plausible(np.array(middle)):
             inside = middle
