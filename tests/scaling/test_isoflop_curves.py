@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.interpolate import Akima1DInterpolator
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import t as student
 
 from scaling.fit import FitError
@@ -75,6 +75,40 @@ def test_intervals_of_size_and_loss_cover_however_flat_the_curve(kind, curvature
         )
     # 95 % of 200 is 190 +- 3.1.
     assert np.all(hits >= 183), hits
+
+
+def test_interval_of_the_loss_is_its_profile():
+    """At its ends the best parabola with that minimum is t^2 s^2 worse: scipy's minimiser."""
+    loss = noisy(curvature=0.01, sd=0.004) + 0.01 * np.log(SIZES / 6e7)
+    x = np.log(SIZES / 6e7)
+    best = np.polyfit(x, loss, 2, full=True)[1][0]
+    worse = best * (1 + student.ppf(0.975, 6) ** 2 / 6)
+    _, found = minimum_of("parabola", loss)
+    assert found.is_open == (False, False)
+    for lowest in (found.loss.lower, found.loss.upper):
+        squares = [
+            minimize(
+                lambda p, at=lowest: np.sum((loss - at - p[1] * (x - p[0]) ** 2) ** 2),
+                begin,
+                method="Nelder-Mead",
+                options={"xatol": 1e-9, "fatol": 1e-14, "maxiter": 4000},
+            ).fun
+            for begin in ((-0.5, 0.01), (0.3, 0.01))
+        ]
+        assert min(squares) == pytest.approx(worse, rel=1e-3)
+
+
+def test_a_clear_maximum_is_no_plausible_minimum():
+    _, found = minimum_of("parabola", noisy(curvature=-0.05))
+    assert not found.size.is_known
+    assert found.curvature.upper < 0
+
+
+def test_scatter_among_repeats_is_no_lack_of_fit():
+    """Means on a parabola and repeats far apart: nothing is said against the parabola."""
+    loss = np.repeat(noisy(sd=0.0), 2) + np.tile([-0.01, 0.01], 9)
+    curve = fit_curve("parabola", np.repeat(SIZES, 2), loss)
+    assert scatters([curve], [loss])[0][0] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_repeats_of_a_size_count_once_for_its_lack_of_fit():

@@ -89,6 +89,7 @@ def test_every_number_of_the_isoflop_sets_is_met():
     assert len(found.findings) == 8
 
 
+@pytest.mark.slow
 def test_least_squares_leaves_the_trap_behind():
     runs = isoflop_sets.isoflop_table(TABLES, "misfitting", "all")
     objective, a = isoflop_sets._trap(runs)
