@@ -152,6 +152,19 @@ def test_the_hull_of_final_points_needs_no_curves_and_is_annealed():
     assert not any("had not decayed" in sentence for sentence in fit.findings)
 
 
+def test_a_poor_run_at_the_smallest_budget_is_no_optimum():
+    """The first point is a corner of the hull whatever its loss."""
+    runs = isoflop_study()
+    N = np.append(runs.n_params, 1e9)
+    D = np.append(runs.n_tokens, 0.5e17 / 6e9)
+    more = Runs.from_columns(
+        n_params=N, n_tokens=D, loss_nats=law_named("additive").loss(LAW, N, D)
+    )
+    fit = fit_envelope(more, select="final_hull", n_bootstrap=0)
+    assert fit.optima[0].n_params_opt < 1e9
+    assert fit.exponent_a == pytest.approx(0.28 / 0.62, abs=0.03)
+
+
 def test_curves_are_needed_for_the_envelope():
     with pytest.raises(ValueError, match="needs curves; without them take 'final_hull'"):
         fit_envelope(isoflop_study())

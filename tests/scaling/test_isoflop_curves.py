@@ -130,12 +130,15 @@ def test_few_sizes_borrow_the_scatter_of_all_budgets():
 
 
 def test_minimum_of_a_quartic_is_that_of_scipy():
-    loss = noisy(sd=0.002) + 0.004 * np.log(SIZES / 6e7) ** 3
+    x = np.log(SIZES / 6e7)
+    loss = noisy(sd=0.002, curvature=0.02) - 0.1 * x + 0.02 * x**4
     curve = fit_curve("quartic", SIZES, loss)
     polynomial = np.polynomial.Polynomial.fit(np.log(SIZES), loss, 4)
     found = minimize_scalar(polynomial, bounds=(16.8, 19), options={"xatol": 1e-10})
     assert curve.centre + curve.minimum == pytest.approx(found.x, abs=1e-6)
     assert curve.loss(np.array(curve.minimum)) == pytest.approx(found.fun, rel=1e-10)
+    # Newton's steps end at rounding error, where a grid or a false curvature would not.
+    assert abs(polynomial.deriv()(curve.centre + curve.minimum)) < 1e-12
 
 
 def test_minimum_of_akima_curves_is_that_of_a_fine_grid():
