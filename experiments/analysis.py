@@ -9,6 +9,7 @@ import numpy as np
 from experiments.ledger import Ledger, replace_text
 from experiments.point import Point
 from experiments.study import Study
+from scaling.approach2_bias import with_bias
 from scaling.envelope import fit_envelope
 from scaling.fit import Fit, FitError
 from scaling.frontier import Agreement, Frontier, agreement, frontier
@@ -72,6 +73,8 @@ def analyse(ledger: Ledger, study: Study, points: list[Point]) -> Analysis:
             fits[name] = fitters[name]()
         except FitError as error:
             refusals[name] = str(error)
+    if "isoflop" in fits and "additive" in fits:
+        fits["isoflop"] = with_bias(fits["isoflop"], fits["additive"])
     for name, fit in fits.items():
         replace_text(ledger.fits / f"{name}.json", fit.to_json())
     budgets = [*study.budgets, *study.forecast_budgets]

@@ -53,6 +53,9 @@ class Interval:
         return math.isfinite(self.lower) and math.isfinite(self.upper)
 
 
+UNKNOWN = Interval(lower=math.nan, upper=math.nan)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """Evidence that a solution is the minimum of its objective.
@@ -114,8 +117,11 @@ class Bootstrap:
 class Optimum:
     """The optimum found at one budget, before any power law.
 
-    curve: (centre, c0, c1, c2) of L = c0 + c1 x + c2 x^2, x = ln N - centre; empty for envelopes.
+    curve: (centre, c0, c1, c2, ...) of L = c0 + c1 x + c2 x^2 + ..., x = ln N - centre, or what
+    else `isoflop_curves.value_at` draws; empty for envelopes.
     reason: why the budget is left out of the power laws; empty when it is used.
+    note: what to know of its intervals, e.g. that they are open beyond the grid.
+    is_annealed: whether it comes from the end of a run, when its learning rate had decayed.
     """
 
     budget: float
@@ -127,6 +133,9 @@ class Optimum:
     interval_n_tokens: Interval
     curve: tuple[float, ...] = ()
     reason: str = ""
+    interval_loss: Interval = UNKNOWN
+    note: str = ""
+    is_annealed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

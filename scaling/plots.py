@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from scaling.diagnostics import residuals
 from scaling.fit import Fit, Interval
 from scaling.frontier import Agreement, Forecast, Frontier
+from scaling.isoflop_curves import value_at
 from scaling.laws import law_named
 from scaling.plot_style import (
     approach_styles,
@@ -49,7 +50,7 @@ def plot_curves(ax: Axes, curves: Curves, runs: Runs) -> Axes:
 
 
 def plot_isoflop(ax: Axes, fit: Fit) -> Axes:
-    """Loss against size at each budget, with the fitted parabola and its minimum.
+    """Loss against size at each budget, with the fitted curve and its minimum.
 
     Budgets left out of the power laws are drawn hollow and dashed.
     """
@@ -69,10 +70,9 @@ def plot_isoflop(ax: Axes, fit: Fit) -> Axes:
             alpha=0.8,
         )
         if optimum.curve:
-            centre, *coefficients = optimum.curve
             log_n = np.log(runs.n_params[rows])
             x = np.linspace(log_n.min(), log_n.max(), 121)
-            loss = np.polyval(coefficients[::-1], x - centre)
+            loss = value_at(fit.settings["curve"], optimum.curve, x)
             ax.plot(np.exp(x), loss, color=style["color"], linestyle="-" if is_used else ":")
         if is_used:
             _minimum(ax, optimum.n_params_opt, optimum.loss_opt, optimum.interval_n_params)

@@ -244,7 +244,7 @@ def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
 
 
 def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_path, monkeypatch):
-    def one_form_is_enough(runs, *, form):
+    def one_form_is_enough(runs, form):
         if form == "curved":
             raise FitError("not asked for")
         return fit_surface(runs, form)

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
+from scipy.spatial import ConvexHull
 
 from scaling.envelope import fit_envelope
+from scaling.envelope_grid import lower_hull
+from scaling.final_points import runs_from_curves
 from scaling.fit import FitError
 from scaling.laws import law_named, optimal_params
 from scaling.runs import Curves, Runs
@@ -98,3 +103,130 @@ def test_an_envelope_of_end_sizes_is_refused():
     )
     with pytest.raises(FitError, match="no interior part"):
         fit_envelope(runs, spoiled, n_bootstrap=0)
+
+
+def final_points_of(curves):
+    """Last row of each run, taken without the code under test."""
+    rows = {run: i for i, run in enumerate(curves.run_id)}
+    return {run: (curves.n_tokens[i], curves.flops[i]) for run, i in rows.items()}
+
+
+def test_corners_of_the_hull_are_those_of_scipy():
+    rng = np.random.default_rng(3)
+    x, y = np.sort(rng.uniform(0, 10, 60)), rng.standard_normal(60)
+    far = np.stack([np.append(x, 5.0), np.append(y, 1e6)], axis=1)
+    expected = set(ConvexHull(far).vertices) - {60}
+    assert set(np.flatnonzero(lower_hull(x, y))) == expected
+
+
+def test_points_without_a_loss_are_no_corners():
+    y = np.array([3.0, np.inf, 1.0, 0.5, np.nan, 0.4])
+    assert lower_hull(np.arange(6.0), y).tolist() == [True, False, True, True, False, True]
+
+
+def test_the_hull_of_planted_curves_recovers_the_optimum():
+    """A corner of the hull touches the frontier, so N* = truth up to the steps of the ladder."""
+    fit = fit_envelope(*study(sizes=25), select="hull", smoothing=0.0, n_bootstrap=20)
+    assert fit.exponent_a == pytest.approx(0.28 / 0.62, abs=0.02)
+    truth = optimal_params(LAW, fit.parameters["flops_ref"])
+    assert fit.parameters["n_params_ref"] == pytest.approx(truth, rel=0.05)
+    assert any("corners of the convex hull" in sentence for sentence in fit.findings)
+
+
+def isoflop_study(sizes=25):
+    """Final points on five budgets, their FLOPs off by up to 0.3 % as steps are rounded."""
+    rng = np.random.default_rng(0)
+    C = np.repeat([1e17, 1e18, 1e19, 1e20, 1e21], sizes) * (1 + 0.003 * rng.uniform(-1, 1))
+    C *= 1 + 0.003 * rng.uniform(-1, 1, len(C))
+    N = optimal_params(LAW, C) * np.tile(np.geomspace(1 / 8, 8, sizes), 5)
+    D = C / (6 * N)
+    return Runs.from_columns(
+        n_params=N, n_tokens=D, loss_nats=law_named("additive").loss(LAW, N, D)
+    )
+
+
+def test_the_hull_of_final_points_needs_no_curves_and_is_annealed():
+    fit = fit_envelope(isoflop_study(), select="final_hull", n_bootstrap=0)
+    assert fit.exponent_a == pytest.approx(0.28 / 0.62, abs=0.03)
+    assert all(optimum.is_annealed for optimum in fit.optima)
+    assert not any("had not decayed" in sentence for sentence in fit.findings)
+
+
+def test_a_poor_run_at_the_smallest_budget_is_no_optimum():
+    """The first point is a corner of the hull whatever its loss."""
+    runs = isoflop_study()
+    N = np.append(runs.n_params, 1e9)
+    D = np.append(runs.n_tokens, 0.5e17 / 6e9)
+    more = Runs.from_columns(
+        n_params=N, n_tokens=D, loss_nats=law_named("additive").loss(LAW, N, D)
+    )
+    fit = fit_envelope(more, select="final_hull", n_bootstrap=0)
+    assert fit.optima[0].n_params_opt < 1e9
+    assert fit.exponent_a == pytest.approx(0.28 / 0.62, abs=0.03)
+
+
+def test_curves_are_needed_for_the_envelope():
+    with pytest.raises(ValueError, match="needs curves; without them take 'final_hull'"):
+        fit_envelope(isoflop_study())
+    with pytest.raises(ValueError, match="unknown select='top'"):
+        fit_envelope(*study(), select="top")
+
+
+def test_each_optimum_says_whether_its_run_had_ended():
+    runs, curves = study()
+    ends = final_points_of(curves)
+    fit = fit_envelope(runs, curves, n_bootstrap=0)
+    assert any(not optimum.is_annealed for optimum in fit.optima)
+    for optimum in fit.optima:
+        name = min(
+            ends, key=lambda run: abs(ends[run][1] / (6 * ends[run][0]) / optimum.n_params_opt - 1)
+        )
+        assert optimum.is_annealed == (optimum.n_tokens_opt >= 0.99 * ends[name][0])
+    assert type(fit).from_json(fit.to_json()).optima == fit.optima
+
+
+def test_runs_can_be_resampled_where_there_are_repeats():
+    fit = fit_envelope(*study(repeats=3, sd=0.004), n_bootstrap=100, bootstrap="runs")
+    assert fit.bootstrap.method == "curves resampled"
+    assert fit.intervals["a"].lower < 0.28 / 0.62 < fit.intervals["a"].upper
+
+
+def test_branches_of_one_trunk_are_resampled_together():
+    """With every run in one cluster each replicate is the estimate itself."""
+    runs, curves = study(sd=0.002)
+    one = replace(runs, cluster_id=np.full(len(runs), "trunk"))
+    fit = fit_envelope(one, curves, n_bootstrap=5)
+    assert fit.replicates["a"] == pytest.approx(np.full(5, fit.exponent_a), abs=1e-12)
+
+
+def test_a_table_of_curves_alone_is_enough():
+    runs, curves = study()
+    shuffled = np.random.default_rng(0).permutation(len(curves))
+    columns = {f.name: getattr(curves, f.name)[shuffled] for f in fields(curves)}
+    found = runs_from_curves(Curves(**columns))
+    order = [found.run_id.tolist().index(i) for i in runs.run_id]
+    assert found.n_params[order] == pytest.approx(runs.n_params)
+    assert found.loss_nats[order] == pytest.approx(runs.loss_nats)
+    fit = fit_envelope(found, curves, n_bootstrap=0)
+    assert fit.exponent_a == pytest.approx(fit_envelope(runs, curves, n_bootstrap=0).exponent_a)
+
+
+def test_sizes_are_asked_for_where_flops_do_not_give_them():
+    runs, curves = study()
+    with pytest.raises(ValueError, match="give n_params"):
+        runs_from_curves(curves, flops_convention="matmul_full")
+    with pytest.raises(ValueError, match="names no size for run1, run2"):
+        runs_from_curves(curves, n_params={"run0": 1e6})
+    sizes = dict(zip(runs.run_id.tolist(), (2 * runs.n_params).tolist(), strict=True))
+    found = runs_from_curves(curves, n_params=sizes, flops_convention="matmul_full")
+    assert found.n_params == pytest.approx(2 * runs.n_params)
+
+
+def test_a_curve_that_ends_in_no_number_is_a_diverged_run():
+    _, curves = study()
+    loss = curves.loss_nats.copy()
+    loss[39] = np.nan
+    found = runs_from_curves(replace(curves, loss_nats=loss))
+    assert found.status.tolist()[:2] == ["diverged", "ok"]
+    with pytest.raises(ValueError, match=r"last row of run0 .*flops 0"):
+        runs_from_curves(replace(curves, flops=np.where(np.arange(640) == 39, 0, curves.flops)))

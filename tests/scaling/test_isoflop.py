@@ -89,6 +89,14 @@ def test_budget_without_interior_minimum_is_left_out_with_its_reason():
     assert Fit.from_json(text).to_json() == text
 
 
+def test_a_vertex_between_the_two_smallest_sizes_is_not_enclosed():
+    """Sizes from 0.75 N* on, the second at 1.36 N*."""
+    fit = fit_isoflop(parabolic_runs(shift=[1, 1, 1, 4.5]), n_bootstrap=0)
+    assert "not one size inside the grid" in fit.optima[3].reason
+    kept = fit_isoflop(parabolic_runs(shift=[1, 1, 1, 4.5]), accept="any", n_bootstrap=0)
+    assert [optimum.reason for optimum in kept.optima] == ["", "", "", ""]
+
+
 def test_downward_parabolas_are_refused():
     with pytest.raises(FitError, match="opens downward"):
         fit_isoflop(parabolic_runs(curvature=-0.01))
