@@ -274,4 +274,5 @@ def _runs(body: Mapping[str, Any]) -> Runs:
         params_convention=body["params_convention"],
         flops_convention=body["flops_convention"],
         extra={name: column(values) for name, values in body["extra"].items()},
+        notes=tuple(body.get("notes", ())),
     )
