@@ -140,6 +140,14 @@ class Runs:
         return self.flops / self.n_tokens
 
     @property
+    def numeric(self) -> dict[str, Array]:
+        """Columns that hold numbers, by name: what a law may read or predict."""
+        extra = {
+            k: v for k, v in self.extra.items() if np.issubdtype(np.asarray(v).dtype, np.number)
+        }
+        return extra | {name: getattr(self, name) for name in NUMBERS}
+
+    @property
     def is_ok(self) -> Array:
         """Rows that a fit may use."""
         return (self.status == OK) & np.isfinite(self.loss_nats)

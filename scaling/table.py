@@ -46,7 +46,7 @@ class Table:
         cause = f" Its header has no comma: separate columns by commas, not {mark!r}." * bool(mark)
         raise ValueError(
             f"{self.path} has no column {', '.join(missing)}; it has {', '.join(self.columns)}."
-            f"{cause} Name the columns with columns={{'loss_nats': ..., ...}}"
+            f"{cause} Name the columns: columns={{'loss_nats': ..., ...}}, --columns loss_nats=..."
         )
 
     def select(self, rows: Array) -> Table:
