@@ -78,5 +78,6 @@ def plot_multiplier(ax: Axes, found: Multiplier) -> Axes:
         ax.plot(found.loss[i], ratio, "o", color=colour, markerfacecolor=face, markersize=6)
     ax.axhline(1.0, color="#444444", linewidth=0.8)
     ax.set(yscale="log", xlabel=L_LABEL, ylabel="C_B / C_A")
+    log_losses(ax.yaxis)
     ax.invert_xaxis()
     return ax
