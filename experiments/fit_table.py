@@ -16,6 +16,9 @@ from experiments.ledger import replace_text
 if TYPE_CHECKING:
     from scaling.fit import Fit
 
+# Replicates times runs beyond which a person should know why nothing happens.
+_LONG = 5_000_000
+
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """Options of compare."""
@@ -63,7 +66,13 @@ def fit(options: Any, console: Console) -> None:
     """Fits a table, prints the result, writes JSON and figures where asked."""
     from experiments.fit_display import print_fit
 
-    found = table_options.fitted(options, table_options.read(options, options.study))
+    runs = table_options.read(options, options.study)
+    n_replicates = 1000 if options.bootstrap is None else options.bootstrap
+    if n_replicates * len(runs) > _LONG:
+        console.print(
+            f"{n_replicates} replicates of {len(runs)} runs take minutes; --bootstrap N for fewer"
+        )
+    found = table_options.fitted(options, runs)
     print_fit(console, found)
     _write(options.out, found.to_json(), console)
     if options.figures:

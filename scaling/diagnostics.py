@@ -33,8 +33,10 @@ def require_points(problem: Problem) -> None:
       FitError: with the counts.
     """
     law, n_free = problem.law, len(problem.lower)
-    rows = np.stack([np.reshape(v, (problem.n_points, -1))[:, 0] for v in problem.x.values()])
-    n_configurations = len(np.unique(rows, axis=1).T) if problem.n_points else 0
+    n_configurations = 0
+    if problem.n_points:
+        rows = np.stack([np.reshape(v, (problem.n_points, -1))[:, 0] for v in problem.x.values()])
+        n_configurations = len(np.unique(rows, axis=1).T)
     if n_configurations < n_free + 2:
         read = ", ".join(name.removeprefix("log_") for name in law.columns)
         raise FitError(
@@ -52,9 +54,9 @@ def require_numbers(runs: Runs, law: Law) -> None:
     """
     for name in (law.target, *law.columns):
         plain = name.removeprefix("log_")
-        values = np.asarray(runs.numeric.get(plain, runs.flops), float).reshape(len(runs), -1)
+        values = np.asarray(runs.numeric.get(plain, runs.flops), float)
         is_bad = ~np.isfinite(values) | ((values <= 0) if plain != name else False)
-        rows = is_bad.any(axis=1)
+        rows = is_bad.any(axis=tuple(range(1, values.ndim)))
         if rows.any():
             raise ValueError(
                 f"law {law.name} needs {plain}, which is missing or not "

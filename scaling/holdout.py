@@ -170,7 +170,7 @@ def _split(flops: Array) -> float:
     """
     values = np.unique(flops)
     if len(values) < 2:
-        raise ValueError(f"all {len(flops)} runs have {flops[:1]} FLOPs: nothing to hold out")
+        raise ValueError(f"{len(flops)} usable runs at one value of FLOPs: nothing to hold out")
     share = 1.0 - np.searchsorted(np.sort(flops), values[1:]) / len(flops)
     near = np.abs(share - _HELD_OUT) <= max(0.1, np.min(np.abs(share - _HELD_OUT)))
     gaps = np.where(near, np.diff(np.log(values)), -1.0)

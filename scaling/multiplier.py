@@ -75,16 +75,16 @@ def compute_multiplier(
     front_a, front_b = _frontier_loss(a), _frontier_loss(b)
     at = _levels(a, b, front_a, front_b) if flops is None else _given(flops)
     log_loss = front_a(np.log(at)[None, :], slice(0, 1))[0]
+    if not np.isfinite(log_loss).any():
+        raise FitError(f"A has no optimum at these budgets; its fit is {a.status.name}")
     log_a, log_b = _compute_at(a, front_a, log_loss), _compute_at(b, front_b, log_loss)
     if not np.isfinite(log_a[0]).any() or not np.isfinite(log_b[0]).any():
         raise FitError(
             f"B's frontier reaches none of the losses {np.exp(log_loss).round(4).tolist()} of A's; "
             "compare at other FLOPs."
         )
-    n = min(len(log_a), len(log_b))
     level = a.level if level is None else level
-    with np.errstate(invalid="ignore", over="ignore"):
-        draws = np.exp(log_b[1:n] - log_a[1:n])
+    draws = _ratio_draws(log_a[1:], log_b[1:])
     lower, upper = _interval(draws, level)
     beyond = _is_beyond(a, np.exp(log_a[0])) | _is_beyond(b, np.exp(log_b[0]))
     return Multiplier(
@@ -99,6 +99,18 @@ def compute_multiplier(
         is_certified=a.is_certified and b.is_certified,
         findings=tuple(_findings(a, b, beyond, draws)),
     )
+
+
+def _ratio_draws(log_a: Array, log_b: Array) -> Array:
+    """C_B/C_A [R, P] of independent pairs of replicates.
+
+    B's are shuffled: two bootstraps of one seed draw the same numbers, and replicates of equal
+    rank would move together.
+    """
+    n = min(len(log_a), len(log_b))
+    shuffled = np.random.default_rng(0).permutation(log_b)[:n]
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.exp(shuffled - log_a[:n])
 
 
 def _require_one_convention(a: Fit, b: Fit) -> None:
@@ -120,12 +132,15 @@ def _given(flops: ArrayLike) -> Array:
 def _frontier_loss(fit: Fit) -> Callable[[Array, slice], Array]:
     """(log C [R, P], rows) -> log L* [R, P], for those rows of the estimate and replicates."""
     if fit.law == "power_laws":
-        draws = {name: values[:, None] for name, values in power_law_draws(fit).items()}
+        every = power_law_draws(fit)
+        good = np.all(np.isfinite(list(every.values())), axis=0)
+        draws = {name: values[good, None] for name, values in every.items()}
         log_ref = np.log(fit.parameters["flops_ref"])
 
         def along(log_c: Array, rows: slice) -> Array:
             E, K, c = (draws[name][rows] for name in ("E", "K", "c"))
-            return np.log(E + K * np.exp(-c * (log_c - log_ref)))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.log(E + K * np.exp(-c * (log_c - log_ref)))
 
         return along
     law, ladder = law_named(fit.law), Ladder.from_runs(fit.fitted_runs)
@@ -151,10 +166,11 @@ def _compute_at(fit: Fit, front: Callable[[Array, slice], Array], log_loss: Arra
     flops, reach = fit.fitted_runs.flops, _DECADES * np.log(10.0)
     grid = np.linspace(np.log(flops.min()) - reach, np.log(flops.max()) + reach, _GRID)
     values = front(grid[None, :], slice(None))
-    # Where the optimum itself runs out of what is searched, the frontier ends.
-    floor = np.nanmin(np.where(np.isfinite(values), values, np.nan), axis=1, keepdims=True)
+    # The loss at the largest compute; NaN where the optimum lies beyond the sizes searched.
+    floor = values[:, -1:]
     start = np.array([_crossing(grid, row, log_loss) for row in values])
     known = np.isfinite(start)
+    # Rows without a start are carried along and forgotten.
     x0, x1 = np.where(known, start, grid[0]), np.where(known, start, grid[0]) + 1e-3
     y0, y1 = front(x0, slice(None)) - log_loss, front(x1, slice(None)) - log_loss
     for _ in range(_SECANTS):
@@ -225,6 +241,12 @@ def _findings(a: Fit, b: Fit, beyond: Array, draws: Array) -> Sequence[str]:
         sentences.append(
             f"{int(beyond.sum())} of {len(beyond)} levels lie outside the budgets or the sizes of "
             "the runs of A or B: extrapolation."
+        )
+    lost = int(np.max(np.sum(np.isnan(draws), axis=0), initial=0))
+    if lost:
+        sentences.append(
+            f"up to {lost} of {len(draws)} pairs of replicates have no frontier at a level and are "
+            "left out: its interval is likely too narrow."
         )
     never = int(np.max(np.sum(np.isinf(draws) | (draws == 0), axis=0), initial=0))
     if never:

@@ -164,7 +164,8 @@ class Runs:
         bad = np.flatnonzero(~self.is_ok)
         if not len(bad):
             return said
-        names = ", ".join(f"{self.run_id[i]} ({self.status[i]})" for i in bad[:20])
+        why = np.where(self.status == OK, "no finite loss", self.status)
+        names = ", ".join(f"{self.run_id[i]} ({why[i]})" for i in bad[:20])
         more = f" and {len(bad) - 20} more" if len(bad) > 20 else ""
         left = f"{len(bad)} of {len(self)} runs are not ok and are not fitted: {names}{more}."
         return (*said, left)
