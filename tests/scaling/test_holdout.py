@@ -20,11 +20,11 @@ TRUTH = (1.69, 406.4, 410.7, 0.34, 0.28)
 
 @pytest.fixture(scope="module")
 def planted_runs():
-    """Five budgets of seven sizes, 0.3 % noise."""
+    """Five budgets of seven sizes, 0.1 % noise."""
     budget = np.repeat([1e17, 1e18, 1e19, 1e20, 1e21], 7)
     N = optimal_params(TRUTH, budget) * np.tile(np.geomspace(1 / 8, 8, 7), 5)
     D = budget / (6 * N)
-    noise = np.exp(0.003 * np.random.default_rng(1).standard_normal(len(N)))
+    noise = np.exp(0.001 * np.random.default_rng(1).standard_normal(len(N)))
     loss = ADDITIVE.loss(TRUTH, N, D) * noise
     return Runs.from_columns(n_params=N, n_tokens=D, loss_nats=loss, budget=budget)
 
