@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 
 from scaling.fit import Certificate, Fit, Interval
-from scaling.frontier import Frontier
+from scaling.frontier import Band, Frontier
 from scaling.holdout import HoldOut, Prediction
 from scaling.laws import law_named
 from scaling.multiplier import Multiplier
+
+if TYPE_CHECKING:
+    from scaling.inference import InferenceOptimum
 
 
 def print_fit(console: Console, fit: Fit) -> None:
@@ -175,5 +180,24 @@ def print_optimum(console: Console, front: Frontier) -> None:
     print_findings(console, front.findings)
 
 
-def _ends(band, i: int, form: str) -> str:
+def _ends(band: Band, i: int, form: str) -> str:
     return interval_text(Interval(lower=float(band.lower[i]), upper=float(band.upper[i])), form)
+
+
+def print_inference(console: Console, found: InferenceOptimum) -> None:
+    """The cheapest model of one loss when inference is counted, beside the training optimum."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    names = ("cheapest", "N parameters", "D tokens", "training FLOPs", "with inference")
+    for name in names:
+        table.add_column(name)
+    for label, one in (("to train", found.training_only), ("to train and serve", found.best)):
+        values = (one.n_params, one.n_tokens, one.training_flops, one.total_flops)
+        table.add_row(label, *(f"{v.value:.3g} ({interval_text(v.interval)})" for v in values))
+    console.print(
+        f"loss {found.best.loss_nats.value:.4f}, {found.inference_tokens:.3g} tokens of inference: "
+        f"{100 * found.flops_saved.value:.3g} % of all FLOPs saved "
+        f"({interval_text(found.flops_saved.interval)} as a share)"
+        + (", EXTRAPOLATED" if found.is_extrapolated else "")
+    )
+    console.print(table)
+    print_findings(console, found.findings)

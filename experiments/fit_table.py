@@ -129,13 +129,23 @@ def _compare_recipes(options: Any, console: Console) -> None:
 
 
 def optimum(options: Any, console: Console) -> None:
-    """The compute-optimal choice at each budget, and with inference where asked."""
+    """The compute-optimal choice at each budget.
+
+    With inference: the model of the same loss that is cheapest to train and to serve.
+    """
     from experiments.fit_display import print_optimum, status_line
     from scaling.frontier import frontier
 
     _refuse_overrides(options)
     table_options.intervals(options)
     budgets = table_options.numbers("--flops", options.flops)
+    served = []
+    if options.inference_tokens:
+        from scaling.inference import cheapest_for_loss
+
+        from experiments.fit_display import print_inference
+
+        served = table_options.numbers("--inference-tokens", options.inference_tokens)
     found = _source(options)
     front = frontier(found, budgets, level=options.level)
     console.print(f"{found.name}: {status_line(found)}")
@@ -145,17 +155,9 @@ def optimum(options: Any, console: Console) -> None:
         from scaling.figures import figure_frontier
 
         _save(figure_frontier([front], [found]), options.figures, "frontier", console)
-    if options.inference_tokens:
-        _with_inference(options, found, budgets, console)
-
-
-def _with_inference(options: Any, found: Fit, budgets: list[float], console: Console) -> None:
-    from scaling.inference import inference_optimum
-
-    served = table_options.numbers("--inference-tokens", options.inference_tokens)
-    for flops in budgets:
-        for tokens in served:
-            console.print(inference_optimum(found, flops, tokens))
+    for tokens in served:
+        for loss in front.loss_opt.value:
+            print_inference(console, cheapest_for_loss(found, float(loss), tokens))
 
 
 def _source(options: Any) -> Fit:
