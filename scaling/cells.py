@@ -51,17 +51,20 @@ def numbers(
     column: str,
     problems: Problems,
     *,
+    factor: float = 1.0,
     checked: Array | None = None,
     allow_zero: bool = False,
 ) -> Array:
-    """Numbers of a column, [n]; NaN, and a problem noted, for a cell that is no positive number.
+    """Numbers of a column times a factor, [n]; NaN, and a problem noted, for a cell that is no positive number.
 
     Args:
+      factor: to the field's own unit.
       checked: mask of the rows whose problems count; all by default. The others become NaN.
       allow_zero: whether zero is a number here.
     """
     cells = table.columns[column]
-    values = _floats(cells)
+    with np.errstate(over="ignore"):
+        values = factor * _floats(cells)
     is_number = ~np.isnan(values)
     legal = np.isfinite(values) & ((values >= 0) if allow_zero else (values > 0))
     for row in np.flatnonzero(~legal if checked is None else ~legal & checked).tolist():

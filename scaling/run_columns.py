@@ -64,10 +64,13 @@ def fields_of(
 
     def read(name: str, checked: Array | None) -> Array:
         column, factor = mapping[name]
-        return factor * numbers(table, column, problems, checked=checked)
+        return numbers(table, column, problems, factor=factor, checked=checked)
 
     n_params, n_tokens = read("n_params", None), read("n_tokens", is_ok)
-    flops = read("flops", is_ok) if "flops" in mapping else 6.0 * n_params * n_tokens
+    with np.errstate(over="ignore"):
+        flops = read("flops", is_ok) if "flops" in mapping else 6.0 * n_params * n_tokens
+    for row in np.flatnonzero(np.isinf(flops)).tolist():
+        problems.add(row, "6 n_params n_tokens is beyond all numbers")
     return {
         "run_id": np.array(ids, str),
         "n_params": n_params,
@@ -98,7 +101,7 @@ def further_columns(
     taken = {column for column, _ in mapping.values()}
     extra = {name: as_column(c) for name, c in table.columns.items() if name not in taken}
     named = {name: m for name, m in mapping.items() if name not in COLUMNS}
-    return extra | {n: f * numbers(table, c, problems) for n, (c, f) in named.items()}
+    return extra | {n: numbers(table, c, problems, factor=f) for n, (c, f) in named.items()}
 
 
 def convention_of(mapping: Mapping[str, Any], found: Mapping[str, Array], params: str) -> str:

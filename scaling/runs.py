@@ -282,7 +282,7 @@ def read_curves(
     problems = Problems(table=table)
     ids = text(table, mapping.pop("run_id")[0])
     values = {
-        name: factor * numbers(table, column, problems, allow_zero=name != "loss_nats")
+        name: numbers(table, column, problems, factor=factor, allow_zero=name != "loss_nats")
         for name, (column, factor) in mapping.items()
     }
     problems.raise_all()

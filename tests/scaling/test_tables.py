@@ -81,6 +81,7 @@ REFUSED = {
     "zero and below": (HEAD + "0,-2,3\n", "line 2: params is 0, must be positive"),
     "infinity": (HEAD + "1e6,2e7,inf\n", "line 2: loss is inf, must be positive and finite"),
     "not a number": (HEAD + "1e6,2e7,NaN\n", "line 2: loss is NaN, must be positive and finite"),
+    "more than a number holds": (HEAD + "1e200,1e200,3\n", "6 n_params n_tokens is beyond all"),
     "nothing": (HEAD + "1e6,2e7,\n", "line 2: loss is empty"),
 }
 
