@@ -193,10 +193,11 @@ def print_inference(console: Console, found: InferenceOptimum) -> None:
     for label, one in (("to train", found.training_only), ("to train and serve", found.best)):
         values = (one.n_params, one.n_tokens, one.training_flops, one.total_flops)
         table.add_row(label, *(f"{v.value:.3g} ({interval_text(v.interval)})" for v in values))
+    saved, ends = found.flops_saved.value, found.flops_saved.interval
+    percent = Interval(lower=100 * ends.lower, upper=100 * ends.upper)
     console.print(
         f"loss {found.best.loss_nats.value:.4f}, {found.inference_tokens:.3g} tokens of inference: "
-        f"{100 * found.flops_saved.value:.3g} % of all FLOPs saved "
-        f"({interval_text(found.flops_saved.interval)} as a share)"
+        f"{100 * saved:.3g} % ({interval_text(percent, '{:.3g}')}) of all FLOPs saved"
         + (", EXTRAPOLATED" if found.is_extrapolated else "")
     )
     console.print(table)

@@ -55,7 +55,9 @@ def numbers(
     checked: Array | None = None,
     allow_zero: bool = False,
 ) -> Array:
-    """Numbers of a column times a factor, [n]; NaN, and a problem noted, for a cell that is no positive number.
+    """Numbers of a column times a factor, [n].
+
+    A cell that is no positive finite number becomes NaN, and a problem.
 
     Args:
       factor: to the field's own unit.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling.budgets import merge_rounded
 from scaling.cells import Problems, as_column, numbers, text
 from scaling.table import Table
 from scaling.units import check_fields, column_and_factor
@@ -112,3 +113,28 @@ def convention_of(mapping: Mapping[str, Any], found: Mapping[str, Array], params
     known = ratio[np.isfinite(ratio)]
     is_6nd = bool(np.all(np.abs(known - 1.0) < 1e-3))
     return ("6n_total" if params == "total" else "6n_non_embedding") if is_6nd else "table"
+
+
+def grouped_budgets(
+    found: Mapping[str, Array], mapping: Mapping[str, Any]
+) -> tuple[Array, tuple[str, ...]]:
+    """Budgets with rounding removed, and what was assumed about compute, in words."""
+    budget, flops = found["budget"], found["flops"]
+    merged, said = merge_rounded(budget)
+    sentences = []
+    if "flops" not in mapping:
+        sentences.append("the table has no flops: C = 6 n_params n_tokens is assumed.")
+    if "budget" not in mapping:
+        n_groups = len(np.unique(merged[np.isfinite(merged)]))
+        # A few runs that happen to have cost the same are no grid of budgets.
+        if n_groups > len(merged) // 3:
+            return budget, tuple(sentences)
+        said = (f"the table has no budget: its flops are taken as {n_groups} budgets.",)
+    off = np.abs(budget / flops - 1.0)
+    worst = float(np.max(off[np.isfinite(off)], initial=0.0))
+    if "flops" not in mapping and worst > 0.02:
+        sentences.append(
+            f"the budgets differ from 6 n_params n_tokens by up to {100 * worst:.2g} %: map "
+            "flops=budget to count compute as they do."
+        )
+    return merged, (*sentences, *said)

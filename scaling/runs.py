@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.budgets import merge_rounded
 from scaling.cells import Problems, numbers, text
 from scaling.plausibility import unit_findings
 from scaling.row_filter import filtered
@@ -25,6 +24,7 @@ from scaling.run_columns import (
     convention_of,
     fields_of,
     further_columns,
+    grouped_budgets,
     mapped,
 )
 from scaling.table import read_table
@@ -244,13 +244,14 @@ def read_runs(
     found = fields_of(table, mapping, problems)
     extra = further_columns(table, mapping, problems)
     problems.raise_all()
-    runs = Runs(
-        **found,
+    budget, assumed = grouped_budgets(found, mapping)
+    return Runs(
+        **(found | {"budget": budget}),
         params_convention=params,
         flops_convention=flops or convention_of(mapping, found, params),
         extra=extra,
+        notes=(*notes, *assumed),
     )
-    return replace(runs, **_assumed(runs, mapping, notes))
 
 
 def read_curves(
@@ -331,27 +332,3 @@ def best_settings(runs: Runs, axes: Sequence[str]) -> tuple[Runs, tuple[str, ...
 def _check_name(what: str, value: str, legal: Sequence[str]) -> None:
     if value not in legal:
         raise ValueError(f"unknown {what} convention {value!r}; choose one of {', '.join(legal)}")
-
-
-def _assumed(
-    runs: Runs, mapping: Mapping[str, tuple[str, float]], notes: Sequence[str]
-) -> dict[str, Any]:
-    """Budgets with rounding removed, and the sentences on what was assumed."""
-    said = list(notes)
-    if "flops" not in mapping:
-        said.append("the table has no flops: C = 6 n_params n_tokens is assumed.")
-    budget, merged = merge_rounded(runs.budget)
-    if "budget" in mapping:
-        said += merged
-    elif len(np.unique(budget)) > len(runs) // 3:
-        # A few runs that happen to have cost the same are no grid of budgets.
-        budget = runs.budget
-    else:
-        said.append(f"the table has no budget: its flops are taken as {len(np.unique(budget))}.")
-    off = np.abs(runs.budget / runs.flops - 1.0)[runs.is_ok]
-    if "flops" not in mapping and len(off) and np.max(off) > 0.02:
-        said.append(
-            f"the budgets differ from 6 n_params n_tokens by up to {100 * np.max(off):.2g} %: map "
-            "flops=budget to count compute as they do."
-        )
-    return {"budget": budget, "notes": tuple(said)}

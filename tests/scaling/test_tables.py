@@ -223,6 +223,17 @@ def test_budgets_on_a_continuum_are_kept_apart_and_it_is_said(tmp_path):
     assert any("are kept apart" in s for s in runs.findings)
 
 
+def test_flops_that_repeat_stand_in_for_budgets(tmp_path):
+    """Six runs at two values of FLOPs; six runs at six values stay six budgets."""
+    body = "".join(f"{N:.6e},{C / (6 * N):.6e},3\n" for C in (1e18, 1e19) for N in (1e7, 2e7, 3e7))
+    runs = read_runs(written(tmp_path, HEAD + body), columns=COLUMNS)
+    assert len(runs.budgets) == 2
+    assert any("its flops are taken as 2 budgets" in s for s in runs.findings)
+    body = "".join(f"{N},2e8,3\n" for N in np.geomspace(1e7, 3e7, 6))
+    runs = read_runs(written(tmp_path, HEAD + body), columns=COLUMNS)
+    np.testing.assert_array_equal(runs.budget, runs.flops)
+
+
 def test_flops_that_are_not_6nd_are_the_tables_own(tmp_path):
     body = "params,tokens,loss,c\n1e6,2e7,3,1.5e14\n2e6,2e7,3,2.9e14\n"
     runs = read_runs(written(tmp_path, body), columns=COLUMNS | {"flops": "c"})
