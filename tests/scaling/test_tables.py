@@ -216,9 +216,10 @@ def test_budgets_that_differ_by_rounding_are_one_and_it_is_said(tmp_path):
     assert any("4 budgets that differ by rounding" in s for s in runs.findings)
 
 
-def test_budgets_on_a_continuum_are_kept_apart_and_it_is_said(tmp_path):
-    """1.000, 1.005, 1.010: no gap says where one ends."""
-    runs = read_runs(budget_table(tmp_path, ["1e18", "1.005e18", "1.01e18"]), columns=COLUMNS)
+@pytest.mark.parametrize("budgets", [["1e18", "1.005e18", "1.01e18"], ["1e18", "1.002e18", "3e18"]])
+def test_budgets_near_each_other_are_kept_apart_and_it_is_said(tmp_path, budgets):
+    """Half a per cent is no rounding, and no gap says where one budget ends."""
+    runs = read_runs(budget_table(tmp_path, budgets), columns=COLUMNS)
     assert len(runs.budgets) == 3
     assert any("are kept apart" in s for s in runs.findings)
 
