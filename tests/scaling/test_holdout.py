@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from scaling import laws
 from scaling.fit import FitError
 from scaling.holdout import hold_out
 from scaling.holdout_plots import figure_hold_out
@@ -77,6 +78,17 @@ def test_paired_interval_has_the_width_of_the_mean_difference(found):
     half = 1.96 * difference.std() / np.sqrt(len(difference))
     interval = found.predictions[1].excess_interval
     assert interval.upper - interval.lower == pytest.approx(2 * half, rel=0.1)
+
+
+def test_equal_laws_differ_by_nothing_in_every_resample(planted_runs, monkeypatch):
+    """What makes a run hard for both cancels: the paired interval has no width."""
+    monkeypatch.setattr(laws, "LAWS", dict(laws.LAWS))
+    one = laws.law_named("power_n_params")
+    found = hold_out(planted_runs, [one, replace(one, name="twin")], below=3e19)
+    other = found.predictions[1]
+    assert other.interval.upper - other.interval.lower > 0.001
+    assert abs(other.excess_interval.lower) < 1e-9
+    assert abs(other.excess_interval.upper) < 1e-9
 
 
 def test_runs_of_one_cluster_are_resampled_together(planted_runs, found):
