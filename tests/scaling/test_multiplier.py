@@ -115,3 +115,11 @@ def test_tables_under_different_conventions_are_refused(noisy):
 def test_figure_is_drawn(noisy, tmp_path):
     for path in save(figure_multiplier(compute_multiplier(*noisy)), tmp_path / "multiplier"):
         assert path.stat().st_size > 5000
+
+
+def test_a_level_beyond_either_table_is_marked(noisy):
+    """A ends at 1e20 FLOPs, B at 1e21: 5e20 of A is extrapolated although B has runs there."""
+    every = runs(A, sd=0.003, seed=1)
+    short = fit_surface(every.select(every.budget <= 1e20), n_bootstrap=0)
+    assert compute_multiplier(short, noisy[1], flops=5e20).is_extrapolated.tolist() == [True]
+    assert compute_multiplier(noisy[1], short, flops=5e20).is_extrapolated.tolist() == [True]
