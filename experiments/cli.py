@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""isoflop data | plan | run | status | fit | plot | report | calibrate: each a thin call.
+"""isoflop data | plan | run | status | fit | compare | optimum | plot | report | calibrate: thin.
 
 Imports nothing heavy: ``plan`` and ``status`` answer without JAX.
 """
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from experiments import calibration, display, studies
+from experiments import calibration, display, fit_table, studies, table_options
 from experiments.ledger import Ledger
 from experiments.overrides import override
 from experiments.plan import Plan, Refused, plan
@@ -107,7 +107,16 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--workers", type=int, default=None, help="processes (one per core)")
     sub.add_argument("--checkpoint-seconds", type=float, default=60.0)
     add("status", _status, "what is done, diverged or missing")
-    add("fit", _fit, "fit all approaches to the finished runs and print the frontier")
+    sub = add("fit", _fit, "fit all approaches to a study's runs, or a law to a TABLE of runs")
+    table_options.add_options(sub)
+    table_options.add_outputs(sub)
+    for name, arguments, text in (
+        ("compare", fit_table.add_compare, "rank laws by hold-out; or compute of B over A"),
+        ("optimum", fit_table.add_optimum, "N*, D* and L* at training budgets"),
+    ):
+        sub = commands.add_parser(name, help=text, description=text)
+        arguments(sub)
+        sub.set_defaults(command=_of_table, body=getattr(fit_table, name))
     add("plot", _plot, "draw the figures")
     add("report", _report, "write figures and report.html")
     add("calibrate", _calibrate, "measure this machine's speed on the study's networks")
@@ -352,7 +361,15 @@ def _finished(options: Any) -> tuple[Study, Ledger, list[Point]]:
     return study, ledger, points
 
 
+def _of_table(options: Any, console: Console) -> None:
+    _prepare_to_fit()
+    options.body(options, console)
+
+
 def _fit(options: Any, console: Console) -> None:
+    if fit_table.is_table(options):
+        _prepare_to_fit()
+        return fit_table.fit(options, console)
     study, ledger, points = _finished(options)
     from experiments import report
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from scaling.fit import Certificate, Fit, FitError
-from scaling.laws import law_named
+from scaling.laws import Law, law_named
 from scaling.runs import Runs
 from scaling.solver import Problem
 
@@ -33,8 +33,10 @@ def require_points(problem: Problem) -> None:
       FitError: with the counts.
     """
     law, n_free = problem.law, len(problem.lower)
-    rows = np.stack([np.reshape(v, (problem.n_points, -1))[:, 0] for v in problem.x.values()])
-    n_configurations = len(np.unique(rows, axis=1).T) if problem.n_points else 0
+    n_configurations = 0
+    if problem.n_points:
+        rows = np.stack([np.reshape(v, (problem.n_points, -1))[:, 0] for v in problem.x.values()])
+        n_configurations = len(np.unique(rows, axis=1).T)
     if n_configurations < n_free + 2:
         read = ", ".join(name.removeprefix("log_") for name in law.columns)
         raise FitError(
@@ -42,6 +44,25 @@ def require_points(problem: Problem) -> None:
             f"different ({read}); these {problem.n_points} usable runs have {n_configurations}. "
             "Add sizes or budgets, fix or tie parameters, or fit a law with fewer."
         )
+
+
+def require_numbers(runs: Runs, law: Law) -> None:
+    """Refuses columns of the law with holes, or without logarithm where it takes one.
+
+    Raises:
+      ValueError: naming the column and the runs.
+    """
+    for name in (law.target, *law.columns):
+        plain = name.removeprefix("log_")
+        values = np.asarray(runs.numeric.get(plain, runs.flops), float)
+        is_bad = ~np.isfinite(values) | ((values <= 0) if plain != name else False)
+        rows = is_bad.any(axis=tuple(range(1, values.ndim)))
+        if rows.any():
+            raise ValueError(
+                f"law {law.name} needs {plain}, which is missing or not "
+                f"{'positive' if plain != name else 'finite'} for {int(rows.sum())} of "
+                f"{len(runs)} runs: {', '.join(runs.run_id[rows][:5])}"
+            )
 
 
 def require_identifiable(runs: Runs) -> None:
@@ -125,13 +146,13 @@ def replicate_findings(n_failed: int, n_replicates: int, why: str) -> list[str]:
 
 
 def residuals(fit: Fit) -> Array:
-    """log L - log L_hat of the fitted runs of a surface, in the order of `fit.fitted_runs`.
+    """log of observed minus log of predicted, of the fitted runs, in their order.
 
     Raises:
-      ValueError: for a fit that is no surface: power laws give the loss at the optimum only.
+      ValueError: for a fit of power laws: they give the loss at the optimum only.
     """
     if fit.law == "power_laws":
         raise ValueError(f"{fit.approach} predicts no loss away from the optimum; fit a surface")
-    runs, law = fit.fitted_runs, law_named(fit.law)
+    law, table = law_named(fit.law), fit.fitted_runs.numeric
     values = [fit.parameters[name] for name in law.names]
-    return np.log(runs.loss_nats) - np.log(law.loss(values, runs.n_params, runs.n_tokens))
+    return np.log(table[law.target]) - np.log(law.predict(values, table))

@@ -194,7 +194,7 @@ class Fit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; NaN and infinities become null."""
-        body = {f.name: _encode(getattr(self, f.name)) for f in fields(self)}
+        body = {f.name: encode(getattr(self, f.name)) for f in fields(self)}
         conventions = {
             "params_convention": self.runs.params_convention,
             "flops_convention": self.runs.flops_convention,
@@ -234,17 +234,18 @@ class Fit:
         return cls(**{**body, **decoded})
 
 
-def _encode(value: Any) -> Any:
+def encode(value: Any) -> Any:
+    """Plain JSON values of a result: NaN and infinities become null, enumerations their names."""
     if isinstance(value, Enum):
         return value.name
     if is_dataclass(value):
-        return {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: encode(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, np.ndarray):
-        return [_encode(x) for x in value.tolist()]
+        return [encode(x) for x in value.tolist()]
     if isinstance(value, Mapping):
-        return {str(k): _encode(v) for k, v in value.items()}
+        return {str(k): encode(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_encode(x) for x in value]
+        return [encode(x) for x in value]
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
@@ -283,4 +284,5 @@ def _runs(body: Mapping[str, Any]) -> Runs:
         params_convention=body["params_convention"],
         flops_convention=body["flops_convention"],
         extra={name: column(values) for name, values in body["extra"].items()},
+        notes=tuple(body.get("notes", ())),
     )

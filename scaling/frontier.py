@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from scaling.compute import Ladder, local_exponents, minimise
-from scaling.fit import Fit, FitError, FitStatus, Interval
+from scaling.fit import SCHEMA_VERSION, Fit, FitError, FitStatus, Interval, encode
 from scaling.laws import law_named
 from scaling.power_laws import power_law_draws
 from scaling.uncertainty import scale_draws
@@ -62,6 +62,10 @@ class Frontier:
     level: float
     status: FitStatus
     findings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; NaN becomes null."""
+        return {"schema_version": SCHEMA_VERSION, **encode(self)}
 
 
 class Forecast(NamedTuple):

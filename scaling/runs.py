@@ -11,24 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.csv_table import (
-    as_column,
-    number,
-    raise_all,
-    read_csv,
-    repeated,
-    require_columns,
+from scaling.cells import Problems, numbers, text
+from scaling.plausibility import unit_findings
+from scaling.row_filter import filtered
+from scaling.run_columns import (
+    COLUMNS,
+    FLOPS_CONVENTIONS,
+    NUMBERS,
+    OK,
+    PARAMS_CONVENTIONS,
+    TEXT,
+    convention_of,
+    fields_of,
+    further_columns,
+    grouped_budgets,
+    mapped,
 )
+from scaling.table import read_table
+from scaling.units import column_and_factor
 
 Array = np.ndarray
-
-PARAMS_CONVENTIONS = ("total", "non_embedding")
-FLOPS_CONVENTIONS = ("6n_total", "6n_non_embedding", "matmul_full", "matmul_causal")
-OK = "ok"
-
-_TEXT = ("run_id", "cluster_id", "status")
-_NUMBERS = ("budget", "n_params", "n_tokens", "flops", "loss_nats")
-COLUMNS = ("run_id", "budget", "n_params", "n_tokens", "flops", "loss_nats", "cluster_id", "status")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,7 @@ class Runs:
       cluster_id: runs of one cluster share noise and are resampled together.
       status: "ok", or why the run cannot be fitted ("diverged", ...).
       extra: any further columns of the table (learning_rate, seed, d_model, ...).
+      notes: what was assumed or left out when the table was read, in words.
     """
 
     run_id: Array
@@ -68,6 +71,7 @@ class Runs:
     params_convention: str
     flops_convention: str
     extra: Mapping[str, Array] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name("params", self.params_convention, PARAMS_CONVENTIONS)
@@ -81,8 +85,8 @@ class Runs:
 
     def __iter__(self) -> Iterator[Run]:
         for i in range(len(self)):
-            text = {name: str(getattr(self, name)[i]) for name in _TEXT}
-            numbers = {name: float(getattr(self, name)[i]) for name in _NUMBERS}
+            text = {name: str(getattr(self, name)[i]) for name in TEXT}
+            numbers = {name: float(getattr(self, name)[i]) for name in NUMBERS}
             yield Run(**text, **numbers)  # type: ignore[arg-type]
 
     @classmethod
@@ -136,6 +140,14 @@ class Runs:
         return self.flops / self.n_tokens
 
     @property
+    def numeric(self) -> dict[str, Array]:
+        """Columns that hold numbers, by name: what a law may read or predict."""
+        extra = {
+            k: v for k, v in self.extra.items() if np.issubdtype(np.asarray(v).dtype, np.number)
+        }
+        return extra | {name: getattr(self, name) for name in NUMBERS}
+
+    @property
     def is_ok(self) -> Array:
         """Rows that a fit may use."""
         return (self.status == OK) & np.isfinite(self.loss_nats)
@@ -147,12 +159,16 @@ class Runs:
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What a reader must know before any fit: the rows that are kept but never fitted."""
+        """What a reader must know before any fit: assumptions, doubtful units, rows not fitted."""
+        said = (*self.notes, *unit_findings(self))
         bad = np.flatnonzero(~self.is_ok)
         if not len(bad):
-            return ()
-        names = ", ".join(f"{self.run_id[i]} ({self.status[i]})" for i in bad)
-        return (f"{len(bad)} of {len(self)} runs are not ok and are not fitted: {names}.",)
+            return said
+        why = np.where(self.status == OK, "no finite loss", self.status)
+        names = ", ".join(f"{self.run_id[i]} ({why[i]})" for i in bad[:20])
+        more = f" and {len(bad) - 20} more" if len(bad) > 20 else ""
+        left = f"{len(bad)} of {len(self)} runs are not ok and are not fitted: {names}{more}."
+        return (*said, left)
 
     def select(self, rows: ArrayLike) -> Runs:
         """The runs of a mask or of indices, in that order."""
@@ -163,6 +179,7 @@ class Runs:
             params_convention=self.params_convention,
             flops_convention=self.flops_convention,
             extra={name: values[rows] for name, values in self.extra.items()},
+            notes=self.notes,
         )
 
 
@@ -192,72 +209,85 @@ class Curves:
 def read_runs(
     path: str | Path,
     *,
-    flops: str = "matmul_full",
+    flops: str | None = None,
     params: str = "total",
     columns: Mapping[str, str] | None = None,
+    where: Sequence[str] = (),
 ) -> Runs:
-    """Runs from a CSV file (also .gz), every row validated.
+    """Runs from a CSV, JSONL (both also .gz) or Parquet file, every row validated.
 
     Our own table.csv needs no mapping: the conventions choose among its columns. Any other table
-    names its columns; a table without flops gets C = 6ND, without budget one budget per run,
-    without run_id the line number, without cluster_id one cluster per run, without status "ok".
+    has columns named like the fields of `Run`, or a mapping that names them and their units. A
+    table without flops gets C = 6ND, without budget one budget per run (budgets equal to rounding
+    are one, see `budgets`), without run_id the line number, without cluster_id one cluster per
+    run, without status "ok". What is assumed is said in the findings of the runs.
 
     Args:
-      path: the file; first line is the header.
-      flops: FLOP convention of the counts, one of FLOPS_CONVENTIONS.
+      flops: FLOP convention of the counts, one of FLOPS_CONVENTIONS; when not given
+        "matmul_full" for our own table, "6n_total" where C = 6ND to 0.1 %, else "table".
       params: parameter convention, one of PARAMS_CONVENTIONS.
-      columns: field of `Run` -> column name in the file, e.g. {"loss_nats": "loss"}.
+      columns: field of `Run`, or another column that a law reads -> column in the file, with its
+        unit where it is not the field's own: {"n_params": "size:M", "loss_nats": "bpb:bits"};
+        units as in `units.column_and_factor`.
+      where: conditions that rows must meet, such as "fit_240=1"; others are not even validated.
 
     Raises:
       ValueError: for a missing column, or for bad rows: all of them in one message.
+      OSError: if there is no such file.
     """
-    _check_name("flops", flops, FLOPS_CONVENTIONS)
+    if flops is not None:
+        _check_name("flops", flops, FLOPS_CONVENTIONS)
     _check_name("params", params, PARAMS_CONVENTIONS)
-    header, rows = read_csv(Path(path))
-    mapping = _column_of(Path(path), header, flops, params, columns or {})
-    problems: list[str] = []
-    records = [_parse(line, row, mapping, problems) for line, row in rows]
-    problems += repeated(rows, [record["run_id"] for record in records])
-    raise_all(Path(path), problems)
-    table = {name: np.array([record[name] for record in records]) for name in COLUMNS}
-    extra = {
-        name: as_column([row[name] for _, row in rows])
-        for name in header
-        if name not in set(mapping.values())
-    }
-    return Runs(**table, params_convention=params, flops_convention=flops, extra=extra)
+    table, notes = filtered(read_table(path), where)
+    mapping = mapped(table, flops, params, columns or {})
+    problems = Problems(table=table)
+    found = fields_of(table, mapping, problems)
+    extra = further_columns(table, mapping, problems)
+    problems.raise_all()
+    budget, assumed = grouped_budgets(found, mapping)
+    return Runs(
+        **(found | {"budget": budget}),
+        params_convention=params,
+        flops_convention=flops or convention_of(mapping, found, params),
+        extra=extra,
+        notes=(*notes, *assumed),
+    )
 
 
 def read_curves(
-    path: str | Path, *, flops: str = "matmul_full", columns: Mapping[str, str] | None = None
+    path: str | Path,
+    *,
+    flops: str = "matmul_full",
+    columns: Mapping[str, str] | None = None,
+    where: Sequence[str] = (),
 ) -> Curves:
-    """Training curves from a CSV file (also .gz).
+    """Training curves from a CSV, JSONL or Parquet file.
 
     Args:
       path: columns run_id, step, n_tokens, loss_nats, and flops or flops_<convention>.
       flops: FLOP convention, used to choose the column when there are several.
-      columns: field of `Curves` -> column name in the file.
+      columns: field of `Curves` -> column name in the file, with units as for `read_runs`.
+      where: conditions that rows must meet.
 
     Raises:
       ValueError: for a missing column, or for bad rows: all of them in one message.
     """
-    header, rows = read_csv(Path(path))
-    named = {
-        "flops": f"flops_{flops}" if f"flops_{flops}" in header else "flops",
-        **(columns or {}),
+    table, _ = filtered(read_table(path), where)
+    own = f"flops_{flops}"
+    named = {"flops": own if own in table.columns else "flops", **(columns or {})}
+    mapping = {
+        f.name: column_and_factor(f.name, named.get(f.name, f.name), table.columns)
+        for f in fields(Curves)
     }
-    mapping = {f.name: named.get(f.name, f.name) for f in fields(Curves)}
-    require_columns(Path(path), header, mapping.values())
-    problems: list[str] = []
-    numbers = ("step", "n_tokens", "flops", "loss_nats")
-    values: dict[str, list[Any]] = {name: [] for name in mapping}
-    for line, row in rows:
-        values["run_id"].append(row[mapping["run_id"]])
-        for name in numbers:
-            allow_zero = name != "loss_nats"
-            values[name].append(number(line, mapping[name], row, problems, allow_zero=allow_zero))
-    raise_all(Path(path), problems)
-    return Curves(**{name: np.array(column) for name, column in values.items()})
+    table.require(column for column, _ in mapping.values())
+    problems = Problems(table=table)
+    ids = text(table, mapping.pop("run_id")[0])
+    values = {
+        name: numbers(table, column, problems, factor=factor, allow_zero=name != "loss_nats")
+        for name, (column, factor) in mapping.items()
+    }
+    problems.raise_all()
+    return Curves(run_id=np.array(ids, str), **values)
 
 
 def best_settings(runs: Runs, axes: Sequence[str]) -> tuple[Runs, tuple[str, ...]]:
@@ -302,54 +332,3 @@ def best_settings(runs: Runs, axes: Sequence[str]) -> tuple[Runs, tuple[str, ...
 def _check_name(what: str, value: str, legal: Sequence[str]) -> None:
     if value not in legal:
         raise ValueError(f"unknown {what} convention {value!r}; choose one of {', '.join(legal)}")
-
-
-def _column_of(
-    path: Path, header: Sequence[str], flops: str, params: str, given: Mapping[str, str]
-) -> dict[str, str]:
-    """Field -> column of this file, for the fields it has."""
-    unknown = [name for name in given if name not in COLUMNS]
-    if unknown:
-        raise ValueError(f"columns names {', '.join(unknown)}; fields are {', '.join(COLUMNS)}")
-    own = {
-        "flops": f"flops_{flops}",
-        "n_params": "n_params_non_embedding" if params == "non_embedding" else "n_params",
-    }
-    mapping = {}
-    for name in COLUMNS:
-        # A mapping speaks for the whole table: our own column names no longer stand in for it.
-        candidate = given.get(name) or (name if given else own.get(name, name))
-        if name in given or candidate in header:
-            mapping[name] = candidate
-    required = ["n_params", "n_tokens", "loss_nats"]
-    if not given or not flops.startswith("6n"):
-        required.append("flops")
-    wanted = [mapping.get(name) or (name if given else own.get(name, name)) for name in required]
-    require_columns(path, header, [*wanted, *mapping.values()])
-    return mapping
-
-
-def _parse(
-    line: int, row: Mapping[str, str], mapping: Mapping[str, str], problems: list[str]
-) -> dict[str, Any]:
-    """One row as fields of `Run`; its problems are appended, not raised."""
-    record: dict[str, Any] = {}
-    record["run_id"] = row[mapping["run_id"]] if "run_id" in mapping else f"line{line}"
-    record["status"] = row[mapping["status"]] if "status" in mapping else OK
-    record["cluster_id"] = row[mapping["cluster_id"]] if "cluster_id" in mapping else ""
-    record["cluster_id"] = record["cluster_id"] or record["run_id"]
-    # A run that failed may lack what it did not reach; one that is ok must have it all.
-    ignored: list[str] = []
-    noted = problems if record["status"] == OK else ignored
-    record["n_params"] = number(line, mapping["n_params"], row, problems)
-    record["n_tokens"] = number(line, mapping["n_tokens"], row, noted)
-    record["flops"] = 6.0 * record["n_params"] * record["n_tokens"]
-    if "flops" in mapping:
-        record["flops"] = number(line, mapping["flops"], row, noted)
-    record["budget"] = record["flops"]
-    if "budget" in mapping:
-        record["budget"] = number(line, mapping["budget"], row, problems)
-    record["loss_nats"] = number(line, mapping["loss_nats"], row, noted)
-    if not record["run_id"]:
-        problems.append(f"line {line}: run_id is empty")
-    return record

@@ -133,17 +133,11 @@ def problem_of(runs: Runs, law: Law, objective: Objective, constraints: Constrai
     Raises:
       ValueError: for columns that the runs do not have, or a target that is not a number.
     """
-    table = columns_of(runs)
+    table = runs.numeric
     if law.target not in table:
         raise ValueError(f"law {law.name} predicts {law.target}, and the runs have no such column")
+    diagnostics.require_numbers(runs, law)
     return set_up(law, table, table[law.target], objective=objective, constraints=constraints)
-
-
-def columns_of(runs: Runs) -> dict[str, Array]:
-    """Numeric columns of the runs by name."""
-    extra = {k: v for k, v in runs.extra.items() if np.issubdtype(np.asarray(v).dtype, np.number)}
-    names = ("n_params", "n_tokens", "flops", "budget", "loss_nats")
-    return extra | {name: getattr(runs, name) for name in names}
 
 
 def _replicates(

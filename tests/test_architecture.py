@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FILES = [
     path for name in ("model", "scaling", "experiments") for path in (ROOT / name).rglob("*.py")
 ]
-HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "scipy", "matplotlib")
+HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "scipy", "matplotlib", "pyarrow")
 
 FORBIDDEN = (
     ("scaling/", ("model", "experiments", "flax", "optax", "orbax", "grain"), ()),

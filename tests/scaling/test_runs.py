@@ -63,7 +63,7 @@ def test_all_bad_rows_are_reported_at_once_with_line_numbers(tmp_path):
         + GOOD.replace("r1", "r3").replace("800000", "many")
         + GOOD.replace("r1", "r4").replace("1.9,", "nan,")
     )
-    with pytest.raises(ValueError, match="4 bad rows") as caught:
+    with pytest.raises(ValueError, match="3 bad rows") as caught:
         read_runs(table(tmp_path, bad))
     message = str(caught.value)
     assert "line 3: n_params is -3" in message
@@ -75,7 +75,7 @@ def test_all_bad_rows_are_reported_at_once_with_line_numbers(tmp_path):
 def test_missing_column_is_named(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("n_params,n_tokens,flops\n1,2,3\n")
-    with pytest.raises(ValueError, match="has no column loss_nats, flops_matmul_full"):
+    with pytest.raises(ValueError, match="has no column loss_nats; it has n_params"):
         read_runs(path)
 
 

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CSV, JSONL and Parquet files as columns of cells, each row with its number in the file."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Cells as the file has them: text (CSV), text and numbers (JSONL, Parquet), "" where empty.
+
+    Fields:
+      row_kind: "line" where rows are numbered by lines of the file, else "row", from 1.
+      row_numbers: [n]. columns: name -> n cells.
+    """
+
+    path: Path
+    row_kind: str
+    row_numbers: Array
+    columns: Mapping[str, Sequence[Any]]
+
+    def __len__(self) -> int:
+        return len(self.row_numbers)
+
+    def require(self, wanted: Iterable[str]) -> None:
+        """Raises ValueError naming the columns that are missing and those there are."""
+        missing = [name for name in dict.fromkeys(wanted) if name not in self.columns]
+        if not missing:
+            return
+        only = next(iter(self.columns))
+        mark = next((m for m in (";", "\t", "|") if m in only and len(self.columns) == 1), None)
+        cause = f" Its header has no comma: separate columns by commas, not {mark!r}." * bool(mark)
+        raise ValueError(
+            f"{self.path} has no column {', '.join(missing)}; it has {', '.join(self.columns)}."
+            f"{cause} Name the columns: columns={{'loss_nats': ..., ...}}, --columns loss_nats=..."
+        )
+
+    def select(self, rows: Array) -> Table:
+        """The rows of a mask, with their numbers."""
+        kept = np.flatnonzero(rows).tolist()
+        columns = {name: [cells[i] for i in kept] for name, cells in self.columns.items()}
+        return Table(
+            path=self.path,
+            row_kind=self.row_kind,
+            row_numbers=self.row_numbers[kept],
+            columns=columns,
+        )
+
+
+def is_table(name: str) -> bool:
+    """Whether a path ends like a table that `read_table` reads."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def read_table(path: str | Path) -> Table:
+    """The table of a .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet file; other names read as CSV.
+
+    Raises:
+      ValueError: if the file is damaged, not text, repeats a column, or holds no rows.
+      OSError: if there is no such file, or it is a folder.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return _checked(_read_parquet(path))
+    text = _text(path)
+    return _checked((_read_jsonl if ".jsonl" in name else _read_csv)(path, text))
+
+
+def _text(path: Path) -> str:
+    raw = path.read_bytes()
+    try:
+        body = gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
+        text = body.decode("utf-8-sig")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is no whole gzip file ({error}); compress it again") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as such"
+        ) from None
+    if "\0" in text:
+        raise ValueError(f"{path} is not text: it holds null bytes")
+    return text
+
+
+def _checked(table: Table) -> Table:
+    if not len(table):
+        raise ValueError(f"{table.path} holds no rows; a table needs a header and one row per run")
+    return table
+
+
+def _refuse_repeats(path: Path, header: Sequence[str]) -> None:
+    repeated = sorted({name for name in header if name and header.count(name) > 1})
+    if repeated:
+        raise ValueError(
+            f"{path} names the column {', '.join(repeated)} more than once; rename or drop one"
+        )
+
+
+def _read_csv(path: Path, text: str) -> Table:
+    """Names are stripped of blanks; rows whose every cell is empty are blank lines."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV: line {reader.line_num}: {error}") from None
+    header = [name.strip() for name in rows[0][1]] if rows else []
+    _refuse_repeats(path, header)
+    ragged = [line for line, row in rows[1:] if len(row) != len(header)]
+    if ragged:
+        line, row = next((line, row) for line, row in rows if line == ragged[0])
+        raise ValueError(
+            f"{path}: {row_list('line', ragged)} {'has' if len(ragged) == 1 else 'have'} more or "
+            f"fewer cells than the {len(header)} of the header (line {line}: {len(row)}); quote "
+            "cells that hold commas"
+        )
+    cells = list(zip(*(row for _, row in rows[1:]), strict=True)) or [()] * len(header)
+    columns = {name: column for name, column in zip(header, cells, strict=True) if name}
+    numbers = np.array([line for line, _ in rows[1:]], int)
+    return Table(path=path, row_kind="line", row_numbers=numbers, columns=columns)
+
+
+def _read_jsonl(path: Path, text: str) -> Table:
+    """One object per line; a key that a line lacks is an empty cell."""
+    records, numbers, bad = [], [], []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            records.append(_record(line))
+            numbers.append(number)
+        except (ValueError, RecursionError) as error:
+            bad.append(f"line {number}: {getattr(error, 'msg', error)}")
+    if bad:
+        more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise ValueError(f"{path} must hold one JSON object per line: {'; '.join(bad[:5])}{more}")
+    header = dict.fromkeys(name for record in records for name in record)
+    columns = {name: [_cell(record.get(name)) for record in records] for name in header}
+    return Table(path=path, row_kind="line", row_numbers=np.array(numbers, int), columns=columns)
+
+
+def _record(line: str) -> dict[str, Any]:
+    record = json.loads(line, object_pairs_hook=_unique)
+    if not isinstance(record, dict):
+        raise ValueError("no object")
+    return record
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return record
+
+
+def _cell(value: Any) -> Any:
+    """A number or text; null is an empty cell, anything else is shown as JSON writes it."""
+    if value is None:
+        return ""
+    is_plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return value if is_plain else json.dumps(value, default=str)
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as stream:
+        try:
+            found = pq.read_table(stream)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ValueError(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
+    _refuse_repeats(path, found.column_names)
+    columns = {name: _parquet_cells(found.column(name)) for name in found.column_names}
+    numbers = np.arange(1, found.num_rows + 1)
+    return Table(path=path, row_kind="row", row_numbers=numbers, columns=columns)
+
+
+def _parquet_cells(column: Any) -> list[Any]:
+    import pyarrow.types as kinds
+
+    values = column.to_pylist()
+    if kinds.is_decimal(column.type):
+        return ["" if value is None else float(value) for value in values]
+    return [_cell(value) for value in values]
+
+
+def row_list(kind: str, numbers: Sequence[int], most: int = 60) -> str:
+    """Rows by number, neighbours joined: "lines 3-7, 9"."""
+    numbers = sorted(set(numbers))
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:most]]
+    more = [f"... up to {numbers[-1]}"] if len(runs) > most else []
+    return f"{kind}{'s' if len(numbers) > 1 else ''} {', '.join(shown + more)}"

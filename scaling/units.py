@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Columns of other people's tables, with the unit they are in: "params_M:M" -> (column, 1e6)."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from difflib import get_close_matches
+from math import log
+
+_COUNTS = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+# One petaflop/s-day is 1e15 * 86400 FLOPs (Kaplan et al. 2020, sec. 1.3).
+_FLOPS = _COUNTS | {"P": 1e15, "E": 1e18, "Z": 1e21, "Y": 1e24, "PF-days": 8.64e19}
+_LOSSES = {"nats": 1.0, "bits": log(2.0)}
+UNITS = {
+    "n_params": _COUNTS,
+    "n_tokens": _COUNTS,
+    "flops": _FLOPS,
+    "budget": _FLOPS,
+    "loss_nats": _LOSSES,
+    "run_id": {},
+    "cluster_id": {},
+    "status": {},
+}
+
+
+def column_and_factor(field: str, given: str, header: Container[str]) -> tuple[str, float]:
+    """The column that a mapping names and what its numbers are multiplied by.
+
+    A name alone means the unit of the field: parameters, tokens, FLOPs, nats per token. With
+    ":unit" behind it K, M, B or G, T multiply counts; P, E, Z, Y and PF-days FLOPs as well;
+    "bits" a loss (bits per byte become nats per byte). A column whose own name ends like that is
+    taken as it is named.
+
+    Raises:
+      ValueError: for a unit that the field does not have.
+    """
+    if given in header or ":" not in given:
+        return given, 1.0
+    column, unit = given.rsplit(":", 1)
+    legal = UNITS.get(field, _COUNTS)
+    if unit not in legal:
+        known = ", ".join(legal) or "none"
+        raise ValueError(f"{field}={given}: unknown unit {unit!r}; units of {field} are: {known}")
+    return column, legal[unit]
+
+
+def check_fields(names: list[str]) -> None:
+    """Raises ValueError for names that look like a field misspelt.
+
+    Other names are legal: columns that a law of its own reads (d_model, unique_tokens, ...).
+    """
+    for name in names:
+        close = get_close_matches(name, UNITS, n=1, cutoff=0.75)
+        if name not in UNITS and close:
+            raise ValueError(f"columns names {name}; did you mean {close[0]}?")
+        if name not in UNITS and not name.isidentifier():
+            raise ValueError(f"columns names {name!r}; fields are {', '.join(UNITS)}")
