@@ -46,8 +46,7 @@ def _run(folder: Path) -> Reproduction:
             *doubts("all 261 rows", everything),
             *doubts(label, tuned),
             f"{label}: {_sentence(tuned)}",
-            f"all 261 rows: {_sentence(everything)} The choice moves a further than "
-            "most intervals are wide.",
+            f"all 261 rows: {_sentence(everything)}",
         ),
     )
 
@@ -70,10 +69,13 @@ def _figure(table: Table, best: Table, everything: Estimate, tuned: Estimate) ->
     sizes = np.log10(table["n_params"])
     left.scatter(table["peak_lr"], table["loss_nats"], c=sizes, s=9, cmap="viridis")
     left.plot(
-        best["peak_lr"], best["loss_nats"], "o", mfc="none", mec="#d55e00", markersize=6,
+        best["peak_lr"], best["loss_nats"], "o", zorder=0, mfc="none", mec="#d55e00", markersize=6,
         label="best at its (N, D)",
     )  # fmt: skip
     left.set(xscale="log", xlabel="peak learning rate", ylabel="loss (nats per token)")
+    rates = np.unique(table["peak_lr"])
+    left.set_xticks(rates, labels=[f"{rate:g}" for rate in rates])
+    left.set_xticks([], minor=True)
     left.legend()
     flops = np.geomspace(table["flops"].min(), table["flops"].max(), 50)
     rows = (("all runs", everything, "-", "#0072b2"), ("best runs", tuned, "--", "#d55e00"))
