@@ -56,7 +56,7 @@ def _list(console: Console) -> None:
 
 def _show(case: Any, results: Path, console: Console) -> int:
     """How many numbers of the case are not met, after printing it and saving its figure."""
-    from scaling.plot_style import save
+    from scaling.plot_style import styled
     from scaling.published.case import TABLES
 
     found = case.run(TABLES)
@@ -67,9 +67,11 @@ def _show(case: Any, results: Path, console: Console) -> int:
         console.print(f"note on {marked[0]}{more}: {note}.")
     for sentence in found.findings:
         console.print(f"- {sentence}")
-    stem = results / "published" / "figures" / case.name
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    console.print(f"figure {save(found.figure, stem)[0]}\n")
+    path = results / "published" / "figures" / f"{case.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with styled():
+        found.figure.savefig(path, metadata={"Software": None})
+    console.print(f"figure {path}\n")
     return sum(not c.holds for c in found.comparisons)
 
 

@@ -104,8 +104,10 @@ def _c4(chain: Chain) -> list[Comparison]:
 def forecast_with_intervals(table: Table) -> TaskForecast:
     """Loss and task error of the 7B run from all smaller runs of one training set."""
     small, row = select(table, table["model"] != LARGE[0]), select(table, _rows(table, (LARGE,)))
-    columns = {name: small[name] for name in ("n_params", "n_tokens", "loss_nats")}
-    runs = replace(Runs.from_columns(**columns), extra={ERROR: small[ERROR]})
+    bare = Runs.from_columns(
+        n_params=small["n_params"], n_tokens=small["n_tokens"], loss_nats=small["loss_nats"]
+    )
+    runs = replace(bare, extra={ERROR: small[ERROR]})
     return forecast_task(
         fit_surface(runs),
         fit_surface(runs, for_column(ERROR_EXPONENTIAL, ERROR)),
