@@ -45,12 +45,12 @@ def _sigmoid(xp: Any, p: Any, x: Any) -> Any:
 
 def _sigmoid_starts(x: Columns, y: Array) -> Array:
     """Midpoints spread over the losses seen; floor and height by variable projection."""
-    from scaling.starts import projected_starts
+    from scaling.starts import projected
 
     low, high = float(x["loss_nats"].min()), float(x["loss_nats"].max())
     width = max(high - low, 1e-3)
     ranges = {"L0": (low - 0.5 * width, high + 0.5 * width)}
-    return projected_starts(ERROR_SIGMOID, x, y, ranges=ranges)
+    return projected(ERROR_SIGMOID, x, y, ranges=ranges)
 
 
 ERROR_SIGMOID = register(
