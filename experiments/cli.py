@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""isoflop data | plan | run | status | fit | compare | optimum | plot | report | calibrate: thin.
+"""isoflop data | plan | run | status | fit | compare | optimum | reproduce | report | ...: thin calls.
 
 Imports nothing heavy: ``plan`` and ``status`` answer without JAX.
 """
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from experiments import calibration, display, fit_table, studies, table_options
+from experiments import calibration, display, fit_table, reproduce, studies, table_options
 from experiments.ledger import Ledger
 from experiments.overrides import override
 from experiments.plan import Plan, Refused, plan
@@ -120,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     add("plot", _plot, "draw the figures")
     add("report", _report, "write figures and report.html")
     add("calibrate", _calibrate, "measure this machine's speed on the study's networks")
+    text = "published numbers computed again, beside ours"
+    sub = commands.add_parser("reproduce", help=text, description=text)
+    reproduce.add_arguments(sub)
+    sub.set_defaults(command=_reproduce)
     return parser
 
 
@@ -390,6 +394,11 @@ def _report(options: Any, console: Console) -> None:
 
     report.write(ledger, study, points, report.build(ledger, study, points))
     console.print(str(ledger.report))
+
+
+def _reproduce(options: Any, console: Console) -> None:
+    _prepare_to_fit()
+    reproduce.reproduce(options, console)
 
 
 def _calibrate(options: Any, console: Console) -> None:

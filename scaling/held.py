@@ -24,7 +24,7 @@ from scaling.regression import (
 )
 from scaling.runs import Runs
 from scaling.solver import Problem
-from scaling.surface import chord_exponents, columns_of, problem_of
+from scaling.surface import chord_exponents, problem_of
 
 Array = np.ndarray
 
@@ -320,9 +320,7 @@ def _rewritten(
         )
     both = replace(constraints, fixed={**constraints.fixed, **budgets})
     old = original.problem
-    problem = set_up(
-        law, columns_of(runs), runs.loss_nats, objective=old.objective, constraints=both
-    )
+    problem = set_up(law, runs.numeric(), runs.loss_nats, objective=old.objective, constraints=both)
     problem = replace(problem, delta=old.delta)
 
     def coordinates(z: Array) -> Array:

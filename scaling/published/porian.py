@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.csv_table import read_csv
 from scaling.isoflop_curves import fit_curve, minima
 from scaling.plot_style import approach_styles, footnote, log_counts, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
+from scaling.table import Table, read_table
 
 Array = np.ndarray
-Table = list[tuple[int, dict[str, str]]]
 
 KEY = ("hparams", "warmup", "decay", "param_count", "loss_split")
 # The sd in nats that the source gives RefinedWeb runs (0.002 for losses below e^3, as all are).
@@ -123,7 +122,11 @@ class Optima:
 
 
 def _rows(table: Table, key: tuple[str, ...]) -> list[dict[str, str]]:
-    return [row for _, row in table if tuple(row[name] for name in KEY) == key]
+    rows = (
+        dict(zip(table.columns, cells, strict=True))
+        for cells in zip(*table.columns.values(), strict=True)
+    )
+    return [row for row in rows if tuple(row[name] for name in KEY) == key]
 
 
 def published_optima(table: Table, key: tuple[str, ...]) -> Optima:
@@ -222,8 +225,8 @@ def figure_steps(found: dict[str, Optima]) -> Figure:
 
 def run(tables: Path) -> Reproduction:
     """The ten exponents from the published optima, and again from the losses."""
-    _, losses = read_csv(tables / "porian_refinedweb_isoflop.csv")
-    _, optima = read_csv(tables / "porian_refinedweb_optima.csv")
+    losses = read_table(tables / "porian_refinedweb_isoflop.csv")
+    optima = read_table(tables / "porian_refinedweb_optima.csv")
     comparisons: list[Comparison] = []
     found: dict[str, Optima] = {}
     apart = []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from scaling import downstream
 from scaling.laws import LAWS
 from scaling.objectives import Objective, objective_named
 from scaling.regression import Constraints, estimate, set_up
@@ -27,6 +28,8 @@ PLANTED = {
     "broken_flops": (1.3, 90.0, 0.1, 0.2, 16.0, 0.5),
     "broken_n_params": (1.3, 20.0, 0.1, 0.3, 9.0, 0.4),
     "broken_n_tokens": (1.3, 20.0, 0.1, 0.3, 11.0, 0.4),
+    downstream.ERROR_EXPONENTIAL.name: (0.9, 2.0, 0.7),
+    downstream.ERROR_SIGMOID.name: (0.2, 0.6, 1.5, 3.0),
 }
 OBJECTIVES = ("huber", "huber:0.05", "lad", "least_squares", "quantile:0.3", "student_t:4")
 
@@ -41,6 +44,7 @@ def table(n=60, seed=0):
         "unique_tokens": D / np.exp(rng.uniform(0, 4, n)),
         "d_model": np.exp(rng.uniform(3, 6, n)),
         "n_layers": np.exp(rng.uniform(0.5, 3, n)),
+        "loss_nats": rng.uniform(2.0, 5.0, n),
     }
 
 
@@ -63,7 +67,9 @@ def value(problem, z):
 
 def test_every_law_has_a_planted_problem():
     assert set(PLANTED) <= set(LAWS)
-    assert {name for name in LAWS if not name.startswith("test_")} == set(PLANTED)
+    # A colon: a law of ours for a column of somebody's table.
+    ours = {name for name in LAWS if not name.startswith("test_") and ":" not in name}
+    assert ours == set(PLANTED)
 
 
 @pytest.mark.parametrize("name", PLANTED)
