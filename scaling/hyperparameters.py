@@ -3,98 +3,36 @@
 
 lr*(N, D) = exp(i) N^p D^q and batch*(D) = exp(j) D^r, in tokens (Li et al. 2025, eq. 1). The best
 cell of a grid is a noisy, coarse estimate of where its minimum lies. Here all cells near the
-minimum of each (N, D) group speak: the loss is a floor of the group plus a quadratic form, shared
-by all groups, in the logarithmic distances from lr* and batch*.
+minimum of each (N, D) group speak, through the surface of `hyperparameter_surface`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from scaling import diagnostics
 from scaling.fit import Bootstrap, Certificate, FitError, FitStatus, Interval
-from scaling.laws import Columns, Law, Parameter, amplitude, positive
+from scaling.hyperparameter_surface import (
+    N_BEFORE_FLOORS,
+    NAMES,
+    SHAPE,
+    Grid,
+    surface_columns,
+    surface_law,
+)
 from scaling.objectives import HUBER, Objective, objective_named
-from scaling.regression import Estimate, estimate, replicate, set_up
+from scaling.regression import Constraints, Estimate, estimate, replicate, set_up
 from scaling.uncertainty import pairs_weights
 
 Array = np.ndarray
 
-NAMES = ("i", "p", "q", "j", "r")
 WINDOW = 0.01
-_N_SHAPE = 8
 # Cells of a group below this count say nothing of a curved surface with its own floor.
 _FEWEST_CELLS = 3
-_SHARES_NEAR = (0.001, 0.0025, 0.006)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Grid:
-    """Runs over learning rates and batch sizes: one row per run, [n].
-
-    group: label of the run's (N, D) pair; n_params, n_tokens, lr, batch_tokens, loss_nats.
-    """
-
-    n_params: Array
-    n_tokens: Array
-    lr: Array
-    batch_tokens: Array
-    loss_nats: Array
-    group: Array
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        n_params: ArrayLike,
-        n_tokens: ArrayLike,
-        lr: ArrayLike,
-        batch_tokens: ArrayLike,
-        loss_nats: ArrayLike,
-    ) -> Grid:
-        """The grid of these columns.
-
-        Raises:
-          ValueError: for lengths that differ, or values that are not positive and finite.
-        """
-        given = {"n_params": n_params, "n_tokens": n_tokens, "lr": lr,
-                 "batch_tokens": batch_tokens, "loss_nats": loss_nats}  # fmt: skip
-        columns = {name: np.atleast_1d(np.asarray(v, float)) for name, v in given.items()}
-        if len({len(v) for v in columns.values()}) != 1:
-            raise ValueError(f"columns differ in length: { {k: len(v) for k, v in columns.items()} }")
-        for name, values in columns.items():
-            bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-            if len(bad):
-                raise ValueError(
-                    f"{name} must be positive and finite: {len(bad)} rows are not, the first is "
-                    f"row {bad[0]} with {values[bad[0]]:g}; leave out runs that diverged"
-                )
-        pairs = np.stack([columns["n_params"], columns["n_tokens"]], axis=1)
-        group = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
-        return cls(**columns, group=group)
-
-    @property
-    def n_groups(self) -> int:
-        return int(self.group.max()) + 1
-
-    @property
-    def excess(self) -> Array:
-        """Loss over the lowest of its group, minus 1."""
-        lowest = np.full(self.n_groups, np.inf)
-        np.minimum.at(lowest, self.group, self.loss_nats)
-        return self.loss_nats / lowest[self.group] - 1.0
-
-    def select(self, rows: Array) -> Grid:
-        """The runs of a mask; groups are numbered anew."""
-        group = np.unique(self.group[rows], return_inverse=True)[1].reshape(-1)
-        names = ("n_params", "n_tokens", "lr", "batch_tokens", "loss_nats")
-        return Grid(**{name: getattr(self, name)[rows] for name in names}, group=group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,7 +41,9 @@ class HyperparameterFit:
 
     Fields:
       parameters, intervals: i, p, q, j, r. replicates: [R, 5] in that order.
-      curvature: [2, 2], nats per squared natural logarithm of (lr, batch) about the optimum.
+      shape: k_n, k_d, bend_lr, bend_batch of the surface.
+      curvature: [2, 2], nats per squared natural logarithm of (lr, batch) about the optimum, at
+        `centre` = mean (ln N, ln D) of the cells.
       floors: of each group, in nats. groups: their (N, D), [G, 2].
       window: largest excess of a cell over the lowest loss of its group, relative.
       n_cells: of n_given that lie within it.
@@ -111,7 +51,9 @@ class HyperparameterFit:
 
     parameters: Mapping[str, float]
     intervals: Mapping[str, Interval]
+    shape: Mapping[str, float]
     curvature: Array
+    centre: Array
     floors: Array
     groups: Array
     window: float
@@ -151,38 +93,44 @@ def fit_hyperparameters(
     *,
     window: float = WINDOW,
     objective: str | Objective = HUBER,
+    fixed: Mapping[str, float] | None = None,
     n_bootstrap: int = 200,
     level: float = 0.95,
     seed: int = 0,
 ) -> HyperparameterFit:
     """Laws of lr* and batch* from all cells near the minimum of each group.
 
-    L = F_g + |C (ln lr - ln lr*, ln batch - ln batch*)|^2 with C upper triangular: one floor F_g
-    per (N, D), one curvature C^T C for all. The surface is quadratic near its minimum only, so
-    cells above `window` are left out; see `window_sensitivity`. Intervals resample whole groups.
+    One floor per (N, D) and one shape for all. The shape holds near the minimum only, so cells
+    above `window` are left out; see `window_sensitivity`. Intervals resample whole groups.
 
     Args:
       window: kept are cells with loss <= (1 + window) times the lowest of the group.
       objective: a name as in `objectives.objective_named`, or an `Objective`.
+      fixed: shape parameters kept, e.g. {"bend_lr": 0.0, "bend_batch": 0.0} for a symmetric
+        surface, {"k_n": 0.0, "k_d": 0.0} for one curvature.
       n_bootstrap: replicates; 0 for none.
 
     Raises:
       FitError: for fewer than four groups, or N and D that do not vary apart from one another.
       ValueError: for a window that is not positive.
     """
+    if set(fixed or {}) - set(SHAPE):
+        raise ValueError(f"only {', '.join(SHAPE)} can be fixed, not {', '.join(fixed or {})}")
     if not window > 0:
         raise ValueError(f"window is {window:g}, must be positive, e.g. {WINDOW:g}")
     kind = objective_named(objective) if isinstance(objective, str) else objective
     near, sparse = _near(grid, window)
     _require_spread(near)
     centre = np.array([np.mean(np.log(near.n_params)), np.mean(np.log(near.n_tokens))])
-    law = _law(near.n_groups)
-    problem = set_up(law, _columns(near, centre), near.loss_nats, objective=kind)
+    law = surface_law(near.n_groups)
+    constraints = Constraints(fixed=fixed or {})
+    columns = surface_columns(near, centre)
+    problem = set_up(law, columns, near.loss_nats, objective=kind, constraints=constraints)
     diagnostics.require_points(problem)
-    found = estimate(problem)
+    found = estimate(problem, constraints)
     replicates, n_failed = _replicates(found, near, centre, n_bootstrap, seed)
     values = _in_units(found.parameters, centre)
-    c11, c12, c22 = found.parameters[5:_N_SHAPE]
+    c11, c12, c22 = found.parameters[5:8]
     root = np.array([[c11, c12], [0.0, c22]])
     first = np.unique(near.group, return_index=True)[1]
     return HyperparameterFit(
@@ -191,8 +139,10 @@ def fit_hyperparameters(
             name: Interval.of(column, level)
             for name, column in zip(NAMES, replicates.T, strict=True)
         },
+        shape=dict(zip(SHAPE, map(float, found.parameters[8:N_BEFORE_FLOORS]), strict=True)),
         curvature=root.T @ root,
-        floors=found.parameters[_N_SHAPE:],
+        centre=centre,
+        floors=found.parameters[N_BEFORE_FLOORS:],
         groups=np.stack([near.n_params[first], near.n_tokens[first]], axis=1),
         window=window,
         n_cells=len(near.lr),
@@ -234,7 +184,9 @@ def recommend(
     batch = np.exp(j + r * np.log(n_tokens))
     low, high = fit.groups.min(axis=0), fit.groups.max(axis=0)
     new = np.array([n_params, n_tokens])
-    slack = np.exp(np.sqrt(slack_nats / np.diag(fit.curvature)))
+    away = np.log(new) - fit.centre
+    stiffness = np.exp(fit.shape["k_n"] * away[0] + fit.shape["k_d"] * away[1])
+    slack = np.exp(np.sqrt(slack_nats / (stiffness * np.diag(fit.curvature))))
     return Recommendation(
         lr=float(lr[0]),
         lr_interval=Interval.of(lr[1:], fit.bootstrap.level),
@@ -268,63 +220,6 @@ def best_cells(grid: Grid, *, within: float = 0.0) -> dict[str, float]:
     return dict(zip(NAMES, map(float, [*of_lr, *of_batch]), strict=True))
 
 
-@lru_cache(maxsize=8)
-def _law(n_groups: int) -> Law:
-    """The surface with so many floors; one object per count, so that it compiles once."""
-
-    def real(name: str, start: tuple[float, float]) -> Parameter:
-        return Parameter(name=name, is_positive=False, lower=-60.0, upper=60.0, start=start)
-
-    def value(xp: Any, p: Any, x: Any) -> Any:
-        i, slope_n, slope_d, j, r, c11, c12, c22 = (p[k] for k in range(_N_SHAPE))
-        u = x["log_lr"] - (i + slope_n * x["log_n_params"] + slope_d * x["log_n_tokens"])
-        v = x["log_batch"] - (j + r * x["log_n_tokens"])
-        floor = sum(p[_N_SHAPE + g] * x["group"][:, g] for g in range(n_groups))
-        return floor + (c11 * u + c12 * v) ** 2 + (c22 * v) ** 2
-
-    return Law(
-        name=f"hyperparameters_{n_groups}",
-        formula="L = F_g + |C (ln lr - i - p ln N - q ln D, ln batch - j - r ln D)|^2",
-        source="Li et al. 2025, eq. 1, for the optimum; the quadratic surface is ours",
-        columns=("log_lr", "log_batch", "log_n_params", "log_n_tokens", "group"),
-        parameters=(
-            real("i", (-9.0, -4.0)),
-            real("p", (-1.5, 0.5)),
-            real("q", (-0.5, 1.0)),
-            real("j", (10.0, 16.0)),
-            real("r", (0.0, 1.0)),
-            positive("c11", (0.02, 1.0), 1e-6, 1e3),
-            Parameter(name="c12", is_positive=False, lower=-1e3, upper=1e3, start=(-0.1, 0.1)),
-            positive("c22", (0.02, 1.0), 1e-6, 1e3),
-            *(amplitude(f"F{g}", lower=1e-6) for g in range(n_groups)),
-        ),
-        value=value,
-        starts=_starts,
-    )
-
-
-def _starts(x: Columns, y: Array) -> Array:
-    """Lines through cells near each floor, with several curvatures about them."""
-    group = np.argmax(x["group"], axis=1)
-    floors = np.full(x["group"].shape[1], np.inf)
-    np.minimum.at(floors, group, y)
-    excess = y / floors[group] - 1.0
-    ones = np.ones(len(y))
-    of_lr = np.stack([ones, x["log_n_params"], x["log_n_tokens"]], axis=1)
-    of_batch = np.stack([ones, x["log_n_tokens"]], axis=1)
-    rows = []
-    for share in _SHARES_NEAR:
-        near = excess <= share
-        line = np.linalg.lstsq(of_lr[near], x["log_lr"][near])[0]
-        other = np.linalg.lstsq(of_batch[near], x["log_batch"][near])[0]
-        u, v = x["log_lr"] - of_lr @ line, x["log_batch"] - of_batch @ other
-        size = np.sqrt(np.mean(y - floors[group]) / np.mean(u**2 + v**2)) + 1e-6
-        for factor, cross in ((1.0, 0.0), (1.0, -0.7), (2.0, 0.0), (0.5, 0.5)):
-            scale = factor * size
-            rows.append([*line, *other, scale, cross * scale, scale, *floors])
-    return np.array(rows)
-
-
 def _near(grid: Grid, window: float) -> tuple[Grid, list[str]]:
     """Cells within the window, of groups that keep enough of them; what was left out, in words."""
     is_near = grid.excess <= window
@@ -353,25 +248,13 @@ def _require_spread(grid: Grid) -> None:
         )
 
 
-def _columns(grid: Grid, centre: Array) -> dict[str, Array]:
-    return {
-        "log_lr": np.log(grid.lr),
-        "log_batch": np.log(grid.batch_tokens),
-        "log_n_params": np.log(grid.n_params) - centre[0],
-        "log_n_tokens": np.log(grid.n_tokens) - centre[1],
-        "group": (grid.group[:, None] == np.arange(grid.n_groups)).astype(float),
-    }
-
-
 def _in_units(parameters: Array, centre: Array) -> Array:
     """i, p, q, j, r [..., 5] for N and D themselves, from those for centred logarithms."""
     i, p, q, j, r = np.moveaxis(parameters[..., :5], -1, 0)
     return np.stack([i - p * centre[0] - q * centre[1], p, q, j - r * centre[1], r], axis=-1)
 
 
-def _replicates(
-    found: Estimate, grid: Grid, centre: Array, n: int, seed: int
-) -> tuple[Array, int]:
+def _replicates(found: Estimate, grid: Grid, centre: Array, n: int, seed: int) -> tuple[Array, int]:
     """i, p, q, j, r [R, 5] of resampled groups, NaN where none is certified, and how many."""
     if n == 0:
         return np.zeros((0, 5)), 0

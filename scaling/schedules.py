@@ -19,7 +19,8 @@ from scaling.laws import Law, amplitude, exponent, positive
 Array = np.ndarray
 
 # Width of a block of steps in log lr and in log S_k(t). Two nodes keep a block's weight, mean and
-# variance, so that the error is of third order: below 1e-5 nats for every schedule of Luo et al.
+# variance, so that the error is of third order: 2e-7 nats for the schedules and parameters of Luo
+# et al., with at most 59 nodes for 72,000 steps.
 BLOCK_WIDTH = 0.8
 # A rate of zero counts as this share of the peak: its logarithm must exist, and a step of no
 # length moves no loss either way.
@@ -172,7 +173,7 @@ def _run_nodes(name: str, lr: Array, steps: Array) -> tuple[Array, list[Array]]:
     log_lr = np.log(np.maximum(lr[changed], floor))
     nodes = []
     for t in steps.astype(int):
-        n = np.searchsorted(changed, t, side="right")
+        n = int(np.searchsorted(changed, t, side="right"))
         log_reach = np.log(np.maximum(total[t] - before[:n], floor))
         nodes.append(_nodes(weight[:n], log_lr[:n], log_reach))
     with np.errstate(divide="ignore"):
