@@ -96,16 +96,14 @@ def rank_schedules(fit: ScheduleFit, schedules: Mapping[str, Array], *, seed: in
     names = [list(schedules)[i] for i in order]
     behind = draws - draws[:, :1]
     good = draws[1:][np.all(np.isfinite(draws[1:]), axis=1)]
-    wins = np.bincount(np.argmin(good, axis=1), minlength=len(names)) if len(good) else None
+    wins = np.sum(good == good.min(axis=1, keepdims=True, initial=np.inf), axis=0)
     return Ranking(
         names=tuple(names),
         loss=tuple(float(v) for v in draws[0]),
         interval=tuple(Interval.of(column, level) for column in draws[1:].T),
         behind=tuple(float(v) for v in behind[0]),
         behind_interval=tuple(Interval.of(column, level) for column in behind[1:].T),
-        share_best=tuple(float(w) / len(good) if len(good) else np.nan for w in wins)
-        if wins is not None
-        else (np.nan,) * len(names),
+        share_best=tuple(float(w) / len(good) if len(good) else np.nan for w in wins),
         findings=tuple(s for name in names for s in schedule_findings(fit, schedules[name], name)),
     )
 

@@ -152,8 +152,8 @@ def schedule_columns(
         for row, values in zip(rows, found, strict=True):
             nodes[row] = values
     padded = np.zeros((3, len(steps), max(1, *(v.shape[1] for v in nodes))))
-    for row, values in enumerate(nodes):
-        padded[:, row, : values.shape[1]] = values
+    for k, values in enumerate(nodes):
+        padded[:, k, : values.shape[1]] = values
     names = ("drop_weight", "drop_log_lr", "drop_log_reach")
     return {"log_lr_sum": log_sum, **dict(zip(names, padded, strict=True))}
 
@@ -172,8 +172,7 @@ def _run_nodes(name: str, lr: Array, steps: Array) -> tuple[Array, list[Array]]:
     floor = _SMALLEST_LR * np.max(lr)
     log_lr = np.log(np.maximum(lr[changed], floor))
     nodes = []
-    for t in steps.astype(int):
-        n = int(np.searchsorted(changed, t, side="right"))
+    for t, n in zip(steps.astype(int), np.searchsorted(changed, steps, side="right"), strict=True):
         log_reach = np.log(np.maximum(total[t] - before[:n], floor))
         nodes.append(_nodes(weight[:n], log_lr[:n], log_reach))
     with np.errstate(divide="ignore"):
