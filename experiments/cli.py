@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""isoflop data | plan | run | status | fit | compare | optimum | reproduce | report | ...: thin calls.
+"""isoflop plan | run | status | fit | compare | optimum | reproduce | report | ...: thin calls.
 
 Imports nothing heavy: ``plan`` and ``status`` answer without JAX.
 """

@@ -184,11 +184,11 @@ def minimise(
     best = np.argmin(values, axis=0)
     is_edge = (best == 0) | (best == n_grid - 1) | ~np.isfinite(np.min(values, axis=0))
     best = np.clip(best, 1, n_grid - 2)
-    found = _golden_section(along, grid[best - 1], grid[best + 1])
+    found = golden_section(along, grid[best - 1], grid[best + 1])
     return np.where(is_edge, np.nan, found)
 
 
-def _golden_section(along: Callable[[Array], Array], low: Array, high: Array) -> Array:
+def golden_section(along: Callable[[Array], Array], low: Array, high: Array) -> Array:
     """Minimum of each bracketed function, by golden sections (Kiefer 1953)."""
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     f_left, f_right = along(left), along(right)

@@ -320,7 +320,7 @@ def _rewritten(
         )
     both = replace(constraints, fixed={**constraints.fixed, **budgets})
     old = original.problem
-    problem = set_up(law, runs.numeric(), runs.loss_nats, objective=old.objective, constraints=both)
+    problem = set_up(law, runs.numeric, runs.loss_nats, objective=old.objective, constraints=both)
     problem = replace(problem, delta=old.delta)
 
     def coordinates(z: Array) -> Array:
