@@ -112,5 +112,5 @@ def _misfit_draws(fit: ScheduleFit, shape: tuple[int, int], seed: int) -> Array:
     """Factors on the loss: Student's t, for the scale is known from a few curves only."""
     if not np.isfinite(fit.misfit_sd):
         return np.ones(shape)
-    draws = np.random.default_rng(seed).standard_t(fit.n_runs, size=shape)
+    draws = np.random.default_rng(seed).standard_t(fit.n_predicted, size=shape)
     return np.exp(fit.misfit_sd * draws)

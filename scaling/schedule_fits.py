@@ -32,7 +32,8 @@ class ScheduleFit:
       parameters, intervals: by name. replicates: [R, P] in that order, NaN where one failed.
       residual_sd: scatter of single evaluations about the law, in log loss.
       misfit_sd: of the law about a whole curve it was not fitted to, in log loss: each run is left
-        out in turn and predicted from the others. NaN with one run. n_runs: how many there were.
+        out in turn and predicted from the others. NaN with one run. n_predicted: of how many runs
+        the others gave a certified fit.
       lr_range: lowest and highest rate after warm-up; lr_sum: largest sum of rates, of the fit.
     """
 
@@ -47,7 +48,7 @@ class ScheduleFit:
     replicates: Array
     residual_sd: float
     misfit_sd: float
-    n_runs: int
+    n_predicted: int
     lr_range: tuple[float, float]
     lr_sum: float
 
@@ -105,7 +106,7 @@ def fit_schedules(
     labels, method = _clusters(runs, np.asarray(step), found, cluster)
     replicates = _replicates(found, labels, n_bootstrap, seed)
     n_failed = int(np.sum(~np.all(np.isfinite(replicates), axis=1)))
-    misfit = _misfit_sd(found, runs)
+    misfit, n_predicted = _misfit_sd(found, runs)
     fitted = [np.asarray(schedules[name], float) for name in dict.fromkeys(runs.tolist())]
     after = [lr[int(np.argmax(lr)) :] for lr in fitted]
     names = MULTI_POWER.names
@@ -122,7 +123,7 @@ def fit_schedules(
         findings=(
             *diagnostics.certificate_findings(found.certificate),
             *_cluster_findings(labels, method, len(found.z)),
-            *_misfit_findings(misfit, len(fitted)),
+            *_misfit_findings(misfit, n_predicted, len(fitted)),
             *diagnostics.replicate_findings(n_failed, n_bootstrap, "no certified minimum"),
         ),
         bootstrap=Bootstrap(
@@ -135,7 +136,7 @@ def fit_schedules(
         replicates=replicates,
         residual_sd=float(np.sqrt(np.sum(found.residuals**2) / (len(loss) - len(found.z)))),
         misfit_sd=misfit,
-        n_runs=len(fitted),
+        n_predicted=n_predicted,
         lr_range=(
             float(min(np.min(lr) for lr in after)),
             float(max(np.max(lr) for lr in after)),
@@ -195,12 +196,12 @@ def _replicates(found: Estimate, labels: Array, n: int, seed: int) -> Array:
     return found.parameters_of(solved.z)
 
 
-def _misfit_sd(found: Estimate, run: Array) -> float:
-    """Root mean square error, in log loss, of curves predicted from the others."""
+def _misfit_sd(found: Estimate, run: Array) -> tuple[float, int]:
+    """Root mean square error, in log loss, of curves predicted from the others; how many were."""
     labels = np.unique(run, return_inverse=True)[1].reshape(-1)
     n_runs = int(labels.max()) + 1
     if n_runs < 2:
-        return float("nan")
+        return float("nan"), 0
     problem, is_out = found.problem, labels == np.arange(n_runs)[:, None]
     y = np.broadcast_to(problem.y, is_out.shape)
     solved = replicate(found, y, np.where(is_out, 0.0, problem.weights), n_starts=3)
@@ -208,7 +209,8 @@ def _misfit_sd(found: Estimate, run: Array) -> float:
     error = problem.y - (np.log(predicted) if problem.objective.is_log else predicted)
     scale = 1.0 if problem.objective.is_log else predicted
     squares = np.sum(np.where(is_out, (error / scale) ** 2, 0.0), axis=1) / is_out.sum(axis=1)
-    return float(np.sqrt(np.mean(squares[np.isfinite(squares)])))
+    squares = squares[solved.is_certified]
+    return (float(np.sqrt(np.mean(squares))) if len(squares) else float("nan")), len(squares)
 
 
 def _cluster_findings(labels: Array, method: str, n_free: int) -> list[str]:
@@ -227,16 +229,19 @@ def _cluster_findings(labels: Array, method: str, n_free: int) -> list[str]:
     return sentences
 
 
-def _misfit_findings(misfit: float, n_runs: int) -> list[str]:
+def _misfit_findings(misfit: float, n_predicted: int, n_runs: int) -> list[str]:
     if not np.isfinite(misfit):
         return [
-            "one run: how well the law carries over to another schedule cannot be seen, and the "
-            "bands of predictions leave it out. Add a run with another schedule."
+            f"with {n_runs} curves, none can be predicted from the others: how well the law "
+            "carries over to another schedule cannot be seen, and the bands of predictions leave "
+            "it out. Add runs with other schedules."
         ]
-    return [
-        f"each of the {n_runs} curves is predicted from the others to {100 * misfit:.2g} % (root "
-        "mean square); predictions carry this misfit."
-    ]
+    sentence = (
+        f"{n_predicted} of {n_runs} curves are predicted from the others to {100 * misfit:.2g} % "
+        "(root mean square); predictions carry this misfit."
+    )
+    lost = " Without the others no certified minimum was found." if n_predicted < n_runs else ""
+    return [sentence + lost]
 
 
 def _check_losses(run: Array, step: Array, loss: Array) -> None:

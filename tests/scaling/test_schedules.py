@@ -139,7 +139,7 @@ def test_new_schedules_lie_within_their_bands(noisy_fit):
         steps, band = predict_schedule(noisy_fit, SCHEDULES[name], step=[2000, 4600, 6000])
         exact = np.array([naive(SCHEDULES[name], int(t), PUBLISHED_25M) for t in steps])
         assert np.all((band.lower < exact) & (exact < band.upper))
-    assert "each of the 3 curves is predicted from the others" in " ".join(noisy_fit.findings)
+    assert "3 of 3 curves are predicted from the others" in " ".join(noisy_fit.findings)
 
 
 def test_schedules_are_ranked_by_their_final_loss(noisy_fit):
@@ -152,6 +152,15 @@ def test_schedules_are_ranked_by_their_final_loss(noisy_fit):
     np.testing.assert_allclose(ranking.behind, behind, atol=3e-3)
     assert sum(ranking.share_best) == pytest.approx(1.0)
     assert ranking.share_best[2] < 0.1
+
+
+def test_one_curve_says_nothing_of_other_schedules():
+    run, step, loss = planted_curves()
+    one = run == "cosine"
+    fixed = {"C": 2.066, "beta": 0.583, "gamma": 0.641}
+    fit = fit_schedules(run[one], step[one], loss[one], SCHEDULES, fixed=fixed, n_bootstrap=0)
+    assert np.isnan(fit.misfit_sd)
+    assert "none can be predicted from the others" in " ".join(fit.findings)
 
 
 def test_extrapolation_is_said(noisy_fit):
