@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
+# One process per core; a file's tests stay together, they share what they compile.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 # uv where it is there and works: the same packages, seconds instead of half a minute.
 export UV_PYTHON_DOWNLOADS := never
 
@@ -14,10 +16,10 @@ quickstart: $(VENV)/.ready
 	$(BIN)/isoflop run quickstart
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -q -m "not slow and not parity and not browser" tests
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not parity and not browser" tests
 
 test-all: $(VENV)/.ready
-	$(BIN)/python -m pytest -q -m "not parity and not browser" tests
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not parity and not browser" tests
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .

@@ -206,7 +206,9 @@ def _residuals(law: Law, problem: Problem, parameters: Array) -> Array:
 
 
 def _scatter(law: Law, problem: Problem, begin: Array) -> float:
-    """Robust scatter about the best start: the scale on which kinks are smoothed."""
+    """Robust scatter about the best start: where a fitted scale and smoothed kinks begin."""
+    if not (problem.objective.is_kinked or problem.objective.has_scale):
+        return 1.0
     sizes = [np.median(np.abs(_residuals(law, problem, p))) for p in begin[:8]]
     finite = [s for s in sizes if np.isfinite(s)]
     return 1.4826 * max(min(finite, default=1.0), 1e-12)

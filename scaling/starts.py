@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import qmc
@@ -95,7 +96,7 @@ def _grid(
     for name, value in held.items():
         grid[:, law.names.index(name)] = value
     if moved:
-        points = qmc.Sobol(len(moved), scramble=False).random(n_grid)
+        points = _evenly(len(moved), n_grid)
         for column, i in zip(points.T, moved, strict=True):
             parameter = law.parameters[i]
             low, high = ranges.get(parameter.name, parameter.start)
@@ -103,6 +104,11 @@ def _grid(
             # Small exponents differ more from one another than large ones do.
             grid[:, i] = low * (high / low) ** share if low > 0 else low + (high - low) * share
     return grid
+
+
+@lru_cache(maxsize=16)
+def _evenly(n_axes: int, n_points: int) -> Array:
+    return qmc.Sobol(n_axes, scramble=False).random(n_points)
 
 
 def _project(

@@ -41,8 +41,8 @@ def test_exponents_and_intervals_of_porian_follow_from_the_losses(exponents):
 
 def test_optima_found_again_are_the_published_ones():
     """Within 2.5 % in N*, where the source's own grid of sizes has steps of up to 4 %."""
-    _, losses = porian.read_csv(TABLES / "porian_refinedweb_isoflop.csv")
-    _, optima = porian.read_csv(TABLES / "porian_refinedweb_optima.csv")
+    losses = porian.read_table(TABLES / "porian_refinedweb_isoflop.csv")
+    optima = porian.read_table(TABLES / "porian_refinedweb_optima.csv")
     for step in porian.STEPS:
         ours, theirs = (
             porian.found_optima(losses, step.key),
