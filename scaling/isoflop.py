@@ -13,7 +13,7 @@ from scaling.fit import Bootstrap, Fit, Interval, Optimum
 from scaling.isoflop_budgets import Budget, isoflop_budgets, with_drawn_intervals
 from scaling.isoflop_curves import Curve, minima, require_curve
 from scaling.isoflop_draws import Draws, draw
-from scaling.power_laws import power_law_status, power_laws
+from scaling.power_laws import FEWEST_FOR_LOSS, power_law_status, power_laws
 from scaling.runs import Runs
 
 Array = np.ndarray
@@ -93,6 +93,9 @@ def fit_isoflop(
     log_c = np.log([b.flops for b in used])
     draws = power_laws(log_c, log_n, log_d, loss)
     replicates = {name: values[1:] for name, values in draws.items()}
+    if len(used) < FEWEST_FOR_LOSS:
+        # E = 0 was taken, not found: replicates of it would be surer than the data are.
+        replicates |= {name: np.full(len(log_n) - 1, np.nan) for name in ("E", "K", "c")}
     n_drawn = len(log_n) - 1
     n_failed = int(np.sum(~np.isfinite(replicates["a"])))
     findings = [*runs.findings, *_findings(budgets, ladder, accept)]

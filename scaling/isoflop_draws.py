@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.polynomial import Polynomial
 
 from scaling import uncertainty
 from scaling.fit import Noise
@@ -17,6 +18,8 @@ Array = np.ndarray
 
 GIVEN = "seed noise as given"
 REPEATS = "run-to-run noise of the repeats"
+# Degree of the polynomial whose residuals count as noise.
+_WIDEST = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +100,30 @@ def _from_residuals(
     bootstrap: str,
     rng: np.random.Generator,
 ) -> Draws:
-    residuals = runs.loss_nats - fitted
-    n_parameters = sum(c.n_parameters for c in curves)
-    noise = uncertainty.estimate_noise(runs, residuals, n_parameters)
-    method = uncertainty.choose_method(bootstrap, runs, n_parameters)
+    scatter, n_absorbed = _scatter(runs, curves)
+    noise = uncertainty.estimate_noise(runs, scatter, n_absorbed)
+    method = uncertainty.choose_method(bootstrap, runs, n_absorbed)
     drawn = n_replicates if uncertainty.can_resample(method, noise) else 0
-    targets, weights = uncertainty.draw_data(
-        method, runs, fitted, residuals, noise, n_parameters, drawn, rng
+    # Relative to the curve: log loss scatters alike at all budgets, nats do not.
+    moved, weights = uncertainty.draw_data(
+        method, runs, np.zeros(len(fitted)), scatter, noise, n_absorbed, drawn, rng
     )
-    in_logs = uncertainty.estimate_noise(runs, np.log1p(residuals / fitted), n_parameters)
-    return Draws(targets=targets, weights=weights, noise=in_logs, method=method, given=None)
+    targets = runs.loss_nats + 0.0 * moved if method == "pairs" else fitted * (1.0 + moved)
+    return Draws(targets=targets, weights=weights, noise=noise, method=method, given=None)
+
+
+def _scatter(runs: Runs, curves: Sequence[Curve]) -> tuple[Array, int]:
+    """Relative residuals [n] about curves with up to two more degrees, and parameters they took.
+
+    What a parabola misses is the same in every replicate of the study: a bias, which
+    `approach2_bias` estimates, and no noise. A wider polynomial takes most of it away.
+    """
+    ends = np.cumsum([len(c.x) for c in curves])[:-1]
+    residuals, n_absorbed = [], 0
+    for curve, loss in zip(curves, np.split(runs.loss_nats, ends), strict=True):
+        own = len(curve.coefficients) - 1
+        degree = max(own, min(_WIDEST, len(curve.sizes) - 3))
+        wide = Polynomial.fit(curve.x, loss, degree)(curve.x)
+        residuals.append((loss - wide) / wide)
+        n_absorbed += degree + 1
+    return np.concatenate(residuals), n_absorbed

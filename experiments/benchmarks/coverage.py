@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument(
         "--replicates",
         type=int,
-        default=79,
+        default=39,
         help="40 k - 1 sets the ends of all levels on replicates",
     )
     parser.add_argument("--processes", type=int, default=2)
