@@ -9,7 +9,7 @@ an error law gives the error at that loss. Importing this module registers both 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ ERROR_EXPONENTIAL = register(
         formula="error = eps - k exp(-gamma L)",
         source="Gadre et al. 2024, eq. 5",
         columns=("loss_nats",),
-        parameters=(amplitude("eps"), amplitude("k"), exponent("gamma")),
+        parameters=(amplitude("eps", lower=1e-6), amplitude("k"), exponent("gamma")),
         value=_exponential,
         target="task_error",
     )
@@ -60,7 +60,7 @@ ERROR_SIGMOID = register(
         source="Bhagia et al. 2024, eq. 3, for the error in place of the accuracy",
         columns=("loss_nats",),
         parameters=(
-            amplitude("floor"),
+            amplitude("floor", lower=1e-6),
             amplitude("height"),
             positive("k", (0.3, 20.0), 1e-3, 1e3),
             Parameter(name="L0", is_positive=False, lower=-50.0, upper=50.0, start=(0.1, 10.0)),
@@ -74,7 +74,7 @@ ERROR_SIGMOID = register(
 
 def for_column(law: Law, target: str) -> Law:
     """An error law that predicts the column of that name, known to others as law:column."""
-    return register(replace(law, name=f"{law.name}:{target}", target=target))
+    return law_named(f"{law.name}:{target}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

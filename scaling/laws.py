@@ -17,8 +17,9 @@ and `fit_surface(runs, POWER)` fits it.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -415,15 +416,25 @@ LAWS: dict[str, Law] = {
 }
 
 
+# Laws of other targets, each in the module that says what they are for.
+_ELSEWHERE = {"error_exponential": "scaling.downstream", "error_sigmoid": "scaling.downstream"}
+
+
 def law_named(name: str) -> Law:
-    """The law of that name.
+    """The law of that name; name:column for an error law that predicts another column.
 
     Raises:
       ValueError: if there is none, naming those there are.
     """
-    if name not in LAWS:
-        raise ValueError(f"unknown law {name!r}; choose one of {', '.join(LAWS)}")
-    return LAWS[name]
+    base, _, target = name.partition(":")
+    if base in _ELSEWHERE:
+        importlib.import_module(_ELSEWHERE[base])
+    if name in LAWS:
+        return LAWS[name]
+    if target and base in _ELSEWHERE:
+        return register(replace(LAWS[base], name=name, target=target))
+    known = [*(law for law in LAWS if ":" not in law), *_ELSEWHERE]
+    raise ValueError(f"unknown law {name!r}; choose one of {', '.join(dict.fromkeys(known))}")
 
 
 def register(law: Law) -> Law:
