@@ -139,6 +139,36 @@ def test_the_optimum_of_a_written_fit_marks_what_is_extrapolated(tmp_path, run):
     assert float(inside.split()[1]) == pytest.approx(optimal_params(TRUTH, 1e20), rel=0.1)
 
 
+def test_a_model_to_be_served_is_smaller_and_trained_longer(tmp_path, run):
+    text = run(
+        "optimum", table(tmp_path, "a.csv", 1), "--flops", "1e20", "--inference-tokens", "1e12",
+        *QUICK,
+    )  # fmt: skip
+    sizes = {
+        name: float(line.removeprefix(name).split()[0])
+        for line in text.splitlines()
+        for name in ("to train and serve", "to train ")
+        if line.startswith(name) and line.removeprefix(name).split()[0][0].isdigit()
+    }
+    assert sizes["to train and serve"] < 0.6 * sizes["to train "]
+    assert "of all FLOPs saved" in text
+
+
+def test_an_error_law_is_known_by_the_name_of_its_column(tmp_path, run):
+    """Planted: error = .8 - 2 exp(-.9 L)."""
+    loss = np.linspace(2.0, 4.0, 16)
+    error = 0.8 - 2.0 * np.exp(-0.9 * loss)
+    pairs = zip(loss.tolist(), error.tolist(), strict=True)
+    rows = [f"1e8,{20 + i}e8,{x!r},{y!r}" for i, (x, y) in enumerate(pairs)]
+    path = tmp_path / "tasks.csv"
+    path.write_text("\n".join(["n_params,n_tokens,loss_nats,top1", *rows]) + "\n")
+    out = tmp_path / "fit.json"
+    law = ("--law", "error_exponential:top1", "--loss", "raw-least_squares", "--bootstrap", "0")
+    run("fit", str(path), *law, "--out", str(out))
+    found = Fit.from_json(out.read_text())
+    assert found.parameters == pytest.approx({"eps": 0.8, "k": 2.0, "gamma": 0.9}, rel=1e-5)
+
+
 MISTAKES = (
     (("fit", "TABLE"), "has no column n_params, n_tokens, loss_nats; it has size"),
     (("fit", "TABLE", *COLUMNS, "--law", "none"), "unknown law 'none'"),
