@@ -16,6 +16,7 @@ from scaling.multiplier import Multiplier
 
 if TYPE_CHECKING:
     from scaling.inference import InferenceOptimum
+    from scaling.profiles import Profile
 
 
 def print_fit(console: Console, fit: Fit) -> None:
@@ -27,6 +28,16 @@ def print_fit(console: Console, fit: Fit) -> None:
         console.print(certificate_line(fit.certificate))
     console.print(_interval_line(fit))
     print_findings(console, fit.findings)
+
+
+def print_profile(console: Console, found: Profile) -> None:
+    """One line with the interval and where its threshold comes from; then the findings."""
+    where = "" if found.flops is None else f" at {found.flops:.3g} FLOPs"
+    console.print(
+        f"profile of {found.quantity}{where}: {found.estimate:.6g}, {found.level:.0%} "
+        f"{interval_text(found.interval)} ({found.calibration})" + ", FLAT" * found.flat
+    )
+    print_findings(console, found.findings)
 
 
 def print_findings(console: Console, findings: tuple[str, ...]) -> None:

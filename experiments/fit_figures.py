@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,20 @@ from scaling.fit_plots import figure_fit
 from scaling.frontier import frontier
 from scaling.laws import law_named
 from scaling.plot_style import save
+from scaling.profile_plots import figure_bootstrap_pairs, figure_profiles
+from scaling.profiles import Profile
+
+# Parameters drawn against each other; more make panels too small to read.
+_MOST_PAIRS = 6
 
 
-def draw(fit: Fit, folder: Path) -> list[Path]:
+def draw(fit: Fit, folder: Path, profiles: Sequence[Profile] = ()) -> list[Path]:
     """Writes the figures that the fit has, as PNG and SVG; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [path for name, one in _figures(fit).items() for path in save(one, folder / name)]
+    found = _figures(fit)
+    if profiles:
+        found["profiles"] = figure_profiles(profiles)
+    return [path for name, one in found.items() for path in save(one, folder / name)]
 
 
 def _figures(fit: Fit) -> dict[str, Figure]:
@@ -35,4 +44,13 @@ def _figures(fit: Fit) -> dict[str, Figure]:
         found["isoflop"] = figures.figure_isoflop(fit)
     if fit.law != "power_laws":
         found["residuals"] = figures.figure_residuals(fit)
+        moved = [n for n in fit.replicates if fit.replicates[n].size and _moves(fit.replicates[n])]
+        if len(moved) > 1:
+            found["bootstrap_pairs"] = figure_bootstrap_pairs(fit, moved[:_MOST_PAIRS])
     return found
+
+
+def _moves(draws: np.ndarray) -> bool:
+    """Whether replicates differ: fixed parameters do not."""
+    finite = draws[np.isfinite(draws)]
+    return finite.size > 1 and float(np.ptp(finite)) > 0

@@ -15,6 +15,7 @@ from experiments.ledger import replace_text
 
 if TYPE_CHECKING:
     from scaling.fit import Fit
+    from scaling.profiles import Profile
 
 # Replicates times runs beyond which a person should know why nothing happens.
 _LONG = 5_000_000
@@ -74,12 +75,29 @@ def fit(options: Any, console: Console) -> None:
         )
     found = table_options.fitted(options, runs)
     print_fit(console, found)
+    profiles = _profiles(found, options.profile, console)
     _write(options.out, found.to_json(), console)
     if options.figures:
         from experiments.fit_figures import draw
 
-        for path in draw(found, options.figures):
+        for path in draw(found, options.figures, profiles):
             console.print(str(path))
+
+
+def _profiles(found: Fit, asked: str | None, console: Console) -> list[Profile]:
+    """Profiles of the quantities named, printed as they are found."""
+    if not asked:
+        return []
+    from experiments.fit_display import print_profile
+    from scaling.profiles import profile
+
+    profiles = []
+    for text in asked.split(","):
+        quantity, _, flops = text.strip().partition("@")
+        at = table_options.numbers("--profile", flops)[0] if flops else None
+        profiles.append(profile(found, quantity, flops=at))
+        print_profile(console, profiles[-1])
+    return profiles
 
 
 def compare(options: Any, console: Console) -> None:
@@ -141,9 +159,8 @@ def optimum(options: Any, console: Console) -> None:
     budgets = table_options.numbers("--flops", options.flops)
     served = []
     if options.inference_tokens:
-        from scaling.inference import cheapest_for_loss
-
         from experiments.fit_display import print_inference
+        from scaling.inference import cheapest_for_loss
 
         served = table_options.numbers("--inference-tokens", options.inference_tokens)
     found = _source(options)

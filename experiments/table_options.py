@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 APPROACHES = ("surface", "isoflop", "envelope")
-_OF_SURFACES = ("law", "loss", "fix", "tie", "bound")
+_OF_SURFACES = ("law", "loss", "fix", "tie", "bound", "profile")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="of the bootstrap")
     add("--level", type=float, help="of the intervals, 0.95 unless said otherwise")
     add("--method", help="auto, pairs, residual or wild")
+    add("--profile", metavar="QUANTITY[@FLOPS],...",
+        help="intervals by profile: E,a,n_params_opt@1e24,loss_opt@1e24")  # fmt: skip
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:

@@ -139,6 +139,17 @@ def test_the_optimum_of_a_written_fit_marks_what_is_extrapolated(tmp_path, run):
     assert float(inside.split()[1]) == pytest.approx(optimal_params(TRUTH, 1e20), rel=0.1)
 
 
+def test_profiles_are_printed_and_drawn(tmp_path, run):
+    folder = tmp_path / "figures"
+    text = run(
+        "fit", table(tmp_path, "a.csv", 1), *QUICK, "--loss", "least_squares",
+        "--profile", "alpha,n_params_opt@1e22", "--figures", str(folder),
+    )  # fmt: skip
+    assert "profile of alpha: " in text
+    assert "profile of n_params_opt at 1e+22 FLOPs: " in text
+    assert {"profiles.png", "bootstrap_pairs.svg"} <= {path.name for path in folder.iterdir()}
+
+
 def test_a_model_to_be_served_is_smaller_and_trained_longer(tmp_path, run):
     text = run(
         "optimum", table(tmp_path, "a.csv", 1), "--flops", "1e20", "--inference-tokens", "1e12",
@@ -177,6 +188,7 @@ MISTAKES = (
     (("fit", "TABLE", *COLUMNS, "--fix", "E=low"), "'low' is not a number"),
     (("fit", "TABLE", *COLUMNS, "--fix", "F=1"), "has no parameter F"),
     (("fit", "TABLE", *COLUMNS, "--bound", "E=2:1"), "bounded by 2 to 1"),
+    (("fit", "TABLE", *COLUMNS, "--bootstrap", "0", "--profile", "delta"), "delta"),
     (("fit", "TABLE", *COLUMNS, "--level", "95"), "must lie between 0 and 1"),
     (("fit", "TABLE", *COLUMNS, "--bootstrap", "-1"), "must be 0 or more"),
     (("fit", "TABLE", *COLUMNS, "--method", "magic"), "unknown bootstrap 'magic'"),

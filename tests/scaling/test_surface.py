@@ -9,7 +9,7 @@ import pytest
 from scaling.fit import FitError, FitStatus
 from scaling.laws import law_named
 from scaling.runs import Runs, read_runs
-from scaling.surface import fit_surface
+from scaling.surface import fit_surface, refit_under
 
 
 def test_noise_free_law_is_recovered(planted):
@@ -123,3 +123,18 @@ def test_data_without_an_irreducible_loss_touch_the_bound(planted_named):
     fit = fit_surface(bare, n_bootstrap=0)
     assert fit.status is FitStatus.AT_BOUND
     assert any("log E at its lower bound" in sentence for sentence in fit.findings)
+
+
+def test_the_same_runs_give_other_exponents_under_other_counts(planted_named):
+    """Counting only some of the parameters of small models moves a (Pearce and Song 2024)."""
+    runs = planted_named("chinchilla").runs()
+    hidden = 1e7 * (runs.n_params / 1e7) ** 0.4
+    fewer = Runs.from_columns(
+        n_params=runs.n_params - np.minimum(hidden, 0.8 * runs.n_params),
+        n_tokens=runs.n_tokens, loss_nats=runs.loss_nats, params_convention="non_embedding",
+        flops_convention="6n_non_embedding",
+    )  # fmt: skip
+    fits = refit_under({"total": runs, "non_embedding": fewer}, n_bootstrap=0)
+    assert fits["total"].exponent_a == pytest.approx(0.28 / 0.62, abs=1e-6)
+    assert fits["non_embedding"].exponent_a > fits["total"].exponent_a + 0.01
+    assert fits["non_embedding"].runs.flops_convention == "6n_non_embedding"
