@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 APPROACHES = ("surface", "isoflop", "envelope")
-_OF_SURFACES = ("law", "loss", "fix", "tie", "bound", "profile")
+_ONLY_FOR = {
+    "surface": ("law", "loss", "fix", "tie", "bound", "profile"),
+    "isoflop": ("curve", "tokens"),
+    "envelope": ("curves", "select"),
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +36,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--params-convention", help="total or non_embedding")
     add("--approach", choices=APPROACHES, help="surface unless said otherwise")
     add("--curves", type=Path, help="table of training curves, for the envelope")
+    add("--select", help="envelope: lowest curve, hull, or final_hull")
+    add("--curve", help="isoflop: parabola, quartic or akima")
+    add("--tokens", help="isoflop: D* from the size ladder, or from a curve of its own")
     add("--law", help="additive unless said otherwise; also a law in other columns")
     add("--loss", metavar="KIND[:NUMBER]",
         help="huber:1e-3, lad, least_squares, quantile:q, student_t[:nu], raw-...")  # fmt: skip
@@ -77,20 +84,32 @@ def read(options: Any, path: str) -> Runs:
 def fitted(options: Any, runs: Runs) -> Fit:
     """The fit that the options ask for."""
     approach = options.approach or "surface"
+    for other, names in _ONLY_FOR.items():
+        unused = [f"--{name}" for name in names if getattr(options, name) is not None]
+        if unused and other != approach:
+            raise ValueError(f"{', '.join(unused)}: only for --approach {other}, not {approach}")
     if approach == "surface":
         from scaling.surface import fit_surface
 
         return fit_surface(
             runs, options.law or "additive", **surface_settings(options), **intervals(options)
         )
-    unused = [f"--{name}" for name in _OF_SURFACES if getattr(options, name) is not None]
-    if unused:
-        raise ValueError(f"{', '.join(unused)}: only for --approach surface, not {approach}")
-    if approach == "isoflop":
-        from scaling.isoflop import fit_isoflop
+    return (_isoflop if approach == "isoflop" else _envelope)(options, runs)
 
-        return fit_isoflop(runs, **intervals(options))
-    return _envelope(options, runs)
+
+def _isoflop(options: Any, runs: Runs) -> Fit:
+    """Approach 2, with its bias beside the exponents where a surface can tell it."""
+    from scaling.approach2_bias import with_bias
+    from scaling.fit import FitError
+    from scaling.isoflop import fit_isoflop
+    from scaling.surface import fit_surface
+
+    chosen = {k: v for k in _ONLY_FOR["isoflop"] if (v := getattr(options, k)) is not None}
+    found = fit_isoflop(runs, **chosen, **intervals(options))
+    try:
+        return with_bias(found, fit_surface(runs, n_bootstrap=0))
+    except FitError:
+        return found
 
 
 def _envelope(options: Any, runs: Runs) -> Fit:
@@ -102,7 +121,8 @@ def _envelope(options: Any, runs: Runs) -> Fit:
     if options.method is not None:
         raise ValueError("--method: an envelope resamples its curves, and has no other method")
     curves = read_curves(options.curves, flops=options.flops_convention or "matmul_full")
-    return fit_envelope(runs, curves, **intervals(options))
+    chosen = {} if options.select is None else {"select": options.select}
+    return fit_envelope(runs, curves, **chosen, **intervals(options))
 
 
 def surface_settings(options: Any) -> dict[str, Any]:

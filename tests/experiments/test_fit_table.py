@@ -73,7 +73,7 @@ def test_a_table_is_fitted_printed_written_and_drawn(tmp_path, run):
     names = {p.name for p in figures.iterdir()}
     assert names == {
         f"{name}.{kind}"
-        for name in ("fit", "frontier", "surface", "residuals")
+        for name in ("fit", "frontier", "surface", "residuals", "bootstrap_pairs")
         for kind in ("png", "svg")
     }
     assert json.loads(out.read_text())["schema_version"] == 1
@@ -139,6 +139,18 @@ def test_the_optimum_of_a_written_fit_marks_what_is_extrapolated(tmp_path, run):
     assert float(inside.split()[1]) == pytest.approx(optimal_params(TRUTH, 1e20), rel=0.1)
 
 
+def test_approach_2_states_its_bias_and_takes_its_curves(tmp_path, run):
+    settings = (*QUICK, "--approach", "isoflop")
+    path = table(tmp_path, "a.csv", 1)
+    parabola, quartic = (
+        run("fit", path, *settings),
+        run("fit", path, *settings, "--curve", "quartic"),
+    )
+    for text in (parabola, quartic):
+        assert "bias of this estimator" in text
+    assert parabola.split("bias of this")[1] != quartic.split("bias of this")[1]
+
+
 def test_profiles_are_printed_and_drawn(tmp_path, run):
     folder = tmp_path / "figures"
     text = run(
@@ -196,6 +208,7 @@ MISTAKES = (
     (("fit", "TABLE", *COLUMNS, "--where", "budget=7"), "none of 28 rows meets budget=7"),
     (("fit", "TABLE", *COLUMNS, "seeds=0"), "takes no overrides"),
     (("fit", "TABLE", *COLUMNS, "--law", "additive", "--approach", "isoflop"), "only for"),
+    (("fit", "TABLE", *COLUMNS, "--curve", "akima"), "--curve: only for --approach isoflop"),
     (("fit", "TABLE", *COLUMNS, "--approach", "envelope"), "needs --curves"),
     (("fit", "none.csv"), "none.csv: No such file"),
     (("fit", "quickstart", "--law", "additive"), "--law: for tables"),
