@@ -14,14 +14,8 @@ from scaling.fit import Fit, FitError
 from scaling.laws import Law, law_named
 from scaling.objectives import objective_named
 from scaling.optimum_form import optimum, pieces, with_exponent, with_optimum
-from scaling.regression import (
-    Constraints,
-    Estimate,
-    descend,
-    estimate,
-    replicate,
-    set_up,
-)
+from scaling.regression import Constraints, Estimate, descend, estimate, set_up
+from scaling.replicates import replicate
 from scaling.runs import Runs
 from scaling.solver import Problem
 from scaling.surface import chord_exponents, problem_of

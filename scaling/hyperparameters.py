@@ -25,7 +25,8 @@ from scaling.hyperparameter_surface import (
     surface_law,
 )
 from scaling.objectives import HUBER, Objective, objective_named
-from scaling.regression import Constraints, Estimate, estimate, replicate, set_up
+from scaling.regression import Constraints, Estimate, estimate, set_up
+from scaling.replicates import replicate
 from scaling.uncertainty import pairs_weights
 
 Array = np.ndarray

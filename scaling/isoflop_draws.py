@@ -104,11 +104,13 @@ def _from_residuals(
     noise = uncertainty.estimate_noise(runs, scatter, n_absorbed)
     method = uncertainty.choose_method(bootstrap, runs, n_absorbed)
     drawn = n_replicates if uncertainty.can_resample(method, noise) else 0
-    # Relative to the curve: log loss scatters alike at all budgets, nats do not.
+    # Relative to the curve: log loss scatters alike at all budgets, nats do not. Pairs keep the
+    # losses that were measured and draw weights only.
     moved, weights = uncertainty.draw_data(
         method, runs, np.zeros(len(fitted)), scatter, noise, n_absorbed, drawn, rng
     )
-    targets = runs.loss_nats + 0.0 * moved if method == "pairs" else fitted * (1.0 + moved)
+    measured = np.broadcast_to(runs.loss_nats, moved.shape)
+    targets = measured if method == "pairs" else fitted * (1.0 + moved)
     return Draws(targets=targets, weights=weights, noise=noise, method=method, given=None)
 
 

@@ -14,7 +14,8 @@ from scaling import diagnostics
 from scaling.fit import Bootstrap, Certificate, FitStatus, Interval
 from scaling.laws import Law
 from scaling.objectives import HUBER, Objective, objective_named
-from scaling.regression import Constraints, Estimate, estimate, replicate, set_up
+from scaling.regression import Constraints, Estimate, estimate, set_up
+from scaling.replicates import replicate
 from scaling.schedules import MULTI_POWER, schedule_columns
 from scaling.uncertainty import wild_draws
 

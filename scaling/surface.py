@@ -13,7 +13,8 @@ from scaling.compute import Ladder, minimise
 from scaling.fit import Bootstrap, Fit, Interval, Noise
 from scaling.laws import Law, law_named, optimal_exponents, register
 from scaling.objectives import HUBER, Objective, objective_named
-from scaling.regression import Constraints, Estimate, Replicates, estimate, replicate, set_up
+from scaling.regression import Constraints, Estimate, estimate, set_up
+from scaling.replicates import Replicates, replicate
 from scaling.runs import Runs
 from scaling.solver import Problem
 

@@ -15,6 +15,7 @@ os.environ |= {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
+import importlib.metadata
 import importlib.util
 import json
 import statistics
@@ -31,7 +32,8 @@ from scipy.special import logsumexp
 from experiments.ledger import replace_text
 from experiments.worker import cpu_model, software_facts
 from scaling.laws import ADDITIVE
-from scaling.regression import Estimate, estimate, replicate, set_up
+from scaling.regression import Estimate, estimate, set_up
+from scaling.replicates import replicate
 from scaling.runs import Runs, read_runs
 from scaling.solver import Problem, solve
 
@@ -241,9 +243,7 @@ def _peer(runs: Runs) -> dict[str, Any]:
     few = _seconds(lambda: peer.fit(frame, n_draws=100))
     many = _seconds(lambda: peer.fit(frame, n_draws=600))
     return {
-        "peer": f"simple-scaling-laws {peer.package_version()}"
-        if callable(peer.package_version)
-        else f"simple-scaling-laws {peer.package_version}",
+        "peer": f"simple-scaling-laws {importlib.metadata.version('simple-scaling-laws')}",
         "peer_draw_ms": 1e3 * (many - few) / 500,
     }
 

@@ -11,7 +11,8 @@ from scaling.fit import Interval
 from scaling.laws import optimal_exponents
 from scaling.published.case import Comparison
 from scaling.published.printed import compare
-from scaling.regression import Estimate, Replicates, replicate
+from scaling.regression import Estimate
+from scaling.replicates import Replicates, replicate
 
 Array = np.ndarray
 
