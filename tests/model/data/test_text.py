@@ -173,7 +173,10 @@ def test_stdlib_is_deterministic_and_names_its_python(tmp_path: Path) -> None:
     assert calls == [(i, len(calls)) for i in range(1, len(calls) + 1)]
     assert first.n_bytes is not None
     assert first.n_bytes > 8e6
-    assert any(f"Python {platform.python_version()}, with" in note for note in first.notes)
+    # A distribution may ship its Python without the test packages, and the note then says that.
+    note = first.notes[0]
+    assert f"Python {platform.python_version()}, w" in note
+    assert ("with its test packages" in note) != ("whose test packages are not installed" in note)
 
 
 def test_stdlib_leaves_out_packages_and_undecodable_files(tmp_path: Path) -> None:
