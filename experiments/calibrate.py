@@ -9,9 +9,10 @@ from rich.console import Console
 from experiments.calibration import Calibration
 from experiments.plan import Plan
 from experiments.point import Point
+from experiments.provenance import device_facts
 from experiments.runner import cache_folder, local_workers
 from experiments.study import Study
-from experiments.worker import device_facts, measure_peak_flops, start_jax
+from experiments.worker import measure_peak_flops, start_jax
 
 N_PROBES = 6
 STEPS = 32
@@ -36,7 +37,7 @@ def calibrate(study: Study, plan: Plan, console: Console) -> Calibration:
             f"compiled in {compiling:.1f} s"
         )
     return Calibration(
-        device=device_facts(0.0)["device"],
+        device=device_facts()["device"],
         flops_per_second=speeds,
         peak_flops_per_second=peak,
         compile_seconds=max(compile_seconds),

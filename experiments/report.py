@@ -329,9 +329,16 @@ def _totals(points: list[Point], costs: list[dict[str, str]]) -> list[tuple[str,
         ("of this compiling", duration(total("compile_seconds"))),
         ("of this training", duration(total("train_seconds"))),
         ("of this waiting for data", f"{total('stall_seconds'):.1f} s"),
-        (
-            "energy, a rough estimate and no measurement (8 W per busy CPU core)",
-            f"{total('estimated_joules') / 3600:.2f} Wh",
-        ),
+        *_energy(costs),
     ]
     return rows
+
+
+def _energy(costs: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """Watt hours by where they come from: what was measured is not added to what was not."""
+    joules: dict[str, float] = {}
+    for row in costs:
+        if row.get("joules"):  # Absent from results of an earlier version.
+            source = row["joules_source"]
+            joules[source] = joules.get(source, 0.0) + float(row["joules"])
+    return [(f"energy, {source}", f"{sum_ / 3600:.2f} Wh") for source, sum_ in joules.items()]

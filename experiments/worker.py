@@ -11,25 +11,20 @@ import dataclasses
 import errno
 import json
 import os
-import platform
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from experiments.ledger import Ledger
 from experiments.point import Point
+from experiments.provenance import EnergyMeter, device_facts, software_facts
 from model.data.manifest import Manifest, bits_per_byte
 
 EXIT_BAD_SPEC, EXIT_DISK = 2, 74
-
-# CPU package power is not readable without privileges: an estimate, and labelled so.
-WATTS_PER_CPU_CORE = 8.0
 
 Train = Callable[..., Any]
 
@@ -65,11 +60,14 @@ def train_point(
     from model.training.checkpoint import Checkpoints
 
     checkpoints = Checkpoints(ledger.checkpoints(point.id))
+    devices = device_facts()
+    energy = EnergyMeter(devices["platform"])
     began = time.time()
     with ledger.metrics(point.id).open("w") as metrics:
 
         def on_progress(progress: Any) -> None:
             row = dataclasses.asdict(progress)
+            energy.joules()  # Often enough that no counter starts over twice.
             metrics.write(json.dumps(row) + "\n")
             metrics.flush()
             emit({"event": "progress", "id": point.id} | row)
@@ -84,7 +82,12 @@ def train_point(
             on_progress=on_progress,
         )
     record = _record(point, result, corpus, mesh_shape, time.time() - began)
-    record["costs"]["peak_flops_per_second"] = round(peak_flops_per_second)
+    record["costs"] |= {
+        "peak_flops_per_second": round(peak_flops_per_second),
+        **devices,
+        **energy.facts(),
+        **software_facts(),
+    }
     ledger.write_result(point.id, record)
     checkpoints.delete()
     return record
@@ -119,53 +122,8 @@ def _record(
             "resumed_at": result.resumed_at,
             "flops_per_second": round(flops / train_seconds),
             "mesh": "x".join(map(str, mesh_shape)),
-            **device_facts(wall_seconds),
-            **software_facts(),
         },
     }
-
-
-def device_facts(wall_seconds: float) -> dict[str, Any]:
-    """Device kind and count, host, and an energy estimate, labelled as one."""
-    import jax
-
-    devices = jax.devices()
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    is_cpu = devices[0].platform == "cpu"
-    joules = wall_seconds * n_cores * WATTS_PER_CPU_CORE if is_cpu else None
-    return {
-        "device": cpu_model() if is_cpu else devices[0].device_kind,
-        "n_devices": len(devices),
-        "n_cores": n_cores,
-        "host": platform.node(),
-        "estimated_joules": None if joules is None else round(joules, 1),
-    }
-
-
-def cpu_model() -> str:
-    """The processor's name as the system gives it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def software_facts() -> dict[str, Any]:
-    """Code version, package versions and the flags that can change arithmetic."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    return {
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_is_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "python": platform.python_version(),
-        **{f"version_{name}": metadata.version(name) for name in packages},
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    }
-
-
-def _git(*arguments: str) -> str:
-    here = Path(__file__).resolve().parent
-    done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def measure_peak_flops(seconds: float = 0.3) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.benchmarks.coverage_counts import LEVELS
 from experiments.ledger import replace_text
-from experiments.worker import cpu_model, software_facts
+from experiments.provenance import cpu_model, software_facts
 
 # Points by which a cell may differ from its level, beyond two of its own standard errors.
 ALLOWED = 2.0

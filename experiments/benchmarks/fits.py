@@ -30,7 +30,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from experiments.ledger import replace_text
-from experiments.worker import cpu_model, software_facts
+from experiments.provenance import cpu_model, software_facts
 from scaling.laws import ADDITIVE
 from scaling.regression import Estimate, estimate, set_up
 from scaling.replicates import replicate

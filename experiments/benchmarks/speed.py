@@ -20,9 +20,10 @@ from experiments.cli import load_study
 from experiments.ledger import replace_text
 from experiments.plan import resolve
 from experiments.point import Point
+from experiments.provenance import cpu_model, software_facts
 from experiments.runner import local_workers
 from experiments.study import Study
-from experiments.worker import cpu_model, measure_peak_flops, software_facts, start_jax
+from experiments.worker import measure_peak_flops, start_jax
 from model.data.batches import batches
 from model.data.corpus import Corpus, open_corpus
 from model.data.manifest import Manifest

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.ledger import Ledger, replace_text
+from experiments.provenance import cpu_model, software_facts
 from experiments.studies.zipf_truth import STUDY
-from experiments.worker import cpu_model, software_facts
 from model.data.manifest import Manifest
 
 FORMS = ("additive", "curved")

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON text as RFC 8259 has it, and no more: what is read from disk is right or refused."""
+
+import json
+import math
+from typing import Any
+
+
+def loads(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Python's reader also takes NaN, Infinity, numbers beyond all floats (as infinity), an object
+    that names a key twice (the last wins) and halves of surrogate pairs, which no file can hold.
+
+    Raises:
+      ValueError: one line saying what is wrong, for any of these and for whatever is no JSON.
+    """
+    try:
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_unique,
+        )
+        if "\\u" in text or not text.isascii():
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text (byte {error.start})") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair, which is no character") from None
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}, which is no number in JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"it holds {digits[:40]}, which is beyond all numbers")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"it names the key {json.dumps(twice[:40])} twice")
+    return values
