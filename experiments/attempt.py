@@ -138,6 +138,8 @@ def _ending(error: BaseException) -> tuple[How, str]:
         return "preempted", str(error)
     if isinstance(error, OSError):
         return "disk", words
+    if isinstance(error, ValueError):
+        return "refused", str(error)
     is_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in words
     return ("oom" if is_memory else "exception"), words
 
