@@ -7,6 +7,9 @@
 outlives its runner. What happens is said in lines of JSON on standard output; what came out is in
 the ledger.
 
+Started several times with the variables of a multi-host run (Slurm's, or JAX_COORDINATOR_ADDRESS,
+JAX_NUM_PROCESSES and JAX_PROCESS_ID), the processes train each job together (followers.py).
+
 Exit codes: 0 done, or done before; 1 a job failed (jobs/ID/attempts says how); 2 bad arguments,
 spec or data; 3 somebody alive has the job; 74 the disk; 75 asked to stop (SIGTERM, SIGUSR1), with
 a checkpoint: run me again.
@@ -170,12 +173,30 @@ def main() -> None:
     watch_signals(stop)
     ledger = Ledger(options.root.parent, options.root.name)
     try:
-        ids = Stdin(stop) if options.jobs == "-" else _ids(options)
+        listed = Stdin(stop) if options.jobs == "-" else _ids(options)
         start_jax([int(core) for core in options.cores.split(",") if core], options.cache)
+        from experiments import followers
+        from model.training import processes
+
+        processes.initialize_from_environment(os.environ)
+        if not processes.is_leader():
+            stop.enter("train")  # Process 0 decides when to stop.
+            return _follow(ledger)
         session = _session(ledger, options, stop)
     except (ValueError, OSError) as error:
         _refuse(str(error))
-    sys.exit(work(ledger, iter(ids), session, _emit))
+    code = work(ledger, iter(listed), session, _emit)
+    followers.dismiss()
+    sys.exit(code)
+
+
+def _follow(ledger: Ledger) -> None:
+    from experiments import followers
+    from model.data.corpus import open_corpus
+    from model.training.checkpoint import Checkpoints
+    from model.training.loop import train
+
+    followers.follow(train, Checkpoints, open_corpus(Manifest.read(ledger.manifest), ledger.data))
 
 
 def _ids(options: argparse.Namespace) -> list[str]:
@@ -187,6 +208,7 @@ def _ids(options: argparse.Namespace) -> list[str]:
 
 
 def _session(ledger: Ledger, options: argparse.Namespace, stop: Stop) -> Session:
+    from experiments import followers
     from model.data.corpus import open_corpus
     from model.training.checkpoint import Checkpoints
     from model.training.loop import train
@@ -195,7 +217,7 @@ def _session(ledger: Ledger, options: argparse.Namespace, stop: Stop) -> Session
         me=this_process(),
         corpus=open_corpus(Manifest.read(ledger.manifest), ledger.data),
         mesh_shape=tuple(int(size) for size in options.mesh.split(",")),
-        train=train,
+        train=followers.lead(train),
         open_checkpoints=Checkpoints,
         stop=stop,
         emit=_emit,
