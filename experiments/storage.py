@@ -7,12 +7,23 @@ relative paths with "/" between their parts.
 """
 
 import contextlib
+import errno
 import os
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
+
+# What a full, read-only or broken disk answers; freed or mended, the same command goes on.
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
 
 
 class Storage(Protocol):

@@ -16,7 +16,6 @@ a checkpoint: run me again.
 """
 
 import argparse
-import errno
 import json
 import os
 import signal
@@ -31,13 +30,13 @@ from typing import Any, NoReturn
 from experiments.attempt import Session, Stop, run_job
 from experiments.claims import MAX_ATTEMPTS, GaveUp, Owned, this_process
 from experiments.ledger import Ledger, check_id
+from experiments.storage import DISK_ERRORS
 from model.data.manifest import Manifest
 from model.training.control import Interrupted
 
 EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED, EXIT_DISK, EXIT_PREEMPTED = 1, 2, 3, 74, 75
 # Of several jobs the worst is told, in this order.
 _WORST = (EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -70,7 +69,7 @@ def work(
             emit({"event": "refused", "id": job_id, "reason": str(error)})
             codes.append(EXIT_BAD_SPEC)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in DISK_ERRORS:
                 raise
             emit({"event": "disk", "id": job_id, "reason": _disk(error, ledger)})
             return EXIT_DISK
