@@ -176,7 +176,13 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest) -> int:
     if code := work(ledger, iter(ids), session, lambda event: None):
         return code
     collate(ledger, points)
-    ledger.write_forecast(1e13, "abcd", {"budget": 1e13})
+    forecast = {
+        "budget": 1e13,
+        "level": 0.9,
+        "forecasts": {},
+        "point": msgspec.to_builtins(points[0]),
+    }
+    ledger.write_forecast(1e13, "abcd", forecast)
     finished.remember(ledger, None, points, points, "the answer")
     return 0
 
