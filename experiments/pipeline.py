@@ -55,7 +55,7 @@ def run(
       RunsFailed: after the answer that the other runs allow.
       KeyboardInterrupt, Preempted: passed on, after workers have saved.
     """
-    if (answer := finished.recall(ledger, study, grid)) is not None:
+    if (answer := finished.recall(ledger, study, grid, console.print)) is not None:
         console.print(answer)
         return
     began = time.monotonic()
@@ -96,7 +96,8 @@ def _train(
     Raises:
       _Elsewhere: if an engine does.
     """
-    ledger.write_plan(to_json(study), points, arrange(stage, study.mesh))
+    for name in ledger.write_plan(to_json(study), points, arrange(stage, study.mesh)):
+        console.print(f"{name} was damaged; it is written again.")
     missing = missing_points(ledger, stage)
     if not missing:
         return []

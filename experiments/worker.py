@@ -49,16 +49,15 @@ def work(
     """
     codes = [0]
     for job_id in ids:
+        if session.stop.is_asked:  # While the job before was at its end.
+            return EXIT_PREEMPTED
         try:
             for record in run_job(ledger, job_id, session):
                 keys = ("status", "loss_nats", "reason", "notes", "costs")
                 emit({"event": "done", "id": job_id} | {key: record[key] for key in keys})
         except Interrupted:
-            if session.stop.is_asked:
-                emit({"event": "preempted", "id": job_id})
-                return EXIT_PREEMPTED
-            emit({"event": "owned", "id": job_id, "reason": "it was taken from this worker"})
-            codes.append(EXIT_OWNED)
+            emit({"event": "preempted", "id": job_id})
+            return EXIT_PREEMPTED
         except Owned as error:
             emit({"event": "owned", "id": job_id, "reason": str(error)})
             codes.append(EXIT_OWNED)
@@ -182,7 +181,10 @@ def main() -> None:
             stop.enter("train")  # Process 0 decides when to stop.
             return _follow(ledger)
         session = _session(ledger, options, stop)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        is_disk = error.errno in DISK_ERRORS
+        _refuse(_disk(error, ledger) if is_disk else str(error), is_disk=is_disk)
+    except ValueError as error:
         _refuse(str(error))
     code = work(ledger, iter(listed), session, _emit)
     followers.dismiss()
@@ -227,14 +229,18 @@ def _session(ledger: Ledger, options: argparse.Namespace, stop: Stop) -> Session
     )
 
 
-def _refuse(reason: str) -> NoReturn:
-    _emit({"event": "refused", "id": "", "reason": reason})
+def _refuse(reason: str, *, is_disk: bool = False) -> NoReturn:
+    _emit({"event": "disk" if is_disk else "refused", "id": "", "reason": reason})
     print(f"isoflop: {' '.join(reason.split())}", file=sys.stderr)
-    sys.exit(EXIT_BAD_SPEC)
+    sys.exit(EXIT_DISK if is_disk else EXIT_BAD_SPEC)
 
 
 def _emit(event: dict[str, Any]) -> None:
-    print(json.dumps(event), flush=True)
+    try:
+        print(json.dumps(event), flush=True)
+    except BrokenPipeError:
+        # Our runner is gone. We save and end without it: what counts is in the ledger.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
