@@ -21,7 +21,7 @@ from typing import Any
 
 from experiments.ledger import Ledger
 from experiments.point import Point
-from experiments.provenance import EnergyMeter, device_facts, software_facts
+from experiments.provenance import EnergyMeter, provenance
 from model.data.manifest import Manifest, bits_per_byte
 
 EXIT_BAD_SPEC, EXIT_DISK = 2, 74
@@ -60,8 +60,7 @@ def train_point(
     from model.training.checkpoint import Checkpoints
 
     checkpoints = Checkpoints(ledger.checkpoints(point.id))
-    devices = device_facts()
-    energy = EnergyMeter(devices["platform"])
+    energy = EnergyMeter()
     began = time.time()
     with ledger.metrics(point.id).open("w") as metrics:
 
@@ -82,11 +81,12 @@ def train_point(
             on_progress=on_progress,
         )
     record = _record(point, result, corpus, mesh_shape, time.time() - began)
+    joules, source = energy.stop()
     record["costs"] |= {
         "peak_flops_per_second": round(peak_flops_per_second),
-        **devices,
-        **energy.facts(),
-        **software_facts(),
+        "joules": joules,
+        "joules_source": source,
+        **provenance(),
     }
     ledger.write_result(point.id, record)
     checkpoints.delete()
