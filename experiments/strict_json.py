@@ -17,12 +17,8 @@ def loads(text: str | bytes) -> Any:
     """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
-        value = json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            object_pairs_hook=_unique,
-        )
+        value = json.loads(text, object_pairs_hook=_object)
+        _check_finite("the text", value)
         if "\\u" in text or not text.isascii():
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
@@ -34,21 +30,21 @@ def loads(text: str | bytes) -> Any:
     return value
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"it holds {name}, which is no number in JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"it holds {digits[:40]}, which is beyond all numbers")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"it names the key {json.dumps(twice[:40])} twice")
+        raise ValueError(f"it names {json.dumps(twice[:40])} twice")
+    for key, value in pairs:
+        _check_finite(key, value)
     return values
+
+
+def _check_finite(key: str, value: Any) -> None:
+    """Raises ValueError for a NaN or an infinity; objects inside were checked when read."""
+    if isinstance(value, list):
+        for item in value:
+            _check_finite(key, item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{json.dumps(key[:40])} is {value}: JSON has finite numbers only")
