@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.ledger import Ledger, replace_text
+from experiments.collate import collate
+from experiments.ledger import Ledger
 from experiments.point import Point
+from experiments.storage import replace_text
 from experiments.study import Study
 from scaling.approach2_bias import with_bias
 from scaling.envelope import fit_envelope
@@ -50,7 +52,7 @@ def analyse(ledger: Ledger, study: Study, points: list[Point]) -> Analysis:
       FitError: if there are no finished runs.
       ValueError: if a table is damaged.
     """
-    ledger.collate(points)
+    collate(ledger, points)
     if not any(ledger.has_result(point.id) for point in points):
         raise FitError(f"{ledger.folder} has no finished run. `isoflop run` trains them.")
     everything = read_runs(ledger.table, flops=study.flops, params="total")

@@ -7,10 +7,10 @@ import numpy as np
 from rich.console import Console
 
 from experiments.calibration import Calibration
+from experiments.executors.local import cache_folder, local_workers
 from experiments.plan import Plan
 from experiments.point import Point
 from experiments.provenance import device_facts
-from experiments.runner import cache_folder, local_workers
 from experiments.study import Study
 from experiments.worker import measure_peak_flops, start_jax
 

@@ -12,8 +12,8 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.ledger import replace_text
 from experiments.point import Point
+from experiments.storage import replace_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import pkgutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -18,18 +19,28 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from experiments import calibration, display, fit_table, reproduce, studies, table_options
+from experiments import calibration, display, finished, fit_table, reproduce, studies, table_options
+from experiments.claims import MAX_ATTEMPTS
+from experiments.executors.local import DiskError, local_workers
 from experiments.ledger import Ledger
 from experiments.overrides import override
 from experiments.plan import Plan, Refused, plan
 from experiments.point import Point, to_json
-from experiments.runner import DiskError, local_workers, run_points
+from experiments.runner import arrange, missing_points, run_points
 from experiments.study import Study
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
 
-EXIT_USAGE, EXIT_DISK, EXIT_INTERRUPTED = 2, 74, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_DISK, EXIT_PREEMPTED, EXIT_INTERRUPTED = 1, 2, 74, 75, 130
 CALIBRATION_MIN_SECONDS = 1.0  # Shorter runs say more about start-up than about speed.
+
+
+class RunsFailed(Exception):
+    """Runs of a study failed as often as they may."""
+
+
+class Preempted(Exception):
+    """We were told to end."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,6 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
         options.command(options, console)
     except KeyboardInterrupt:
         _end("stopped. Finished runs are kept; the same command goes on.", EXIT_INTERRUPTED)
+    except Preempted:
+        _end("asked to stop. Finished runs are kept; the same command goes on.", EXIT_PREEMPTED)
+    except RunsFailed as error:
+        _end(str(error), EXIT_FAILED)
     except DiskError as error:
         _end(f"{error} Free space there; finished runs are kept.", EXIT_DISK)
     except OSError as error:
@@ -105,7 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = add(name, command, text)
         sub.add_argument("--workers", type=int, default=None, help="processes (one per core)")
-    sub.add_argument("--checkpoint-seconds", type=float, default=60.0)
+    sub.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S")
+    text = "silence after which another host may take a run over"
+    sub.add_argument("--lease-seconds", type=float, default=120.0, metavar="S", help=text)
+    text = "failures without progress after which a run waits for `isoflop retry`"
+    sub.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
     add("status", _status, "what is done, diverged or missing")
     sub = add("fit", _fit, "fit all approaches to a study's runs, or a law to a TABLE of runs")
     table_options.add_options(sub)
@@ -178,10 +197,13 @@ def _manifest(study: Study, ledger: Ledger, console: Console, *, again: bool = F
         return manifest
     from model.data.prepare import prepare
 
-    console.print(f"reading {study.data.kind} data into {ledger.data} ...")
-    ledger.data.mkdir(parents=True, exist_ok=True)
-    manifest = prepare(study.data, ledger.data)
-    manifest.write(ledger.manifest)
+    with ledger.lock():  # Of two runners one prepares, the other waits and reads.
+        if ledger.manifest.exists() and not again:
+            return _manifest(study, ledger, console)
+        console.print(f"reading {study.data.kind} data into {ledger.data} ...")
+        ledger.data.mkdir(parents=True, exist_ok=True)
+        manifest = prepare(study.data, ledger.data)
+        manifest.write(ledger.manifest)
     return manifest
 
 
@@ -219,37 +241,48 @@ def _n_devices(study: Study) -> int:
 
 
 def _run(options: Any, console: Console) -> None:
+    signal.signal(signal.SIGTERM, _on_sigterm)
     study, ledger = _open(options)
     planned, manifest = _planned(study, ledger, console)
     grid = list(planned.points)
     for refusal in planned.refused:
         console.print(f"left out: {refusal.reason}")
-    with ledger.lock():
-        began = time.monotonic()
-        failures = _train(options, study, ledger, console, grid)
-        _prepare_to_fit()
-        from experiments.analysis import analyse
-        from experiments.forecast import forecast_point, make_forecast
-        from scaling.fit import FitError
+    if (answer := finished.recall(ledger, study, grid)) is not None:
+        console.print(answer)
+        return
+    began = time.monotonic()
+    failures = _train(options, study, ledger, console, grid)
+    _prepare_to_fit()
+    from experiments.analysis import analyse
+    from experiments.forecast import forecast_point, make_forecast
+    from scaling.fit import FitError
 
-        points = list(grid)
-        if study.forecast_budgets and not failures:
-            console.print("fitting ...")
-            analysis = analyse(ledger, study, grid)
-            for budget in study.forecast_budgets:
-                try:
-                    record = make_forecast(ledger, study, manifest, analysis, budget)
-                except (FitError, Refused) as error:
-                    console.print(f"no forecast at {budget:.3g} FLOPs: {error}")
-                    continue
-                console.print(_forecast_line(record))
-                points.append(forecast_point(record))
-                failures += _train(options, study, ledger, console, points, stage=points[-1:])
-        _finish(study, ledger, console, points)
-        console.print(f"{display.duration(time.monotonic() - began)} in all.")
+    points = list(grid)
+    if study.forecast_budgets and not failures:
+        console.print("fitting ...")
+        analysis = analyse(ledger, study, grid)
+        for budget in study.forecast_budgets:
+            try:
+                record = make_forecast(ledger, study, manifest, analysis, budget)
+            except (FitError, Refused) as error:
+                console.print(f"no forecast at {budget:.3g} FLOPs: {error}")
+                continue
+            console.print(_forecast_line(record))
+            points.append(forecast_point(record))
+            failures += _train(options, study, ledger, console, points, stage=points[-1:])
+    answer = _finish(study, ledger, console, points)
+    console.print(f"{display.duration(time.monotonic() - began)} in all.")
     if failures:
         lines = "; ".join(f"{point.id}: {reason}" for point, reason in failures)
-        raise ValueError(f"{len(failures)} runs failed after several attempts. {lines}")
+        raise RunsFailed(
+            f"{len(failures)} runs failed {options.max_attempts} times. {lines}. "
+            f"`isoflop retry {options.study}` lets them be tried again."
+        )
+    finished.remember(ledger, study, grid, points, answer)
+
+
+def _on_sigterm(number: int, frame: Any) -> NoReturn:
+    raise Preempted
 
 
 def _train(
@@ -262,8 +295,8 @@ def _train(
 ) -> list[tuple[Point, str]]:
     """Trains what is missing of a stage (default: of all points)."""
     stage = points if stage is None else stage
-    ledger.write_plan(to_json(study), points)
-    missing = [point for point in stage if not ledger.has_result(point.id)]
+    ledger.write_plan(to_json(study), points, arrange(stage, study.mesh))
+    missing = missing_points(ledger, stage)
     if not missing:
         return []
     workers = local_workers(
@@ -271,6 +304,8 @@ def _train(
         len(stage),
         _n_devices(study),
         checkpoint_seconds=options.checkpoint_seconds,
+        lease_seconds=options.lease_seconds,
+        max_attempts=options.max_attempts,
     )
     known = calibration.load(options.results)
     n_done = len(stage) - len(missing)
@@ -291,7 +326,8 @@ def _learn_speed(results: Path, ledger: Ledger, points: list[Point]) -> None:
         if record is None or point.role != "grid":
             continue
         costs = record["costs"]
-        device, peak = costs["device"], max(peak, costs["peak_flops_per_second"])
+        device = record["provenance"]["device"]
+        peak = max(peak, costs["peak_flops_per_second"])
         compile_seconds.append(costs["compile_seconds"])
         if costs["train_seconds"] >= CALIBRATION_MIN_SECONDS:
             work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
@@ -326,13 +362,18 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
 
 
-def _finish(study: Study, ledger: Ledger, console: Console, points: list[Point]) -> None:
+def _finish(study: Study, ledger: Ledger, console: Console, points: list[Point]) -> str:
+    """Writes and shows the answer; returns what was shown."""
     from experiments import report
 
     built = report.build(ledger, study, points)
-    report.print_answer(console, study, ledger, built)
+    with console.capture() as capture:
+        report.print_answer(console, study, ledger, built)
     report.write(ledger, study, points, built)
-    console.print(f"table {ledger.table}\nfigures {ledger.figures}\nreport {ledger.report}")
+    where = f"table {ledger.table}\nfigures {ledger.figures}\nreport {ledger.report}"
+    answer = f"{capture.get()}{where}"
+    console.print(answer)
+    return answer
 
 
 def _status(options: Any, console: Console) -> None:
@@ -343,7 +384,7 @@ def _status(options: Any, console: Console) -> None:
     states = {}
     for point in points:
         record = ledger.read_result(point.id)
-        started = (ledger.run(point.id) / "metrics").exists()
+        started = bool(ledger.attempts(point.id))
         states[point.id] = (
             ("started" if started else "missing")
             if record is None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from experiments import table_options
-from experiments.ledger import replace_text
+from experiments.storage import replace_text
 
 if TYPE_CHECKING:
     from scaling.fit import Fit

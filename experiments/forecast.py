@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from experiments.analysis import Analysis
-from experiments.ledger import Ledger, create_text, read_forecast
+from experiments.ledger import Ledger
 from experiments.plan import resolve, width_for
 from experiments.point import Point, point_from_json, to_json
 from experiments.study import Study
@@ -27,33 +27,35 @@ def make_forecast(
     Raises:
       FitError: if no surface could be fitted.
     """
-    path = ledger.forecast_path(budget, _key(study, manifest))
-    if not path.exists():
-        chosen = choose_forecaster(list(analysis.fits.values()))
-        optimum = frontier(chosen, budget)
-        ratio = float(optimum.tokens_per_param.value[0])
-        point = resolve(
-            study,
-            manifest,
-            budget=budget,
-            d_model=width_for(study, manifest, budget, ratio),
-            seed=min(study.seeds_per_budget[0]),
-            axes={},
-            role="forecast",
-        )
-        surfaces = [fit for fit in analysis.fits.values() if fit.law != "power_laws"]
-        surfaces.sort(key=lambda fit: fit is not chosen)
-        record = {
-            "budget": budget,
-            "level": chosen.level,
-            "n_params_opt": float(optimum.n_params_opt.value[0]),
-            "n_tokens_opt": float(optimum.n_tokens_opt.value[0]),
-            "n_runs_fitted": len(chosen.fitted_runs),
-            "forecasts": {fit.law: _predicted(fit, point) for fit in surfaces},
-            "point": json.loads(to_json(point)),
-        }
-        create_text(path, json.dumps(record, indent=1, allow_nan=False))
-    return read_forecast(path)
+    key = _key(study, manifest)
+    if (made := ledger.read_forecast(budget, key)) is not None:
+        return made
+    chosen = choose_forecaster(list(analysis.fits.values()))
+    optimum = frontier(chosen, budget)
+    ratio = float(optimum.tokens_per_param.value[0])
+    point = resolve(
+        study,
+        manifest,
+        budget=budget,
+        d_model=width_for(study, manifest, budget, ratio),
+        seed=min(study.seeds_per_budget[0]),
+        axes={},
+        role="forecast",
+    )
+    surfaces = [fit for fit in analysis.fits.values() if fit.law != "power_laws"]
+    surfaces.sort(key=lambda fit: fit is not chosen)
+    record = {
+        "budget": budget,
+        "level": chosen.level,
+        "n_params_opt": float(optimum.n_params_opt.value[0]),
+        "n_tokens_opt": float(optimum.n_tokens_opt.value[0]),
+        "n_runs_fitted": len(chosen.fitted_runs),
+        "forecasts": {fit.law: _predicted(fit, point) for fit in surfaces},
+        "point": json.loads(to_json(point)),
+    }
+    ledger.write_forecast(budget, key, record)
+    # Of two runners the first one's words stand.
+    return ledger.read_forecast(budget, key) or record
 
 
 def _key(study: Study, manifest: Manifest) -> str:

@@ -183,10 +183,14 @@ def _refuse_unknown(given: Any, known: Any, path: str) -> None:
         _refuse_unknown(value, known[key], f"{path}.{key}")
 
 
-def check_id(text: str, name: str = "id") -> None:
-    """Raises ValueError for what is no id of a point or a job: [a-z0-9-], 1 to 64 of them.
+def check_id(name: str, field: str = "id") -> str:
+    """The id of a point or a job, if it can be a folder's name everywhere.
 
-    Ids become names of folders: nothing else may reach a path.
+    Raises:
+      ValueError: if it is not 1 to 64 of [a-z0-9-].
     """
-    if not isinstance(text, str) or not re.fullmatch("[a-z0-9-]{1,64}", text):
-        raise ValueError(f"{name}={shown(text)}: 1 to 64 of the characters a-z, 0-9 and '-'.")
+    if not isinstance(name, str) or not re.fullmatch("[a-z0-9-]{1,64}", name):
+        raise ValueError(
+            f"{field} {shown(name)}: must be 1 to 64 of the characters a-z, 0-9 and '-'."
+        )
+    return name

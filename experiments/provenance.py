@@ -29,11 +29,6 @@ POWERCAP = Path("/sys/class/powercap")
 WATTS_PER_CPU_CORE = 8.0
 
 
-def provenance() -> dict[str, Any]:
-    """Machine, code, versions and flags of this process, as a result records them."""
-    return {**device_facts(), **software_facts()}
-
-
 def software_facts(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Code version, package versions and the flags that can change arithmetic."""
     return {
@@ -149,10 +144,10 @@ class Counter(Protocol):
 
 
 class EnergyMeter:
-    """Joules used by the devices of this process since ``start``, or since it was made.
+    """Joules used by the devices of this process since ``start``.
 
-    A counter that starts over between two readings is followed if it does so once. A processor's
-    does so after ten minutes at the earliest: ask ``joules`` more often than that.
+    A counter may start over once between two readings and is then followed; a processor's does so
+    every 10 minutes at the earliest, so ``joules`` is to be asked more often than that.
 
     Attributes:
       source: "nvml" (the GPUs of this process, without their host), "rapl" (processor packages,
@@ -160,14 +155,13 @@ class EnergyMeter:
         or "" where nothing is known.
     """
 
-    def __init__(self, platform_name: str | None = None, *, powercap: Path = POWERCAP):
+    def __init__(self, platform_name: str, *, powercap: Path = POWERCAP):
         """Finds what can be read.
 
         Args:
-          platform_name: of the devices: "cpu", "gpu" or "tpu"; when None JAX is asked.
+          platform_name: of the devices, as JAX calls it: "cpu", "gpu" or "tpu".
           powercap: where Linux shows RAPL.
         """
-        platform_name = platform_name or _platform_name()
         self._counters: Sequence[Counter] = ()
         self._share = 1.0
         self.source = ""
@@ -202,16 +196,13 @@ class EnergyMeter:
         self._last = now
         return self._sum * self._share
 
-    def stop(self) -> tuple[float | None, str]:
-        """Joules, to a tenth, and where they come from."""
+    def facts(self) -> dict[str, Any]:
+        """Joules so far and where they come from, as a result records them."""
         joules = self.joules()
-        return None if joules is None else round(joules, 1), self.source
-
-
-def _platform_name() -> str:
-    import jax
-
-    return jax.local_devices()[0].platform
+        return {
+            "joules": None if joules is None else round(joules, 1),
+            "joules_source": self.source,
+        }
 
 
 class _Estimate:

@@ -16,8 +16,9 @@ from rich.table import Table
 
 from experiments.analysis import APPROACHES, Analysis, analyse
 from experiments.display import duration
-from experiments.ledger import Ledger, replace_text
+from experiments.ledger import Ledger
 from experiments.point import Point
+from experiments.storage import replace_text
 from experiments.study import Study
 from model.data.manifest import Manifest
 from scaling import figures

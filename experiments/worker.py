@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process that trains points: the only module that imports the training loop.
+"""One process that trains jobs, under any engine: the only module that imports the training loop.
 
-It reads ids from its standard input, one per line, reads each point from disk, writes the result
-to disk, and answers with one line of JSON per event. It ends when its input ends, so it never
-outlives its runner.
+  python -m experiments.worker --root results/STUDY --job ID [--job ID ...] | --jobs FILE | --jobs -
+
+``-`` reads ids from standard input, one per line, and ends with it, so that a worker never
+outlives its runner. What happens is said in lines of JSON on standard output; what came out is in
+the ledger.
+
+Exit codes: 0 done, or done before; 1 a job failed (jobs/ID/attempts says how); 2 bad arguments,
+spec or data; 3 somebody alive has the job; 74 the disk; 75 asked to stop (SIGTERM, SIGUSR1), with
+a checkpoint: run me again.
 """
 
 import argparse
-import dataclasses
 import errno
 import json
 import os
@@ -15,119 +20,71 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from experiments.attempt import Session, Stop, run_job
+from experiments.claims import MAX_ATTEMPTS, GaveUp, Owned, this_process
 from experiments.ledger import Ledger
-from experiments.point import Point
-from experiments.provenance import EnergyMeter, provenance
-from model.data.manifest import Manifest, bits_per_byte
+from experiments.point import check_id
+from model.data.manifest import Manifest
+from model.training.control import Interrupted
 
-EXIT_BAD_SPEC, EXIT_DISK = 2, 74
+EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED, EXIT_DISK, EXIT_PREEMPTED = 1, 2, 3, 74, 75
+# Of several jobs the worst is told, in this order.
+_WORST = (EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
-Train = Callable[..., Any]
 
+def work(
+    ledger: Ledger, ids: Iterator[str], session: Session, emit: Callable[[dict[str, Any]], None]
+) -> int:
+    """Trains jobs one after the other; returns the exit code.
 
-def train_point(
-    ledger: Ledger,
-    point: Point,
-    corpus: Any,
-    mesh_shape: tuple[int, ...],
-    *,
-    emit: Callable[[dict], None] = lambda event: None,
-    train: Train | None = None,
-    checkpoint_seconds: float = 60.0,
-    peak_flops_per_second: float = 0.0,
-) -> dict[str, Any]:
-    """Trains one point and records its result; the record that was written or already there.
-
-    Args:
-      train: the training function; the real one when None.
-      peak_flops_per_second: measured on this worker, recorded with the result.
-
-    Raises:
-      ValueError: if the data are not those the point was planned for.
+    A job that fails or is refused leaves the others their turn; a full disk and a stop do not.
     """
-    if (record := ledger.read_result(point.id)) is not None:
-        return record
-    if point.spec.data_fingerprint != corpus.manifest.fingerprint:
-        raise ValueError(
-            f"run {point.id} was planned for other data ({point.spec.data_fingerprint[:12]}) than "
-            f"lie in {ledger.data} ({corpus.manifest.fingerprint[:12]}). Run the study again."
-        )
-    train = train or _real_train()
-    from model.training.checkpoint import Checkpoints
-
-    checkpoints = Checkpoints(ledger.checkpoints(point.id))
-    energy = EnergyMeter()
-    began = time.time()
-    with ledger.metrics(point.id).open("w") as metrics:
-
-        def on_progress(progress: Any) -> None:
-            row = dataclasses.asdict(progress)
-            energy.joules()  # Often enough that no counter starts over twice.
-            metrics.write(json.dumps(row) + "\n")
-            metrics.flush()
-            emit({"event": "progress", "id": point.id} | row)
-
-        result = train(
-            point.spec.model,
-            point.spec.train,
-            corpus,
-            mesh_shape=mesh_shape,
-            checkpoints=checkpoints,
-            checkpoint_seconds=checkpoint_seconds,
-            on_progress=on_progress,
-        )
-    record = _record(point, result, corpus, mesh_shape, time.time() - began)
-    joules, source = energy.stop()
-    record["costs"] |= {
-        "peak_flops_per_second": round(peak_flops_per_second),
-        "joules": joules,
-        "joules_source": source,
-        **provenance(),
-    }
-    ledger.write_result(point.id, record)
-    checkpoints.delete()
-    return record
+    codes = [0]
+    for job_id in ids:
+        try:
+            for record in run_job(ledger, job_id, session):
+                keys = ("status", "loss_nats", "reason", "notes", "costs")
+                emit({"event": "done", "id": job_id} | {key: record[key] for key in keys})
+        except Interrupted:
+            if session.stop.is_asked:
+                emit({"event": "preempted", "id": job_id})
+                return EXIT_PREEMPTED
+            emit({"event": "owned", "id": job_id, "reason": "it was taken from this worker"})
+            codes.append(EXIT_OWNED)
+        except Owned as error:
+            emit({"event": "owned", "id": job_id, "reason": str(error)})
+            codes.append(EXIT_OWNED)
+        except GaveUp as error:
+            emit({"event": "gave up", "id": job_id, "reason": str(error)})
+            codes.append(EXIT_FAILED)
+        except ValueError as error:
+            emit({"event": "refused", "id": job_id, "reason": str(error)})
+            codes.append(EXIT_BAD_SPEC)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            emit({"event": "disk", "id": job_id, "reason": _disk(error, ledger)})
+            return EXIT_DISK
+        except Exception as error:
+            traceback.print_exc()
+            emit({"event": "failed", "id": job_id, "reason": f"{type(error).__name__}: {error}"})
+            codes.append(EXIT_FAILED)
+    return next((code for code in _WORST if code in codes), 0)
 
 
-def _real_train() -> Train:
-    from model.training.loop import train
-
-    return train
-
-
-def _record(
-    point: Point, result: Any, corpus: Any, mesh_shape: tuple[int, ...], wall_seconds: float
-) -> dict[str, Any]:
-    manifest = corpus.manifest
-    loss = result.loss_nats
-    train_seconds = max(result.seconds["train"], 1e-9)
-    n_trained = result.n_steps - result.resumed_at
-    flops = point.flops["matmul_full"] * n_trained / point.spec.train.schedule.n_steps
-    return {
-        "status": result.status,
-        "reason": result.reason,
-        "loss_nats": loss,
-        "bits_per_byte": None if loss is None else bits_per_byte(loss, manifest.bytes_per_token),
-        "oracle_loss_nats": result.oracle_loss_nats,
-        "curve": [dataclasses.asdict(row) for row in result.curve],
-        "params_sha256": result.params_sha256,
-        "notes": list(result.notes),
-        "costs": {
-            "wall_seconds": round(wall_seconds, 3),
-            **{f"{name}_seconds": round(s, 3) for name, s in result.seconds.items()},
-            "resumed_at": result.resumed_at,
-            "flops_per_second": round(flops / train_seconds),
-            "mesh": "x".join(map(str, mesh_shape)),
-        },
-    }
+def _disk(error: OSError, ledger: Ledger) -> str:
+    return f"cannot write {error.filename or ledger.folder}: {error.strerror}."
 
 
 def measure_peak_flops(seconds: float = 0.3) -> float:
-    """Best FLOP/s of square float32 matrix products on this worker's device."""
+    """Float32 matmul FLOP/s that this worker reaches, sharing the machine with the others."""
     import jax
     import jax.numpy as jnp
 
@@ -155,79 +112,108 @@ def start_jax(cores: list[int], cache: str | None) -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def watch_signals(stop: Stop) -> None:
+    """Tells ``stop`` of signals from a thread: the main one may sit in a compilation for minutes.
+
+    To be called before any other thread is made: they inherit that the signals wait for us.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    # Ctrl-C reaches the whole process group; it is the runner that stops, and then its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while True:
+            signal.sigwait(_STOP_SIGNALS)
+            stop.ask()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Stdin:
+    """Ids from standard input; its end is a stop, or the end when nothing is being trained."""
+
+    def __init__(self, stop: Stop):
+        self._lines: list[str] = []
+        self._arrived = threading.Condition()
+        self._stop = stop
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            with self._arrived:
+                self._lines.append(line.strip())
+                self._arrived.notify()
+        if self._stop.attempt is None and not self._lines:
+            os._exit(0)
+        self._stop.ask()
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            with self._arrived:
+                self._arrived.wait_for(lambda: self._lines)
+                line = self._lines.pop(0)
+            yield line
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--study", required=True)
-    parser.add_argument("--mesh", required=True, help="four sizes, comma separated")
+    parser = argparse.ArgumentParser(prog="experiments.worker")
+    parser.add_argument("--root", type=Path, required=True, help="results/STUDY")
+    parser.add_argument("--job", action="append", default=[], help="id; may be repeated")
+    parser.add_argument("--jobs", default=None, help="file of ids, or - for standard input")
+    parser.add_argument("--mesh", default="1,1,1,1", help="four sizes, comma separated")
     parser.add_argument("--cores", default="", help="pin to these, comma separated")
     parser.add_argument("--cache", default=None, help="folder of compiled programs")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
-    arguments = parser.parse_args()
-    # Ctrl-C reaches the whole process group; it is the runner that stops, and then its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_runner()
-    start_jax([int(core) for core in arguments.cores.split(",") if core], arguments.cache)
-    from model.data.corpus import open_corpus
-
-    ledger = Ledger(arguments.results, arguments.study)
-    mesh_shape = tuple(int(size) for size in arguments.mesh.split(","))
+    parser.add_argument("--lease-seconds", type=float, default=120.0)
+    parser.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS)
+    options = parser.parse_args()
+    stop = Stop(lambda: os._exit(EXIT_PREEMPTED))
+    watch_signals(stop)
+    ledger = Ledger(options.root.parent, options.root.name)
     try:
-        corpus = open_corpus(Manifest.read(ledger.manifest), ledger.data)
-        peak = measure_peak_flops()
-        for point_id in _ids():
-            point = ledger.read_point(point_id)
-            record = train_point(
-                ledger,
-                point,
-                corpus,
-                mesh_shape,
-                emit=_emit,
-                checkpoint_seconds=arguments.checkpoint_seconds,
-                peak_flops_per_second=peak,
-            )
-            keys = ("status", "loss_nats", "reason", "notes", "costs")
-            _emit({"event": "done", "id": point_id} | {key: record[key] for key in keys})
-    except ValueError as error:
-        _emit({"event": "refused", "reason": str(error)})
-        sys.exit(EXIT_BAD_SPEC)
-    except OSError as error:
-        reason = f"cannot write {error.filename or ledger.folder}: {error.strerror}."
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _emit({"event": "disk", "reason": reason})
-            sys.exit(EXIT_DISK)
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            _emit({"event": "refused", "reason": reason})
-            sys.exit(EXIT_BAD_SPEC)
-        raise
+        ids = Stdin(stop) if options.jobs == "-" else _ids(options)
+        start_jax([int(core) for core in options.cores.split(",") if core], options.cache)
+        session = _session(ledger, options, stop)
+    except (ValueError, OSError) as error:
+        _refuse(str(error))
+    sys.exit(work(ledger, iter(ids), session, _emit))
 
 
-_lines: "list[str]" = []
-_arrived = threading.Condition()
+def _ids(options: argparse.Namespace) -> list[str]:
+    listed = Path(options.jobs).read_text().split() if options.jobs else []
+    ids = [check_id(name) for name in (*options.job, *listed)]
+    if not ids:
+        raise ValueError("no job is named. Give --job ID or --jobs FILE.")
+    return ids
 
 
-def _end_with_runner() -> None:
-    """Reads ids in a thread that ends the process when the runner closes the pipe or dies."""
+def _session(ledger: Ledger, options: argparse.Namespace, stop: Stop) -> Session:
+    from model.data.corpus import open_corpus
+    from model.training.checkpoint import Checkpoints
+    from model.training.loop import train
 
-    def read() -> None:
-        for line in sys.stdin:
-            with _arrived:
-                _lines.append(line.strip())
-                _arrived.notify()
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-
-
-def _ids() -> Iterator[str]:
-    while True:
-        with _arrived:
-            _arrived.wait_for(lambda: _lines)
-            line = _lines.pop(0)
-        yield line
+    return Session(
+        me=this_process(),
+        corpus=open_corpus(Manifest.read(ledger.manifest), ledger.data),
+        mesh_shape=tuple(int(size) for size in options.mesh.split(",")),
+        train=train,
+        open_checkpoints=Checkpoints,
+        stop=stop,
+        emit=_emit,
+        checkpoint_seconds=options.checkpoint_seconds,
+        lease_seconds=options.lease_seconds,
+        max_attempts=options.max_attempts,
+        peak_flops_per_second=measure_peak_flops(),
+    )
 
 
-def _emit(event: dict) -> None:
+def _refuse(reason: str) -> NoReturn:
+    _emit({"event": "refused", "id": "", "reason": reason})
+    print(f"isoflop: {' '.join(reason.split())}", file=sys.stderr)
+    sys.exit(EXIT_BAD_SPEC)
+
+
+def _emit(event: dict[str, Any]) -> None:
     print(json.dumps(event), flush=True)
 
 

@@ -34,7 +34,8 @@ import importlib, pkgutil, sys
 for name in {heavy}:
     sys.modules[name] = None
 for name in ("model.config", "model.counts.total", "model.parameterization", "model.sharding",
-             "model.training.config", "model.data.source", "model.data.manifest",
+             "model.training.config", "model.training.control", "model.training.checkpoint_files",
+             "model.data.source", "model.data.manifest",
              "experiments.study", "experiments.plan", "experiments.point", "experiments.ledger",
              "experiments.cli"):
     importlib.import_module(name)

@@ -22,13 +22,15 @@ from rich.console import Console
 
 from experiments import cli, report
 from experiments.analysis import analyse
+from experiments.attempt import Session, Stop, run_job
+from experiments.claims import this_process
 from experiments.forecast import forecast_point, make_forecast
+from experiments.jobs import solo
 from experiments.ledger import Ledger
 from experiments.plan import plan
 from experiments.point import to_json
 from experiments.studies.quickstart import STUDY
 from experiments.study import Ladder
-from experiments.worker import train_point
 from model.counts.total import count_params
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
@@ -67,6 +69,7 @@ class PlantedResult:
     oracle_loss_nats: float | None = None
     params_sha256: str = "00"
     resumed_at: int = 0
+    n_timed_steps: int = 1
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(
@@ -109,6 +112,24 @@ class Finished:
     analysis: Any
 
 
+def never() -> None:
+    raise AssertionError("nobody asked this process to end")
+
+
+def train_all(ledger, points, corpus, mesh, train) -> None:
+    """Every point through the claims and results of a worker, trained by a stand-in."""
+    session = Session(
+        me=this_process(),
+        corpus=corpus,
+        mesh_shape=mesh,
+        train=train,
+        open_checkpoints=lambda folder, attempt: None,
+        stop=Stop(never),
+    )
+    for point in points:
+        run_job(ledger, point.id, session)
+
+
 def finish(folder, study, train) -> Finished:
     manifest = Manifest(
         kind="stdlib",
@@ -128,11 +149,10 @@ def finish(folder, study, train) -> Finished:
     )
     ledger = Ledger(folder, study.name)
     points = list(plan(study, manifest).points)
-    ledger.write_plan(to_json(study), points)
+    ledger.write_plan(to_json(study), points, [solo(point, study.mesh) for point in points])
     manifest.write(ledger.manifest)
     corpus = SimpleNamespace(manifest=manifest)
-    for point in points:
-        train_point(ledger, point, corpus, study.mesh, train=train)
+    train_all(ledger, points, corpus, study.mesh, train)
     analysis = analyse(ledger, study, points)
     return Finished(study, ledger, manifest, points, analysis)
 
@@ -281,8 +301,7 @@ def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, mon
 
     def trained(ledger, points, mesh, workers, view):
         corpus = SimpleNamespace(manifest=Manifest.read(ledger.manifest))
-        for point in points:
-            train_point(ledger, point, corpus, mesh, train=planted)
+        train_all(ledger, points, corpus, mesh, planted)
         return []
 
     monkeypatch.setattr(cli, "run_points", trained)

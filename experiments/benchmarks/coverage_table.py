@@ -10,8 +10,8 @@ from collections import Counter
 from typing import Any
 
 from experiments.benchmarks.coverage_counts import LEVELS
-from experiments.ledger import replace_text
 from experiments.provenance import cpu_model, software_facts
+from experiments.storage import replace_text
 
 # Points by which a cell may differ from its level, beyond two of its own standard errors.
 ALLOWED = 2.0

@@ -29,8 +29,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from experiments.ledger import replace_text
 from experiments.provenance import cpu_model, software_facts
+from experiments.storage import replace_text
 from scaling.laws import ADDITIVE
 from scaling.regression import Estimate, estimate, set_up
 from scaling.replicates import replicate

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.cli import load_study
-from experiments.ledger import replace_text
+from experiments.executors.local import local_workers
 from experiments.plan import resolve
 from experiments.point import Point
 from experiments.provenance import cpu_model, software_facts
-from experiments.runner import local_workers
+from experiments.storage import replace_text
 from experiments.study import Study
 from experiments.worker import measure_peak_flops, start_jax
 from model.data.batches import batches

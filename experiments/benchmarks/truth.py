@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.ledger import Ledger, replace_text
+from experiments.ledger import Ledger
 from experiments.provenance import cpu_model, software_facts
+from experiments.storage import replace_text
 from experiments.studies.zipf_truth import STUDY
 from model.data.manifest import Manifest
 

@@ -19,12 +19,10 @@ from model.data.corpus import Corpus
 from model.sharding import check_divisible
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
+from model.training.control import Interrupted, Order
 from model.training.optimizer import hyper_arrays
-from model.training.step import Program, compile_program
-
-# Windows per evaluation step, rounded up to what the mesh divides: bounds memory; sums are
-# weighted, so no loss moves.
-EVAL_BATCH = 32
+from model.training.step import compile_program
+from model.training.validation import Validation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +72,7 @@ class TrainResult:
       n_steps, n_tokens: trained.
       resumed_at: step at which this attempt began.
       notes: what happened to checkpoints.
+      n_timed_steps: steps that this attempt executed; ``seconds["train"]`` is the time of these.
       seconds: by "compile", "train", "stall", "evaluate", "checkpoint", of this attempt.
     """
 
@@ -87,6 +86,7 @@ class TrainResult:
     n_tokens: int
     resumed_at: int
     notes: tuple[str, ...]
+    n_timed_steps: int
     seconds: dict[str, float]
 
 
@@ -100,6 +100,8 @@ def train(
     checkpoint_seconds: float = 60.0,
     steps_per_dispatch: int = 32,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_phase: Callable[[str], None] = lambda phase: None,
+    control: Callable[[int], Order] = lambda step: Order.GO,
 ) -> TrainResult:
     """The result of one training run, continued from its newest good checkpoint if there is one.
 
@@ -113,11 +115,16 @@ def train(
       checkpoints: None trains without; ``checkpoint_seconds`` is the least time between two.
       steps_per_dispatch: steps per call of the compiled program.
       on_progress: called once for each chunk, in order, when its losses have been fetched.
+      on_phase: called with "compile", and with "train" once everything has been compiled.
+      control: asked with the number of steps done before each dispatch of steps and before the
+        final evaluation. The device runs one dispatch ahead, so an order to save takes up to two.
 
     Raises:
+      Interrupted: if ``control`` gave another order than to go on.
       ValueError: if the mesh does not fit, or the corpus is too small or has more token ids than
         the model.
     """
+    on_phase("compile")
     check_divisible(model, mesh_shape, batch_size=config.batch_size)
     if corpus.manifest.vocab_size > model.vocab_size:
         raise ValueError(
@@ -128,8 +135,10 @@ def train(
     clock = _Clock(seconds)
     n_steps, evaluation = config.schedule.n_steps, config.evaluation
     tokens_per_step = config.batch_size * model.seq_len
+    # Two at least: XLA folds an axis of one away and sums the loss in another order.
+    chunk_shape = (max(steps_per_dispatch, 2), config.batch_size, model.seq_len + 1)
     program = compile_program(model, config.compute_dtype, mesh_shape)
-    validation = _validation(corpus, model, config, program)
+    validation = Validation(corpus, model, evaluation, program)
     hyper = hyper_arrays(config)
     curve: list[CurvePoint] = []
     notes: list[str] = []
@@ -153,26 +162,19 @@ def train(
                 step = position["step"]
                 data.set_state(position["data"])
                 curve = [CurvePoint(**point) for point in position["curve"]]
-        resumed_at, saved_at = step, time.monotonic()
-        losses = _Losses(step)
+        # A chunk of no steps compiles, and leaves the state as it is.
+        nothing = program.put(np.zeros(chunk_shape, np.int32))
+        state, *_ = program.train_chunk(state, hyper, nothing, jnp.int32(0))
+        validation.compile(state.params)
         jax.block_until_ready(state)
         clock.lap("compile")
+        on_phase("train")
+        resumed_at = saved_step = step
+        saved_at = time.monotonic()
+        losses = _Losses(step)
 
-        for chunk in data:
-            clock.lap("stall")
-            # Two at least: XLA folds an axis of one away and sums the loss in another order.
-            padded = program.put(_padded(chunk, max(steps_per_dispatch, 2)))
-            # Donated: the old state is dead after this call.
-            state, *metrics = program.train_chunk(state, hyper, padded, jnp.int32(len(chunk)))
-            step += len(chunk)
-            losses.add(len(chunk), *metrics)  # Fetches the chunk before, while this one runs.
-            is_eval = step in config.eval_steps
-            is_save = checkpoints is not None and step < n_steps
-            is_save = is_save and time.monotonic() - saved_at >= checkpoint_seconds
-            if is_eval or is_save or step - resumed_at == len(chunk):
-                losses.fetch()
-            # The first chunk of an attempt compiles; its few steps cannot be told apart from that.
-            clock.lap("compile" if step - resumed_at == len(chunk) else "train")
+        def tell() -> None:
+            clock.lap("train")
             for done, loss, grad_norm in losses.take():
                 on_progress(
                     Progress(
@@ -186,21 +188,42 @@ def train(
                         stall_seconds=seconds["stall"],
                     )
                 )
-            if losses.reason:
+
+        while not losses.reason:
+            order = control(step)
+            is_due = step < n_steps and time.monotonic() - saved_at >= checkpoint_seconds
+            is_save = (is_due or order is Order.SAVE_AND_STOP) and step > saved_step
+            if checkpoints is not None and is_save:
+                losses.fetch()
+                tell()
+                if losses.reason:
+                    break
+                points = [dataclasses.asdict(point) for point in curve]
+                position = {"step": step, "data": data.get_state(), "curve": points}
+                checkpoints.save(step, state, position)
+                saved_step, saved_at = step, time.monotonic()
+                clock.lap("checkpoint")
+            if order is not Order.GO:
+                raise Interrupted(step, is_saved=step > 0 and step == saved_step)
+            if step == n_steps:
                 break
-            if is_eval:
+            clock.lap("train")  # Telling and asking happen while the device works.
+            chunk = next(data)
+            clock.lap("stall")
+            padded = program.put(_padded(chunk, chunk_shape[0]))
+            # Donated: the old state is dead after this call.
+            state, *metrics = program.train_chunk(state, hyper, padded, jnp.int32(len(chunk)))
+            step += len(chunk)
+            losses.add(len(chunk), *metrics)  # Fetches the chunk before, while this one runs.
+            if step in config.eval_steps:
+                losses.fetch()
+            tell()
+            if step in config.eval_steps and not losses.reason:
                 loss = validation.loss(state.params, evaluation.curve_tokens)
                 point = CurvePoint(step=step, n_tokens=step * tokens_per_step, loss_nats=loss)
                 curve.append(point)
                 clock.lap("evaluate")
-            if is_save and checkpoints is not None:
-                points = [dataclasses.asdict(point) for point in curve]
-                position = {"step": step, "data": data.get_state(), "curve": points}
-                checkpoints.save(step, state, position)
-                saved_at = time.monotonic()
-                clock.lap("checkpoint")
 
-        losses.fetch()
         final = None if losses.reason else validation.loss(state.params, evaluation.n_tokens)
         reason = losses.reason or _divergence(final, curve)
         clock.lap("evaluate")
@@ -216,6 +239,7 @@ def train(
             n_tokens=n_done * tokens_per_step,
             resumed_at=resumed_at,
             notes=tuple(notes),
+            n_timed_steps=step - resumed_at,
             seconds=seconds,
         )
 
@@ -282,38 +306,6 @@ def _padded(chunk: np.ndarray, n_steps: int) -> np.ndarray:
     """The chunk [k, B, T+1] with zeros up to ``n_steps``, so that one compiled shape serves all."""
     missing = n_steps - len(chunk)
     return np.pad(chunk, ((0, missing), (0, 0), (0, 0))) if missing else chunk
-
-
-class _Validation:
-    """The fixed validation windows on the mesh, in batches, the last one padded by weight 0."""
-
-    def __init__(self, windows: np.ndarray, program: Program, oracle_loss_nats: float | None):
-        self.program, self.oracle_loss_nats = program, oracle_loss_nats
-        n_windows, width = windows.shape
-        self.seq_len = width - 1
-        self.batch = -(-EVAL_BATCH // program.n_batch_shards) * program.n_batch_shards
-        shape = (-(-n_windows // self.batch), self.batch)
-        padded = np.zeros((shape[0] * self.batch, width), np.int32)
-        padded[:n_windows] = windows
-        self.windows = program.put(padded.reshape(*shape, width))
-
-    def loss(self, params: Any, n_tokens: int) -> float:
-        """Nats per token over the first ``n_tokens``, rounded up to whole windows."""
-        n_windows = -(-n_tokens // self.seq_len)
-        shape = self.windows.shape[:2]
-        weights = (np.arange(shape[0] * shape[1]) < n_windows).astype(np.float32).reshape(shape)
-        # The number of batches is traced: the curve's subset and the whole share one program.
-        n_batches = jnp.int32(-(-n_windows // self.batch))
-        nats = self.program.evaluate(params, self.windows, self.program.put(weights), n_batches)
-        return float(nats) / (n_windows * self.seq_len)
-
-
-def _validation(
-    corpus: Corpus, model: ModelConfig, config: TrainConfig, program: Program
-) -> _Validation:
-    evaluation = config.evaluation
-    windows = corpus.validation_windows(evaluation.n_tokens, model.seq_len, evaluation.seed)
-    return _Validation(windows, program, corpus.oracle_loss_nats(windows))
 
 
 def _digest(params: Any) -> str:

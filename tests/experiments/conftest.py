@@ -140,6 +140,7 @@ def record():
             "params_sha256": "00",
             "notes": [],
             "costs": {"wall_seconds": 1.0, "train_seconds": 0.5},
+            "provenance": {"device": "abacus", "attempts": [], "resumed_at_steps": [0]},
         }
 
     return make

@@ -1,80 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
-import json
-import os
-import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from experiments.ledger import Damaged, Ledger, create_text, replace_text
-
-HOLD_THE_LOCK = """
-import sys, time
-from experiments.ledger import Ledger
-with Ledger(sys.argv[1], sys.argv[2]).lock():
-    print("held", flush=True)
-    time.sleep(60)
-"""
-WRITE_A_HUNDRED = """
-import json, sys
-from pathlib import Path
-from experiments.ledger import create_text
-folder, letter = Path(sys.argv[1]), sys.argv[2]
-print("ready", flush=True)
-sys.stdin.readline()
-print(json.dumps([create_text(folder / f"{i}.json", letter * 10_000) for i in range(100)]))
-"""
-
-
-def test_a_file_is_created_once_and_whole(tmp_path):
-    path = tmp_path / "deep" / "file.json"
-    assert create_text(path, "first")
-    assert not create_text(path, "second")
-    assert path.read_text() == "first"
-    replace_text(path, "third")
-    assert path.read_text() == "third"
-    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
-
-
-def test_of_two_writers_one_wins_and_its_text_stays(tmp_path):
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITE_A_HUNDRED, str(tmp_path), letter],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for letter in "ab"
-    ]
-    for writer in writers:
-        assert writer.stdout.readline() == "ready\n"
-    for writer in writers:
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
-    won = [json.loads(writer.communicate(timeout=30)[0]) for writer in writers]
-    for i, (a, b) in enumerate(zip(*won, strict=True)):
-        assert a != b
-        assert (tmp_path / f"{i}.json").read_text() == ("a" if a else "b") * 10_000
-    assert len(list(tmp_path.iterdir())) == 100
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "table.csv"
-    replace_text(path, "old")
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        replace_text(path, "new")
-    with pytest.raises(OSError, match="No space"):
-        create_text(tmp_path / "result.json", "new")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+from experiments.collate import collate
+from experiments.ledger import Ledger, check_id
+from experiments.point import to_json
+from experiments.sealed import Damaged, seal
 
 
 def test_a_result_is_never_replaced(ledger, points, record):
@@ -95,7 +28,7 @@ def test_a_loss_that_is_no_number_cannot_be_written(ledger, points, record):
 def test_every_flipped_byte_and_every_truncation_of_a_result_is_noticed(ledger, points, record):
     point = points[0]
     ledger.write_result(point.id, record())
-    path = ledger.run(point.id) / "result.json"
+    path = (ledger.folder / "runs" / point.id) / "result.json"
     good = path.read_bytes()
     for position in range(len(good)):
         flipped = bytearray(good)
@@ -119,10 +52,10 @@ def test_a_damaged_result_stops_the_table_instead_of_shortening_it(ledger, point
     ledger.write_plan("{}", points)
     for point in points:
         ledger.write_result(point.id, record())
-    path = ledger.run(points[1].id) / "result.json"
+    path = (ledger.folder / "runs" / points[1].id) / "result.json"
     path.write_text(path.read_text()[:-9])
     with pytest.raises(Damaged, match=points[1].id):
-        ledger.collate(points)
+        collate(ledger, points)
 
 
 def test_the_plan_is_read_back_and_a_changed_spec_is_noticed(ledger, points):
@@ -130,9 +63,13 @@ def test_the_plan_is_read_back_and_a_changed_spec_is_noticed(ledger, points):
     ledger.write_plan("{}", points)
     assert ledger.read_plan() == points
     assert ledger.read_point(points[0].id) == points[0]
-    path = ledger.run(points[0].id) / "spec.json"
-    path.write_text(path.read_text().replace('"seq_len":128', '"seq_len":129'))
+    path = (ledger.folder / "runs" / points[0].id) / "spec.json"
+    changed = to_json(points[0]).replace('"seq_len":128', '"seq_len":129')
+    path.write_bytes(seal(changed))
     with pytest.raises(Damaged, match=r"was changed.*isoflop run"):
+        ledger.read_point(points[0].id)
+    path.write_text(path.read_text()[:-9])
+    with pytest.raises(Damaged, match=r"is damaged.*isoflop run"):
         ledger.read_point(points[0].id)
 
 
@@ -144,20 +81,6 @@ def test_runs_that_are_no_longer_asked_for_stay_and_are_named(ledger, points, re
     assert ledger.has_result(points[0].id)
 
 
-def test_the_lock_excludes_another_process_and_is_free_after_kill_9(ledger):
-    arguments = [sys.executable, "-c", HOLD_THE_LOCK, str(ledger.results), ledger.folder.name]
-    holder = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(ValueError, match="another process is running"), ledger.lock():
-        pass
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    holder.stdout.close()
-    with ledger.lock():
-        pass
-
-
 def test_tables_have_the_same_bytes_in_whatever_order_results_arrived(tmp_path, points, record):
     tables = []
     for name, order in (("forward", points), ("backward", points[::-1])):
@@ -165,7 +88,7 @@ def test_tables_have_the_same_bytes_in_whatever_order_results_arrived(tmp_path, 
         ledger.write_plan("{}", points)
         for point in order:
             ledger.write_result(point.id, record(2.0 + point.seed / 7))
-        ledger.collate(ledger.read_plan())
+        collate(ledger, ledger.read_plan())
         tables.append([p.read_bytes() for p in (ledger.table, ledger.curves, ledger.costs)])
     assert tables[0] == tables[1]
 
@@ -174,9 +97,9 @@ def test_tables_from_the_plan_and_from_disk_have_the_same_bytes(ledger, points, 
     ledger.write_plan("{}", points)
     for point in points:
         ledger.write_result(point.id, record())
-    ledger.collate(points)
+    collate(ledger, points)
     before = ledger.table.read_bytes()
-    ledger.collate(ledger.read_plan())
+    collate(ledger, ledger.read_plan())
     assert ledger.table.read_bytes() == before
 
 
@@ -186,7 +109,7 @@ def test_the_table_keeps_diverged_runs_with_their_reason_and_leaves_missing_ones
     reason = 'training loss is not finite, at step "7"'
     ledger.write_result(points[0].id, record(None, status="diverged", reason=reason))
     ledger.write_result(points[2].id, record(2.5))
-    ledger.collate(points)
+    collate(ledger, points)
     with ledger.table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["run_id"] for row in rows] == [points[0].id, points[2].id]
@@ -200,10 +123,47 @@ def test_the_table_keeps_diverged_runs_with_their_reason_and_leaves_missing_ones
     assert float(curve[1]["flops_matmul_full"]) == pytest.approx(200 * per_token)
 
 
-def test_attempts_are_counted(ledger, points):
-    assert [ledger.write_attempt(points[0].id, {"reason": "x"}) for _ in range(3)] == [1, 2, 3]
-    folder = ledger.folder / "jobs" / points[0].id / "attempts"
-    assert json.loads((folder / "000002.json").read_text()) == {"reason": "x"}
+def test_every_damaged_line_of_metrics_is_counted_and_none_is_believed(ledger, points):
+    rows = [{"step": step, "loss_nats": 1 / step} for step in (1, 2, 3)]
+    for row in rows:
+        ledger.write_metrics(points[0].id, 1, row)
+    assert ledger.read_metrics(points[0].id, 1) == (rows, 0)
+    path = ledger.folder / "runs" / points[0].id / "metrics" / "000001.jsonl"
+    good = path.read_bytes()
+    for length in range(len(good)):
+        path.write_bytes(good[:length])
+        read, n_damaged = ledger.read_metrics(points[0].id, 1)
+        assert read == rows[: len(read)]
+        # A line that lacks its end alone has lost nothing.
+        is_torn = not (length == 0 or good[:length].endswith((b"\n", b"}")))
+        assert n_damaged == is_torn, length
+    for position in range(len(good) - 1):
+        flipped = bytearray(good)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        read, n_damaged = ledger.read_metrics(points[0].id, 1)
+        assert n_damaged >= 1, position
+        assert all(row in rows for row in read)
+
+
+def test_metrics_go_to_the_file_of_their_attempt_and_costs_add_up(ledger, points):
+    name = points[0].id
+    for attempt, seconds in ((1, (1.0, 2.0)), (3, (5.0,)), (4, (100.0,))):
+        for second in seconds:
+            row = {"train_seconds": second, "wall_seconds": 2 * second, "resumed_at": attempt}
+            ledger.write_metrics(name, attempt, row)
+    assert ledger.attempts(name) == [1, 3, 4]
+    spent = ledger.spent(name, before=4)
+    assert (spent.train_seconds, spent.wall_seconds, spent.resumed_at) == (7.0, 14.0, (1, 3))
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "A", "a b", "a" * 65, "a\n", "ä", "a.b"])
+def test_an_id_that_is_no_folder_name_is_refused(ledger, name):
+    with pytest.raises(ValueError, match="must be 1 to 64"):
+        check_id(name)
+    with pytest.raises(ValueError, match="must be 1 to 64"):
+        ledger.write_result(name, {})
+    assert not ledger.folder.exists()
 
 
 def test_threads_of_one_runner_do_not_disturb_each_other(ledger, points, record):

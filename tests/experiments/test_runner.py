@@ -12,14 +12,18 @@ import time
 
 import pytest
 
-from experiments.runner import MAX_ATTEMPTS, DiskError, Workers, local_workers, run_points
+from experiments.claims import MAX_ATTEMPTS, this_process
+from experiments.executors import local
+from experiments.executors.local import DiskError, Workers, local_workers
+from experiments.runner import run_points
 
 STAND_IN = """
 import json, os, sys, time
 from pathlib import Path
 from experiments.ledger import Ledger
 arguments = dict(zip(sys.argv[2::2], sys.argv[3::2]))
-ledger = Ledger(arguments["--results"], arguments["--study"])
+root = Path(arguments["--root"])
+ledger = Ledger(root.parent, root.name)
 behaviour = json.loads(Path(sys.argv[1]).read_text())
 (ledger.folder / f"{os.getpid()}.pid").write_text("")
 def say(**event):
@@ -38,6 +42,20 @@ for line in sys.stdin:
     if how == "refused":
         say(event="refused", reason="mesh does not fit.")
         sys.exit(2)
+    if how == "preempted" and len(log.read_text()) < 3:
+        say(event="preempted", id=name)
+        sys.exit(75)
+    if how == "compiling" and len(log.read_text()) < 3:
+        sys.exit(75)
+    if how == "owned" and len(log.read_text()) < 3:
+        say(event="owned", id=name, reason="process 1 on moon has it")
+        continue
+    if how == "gave up":
+        say(event="gave up", id=name, reason="failed 3 times")
+        continue
+    if how == "failed" and len(log.read_text()) < 2:
+        say(event="failed", id=name, reason="out of memory")
+        continue
     if how == "disk":
         say(event="disk", reason="cannot write here.")
         sys.exit(74)
@@ -160,6 +178,50 @@ def test_a_refusal_ends_the_run_with_its_reason(run, ledger, points, how, error,
     assert not (ledger.folder / "jobs").exists()
 
 
+@pytest.mark.parametrize("how", ["preempted", "compiling"])
+def test_a_preempted_worker_has_not_failed_and_another_goes_on(run, ledger, points, seen, how):
+    bad = points[0].id
+    assert run({bad: how}) == []
+    assert seen.attempts == []
+    assert [name for _, name in order(ledger)].count(bad) == 3
+    assert sorted(seen.finished) == sorted(p.id for p in points)
+
+
+def test_what_others_have_is_asked_for_again_when_nothing_else_is_left(
+    run, ledger, points, seen, monkeypatch
+):
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.01)
+    taken = max(points, key=lambda p: p.flops["matmul_full"]).id
+    assert run({taken: "owned"}) == []
+    tried = [name for _, name in order(ledger)]
+    assert tried[0] == taken
+    assert tried[-2:] == [taken, taken]
+    assert seen.attempts == []
+    assert seen.finished[-1] == taken
+
+
+def test_a_failure_that_a_worker_survives_is_tried_again_by_the_same_worker(
+    run, ledger, points, seen
+):
+    bad = points[0].id
+    assert run({bad: "failed"}) == []
+    assert [(name, reason) for name, _, reason in seen.attempts] == [(bad, "out of memory")]
+    assert len({pid for pid, _ in order(ledger)}) == 1
+
+
+def test_a_job_that_was_given_up_is_reported_and_not_tried(run, ledger, points):
+    failures = run({points[0].id: "gave up"})
+    assert [(point.id, reason) for point, reason in failures] == [(points[0].id, "failed 3 times")]
+
+
+def test_a_worker_that_died_is_written_down_for_the_next_one(run, ledger, points):
+    run({points[0].id: "crash once"})
+    ending = ledger.job(points[0].id).ending(1)
+    assert ending.how == "killed"
+    assert "exit code 9: out of luck" in ending.reason
+    assert ledger.job(points[0].id).owner(1).pid == this_process().pid
+
+
 def test_lines_that_are_no_events_are_passed_over(run, ledger, points, seen):
     assert run({points[0].id: "garbage"}) == []
     assert len(seen.finished) == len(points)
@@ -168,10 +230,11 @@ def test_lines_that_are_no_events_are_passed_over(run, ledger, points, seen):
 
 def test_an_interrupt_ends_the_workers(run, ledger, points, seen, monkeypatch):
     """Raised where Ctrl-C arrives: in the main thread, which waits for the slots."""
-    join = threading.Thread.join
+    join, pressed = threading.Thread.join, []
 
     def interrupted(self, timeout=None):
-        if timeout is not None and list(ledger.folder.glob("*.tries")):
+        if timeout is not None and not pressed and list(ledger.folder.glob("*.tries")):
+            pressed.append(True)
             raise KeyboardInterrupt
         join(self, timeout)
 
@@ -195,7 +258,7 @@ def test_a_worker_outlives_ctrl_c_and_ends_when_its_input_ends(make_manifest, le
     """Ctrl-C reaches the whole group: a worker that died of it would count as a failed attempt."""
     ledger.folder.mkdir(parents=True)
     make_manifest().write(ledger.manifest)
-    arguments = ("--results", str(ledger.results), "--study", "small", "--mesh", "1,1,1,1")
+    arguments = ("--root", str(ledger.folder), "--jobs", "-", "--mesh", "1,1,1,1")
     with subprocess.Popen(
         [sys.executable, "-m", "experiments.worker", *arguments],
         stdin=subprocess.PIPE,
@@ -223,3 +286,21 @@ def test_workers_share_the_cores_without_overlap(monkeypatch):
     assert local_workers(3, 10, 1).cores == ((2,), (3,), (5,))
     with pytest.raises(ValueError, match="--workers 0"):
         local_workers(0, 10, 1)
+
+
+def test_workers_on_gpus_have_one_each_or_share_its_memory(monkeypatch):
+    monkeypatch.setattr(local, "has_accelerator", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    shown = [e["CUDA_VISIBLE_DEVICES"] for e in local_workers(None, 10, 1).environments]
+    assert shown == ["0", "3"]
+    assert len(local_workers(None, 1, 1).environments) == 1
+    five = local_workers(5, 10, 1).environments
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in five] == ["0", "3", "0", "3", "0"]
+    for gpu in "03":
+        shares = [
+            float(e["XLA_PYTHON_CLIENT_MEM_FRACTION"])
+            for e in five
+            if e["CUDA_VISIBLE_DEVICES"] == gpu
+        ]
+        assert sum(shares) <= 0.9 + 1e-9
+    assert local_workers(None, 10, 2).environments == ({},), "a mesh of several takes all"

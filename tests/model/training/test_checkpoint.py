@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is restored is what was saved, or an older step, or nothing: never a wrong value."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,14 @@ import numpy as np
 import pytest
 
 from model.config import ModelConfig
+from model.training import checkpoint_files
 from model.training.checkpoint import Checkpoints
+from model.training.checkpoint_files import Saved
 from model.training.config import TrainConfig
 from model.training.optimizer import hyper_arrays
 from model.training.step import TrainState, compile_program
+
+DAMAGED = "checkpoint 8-1 is damaged; passed over."
 
 
 def state_of(step: int) -> dict[str, Any]:
@@ -55,13 +60,18 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def only_newest(folder: Path) -> Path:
     """Step 8 alone, so that nothing but its own digest stands between damage and a value."""
-    shutil.rmtree(folder / "3")
-    (folder / "3.sha256").unlink()
+    shutil.rmtree(folder / "3-1")
+    (folder / "3-1.sha256").unlink()
     return folder
 
 
-def restore(folder: Path) -> tuple:
-    return Checkpoints(folder).restore(state_of(0))
+def restore(folder: Path, *, attempt: int = 1) -> tuple:
+    """Attempt 0 removes nothing: it is older than all."""
+    return Checkpoints(folder, attempt=attempt).restore(state_of(0))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_the_newest_step_comes_back_to_the_last_bit(folder: Path) -> None:
@@ -75,63 +85,65 @@ def test_an_empty_folder_restores_nothing(tmp_path: Path) -> None:
     assert restore(tmp_path / "new") == (None, [])
 
 
-def flip(path: Path, place: float, bit: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[int(place * (len(content) - 1))] ^= 1 << bit
-    path.write_bytes(content)
-
-
 def files_of_newest(folder: Path) -> list[Path]:
-    files = [path for path in (folder / "8").rglob("*") if path.is_file()]
-    return [folder / "8.sha256", *sorted(files)]
+    files = [path for path in (folder / "8-1").rglob("*") if path.is_file()]
+    return [folder / "8-1.sha256", *sorted(files)]
 
 
-def test_a_flipped_bit_anywhere_is_found(only_newest: Path, tmp_path: Path) -> None:
-    """Three places in each file, the highest bit among them: it makes bytes that are no text."""
+def test_one_flipped_bit_at_64_places_of_every_file_is_found(only_newest: Path) -> None:
+    """First and last byte among them; the highest bit too, which makes bytes that are no text."""
     n_flips = 0
-    for i in range(len(files_of_newest(only_newest))):
-        for place, bit in ((0.0, 7), (0.5, i % 8), (1.0, 0)):
-            copy = Path(shutil.copytree(only_newest, tmp_path / f"{i}-{bit}-{place}"))
-            damaged = files_of_newest(copy)[i]
-            flip(damaged, place, bit)
-            expected = (None, ["checkpoint of step 8 is damaged; passed over."])
-            assert restore(copy) == expected, (damaged.relative_to(copy), place, bit)
+    for path in files_of_newest(only_newest):
+        intact = path.read_bytes()
+        for i in range(64):
+            content = bytearray(intact)
+            content[round(i / 63 * (len(content) - 1))] ^= 1 << i % 8
+            path.write_bytes(content)
+            assert restore(only_newest, attempt=0) == (None, [DAMAGED]), (path, i)
             n_flips += 1
-    assert n_flips >= 30
+        path.write_bytes(intact)
+    assert n_flips >= 64 * 10
+    assert equal(restore(only_newest)[0][0], state_of(8))
 
 
-def test_a_truncated_emptied_or_deleted_file_is_found(only_newest: Path, tmp_path: Path) -> None:
-    damages: dict[str, Callable[[Path], object]] = {
-        "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-        "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
-        "emptied": lambda path: path.write_bytes(b""),
-        "deleted": Path.unlink,
-    }
-    for i in range(len(files_of_newest(only_newest))):
-        for name, damage in damages.items():
-            copy = Path(shutil.copytree(only_newest, tmp_path / f"{name}{i}"))
-            damaged = files_of_newest(copy)[i]
-            damage(damaged)
-            found, notes = restore(copy)
-            assert found is None, (damaged.relative_to(copy), name)
-            assert len(notes) == 1
-
-
-@pytest.mark.parametrize("place", [0.1, 0.4, 0.7])
-def test_behind_a_damaged_step_the_older_one_is_restored_with_a_note(
-    folder: Path, place: float
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+        lambda path: path.write_bytes(b""),
+        Path.unlink,
+    ],
+    ids=["cut in half", "cut by a byte", "longer", "emptied", "deleted"],
+)
+def test_behind_any_damaged_file_the_older_step_is_restored_with_a_note(
+    folder: Path, damage: Callable[[Path], object]
 ) -> None:
-    largest = max(files_of_newest(folder), key=lambda path: path.stat().st_size)
-    flip(largest, place, 3)
-    (state, progress), notes = restore(folder)
-    assert equal(state, state_of(3))
-    assert progress["step"] == 3
-    assert notes == ["checkpoint of step 8 is damaged; passed over."]
-    assert sorted(path.name for path in folder.iterdir()) == ["3", "3.sha256"]
+    for path in files_of_newest(folder):
+        intact = path.read_bytes()
+        damage(path)
+        (state, progress), notes = restore(folder, attempt=0)
+        assert equal(state, state_of(3)), path
+        assert progress["step"] == 3
+        without_digest = path.suffix == ".sha256" and not path.exists()
+        assert notes == ["unfinished checkpoint 8-1 passed over." if without_digest else DAMAGED]
+        path.write_bytes(intact)
+
+
+def test_a_damaged_step_is_removed_and_the_older_one_stays(folder: Path) -> None:
+    (folder / "8-1.sha256").write_text("0" * 64)
+    assert restore(folder)[0][1]["step"] == 3
+    assert names(folder) == ["3-1", "3-1.sha256"]
+
+
+def test_an_empty_folder_more_or_less_is_damage(only_newest: Path) -> None:
+    (only_newest / "8-1" / "more").mkdir()
+    assert restore(only_newest)[0] is None
 
 
 def test_a_file_added_is_damage(only_newest: Path) -> None:
-    (only_newest / "8" / "more").write_bytes(b"")
+    (only_newest / "8-1" / "more").write_bytes(b"")
     assert restore(only_newest)[0] is None
 
 
@@ -142,22 +154,106 @@ def test_a_file_of_another_name_is_damage(only_newest: Path) -> None:
 
 
 def test_a_step_whose_files_are_gone_is_passed_over(folder: Path) -> None:
-    shutil.rmtree(folder / "8")
+    shutil.rmtree(folder / "8-1")
     (state, _), notes = restore(folder)
     assert equal(state, state_of(3))
-    assert notes == ["checkpoint of step 8 is damaged; passed over."]
+    assert notes == ["checkpoint 8-1 is damaged; passed over."]
 
 
-def test_a_step_without_digest_is_removed_with_a_note(folder: Path) -> None:
-    (folder / "8.sha256").unlink()
-    (folder / "9.orbax-checkpoint-tmp").mkdir()
+def leave_unfinished(folder: Path) -> None:
+    """What kills leave: a step without digest, one that Orbax was writing, half a digest."""
+    (folder / "8-1.sha256").rename(folder / "8-1.tmp")
+    (folder / "9-1.orbax-checkpoint-tmp").mkdir()
+
+
+def test_a_step_without_digest_is_passed_over_with_a_note(folder: Path) -> None:
+    leave_unfinished(folder)
     (state, _), notes = restore(folder)
     assert equal(state, state_of(3))
-    assert notes == [
-        "unfinished checkpoint 8 removed.",
-        "unfinished checkpoint 9.orbax-checkpoint-tmp removed.",
-    ]
-    assert sorted(path.name for path in folder.iterdir()) == ["3", "3.sha256"]
+    assert notes == [f"unfinished checkpoint {name} passed over." for name in ("9-1", "8-1")]
+
+
+def test_the_next_save_clears_what_unfinished_ones_left(folder: Path) -> None:
+    leave_unfinished(folder)
+    Checkpoints(folder, attempt=2).save(8, state_of(8), {})
+    assert names(folder) == ["3-1", "3-1.sha256", "8-2", "8-2.sha256"]
+
+
+def test_files_of_other_names_are_left_alone(folder: Path) -> None:
+    for name in ("notes.txt", "old.sha256", "7.sha256", "-1-1.sha256"):
+        (folder / name).write_text("")
+    assert restore(folder)[1] == []
+    Checkpoints(folder).save(9, state_of(9), {})
+    assert len(names(folder)) == 4 + 4
+
+
+def test_of_equal_steps_the_latest_attempt_is_restored(folder: Path) -> None:
+    Checkpoints(folder, attempt=2).save(8, state_of(82), {})
+    Checkpoints(folder, attempt=10).save(8, state_of(810), {})
+    assert equal(restore(folder)[0][0], state_of(810))
+    assert Checkpoints(folder, keep=9).steps() == [8]
+
+
+def test_an_earlier_attempt_removes_nothing_of_a_later_one(folder: Path) -> None:
+    late, early = Checkpoints(folder, attempt=3, keep=1), Checkpoints(folder, attempt=2, keep=1)
+    late.save(9, state_of(9), {})
+    (folder / "9-3.sha256").write_text("damaged")
+    (folder / "10-3.orbax-checkpoint-tmp").mkdir()
+    before = names(folder)
+    early.restore(state_of(0))
+    early.save(11, state_of(11), {})
+    assert set(names(folder)) >= set(before)
+    assert names(folder) == sorted([*before, "11-2", "11-2.tmp"])
+
+
+def test_an_attempt_that_was_halted_while_it_saved_vouches_for_nothing_when_it_wakes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal = checkpoint_files.seal
+
+    def wake_late(folder: Path, saved: Saved) -> bool:
+        monkeypatch.undo()
+        Checkpoints(folder, attempt=2).save(8, state_of(82), {})
+        (folder / str(saved)).mkdir(exist_ok=True)  # TensorStore makes folders that are missing.
+        return seal(folder, saved)
+
+    monkeypatch.setattr(checkpoint_files, "seal", wake_late)
+    Checkpoints(folder, attempt=1).save(12, state_of(12), {})
+    assert Checkpoints(folder).steps() == [8]
+    assert equal(restore(folder)[0][0], state_of(82))
+
+
+def test_data_are_durable_before_their_digest_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file and folder of the step is flushed, then the digest, and then it gets its name."""
+    flushed: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def note(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        flushed.append(path.relative_to(tmp_path).as_posix())
+        fsync(descriptor)
+
+    def note_replacing(path: Path, target: Path) -> Path:
+        if path.suffix == ".tmp":
+            flushed.append("digest appears")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Path, "replace", note_replacing)
+    Checkpoints(tmp_path).save(5, state_of(5), {})
+    below = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "5-1").rglob("*")}
+    at = flushed.index("digest appears")
+    assert {*below, "5-1", "."} <= set(flushed[:at])
+    assert flushed[at - 1 :] == ["5-1.tmp", "digest appears", "."]
+
+
+def test_an_intact_checkpoint_of_another_state_raises(folder: Path) -> None:
+    like = {"weights": jnp.zeros((4, 3)), "moments": [jnp.zeros(3), jnp.zeros(())]}
+    with pytest.raises(ValueError, match=r"shape|structure"):
+        Checkpoints(folder).restore(like)
+    assert Checkpoints(folder).steps() == [8, 3]
 
 
 @pytest.mark.parametrize("keep", [1, 2])
@@ -167,8 +263,7 @@ def test_only_the_newest_steps_stay(tmp_path: Path, keep: int) -> None:
         checkpoints.save(step, state_of(step), {})
     newest = [10, 9][:keep]
     assert checkpoints.steps() == newest
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {str(step) for step in newest} | {f"{step}.sha256" for step in newest}
+    assert set(names(tmp_path)) == {f"{step}-1{end}" for step in newest for end in ("", ".sha256")}
 
 
 def test_a_step_may_be_saved_again(folder: Path) -> None:

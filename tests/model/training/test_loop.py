@@ -9,10 +9,10 @@ import pytest
 
 from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.training import loop
 from model.training.config import TrainConfig
 from model.training.loop import Progress, TrainResult, train
 from model.training.step import compile_program
+from model.training.validation import Validation
 
 
 def outcome(result: TrainResult) -> tuple:
@@ -149,7 +149,7 @@ def test_validation_batches_grow_to_what_the_mesh_divides(
     network_config: ModelConfig, still_config: TrainConfig, corpus: Corpus
 ) -> None:
     program = compile_program(network_config, "float32", (1, 3, 1, 1))
-    validation = loop._validation(corpus, network_config, still_config, program)
+    validation = Validation(corpus, network_config, still_config.evaluation, program)
     windows = np.asarray(validation.windows)
     assert windows.shape == (2, 33, 17)
     expected = corpus.validation_windows(700, 16, still_config.evaluation.seed)

@@ -9,8 +9,9 @@ import pytest
 
 from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.training import checkpoint
+from model.training import checkpoint_files
 from model.training.checkpoint import Checkpoints
+from model.training.checkpoint_files import Saved
 from model.training.config import TrainConfig
 from model.training.loop import Progress, TrainResult, train
 
@@ -56,7 +57,7 @@ def uninterrupted(attempt: Callable) -> tuple[TrainResult, dict[int, tuple]]:
 
 
 def same(result: TrainResult, reference: TrainResult) -> bool:
-    how = {"resumed_at", "notes", "seconds"}
+    how = {"resumed_at", "notes", "n_timed_steps", "seconds"}
     found, expected = asdict(result), asdict(reference)
     return all(found[name] == expected[name] for name in found.keys() - how)
 
@@ -101,19 +102,19 @@ def test_a_run_resumed_with_other_chunks_is_the_same(
 def test_a_process_that_dies_while_it_saves_goes_on_from_the_step_before(
     attempt: Callable, uninterrupted: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = checkpoint._write_text
+    seal = checkpoint_files.seal
 
-    def die_at_ten(path: Path, text: str) -> None:
-        if path.name == "10.sha256":
+    def die_at_ten(folder: Path, saved: Saved) -> bool:
+        if saved.step == 10:
             raise Interrupted
-        write(path, text)
+        return seal(folder, saved)
 
-    monkeypatch.setattr(checkpoint, "_write_text", die_at_ten)
+    monkeypatch.setattr(checkpoint_files, "seal", die_at_ten)
     assert attempt(tmp_path)[0] is None
     monkeypatch.undo()
     result, _ = attempt(tmp_path)
     assert result.resumed_at == 7
-    assert result.notes == ("unfinished checkpoint 10 removed.",)
+    assert result.notes == ("unfinished checkpoint 10-1 passed over.",)
     assert same(result, uninterrupted[0])
 
 
@@ -121,10 +122,10 @@ def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_and_says_so(
     attempt: Callable, uninterrupted: tuple, tmp_path: Path
 ) -> None:
     attempt(tmp_path, stop_at=10)
-    (tmp_path / "7.sha256").write_text("0" * 64)
+    (tmp_path / "7-1.sha256").write_text("0" * 64)
     result, _ = attempt(tmp_path)
     assert result.resumed_at == 0
-    assert result.notes == ("checkpoint of step 7 is damaged; passed over.",)
+    assert result.notes == ("checkpoint 7-1 is damaged; passed over.",)
     assert same(result, uninterrupted[0])
 
 

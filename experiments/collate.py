@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ledger -> table.csv, curves.csv and costs.csv of a study; derived, sorted by plan.
+
+``table.csv`` and ``curves.csv`` hold only what follows from the specs, so that an interrupted study
+gives the same bytes as an undisturbed one; seconds, hosts and versions are in ``costs.csv``.
+"""
+
+import csv
+import io
+from typing import Any
+
+from experiments.claims import MAX_ATTEMPTS
+from experiments.ledger import Ledger
+from experiments.point import Point
+from experiments.storage import replace_text
+from model.counts.total import FLOP_CONVENTIONS
+
+_NO_OUTCOME = dict.fromkeys(("loss_nats", "bits_per_byte", "oracle_loss_nats", "params_sha256"))
+
+
+def collate(ledger: Ledger, points: list[Point]) -> None:
+    """Writes the tables of the points that have ended, failed ones included.
+
+    Raises:
+      Damaged: if a result is not what was written.
+    """
+    table, curves, costs = [], [], []
+    for point in points:
+        if (record := ledger.read_result(point.id)) is not None:
+            table.append(_table_row(point, record))
+            curves += _curve_rows(point, record)
+            costs.append({"run_id": point.id} | record["costs"] | _flat(record["provenance"]))
+        elif len(failures := ledger.job(point.id).failures()) >= MAX_ATTEMPTS:
+            reason = {"status": "failed", "reason": failures[-1].reason}
+            table.append(_table_row(point, _NO_OUTCOME | reason))
+    for path, rows in ((ledger.table, table), (ledger.curves, curves), (ledger.costs, costs)):
+        replace_text(path, _csv(rows))
+
+
+def _flat(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Lists as words, so that a cell holds them."""
+    flat = {}
+    for name, value in provenance.items():
+        if name == "attempts":
+            value = [f"{attempt['how']}@{attempt['step']}" for attempt in value]
+        flat[name] = " ".join(map(str, value)) if isinstance(value, list) else value
+    return flat
+
+
+def _table_row(point: Point, record: dict[str, Any]) -> dict[str, Any]:
+    model, train = point.spec.model, point.spec.train
+    return {
+        "run_id": point.id,
+        "role": point.role,
+        "status": record["status"],
+        "reason": record["reason"],
+        "budget": point.budget,
+        "convention": point.convention,
+        "n_params": point.params.total,
+        "n_params_non_embedding": point.params.non_embedding,
+        "n_params_active": point.params.active,
+        "n_tokens": point.n_tokens,
+        **{f"flops_{c}": point.flops[c] for c in FLOP_CONVENTIONS},
+        "loss_nats": record["loss_nats"],
+        "bits_per_byte": record["bits_per_byte"],
+        "oracle_loss_nats": record["oracle_loss_nats"],
+        "d_model": model.d_model,
+        "n_layers": model.n_layers,
+        "n_heads": model.n_heads,
+        "d_ff": model.d_ff,
+        "seq_len": model.seq_len,
+        "batch_size": train.batch_size,
+        "n_steps": train.schedule.n_steps,
+        "hidden_learning_rate": train.optimizer.hidden.learning_rate,
+        "epochs": point.epochs,
+        "seed": point.seed,
+        **point.axes,
+        "cluster_id": point.cluster_id,
+        "params_sha256": record["params_sha256"],
+    }
+
+
+def _curve_rows(point: Point, record: dict[str, Any]) -> list[dict[str, Any]]:
+    per_token = {c: point.flops[c] / point.n_tokens for c in FLOP_CONVENTIONS}
+    return [
+        {
+            "run_id": point.id,
+            "role": point.role,
+            "step": row["step"],
+            "n_tokens": row["n_tokens"],
+            **{f"flops_{c}": per_token[c] * row["n_tokens"] for c in FLOP_CONVENTIONS},
+            "loss_nats": row["loss_nats"],
+        }
+        for row in record["curve"]
+    ]
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()

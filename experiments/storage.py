@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the files of a ledger are written: whole or not at all, created once, judged by one clock.
+
+``Storage`` is all that the ledger asks of a file system. An object store with create-if-absent (S3
+``If-None-Match: *``, GCS ``ifGenerationMatch=0``) can stand behind the same eight calls. Keys are
+relative paths with "/" between their parts.
+"""
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+
+class Storage(Protocol):
+    """What the ledger asks of the place where it lies."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Creates a file whole, once; False when it existed: it is then left as it was."""
+        ...
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Writes a file; readers see the old one or the new one, never half of it."""
+        ...
+
+    def read(self, key: str) -> bytes | None:
+        """The content, or None where there is no such file."""
+        ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names directly below a folder; those that begin with a dot are not shown."""
+        ...
+
+    def append(self, key: str, line: bytes) -> None:
+        """Adds a line in one write; a file has one writer."""
+        ...
+
+    def touch(self, key: str) -> None:
+        """Creates an empty file, or says that it is still in use."""
+        ...
+
+    def age_seconds(self, key: str) -> float | None:
+        """Time since the last write or touch by the clock of the place itself; None if missing."""
+        ...
+
+
+class PosixStorage:
+    """A local or shared folder with hard links (NFS, Lustre and the like).
+
+    Every file is written under a name of its own, flushed to the disk, and then linked or renamed
+    into place; its folder is flushed after that, so that a power cut leaves it or leaves nothing.
+    """
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+
+    def create(self, key: str, data: bytes) -> bool:
+        path = self.root / key
+        if path.exists():
+            return False
+        with self._written(path, data) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                # NFS may have made the link and lost the answer; then ours has two names.
+                return os.stat(temporary).st_nlink == 2
+        _flush_folder(path.parent)
+        return True
+
+    def replace(self, key: str, data: bytes) -> None:
+        path = self.root / key
+        with self._written(path, data) as temporary:
+            os.replace(temporary, path)
+        _flush_folder(path.parent)
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return (self.root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def exists(self, key: str) -> bool:
+        return (self.root / key).exists()
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return sorted(n for n in os.listdir(self.root / folder) if not n.startswith("."))
+        except FileNotFoundError:
+            return []
+
+    def append(self, key: str, line: bytes) -> None:
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            _write(file, line)
+        finally:
+            os.close(file)
+
+    def touch(self, key: str) -> None:
+        path = self.root / key
+        try:
+            os.utime(path)  # Without times: a file server then uses its own clock.
+        except FileNotFoundError:
+            self.append(key, b"")
+
+    def age_seconds(self, key: str) -> float | None:
+        try:
+            then = os.stat(self.root / key).st_mtime
+        except FileNotFoundError:
+            return None
+        try:
+            probe = self._probe()
+        except OSError:  # A reader without the right to write has only its own clock.
+            return time.time() - then
+        return probe - then
+
+    def _probe(self) -> float:
+        """The file server's time now: that of a file just made there."""
+        path = self.root / f".clock.{uuid.uuid4().hex}"
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            return os.stat(path).st_mtime
+        finally:
+            os.unlink(path)
+
+    @contextlib.contextmanager
+    def _written(self, path: Path, data: bytes) -> Iterator[Path]:
+        """A flushed file beside ``path``, gone when the block ends (a full disk gets it back)."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Process numbers repeat among hosts that share the folder.
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                _write(file, data)
+                os.fsync(file)
+            finally:
+                os.close(file)
+            yield temporary
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def _write(file: int, data: bytes) -> None:
+    """All of ``data``: a nearly full disk may take a part and say so only the next time."""
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _flush_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a derived file; readers see the old one or the new one, never half of it."""
+    PosixStorage(path.parent).replace(path.name, text.encode())

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attempts at jobs with a stand-in trainer: what is written, and what the worker answers."""
+
+import errno
+import os
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from experiments.attempt import Session, Stop, run_job
+from experiments.claims import Owned, this_process
+from experiments.jobs import pack_id, solo
+from experiments.worker import work
+from model.training.control import Interrupted, Order
+
+SECONDS = dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 2.0)
+
+
+def result(loss=2.5, **changes):
+    fields = {
+        "status": "ok",
+        "reason": "",
+        "loss_nats": loss,
+        "oracle_loss_nats": None,
+        "curve": (),
+        "params_sha256": "00",
+        "n_steps": 4,
+        "n_timed_steps": 4,
+        "resumed_at": 0,
+        "notes": (),
+        "seconds": SECONDS,
+    }
+    return SimpleNamespace(**fields | changes)
+
+
+class Trainer:
+    """Does as the loop does: asks before each step, and obeys."""
+
+    def __init__(self, before_step=lambda step: None, **changes):
+        self.before_step, self.changes, self.n_calls = before_step, changes, 0
+
+    def __call__(self, model, train, corpus, *, control, on_phase, **_):
+        self.n_calls += 1
+        on_phase("train")
+        for step in range(4):
+            self.before_step(step)
+            if (order := control(step)) is not Order.GO:
+                raise Interrupted(step, is_saved=order is Order.SAVE_AND_STOP)
+        return result(**self.changes)
+
+
+@pytest.fixture
+def make_session(manifest):
+    def make(train, **changes):
+        fields = {
+            "me": this_process({}),
+            "corpus": SimpleNamespace(manifest=manifest),
+            "mesh_shape": (1, 1, 1, 1),
+            "train": train,
+            "open_checkpoints": lambda folder, attempt: None,
+            "stop": Stop(lambda: None),
+        }
+        return Session(**fields | changes)
+
+    return make
+
+
+@pytest.fixture
+def planned(ledger, points, study):
+    ledger.write_plan("{}", points, [solo(point, study.mesh) for point in points])
+    return points
+
+
+@pytest.fixture
+def go(ledger, planned, make_session):
+    """Runs a worker's jobs; returns its exit code and what it said."""
+
+    def go(train, ids=None, **changes):
+        said = []
+        ids = [planned[0].id] if ids is None else ids
+        code = work(ledger, iter(ids), make_session(train, **changes), said.append)
+        return code, said
+
+    return go
+
+
+def successor(ledger, name):
+    """Another worker takes the job, as after a silence."""
+    job = ledger.job(name)
+    job.end(job.newest(), "killed", "was silent", 0)
+    return job.claim(this_process({}), lease_seconds=100, max_attempts=9)
+
+
+def test_jobs_are_trained_once_and_each_result_says_where_it_came_from(go, ledger, planned):
+    train, ids = Trainer(), [point.id for point in planned]
+    code, said = go(train, ids)
+    assert code == 0
+    assert [event["event"] for event in said] == ["done"] * len(ids)
+    record = ledger.read_result(ids[0])
+    assert record["loss_nats"] == 2.5
+    assert record["flops"] == planned[0].flops
+    told = record["provenance"]
+    assert (told["job_id"], told["pack_size"], told["attempt"]) == (ids[0], 1, 1)
+    assert (told["attempts"], told["resumed_at_steps"]) == ([], [0])
+    assert told["data_fingerprint"] == planned[0].spec.data_fingerprint
+    for name in ("git_commit", "version_jax", "n_devices", "n_processes", "xla_flags", "host"):
+        assert name in told, name
+    assert {"wall_seconds", "device_seconds", "joules", "joules_source"} <= set(record["costs"])
+    assert go(train, ids)[0] == 0
+    assert train.n_calls == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("error", "how"),
+    [
+        (RuntimeError("boom"), "exception"),
+        (MemoryError(), "oom"),
+        (RuntimeError("RESOURCE_EXHAUSTED: 9 GiB"), "oom"),
+    ],
+)
+def test_a_failure_is_written_down_and_the_other_jobs_have_their_turn(
+    go, ledger, planned, error, how
+):
+    def fail(step):
+        if ledger.job(planned[0].id).ending(1) is None:
+            raise error
+
+    code, said = go(Trainer(fail), [p.id for p in planned[:2]])
+    assert code == 1
+    assert [e["event"] for e in said] == ["failed", "done"]
+    ending = ledger.job(planned[0].id).ending(1)
+    assert ending.how == how
+    assert str(error) in ending.reason
+
+
+def test_after_three_failures_a_job_is_left_alone(go, ledger, planned):
+    def fail(step):
+        raise RuntimeError("boom")
+
+    train = Trainer(fail)
+    for _ in range(3):
+        assert go(train)[0] == 1
+    code, said = go(train)
+    assert (code, said[0]["event"], train.n_calls) == (1, "gave up", 3)
+    assert "failed 3 times" in said[0]["reason"]
+    ledger.job(planned[0].id).forgive()
+    assert go(Trainer())[0] == 0
+    attempts = ledger.read_result(planned[0].id)["provenance"]["attempts"]
+    assert [attempt["how"] for attempt in attempts] == ["exception"] * 3
+
+
+def test_a_full_disk_ends_the_worker(go, ledger, planned):
+    def fail(step):
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+    code, said = go(Trainer(fail), [p.id for p in planned[:2]])
+    assert code == 74
+    assert [event["reason"] for event in said] == ["cannot write /data/x: No space left on device."]
+    assert ledger.job(planned[0].id).ending(1).how == "disk"
+
+
+def test_another_live_owner_is_left_alone(go, ledger, planned):
+    other = this_process({})
+    ledger.job(planned[0].id).claim(other, lease_seconds=9, max_attempts=9)
+    code, said = go(Trainer(), [p.id for p in planned[:2]])
+    assert code == 3
+    assert [event["event"] for event in said] == ["owned", "done"]
+    assert f"process {os.getpid()} on" in said[0]["reason"]
+
+
+def test_a_worker_that_was_replaced_stops_before_its_next_step(go, ledger, planned):
+    steps = []
+
+    def replaced(step):
+        steps.append(step)
+        if step == 2:
+            successor(ledger, planned[0].id)
+
+    code, _ = go(Trainer(replaced))
+    assert (code, steps) == (3, [0, 1, 2])
+    assert not ledger.has_result(planned[0].id)
+    assert ledger.job(planned[0].id).ending(1).reason == "was silent"
+    assert ledger.job(planned[0].id).ending(2) is None
+
+
+def test_a_worker_that_was_replaced_after_its_last_step_leaves_no_result(
+    ledger, planned, make_session
+):
+    def train(*_, **__):
+        successor(ledger, planned[0].id)
+        return result()
+
+    with pytest.raises(Owned, match="attempt 1 was silent too long"):
+        run_job(ledger, planned[0].id, make_session(train))
+    assert not ledger.has_result(planned[0].id)
+
+
+def test_of_two_results_the_first_stands(ledger, planned, make_session):
+    name = planned[0].id
+
+    def late(*_, **__):
+        (record,) = run_job(ledger, planned[1].id, make_session(Trainer()))
+        ledger.write_result(name, record | {"loss_nats": 1.25})
+        return result(9.0)
+
+    (record,) = run_job(ledger, name, make_session(late))
+    assert record["loss_nats"] == 1.25
+    assert ledger.read_result(name)["loss_nats"] == 1.25
+
+
+def test_a_worker_that_is_asked_to_stop_saves_and_says_so(go, ledger, planned):
+    stop = Stop(lambda: pytest.fail("it could have saved"))
+
+    def asked(step):
+        if step == 1:
+            stop.ask()
+
+    code, said = go(Trainer(asked), [p.id for p in planned[:2]], stop=stop)
+    assert (code, [event["event"] for event in said]) == (75, ["preempted"])
+    ending = ledger.job(planned[0].id).ending(1)
+    assert (ending.how, ending.reason) == ("preempted", "stopped at step 1")
+    assert ledger.job(planned[0].id).failures() == []
+    assert go(Trainer())[0] == 0
+
+
+def test_while_it_compiles_a_worker_ends_at_once_and_has_said_so(go, ledger, planned):
+    ended = threading.Event()
+    stop = Stop(ended.set)
+
+    def compiling(*_, on_phase, **__):
+        on_phase("compile")
+        thread = threading.Thread(target=stop.ask)
+        thread.start()
+        thread.join()
+        raise RuntimeError("the process would be gone")
+
+    go(compiling, stop=stop)
+    assert ended.is_set()
+    ending = ledger.job(planned[0].id).ending(1)
+    assert (ending.how, ending.reason) == ("preempted", "asked to stop while it compiled")
+
+
+def test_a_worker_beats_while_it_trains(go, ledger, planned):
+    heart = ledger.folder / "jobs" / planned[0].id / "hb" / "000001"
+    beats = []
+
+    def slow(step):
+        os.utime(heart, (0, 0))
+        until = time.monotonic() + 20
+        while heart.stat().st_mtime == 0 and time.monotonic() < until:
+            time.sleep(0.005)
+        beats.append(heart.stat().st_mtime > 0)
+
+    assert go(Trainer(slow), lease_seconds=0.06)[0] == 0
+    assert beats == [True] * 4
+    os.utime(heart, (0, 0))
+    time.sleep(0.1)
+    assert heart.stat().st_mtime == 0, "its heart stops with it"
+
+
+def test_costs_of_attempts_add_up(go, ledger, planned):
+    name = planned[0].id
+    ledger.job(name).claim(this_process({}), lease_seconds=9, max_attempts=9)
+    row = {"train_seconds": 10.0, "wall_seconds": 30.0, "resumed_at": 0}
+    ledger.write_metrics(name, 1, row)
+    ledger.job(name).end(1, "preempted", "asked to stop", 2)
+    assert go(Trainer(resumed_at=2, n_timed_steps=2))[0] == 0
+    record = ledger.read_result(name)
+    costs = record["costs"]
+    assert costs["total_wall_seconds"] == pytest.approx(30 + costs["wall_seconds"])
+    per_step = planned[0].flops["matmul_full"] / planned[0].spec.train.schedule.n_steps
+    assert costs["flops_per_second"] == round(2 * per_step / 2.0)
+    assert record["provenance"]["resumed_at_steps"] == [0, 2]
+    assert record["provenance"]["attempts"] == [{"attempt": 1, "how": "preempted", "step": 2}]
+
+
+def test_jobs_that_cannot_be_trained_are_refused_in_a_line(go, ledger, planned, make_session):
+    code, said = go(Trainer(), ["nothing"])
+    assert code == 2
+    assert "no job nothing in" in said[0]["reason"]
+    members = tuple(point.id for point in planned[:2])
+    pack = solo(planned[0], (1, 1, 1, 1))
+    pack = type(pack)(
+        id=pack_id(members),
+        kind="pack",
+        members=members,
+        parent=None,
+        resources=pack.resources,
+    )
+    ledger.job(pack.id).create(pack)
+    code, said = go(Trainer(), [pack.id])
+    assert (code, said[0]["reason"]) == (
+        2,
+        f"job {pack.id} is a pack: this version trains solo jobs only.",
+    )
+
+
+def test_a_run_planned_for_other_data_is_refused(go, ledger, planned, make_manifest):
+    corpus = SimpleNamespace(manifest=make_manifest(fingerprint="ef" * 32))
+    code, said = go(Trainer(), corpus=corpus)
+    assert code == 2
+    assert "was planned for other data" in said[0]["reason"]
+    assert ledger.job(planned[0].id).newest() == 0

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run obeys between two dispatches, says when it has compiled, and accounts for its time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import pytest
+
+from model.config import ModelConfig
+from model.data.corpus import Corpus
+from model.training.checkpoint import Checkpoints
+from model.training.config import TrainConfig
+from model.training.control import Interrupted, Order
+from model.training.loop import Progress, TrainResult, train
+
+
+@pytest.fixture(scope="module")
+def run(network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus) -> Callable:
+    """Chunks end at 7, 10, 17 and 20; saves only when ordered to."""
+
+    def run(folder: Path | None = None, **options: object) -> TrainResult:
+        options = {"steps_per_dispatch": 7, "checkpoint_seconds": float("inf")} | options
+        if folder is not None:
+            options["checkpoints"] = Checkpoints(folder)
+        return train(network_config, train_config, corpus, **options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def reference(run: Callable) -> TrainResult:
+    return run()
+
+
+def at(stop: int, order: Order) -> Callable[[int], Order]:
+    return lambda step: order if step == stop else Order.GO
+
+
+@pytest.mark.parametrize("stop", [7, 10, 17, 20])
+def test_a_run_that_was_told_to_save_and_stop_goes_on_to_the_same_bits(
+    run: Callable, reference: TrainResult, tmp_path: Path, stop: int
+) -> None:
+    told: list[Progress] = []
+    with pytest.raises(Interrupted) as interrupted:
+        run(tmp_path, control=at(stop, Order.SAVE_AND_STOP), on_progress=told.append)
+    assert (interrupted.value.step, interrupted.value.is_saved) == (stop, True)
+    assert told[-1].step == stop  # What is saved has been told.
+    assert Checkpoints(tmp_path).steps() == [stop]
+    result = run(tmp_path, on_progress=told.append)
+    assert [progress.step for progress in told] == [7, 10, 17, 20]
+    assert (result.resumed_at, result.n_timed_steps) == (stop, 20 - stop)
+    assert result.params_sha256 == reference.params_sha256
+    assert (result.loss_nats, result.curve) == (reference.loss_nats, reference.curve)
+
+
+def test_a_run_that_was_told_to_stop_saves_nothing(run: Callable, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted) as interrupted:
+        run(tmp_path, control=at(10, Order.STOP))
+    assert (interrupted.value.step, interrupted.value.is_saved) == (10, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_has_done_nothing_saves_nothing(run: Callable, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted) as interrupted:
+        run(tmp_path, control=at(0, Order.SAVE_AND_STOP))
+    assert (interrupted.value.step, interrupted.value.is_saved) == (0, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resumed_step_is_not_saved_again(run: Callable, tmp_path: Path) -> None:
+    seen = []
+    for _ in range(2):
+        with pytest.raises(Interrupted) as interrupted:
+            run(tmp_path, control=at(10, Order.SAVE_AND_STOP))
+        times = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))]
+        seen.append((interrupted.value.step, interrupted.value.is_saved, times))
+    assert seen[0][:2] == (10, True)
+    assert seen[1] == seen[0]
+
+
+def test_without_a_folder_an_order_to_save_only_stops(run: Callable) -> None:
+    with pytest.raises(Interrupted) as interrupted:
+        run(control=at(7, Order.SAVE_AND_STOP))
+    assert (interrupted.value.step, interrupted.value.is_saved) == (7, False)
+
+
+def test_orders_are_asked_for_before_each_dispatch_and_before_the_final_evaluation(
+    run: Callable,
+) -> None:
+    asked: list[int] = []
+
+    def control(step: int) -> Order:
+        asked.append(step)
+        return Order.GO
+
+    run(control=control)
+    assert asked == [0, 7, 10, 17, 20]
+
+
+def test_nothing_is_compiled_once_training_has_begun(run: Callable) -> None:
+    """JAX itself says when it compiles. Four chunks, three evaluations, in a process that may have
+    compiled nothing of this before."""
+    jax.clear_caches()
+    phase, compiled = [""], []
+
+    def listen(event: str, seconds: float, **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(phase[-1])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        run(on_phase=phase.append)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert phase == ["", "compile", "train"]
+    assert set(compiled) == {"compile"}
+
+
+def test_every_step_of_an_attempt_is_timed(run: Callable) -> None:
+    told: list[Progress] = []
+    result = run(on_progress=told.append)
+    assert result.n_timed_steps == 20
+    assert all(seconds > 0 for name, seconds in result.seconds.items() if name != "checkpoint")
+    assert 0 < told[0].train_seconds < told[-1].train_seconds <= result.seconds["train"]
