@@ -20,7 +20,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
+
+import msgspec
 
 from experiments import strict_json
 from experiments.claims import JobFolder
@@ -30,6 +32,39 @@ from experiments.sealed import Damaged, seal, seal_record, unseal
 from experiments.storage import PosixStorage, Storage
 
 _CRC = ', "crc32": '
+_FORECAST_WAY_OUT = "Delete it and run the study again."
+
+
+class Result(TypedDict):
+    """What a result must hold; it may hold more."""
+
+    status: Literal["ok", "diverged"]
+    reason: str
+    loss_nats: float | None
+    bits_per_byte: float | None
+    oracle_loss_nats: float | None
+    curve: list[dict[str, float]]
+    params_sha256: str
+    notes: list[str]
+    costs: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+class Predicted(TypedDict):
+    """A forecast loss with its interval; None where an end is unknown."""
+
+    value: float
+    lower: float | None
+    upper: float | None
+
+
+class Forecast(TypedDict):
+    """What a forecast must hold; it may hold more."""
+
+    budget: float
+    level: float
+    forecasts: dict[str, Predicted]
+    point: Point
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,15 +154,10 @@ class Ledger:
         """The record of a finished point, or None.
 
         Raises:
-          Damaged: if the file does not match its digest.
+          Damaged: if the file does not match its digest, or is no such record.
         """
-        key = _run(point_id, "result.json")
-        if (data := self.storage.read(key)) is None:
-            return None
-        if (text := unseal(data)) is None:
-            path = self.folder / key
-            raise Damaged(f"{path} is damaged. Move it away and run the study again.")
-        return strict_json.loads(text)
+        key, way_out = _run(point_id, "result.json"), "Move it away and run the study again."
+        return self._record(key, Result, way_out)
 
     def write_metrics(self, point_id: str, attempt: int, row: dict[str, Any]) -> None:
         """Adds a line to the attempt's own file, in one write, with its checksum."""
@@ -164,20 +194,26 @@ class Ledger:
 
     def read_forecast(self, budget: float, key: str) -> dict[str, Any] | None:
         """The forecast made at a budget, or None; raises Damaged."""
-        return self._forecast(_forecast(budget, key))
+        return self._record(_forecast(budget, key), Forecast, _FORECAST_WAY_OUT)
 
     def read_forecasts(self) -> list[dict[str, Any]]:
         """Every forecast made, by budget; raises Damaged."""
-        records = [self._forecast(f"forecasts/{n}") for n in self.storage.names("forecasts")]
+        keys = [f"forecasts/{name}" for name in self.storage.names("forecasts")]
+        records = [self._record(key, Forecast, _FORECAST_WAY_OUT) for key in keys]
         return sorted((r for r in records if r is not None), key=lambda r: r["budget"])
 
-    def _forecast(self, key: str) -> dict[str, Any] | None:
+    def _record(self, key: str, kind: Any, way_out: str) -> dict[str, Any] | None:
+        """What was sealed in a file, None where there is none; raises Damaged."""
         if (data := self.storage.read(key)) is None:
             return None
         if (text := unseal(data)) is None:
-            path = self.folder / key
-            raise Damaged(f"{path} is damaged. Delete it and run the study again.")
-        return strict_json.loads(text)
+            raise Damaged(f"{self.folder / key} is damaged. {way_out}")
+        try:
+            record = strict_json.loads(text)
+            msgspec.convert(record, kind)
+        except (ValueError, msgspec.ValidationError) as error:
+            raise Damaged(f"{self.folder / key}: {error}. {way_out}") from None
+        return record
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -149,8 +149,10 @@ def point_from_json(text: str | bytes) -> Point:
     try:
         point = _as_written(text) or _converted(strict_json.loads(text))
     except (msgspec.ValidationError, ValueError) as error:
-        words = " ".join(str(error).split())
-        raise ValueError(f"not a point of a plan: {words[:300]}") from None
+        words = "".join(c if c.isprintable() else "?" for c in str(error))
+        # A value may be a megabyte long; the field's name stands at either end.
+        short = words if len(words) <= 300 else f"{words[:150]} ... {words[-150:]}"
+        raise ValueError(f"not a point of a plan: {short}") from None
     if spec_id(point.spec) != point.id:
         raise ValueError(f"id {point.id} is not the hash of its spec: the file was changed.")
     return point

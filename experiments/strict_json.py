@@ -18,15 +18,11 @@ def loads(text: str | bytes) -> Any:
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
         value = json.loads(text, object_pairs_hook=_object)
-        _check_finite("the text", value)
-        if "\\u" in text or not text.isascii():
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        _check("the text", value)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 text (byte {error.start})") from None
-    except UnicodeEncodeError:
-        raise ValueError("it holds half of a surrogate pair, which is no character") from None
     return value
 
 
@@ -35,16 +31,26 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"it names {json.dumps(twice[:40])} twice")
+        raise ValueError(f"it names {_shown(twice)} twice")
     for key, value in pairs:
-        _check_finite(key, value)
+        _check("a key", key)
+        _check(key, value)
     return values
 
 
-def _check_finite(key: str, value: Any) -> None:
-    """Raises ValueError for a NaN or an infinity; objects inside were checked when read."""
+def _check(key: str, value: Any) -> None:
+    """Raises ValueError for what JSON cannot hold; objects inside were checked when read."""
     if isinstance(value, list):
         for item in value:
-            _check_finite(key, item)
+            _check(key, item)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{json.dumps(key[:40])} is {value}: JSON has finite numbers only")
+        raise ValueError(f"{_shown(key)} is {value}: JSON has finite numbers only")
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(f"{_shown(key)} holds half of a surrogate pair") from None
+
+
+def _shown(key: str) -> str:
+    return json.dumps(key[:40])
