@@ -18,7 +18,16 @@ from model.counts.total import (
     FlopConvention,
     ParamCounts,
 )
-from model.ranges import HUGE, MAX_SEED, check_choice, check_real, check_whole, is_real, shown
+from model.ranges import (
+    HUGE,
+    MAX_SEED,
+    check_choice,
+    check_real,
+    check_whole,
+    is_real,
+    one_line,
+    shown,
+)
 from model.training.config import TrainConfig
 
 # Raised by one when the same Spec starts to mean another computation. Part of every id.
@@ -149,10 +158,7 @@ def point_from_json(text: str | bytes) -> Point:
     try:
         point = _as_written(text) or _converted(strict_json.loads(text))
     except (msgspec.ValidationError, ValueError) as error:
-        words = "".join(c if c.isprintable() else "?" for c in str(error))
-        # A value may be a megabyte long; the field's name stands at either end.
-        short = words if len(words) <= 300 else f"{words[:150]} ... {words[-150:]}"
-        raise ValueError(f"not a point of a plan: {short}") from None
+        raise ValueError(f"not a point of a plan: {one_line(str(error))}") from None
     if spec_id(point.spec) != point.id:
         raise ValueError(f"id {point.id} is not the hash of its spec: the file was changed.")
     return point

@@ -79,3 +79,9 @@ def shown(value: Any) -> str:
     except ValueError:
         return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """A message as one printable line, its middle left out where it is longer than ``most``."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"

@@ -2,6 +2,7 @@
 """Wrong inputs by the thousand, from a seed, each with the word that its refusal must hold."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 import random
@@ -147,7 +148,7 @@ def damaged_text(rng: random.Random, tree: Any) -> Wrong:
     """Text that is no JSON, or more or less than a point: there is no field to name."""
     text = _text(tree)
     cut = rng.randrange(len(text))
-    deep = rng.choice(["[", '{"a":']) * 100_000
+    deep = rng.choice(["[", '{"a":']) * 5000
     return rng.choice(
         (
             text[:cut],
@@ -208,3 +209,51 @@ def ids(n: int, seed: int) -> Iterator[str]:
 
 def is_legal_id(name: str) -> bool:
     return 1 <= len(name) <= 64 and all(c in _CHARACTERS for c in name)
+
+
+_VALUES = (
+    *(
+        "",
+        " ",
+        "0",
+        "-1",
+        "1",
+        "2",
+        "8",
+        "1e400",
+        "-0",
+        "NaN",
+        "Infinity",
+        "1e-320",
+        "1e300",
+        "0.5",
+    ),
+    *("1e11", "4e11", "1e30", "1e31", "99999999999999999999", "1,2", "2,1", "1,1", "[]", "[1]"),
+    *("[[1]]", "{}", "null", "true", "false", "x", "linear", "gelu", "attention", '"x"', "rope"),
+    *("1,x", ",", "[1", "{", '{"a": 1, "a": 2}', "../x", "a/b", "..", "a" * 101, "<b>", "\n"),
+    *("\x00", "\udcff", "\u2028", "9" * 5000, "[" * 3000, "1e11,NaN", "16,32,64", "0.1,1e4"),
+    *('[{"field": "x", "values": [1]}]', '[{"field": "shape.mixers", "values": [1]}]'),
+    *(
+        '[{"field": "optimizer.learning_rate", "values": [0.5, 1]}]',
+        '[{"field": "", "values": []}]',
+    ),
+    *('[{"field": "name", "values": [1]}]', '[{"field": "shape.head_width", "values": [1e300]}]'),
+)
+
+
+def overrides(n: int, study: Any, seed: int) -> Iterator[list[str]]:
+    """Assignments to fields of a study, to what are none, and what are no assignments."""
+    rng = random.Random(seed)
+    fields = [*_fields(study), "nothing", "", ".", "name.x", "recipe", "recipe.", "__class__", "=x"]
+    for _ in range(n):
+        chosen = [rng.choice(fields) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+        yield [f"{name}{'=' * (rng.random() < 0.98)}{rng.choice(_VALUES)}" for name in chosen]
+
+
+def _fields(node: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
