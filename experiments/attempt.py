@@ -138,6 +138,8 @@ def _ending(error: BaseException) -> tuple[How, str]:
         return "preempted", str(error)
     if isinstance(error, OSError):
         return "disk", words
+    if isinstance(error, ValueError):
+        return "refused", str(error)
     is_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in words
     return ("oom" if is_memory else "exception"), words
 
@@ -216,7 +218,10 @@ def _train(ledger: Ledger, point: Point, attempt: Attempt, session: Session) -> 
             for number, ending in sorted(attempt.job.endings().items())
         ],
         "resumed_at_steps": [*earlier.resumed_at, result.resumed_at],
+        "data_kind": session.corpus.manifest.kind,
         "data_fingerprint": point.spec.data_fingerprint,
+        "init_seed": point.spec.train.init_seed,
+        "data_seed": point.spec.train.data_seed,
         "mesh": "x".join(map(str, session.mesh_shape)),
         **device,
         **software_facts(),

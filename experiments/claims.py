@@ -26,10 +26,10 @@ from experiments.jobs import Job, job_from_json
 from experiments.sealed import Damaged, seal, unseal
 from experiments.storage import Storage
 
-How = Literal["exception", "oom", "killed", "disk", "preempted", "stopped"]
+How = Literal["exception", "oom", "killed", "disk", "refused", "preempted"]
 MAX_ATTEMPTS = 3
-# An attempt that was asked to go is no failure.
-NO_FAILURE = ("preempted", "stopped")
+# An attempt that was asked to go is no failure, nor one that was given what cannot be trained.
+NO_FAILURE = ("refused", "preempted")
 
 
 class Owned(Exception):

@@ -18,27 +18,33 @@ _KEY = "finished.json"
 
 
 def remember(
-    ledger: Ledger, study: Study, grid: list[Point], points: list[Point], answer: str
+    ledger: Ledger,
+    study: Study,
+    grid: list[Point],
+    points: list[Point],
+    answer: str,
+    allow_missing: float,
 ) -> None:
     """Writes down that every point of ``points`` (grid and forecasts) has its result."""
     record = {
-        "question": _question(study, grid),
+        "question": _question(study, grid, allow_missing),
         "points": [point.id for point in points],
         "answer": answer,
     }
     ledger.storage.replace(_KEY, seal_record(record))
 
 
-def recall(ledger: Ledger, study: Study, grid: list[Point]) -> str | None:
+def recall(ledger: Ledger, study: Study, grid: list[Point], allow_missing: float) -> str | None:
     """The answer, if the same question was answered by the same code and nothing is missing."""
     text = unseal(ledger.storage.read(_KEY) or b"")
     if text is None:
         return None
     record = json.loads(text)
     is_whole = ledger.report.exists() and all(map(ledger.has_result, record["points"]))
-    return record["answer"] if is_whole and record["question"] == _question(study, grid) else None
+    is_same = record["question"] == _question(study, grid, allow_missing)
+    return record["answer"] if is_whole and is_same else None
 
 
-def _question(study: Study, grid: list[Point]) -> str:
-    about = [to_json(study), [point.id for point in grid], code_facts()]
+def _question(study: Study, grid: list[Point], allow_missing: float) -> str:
+    about = [to_json(study), [point.id for point in grid], allow_missing, code_facts()]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()

@@ -137,7 +137,7 @@ def test_the_engine_is_read_from_its_variables(environment, identity):
 
 
 def test_an_attempt_that_ended_leaves_the_job_free_and_counts_only_if_it_failed(job, me):
-    for number, how in enumerate(("preempted", "exception", "stopped", "oom", "killed"), 1):
+    for number, how in enumerate(("preempted", "exception", "refused", "oom", "killed"), 1):
         assert claim(job, me) == number
         job.end(number, how, f"{how} it was", 0)
     assert [e.how for e in job.failures()] == ["exception", "oom", "killed"]

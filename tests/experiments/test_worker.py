@@ -135,6 +135,16 @@ def test_a_failure_is_written_down_and_the_other_jobs_have_their_turn(
     assert str(error) in ending.reason
 
 
+def test_what_the_trainer_refuses_is_no_failure(go, ledger, planned):
+    def refuse(step):
+        raise ValueError("mesh 1x2x1x1 needs 2 devices")
+
+    for number in range(1, 5):
+        code, said = go(Trainer(refuse))
+        assert (code, said[0]["event"]) == (2, "refused")
+        assert ledger.job(planned[0].id).ending(number).how == "refused"
+
+
 def test_after_three_failures_a_job_is_left_alone(go, ledger, planned):
     def fail(step):
         raise RuntimeError("boom")
