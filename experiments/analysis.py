@@ -20,6 +20,7 @@ from scaling.isoflop import fit_isoflop
 from scaling.runs import Curves, Runs, best_settings, read_curves, read_runs
 from scaling.surface import fit_surface
 
+NOT_TRAINED = "not trained"
 APPROACHES = ("envelope", "isoflop", "additive", "curved")
 
 
@@ -69,14 +70,13 @@ def analyse(
     missing = _missing(grid, runs)
     way_out = f"`isoflop run` trains what is not trained; the others are in {ledger.table}."
     require_enough(missing, len(grid), allow_missing, way_out)
-    findings: tuple[str, ...] = ()
+    findings = runs.findings  # The fits repeat it, where there are any.
+    if untrained := {run_id: why for run_id, why in missing.items() if why == NOT_TRAINED}:
+        left_out = f"{len(untrained)} of {len(grid)} runs of the grid are not fitted"
+        findings = (*findings, f"{left_out}: {listed(untrained, 20)}.")
     if study.axes:
-        runs, findings = best_settings(runs, [axis.field for axis in study.axes])
-    # Of runs that are still among the others the fits themselves will say it.
-    unsaid = {run_id: why for run_id, why in missing.items() if run_id not in set(runs.run_id)}
-    if unsaid:
-        left_out = f"{len(unsaid)} of {len(grid)} runs of the grid are not fitted"
-        findings = (*findings, f"{left_out}: {listed(unsaid, 20)}.")
+        runs, said = best_settings(runs, [axis.field for axis in study.axes])
+        findings = (*findings, *said)
     curves = read_curves(ledger.curves, flops=study.flops)
     fitters: dict[str, Callable[[], Fit]] = {
         "envelope": lambda: fit_envelope(runs, curves),
@@ -110,5 +110,5 @@ def analyse(
 def _missing(grid: list[str], runs: Runs) -> dict[str, str]:
     """Planned run -> why it is in no fit: its status in the table, or that it is not trained."""
     known, bad = set(runs.run_id), runs.not_ok
-    absent = {run_id: "not trained" for run_id in grid if run_id not in known}
+    absent = {run_id: NOT_TRAINED for run_id in grid if run_id not in known}
     return {run_id: why for run_id in grid if (why := (bad | absent).get(run_id))}
