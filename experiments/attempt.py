@@ -202,6 +202,7 @@ def _train(
     began, energy = time.monotonic(), EnergyMeter(device["platform"])
 
     def on_progress(progress: Any) -> None:
+        energy.joules()  # Often enough that no counter starts over unseen.
         row = dataclasses.asdict(progress)
         wall = round(time.monotonic() - began, 3)
         ledger.write_metrics(point.id, attempt.number, row | {"wall_seconds": wall})

@@ -29,7 +29,8 @@ from typing import Any, NoReturn
 
 from experiments.attempt import Session, Stop, run_job
 from experiments.claims import MAX_ATTEMPTS, GaveUp, Owned, this_process
-from experiments.ledger import Ledger, check_id
+from experiments.ledger import Ledger
+from experiments.point import check_id
 from experiments.storage import DISK_ERRORS
 from model.data.manifest import Manifest
 from model.training.control import Interrupted
