@@ -139,7 +139,7 @@ def test_refilled_draws_have_none_of_the_residuals_that_an_l1_fit_made_zero(meth
     # A quarter are exactly zero before, none after.
     assert np.mean(drawn[False] == 0) == pytest.approx(0.25, abs=0.02)
     assert np.mean(drawn[True] == 0) == 0
-    # Refilled ones are a little smaller than the others.
+    # Refilled ones are a little smaller than the others, a quarter of all.
     assert drawn[True].std() == pytest.approx(residuals[10:].std(), rel=0.15)
 
 
