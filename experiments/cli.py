@@ -19,7 +19,16 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from experiments import calibration, display, finished, fit_table, reproduce, studies, table_options
+from experiments import (
+    calibration,
+    display,
+    finished,
+    fit_table,
+    reproduce,
+    status,
+    studies,
+    table_options,
+)
 from experiments.claims import MAX_ATTEMPTS
 from experiments.executors.local import DiskError, local_workers
 from experiments.ledger import Ledger
@@ -125,7 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--lease-seconds", type=float, default=120.0, metavar="S", help=text)
     text = "failures without progress after which a run waits for `isoflop retry`"
     sub.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
-    add("status", _status, "what is done, diverged or missing")
+    text = "what is done, running, preempted, diverged, failed or waiting, and what it cost"
+    status.add_arguments(add("status", _status, text))
     sub = add("fit", _fit, "fit all approaches to a study's runs, or a law to a TABLE of runs")
     table_options.add_options(sub)
     table_options.add_outputs(sub)
@@ -377,24 +387,7 @@ def _finish(study: Study, ledger: Ledger, console: Console, points: list[Point])
 
 
 def _status(options: Any, console: Console) -> None:
-    _, ledger = _open(options)
-    points = ledger.read_plan()
-    if not points:
-        raise ValueError(f"{ledger.folder} has no plan. `isoflop run {options.study}` makes one.")
-    states = {}
-    for point in points:
-        record = ledger.read_result(point.id)
-        started = bool(ledger.attempts(point.id))
-        states[point.id] = (
-            ("started" if started else "missing")
-            if record is None
-            else {"ok": "done"}.get(record["status"], record["status"])
-        )
-    console.print(display.status_table(points, states))
-    n_done = sum(state in ("done", "diverged") for state in states.values())
-    console.print(f"{n_done} of {len(points)} runs have a result in {ledger.folder}.")
-    if others := ledger.other_runs(points):
-        console.print(f"{len(others)} runs in the folder are not asked for by the plan.")
+    status.status(options, *_open(options), console)
 
 
 def _finished(options: Any) -> tuple[Study, Ledger, list[Point]]:

@@ -89,12 +89,16 @@ class Ledger:
 
     def write_plan(self, study_json: str, points: list[Point], jobs: Iterable[Job] = ()) -> None:
         """Records what is asked now, and creates the spec and the job of every new point."""
-        self.storage.replace("study.json", study_json.encode())
+        self.storage.replace("study.json", seal(study_json))
         self.storage.replace("plan.jsonl", b"".join(seal(to_json(p)) for p in points))
         for point in points:
             self.storage.create(_run(point.id, "spec.json"), seal(to_json(point)))
         for job in jobs:
             self.job(job.id).create(job)
+
+    def is_study(self, study_json: str) -> bool:
+        """Whether this is what was asked last."""
+        return self.storage.read("study.json") == seal(study_json)
 
     def read_plan(self) -> list[Point]:
         """The points asked for last; empty when none were; raises Damaged."""
@@ -148,10 +152,19 @@ class Ledger:
 
     def read_metrics(self, point_id: str, attempt: int) -> tuple[list[dict[str, Any]], int]:
         """The rows of an attempt, and how many lines were torn or damaged."""
+        good, n_damaged = self._metrics_lines(point_id, attempt)
+        return [json.loads(line) for line in good], n_damaged
+
+    def read_last_metrics(self, point_id: str, attempt: int) -> tuple[bytes | None, int]:
+        """The last row of an attempt as JSON text, and how many lines were torn or damaged."""
+        good, n_damaged = self._metrics_lines(point_id, attempt)
+        return (good[-1] if good else None), n_damaged
+
+    def _metrics_lines(self, point_id: str, attempt: int) -> tuple[list[bytes], int]:
         data = self.storage.read(_run(point_id, f"metrics/{attempt:06d}.jsonl")) or b""
-        rows = [_metrics_row(line) for line in data.splitlines()]
-        good = [row for row in rows if row is not None]
-        return good, len(rows) - len(good)
+        texts = [_metrics_text(line) for line in data.splitlines()]
+        good = [text for text in texts if text is not None]
+        return good, len(texts) - len(good)
 
     def attempts(self, point_id: str) -> list[int]:
         """Numbers of the attempts that wrote metrics."""
@@ -207,9 +220,7 @@ def _forecast(budget: float, key: str) -> str:
     return f"forecasts/{budget:.6e}-{key}.json"
 
 
-def _metrics_row(line: bytes) -> dict[str, Any] | None:
-    """A row, or None where the line is not what was written."""
+def _metrics_text(line: bytes) -> bytes | None:
+    """A row without its checksum, or None where the line is not what was written."""
     text, _, crc = line.rpartition(_CRC.encode())
-    if crc != b"%d}" % zlib.crc32(text):
-        return None
-    return json.loads(text + b"}")
+    return text + b"}" if crc == b"%d}" % zlib.crc32(text) else None
