@@ -24,7 +24,9 @@ from experiments import (
     display,
     finished,
     fit_table,
+    leftovers,
     reproduce,
+    retry,
     status,
     studies,
     table_options,
@@ -136,6 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
     text = "what is done, running, preempted, diverged, failed or waiting, and what it cost"
     status.add_arguments(add("status", _status, text))
+    text = "let failed runs be tried again: all of them, or those whose ids follow"
+    status.add_limits(add("retry", _retry, text))
+    text = "show what nobody needs any more: checkpoints of finished runs, files of killed writes"
+    leftovers.add_arguments(add("gc", _gc, text))
     sub = add("fit", _fit, "fit all approaches to a study's runs, or a law to a TABLE of runs")
     table_options.add_options(sub)
     table_options.add_outputs(sub)
@@ -388,6 +394,18 @@ def _finish(study: Study, ledger: Ledger, console: Console, points: list[Point])
 
 def _status(options: Any, console: Console) -> None:
     status.status(options, *_open(options), console)
+
+
+def _retry(options: Any, console: Console) -> None:
+    ids = [word for word in options.overrides if "=" not in word]
+    options.overrides = [word for word in options.overrides if "=" in word]
+    _, ledger = _open(options)
+    retry.retry(options, ids, ledger, console)
+
+
+def _gc(options: Any, console: Console) -> None:
+    _, ledger = _open(options)
+    leftovers.gc(options, ledger, console)
 
 
 def _finished(options: Any) -> tuple[Study, Ledger, list[Point]]:

@@ -30,6 +30,7 @@ from experiments.sealed import Damaged, seal, seal_record, unseal
 from experiments.storage import PosixStorage, Storage
 
 _CRC = ', "crc32": '
+_ID = re.compile("[a-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +53,7 @@ def check_id(name: str) -> str:
     Raises:
       ValueError: if it is not 1 to 64 of [a-z0-9-].
     """
-    if not re.fullmatch("[a-z0-9-]{1,64}", name):
+    if not _ID.fullmatch(name):
         raise ValueError(f"id {name[:80]!r}: must be 1 to 64 of the characters a-z, 0-9 and '-'.")
     return name
 
@@ -76,6 +77,10 @@ class Ledger:
 
     def job(self, job_id: str) -> JobFolder:
         return JobFolder(self.storage, check_id(job_id))
+
+    def job_ids(self) -> list[str]:
+        """Of every job there is."""
+        return [name for name in self.storage.names("jobs") if _ID.fullmatch(name)]
 
     def checkpoints(self, job_id: str) -> Path:
         return self.folder / "jobs" / check_id(job_id) / "checkpoints"

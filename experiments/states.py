@@ -203,7 +203,7 @@ class _Look:
     def __init__(self, ledger: Ledger, n_devices: int, lease_seconds: float, max_attempts: int):
         self.ledger, self.n_devices = ledger, n_devices
         self.lease_seconds, self.max_attempts = lease_seconds, max_attempts
-        self.job_of = _jobs_of_several(ledger)
+        self.job_of = jobs_by_point(ledger)
 
     def state(self, point: Asked) -> PointState:
         data = self.ledger.storage.read(f"runs/{point.id}/result.json")
@@ -285,11 +285,11 @@ def _host(job: JobFolder, newest: int) -> str:
     return "" if owner is None else owner.host
 
 
-def _jobs_of_several(ledger: Ledger) -> dict[str, str]:
-    """Point -> job, for the points whose job does not have their own id."""
+def jobs_by_point(ledger: Ledger) -> dict[str, str]:
+    """Point -> job, for the points whose job does not have the same id."""
     runs = set(ledger.storage.names("runs"))
     found: dict[str, str] = {}
-    for name in ledger.storage.names("jobs"):
+    for name in ledger.job_ids():
         if name in runs:
             continue
         try:

@@ -177,7 +177,7 @@ def _name(point: Asked) -> str:
 
 
 def _totals(states: Mapping[str, PointState]) -> str:
-    counts = collections.Counter(state.state for state in states.values())
+    counts: collections.Counter[str] = collections.Counter(state.state for state in states.values())
     kinds = [f"{counts[kind]} {kind}" for kind in (*_COLUMNS, "damaged") if counts[kind]]
     n_results = counts["done"] + counts["diverged"]
     return f"{n_results} of {len(states)} runs have a result: {', '.join(kinds)}."
