@@ -217,7 +217,10 @@ def _train(ledger: Ledger, point: Point, attempt: Attempt, session: Session) -> 
             for number, ending in sorted(attempt.job.endings().items())
         ],
         "resumed_at_steps": [*earlier.resumed_at, result.resumed_at],
+        "data_kind": session.corpus.manifest.kind,
         "data_fingerprint": point.spec.data_fingerprint,
+        "init_seed": point.spec.train.init_seed,
+        "data_seed": point.spec.train.data_seed,
         "mesh": "x".join(map(str, session.mesh_shape)),
         **device,
         **software_facts(),

@@ -12,8 +12,11 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.ledger import Ledger
 from experiments.point import Point
 from experiments.storage import replace_text
+
+MIN_SECONDS = 1.0  # Shorter runs say more about start-up than about speed.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +52,31 @@ class Calibration:
                 weight = (x - xs[i - 1]) / (xs[i] - xs[i - 1])
                 return math.exp(ys[i - 1] * (1 - weight) + ys[i] * weight)
         return math.exp(ys[-1])
+
+
+def learn(ledger: Ledger, points: list[Point]) -> Calibration | None:
+    """What the finished runs among the points say of the machine that trained them."""
+    speeds: dict[float, float] = {}
+    compile_seconds, device, peak = [], "", 0.0
+    for point in points:
+        record = ledger.read_result(point.id)
+        if record is None or point.role != "grid":
+            continue
+        costs = record["costs"]
+        device = record["provenance"]["device"]
+        peak = max(peak, costs["peak_flops_per_second"])
+        compile_seconds.append(costs["compile_seconds"])
+        if costs["train_seconds"] >= MIN_SECONDS:
+            work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
+            speeds[work] = costs["flops_per_second"]
+    if not speeds:
+        return None
+    return Calibration(
+        device=device,
+        flops_per_second=speeds,
+        peak_flops_per_second=peak,
+        compile_seconds=max(compile_seconds),
+    )
 
 
 def load(results: Path) -> Calibration | None:

@@ -8,11 +8,10 @@ import argparse
 import errno
 import importlib
 import importlib.util
-import os
+import math
 import pkgutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,9 +21,10 @@ from rich.console import Console
 from experiments import (
     calibration,
     display,
-    finished,
+    engines,
     fit_table,
     leftovers,
+    pipeline,
     reproduce,
     retry,
     status,
@@ -35,23 +35,13 @@ from experiments.claims import MAX_ATTEMPTS
 from experiments.executors.local import DiskError, local_workers
 from experiments.ledger import Ledger
 from experiments.overrides import override
-from experiments.plan import Plan, Refused, plan
-from experiments.point import Point, to_json
-from experiments.runner import arrange, missing_points, run_points
+from experiments.plan import Plan, plan
+from experiments.point import Point
 from experiments.study import Study
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
 
 EXIT_FAILED, EXIT_USAGE, EXIT_DISK, EXIT_PREEMPTED, EXIT_INTERRUPTED = 1, 2, 74, 75, 130
-CALIBRATION_MIN_SECONDS = 1.0  # Shorter runs say more about start-up than about speed.
-
-
-class RunsFailed(Exception):
-    """Runs of a study failed as often as they may."""
-
-
-class Preempted(Exception):
-    """We were told to end."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,9 +66,9 @@ def main(arguments: list[str] | None = None) -> None:
         options.command(options, console)
     except KeyboardInterrupt:
         _end("stopped. Finished runs are kept; the same command goes on.", EXIT_INTERRUPTED)
-    except Preempted:
+    except pipeline.Preempted:
         _end("asked to stop. Finished runs are kept; the same command goes on.", EXIT_PREEMPTED)
-    except RunsFailed as error:
+    except pipeline.RunsFailed as error:
         _end(str(error), EXIT_FAILED)
     except DiskError as error:
         _end(f"{error} Free space there; finished runs are kept.", EXIT_DISK)
@@ -136,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--lease-seconds", type=float, default=120.0, metavar="S", help=text)
     text = "failures without progress after which a run waits for `isoflop retry`"
     sub.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
+    engines.add_options(sub)
     text = "what is done, running, preempted, diverged, failed or waiting, and what it cost"
     status.add_arguments(add("status", _status, text))
     text = "let failed runs be tried again: all of them, or those whose ids follow"
@@ -246,150 +237,22 @@ def _planned(study: Study, ledger: Ledger, console: Console) -> tuple[Plan, Mani
 def _plan(options: Any, console: Console) -> None:
     study, ledger = _open(options)
     planned, _ = _planned(study, ledger, console)
-    workers = local_workers(options.workers, len(planned.points), _n_devices(study))
+    workers = local_workers(options.workers, len(planned.points), math.prod(study.mesh))
     known = calibration.load(options.results)
     console.print(display.plan_table(planned, known, len(workers.cores)))
-
-
-def _n_devices(study: Study) -> int:
-    run, data, fsdp, tensor = study.mesh
-    return run * data * fsdp * tensor
 
 
 def _run(options: Any, console: Console) -> None:
     signal.signal(signal.SIGTERM, _on_sigterm)
     study, ledger = _open(options)
     planned, manifest = _planned(study, ledger, console)
-    grid = list(planned.points)
     for refusal in planned.refused:
         console.print(f"left out: {refusal.reason}")
-    if (answer := finished.recall(ledger, study, grid)) is not None:
-        console.print(answer)
-        return
-    began = time.monotonic()
-    failures = _train(options, study, ledger, console, grid)
-    _prepare_to_fit()
-    from experiments.analysis import analyse
-    from experiments.forecast import forecast_point, make_forecast
-    from scaling.fit import FitError
-
-    points = list(grid)
-    if study.forecast_budgets and not failures:
-        console.print("fitting ...")
-        analysis = analyse(ledger, study, grid)
-        for budget in study.forecast_budgets:
-            try:
-                record = make_forecast(ledger, study, manifest, analysis, budget)
-            except (FitError, Refused) as error:
-                console.print(f"no forecast at {budget:.3g} FLOPs: {error}")
-                continue
-            console.print(_forecast_line(record))
-            points.append(forecast_point(record))
-            failures += _train(options, study, ledger, console, points, stage=points[-1:])
-    answer = _finish(study, ledger, console, points)
-    console.print(f"{display.duration(time.monotonic() - began)} in all.")
-    if failures:
-        lines = "; ".join(f"{point.id}: {reason}" for point, reason in failures)
-        raise RunsFailed(
-            f"{len(failures)} runs failed {options.max_attempts} times. {lines}. "
-            f"`isoflop retry {options.study}` lets them be tried again."
-        )
-    finished.remember(ledger, study, grid, points, answer)
+    pipeline.run(options, study, ledger, manifest, list(planned.points), console)
 
 
 def _on_sigterm(number: int, frame: Any) -> NoReturn:
-    raise Preempted
-
-
-def _train(
-    options: Any,
-    study: Study,
-    ledger: Ledger,
-    console: Console,
-    points: list[Point],
-    stage: list[Point] | None = None,
-) -> list[tuple[Point, str]]:
-    """Trains what is missing of a stage (default: of all points)."""
-    stage = points if stage is None else stage
-    ledger.write_plan(to_json(study), points, arrange(stage, study.mesh))
-    missing = missing_points(ledger, stage)
-    if not missing:
-        return []
-    workers = local_workers(
-        options.workers,
-        len(stage),
-        _n_devices(study),
-        checkpoint_seconds=options.checkpoint_seconds,
-        lease_seconds=options.lease_seconds,
-        max_attempts=options.max_attempts,
-    )
-    known = calibration.load(options.results)
-    n_done = len(stage) - len(missing)
-    console.print(f"training {len(missing)} runs with {len(workers.cores)} workers ...")
-    with display.RunDisplay(console, stage, n_done, known) as view:
-        view.expect(missing)
-        failures = run_points(ledger, missing, study.mesh, workers, view)
-    _learn_speed(options.results, ledger, missing)
-    return failures
-
-
-def _learn_speed(results: Path, ledger: Ledger, points: list[Point]) -> None:
-    """Adds the speed of finished runs to the calibration of this host."""
-    speeds: dict[float, float] = {}
-    compile_seconds, device, peak = [], "", 0.0
-    for point in points:
-        record = ledger.read_result(point.id)
-        if record is None or point.role != "grid":
-            continue
-        costs = record["costs"]
-        device = record["provenance"]["device"]
-        peak = max(peak, costs["peak_flops_per_second"])
-        compile_seconds.append(costs["compile_seconds"])
-        if costs["train_seconds"] >= CALIBRATION_MIN_SECONDS:
-            work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
-            speeds[work] = costs["flops_per_second"]
-    if speeds:
-        known = calibration.Calibration(
-            device=device,
-            flops_per_second=speeds,
-            peak_flops_per_second=peak,
-            compile_seconds=max(compile_seconds),
-        )
-        calibration.store(results, known)
-
-
-def _prepare_to_fit() -> None:
-    """Fits run on the CPU; asking JAX for it later would still wake every accelerator."""
-    os.environ["JAX_PLATFORMS"] = "cpu"
-
-
-def _forecast_line(record: dict[str, Any]) -> str:
-    law, forecast = next(iter(record["forecasts"].items()))
-    n_params = record["point"]["params"]["total"]
-    return (
-        f"forecast at {record['budget']:.3g} FLOPs, {n_params:,} parameters on "
-        f"{record['point']['n_tokens']:,} tokens: {forecast['value']:.4f} nats "
-        f"({record['level']:.0%} interval {_number(forecast['lower'])} to "
-        f"{_number(forecast['upper'])}, {law} form)"
-    )
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4f}"
-
-
-def _finish(study: Study, ledger: Ledger, console: Console, points: list[Point]) -> str:
-    """Writes and shows the answer; returns what was shown."""
-    from experiments import report
-
-    built = report.build(ledger, study, points)
-    with console.capture() as capture:
-        report.print_answer(console, study, ledger, built)
-    report.write(ledger, study, points, built)
-    where = f"table {ledger.table}\nfigures {ledger.figures}\nreport {ledger.report}"
-    answer = f"{capture.get()}{where}"
-    console.print(answer)
-    return answer
+    raise pipeline.Preempted
 
 
 def _status(options: Any, console: Console) -> None:
@@ -410,7 +273,7 @@ def _gc(options: Any, console: Console) -> None:
 
 def _finished(options: Any) -> tuple[Study, Ledger, list[Point]]:
     study, ledger = _open(options)
-    _prepare_to_fit()
+    pipeline.prepare_to_fit()
     points = ledger.read_plan()
     if not any(ledger.has_result(point.id) for point in points):
         raise ValueError(f"{ledger.folder} has no finished run. `isoflop run` trains them.")
@@ -418,13 +281,13 @@ def _finished(options: Any) -> tuple[Study, Ledger, list[Point]]:
 
 
 def _of_table(options: Any, console: Console) -> None:
-    _prepare_to_fit()
+    pipeline.prepare_to_fit()
     options.body(options, console)
 
 
 def _fit(options: Any, console: Console) -> None:
     if fit_table.is_table(options):
-        _prepare_to_fit()
+        pipeline.prepare_to_fit()
         return fit_table.fit(options, console)
     study, ledger, points = _finished(options)
     from experiments import report
@@ -449,7 +312,7 @@ def _report(options: Any, console: Console) -> None:
 
 
 def _reproduce(options: Any, console: Console) -> None:
-    _prepare_to_fit()
+    pipeline.prepare_to_fit()
     reproduce.reproduce(options, console)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import cli, report
+from experiments import cli, pipeline, report
 from experiments.analysis import analyse
 from experiments.attempt import Session, Stop, run_job
 from experiments.claims import this_process
@@ -304,7 +304,7 @@ def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, mon
         train_all(ledger, points, corpus, mesh, planted)
         return []
 
-    monkeypatch.setattr(cli, "run_points", trained)
+    monkeypatch.setattr(pipeline, "run_points", trained)
     wide = "sizes.tokens_per_param=0.1,1e5"
     cli.main(["run", str(tmp_path / "few.py"), *few, wide, "--results", str(tmp_path)])
     assert "no forecast at 1e+13 FLOPs" in capsys.readouterr().out

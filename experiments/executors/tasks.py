@@ -11,7 +11,7 @@ from experiments.executors.base import Resources
 GIB = 2**30
 # Jobs share a task up to here: starting Python and JAX is then a few per cent of it.
 TASK_SECONDS = 600.0
-# An estimate is of training alone, on another machine perhaps; compilation and start-up come on top.
+# An estimate is of training alone, perhaps elsewhere; compilation and start-up come on top.
 TIME_FACTOR, START_SECONDS, SHORTEST_LIMIT = 1.5, 300.0, 900.0
 
 Task = tuple[str, ...]

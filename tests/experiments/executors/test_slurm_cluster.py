@@ -69,7 +69,7 @@ def preempt(slurm) -> None:
 
 
 def test_every_job_is_done_once_in_arrays_of_the_size_that_slurm_allows(slurm, tmp_path, figures):
-    study = Study(tmp_path / "it's 100 % $HOME \"ab\" `x`" / "study")
+    study = Study(tmp_path / 'it\'s 100 % $HOME "ab" `x`' / "study")
     jobs = [study.ask_for(f"job-{n}") for n in range(12)]
     larger = Resources(n_processes=1, n_cpus=2, n_gpus=0, memory_bytes=3 * 2**30, seconds=5.0)
     jobs += [(study.ask_for(f"large-{n}")[0], larger) for n in range(3)]
@@ -80,7 +80,7 @@ def test_every_job_is_done_once_in_arrays_of_the_size_that_slurm_allows(slurm, t
     for name, resources in jobs:
         (event,) = study.events(name, "done")
         assert event["SLURM_CPUS_PER_TASK"] == str(resources.n_cpus)
-    (pid,) = {study.events(f"large-{n}", "done")[0]["pid"] for n in range(3)}
+    (_pid,) = {study.events(f"large-{n}", "done")[0]["pid"] for n in range(3)}
     assert (study.root / "slurm" / "000001" / "0.log").exists()
     figures["jobs in arrays"] += len(jobs)
     figures["arrays"] += 4

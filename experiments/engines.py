@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`isoflop run --on ENGINE`: what a study's jobs need and which executor gets them."""
+
+import argparse
+import math
+import sys
+from dataclasses import replace
+from typing import Any
+
+from experiments.calibration import Calibration
+from experiments.executors.base import Executor, Resources
+from experiments.executors.local import cache_folder
+from experiments.executors.slurm import Slurm
+from experiments.jobs import solo
+from experiments.ledger import Ledger
+from experiments.point import Point
+from experiments.study import Study
+
+ENGINES = ("local", "slurm")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """--on, and what an engine other than this machine must be told."""
+    parser.add_argument("--on", choices=ENGINES, default="local", help="where runs are trained")
+    add = parser.add_argument_group("engines other than local").add_argument
+    add("--gpus-per-process", type=int, default=0, metavar="N", help="0 trains on CPUs")
+    add("--cpus-per-process", type=int, default=1, metavar="N")
+    add("--hours", type=float, default=None, help="most hours of a task; longer runs resume")
+    add("--max-concurrent", type=int, default=None, metavar="N", help="tasks at once")
+    add("--setup", default="", help="shell line before the worker (activate an environment)")
+    add("--partition", default="", help="of Slurm")
+    add("--account", default="", help="of Slurm")
+    add("--qos", default="", help="of Slurm")
+    text = "further option of sbatch, such as --sbatch=--constraint=a100; may be repeated"
+    add("--sbatch", action="append", default=[], metavar="OPTION", help=text)
+
+
+def submit(
+    options: Any, study: Study, ledger: Ledger, points: list[Point], known: Calibration | None
+) -> str:
+    """Hands the points' jobs to the engine; what the user may look at, in words.
+
+    Args:
+      options: as ``add_options`` made them.
+      points: without a result, and not given up.
+      known: measured on this study's own results, for the time that is asked for; None when
+        there are none yet.
+    """
+    jobs = [
+        (point.id, _needs(options, study, point, known))
+        for point in sorted(points, key=lambda point: -point.flops["matmul_full"])
+    ]
+    return _executor(options, study).submit(ledger.folder, jobs)
+
+
+def _executor(options: Any, study: Study) -> Executor:
+    worker = (
+        *(sys.executable, "-m", "experiments.worker"),
+        *("--mesh", ",".join(map(str, study.mesh))),
+        *("--cache", str(cache_folder())),
+        *("--checkpoint-seconds", str(options.checkpoint_seconds)),
+        *("--lease-seconds", str(options.lease_seconds)),
+        *("--max-attempts", str(options.max_attempts)),
+    )
+    return Slurm(
+        partition=options.partition,
+        account=options.account,
+        qos=options.qos,
+        time_limit_seconds=None if options.hours is None else 3600 * options.hours,
+        max_concurrent=options.max_concurrent,
+        options=tuple(options.sbatch),
+        setup=options.setup,
+        worker=worker,
+    )
+
+
+def _needs(options: Any, study: Study, point: Point, known: Calibration | None) -> Resources:
+    """The mesh's devices in processes of so many GPUs, or of one CPU device each.
+
+    Raises:
+      ValueError: if they do not divide.
+    """
+    n_devices, per_process = math.prod(study.mesh), options.gpus_per_process or 1
+    if options.gpus_per_process < 0 or options.cpus_per_process < 1:
+        raise ValueError("--gpus-per-process must be at least 0 and --cpus-per-process at least 1.")
+    if n_devices % per_process:
+        raise ValueError(
+            f"--gpus-per-process {per_process}: must divide the {n_devices} devices of the study's "
+            f"mesh {'x'.join(map(str, study.mesh))}."
+        )
+    seconds = None
+    if known is not None:
+        seconds = known.seconds(point) + known.compile_seconds
+    return replace(
+        solo(point, study.mesh).resources,
+        n_processes=n_devices // per_process,
+        n_cpus=options.cpus_per_process,
+        n_gpus=options.gpus_per_process,
+        seconds=seconds,
+    )

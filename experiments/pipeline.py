@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A study from its plan to its answer: train, fit, forecast, train the forecast, report.
+
+Each part finds out from the ledger what is left of it, so the whole may be stopped and started
+again anywhere.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+from experiments import calibration, display, engines, finished
+from experiments.executors.local import local_workers
+from experiments.ledger import Ledger
+from experiments.plan import Refused
+from experiments.point import Point, to_json
+from experiments.runner import arrange, missing_points, run_points
+from experiments.study import Study
+from model.data.manifest import Manifest
+
+Failures = list[tuple[Point, str]]
+
+
+class RunsFailed(Exception):
+    """Runs of a study failed as often as they may."""
+
+
+class Preempted(Exception):
+    """We were told to end."""
+
+
+class _Elsewhere(Exception):
+    """An engine has what is left."""
+
+
+def run(
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    manifest: Manifest,
+    grid: list[Point],
+    console: Console,
+) -> None:
+    """Does what is left of the study, and shows its answer.
+
+    Args:
+      options: of `isoflop run`.
+      grid: the planned points.
+
+    Raises:
+      RunsFailed: after the answer that the other runs allow.
+      KeyboardInterrupt, Preempted: passed on, after workers have saved.
+    """
+    if (answer := finished.recall(ledger, study, grid)) is not None:
+        console.print(answer)
+        return
+    began = time.monotonic()
+    try:
+        failures = _train(options, study, ledger, console, grid, grid)
+        points = list(grid)
+        if study.forecast_budgets and not failures:
+            for point in _forecasts(study, ledger, manifest, console, grid):
+                points.append(point)
+                failures += _train(options, study, ledger, console, points, points[-1:])
+    except _Elsewhere:
+        console.print(
+            f"`isoflop status {options.study} --watch` shows how it goes; the same command goes on "
+            "when it is done, and submits again what has no result."
+        )
+        return
+    answer = _answer(study, ledger, console, points)
+    console.print(f"{display.duration(time.monotonic() - began)} in all.")
+    if failures:
+        lines = "; ".join(f"{point.id}: {reason}" for point, reason in failures)
+        raise RunsFailed(
+            f"{len(failures)} runs failed {options.max_attempts} times. {lines}. "
+            f"`isoflop retry {options.study}` lets them be tried again."
+        )
+    finished.remember(ledger, study, grid, points, answer)
+
+
+def _train(
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    console: Console,
+    points: list[Point],
+    stage: list[Point],
+) -> Failures:
+    """Trains what is missing of a stage; ``points`` is all that is asked for so far.
+
+    Raises:
+      _Elsewhere: if an engine does.
+    """
+    ledger.write_plan(to_json(study), points, arrange(stage, study.mesh))
+    missing = missing_points(ledger, stage)
+    if not missing:
+        return []
+    if options.on == "local":
+        return _train_here(options, study, ledger, console, stage, missing)
+    return _submit(options, study, ledger, console, missing)
+
+
+def _train_here(
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    console: Console,
+    stage: list[Point],
+    missing: list[Point],
+) -> Failures:
+    workers = local_workers(
+        options.workers,
+        len(stage),
+        math.prod(study.mesh),
+        checkpoint_seconds=options.checkpoint_seconds,
+        lease_seconds=options.lease_seconds,
+        max_attempts=options.max_attempts,
+    )
+    known = calibration.load(options.results)
+    console.print(f"training {len(missing)} runs with {len(workers.cores)} workers ...")
+    with display.RunDisplay(console, stage, len(stage) - len(missing), known) as view:
+        view.expect(missing)
+        failures = run_points(ledger, missing, study.mesh, workers, view)
+    if (learned := calibration.learn(ledger, missing)) is not None:
+        calibration.store(options.results, learned)
+    return failures
+
+
+def _submit(
+    options: Any, study: Study, ledger: Ledger, console: Console, missing: list[Point]
+) -> Failures:
+    """Hands what may still be tried to the engine; returns the rest when that is all."""
+    failures, left = [], []
+    for point in missing:
+        endings = ledger.job(point.id).failures()
+        if len(endings) >= options.max_attempts:
+            failures.append((point, endings[-1].reason))
+        else:
+            left.append(point)
+    if not left:
+        return failures
+    known = calibration.learn(ledger, ledger.read_plan())
+    console.print(engines.submit(options, study, ledger, left, known))
+    raise _Elsewhere
+
+
+def prepare_to_fit() -> None:
+    """Fits run on the CPU; asking JAX for it later would still wake every accelerator."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+def _forecasts(
+    study: Study, ledger: Ledger, manifest: Manifest, console: Console, grid: list[Point]
+) -> Iterator[Point]:
+    """The points beyond the grid, each when its loss has been forecast."""
+    prepare_to_fit()
+    from experiments.analysis import analyse
+    from experiments.forecast import forecast_point, make_forecast
+    from scaling.fit import FitError
+
+    console.print("fitting ...")
+    analysis = analyse(ledger, study, grid)
+    for budget in study.forecast_budgets:
+        try:
+            record = make_forecast(ledger, study, manifest, analysis, budget)
+        except (FitError, Refused) as error:
+            console.print(f"no forecast at {budget:.3g} FLOPs: {error}")
+            continue
+        console.print(_forecast_line(record))
+        yield forecast_point(record)
+
+
+def _forecast_line(record: dict[str, Any]) -> str:
+    law, forecast = next(iter(record["forecasts"].items()))
+    n_params = record["point"]["params"]["total"]
+    return (
+        f"forecast at {record['budget']:.3g} FLOPs, {n_params:,} parameters on "
+        f"{record['point']['n_tokens']:,} tokens: {forecast['value']:.4f} nats "
+        f"({record['level']:.0%} interval {_number(forecast['lower'])} to "
+        f"{_number(forecast['upper'])}, {law} form)"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def _answer(study: Study, ledger: Ledger, console: Console, points: list[Point]) -> str:
+    """Writes and shows the answer; returns what was shown."""
+    prepare_to_fit()
+    from experiments import report
+
+    built = report.build(ledger, study, points)
+    with console.capture() as capture:
+        report.print_answer(console, study, ledger, built)
+    report.write(ledger, study, points, built)
+    where = f"table {ledger.table}\nfigures {ledger.figures}\nreport {ledger.report}"
+    answer = f"{capture.get()}{where}"
+    console.print(answer)
+    return answer
