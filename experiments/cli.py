@@ -21,6 +21,7 @@ from rich.console import Console
 from experiments import (
     calibration,
     display,
+    doctor,
     engines,
     fit_table,
     leftovers,
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_limits(add("retry", _retry, text))
     text = "show what nobody needs any more: checkpoints of finished runs, files of killed writes"
     leftovers.add_arguments(add("gc", _gc, text))
+    add("doctor", _doctor, "verify every file of a study; name what is damaged and the way out")
     sub = add("fit", _fit, "fit all approaches to a study's runs, or a law to a TABLE of runs")
     table_options.add_options(sub)
     table_options.add_outputs(sub)
@@ -269,6 +271,12 @@ def _retry(options: Any, console: Console) -> None:
 def _gc(options: Any, console: Console) -> None:
     _, ledger = _open(options)
     leftovers.gc(options, ledger, console)
+
+
+def _doctor(options: Any, console: Console) -> None:
+    _, ledger = _open(options)
+    if doctor.doctor(options.study, ledger, console):
+        sys.exit(EXIT_FAILED)
 
 
 def _finished(options: Any) -> tuple[Study, Ledger, list[Point]]:
