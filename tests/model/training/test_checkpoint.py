@@ -207,9 +207,9 @@ def test_an_earlier_attempt_removes_nothing_of_a_later_one(folder: Path) -> None
 
 
 def test_pruning_neither_counts_nor_removes_what_a_later_attempt_wrote(folder: Path) -> None:
-    Checkpoints(folder, attempt=3).save(2, state_of(2), {})
+    Checkpoints(folder, attempt=3, keep=3).save(9, state_of(9), {})
     checkpoint_files.prune(folder, 2, keep=1)
-    assert names(folder) == ["2-3", "2-3.sha256", "8-1", "8-1.sha256"]
+    assert names(folder) == ["8-1", "8-1.sha256", "9-3", "9-3.sha256"]
 
 
 def test_an_attempt_that_was_halted_while_it_saved_vouches_for_nothing_when_it_wakes(
