@@ -35,6 +35,7 @@ from experiments.ledger import Ledger
 from experiments.overrides import override
 from experiments.plan import Plan, plan
 from experiments.point import Point
+from experiments.storage import DISK_ERRORS
 from experiments.study import Study
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
@@ -73,9 +74,10 @@ def main(arguments: list[str] | None = None) -> None:
         _end(f"{error} Free space there; finished runs are kept.", EXIT_DISK)
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = EXIT_DISK if error.errno in DISK_ERRORS else EXIT_USAGE
         what = f"{error.filename}: " if error.filename else ""
         way_out = "Free space there; finished runs are kept." if is_full else "Check the path."
-        _end(f"{what}{error.strerror}. {way_out}", EXIT_DISK if is_full else EXIT_USAGE)
+        _end(f"{what}{error.strerror}. {way_out}", code)
     except ValueError as error:
         _end(str(error), EXIT_USAGE)
     except Exception as error:

@@ -14,6 +14,7 @@ edited.
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import shutil
 import zlib
@@ -111,19 +112,55 @@ class Ledger:
     def has_result(self, point_id: str) -> bool:
         return self.storage.exists(_run(point_id, "result.json"))
 
-    def write_plan(self, study_json: str, points: list[Point], jobs: Iterable[Job] = ()) -> None:
-        """Records what is asked now, and creates the spec and the job of every new point."""
+    def has_intact_result(self, point_id: str) -> bool:
+        data = self.storage.read(_run(point_id, "result.json"))
+        return data is not None and unseal(data) is not None
+
+    def set_aside_damaged(self, point_id: str) -> list[str]:
+        """Gives a damaged result another name, so that there can be a new one; says so.
+
+        Only for the owner of the job: nobody else may write a result meanwhile.
+        """
+        key = _run(point_id, "result.json")
+        data = self.storage.read(key)
+        if data is None or unseal(data) is not None:
+            return []
+        kept = f"{key}.damaged-{hashlib.sha256(data).hexdigest()[:8]}"
+        self.storage.move(key, kept)
+        return [f"{key} was damaged; it is kept as {kept}, and this is a new result."]
+
+    def write_plan(
+        self, study_json: str, points: list[Point], jobs: Iterable[Job] = ()
+    ) -> list[str]:
+        """Records what is asked now, and creates the spec and the job of every new point.
+
+        Returns:
+          names of the files that were damaged and are written again: they follow from the plan.
+        """
+        lines = b"".join(seal(to_json(point)) for point in points)
         self.storage.replace("study.json", study_json.encode())
-        self.storage.replace("plan.jsonl", b"".join(seal(to_json(p)) for p in points))
-        for point in points:
-            self.storage.create(_run(point.id, "spec.json"), seal(to_json(point)))
-        for job in jobs:
-            self.job(job.id).create(job)
+        self.storage.replace("plan.jsonl", lines + _plan_end(lines))
+        made = {_run(point.id, "spec.json"): seal(to_json(point)) for point in points}
+        made |= {f"jobs/{check_id(job.id)}/job.json": job.sealed() for job in jobs}
+        return [key for key, data in made.items() if self._make(key, data)]
+
+    def _make(self, key: str, data: bytes) -> bool:
+        """Creates a file; True if it was there but damaged, and had to be replaced."""
+        if self.storage.create(key, data) or unseal(self.storage.read(key) or b"") is not None:
+            return False
+        self.storage.replace(key, data)
+        return True
 
     def read_plan(self) -> list[Point]:
         """The points asked for last; empty when none were; raises Damaged."""
-        lines = (self.storage.read("plan.jsonl") or b"").splitlines(keepends=True)
-        return [self._point(line, "plan.jsonl") for line in lines]
+        if (data := self.storage.read("plan.jsonl")) is None:
+            return []
+        lines = data.splitlines(keepends=True)
+        # Each line has a digest of its own; the last one notices that others are missing.
+        if lines[-1:] != [_plan_end(b"".join(lines[:-1]))]:
+            path = self.folder / "plan.jsonl"
+            raise Damaged(f"{path} is damaged. Delete it and run `isoflop run` again.")
+        return [self._point(line, "plan.jsonl") for line in lines[:-1]]
 
     def read_point(self, point_id: str) -> Point:
         """A point of any plan so far; raises Damaged, and ValueError where there is none."""
@@ -222,6 +259,10 @@ class Ledger:
         with (self.folder / ".lock").open("a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _plan_end(lines: bytes) -> bytes:
+    return seal_record({"lines_sha256": hashlib.sha256(lines).hexdigest()})
 
 
 def _run(point_id: str, name: str) -> str:

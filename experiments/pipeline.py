@@ -57,7 +57,8 @@ def run(
       TooManyMissing: if they allow none; the tables are written.
       KeyboardInterrupt, Preempted: passed on, after workers have saved.
     """
-    if (answer := finished.recall(ledger, study, grid, options.allow_missing)) is not None:
+    answer = finished.recall(ledger, study, grid, options.allow_missing, console.print)
+    if answer is not None:
         console.print(answer)
         return
     began = time.monotonic()
@@ -104,7 +105,8 @@ def _train(
     Raises:
       _Elsewhere: if an engine does.
     """
-    ledger.write_plan(to_json(study), points, arrange(stage, study.mesh))
+    for name in ledger.write_plan(to_json(study), points, arrange(stage, study.mesh)):
+        console.print(f"{name} was damaged; it is written again.")
     missing = missing_points(ledger, stage)
     if not missing:
         return []
