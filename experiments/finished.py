@@ -47,6 +47,7 @@ def recall(
     """The answer, if the same question was answered by the same code and its files are intact.
 
     Args:
+      allow_missing: see experiments/analysis.py.
       tell: takes a sentence about each file that is not.
     """
     if (data := ledger.storage.read(_KEY)) is None:
