@@ -5,6 +5,7 @@ Standard library only, so that planning needs neither the data nor JAX.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -60,8 +61,12 @@ class Manifest:
     source: dict[str, Any]
 
     def to_json(self) -> str:
-        """The manifest as JSON text, one field per line; `from_json` gives it back equal."""
+        """The manifest as JSON text, one field per line; `from_json` gives it back equal.
+
+        Its last field, "sha256", is a digest over the others.
+        """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["sha256"] = _digest(values)
         return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -70,9 +75,10 @@ class Manifest:
 
         Raises:
           ValueError: if it is no JSON object, holds NaN, infinity or a key twice, lacks a field
-            or has one too many, or if a value has the wrong type or sign.
+            or has one too many, if a value has the wrong type or sign, or is not what was written.
         """
         values = _parse(text)
+        digest = values.pop("sha256", None)
         names = [f.name for f in dataclasses.fields(cls)]
         missing = [n for n in names if n not in values]
         unknown = [n for n in values if n not in names]
@@ -86,6 +92,8 @@ class Manifest:
                 f"manifest has kind {values['kind']!r} but its source is "
                 f"{values['source'].get('kind')!r}. {_WAY_OUT}"
             )
+        if digest != _digest(values):
+            raise ValueError(f"manifest is not what was written: its digest differs. {_WAY_OUT}")
         return cls(**{**values, "notes": tuple(values["notes"])})
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -123,6 +131,11 @@ class Manifest:
             return cls.from_json(text)
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)!r}: {error}") from error
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """sha256 over the fields in canonical JSON."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def bits_per_byte(loss_nats: float, bytes_per_token: float | None) -> float | None:

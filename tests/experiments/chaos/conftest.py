@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A grid of real training, tiny, in processes of its own that may be killed."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -129,6 +130,17 @@ def wait_for(condition, what: str, seconds: float = 300.0):
         assert time.monotonic() < until, f"{what} did not happen in {seconds} s"
         time.sleep(0.005)
     return value
+
+
+@pytest.fixture(scope="session")
+def stand_in():
+    """The module faulty_run.py: a run with a stand-in trainer."""
+    path = Path(__file__).with_name("faulty_run.py")
+    spec = importlib.util.spec_from_file_location("faulty_run", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["faulty_run"] = module  # Its dataclasses look themselves up there.
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

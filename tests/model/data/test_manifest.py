@@ -77,6 +77,21 @@ def test_bad_manifest_is_refused_in_one_line(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_one_flipped_bit_is_noticed_even_where_the_values_stay_legal() -> None:
+    text = MANIFEST.to_json()
+    good = text.encode()
+    for position in range(len(good)):
+        flipped = bytearray(good)
+        flipped[position] ^= 1 << position % 8
+        try:
+            read = Manifest.from_json(flipped.decode(errors="replace"))
+        except ValueError:
+            continue
+        assert read == MANIFEST, position
+    with pytest.raises(ValueError, match=r"not what was written.*isoflop data STUDY"):
+        Manifest.from_json(edited(n_train_tokens=901))
+
+
 def test_missing_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"manifest '.*no\.json' cannot be read: No such file"):
         Manifest.read(tmp_path / "no.json")
