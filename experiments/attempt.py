@@ -15,6 +15,7 @@ from experiments.claims import MAX_ATTEMPTS, How, JobFolder, Owned, Owner
 from experiments.ledger import Ledger, Spent
 from experiments.point import Point
 from experiments.provenance import EnergyMeter, device_facts, software_facts
+from experiments.storage import DISK_ERRORS
 from model.data.manifest import bits_per_byte
 from model.training.control import Interrupted, Order
 
@@ -141,7 +142,7 @@ def _ending(error: BaseException) -> tuple[How, str]:
     words = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     if isinstance(error, Interrupted):
         return "preempted", str(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return "disk", words
     if isinstance(error, ValueError):
         return "refused", str(error)
@@ -201,6 +202,7 @@ def _train(
     began, energy = time.monotonic(), EnergyMeter(device["platform"])
 
     def on_progress(progress: Any) -> None:
+        energy.joules()  # Often enough that no counter starts over unseen.
         row = dataclasses.asdict(progress)
         wall = round(time.monotonic() - began, 3)
         ledger.write_metrics(point.id, attempt.number, row | {"wall_seconds": wall})

@@ -28,8 +28,8 @@ from experiments.storage import Storage
 
 How = Literal["exception", "oom", "killed", "disk", "refused", "preempted"]
 MAX_ATTEMPTS = 3
-# An attempt that was asked to go is no failure, nor one that was given what cannot be trained.
-NO_FAILURE = ("refused", "preempted")
+# Not the job's own fault: it was asked to go, cannot be trained at all, or had no disk.
+NO_FAILURE = ("disk", "refused", "preempted")
 
 
 class Owned(Exception):

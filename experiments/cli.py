@@ -23,6 +23,7 @@ from experiments import (
     display,
     engines,
     fit_table,
+    missing,
     pipeline,
     reproduce,
     studies,
@@ -38,6 +39,7 @@ from experiments.storage import DISK_ERRORS
 from experiments.study import Study
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
+from model.ranges import one_line
 
 EXIT_FAILED, EXIT_USAGE, EXIT_DISK, EXIT_PREEMPTED, EXIT_INTERRUPTED = 1, 2, 74, 75, 130
 
@@ -86,7 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    print(f"isoflop: {' '.join(message.split())}", file=sys.stderr)
+    line = one_line(" ".join(message.split()), most=2000)
+    print(f"isoflop: {line}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -126,10 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     text = "failures without progress after which a run waits for `isoflop retry`"
     sub.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
     engines.add_options(sub)
+    missing.add_option(sub)
     add("status", _status, "what is done, diverged or missing")
     sub = add("fit", _fit, "fit all approaches to a study's runs, or a law to a TABLE of runs")
     table_options.add_options(sub)
     table_options.add_outputs(sub)
+    missing.add_option(sub)
     for name, arguments, text in (
         ("compare", fit_table.add_compare, "rank laws by hold-out; or compute of B over A"),
         ("optimum", fit_table.add_optimum, "N*, D* and L* at training budgets"),
@@ -137,8 +142,8 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         arguments(sub)
         sub.set_defaults(command=_of_table, body=getattr(fit_table, name))
-    add("plot", _plot, "draw the figures")
-    add("report", _report, "write figures and report.html")
+    missing.add_option(add("plot", _plot, "draw the figures"))
+    missing.add_option(add("report", _report, "write figures and report.html"))
     add("calibrate", _calibrate, "measure this machine's speed on the study's networks")
     text = "published numbers computed again, beside ours"
     sub = commands.add_parser("reproduce", help=text, description=text)
@@ -270,13 +275,17 @@ def _status(options: Any, console: Console) -> None:
         console.print(f"{len(others)} runs in the folder are not asked for by the plan.")
 
 
-def _finished(options: Any) -> tuple[Study, Ledger, list[Point]]:
+def _built(options: Any) -> tuple[Study, Ledger, list[Point], Any]:
+    """A study with the report of its finished runs."""
     study, ledger = _open(options)
     pipeline.prepare_to_fit()
+    from experiments import report
+
     points = ledger.read_plan()
     if not any(ledger.has_result(point.id) for point in points):
         raise ValueError(f"{ledger.folder} has no finished run. `isoflop run` trains them.")
-    return study, ledger, points
+    built = report.build(ledger, study, points, allow_missing=options.allow_missing)
+    return study, ledger, points, built
 
 
 def _of_table(options: Any, console: Console) -> None:
@@ -288,25 +297,25 @@ def _fit(options: Any, console: Console) -> None:
     if fit_table.is_table(options):
         pipeline.prepare_to_fit()
         return fit_table.fit(options, console)
-    study, ledger, points = _finished(options)
+    study, ledger, _, built = _built(options)
     from experiments import report
 
-    report.print_answer(console, study, ledger, report.build(ledger, study, points))
+    report.print_answer(console, study, ledger, built)
 
 
 def _plot(options: Any, console: Console) -> None:
-    study, ledger, points = _finished(options)
+    _, ledger, _, built = _built(options)
     from experiments import report
 
-    for path in report.draw(ledger, report.build(ledger, study, points)).values():
+    for path in report.draw(ledger, built).values():
         console.print(str(path))
 
 
 def _report(options: Any, console: Console) -> None:
-    study, ledger, points = _finished(options)
+    study, ledger, points, built = _built(options)
     from experiments import report
 
-    report.write(ledger, study, points, report.build(ledger, study, points))
+    report.write(ledger, study, points, built)
     console.print(str(ledger.report))
 
 

@@ -20,11 +20,16 @@ _KEY = "finished.json"
 
 
 def remember(
-    ledger: Ledger, study: Study, grid: list[Point], points: list[Point], answer: str
+    ledger: Ledger,
+    study: Study,
+    grid: list[Point],
+    points: list[Point],
+    answer: str,
+    allow_missing: float,
 ) -> None:
     """Writes down that every point of ``points`` (grid and forecasts) has its result."""
     record = {
-        "question": _question(study, grid),
+        "question": _question(study, grid, allow_missing),
         "points": [point.id for point in points],
         "files": {str(path.relative_to(ledger.folder)): _digest(path) for path in _files(ledger)},
         "answer": answer,
@@ -33,11 +38,16 @@ def remember(
 
 
 def recall(
-    ledger: Ledger, study: Study, grid: list[Point], tell: Callable[[str], None]
+    ledger: Ledger,
+    study: Study,
+    grid: list[Point],
+    allow_missing: float,
+    tell: Callable[[str], None],
 ) -> str | None:
     """The answer, if the same question was answered by the same code and its files are intact.
 
     Args:
+      allow_missing: see experiments/analysis.py.
       tell: takes a sentence about each file that is not.
     """
     if (data := ledger.storage.read(_KEY)) is None:
@@ -46,7 +56,7 @@ def recall(
         tell(f"{ledger.folder / _KEY} is damaged: the study is answered again.")
         return None
     record = json.loads(text)
-    if record["question"] != _question(study, grid):
+    if record["question"] != _question(study, grid, allow_missing):
         return None
     lost = [
         f"runs/{name}/result.json"
@@ -69,6 +79,6 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
-def _question(study: Study, grid: list[Point]) -> str:
-    about = [to_json(study), [point.id for point in grid], code_facts()]
+def _question(study: Study, grid: list[Point], allow_missing: float) -> str:
+    about = [to_json(study), [point.id for point in grid], allow_missing, code_facts()]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()

@@ -16,21 +16,56 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
+import msgspec
+
+from experiments import strict_json
 from experiments.claims import JobFolder
 from experiments.jobs import Job
-from experiments.point import Point, point_from_json, to_json
+from experiments.point import Point, check_id, point_from_json, to_json
 from experiments.sealed import Damaged, seal, seal_record, unseal
 from experiments.storage import PosixStorage, Storage
 
 _CRC = ', "crc32": '
+_FORECAST_WAY_OUT = "Delete it and run the study again."
+
+
+class Result(TypedDict):
+    """What a result must hold; it may hold more."""
+
+    status: Literal["ok", "diverged"]
+    reason: str
+    loss_nats: float | None
+    bits_per_byte: float | None
+    oracle_loss_nats: float | None
+    curve: list[dict[str, float]]
+    params_sha256: str
+    notes: list[str]
+    costs: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+class Predicted(TypedDict):
+    """A forecast loss with its interval; None where an end is unknown."""
+
+    value: float
+    lower: float | None
+    upper: float | None
+
+
+class Forecast(TypedDict):
+    """What a forecast must hold; it may hold more."""
+
+    budget: float
+    level: float
+    forecasts: dict[str, Predicted]
+    point: Point
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,17 +80,6 @@ class Spent:
     train_seconds: float
     wall_seconds: float
     resumed_at: tuple[int, ...]
-
-
-def check_id(name: str) -> str:
-    """The id, if it can be a folder's name everywhere.
-
-    Raises:
-      ValueError: if it is not 1 to 64 of [a-z0-9-].
-    """
-    if not re.fullmatch("[a-z0-9-]{1,64}", name):
-        raise ValueError(f"id {name[:80]!r}: must be 1 to 64 of the characters a-z, 0-9 and '-'.")
-    return name
 
 
 class Ledger:
@@ -167,15 +191,10 @@ class Ledger:
         """The record of a finished point, or None.
 
         Raises:
-          Damaged: if the file does not match its digest.
+          Damaged: if the file does not match its digest, or is no such record.
         """
-        key = _run(point_id, "result.json")
-        if (data := self.storage.read(key)) is None:
-            return None
-        if (text := unseal(data)) is None:
-            path = self.folder / key
-            raise Damaged(f"{path} is damaged. Move it away and run the study again.")
-        return json.loads(text)
+        key, way_out = _run(point_id, "result.json"), "Move it away and run the study again."
+        return self._record(key, Result, way_out)
 
     def write_metrics(self, point_id: str, attempt: int, row: dict[str, Any]) -> None:
         """Adds a line to the attempt's own file, in one write, with its checksum."""
@@ -212,20 +231,26 @@ class Ledger:
 
     def read_forecast(self, budget: float, key: str) -> dict[str, Any] | None:
         """The forecast made at a budget, or None; raises Damaged."""
-        return self._forecast(_forecast(budget, key))
+        return self._record(_forecast(budget, key), Forecast, _FORECAST_WAY_OUT)
 
     def read_forecasts(self) -> list[dict[str, Any]]:
         """Every forecast made, by budget; raises Damaged."""
-        records = [self._forecast(f"forecasts/{n}") for n in self.storage.names("forecasts")]
+        keys = [f"forecasts/{name}" for name in self.storage.names("forecasts")]
+        records = [self._record(key, Forecast, _FORECAST_WAY_OUT) for key in keys]
         return sorted((r for r in records if r is not None), key=lambda r: r["budget"])
 
-    def _forecast(self, key: str) -> dict[str, Any] | None:
+    def _record(self, key: str, kind: Any, way_out: str) -> dict[str, Any] | None:
+        """What was sealed in a file, None where there is none; raises Damaged."""
         if (data := self.storage.read(key)) is None:
             return None
         if (text := unseal(data)) is None:
-            path = self.folder / key
-            raise Damaged(f"{path} is damaged. Delete it and run the study again.")
-        return json.loads(text)
+            raise Damaged(f"{self.folder / key} is damaged. {way_out}")
+        try:
+            record = strict_json.loads(text)
+            msgspec.convert(record, kind)
+        except (ValueError, msgspec.ValidationError) as error:
+            raise Damaged(f"{self.folder / key}: {error}. {way_out}") from None
+        return record
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -253,4 +278,4 @@ def _metrics_row(line: bytes) -> dict[str, Any] | None:
     text, _, crc = line.rpartition(_CRC.encode())
     if crc != b"%d}" % zlib.crc32(text):
         return None
-    return json.loads(text + b"}")
+    return strict_json.loads(text + b"}")

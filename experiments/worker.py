@@ -7,6 +7,9 @@
 outlives its runner. What happens is said in lines of JSON on standard output; what came out is in
 the ledger.
 
+Started several times with the variables of a multi-host run (Slurm's, or JAX_COORDINATOR_ADDRESS,
+JAX_NUM_PROCESSES and JAX_PROCESS_ID), the processes train each job together (followers.py).
+
 Exit codes: 0 done, or done before; 1 a job failed (jobs/ID/attempts says how); 2 bad arguments,
 spec or data; 3 somebody alive has the job; 74 the disk; 75 asked to stop (SIGTERM, SIGUSR1), with
 a checkpoint: run me again.
@@ -26,7 +29,8 @@ from typing import Any, NoReturn
 
 from experiments.attempt import Session, Stop, run_job
 from experiments.claims import MAX_ATTEMPTS, GaveUp, Owned, this_process
-from experiments.ledger import Ledger, check_id
+from experiments.ledger import Ledger
+from experiments.point import check_id
 from experiments.storage import DISK_ERRORS
 from model.data.manifest import Manifest
 from model.training.control import Interrupted
@@ -168,15 +172,33 @@ def main() -> None:
     watch_signals(stop)
     ledger = Ledger(options.root.parent, options.root.name)
     try:
-        ids = Stdin(stop) if options.jobs == "-" else _ids(options)
+        listed = Stdin(stop) if options.jobs == "-" else _ids(options)
         start_jax([int(core) for core in options.cores.split(",") if core], options.cache)
+        from experiments import followers
+        from model.training import processes
+
+        processes.initialize_from_environment(os.environ)
+        if not processes.is_leader():
+            stop.enter("train")  # Process 0 decides when to stop.
+            return _follow(ledger)
         session = _session(ledger, options, stop)
     except OSError as error:
         is_disk = error.errno in DISK_ERRORS
         _refuse(_disk(error, ledger) if is_disk else str(error), is_disk=is_disk)
     except ValueError as error:
         _refuse(str(error))
-    sys.exit(work(ledger, iter(ids), session, _emit))
+    code = work(ledger, iter(listed), session, _emit)
+    followers.dismiss()
+    sys.exit(code)
+
+
+def _follow(ledger: Ledger) -> None:
+    from experiments import followers
+    from model.data.corpus import open_corpus
+    from model.training.checkpoint import Checkpoints
+    from model.training.loop import train
+
+    followers.follow(train, Checkpoints, open_corpus(Manifest.read(ledger.manifest), ledger.data))
 
 
 def _ids(options: argparse.Namespace) -> list[str]:
@@ -188,6 +210,7 @@ def _ids(options: argparse.Namespace) -> list[str]:
 
 
 def _session(ledger: Ledger, options: argparse.Namespace, stop: Stop) -> Session:
+    from experiments import followers
     from model.data.corpus import open_corpus
     from model.training.checkpoint import Checkpoints
     from model.training.loop import train
@@ -196,7 +219,7 @@ def _session(ledger: Ledger, options: argparse.Namespace, stop: Stop) -> Session
         me=this_process(),
         corpus=open_corpus(Manifest.read(ledger.manifest), ledger.data),
         mesh_shape=tuple(int(size) for size in options.mesh.split(",")),
-        train=train,
+        train=followers.lead(train),
         open_checkpoints=Checkpoints,
         stop=stop,
         emit=_emit,

@@ -92,6 +92,11 @@ def make_mesh(shape: tuple[int, ...]) -> "jax.sharding.Mesh":
             f"mesh {dict(zip(AXES, shape, strict=True))} needs {n_devices} devices, here are "
             f"{len(devices)}. Make the product of the mesh at most that."
         )
+    if jax.process_count() > 1 and n_devices < len(devices):
+        raise ValueError(
+            f"mesh {dict(zip(AXES, shape, strict=True))} uses {n_devices} devices of "
+            f"{len(devices)}. Several processes that train one run must use all of theirs."
+        )
     explicit = (jax.sharding.AxisType.Explicit,) * len(AXES)
     return jax.make_mesh(shape, AXES, axis_types=explicit, devices=devices[:n_devices])
 

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, Protocol
 CPU_FLAGS = ("--xla_backend_optimization_level=1",)
 # Between two looks at jobs that others have.
 POLL_SECONDS = 1.0
+WATCH_SECONDS = 0.1
 EXIT_PREEMPTED = 75  # experiments/worker.py
 # JAX takes three quarters of a GPU by default; workers that share one share this much.
 GPU_MEMORY_SHARE = 0.9
@@ -201,9 +203,10 @@ def run_jobs(
     try:
         for slot in slots:
             slot.start()
-        while any(slot.is_alive() for slot in slots):
+        # Not join(): where a signal's handler raises in it, CPython takes the thread for ended.
+        while not all(slot.has_ended.is_set() for slot in slots):
+            time.sleep(WATCH_SECONDS)
             for slot in slots:
-                slot.join(0.1)
                 if slot.error is not None:
                     raise slot.error
     finally:
@@ -236,7 +239,7 @@ class _Slot(threading.Thread):
         self.queue, self.watcher = queue, watcher
         self.process: subprocess.Popen | None = None
         self.error: Exception | None = None
-        self.is_stopping = threading.Event()
+        self.is_stopping, self.has_ended = threading.Event(), threading.Event()
 
     @property
     def log(self) -> Path:
@@ -253,6 +256,7 @@ class _Slot(threading.Thread):
             self._close_pipes()  # A worker ends when its input does.
             if self.process is not None:
                 self.process.wait()
+            self.has_ended.set()
 
     def ask_to_stop(self) -> None:
         """Lets the worker save and end; called from another thread."""
@@ -262,11 +266,11 @@ class _Slot(threading.Thread):
 
     def stop(self) -> None:
         """Waits for the worker to end, and kills it after its grace; called from another thread."""
-        if self.is_alive():
-            self.join(self.workers.grace_seconds)
-        if self.is_alive() and self.process is not None:
+        if self.ident is None:
+            return  # We were told before it had begun.
+        if not self.has_ended.wait(self.workers.grace_seconds) and self.process is not None:
             self.process.kill()
-            self.join()
+            self.has_ended.wait()
 
     def _close_pipes(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout) if self.process else ():

@@ -4,9 +4,13 @@
 Orbax writes; we do not trust what we read back: a flipped bit restores silently as a wrong value,
 and a truncated step is still offered as the newest. So a step counts only once a digest of all its
 files lies beside it, and it is restored only if that digest still holds (checkpoint_files.py).
+
+Of several processes each writes and reads its own parts, in one folder that all of them see;
+process 0 alone picks the step, writes digests and removes files.
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -19,6 +23,7 @@ import orbax.checkpoint as ocp
 
 from model.training import checkpoint_files as files
 from model.training.checkpoint_files import Saved
+from model.training.processes import barrier, broadcast, is_leader
 
 
 class Checkpoints:
@@ -43,7 +48,8 @@ class Checkpoints:
           OSError: if the disk does not take them.
         """
         saved = Saved(step, self.attempt)
-        files.begin(self.folder, saved)
+        if is_leader():
+            files.begin(self.folder, saved)
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(_flat(state)), progress=ocp.args.JsonSave(progress)
         )
@@ -52,7 +58,8 @@ class Checkpoints:
             ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer,
         ):
             checkpointer.save(self.folder / str(saved), args)
-        if files.seal(self.folder, saved):
+        barrier(f"checkpoint {saved} written")
+        if is_leader() and files.seal(self.folder, saved):
             files.prune(self.folder, self.attempt, keep=self.keep)
 
     def steps(self) -> list[int]:
@@ -72,15 +79,16 @@ class Checkpoints:
         Raises:
           Exception: whatever Orbax raises on an intact checkpoint, such as one of another network.
         """
-        saved, notes = self._newest_intact()
-        if saved is None:
+        found = self._newest_intact() if is_leader() else None
+        newest, notes = json.loads(broadcast(json.dumps(found)))
+        if newest is None:
             return None, notes
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _flat(like))
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
         )
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            restored = checkpointer.restore(self.folder / str(saved), args)
+            restored = checkpointer.restore(self.folder / str(Saved(*newest)), args)
         leaves = list(restored["state"].values())
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return (state, restored["progress"]), notes

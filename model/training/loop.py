@@ -3,6 +3,7 @@
 
 import dataclasses
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
 from model.training.control import Interrupted, Order
 from model.training.optimizer import hyper_arrays
+from model.training.processes import barrier, broadcast, fetch, is_leader
 from model.training.step import compile_program
 from model.training.validation import Validation
 
@@ -125,6 +127,8 @@ def train(
         the model.
     """
     on_phase("compile")
+    if not is_leader():
+        on_progress = lambda progress: None  # noqa: E731
     check_divisible(model, mesh_shape, batch_size=config.batch_size)
     if corpus.manifest.vocab_size > model.vocab_size:
         raise ValueError(
@@ -167,6 +171,7 @@ def train(
         state, *_ = program.train_chunk(state, hyper, nothing, jnp.int32(0))
         validation.compile(state.params)
         jax.block_until_ready(state)
+        barrier("compiled")
         clock.lap("compile")
         on_phase("train")
         resumed_at = saved_step = step
@@ -190,8 +195,8 @@ def train(
                 )
 
         while not losses.reason:
-            order = control(step)
             is_due = step < n_steps and time.monotonic() - saved_at >= checkpoint_seconds
+            order, is_due = _agree(control, step, is_due)
             is_save = (is_due or order is Order.SAVE_AND_STOP) and step > saved_step
             if checkpoints is not None and is_save:
                 losses.fetch()
@@ -242,6 +247,13 @@ def train(
             n_timed_steps=step - resumed_at,
             seconds=seconds,
         )
+
+
+def _agree(control: Callable[[int], Order], step: int, is_due: bool) -> tuple[Order, bool]:
+    """What process 0 was ordered to do, and whether its checkpoint is due, on every process."""
+    decision = [control(step), is_due] if is_leader() else None
+    order, is_due = json.loads(broadcast(json.dumps(decision)))
+    return Order(order), is_due
 
 
 class _Losses:
@@ -312,5 +324,5 @@ def _digest(params: Any) -> str:
     """sha256 of the parameters, in tree order."""
     total = hashlib.sha256()
     for leaf in jax.tree.leaves(params):
-        total.update(np.asarray(leaf).tobytes())
+        total.update(fetch(leaf).tobytes())
     return total.hexdigest()

@@ -52,10 +52,14 @@ class Program:
         return math.prod(self.mesh.shape[axis] for axis in FSDP_TENSOR.tokens_bl[0] or ())
 
     def put(self, array: Any) -> jax.Array:
-        """A host array of shape [n, B, ...] on the mesh, its batch split as the layout says."""
+        """A host array of shape [n, B, ...] on the mesh, its batch split as the layout says.
+
+        Every process passes the whole array; each copies the parts of its own devices.
+        """
         batch_axes = FSDP_TENSOR.tokens_bl[0]
         dims = (None, batch_axes, *(None,) * (array.ndim - 2))
-        return jax.device_put(array, NamedSharding(self.mesh, P(*dims)))
+        sharding = NamedSharding(self.mesh, P(*dims))
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 @functools.cache

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -238,21 +237,65 @@ def test_lines_that_are_no_events_are_passed_over(run, ledger, points, seen):
 
 def test_an_interrupt_ends_the_workers(run, ledger, points, seen, monkeypatch):
     """Raised where Ctrl-C arrives: in the main thread, which waits for the slots."""
-    join, pressed = threading.Thread.join, []
+    sleep = time.sleep
 
-    def interrupted(self, timeout=None):
-        if timeout is not None and not pressed and list(ledger.folder.glob("*.tries")):
-            pressed.append(True)
+    def interrupted(seconds):
+        sleep(seconds)
+        if list(ledger.folder.glob("*.tries")):
             raise KeyboardInterrupt
-        join(self, timeout)
 
-    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    monkeypatch.setattr(local.time, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run({"*": "hang"})
     pids = [int(path.stem) for path in ledger.folder.glob("*.pid")]
     assert pids
     assert not any(is_alive(pid) for pid in pids)
     assert not (ledger.folder / "jobs").exists(), "an interrupt is no failed attempt"
+
+
+RUN_AND_BE_INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+from experiments.executors.local import LocalJob, Workers, run_jobs
+class Told(Exception): pass
+def tell(*_): raise Told
+signal.signal(signal.SIGTERM, tell)
+class Watch:
+    def event(self, *_): print("training", flush=True)
+workers = Workers(cores=((), ()), command=(sys.executable, sys.argv[1]))
+jobs = [LocalJob(id=name, program=name, size=1.0) for name in "ab"]
+try:
+    run_jobs(Path(sys.argv[2]), jobs, (1, 1, 1, 1), workers, Watch())
+except Told:
+    print("told", sorted(p.name for p in Path(sys.argv[2]).glob("*.saved")), flush=True)
+"""
+SLOW_TO_SAVE = """
+import json, signal, sys, time
+from pathlib import Path
+root = Path(sys.argv[sys.argv.index("--root") + 1])
+def save(*_):
+    time.sleep(1.0)
+    (root / f"{name}.saved").write_text("")
+    sys.exit(75)
+signal.signal(signal.SIGTERM, save)
+name = sys.stdin.readline().strip()
+print(json.dumps({"event": "progress"}), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_runner_that_is_told_to_end_waits_until_its_workers_have_saved(tmp_path):
+    """A handler that raises in Thread.join() makes CPython take the thread for ended."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(SLOW_TO_SAVE)
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN_AND_BE_INTERRUPTED, str(worker), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as runner:
+        assert [runner.stdout.readline() for _ in "ab"] == ["training\n"] * 2
+        runner.send_signal(signal.SIGTERM)
+        assert runner.stdout.read() == "told ['a.saved', 'b.saved']\n"
 
 
 def ignores_interrupts(pid: int) -> bool:
