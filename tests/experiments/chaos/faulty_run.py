@@ -165,7 +165,7 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> t
     if not ledger.manifest.exists():
         manifest.write(ledger.manifest)
     manifest = Manifest.read(ledger.manifest)
-    if finished.recall(ledger, None, points, said.append) is not None:
+    if finished.recall(ledger, None, points, 0.0, said.append) is not None:
         return 0, "finished"
     said += ledger.write_plan(QUESTION, points, [solo(p, (1, 1, 1, 1)) for p in points])
     session = Session(
@@ -185,7 +185,7 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> t
         point = msgspec.to_builtins(points[0])
         ledger.write_forecast(BUDGET, "abcd", about | {"point": point})
     ledger.report.write_text("the answer")
-    finished.remember(ledger, None, points, points, "the answer")
+    finished.remember(ledger, None, points, points, "the answer", 0.0)
     return 0, json.dumps(said)
 
 

@@ -101,7 +101,9 @@ def settle(ledger, run, path):
 
 
 @pytest.mark.parametrize("state", ["half", "finished"])
-@pytest.mark.parametrize("n_flips", [6, pytest.param(64, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize(
+    "n_flips", [6, pytest.param(64, marks=pytest.mark.chaos)], ids=["in_short", "at_length"]
+)
 def test_a_damaged_ledger_gives_the_same_values_and_the_damage_is_named(
     states, run, points, tmp_path, state, n_flips, record_property
 ):
