@@ -2,7 +2,6 @@
 """A real study on a real Slurm, disturbed, against the same study on this machine, left alone."""
 
 import collections
-import json
 import os
 import signal
 import subprocess
