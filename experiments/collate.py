@@ -7,6 +7,7 @@ gives the same bytes as an undisturbed one; seconds, hosts and versions are in `
 
 import csv
 import io
+from pathlib import Path
 from typing import Any
 
 from experiments.claims import MAX_ATTEMPTS
@@ -24,6 +25,12 @@ def collate(ledger: Ledger, points: list[Point]) -> None:
     Raises:
       Damaged: if a result is not what was written.
     """
+    for path, text in tables(ledger, points).items():
+        replace_text(path, text)
+
+
+def tables(ledger: Ledger, points: list[Point]) -> dict[Path, str]:
+    """What the tables should hold, by their path; raises Damaged."""
     table, curves, costs = [], [], []
     for point in points:
         if (record := ledger.read_result(point.id)) is not None:
@@ -33,8 +40,7 @@ def collate(ledger: Ledger, points: list[Point]) -> None:
         elif len(failures := ledger.job(point.id).failures()) >= MAX_ATTEMPTS:
             reason = {"status": "failed", "reason": failures[-1].reason}
             table.append(_table_row(point, _NO_OUTCOME | reason))
-    for path, rows in ((ledger.table, table), (ledger.curves, curves), (ledger.costs, costs)):
-        replace_text(path, _csv(rows))
+    return {ledger.table: _csv(table), ledger.curves: _csv(curves), ledger.costs: _csv(costs)}
 
 
 def _flat(provenance: dict[str, Any]) -> dict[str, Any]:
@@ -100,5 +106,12 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return file.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Text on one line and without what a reader of CSV stumbles over: a NUL, a lone CR."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(c if c.isprintable() else " " for c in value)
