@@ -7,6 +7,7 @@ answer. It is derived: deleted, the study is fitted and reported again from its 
 
 import hashlib
 import json
+from typing import Any
 
 from experiments.ledger import Ledger
 from experiments.point import Point, to_json
@@ -31,12 +32,21 @@ def remember(
 
 def recall(ledger: Ledger, study: Study, grid: list[Point]) -> str | None:
     """The answer, if the same question was answered by the same code and nothing is missing."""
-    text = unseal(ledger.storage.read(_KEY) or b"")
-    if text is None:
+    if (record := _record(ledger)) is None:
         return None
-    record = json.loads(text)
     is_whole = ledger.report.exists() and all(map(ledger.has_result, record["points"]))
     return record["answer"] if is_whole and record["question"] == _question(study, grid) else None
+
+
+def finished_points(ledger: Ledger) -> list[str]:
+    """Ids of the runs that had a result when the study was finished last."""
+    record = _record(ledger)
+    return [] if record is None else record["points"]
+
+
+def _record(ledger: Ledger) -> dict[str, Any] | None:
+    text = unseal(ledger.storage.read(_KEY) or b"")
+    return None if text is None else json.loads(text)
 
 
 def _question(study: Study, grid: list[Point]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from experiments import finished
 from experiments.collate import tables
 from experiments.jobs import job_from_json
 from experiments.ledger import Ledger
@@ -85,11 +86,12 @@ def _sealed(ledger: Ledger, key: str) -> str:
 
 
 def _plan(ledger: Ledger, key: str) -> str:
-    for line in (ledger.storage.read(key) or b"").splitlines(keepends=True):
+    lines = (ledger.storage.read(key) or b"").splitlines(keepends=True)
+    for line in lines:
         if (text := unseal(line)) is None:
             return "is not what was written"
         _point(text)
-    return ""
+    return "" if lines else "is empty"
 
 
 def _point(text: bytes) -> Point:
@@ -198,10 +200,14 @@ def _checkpoints(ledger: Ledger, job_id: str) -> Iterator[Finding]:
 
 
 def check_plan(ledger: Ledger) -> Iterator[Finding]:
-    """What the plan asks for and the folder lacks, and tables that say otherwise than results."""
+    """What was asked for or was there and is gone; tables that say otherwise than results."""
     for name in ("study.json", "manifest.json", "plan.jsonl"):
         if not ledger.storage.exists(name):
             yield Finding(key=name, what="is missing", way_out=_MISSING)
+    for run_id in finished.finished_points(ledger):
+        if not ledger.has_result(run_id):
+            way_out = "`isoflop run` trains the run again."
+            yield Finding(key=f"runs/{run_id}/result.json", what="is gone", way_out=way_out)
     try:
         points = ledger.read_plan()
         fresh = tables(ledger, points)
@@ -223,7 +229,7 @@ def _table(key: str, data: bytes, fresh: bytes) -> Iterator[Finding]:
     rows, expected = data.splitlines(keepends=True), set(fresh.splitlines(keepends=True))
     strange = [row for row in rows if row not in expected]
     tried_again = re.compile(rb"[a-z0-9-]+,[a-z]+,failed,")
-    if all(tried_again.match(row) for row in strange):
+    if rows and all(tried_again.match(row) for row in strange):
         what, way_out = "is older than the results", "`isoflop fit STUDY` brings it up to date."
         yield Finding(key=key, what=what, way_out=way_out, is_damage=False)
     else:
