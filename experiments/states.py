@@ -5,6 +5,7 @@ Of plans and results only the fields below are decoded, and folders of jobs are 
 where there is no result: ten thousand runs are told in a second or two.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -272,7 +273,8 @@ class _Look:
     def _last_row(self, point: Asked, number: int) -> tuple[Row | None, int]:
         text, n_torn = self.ledger.read_last_metrics(point.id, number)
         try:
-            return (None if text is None else msgspec.json.decode(text, type=Row)), n_torn
+            # A gradient may be infinite, which JSON has no number for and Python reads.
+            return (None if text is None else msgspec.convert(json.loads(text), Row)), n_torn
         except msgspec.MsgspecError:
             return None, n_torn + 1
 

@@ -272,5 +272,5 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
 _NOT_VERIFIED = (
     r"manifest\.json|data/.*|(table|curves|costs)\.csv|"  # Verified as a whole, elsewhere.
     rf"jobs/{_ID}/checkpoints/.*|"
-    r"report\.html|(fits|figures|logs|slurm|kubernetes)/.*|(.*/)?\.[^/]+"
+    r"report\.html|export\.(csv|parquet)|(fits|figures|logs|slurm|kubernetes)/.*|(.*/)?\.[^/]+"
 )
