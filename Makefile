@@ -7,19 +7,21 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 # One process per core; a file's tests stay together, they share what they compile.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+# What needs something from outside has a target of its own.
+ORDINARY := not parity and not browser and not slurm and not kubernetes
 # uv where it is there and works: the same packages, seconds instead of half a minute.
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: quickstart test test-all test-parity test-browser check bench bench-truth bench-coverage bench-fit clean
+.PHONY: quickstart test test-all test-parity test-browser test-slurm test-kubernetes check bench bench-truth bench-coverage bench-fit clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/isoflop run quickstart
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not parity and not browser" tests
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and $(ORDINARY)" tests
 
 test-all: $(VENV)/.ready
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "not parity and not browser" tests
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "$(ORDINARY)" tests
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -48,6 +50,17 @@ test-browser: $(VENV)/.ready
 	@command -v chromium >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq chromium)
 	$(BIN)/python -m pytest -q -m browser tests/browser
 
+# A Slurm of its own on this machine; without root or apt the tests are skipped and say so.
+# RUNLEVEL=1 keeps the packages from starting daemons of their own.
+test-slurm: $(VENV)/.ready
+	@command -v slurmctld >/dev/null 2>&1 || (apt-get update -qq && \
+	  RUNLEVEL=1 apt-get install -y -qq --no-install-recommends slurm-wlm munge) || true
+	$(BIN)/python -m pytest -q -rs -m slurm tests/experiments/executors
+
+# An environment of its own: the published schemas are 100 MB.
+test-kubernetes: .venv-kubernetes/.ready
+	.venv-kubernetes/bin/python -m pytest -q -rs -m kubernetes tests/experiments/executors
+
 $(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	@(command -v uv >/dev/null 2>&1 && \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
@@ -61,6 +74,11 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	.venv-parity/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev]' 'torch==2.13.0' 'transformers>=5'
 	@touch $@
 
+.venv-kubernetes/.ready: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv .venv-kubernetes
+	.venv-kubernetes/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev]' 'kubernetes-validate>=1.35'
+	@touch $@
+
 .venv-bench/.ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e .
@@ -68,4 +86,4 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-bench .venv-parity build *.egg-info
+	rm -rf .venv .venv-bench .venv-kubernetes .venv-parity build *.egg-info

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.collate import collate
 from experiments.ledger import Ledger
+from experiments.missing import ALLOWED, listed, require_enough
 from experiments.point import Point
 from experiments.storage import replace_text
 from experiments.study import Study
@@ -19,6 +20,7 @@ from scaling.isoflop import fit_isoflop
 from scaling.runs import Curves, Runs, best_settings, read_curves, read_runs
 from scaling.surface import fit_surface
 
+NOT_TRAINED = "not trained"
 APPROACHES = ("envelope", "isoflop", "additive", "curved")
 
 
@@ -45,11 +47,17 @@ class Analysis:
     findings: tuple[str, ...]
 
 
-def analyse(ledger: Ledger, study: Study, points: list[Point]) -> Analysis:
+def analyse(
+    ledger: Ledger, study: Study, points: list[Point], *, allow_missing: float = ALLOWED
+) -> Analysis:
     """Fits every approach to the finished runs of the grid, and writes fits/*.json.
+
+    Args:
+      allow_missing: fraction of the grid that may have diverged, failed, or not been trained.
 
     Raises:
       FitError: if there are no finished runs.
+      TooManyMissing: if more of them are missing; the tables are written all the same.
       ValueError: if a table is damaged.
     """
     collate(ledger, points)
@@ -58,9 +66,17 @@ def analyse(ledger: Ledger, study: Study, points: list[Point]) -> Analysis:
     everything = read_runs(ledger.table, flops=study.flops, params="total")
     is_grid = np.asarray(everything.extra["role"]) == "grid"
     runs = everything.select(is_grid)
-    findings: tuple[str, ...] = ()
+    grid = [point.id for point in points if point.role == "grid"]
+    missing = _missing(grid, runs)
+    way_out = f"`isoflop run` trains what is not trained; the others are in {ledger.table}."
+    require_enough(missing, len(grid), allow_missing, way_out)
+    findings = runs.findings  # The fits repeat it, where there are any.
+    if untrained := {run_id: why for run_id, why in missing.items() if why == NOT_TRAINED}:
+        left_out = f"{len(untrained)} of {len(grid)} runs of the grid are not fitted"
+        findings = (*findings, f"{left_out}: {listed(untrained, 20)}.")
     if study.axes:
-        runs, findings = best_settings(runs, [axis.field for axis in study.axes])
+        runs, said = best_settings(runs, [axis.field for axis in study.axes])
+        findings = (*findings, *said)
     curves = read_curves(ledger.curves, flops=study.flops)
     fitters: dict[str, Callable[[], Fit]] = {
         "envelope": lambda: fit_envelope(runs, curves),
@@ -89,3 +105,10 @@ def analyse(ledger: Ledger, study: Study, points: list[Point]) -> Analysis:
         agreement=agreement(list(fits.values()), study.budgets[-1]) if len(fits) > 1 else None,
         findings=findings,
     )
+
+
+def _missing(grid: list[str], runs: Runs) -> dict[str, str]:
+    """Planned run -> why it is in no fit: its status in the table, or that it is not trained."""
+    known, bad = set(runs.run_id), runs.not_ok
+    absent = {run_id: NOT_TRAINED for run_id in grid if run_id not in known}
+    return {run_id: why for run_id in grid if (why := (bad | absent).get(run_id))}

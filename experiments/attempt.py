@@ -15,9 +15,11 @@ from experiments.claims import MAX_ATTEMPTS, How, JobFolder, Owned, Owner
 from experiments.ledger import Ledger, Spent
 from experiments.point import Point
 from experiments.provenance import EnergyMeter, device_facts, software_facts
+from experiments.storage import DISK_ERRORS
 from model.data.manifest import bits_per_byte
 from model.training.control import Interrupted, Order
 
+_REPLACED = "attempt {} was silent too long and was replaced"
 # A heartbeat may be late by a few of its intervals before the lease is over.
 BEATS_PER_LEASE = 6
 
@@ -106,8 +108,12 @@ class Attempt:
         self.session.stop.attempt = None
         self._is_over.set()
         self._heart.join()
-        if error is not None and not isinstance(error, Owned):
-            self.end(*_ending(error))
+        if error is None:
+            return
+        # A successor clears away what we had: whatever failed then was no longer ours.
+        if self.job.is_superseded(self.number):
+            raise Owned(_REPLACED.format(self.number)) from error
+        self.end(*_ending(error))
 
     def end(self, how: How, reason: str) -> None:
         # Where even this cannot be written, the next claim finds us dead or silent.
@@ -123,7 +129,7 @@ class Attempt:
     def check(self) -> None:
         """Raises Owned if somebody took the job."""
         if self.job.is_superseded(self.number):
-            raise Owned(f"attempt {self.number} was silent too long and was replaced")
+            raise Owned(_REPLACED.format(self.number))
 
     def _beat(self) -> None:
         while not self._is_over.wait(self.session.lease_seconds / BEATS_PER_LEASE):
@@ -136,7 +142,7 @@ def _ending(error: BaseException) -> tuple[How, str]:
     words = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     if isinstance(error, Interrupted):
         return "preempted", str(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return "disk", words
     if isinstance(error, ValueError):
         return "refused", str(error)
@@ -160,14 +166,23 @@ def run_job(ledger: Ledger, job_id: str, session: Session) -> list[dict[str, Any
     if job.kind != "solo":
         raise ValueError(f"job {job_id} is a {job.kind}: this version trains solo jobs only.")
     point = ledger.read_point(job.members[0])
-    if (record := ledger.read_result(point.id)) is not None:
-        return [record]
+    if ledger.has_intact_result(point.id):
+        return [_standing(ledger, point)]
     _check_data(ledger, point, session.corpus)
     number = folder.claim(
         session.me, lease_seconds=session.lease_seconds, max_attempts=session.max_attempts
     )
     with Attempt(folder, number, session) as attempt:
-        return [_train(ledger, point, attempt, session)]
+        notes = ledger.set_aside_damaged(point.id)
+        if ledger.has_result(point.id):  # Whoever had the job finished it before we claimed it.
+            return [_standing(ledger, point)]
+        return [_train(ledger, point, attempt, session, notes)]
+
+
+def _standing(ledger: Ledger, point: Point) -> dict[str, Any]:
+    record = ledger.read_result(point.id)
+    assert record is not None, point.id
+    return record
 
 
 def _check_data(ledger: Ledger, point: Point, corpus: Any) -> None:
@@ -179,12 +194,15 @@ def _check_data(ledger: Ledger, point: Point, corpus: Any) -> None:
         )
 
 
-def _train(ledger: Ledger, point: Point, attempt: Attempt, session: Session) -> dict[str, Any]:
+def _train(
+    ledger: Ledger, point: Point, attempt: Attempt, session: Session, notes: list[str]
+) -> dict[str, Any]:
     """Trains a point and creates its result; the record that stands."""
     device = device_facts()
     began, energy = time.monotonic(), EnergyMeter(device["platform"])
 
     def on_progress(progress: Any) -> None:
+        energy.joules()  # Often enough that no counter starts over unseen.
         row = dataclasses.asdict(progress)
         wall = round(time.monotonic() - began, 3)
         ledger.write_metrics(point.id, attempt.number, row | {"wall_seconds": wall})
@@ -206,6 +224,7 @@ def _train(ledger: Ledger, point: Point, attempt: Attempt, session: Session) -> 
     attempt.check()
     earlier = ledger.spent(point.id, before=attempt.number)
     record = _outcome(point, result, session.corpus)
+    record["notes"] += notes
     costs = _costs(point, result, earlier, time.monotonic() - began, session) | energy.facts()
     record["costs"] = costs
     record["provenance"] = {
@@ -226,7 +245,7 @@ def _train(ledger: Ledger, point: Point, attempt: Attempt, session: Session) -> 
         **software_facts(),
     }
     if not ledger.write_result(point.id, record):
-        record = ledger.read_result(point.id) or record
+        record = _standing(ledger, point)
     ledger.delete_checkpoints(attempt.job.id)
     return record
 

@@ -6,12 +6,16 @@ network and batch. Speed grows with the work per step, so a shape that was not m
 interpolated in log FLOPs per step between the measured ones.
 """
 
+import dataclasses
 import json
 import math
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from experiments import strict_json
 from experiments.ledger import Ledger
 from experiments.point import Point
 from experiments.storage import replace_text
@@ -34,6 +38,13 @@ class Calibration:
     flops_per_second: dict[float, float]
     peak_flops_per_second: float
     compile_seconds: float
+
+    def __post_init__(self) -> None:
+        if not self.flops_per_second:
+            raise ValueError("flops_per_second is empty: at least one speed is needed.")
+        for work, speed in self.flops_per_second.items():
+            if not (0 < work < math.inf and 0 < speed < math.inf):
+                raise ValueError(f"flops_per_second has {work}: {speed}; both must be positive.")
 
     def seconds(self, point: Point) -> float:
         """Training time of a point on one worker, without compilation."""
@@ -66,7 +77,7 @@ def learn(ledger: Ledger, points: list[Point]) -> Calibration | None:
         device = record["provenance"]["device"]
         peak = max(peak, costs["peak_flops_per_second"])
         compile_seconds.append(costs["compile_seconds"])
-        if costs["train_seconds"] >= MIN_SECONDS:
+        if costs["train_seconds"] >= MIN_SECONDS and costs["flops_per_second"] > 0:
             work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
             speeds[work] = costs["flops_per_second"]
     if not speeds:
@@ -81,41 +92,38 @@ def learn(ledger: Ledger, points: list[Point]) -> Calibration | None:
 
 def load(results: Path) -> Calibration | None:
     """The calibration of this host, or None."""
-    record = _read(results).get(platform.node())
-    if not record:
-        return None
-    speeds = {float(work): speed for work, speed in record["flops_per_second"].items()}
-    return Calibration(
-        device=record["device"],
-        flops_per_second=speeds,
-        peak_flops_per_second=record["peak_flops_per_second"],
-        compile_seconds=record["compile_seconds"],
-    )
+    return _read(results).get(platform.node())
 
 
 def store(results: Path, calibration: Calibration) -> None:
     """Merges measured speeds into the file; newer measurements of the same work win."""
     everything = _read(results)
-    old = everything.get(platform.node(), {}).get("flops_per_second", {})
-    new = {f"{work:.6e}": speed for work, speed in calibration.flops_per_second.items()}
-    everything[platform.node()] = {
-        "device": calibration.device,
-        "flops_per_second": old | new,
-        "peak_flops_per_second": calibration.peak_flops_per_second,
-        "compile_seconds": calibration.compile_seconds,
-    }
-    replace_text(_path(results), json.dumps(everything, indent=1, sort_keys=True))
+    host = platform.node()
+    old = everything[host].flops_per_second if host in everything else {}
+    speeds = _by_work(old) | _by_work(calibration.flops_per_second)
+    everything[host] = dataclasses.replace(calibration, flops_per_second=speeds)
+    text = json.dumps(msgspec.to_builtins(everything), indent=1, sort_keys=True, allow_nan=False)
+    replace_text(_path(results), text)
+
+
+def _by_work(speeds: dict[float, float]) -> dict[float, float]:
+    """Speeds by work to seven digits: one network has one key."""
+    return {float(f"{work:.6e}"): speed for work, speed in speeds.items()}
 
 
 def _path(results: Path) -> Path:
     return Path(results) / "calibration.json"
 
 
-def _read(results: Path) -> dict:
+def _read(results: Path) -> dict[str, Calibration]:
     path = _path(results)
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text())
-    except ValueError:
-        raise ValueError(f"{path} is not JSON. Delete it; `isoflop calibrate` writes it.") from None
+        tree = strict_json.loads(path.read_bytes())
+        return msgspec.convert(tree, dict[str, Calibration], strict=False)
+    except (ValueError, msgspec.ValidationError) as error:
+        words = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} is no calibration: {words}. Delete it; `isoflop calibrate` writes it."
+        ) from None

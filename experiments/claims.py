@@ -28,8 +28,8 @@ from experiments.storage import Storage
 
 How = Literal["exception", "oom", "killed", "disk", "refused", "preempted"]
 MAX_ATTEMPTS = 3
-# An attempt that was asked to go is no failure, nor one that was given what cannot be trained.
-NO_FAILURE = ("refused", "preempted")
+# Not the job's own fault: it was asked to go, cannot be trained at all, or had no disk.
+NO_FAILURE = ("disk", "refused", "preempted")
 
 
 class Owned(Exception):
@@ -127,7 +127,8 @@ def is_dead(owner: Owner, me: Owner) -> bool:
     )
     if is_restart and me.restarts > owner.restarts:
         return True
-    return _is_ours_to_know(owner, me) and _start_ticks(owner.pid) != owner.start_ticks
+    is_gone = _start_ticks(owner.pid) != owner.start_ticks and not _is_hidden(owner.pid)
+    return _is_ours_to_know(owner, me) and is_gone
 
 
 def is_alive(owner: Owner, me: Owner) -> bool:
@@ -149,8 +150,10 @@ def _text(path: str) -> str:
 
 
 def _pid_namespace() -> str:
+    """ "" also where /proc is that of another namespace: it then speaks of other processes."""
     try:
-        return os.readlink("/proc/self/ns/pid")
+        is_ours = os.readlink("/proc/self") == str(os.getpid())
+        return os.readlink("/proc/self/ns/pid") if is_ours else ""
     except OSError:
         return ""
 
@@ -160,6 +163,19 @@ def _start_ticks(pid: int) -> int | None:
     # The name may hold spaces and brackets; what follows its last bracket is regular.
     state, *rest = _text(f"/proc/{pid}/stat").rpartition(")")[2].split() or ["X"]
     return None if state in "XZ" else int(rest[18])
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether it is there, but another user's that /proc does not show us (hidepid)."""
+    if Path(f"/proc/{pid}").exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return False
 
 
 class JobFolder:
@@ -175,11 +191,11 @@ class JobFolder:
         self.key = f"jobs/{job_id}"
 
     def create(self, job: Job) -> None:
-        self.storage.create(f"{self.key}/job.json", seal(msgspec.json.encode(job).decode()))
+        self.storage.create(f"{self.key}/job.json", job.sealed())
 
     def job(self) -> Job | None:
         """The job, None if it was never made; raises Damaged."""
-        text = self._read("job.json")
+        text = self._read("job.json", " Run the study again: it is written anew.")
         return None if text is None else job_from_json(text)
 
     def newest(self) -> int:
@@ -294,11 +310,11 @@ class JobFolder:
             raise Owned(f"{who} has it, last heard of {max(silence, 0.0):.0f} s ago")
         self.end(number, "killed", reason, self.newest_step())
 
-    def _read(self, name: str) -> bytes | None:
+    def _read(self, name: str, way_out: str = "") -> bytes | None:
         """A sealed file's text; None if it is missing; raises Damaged."""
         data = self.storage.read(f"{self.key}/{name}")
         if data is None:
             return None
         if (text := unseal(data)) is None:
-            raise Damaged(f"{self.key}/{name} is damaged.")
+            raise Damaged(f"{self.key}/{name} is damaged.{way_out}")
         return text

@@ -26,6 +26,7 @@ from experiments import (
     export,
     fit_table,
     leftovers,
+    missing,
     pipeline,
     reproduce,
     retry,
@@ -39,9 +40,11 @@ from experiments.ledger import Ledger
 from experiments.overrides import override
 from experiments.plan import Plan, plan
 from experiments.point import Point
+from experiments.storage import DISK_ERRORS
 from experiments.study import Study
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
+from model.ranges import one_line
 
 EXIT_FAILED, EXIT_USAGE, EXIT_DISK, EXIT_PREEMPTED, EXIT_INTERRUPTED = 1, 2, 74, 75, 130
 
@@ -76,9 +79,10 @@ def main(arguments: list[str] | None = None) -> None:
         _end(f"{error} Free space there; finished runs are kept.", EXIT_DISK)
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = EXIT_DISK if error.errno in DISK_ERRORS else EXIT_USAGE
         what = f"{error.filename}: " if error.filename else ""
         way_out = "Free space there; finished runs are kept." if is_full else "Check the path."
-        _end(f"{what}{error.strerror}. {way_out}", EXIT_DISK if is_full else EXIT_USAGE)
+        _end(f"{what}{error.strerror}. {way_out}", code)
     except ValueError as error:
         _end(str(error), EXIT_USAGE)
     except Exception as error:
@@ -89,7 +93,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    print(f"isoflop: {' '.join(message.split())}", file=sys.stderr)
+    line = one_line(" ".join(message.split()), most=2000)
+    print(f"isoflop: {line}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -129,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "failures without progress after which a run waits for `isoflop retry`"
     sub.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
     engines.add_options(sub)
+    missing.add_option(sub)
     text = "what is done, running, preempted, diverged, failed or waiting, and what it cost"
     status.add_arguments(add("status", _status, text))
     text = "let failed runs be tried again: all of them, or those whose ids follow"
@@ -142,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("fit", _fit, "fit all approaches to a study's runs, or a law to a TABLE of runs")
     table_options.add_options(sub)
     table_options.add_outputs(sub)
+    missing.add_option(sub)
     for name, arguments, text in (
         ("compare", fit_table.add_compare, "rank laws by hold-out; or compute of B over A"),
         ("optimum", fit_table.add_optimum, "N*, D* and L* at training budgets"),
@@ -149,8 +156,8 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         arguments(sub)
         sub.set_defaults(command=_of_table, body=getattr(fit_table, name))
-    add("plot", _plot, "draw the figures")
-    add("report", _report, "write figures and report.html")
+    missing.add_option(add("plot", _plot, "draw the figures"))
+    missing.add_option(add("report", _report, "write figures and report.html"))
     add("calibrate", _calibrate, "measure this machine's speed on the study's networks")
     text = "published numbers computed again, beside ours"
     sub = commands.add_parser("reproduce", help=text, description=text)
@@ -288,13 +295,17 @@ def _doctor(options: Any, console: Console) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def _finished(options: Any) -> tuple[Study, Ledger, list[Point]]:
+def _built(options: Any) -> tuple[Study, Ledger, list[Point], Any]:
+    """A study with the report of its finished runs."""
     study, ledger = _open(options)
     pipeline.prepare_to_fit()
+    from experiments import report
+
     points = ledger.read_plan()
     if not any(ledger.has_result(point.id) for point in points):
         raise ValueError(f"{ledger.folder} has no finished run. `isoflop run` trains them.")
-    return study, ledger, points
+    built = report.build(ledger, study, points, allow_missing=options.allow_missing)
+    return study, ledger, points, built
 
 
 def _of_table(options: Any, console: Console) -> None:
@@ -306,25 +317,25 @@ def _fit(options: Any, console: Console) -> None:
     if fit_table.is_table(options):
         pipeline.prepare_to_fit()
         return fit_table.fit(options, console)
-    study, ledger, points = _finished(options)
+    study, ledger, _, built = _built(options)
     from experiments import report
 
-    report.print_answer(console, study, ledger, report.build(ledger, study, points))
+    report.print_answer(console, study, ledger, built)
 
 
 def _plot(options: Any, console: Console) -> None:
-    study, ledger, points = _finished(options)
+    _, ledger, _, built = _built(options)
     from experiments import report
 
-    for path in report.draw(ledger, report.build(ledger, study, points)).values():
+    for path in report.draw(ledger, built).values():
         console.print(str(path))
 
 
 def _report(options: Any, console: Console) -> None:
-    study, ledger, points = _finished(options)
+    study, ledger, points, built = _built(options)
     from experiments import report
 
-    report.write(ledger, study, points, report.build(ledger, study, points))
+    report.write(ledger, study, points, built)
     console.print(str(ledger.report))
 
 

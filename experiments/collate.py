@@ -112,5 +112,12 @@ def csv_text(rows: list[dict[str, Any]]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return file.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Text on one line and without what a reader of CSV stumbles over: a NUL, a lone CR."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(c if c.isprintable() else " " for c in value)

@@ -7,7 +7,8 @@ answer. It is derived: deleted, the study is fitted and reported again from its 
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 from experiments.ledger import Ledger
 from experiments.point import Point, to_json
@@ -19,36 +20,71 @@ _KEY = "finished.json"
 
 
 def remember(
-    ledger: Ledger, study: Study, grid: list[Point], points: list[Point], answer: str
+    ledger: Ledger,
+    study: Study,
+    grid: list[Point],
+    points: list[Point],
+    answer: str,
+    allow_missing: float,
 ) -> None:
     """Writes down that every point of ``points`` (grid and forecasts) has its result."""
     record = {
-        "question": _question(study, grid),
+        "question": _question(study, grid, allow_missing),
         "points": [point.id for point in points],
+        "files": {str(path.relative_to(ledger.folder)): _digest(path) for path in _files(ledger)},
         "answer": answer,
     }
     ledger.storage.replace(_KEY, seal_record(record))
 
 
-def recall(ledger: Ledger, study: Study, grid: list[Point]) -> str | None:
-    """The answer, if the same question was answered by the same code and nothing is missing."""
-    if (record := _record(ledger)) is None:
+def recall(
+    ledger: Ledger,
+    study: Study,
+    grid: list[Point],
+    allow_missing: float,
+    tell: Callable[[str], None],
+) -> str | None:
+    """The answer, if the same question was answered by the same code and its files are intact.
+
+    Args:
+      allow_missing: see experiments/analysis.py.
+      tell: takes a sentence about each file that is not.
+    """
+    if (data := ledger.storage.read(_KEY)) is None:
         return None
-    is_whole = ledger.report.exists() and all(map(ledger.has_result, record["points"]))
-    return record["answer"] if is_whole and record["question"] == _question(study, grid) else None
+    if (text := unseal(data)) is None:
+        tell(f"{ledger.folder / _KEY} is damaged: the study is answered again.")
+        return None
+    record = json.loads(text)
+    if record["question"] != _question(study, grid, allow_missing):
+        return None
+    lost = [
+        f"runs/{name}/result.json"
+        for name in record["points"]
+        if not ledger.has_intact_result(name)
+    ]
+    lost += [name for name, sha in record["files"].items() if _digest(ledger.folder / name) != sha]
+    for name in lost:
+        tell(f"{ledger.folder / name} is damaged or gone: the study is answered again.")
+    return None if lost else record["answer"]
 
 
 def finished_points(ledger: Ledger) -> list[str]:
     """Ids of the runs that had a result when the study was finished last."""
-    record = _record(ledger)
-    return [] if record is None else record["points"]
-
-
-def _record(ledger: Ledger) -> dict[str, Any] | None:
     text = unseal(ledger.storage.read(_KEY) or b"")
-    return None if text is None else json.loads(text)
+    return [] if text is None else json.loads(text)["points"]
 
 
-def _question(study: Study, grid: list[Point]) -> str:
-    about = [to_json(study), [point.id for point in grid], code_facts()]
+def _files(ledger: Ledger) -> list[Path]:
+    """What the answer points to."""
+    tables = [ledger.table, ledger.curves, ledger.costs, ledger.report]
+    return [*tables, *sorted(ledger.fits.glob("*.json"))]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def _question(study: Study, grid: list[Point], allow_missing: float) -> str:
+    about = [to_json(study), [point.id for point in grid], allow_missing, code_facts()]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from experiments import table_options
+from experiments import missing, table_options
 from experiments.storage import replace_text
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def add_optimum(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     table_options.add_options(parser)
     table_options.add_outputs(parser)
+    missing.add_option(parser)
     parser.set_defaults(overrides=[])
 
 

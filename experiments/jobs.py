@@ -15,7 +15,7 @@ import msgspec
 
 from experiments.executors.base import Resources
 from experiments.point import Point
-from experiments.sealed import Damaged
+from experiments.sealed import Damaged, seal
 
 Kind = Literal["solo", "pack", "trunk", "branch"]
 # Parameters, gradients and two moments in float32; as much again for activations and compilation.
@@ -51,6 +51,10 @@ class Job:
             raise ValueError(f"job {self.id}: a solo job has the id of its point.")
         if self.kind == "pack" and self.id != pack_id(self.members):
             raise ValueError(f"job {self.id}: its id is not the hash of its members.")
+
+    def sealed(self) -> bytes:
+        """The content of its job.json."""
+        return seal(msgspec.json.encode(self).decode())
 
 
 def solo(point: Point, mesh: tuple[int, ...]) -> Job:

@@ -14,23 +14,59 @@ edited.
 
 import contextlib
 import fcntl
+import hashlib
 import json
-import re
+import math
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
+import msgspec
+
+from experiments import strict_json
 from experiments.claims import JobFolder
 from experiments.jobs import Job
-from experiments.point import Point, point_from_json, to_json
+from experiments.point import Point, check_id, is_id, point_from_json, to_json
 from experiments.sealed import Damaged, seal, seal_record, unseal
 from experiments.storage import PosixStorage, Storage
 
 _CRC = ', "crc32": '
-_ID = re.compile("[a-z0-9-]{1,64}")
+_FORECAST_WAY_OUT = "Delete it and run the study again."
+
+
+class Result(TypedDict):
+    """What a result must hold; it may hold more."""
+
+    status: Literal["ok", "diverged"]
+    reason: str
+    loss_nats: float | None
+    bits_per_byte: float | None
+    oracle_loss_nats: float | None
+    curve: list[dict[str, float]]
+    params_sha256: str
+    notes: list[str]
+    costs: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+class Predicted(TypedDict):
+    """A forecast loss with its interval; None where an end is unknown."""
+
+    value: float
+    lower: float | None
+    upper: float | None
+
+
+class Forecast(TypedDict):
+    """What a forecast must hold; it may hold more."""
+
+    budget: float
+    level: float
+    forecasts: dict[str, Predicted]
+    point: Point
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,17 +81,6 @@ class Spent:
     train_seconds: float
     wall_seconds: float
     resumed_at: tuple[int, ...]
-
-
-def check_id(name: str) -> str:
-    """The id, if it can be a folder's name everywhere.
-
-    Raises:
-      ValueError: if it is not 1 to 64 of [a-z0-9-].
-    """
-    if not _ID.fullmatch(name):
-        raise ValueError(f"id {name[:80]!r}: must be 1 to 64 of the characters a-z, 0-9 and '-'.")
-    return name
 
 
 class Ledger:
@@ -80,7 +105,7 @@ class Ledger:
 
     def job_ids(self) -> list[str]:
         """Of every job there is."""
-        return [name for name in self.storage.names("jobs") if _ID.fullmatch(name)]
+        return [name for name in self.storage.names("jobs") if is_id(name)]
 
     def checkpoints(self, job_id: str) -> Path:
         return self.folder / "jobs" / check_id(job_id) / "checkpoints"
@@ -92,14 +117,44 @@ class Ledger:
     def has_result(self, point_id: str) -> bool:
         return self.storage.exists(_run(point_id, "result.json"))
 
-    def write_plan(self, study_json: str, points: list[Point], jobs: Iterable[Job] = ()) -> None:
-        """Records what is asked now, and creates the spec and the job of every new point."""
+    def has_intact_result(self, point_id: str) -> bool:
+        data = self.storage.read(_run(point_id, "result.json"))
+        return data is not None and unseal(data) is not None
+
+    def set_aside_damaged(self, point_id: str) -> list[str]:
+        """Gives a damaged result another name, so that there can be a new one; says so.
+
+        Only for the owner of the job: nobody else may write a result meanwhile.
+        """
+        key = _run(point_id, "result.json")
+        data = self.storage.read(key)
+        if data is None or unseal(data) is not None:
+            return []
+        kept = f"{key}.damaged-{hashlib.sha256(data).hexdigest()[:8]}"
+        self.storage.move(key, kept)
+        return [f"{key} was damaged; it is kept as {kept}, and this is a new result."]
+
+    def write_plan(
+        self, study_json: str, points: list[Point], jobs: Iterable[Job] = ()
+    ) -> list[str]:
+        """Records what is asked now, and creates the spec and the job of every new point.
+
+        Returns:
+          names of the files that were damaged and are written again: they follow from the plan.
+        """
+        lines = b"".join(seal(to_json(point)) for point in points)
         self.storage.replace("study.json", seal(study_json))
-        self.storage.replace("plan.jsonl", b"".join(seal(to_json(p)) for p in points))
-        for point in points:
-            self.storage.create(_run(point.id, "spec.json"), seal(to_json(point)))
-        for job in jobs:
-            self.job(job.id).create(job)
+        self.storage.replace("plan.jsonl", lines + _plan_end(lines))
+        made = {_run(point.id, "spec.json"): seal(to_json(point)) for point in points}
+        made |= {f"jobs/{check_id(job.id)}/job.json": job.sealed() for job in jobs}
+        return [key for key, data in made.items() if self._make(key, data)]
+
+    def _make(self, key: str, data: bytes) -> bool:
+        """Creates a file; True if it was there but damaged, and had to be replaced."""
+        if self.storage.create(key, data) or unseal(self.storage.read(key) or b"") is not None:
+            return False
+        self.storage.replace(key, data)
+        return True
 
     def is_study(self, study_json: str) -> bool:
         """Whether this is what was asked last."""
@@ -107,8 +162,18 @@ class Ledger:
 
     def read_plan(self) -> list[Point]:
         """The points asked for last; empty when none were; raises Damaged."""
-        lines = (self.storage.read("plan.jsonl") or b"").splitlines(keepends=True)
-        return [self._point(line, "plan.jsonl") for line in lines]
+        return [self._point(line, "plan.jsonl") for line in self.plan_lines()]
+
+    def plan_lines(self) -> list[bytes]:
+        """The plan as it lies on disk, a sealed point in each line; raises Damaged."""
+        if (data := self.storage.read("plan.jsonl")) is None:
+            return []
+        lines = data.splitlines(keepends=True)
+        # Each line has a digest of its own; the last one notices that others are missing.
+        if lines[-1:] != [_plan_end(b"".join(lines[:-1]))]:
+            path = self.folder / "plan.jsonl"
+            raise Damaged(f"{path} is damaged. Delete it and run `isoflop run` again.")
+        return lines[:-1]
 
     def read_point(self, point_id: str) -> Point:
         """A point of any plan so far; raises Damaged, and ValueError where there is none."""
@@ -139,26 +204,25 @@ class Ledger:
         """The record of a finished point, or None.
 
         Raises:
-          Damaged: if the file does not match its digest.
+          Damaged: if the file does not match its digest, or is no such record.
         """
-        key = _run(point_id, "result.json")
-        if (data := self.storage.read(key)) is None:
-            return None
-        if (text := unseal(data)) is None:
-            path = self.folder / key
-            raise Damaged(f"{path} is damaged. Move it away and run the study again.")
-        return json.loads(text)
+        key, way_out = _run(point_id, "result.json"), "Move it away and run the study again."
+        return self._record(key, Result, way_out)
 
     def write_metrics(self, point_id: str, attempt: int, row: dict[str, Any]) -> None:
-        """Adds a line to the attempt's own file, in one write, with its checksum."""
-        text = json.dumps(row)[:-1]
+        """Adds a line to the attempt's own file, in one write, with its checksum.
+
+        A gradient may be infinite, for which JSON has no number: null stands for it.
+        """
+        finite = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in row.items()}
+        text = json.dumps(finite, allow_nan=False)[:-1]
         line = f"{text}{_CRC}{zlib.crc32(text.encode())}}}\n"
         self.storage.append(_run(point_id, f"metrics/{attempt:06d}.jsonl"), line.encode())
 
     def read_metrics(self, point_id: str, attempt: int) -> tuple[list[dict[str, Any]], int]:
         """The rows of an attempt, and how many lines were torn or damaged."""
         good, n_damaged = self._metrics_lines(point_id, attempt)
-        return [json.loads(line) for line in good], n_damaged
+        return [strict_json.loads(line) for line in good], n_damaged
 
     def read_last_metrics(self, point_id: str, attempt: int) -> tuple[bytes | None, int]:
         """The last row of an attempt as JSON text, and how many lines were torn or damaged."""
@@ -193,20 +257,26 @@ class Ledger:
 
     def read_forecast(self, budget: float, key: str) -> dict[str, Any] | None:
         """The forecast made at a budget, or None; raises Damaged."""
-        return self._forecast(_forecast(budget, key))
+        return self._record(_forecast(budget, key), Forecast, _FORECAST_WAY_OUT)
 
     def read_forecasts(self) -> list[dict[str, Any]]:
         """Every forecast made, by budget; raises Damaged."""
-        records = [self._forecast(f"forecasts/{n}") for n in self.storage.names("forecasts")]
+        keys = [f"forecasts/{name}" for name in self.storage.names("forecasts")]
+        records = [self._record(key, Forecast, _FORECAST_WAY_OUT) for key in keys]
         return sorted((r for r in records if r is not None), key=lambda r: r["budget"])
 
-    def _forecast(self, key: str) -> dict[str, Any] | None:
+    def _record(self, key: str, kind: Any, way_out: str) -> dict[str, Any] | None:
+        """What was sealed in a file, None where there is none; raises Damaged."""
         if (data := self.storage.read(key)) is None:
             return None
         if (text := unseal(data)) is None:
-            path = self.folder / key
-            raise Damaged(f"{path} is damaged. Delete it and run the study again.")
-        return json.loads(text)
+            raise Damaged(f"{self.folder / key} is damaged. {way_out}")
+        try:
+            record = strict_json.loads(text)
+            msgspec.convert(record, kind)
+        except (ValueError, msgspec.ValidationError) as error:
+            raise Damaged(f"{self.folder / key}: {error}. {way_out}") from None
+        return record
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -215,6 +285,10 @@ class Ledger:
         with (self.folder / ".lock").open("a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _plan_end(lines: bytes) -> bytes:
+    return seal_record({"lines_sha256": hashlib.sha256(lines).hexdigest()})
 
 
 def _run(point_id: str, name: str) -> str:

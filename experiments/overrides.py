@@ -10,15 +10,25 @@ from typing import Any
 
 import msgspec
 
+from experiments import strict_json
 from experiments.study import Study
+from model.ranges import one_line
 
 
 def override(study: Study, assignments: list[str]) -> Study:
     """The study with every ``path=value`` applied.
 
     Raises:
-      ValueError: naming the field, if it does not exist or the value does not have its type.
+      ValueError: one line naming the field, if it does not exist or the value is not legal.
     """
+    try:
+        return _changed(study, _tree(assignments), "")
+    except ValueError as error:
+        raise ValueError(one_line(str(error))) from None
+
+
+def _tree(assignments: list[str]) -> dict[str, Any]:
+    """Nested texts by the parts of their paths."""
     changes: dict[str, Any] = {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -33,7 +43,7 @@ def override(study: Study, assignments: list[str]) -> Study:
         if name in node:
             raise ValueError(f"{path}: given twice. Give each field once.")
         node[name] = text
-    return _changed(study, changes, "")
+    return changes
 
 
 def _changed(node: Any, changes: dict[str, Any], prefix: str) -> Any:
@@ -71,10 +81,10 @@ def _parsed(text: str, kind: Any, current: Any, path: str) -> Any:
         return text
     try:
         # Strictly JSON: Python would also read NaN, Infinity, and 1e999 as infinity.
-        value = msgspec.json.decode(f"[{text}]" if is_list and not text.startswith("[") else text)
-    except msgspec.DecodeError:
+        value = strict_json.loads(f"[{text}]" if is_list and not text.startswith("[") else text)
+    except ValueError:
         value = text.split(",") if is_list else text
     try:
         return msgspec.convert(value, kind)
-    except (msgspec.ValidationError, TypeError) as error:
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
         raise ValueError(f"{path}={text}: {error}. It is now {current!r}.") from None

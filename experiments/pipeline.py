@@ -16,6 +16,7 @@ from rich.console import Console
 from experiments import calibration, display, engines, finished
 from experiments.executors.local import local_workers
 from experiments.ledger import Ledger
+from experiments.missing import TooManyMissing
 from experiments.plan import Refused
 from experiments.point import Point, to_json
 from experiments.runner import arrange, missing_points, run_points
@@ -53,9 +54,11 @@ def run(
 
     Raises:
       RunsFailed: after the answer that the other runs allow.
+      TooManyMissing: if they allow none; the tables are written.
       KeyboardInterrupt, Preempted: passed on, after workers have saved.
     """
-    if (answer := finished.recall(ledger, study, grid)) is not None:
+    answer = finished.recall(ledger, study, grid, options.allow_missing, console.print)
+    if answer is not None:
         console.print(answer)
         return
     began = time.monotonic()
@@ -63,7 +66,7 @@ def run(
         failures = _train(options, study, ledger, console, grid, grid)
         points = list(grid)
         if study.forecast_budgets and not failures:
-            for point in _forecasts(study, ledger, manifest, console, grid):
+            for point in _forecasts(options, study, ledger, manifest, console, grid):
                 points.append(point)
                 failures += _train(options, study, ledger, console, points, points[-1:])
     except _Elsewhere:
@@ -72,7 +75,13 @@ def run(
             "when it is done, and submits again what has no result."
         )
         return
-    answer = _answer(study, ledger, console, points)
+    try:
+        answer = _answer(options, study, ledger, console, points)
+    except TooManyMissing as error:
+        if not failures:
+            raise
+        answer = str(error)
+        console.print(answer)
     console.print(f"{display.duration(time.monotonic() - began)} in all.")
     if failures:
         lines = "; ".join(f"{point.id}: {reason}" for point, reason in failures)
@@ -80,7 +89,7 @@ def run(
             f"{len(failures)} runs failed {options.max_attempts} times. {lines}. "
             f"`isoflop retry {options.study}` lets them be tried again."
         )
-    finished.remember(ledger, study, grid, points, answer)
+    finished.remember(ledger, study, grid, points, answer, options.allow_missing)
 
 
 def _train(
@@ -96,7 +105,8 @@ def _train(
     Raises:
       _Elsewhere: if an engine does.
     """
-    ledger.write_plan(to_json(study), points, arrange(stage, study.mesh))
+    for name in ledger.write_plan(to_json(study), points, arrange(stage, study.mesh)):
+        console.print(f"{name} was damaged; it is written again.")
     missing = missing_points(ledger, stage)
     if not missing:
         return []
@@ -155,7 +165,12 @@ def prepare_to_fit() -> None:
 
 
 def _forecasts(
-    study: Study, ledger: Ledger, manifest: Manifest, console: Console, grid: list[Point]
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    manifest: Manifest,
+    console: Console,
+    grid: list[Point],
 ) -> Iterator[Point]:
     """The points beyond the grid, each when its loss has been forecast."""
     prepare_to_fit()
@@ -164,7 +179,7 @@ def _forecasts(
     from scaling.fit import FitError
 
     console.print("fitting ...")
-    analysis = analyse(ledger, study, grid)
+    analysis = analyse(ledger, study, grid, allow_missing=options.allow_missing)
     for budget in study.forecast_budgets:
         try:
             record = make_forecast(ledger, study, manifest, analysis, budget)
@@ -190,12 +205,14 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
 
 
-def _answer(study: Study, ledger: Ledger, console: Console, points: list[Point]) -> str:
+def _answer(
+    options: Any, study: Study, ledger: Ledger, console: Console, points: list[Point]
+) -> str:
     """Writes and shows the answer; returns what was shown."""
     prepare_to_fit()
     from experiments import report
 
-    built = report.build(ledger, study, points)
+    built = report.build(ledger, study, points, allow_missing=options.allow_missing)
     with console.capture() as capture:
         report.print_answer(console, study, ledger, built)
     report.write(ledger, study, points, built)

@@ -20,6 +20,7 @@ from model.sharding import check_divisible
 from model.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 BUDGET_TOLERANCE = 0.01
+MAX_WIDTH = 2**16  # Several times the widest network that is known; a search must end.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -273,7 +274,11 @@ def _widths(study: Study, manifest: Manifest, budget: float) -> list[int]:
 
 
 def width_for(study: Study, manifest: Manifest, budget: float, tokens_per_param: float) -> int:
-    """The width whose ratio of tokens to parameters at this budget is nearest, in logarithm."""
+    """The width whose ratio of tokens to parameters at this budget is nearest, in logarithm.
+
+    Raises:
+      ValueError: if it is beyond MAX_WIDTH.
+    """
 
     def distance(d_model: int) -> float:
         try:
@@ -285,6 +290,11 @@ def width_for(study: Study, manifest: Manifest, budget: float, tokens_per_param:
     multiple = study.recipe.shape.width_multiple
     top = multiple
     while _ratio_or(study, manifest, budget, top, math.inf) > tokens_per_param:
+        if top > MAX_WIDTH:
+            raise ValueError(
+                f"budget {budget:.3g}: {tokens_per_param:.3g} tokens per parameter need a network "
+                f"wider than {MAX_WIDTH}. Lower the budget, or ask for more tokens per parameter."
+            )
         top *= 2
     return min(range(multiple, top + 1, multiple), key=distance)
 

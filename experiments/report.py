@@ -17,6 +17,7 @@ from rich.table import Table
 from experiments.analysis import APPROACHES, Analysis, analyse
 from experiments.display import duration
 from experiments.ledger import Ledger
+from experiments.missing import ALLOWED
 from experiments.point import Point
 from experiments.storage import replace_text
 from experiments.study import Study
@@ -54,13 +55,16 @@ class Report:
     costs: list[dict[str, str]]
 
 
-def build(ledger: Ledger, study: Study, points: list[Point]) -> Report:
+def build(
+    ledger: Ledger, study: Study, points: list[Point], *, allow_missing: float = ALLOWED
+) -> Report:
     """Fits what is finished.
 
     Raises:
       FitError: if nothing is.
+      TooManyMissing: if less than ``allow_missing`` asks for.
     """
-    analysis = analyse(ledger, study, points)
+    analysis = analyse(ledger, study, points, allow_missing=allow_missing)
     with ledger.costs.open(newline="") as file:
         costs = list(csv.DictReader(file))
     asked = {point.id for point in points}
@@ -235,6 +239,13 @@ def write(ledger: Ledger, study: Study, points: list[Point], report: Report) -> 
         name: base64.b64encode(path.with_suffix(".svg").read_bytes()).decode()
         for name, path in draw(ledger, report).items()
     }
+    replace_text(ledger.report, page(ledger, study, points, report, images))
+
+
+def page(
+    ledger: Ledger, study: Study, points: list[Point], report: Report, images: dict[str, str]
+) -> str:
+    """The HTML of a report; ``images`` are SVG files in base64 by name of CAPTIONS."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -242,7 +253,7 @@ def write(ledger: Ledger, study: Study, points: list[Point], report: Report) -> 
     )
     analysis = report.analysis
     main = analysis.frontiers[report.main] if report.main else None
-    page = environment.get_template("report.html").render(
+    return environment.get_template("report.html").render(
         study=study,
         answer=frontier_rows(main) if main else [],
         answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
@@ -259,7 +270,6 @@ def write(ledger: Ledger, study: Study, points: list[Point], report: Report) -> 
         totals=_totals(points, report.costs),
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    replace_text(ledger.report, page)
 
 
 def _run_rows(ledger: Ledger, points: list[Point]) -> list[dict[str, str]]:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from experiments.claims import GaveUp, Owned, this_process
+from experiments.claims import GaveUp, JobFolder, Owned, Owner, this_process
 from experiments.executors.local import LocalJob, Workers, run_jobs
 from experiments.jobs import Job, solo
 from experiments.ledger import Ledger
 from experiments.point import Point
+from experiments.sealed import Damaged
 
 
 class Display(Protocol):
@@ -29,8 +30,8 @@ def arrange(points: Sequence[Point], mesh: tuple[int, ...]) -> list[Job]:
 
 
 def missing_points(ledger: Ledger, points: Sequence[Point]) -> list[Point]:
-    """Those without a result."""
-    return [point for point in points if not ledger.has_result(point.id)]
+    """Those without a result, and those whose result is damaged."""
+    return [point for point in points if not ledger.has_intact_result(point.id)]
 
 
 def run_points(
@@ -61,6 +62,14 @@ def _program(point: Point) -> tuple:
     return (point.spec.model, train.batch_size, train.compute_dtype)
 
 
+def _owner(job: JobFolder, number: int) -> Owner | None:
+    """Who made a claim; None where nobody did or it is damaged."""
+    try:
+        return job.owner(number) if number else None
+    except Damaged:
+        return None
+
+
 class _Watch:
     """Passes events on to the display, and writes down how workers died that could not."""
 
@@ -82,7 +91,7 @@ class _Watch:
         job, me = self.ledger.job(job_id), this_process()
         with contextlib.suppress(Owned, GaveUp):
             number = job.newest()
-            owner = job.owner(number) if number else None
+            owner = _owner(job, number)
             if owner is None or (owner.boot_id, owner.pid) != (me.boot_id, pid):
                 # It died before it could say that it was there.
                 number = job.claim(me, lease_seconds=math.inf, max_attempts=self.max_attempts)

@@ -33,7 +33,8 @@ class Exported:
         """Step -> values by name, steps ascending."""
         found: dict[int, dict[str, float]] = {}
         for row in self.train:
-            found[row["step"]] = {f"train/{name}": row[name] for name in TRAIN}
+            known = {name: row[name] for name in TRAIN if row[name] is not None}
+            found[row["step"]] = {f"train/{name}": value for name, value in known.items()}
         for row in self.validation:
             found.setdefault(row["step"], {})["validation/loss_nats"] = row["loss_nats"]
         return dict(sorted(found.items()))

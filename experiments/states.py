@@ -5,7 +5,6 @@ Of plans and results only the fields below are decoded, and folders of jobs are 
 where there is no result: ten thousand runs are told in a second or two.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +19,7 @@ State = Literal["done", "running", "preempted", "diverged", "failed", "waiting",
 # Without a person nothing more will happen to these.
 FINAL = ("done", "diverged", "failed", "damaged")
 # Ends that say nothing against the run itself.
-_TAKEN = ("preempted", "stopped", "killed")
+_TAKEN = ("preempted", "killed")
 _TRACES = {"claims", "hb", "attempts", "retries"}
 
 
@@ -144,8 +143,7 @@ def read_asked(ledger: Ledger) -> list[Asked]:
     Raises:
       Damaged: if a line is not what was written.
     """
-    lines = (ledger.storage.read("plan.jsonl") or b"").splitlines(keepends=True)
-    return [_asked(line, ledger) for line in lines]
+    return [_asked(line, ledger) for line in ledger.plan_lines()]
 
 
 def _asked(line: bytes, ledger: Ledger) -> Asked:
@@ -273,8 +271,7 @@ class _Look:
     def _last_row(self, point: Asked, number: int) -> tuple[Row | None, int]:
         text, n_torn = self.ledger.read_last_metrics(point.id, number)
         try:
-            # A gradient may be infinite, which JSON has no number for and Python reads.
-            return (None if text is None else msgspec.convert(json.loads(text), Row)), n_torn
+            return (None if text is None else msgspec.json.decode(text, type=Row)), n_torn
         except msgspec.MsgspecError:
             return None, n_torn + 1
 

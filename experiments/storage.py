@@ -2,17 +2,24 @@
 """How the files of a ledger are written: whole or not at all, created once, judged by one clock.
 
 ``Storage`` is all that the ledger asks of a file system. An object store with create-if-absent (S3
-``If-None-Match: *``, GCS ``ifGenerationMatch=0``) can stand behind the same eight calls. Keys are
+``If-None-Match: *``, GCS ``ifGenerationMatch=0``) can stand behind the same nine calls. Keys are
 relative paths with "/" between their parts.
 """
 
 import contextlib
+import errno
 import os
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
+
+# What a disk says that is full, broken or not ours to write.
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.EIO),
+)
 
 
 class Storage(Protocol):
@@ -34,6 +41,10 @@ class Storage(Protocol):
 
     def names(self, folder: str) -> list[str]:
         """Sorted names directly below a folder; those that begin with a dot are not shown."""
+        ...
+
+    def move(self, key: str, to: str) -> None:
+        """Gives a file another name, if it is there; for one process at a time."""
         ...
 
     def append(self, key: str, line: bytes) -> None:
@@ -92,6 +103,11 @@ class PosixStorage:
             return sorted(n for n in os.listdir(self.root / folder) if not n.startswith("."))
         except FileNotFoundError:
             return []
+
+    def move(self, key: str, to: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.root / key, self.root / to)
+            _flush_folder((self.root / key).parent)
 
     def append(self, key: str, line: bytes) -> None:
         path = self.root / key

@@ -17,38 +17,40 @@ def loads(text: str | bytes) -> Any:
     """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
-        value = json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            object_pairs_hook=_unique,
-        )
-        if "\\u" in text or not text.isascii():
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        value = json.loads(text, object_pairs_hook=_object)
+        _check("the text", value)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 text (byte {error.start})") from None
-    except UnicodeEncodeError:
-        raise ValueError("it holds half of a surrogate pair, which is no character") from None
     return value
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"it holds {name}, which is no number in JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"it holds {digits[:40]}, which is beyond all numbers")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"it names the key {json.dumps(twice[:40])} twice")
+        raise ValueError(f"it names {_shown(twice)} twice")
+    for key, value in pairs:
+        _check("a key", key)
+        _check(key, value)
     return values
+
+
+def _check(key: str, value: Any) -> None:
+    """Raises ValueError for what JSON cannot hold; objects inside were checked when read."""
+    if isinstance(value, list):
+        for item in value:
+            _check(key, item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{_shown(key)} is {value}: JSON has finite numbers only")
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(f"{_shown(key)} holds half of a surrogate pair") from None
+
+
+def _shown(key: str) -> str:
+    return json.dumps(key[:40])

@@ -1,13 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """The question a lab asks (Study) and the opinions it answers it with (Recipe). No JAX."""
 
+import string
 from dataclasses import dataclass, field
 from typing import Literal
 
-from model.counts.total import FLOP_CONVENTIONS, FlopConvention
+from model.config import MAX_LAYERS
+from model.counts.total import CHANNEL_MIXERS, FLOP_CONVENTIONS, MIXERS, FlopConvention
 from model.data.source import Source
 from model.parameterization import BaseConstants
+from model.ranges import (
+    HUGE,
+    MAX_SEED,
+    MAX_SIZE,
+    TINY,
+    check_choice,
+    check_flags,
+    check_names,
+    check_real,
+    check_text,
+    check_whole,
+    is_real,
+    is_whole,
+    shown,
+)
 from model.training.config import EvalConfig
+
+MAX_NAME = 100  # Characters; a path has room for more below it.
+MAX_BUDGET = 1e30  # FLOPs: a thousand times the largest run that is known.
+MAX_SIZES = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +62,23 @@ class ShapeRule:
     hidden_init_gain: float
     output_init_std: float
 
+    def __post_init__(self) -> None:
+        check_whole(self, "width_multiple head_width min_heads queries_per_kv_head ff_multiple")
+        check_whole(self, "min_layers max_layers", high=MAX_LAYERS)
+        check_real(self, "width_per_layer ff_ratio rope_theta hidden_init_gain")
+        check_real(self, "norm_eps embedding_init_std output_init_std", low=0.0)
+        check_choice(self, "norm", ("rmsnorm", "layernorm"))
+        check_choice(self, "positions", ("rope", "learned"))
+        check_flags(self, "use_bias use_qk_norm tie_embeddings")
+        for name, known in (("mixers", MIXERS), ("channel_mixers", CHANNEL_MIXERS)):
+            check_names(self, name)
+            if unknown := [kind for kind in getattr(self, name) if kind not in known]:
+                raise ValueError(
+                    f"{name}={shown(unknown[0])}: known are {', '.join(sorted(known))}."
+                )
+        if self.min_layers > self.max_layers:
+            raise ValueError(f"min_layers={self.min_layers} is above max_layers={self.max_layers}.")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchRule:
@@ -53,6 +91,11 @@ class BatchRule:
     reference_run: float
     exponent: float
     multiple: int
+
+    def __post_init__(self) -> None:
+        check_real(self, "reference_tokens reference_run")
+        check_real(self, "exponent", low=0.0, high=2.0)
+        check_whole(self, "multiple")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +126,12 @@ class OptimizerRule:
     decay: Literal["linear", "cosine"]
     z_loss_weight: float
 
+    def __post_init__(self) -> None:
+        check_real(self, "learning_rate beta2_halflife_tokens clip_norm weight_decay_timescale")
+        check_real(self, "beta1 warmup_fraction decay_fraction", low=0.0, high=1.0)
+        check_real(self, "z_loss_weight", low=0.0)
+        check_choice(self, "decay", ("linear", "cosine"))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
@@ -102,6 +151,10 @@ class Recipe:
     optimizer: OptimizerRule
     compute_dtype: Literal["float32", "bfloat16"]
 
+    def __post_init__(self) -> None:
+        check_text(self, "name")
+        check_choice(self, "compute_dtype", ("float32", "bfloat16"))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ladder:
@@ -116,8 +169,10 @@ class Ladder:
     tokens_per_param: tuple[float, float]
 
     def __post_init__(self) -> None:
+        if not all(is_whole(d) and 1 <= d <= MAX_SIZE for d in self.d_models):
+            raise ValueError(f"d_models={shown(self.d_models)}: widths are 1 to {MAX_SIZE}.")
         if not self.d_models or list(self.d_models) != sorted(set(self.d_models)):
-            raise ValueError(f"d_models={self.d_models}: must be ascending, each width once.")
+            raise ValueError(f"d_models={shown(self.d_models)}: must be ascending, each once.")
         _check_range(self.tokens_per_param)
 
 
@@ -129,15 +184,16 @@ class LogSpaced:
     tokens_per_param: tuple[float, float]
 
     def __post_init__(self) -> None:
-        if self.n_sizes < 2:
-            raise ValueError(f"n_sizes={self.n_sizes}: a curve needs at least 2 sizes.")
+        check_whole(self, "n_sizes", low=2, high=MAX_SIZES)
         _check_range(self.tokens_per_param)
 
 
 def _check_range(tokens_per_param: tuple[float, float]) -> None:
-    low, high = tokens_per_param
-    if not 0 < low < high:
-        raise ValueError(f"tokens_per_param={tokens_per_param}: must be 0 < lowest < highest.")
+    is_pair = len(tokens_per_param) == 2 and all(is_real(ratio) for ratio in tokens_per_param)
+    if not is_pair or not TINY <= tokens_per_param[0] < tokens_per_param[1] <= HUGE:
+        raise ValueError(
+            f"tokens_per_param={shown(tokens_per_param)}: must be 0 < lowest < highest, finite."
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,13 +208,18 @@ class Axis:
     field: str
     values: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        check_text(self, "field")
+        if not self.values or not all(is_real(v) and abs(v) <= HUGE for v in self.values):
+            raise ValueError(f"values={shown(self.values)} of {self.field!r}: numbers are needed.")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
     """A question about compute-optimal training: it says what, and holds no derived number.
 
     Attributes:
-      name: folder below results/; letters, digits, '-', '_'.
+      name: folder below results/; at most 100 letters, digits, '-', '_'.
       question: one sentence, printed in the report.
       budgets: training FLOPs in the convention ``flops``, ascending.
       sizes: which widths at each budget.
@@ -191,28 +252,35 @@ class Study:
     mesh: tuple[int, int, int, int] = field(default=(1, 1, 1, 1))
 
     def __post_init__(self) -> None:
-        allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
-        if not self.name or not set(self.name) <= allowed:
-            raise ValueError(f"name={self.name!r}: use letters, digits, '-' and '_' only.")
+        _check_study_name(self.name)
+        check_text(self, "question")
+        check_whole(self, "seq_len")
+        check_real(self, "max_epochs")
+        check_choice(self, "flops", FLOP_CONVENTIONS)
+        for name in ("budgets", "forecast_budgets"):
+            budgets = getattr(self, name)
+            if not all(is_real(c) and 0 < c <= MAX_BUDGET for c in budgets):
+                raise ValueError(
+                    f"{name}={shown(budgets)}: must be positive and finite, at most {MAX_BUDGET:g}."
+                )
         budgets = self.budgets
-        if not budgets or list(budgets) != sorted(set(budgets)) or budgets[0] <= 0:
-            raise ValueError(f"budgets={budgets}: must be positive, ascending, each once.")
-        if not budgets[-1] < float("inf"):
-            raise ValueError(f"budgets={budgets}: must be finite.")
-        if self.flops not in FLOP_CONVENTIONS:
-            raise ValueError(f"flops={self.flops!r}: must be one of {', '.join(FLOP_CONVENTIONS)}.")
+        if not budgets or list(budgets) != sorted(set(budgets)):
+            raise ValueError(f"budgets={shown(budgets)}: must be ascending, each once.")
+        if len(self.mesh) != 4 or not all(is_whole(n) and 1 <= n <= MAX_SIZE for n in self.mesh):
+            raise ValueError(f"mesh={shown(self.mesh)}: four sizes of at least 1.")
+        if len({axis.field for axis in self.axes}) < len(self.axes):
+            raise ValueError(f"axes={shown(self.axes)}: each field once.")
         for n, seeds in enumerate(self.seeds_per_budget):
-            if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-                raise ValueError(f"seeds at budget {n} are {seeds}: need distinct numbers >= 0.")
-        if not all(budgets[-1] < budget < float("inf") for budget in self.forecast_budgets):
+            is_legal = all(is_whole(seed) and 0 <= seed <= MAX_SEED for seed in seeds)
+            if not seeds or not is_legal or len(set(seeds)) != len(seeds):
+                raise ValueError(
+                    f"seeds at budget {n} are {shown(seeds)}: need distinct whole numbers "
+                    f">= 0 and <= {MAX_SEED}."
+                )
+        if not all(budgets[-1] < budget for budget in self.forecast_budgets):
             raise ValueError(
-                f"forecast_budgets={self.forecast_budgets}: must be finite and above the largest "
+                f"forecast_budgets={shown(self.forecast_budgets)}: must be above the largest "
                 f"budget {budgets[-1]:g}; a forecast inside the grid proves nothing."
-            )
-        if not self.max_epochs > 0 or self.seq_len < 1 or min(self.mesh) < 1:
-            raise ValueError(
-                f"max_epochs={self.max_epochs}, seq_len={self.seq_len}, mesh={self.mesh}: "
-                "all must be above 0."
             )
 
     @property
@@ -223,7 +291,16 @@ class Study:
             return (self.seeds,) * len(self.budgets)  # type: ignore[return-value]
         if True in are_numbers or len(self.seeds) != len(self.budgets):
             raise ValueError(
-                f"seeds={self.seeds}: give numbers for all budgets, or one list for each of the "
-                f"{len(self.budgets)} budgets."
+                f"seeds={shown(self.seeds)}: give numbers for all budgets, or one list for "
+                f"each of the {len(self.budgets)} budgets."
             )
         return self.seeds  # type: ignore[return-value]
+
+
+def _check_study_name(name: str) -> None:
+    """Raises ValueError for what is no name of a folder on every system."""
+    allowed = set(string.ascii_letters + string.digits + "-_")
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not set(name) <= allowed:
+        raise ValueError(
+            f"name={shown(name)}: use 1 to {MAX_NAME} letters, digits, '-' and '_' only."
+        )

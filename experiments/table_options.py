@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from experiments.missing import require_enough
+
 if TYPE_CHECKING:
     from scaling.fit import Fit
     from scaling.runs import Runs
@@ -69,16 +71,23 @@ def given(options: Any) -> list[str]:
 
 
 def read(options: Any, path: str) -> Runs:
-    """The runs of a table as the options describe it."""
+    """The runs of a table as the options describe it.
+
+    Raises:
+      TooManyMissing: if more of its rows than --allow-missing diverged, failed or have no loss.
+    """
     from scaling.runs import read_runs
 
-    return read_runs(
+    runs = read_runs(
         path,
         flops=options.flops_convention,
         params=options.params_convention or "total",
         columns=pairs("--columns", options.columns, str),
         where=options.where or (),
     )
+    way_out = "--where status=ok reads the others only."
+    require_enough(runs.not_ok, len(runs), options.allow_missing, way_out)
+    return runs
 
 
 def fitted(options: Any, runs: Runs) -> Fit:

@@ -7,13 +7,15 @@
 outlives its runner. What happens is said in lines of JSON on standard output; what came out is in
 the ledger.
 
+Started several times with the variables of a multi-host run (Slurm's, or JAX_COORDINATOR_ADDRESS,
+JAX_NUM_PROCESSES and JAX_PROCESS_ID), the processes train each job together (followers.py).
+
 Exit codes: 0 done, or done before; 1 a job failed (jobs/ID/attempts says how); 2 bad arguments,
 spec or data; 3 somebody alive has the job; 74 the disk; 75 asked to stop (SIGTERM, SIGUSR1), with
 a checkpoint: run me again.
 """
 
 import argparse
-import errno
 import json
 import os
 import signal
@@ -27,14 +29,15 @@ from typing import Any, NoReturn
 
 from experiments.attempt import Session, Stop, run_job
 from experiments.claims import MAX_ATTEMPTS, GaveUp, Owned, this_process
-from experiments.ledger import Ledger, check_id
+from experiments.ledger import Ledger
+from experiments.point import check_id
+from experiments.storage import DISK_ERRORS
 from model.data.manifest import Manifest
 from model.training.control import Interrupted
 
 EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED, EXIT_DISK, EXIT_PREEMPTED = 1, 2, 3, 74, 75
 # Of several jobs the worst is told, in this order.
 _WORST = (EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -47,16 +50,15 @@ def work(
     """
     codes = [0]
     for job_id in ids:
+        if session.stop.is_asked:  # While the job before was at its end.
+            return EXIT_PREEMPTED
         try:
             for record in run_job(ledger, job_id, session):
                 keys = ("status", "loss_nats", "reason", "notes", "costs")
                 emit({"event": "done", "id": job_id} | {key: record[key] for key in keys})
         except Interrupted:
-            if session.stop.is_asked:
-                emit({"event": "preempted", "id": job_id})
-                return EXIT_PREEMPTED
-            emit({"event": "owned", "id": job_id, "reason": "it was taken from this worker"})
-            codes.append(EXIT_OWNED)
+            emit({"event": "preempted", "id": job_id})
+            return EXIT_PREEMPTED
         except Owned as error:
             emit({"event": "owned", "id": job_id, "reason": str(error)})
             codes.append(EXIT_OWNED)
@@ -67,7 +69,7 @@ def work(
             emit({"event": "refused", "id": job_id, "reason": str(error)})
             codes.append(EXIT_BAD_SPEC)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in DISK_ERRORS:
                 raise
             emit({"event": "disk", "id": job_id, "reason": _disk(error, ledger)})
             return EXIT_DISK
@@ -170,12 +172,33 @@ def main() -> None:
     watch_signals(stop)
     ledger = Ledger(options.root.parent, options.root.name)
     try:
-        ids = Stdin(stop) if options.jobs == "-" else _ids(options)
+        listed = Stdin(stop) if options.jobs == "-" else _ids(options)
         start_jax([int(core) for core in options.cores.split(",") if core], options.cache)
+        from experiments import followers
+        from model.training import processes
+
+        processes.initialize_from_environment(os.environ)
+        if not processes.is_leader():
+            stop.enter("train")  # Process 0 decides when to stop.
+            return _follow(ledger)
         session = _session(ledger, options, stop)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        is_disk = error.errno in DISK_ERRORS
+        _refuse(_disk(error, ledger) if is_disk else str(error), is_disk=is_disk)
+    except ValueError as error:
         _refuse(str(error))
-    sys.exit(work(ledger, iter(ids), session, _emit))
+    code = work(ledger, iter(listed), session, _emit)
+    followers.dismiss()
+    sys.exit(code)
+
+
+def _follow(ledger: Ledger) -> None:
+    from experiments import followers
+    from model.data.corpus import open_corpus
+    from model.training.checkpoint import Checkpoints
+    from model.training.loop import train
+
+    followers.follow(train, Checkpoints, open_corpus(Manifest.read(ledger.manifest), ledger.data))
 
 
 def _ids(options: argparse.Namespace) -> list[str]:
@@ -187,6 +210,7 @@ def _ids(options: argparse.Namespace) -> list[str]:
 
 
 def _session(ledger: Ledger, options: argparse.Namespace, stop: Stop) -> Session:
+    from experiments import followers
     from model.data.corpus import open_corpus
     from model.training.checkpoint import Checkpoints
     from model.training.loop import train
@@ -195,7 +219,7 @@ def _session(ledger: Ledger, options: argparse.Namespace, stop: Stop) -> Session
         me=this_process(),
         corpus=open_corpus(Manifest.read(ledger.manifest), ledger.data),
         mesh_shape=tuple(int(size) for size in options.mesh.split(",")),
-        train=train,
+        train=followers.lead(train),
         open_checkpoints=Checkpoints,
         stop=stop,
         emit=_emit,
@@ -206,14 +230,18 @@ def _session(ledger: Ledger, options: argparse.Namespace, stop: Stop) -> Session
     )
 
 
-def _refuse(reason: str) -> NoReturn:
-    _emit({"event": "refused", "id": "", "reason": reason})
+def _refuse(reason: str, *, is_disk: bool = False) -> NoReturn:
+    _emit({"event": "disk" if is_disk else "refused", "id": "", "reason": reason})
     print(f"isoflop: {' '.join(reason.split())}", file=sys.stderr)
-    sys.exit(EXIT_BAD_SPEC)
+    sys.exit(EXIT_DISK if is_disk else EXIT_BAD_SPEC)
 
 
 def _emit(event: dict[str, Any]) -> None:
-    print(json.dumps(event), flush=True)
+    try:
+        print(json.dumps(event), flush=True)
+    except BrokenPipeError:
+        # Our runner is gone. We save and end without it: what counts is in the ledger.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from model.ranges import check_choice, check_flags, check_names, check_real, check_whole, shown
+
+# A pattern is written out over the depth: a million layers are a mistake, not a network.
+MAX_LAYERS = 10_000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
@@ -60,22 +65,23 @@ class ModelConfig:
     logit_multiplier: float
 
     def __post_init__(self) -> None:
-        counts = "vocab_size seq_len d_model n_layers n_heads n_kv_heads d_head d_ff"
-        for name in counts.split():
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
-        for name, legal in (("norm", ("rmsnorm", "layernorm")), ("positions", ("rope", "learned"))):
-            if getattr(self, name) not in legal:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {legal}.")
+        check_whole(self, "vocab_size seq_len d_model n_heads n_kv_heads d_head d_ff")
+        check_whole(self, "n_layers", high=MAX_LAYERS)
+        check_real(self, "rope_theta hidden_init_gain residual_multiplier logit_multiplier")
+        check_real(self, "norm_eps embedding_init_std output_init_std", low=0.0)
+        check_choice(self, "norm", ("rmsnorm", "layernorm"))
+        check_choice(self, "positions", ("rope", "learned"))
+        check_flags(self, "use_bias use_qk_norm tie_embeddings")
         if self.n_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}."
             )
         for name in ("mixers", "channel_mixers"):
             pattern = getattr(self, name)
-            if not pattern or self.n_layers % len(pattern):
+            check_names(self, name)
+            if self.n_layers % len(pattern):
                 raise ValueError(
-                    f"{name}={pattern}: the pattern must be non-empty and its length must divide "
+                    f"{name}={shown(pattern)}: the length of the pattern must divide "
                     f"n_layers={self.n_layers}."
                 )
         if self.positions == "rope" and self.d_head % 2:

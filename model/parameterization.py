@@ -23,6 +23,7 @@ is then the same at every width.
 
 from dataclasses import dataclass
 
+from model.ranges import check_real, check_whole
 from model.training.config import GroupConfig
 
 
@@ -46,6 +47,12 @@ class BaseConstants:
     eps: float
     residual_multiplier: float
     logit_multiplier: float
+
+    def __post_init__(self) -> None:
+        check_whole(self, "d_model n_layers")
+        check_real(self, "hidden_rate input_rate output_rate vector_rate")
+        check_real(self, "eps", low=0.0)
+        check_real(self, "residual_multiplier logit_multiplier")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

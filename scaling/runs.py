@@ -153,6 +153,12 @@ class Runs:
         return (self.status == OK) & np.isfinite(self.loss_nats)
 
     @property
+    def not_ok(self) -> dict[str, str]:
+        """run_id -> why a fit may not use it: its status, or that it has no loss."""
+        why = np.where(self.status == OK, "no finite loss", self.status)
+        return {str(self.run_id[i]): str(why[i]) for i in np.flatnonzero(~self.is_ok)}
+
+    @property
     def budgets(self) -> Array:
         """Distinct budgets asked, ascending."""
         return np.unique(self.budget)
@@ -161,11 +167,10 @@ class Runs:
     def findings(self) -> tuple[str, ...]:
         """What a reader must know before any fit: assumptions, doubtful units, rows not fitted."""
         said = (*self.notes, *unit_findings(self))
-        bad = np.flatnonzero(~self.is_ok)
-        if not len(bad):
+        bad = self.not_ok
+        if not bad:
             return said
-        why = np.where(self.status == OK, "no finite loss", self.status)
-        names = ", ".join(f"{self.run_id[i]} ({why[i]})" for i in bad[:20])
+        names = ", ".join(f"{run_id} ({why})" for run_id, why in list(bad.items())[:20])
         more = f" and {len(bad) - 20} more" if len(bad) > 20 else ""
         left = f"{len(bad)} of {len(self)} runs are not ok and are not fitted: {names}{more}."
         return (*said, left)

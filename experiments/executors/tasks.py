@@ -9,10 +9,13 @@ from pathlib import Path
 from experiments.executors.base import Resources
 
 GIB = 2**30
-# Jobs share a task up to here: starting Python and JAX is then a few per cent of it.
-TASK_SECONDS = 600.0
-# An estimate is of training alone, perhaps elsewhere; compilation and start-up come on top.
-TIME_FACTOR, START_SECONDS, SHORTEST_LIMIT = 1.5, 300.0, 900.0
+# Jobs share a task up to here: starting Python and JAX is then a few per cent of it. Their number
+# is limited too: all ids stand on one command line.
+TASK_SECONDS, TASK_JOBS = 600.0, 100
+# An estimate is of training alone, perhaps on another machine; start-up and compilation are extra.
+TIME_FACTOR, START_SECONDS = 1.5, 300.0
+# Tasks that are shared all have this time limit.
+SHORTEST_LIMIT = TIME_FACTOR * TASK_SECONDS + START_SECONDS
 
 Task = tuple[str, ...]
 
@@ -34,15 +37,17 @@ class Batch:
         return sum(len(task) for task in self.tasks)
 
 
-def batches(jobs: Sequence[tuple[str, Resources]], max_tasks: int) -> list[Batch]:
+def batches(
+    jobs: Sequence[tuple[str, Resources]], max_tasks: int, max_jobs: float = math.inf
+) -> list[Batch]:
     """Jobs by what they need, in the order given; short ones share a task.
 
-    Memory and time are rounded up to powers of two (from 1 GiB, from 15 minutes), so that a ladder
+    Memory and time are rounded up to powers of two (from 1 GiB, from 20 minutes), so that a ladder
     of sizes becomes a few requests rather than one per size.
 
     Args:
       jobs: id and resources of each.
-      max_tasks: the most tasks of one request, >= 1.
+      max_tasks, max_jobs: the most of one request; at least 1 and TASK_JOBS.
     """
     sizes: dict[Resources, list[tuple[str, Resources]]] = {}
     for name, resources in jobs:
@@ -55,9 +60,9 @@ def batches(jobs: Sequence[tuple[str, Resources]], max_tasks: int) -> list[Batch
         for task, seconds in _tasks(members):
             requests.setdefault(replace(size, seconds=_limit(seconds)), []).append(task)
     return [
-        Batch(needs=needs, tasks=tuple(tasks[start : start + max_tasks]))
+        Batch(needs=needs, tasks=tuple(chunk))
         for needs, tasks in requests.items()
-        for start in range(0, len(tasks), max_tasks)
+        for chunk in _chunks(tasks, max_tasks, max_jobs)
     ]
 
 
@@ -70,13 +75,25 @@ def _tasks(jobs: list[tuple[str, Resources]]) -> Iterator[tuple[Task, float | No
         if resources.seconds is None or resources.n_processes > 1:
             yield (name,), resources.seconds
             continue
-        if ids and total + resources.seconds > TASK_SECONDS:
+        if ids and (total + resources.seconds > TASK_SECONDS or len(ids) == TASK_JOBS):
             yield tuple(ids), total
             ids, total = [], 0.0
         ids.append(name)
         total += resources.seconds
     if ids:
         yield tuple(ids), total
+
+
+def _chunks(tasks: list[Task], max_tasks: int, max_jobs: float) -> Iterator[list[Task]]:
+    chunk: list[Task] = []
+    n_jobs = 0
+    for task in tasks:
+        if chunk and (len(chunk) == max_tasks or n_jobs + len(task) > max_jobs):
+            yield chunk
+            chunk, n_jobs = [], 0
+        chunk.append(task)
+        n_jobs += len(task)
+    yield chunk
 
 
 def _limit(seconds: float | None) -> float | None:

@@ -9,8 +9,12 @@ Of several processes each writes and reads its own parts, in one folder that all
 process 0 alone picks the step, writes digests and removes files.
 """
 
+import contextlib
 import json
+import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +42,21 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, step: int, state: Any, progress: dict[str, Any]) -> None:
-        """Writes ``state`` (a tree of arrays) and ``progress`` (JSON), then their digest."""
+        """Writes ``state`` (a tree of arrays) and ``progress`` (JSON), then their digest.
+
+        Raises:
+          OSError: if the disk does not take them.
+        """
         saved = Saved(step, self.attempt)
         if is_leader():
             files.begin(self.folder, saved)
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(_flat(state)), progress=ocp.args.JsonSave(progress)
         )
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with (
+            _disk_errors(self.folder),
+            ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer,
+        ):
             checkpointer.save(self.folder / str(saved), args)
         barrier(f"checkpoint {saved} written")
         if is_leader() and files.seal(self.folder, saved):
@@ -96,6 +107,17 @@ class Checkpoints:
             if saved.attempt <= self.attempt:
                 files.remove(self.folder, saved)
         return None, notes
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """What the disk said, as OSError: Orbax's own writers raise ValueError with it in words."""
+    try:
+        yield
+    except Exception as error:
+        if (code := re.search(r"os_error_code='(\d+)'", str(error))) is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
 
 
 def _flat(tree: Any) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How one network is trained: every number that moves its loss. Standard library only."""
 
-import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from model.ranges import MAX_SEED, check_choice, check_real, check_whole, is_real, shown
+
+# Each is an evaluation.
+MAX_CURVE_POINTS = 10_000
 ROLES = ("input", "hidden", "output", "vector")
 
 
@@ -24,9 +27,7 @@ class GroupConfig:
     eps: float
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "weight_decay", "eps"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)}: must be a number of at least 0.")
+        check_real(self, "learning_rate weight_decay eps", low=0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,10 +53,10 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be in [0, 1).")
-        if not self.clip_norm > 0:
-            raise ValueError(f"clip_norm={self.clip_norm}: must be above 0.")
+            value = getattr(self, name)
+            if not is_real(value) or not 0 <= value < 1:
+                raise ValueError(f"{name}={shown(value)}: must be in [0, 1).")
+        check_real(self, "clip_norm")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +76,9 @@ class ScheduleConfig:
     decay: Literal["linear", "cosine"]
 
     def __post_init__(self) -> None:
-        if self.decay not in ("linear", "cosine"):
-            raise ValueError(f"decay={self.decay!r}: must be 'linear' or 'cosine'.")
-        if self.n_steps < 1 or self.warmup_steps < 0 or self.decay_steps < 0:
-            raise ValueError(f"{self}: n_steps must be at least 1, the others at least 0.")
+        check_choice(self, "decay", ("linear", "cosine"))
+        check_whole(self, "n_steps")
+        check_whole(self, "warmup_steps decay_steps", low=0)
         if self.warmup_steps + self.decay_steps > self.n_steps:
             raise ValueError(
                 f"warmup_steps={self.warmup_steps} and decay_steps={self.decay_steps} do not fit "
@@ -103,12 +103,13 @@ class EvalConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.curve_tokens <= self.n_tokens:
+        check_whole(self, "n_tokens curve_tokens")
+        check_whole(self, "n_points", high=MAX_CURVE_POINTS)
+        check_whole(self, "seed", low=0, high=MAX_SEED)
+        if self.curve_tokens > self.n_tokens:
             raise ValueError(
                 f"curve_tokens={self.curve_tokens}: must be between 1 and n_tokens={self.n_tokens}."
             )
-        if self.n_points < 1:
-            raise ValueError(f"n_points={self.n_points}: a curve needs at least its last point.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,12 +136,10 @@ class TrainConfig:
     data_seed: int
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size}: must be at least 1 sequence.")
-        if self.compute_dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"compute_dtype={self.compute_dtype!r}: 'float32' or 'bfloat16'.")
-        if not 0 <= self.z_loss_weight < math.inf:
-            raise ValueError(f"z_loss_weight={self.z_loss_weight}: must be a number of at least 0.")
+        check_whole(self, "batch_size")
+        check_real(self, "z_loss_weight", low=0.0)
+        check_choice(self, "compute_dtype", ("float32", "bfloat16"))
+        check_whole(self, "init_seed data_seed", low=0, high=MAX_SEED)
 
     @property
     def eval_steps(self) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
 from model.training.control import Interrupted, Order
 from model.training.optimizer import hyper_arrays
-from model.training.processes import broadcast, fetch, is_leader
+from model.training.processes import barrier, broadcast, fetch, is_leader
 from model.training.step import compile_program
 from model.training.validation import Validation
 
@@ -171,6 +171,7 @@ def train(
         state, *_ = program.train_chunk(state, hyper, nothing, jnp.int32(0))
         validation.compile(state.params)
         jax.block_until_ready(state)
+        barrier("compiled")
         clock.lap("compile")
         on_phase("train")
         resumed_at = saved_step = step

@@ -3,9 +3,13 @@
 
 Every process runs the same program on its own devices of one mesh, so all must call the same
 functions in the same order. With one process everything here is immediate.
+
+A process that leaves this order, by an error that the others do not meet, must end (os._exit): it
+cannot tell the others. When process 0 is gone JAX aborts the others at once; when another one is
+gone, process 0 meets an error in the next exchange, or after a heartbeat timeout (100 s).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,6 +18,9 @@ from jax.experimental import multihost_utils
 
 # A text up to this length is one message, a longer one two: the receivers must know its size.
 _SHORT = 1020
+
+# At its end a process waits for the others; one that has failed should not hold its node for long.
+_SHUTDOWN_SECONDS = 60
 
 
 def initialize_from_environment(environ: Mapping[str, str]) -> None:
@@ -30,7 +37,7 @@ def initialize_from_environment(environ: Mapping[str, str]) -> None:
     """
     arguments = distributed_arguments(environ)
     if arguments:
-        jax.distributed.initialize(**arguments)
+        jax.distributed.initialize(**arguments, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
 
 
 def distributed_arguments(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -73,7 +80,8 @@ def is_leader() -> bool:
 
 def barrier(name: str) -> None:
     """Returns once every process has come here."""
-    multihost_utils.sync_global_devices(name)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def broadcast(text: str) -> str:
@@ -92,21 +100,6 @@ def broadcast(text: str) -> str:
     if is_leader():
         body[:] = np.frombuffer(content, np.uint8)
     return multihost_utils.broadcast_one_to_all(body).tobytes().decode()
-
-
-def shared(texts: Iterable[str]) -> Iterator[str]:
-    """Process 0's texts one by one, on every process; none may be empty, which ends them.
-
-    How a worker hands out jobs: process 0 claims one, yields what is needed to train it, and
-    records its result when the loop comes back for the next. The others never see the ledger:
-
-      for text in shared(claimed_jobs() if is_leader() else ()):
-          result = train(**read(text))
-          if is_leader(): record(result)
-    """
-    iterator = iter(texts)
-    while text := broadcast(next(iterator, "") if is_leader() else ""):
-        yield text
 
 
 def fetch(array: jax.Array) -> np.ndarray:

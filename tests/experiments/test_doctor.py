@@ -51,9 +51,13 @@ def whole(tmp_path, ledger, chosen, study, record):
     ledger.job(failed.id).forgive()
     end(ledger, stopped.id, "preempted")
     save(ledger, stopped.id, Saved(10, 1))
-    ledger.write_forecast(1e12, "abc", {"budget": 1e12, "point": json.loads(to_json(done))})
+    ledger.write_forecast(
+        1e12,
+        "abc",
+        {"budget": 1e12, "level": 0.95, "forecasts": {}, "point": json.loads(to_json(done))},
+    )
     collate(ledger, chosen)
-    finished.remember(ledger, study, [done], [done], "42")
+    finished.remember(ledger, study, [done], [done], "42", 0.1)
     return ledger
 
 
@@ -202,7 +206,7 @@ WRONG_RESULTS = (
     ("flops", {"flops": {"6n_total": 1.0}}, "other FLOPs"),
     ("data", {"data_fingerprint": "00"}, "other data"),
     ("job", {"job_id": "nobody"}, "a job that does not train it"),
-    ("shape", {"flops": 3}, "is no result"),
+    ("shape", {"flops": 3}, "not what it should be"),
 )
 
 
@@ -224,11 +228,14 @@ def test_what_killed_processes_rightly_leave_is_no_damage(whole, chosen):
     torn.write_bytes(torn.read_bytes()[:-20])
     (whole.folder / "runs" / chosen[0].id / ".result.json.0123").write_text("half")
     (whole.checkpoints(chosen[2].id) / "20-1.tmp").write_text("")
+    kept = whole.folder / "runs" / chosen[1].id / "result.json.damaged-0123abcd"
+    kept.write_text("kept")
     (whole.folder / "notes.txt").write_text("mine")
     n_damaged, _, notes = examine(whole)
     assert n_damaged == 0
-    assert len(notes) == 2
-    assert "torn last line" in notes[1]
+    assert len(notes) == 3
+    assert any(f"{chosen[1].id}/{kept.name} was damaged" in note for note in notes)
+    assert any("torn last line" in note for note in notes)
     assert "notes.txt is no file of ours" in notes[0]
 
 

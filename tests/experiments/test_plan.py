@@ -311,8 +311,8 @@ def test_rates_schedule_and_moments_follow_the_rules(study, manifest):
 
 def test_doubling_the_depth_halves_residual_branches_and_epsilon(study, manifest, changed):
     shallow = by_width(study, manifest, 4e11)[64].spec
-    deep_study = changed(study, "recipe.shape.min_layers", 4)
-    deep_study = changed(deep_study, "recipe.shape.max_layers", 4)
+    deep_study = changed(study, "recipe.shape.max_layers", 4)
+    deep_study = changed(deep_study, "recipe.shape.min_layers", 4)
     deep = by_width(deep_study, manifest, 4e11)[64].spec
     assert deep.model.residual_multiplier == pytest.approx(shallow.model.residual_multiplier / 2)
     for role, ratio in (("hidden", 0.5), ("vector", 0.5), ("input", 1.0), ("output", 1.0)):

@@ -80,7 +80,8 @@ def test_every_job_is_done_once_in_arrays_of_the_size_that_slurm_allows(slurm, t
     for name, resources in jobs:
         (event,) = study.events(name, "done")
         assert event["SLURM_CPUS_PER_TASK"] == str(resources.n_cpus)
-    (_pid,) = {study.events(f"large-{n}", "done")[0]["pid"] for n in range(3)}
+    pids = {study.events(f"large-{n}", "done")[0]["pid"] for n in range(3)}
+    assert len(pids) == 1, "short jobs share a process"
     assert (study.root / "slurm" / "000001" / "0.log").exists()
     figures["jobs in arrays"] += len(jobs)
     figures["arrays"] += 4

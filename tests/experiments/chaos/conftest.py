@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A grid of real training, tiny, in processes of its own that may be killed."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from experiments.claims import this_process
+from experiments.ledger import Ledger
+
+STUDY = """
+from dataclasses import replace
+from experiments.recipes import TINY_BYTES
+from experiments.study import BatchRule, Ladder, Study
+from model.data.source import Zipf
+from model.training.config import EvalConfig
+batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)
+STUDY = Study(
+    name="tiny", question="Does it go on?", budgets=(3e9,),
+    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e4)), seeds=(0, 1),
+    data=Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0),
+    seq_len=16, evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=3, seed=0),
+    max_epochs=1.0, flops="matmul_full", recipe=replace(TINY_BYTES, batch=batch),
+)
+"""
+
+
+@dataclass(frozen=True)
+class Working:
+    """A live attempt: its job and number, its process, and whether it has a checkpoint."""
+
+    job: str
+    number: int
+    pid: int
+    has_checkpoint: bool
+
+
+class Grid:
+    """`isoflop run` of the tiny study, and workers for its jobs, in processes of their own."""
+
+    def __init__(self, folder: Path, cache: Path, name: str, *overrides: str):
+        self.folder, self.cache, self.overrides = folder, cache, overrides
+        self.ledger = Ledger(folder / name, "tiny")
+        (folder / "tiny.py").write_text(STUDY)
+        self.started: list[subprocess.Popen] = []
+
+    @property
+    def environment(self):
+        names = {name: value for name, value in os.environ.items() if "JAX" not in name}
+        cache = {"JAX_COMPILATION_CACHE_DIR": str(self.cache)}
+        return names | cache | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+
+    def start(self, *command: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
+        with (self.folder / f"stderr-{len(self.started)}").open("w") as stderr:
+            process = subprocess.Popen(
+                [*prefix, sys.executable, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+                env=self.environment,
+            )
+        self.started.append(process)
+        return process
+
+    def run(self, *options: str) -> subprocess.Popen:
+        """A runner."""
+        where = ("--results", str(self.ledger.results))
+        study = str(self.folder / "tiny.py")
+        return self.start("-m", "experiments.cli", "run", study, *self.overrides, *where, *options)
+
+    def worker(self, job: str, *options: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
+        """A worker for one job, on any core."""
+        root = ("--root", str(self.ledger.folder), "--job", job, "--cache", str(self.cache))
+        return self.start("-m", "experiments.worker", *root, *options, prefix=prefix)
+
+    def said(self, process: subprocess.Popen) -> str:
+        """What it wrote to its standard error."""
+        return (self.folder / f"stderr-{self.started.index(process)}").read_text()
+
+    def finish(self, process: subprocess.Popen, *codes: int) -> int:
+        """Its exit code, one of ``codes``."""
+        code = process.wait(timeout=600)
+        assert code in codes, (code, self.said(process)[-3000:])
+        return code
+
+    def working(self) -> list[Working]:
+        """The live attempts, as the ledger and the kernel have them."""
+        found = []
+        for folder in sorted(self.ledger.folder.glob("jobs/*")):
+            job = self.ledger.job(folder.name)
+            number = job.newest()
+            owner = job.owner(number) if number else None
+            is_over = job.ending(number) or self.ledger.has_result(folder.name)
+            if owner is not None and not is_over and Path(f"/proc/{owner.pid}").exists():
+                saved = list(folder.glob(f"checkpoints/*-{number}.sha256"))
+                found.append(Working(folder.name, number, owner.pid, bool(saved)))
+        return found
+
+    def results(self) -> dict[str, tuple]:
+        """Of each point what must be the same bits whatever happened; exactly one result each."""
+        points = self.ledger.read_plan()
+        assert points
+        folders = {path.name for path in (self.ledger.folder / "runs").iterdir()}
+        assert folders == {point.id for point in points}
+        records = {point.id: self.ledger.read_result(point.id) for point in points}
+        keys = ("status", "loss_nats", "curve", "params_sha256")
+        return {name: tuple(record[key] for key in keys) for name, record in records.items()}
+
+    def tables(self) -> tuple[bytes, bytes]:
+        return self.ledger.table.read_bytes(), self.ledger.curves.read_bytes()
+
+    def close(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def wait_for(condition, what: str, seconds: float = 300.0):
+    """The first true value of ``condition()``."""
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < until, f"{what} did not happen in {seconds} s"
+        time.sleep(0.005)
+    return value
+
+
+@pytest.fixture
+def patiently():
+    return wait_for
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory) -> Path:
+    """Programs compiled once for all tests of a process."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture
+def make_grid(tmp_path, compiled):
+    """A grid of that name; its processes end with the test."""
+    grids = []
+
+    def make(name: str, *overrides: str) -> Grid:
+        grids.append(Grid(tmp_path, compiled, name, *overrides))
+        return grids[-1]
+
+    yield make
+    for grid in grids:
+        grid.close()
+
+
+@pytest.fixture
+def me():
+    return this_process({})

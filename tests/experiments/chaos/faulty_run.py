@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole run with a stand-in trainer, in processes whose disk fails at the k-th call.
+
+  python faulty_run.py POINTS    requests and answers are lines of JSON on standard input and output
+
+A request {"results": folder, "how": word, "at": k} forks a process that plans, trains, collates and
+remembers a study while the k-th of its calls that change a disk goes wrong:
+
+  "eio"     it raises EIO and does nothing
+  "enospc"  it and every later one that needs space raise ENOSPC
+  "death"   the process is gone before it
+  "torn"    half of the bytes are written, then the process is gone (another call: as "death")
+  "result"  the process is gone right after the k-th result was linked
+  ""        nothing
+
+The answer is {"code": exit code, "calls": names of the calls that were made}.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+
+from experiments import attempt, finished
+from experiments.attempt import Session, Stop
+from experiments.claims import this_process
+from experiments.collate import collate
+from experiments.jobs import solo
+from experiments.ledger import Ledger
+from experiments.point import Point
+from experiments.provenance import software_facts
+from experiments.runner import missing_points
+from experiments.worker import EXIT_DISK, work
+from model.data.manifest import Manifest
+from model.training import checkpoint_files
+from model.training.checkpoint_files import Saved
+from model.training.control import Interrupted, Order
+
+STUDY = "small"
+CALLS = ("open", "write", "fsync", "link", "replace", "rename", "unlink", "rmdir", "mkdir", "utime")
+NEED_SPACE = ("write", "fsync", "link", "replace", "rename", "mkdir")
+DEAD = 99
+N_STEPS = 3
+
+
+class Faults:
+    """Counts the calls of ``os`` that change a disk; the one numbered ``at`` goes wrong."""
+
+    def __init__(self, how: str, at: int):
+        self.how, self.at, self.calls, self.n_results = how, at, [], 0
+
+    def install(self) -> None:
+        for name in CALLS:
+            setattr(os, name, self._faulty(name, getattr(os, name)))
+
+    def _faulty(self, name: str, real: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            self.calls.append(name)
+            if len(self.calls) == self.at:
+                self._strike(name, real, args)
+            if self.how == "enospc" and 0 < self.at <= len(self.calls):
+                is_new = name == "open" and len(args) > 1 and args[1] & os.O_CREAT
+                if is_new or name in NEED_SPACE:
+                    raise OSError(errno.ENOSPC, "No space left on device", str(args[0]))
+            # What was flushed matters only when the power fails; here it would cost a minute.
+            answer = None if name == "fsync" else real(*args, **options)
+            if self.how == "result" and name == "link" and Path(args[1]).name == "result.json":
+                self.n_results += 1
+                if self.n_results == self.at:
+                    os._exit(DEAD)
+            return answer
+
+        return call
+
+    def _strike(self, name: str, real: Any, args: tuple) -> None:
+        if self.how == "eio":
+            raise OSError(errno.EIO, "Input/output error", str(args[0]))
+        if self.how == "torn" and name == "write":
+            real(args[0], args[1][: len(args[1]) // 2])
+        if self.how in ("death", "torn"):
+            os._exit(DEAD)
+
+
+class FileCheckpoints:
+    """Checkpoints of a line of text (model/training/checkpoint.py holds trees of arrays)."""
+
+    def __init__(self, folder: Path, *, attempt: int):
+        self.folder, self.attempt = folder, attempt
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, step: int, state: str) -> None:
+        saved = Saved(step, self.attempt)
+        checkpoint_files.begin(self.folder, saved)
+        (self.folder / str(saved)).mkdir()
+        (self.folder / str(saved) / "state").write_text(state)
+        if checkpoint_files.seal(self.folder, saved):
+            checkpoint_files.prune(self.folder, self.attempt, keep=2)
+
+    def restore(self) -> tuple[int, str] | None:
+        for saved in checkpoint_files.finished(self.folder):
+            if checkpoint_files.is_intact(self.folder, saved):
+                return saved.step, (self.folder / str(saved) / "state").read_text()
+        return None
+
+
+@dataclasses.dataclass
+class Progress:
+    step: int
+    resumed_at: int
+    train_seconds: float = 1.0
+
+
+@dataclasses.dataclass
+class CurvePoint:
+    step: int
+    n_tokens: int
+    loss_nats: float
+
+
+def train(
+    model: Any, config: Any, corpus: Any, *, checkpoints: Any, control: Any, on_phase: Any, **rest
+) -> SimpleNamespace:
+    """Every step hashes what was there before it: a lost or a doubled one changes the loss."""
+    on_phase("compile")
+    step, state = checkpoints.restore() or (0, repr((model, config)))
+    resumed_at = step
+    on_phase("train")
+    while True:
+        order = control(step)
+        if step > resumed_at and step < N_STEPS:
+            checkpoints.save(step, state)
+        if order is not Order.GO:
+            raise Interrupted(step, is_saved=step > 0)
+        if step == N_STEPS:
+            break
+        step, state = step + 1, hashlib.sha256(f"{state} {step}".encode()).hexdigest()
+        rest["on_progress"](Progress(step, resumed_at))
+    loss = 1 + int(state[:8], 16) / 16**8
+    return SimpleNamespace(
+        status="ok",
+        reason="",
+        loss_nats=loss,
+        oracle_loss_nats=None,
+        curve=(CurvePoint(N_STEPS, 100, loss),),
+        params_sha256=state,
+        resumed_at=resumed_at,
+        n_timed_steps=N_STEPS - resumed_at,
+        notes=(),
+        seconds=dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 1.0),
+    )
+
+
+def run(ledger: Ledger, points: list[Point], manifest: Manifest) -> int:
+    """What `isoflop run` does to the disk, fits apart; returns its exit code."""
+    ledger.folder.mkdir(parents=True, exist_ok=True)
+    if not ledger.manifest.exists():
+        manifest.write(ledger.manifest)
+    ledger.write_plan('{"name": "small"}', points, [solo(p, (1, 1, 1, 1)) for p in points])
+    session = Session(
+        me=this_process({}),
+        corpus=SimpleNamespace(manifest=Manifest.read(ledger.manifest)),
+        mesh_shape=(1, 1, 1, 1),
+        train=train,
+        open_checkpoints=FileCheckpoints,
+        stop=Stop(lambda: os._exit(75)),
+    )
+    ids = [point.id for point in missing_points(ledger, points)]
+    if code := work(ledger, iter(ids), session, lambda event: None):
+        return code
+    collate(ledger, points)
+    forecast = {
+        "budget": 1e13,
+        "level": 0.9,
+        "forecasts": {},
+        "point": msgspec.to_builtins(points[0]),
+    }
+    ledger.write_forecast(1e13, "abcd", forecast)
+    finished.remember(ledger, None, points, points, "the answer")
+    return 0
+
+
+def main() -> None:
+    read = json.loads(Path(sys.argv[1]).read_text())
+    points = [msgspec.convert(point, Point) for point in read["points"]]
+    manifest = Manifest.from_json(json.dumps(read["manifest"]))
+    attempt.device_facts = lambda: {"platform": "abacus", "device": "abacus"}
+    software_facts()  # Asks git once, for all.
+    for line in sys.stdin:
+        request = json.loads(line)
+        from_child, to_parent = os.pipe()
+        if (pid := os.fork()) == 0:
+            faults, code = Faults(request["how"], request["at"]), 1
+            tell = os.write
+            faults.install()
+            try:
+                code = run(Ledger(Path(request["results"]), STUDY), points, manifest)
+            except OSError as error:
+                code = EXIT_DISK if error.errno in (errno.EIO, errno.ENOSPC) else 1
+            finally:
+                if code == 1:
+                    traceback.print_exc()
+                tell(to_parent, json.dumps(faults.calls).encode())
+                os._exit(code)
+        os.close(to_parent)
+        with os.fdopen(from_child) as pipe:
+            calls = json.loads(pipe.read() or "[]")
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(json.dumps({"code": code, "calls": calls}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

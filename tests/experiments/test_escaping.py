@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What names and notes hold reaches the report as text, whatever it is; the tables too."""
+
+import csv
+import dataclasses
+import random
+from html.parser import HTMLParser
+
+import pytest
+
+from experiments import report
+from experiments.analysis import Analysis
+from experiments.collate import collate
+from experiments.report import Report, page
+from scaling.runs import read_runs
+
+PARTS = (
+    *("<script>alert(1)</script>", "</td></tr></table>", "<img src=x onerror=alert(1)>", "<!--"),
+    *('" onmouseover="alert(1)', "' onfocus='alert(1)' autofocus='", "--><svg/onload=alert(1)>"),
+    *("</title><script>", "</style>", "<b", "&lt;i&gt;", "&#60;u&#62;", "&amp;", "javascript:x"),
+    *(
+        "{{ 7 * 7 }}",
+        "{% include '/etc/passwd' %}",
+        "${7*7}",
+        "]]>",
+        "<![CDATA[",
+        "\\u003cb\\u003e",
+    ),
+    *('{"a": NaN}', '{"a": 1, "a": 2}', "=cmd|' /C calc'!A0", "\x00", "\x1b[31m", "\r", "\n", "\t"),
+    *(
+        "\u2028",
+        "\u202e",
+        "<\u0130>",
+        "\ufeff",
+        "'; DROP TABLE runs; --",
+        "$\\frac{",
+        "\\",
+        "%s",
+        "a,b",
+    ),
+)
+
+
+def payloads(n: int, seed: int = 0) -> list[str]:
+    """Different texts, every part in at least one of them."""
+    rng = random.Random(seed)
+    longer = ("".join(rng.choices(PARTS, k=rng.randrange(1, 5))) for _ in range(n - len(PARTS)))
+    return [f"{text} p{i}" for i, text in enumerate((*PARTS, *longer))]
+
+
+class Skeleton(HTMLParser):
+    """The tags of a page with their attributes, its comments, and its words."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.shape: list = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.shape.append((tag, tuple(attrs)))
+
+    def handle_endtag(self, tag):
+        self.shape.append(f"/{tag}")
+
+    def handle_comment(self, data):
+        self.shape.append("comment")
+
+    def handle_decl(self, decl):
+        self.shape.append(("!", decl))
+
+    def handle_pi(self, data):
+        self.shape.append("?")
+
+    def unknown_decl(self, data):
+        self.shape.append("![")
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+
+@pytest.fixture
+def written(ledger, study, points, make_manifest, record):
+    """The page of a study whose every free text comes from a list, texts used up in turn."""
+
+    def write(texts: list[str]) -> str:
+        left = iter(texts)
+        recipe = dataclasses.replace(study.recipe, name=next(left))
+        changed = dataclasses.replace(study, question=next(left), recipe=recipe)
+        ledger.write_plan("{}", points)
+        for i, point in enumerate(points):
+            made = record(None if i % 2 else 2.5, status="diverged" if i % 2 else "ok")
+            made |= {"reason": next(left), "notes": [next(left)]}
+            made["provenance"] = {"host": next(left), "device": next(left), "xla_flags": next(left)}
+            made["costs"] |= {"joules": 1.0, "joules_source": next(left)}
+            made["costs"] |= {"compile_seconds": 0.0, "stall_seconds": 0.0}
+            ledger.write_result(point.id, made)
+        collate(ledger, points)
+        rest = list(left)
+        third = len(rest) // 3
+        make_manifest(notes=tuple(rest[:third])).write(ledger.manifest)
+        analysis = Analysis(
+            runs=None, curves=None, fits={}, frontiers={}, agreement=None,
+            findings=tuple(rest[third : 2 * third]),
+            refusals={text: text for text in rest[2 * third :]},
+        )  # fmt: skip
+        with ledger.costs.open(newline="") as file:
+            costs = list(csv.DictReader(file))
+        made = Report(analysis=analysis, main=None, forecasts=[], costs=costs)
+        return page(ledger, changed, points, made, {"curves": "PHN2Zy8+"})
+
+    return write
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def printable(text: str) -> str:
+    """As a cell of a table holds it."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def test_a_thousand_payloads_are_text_and_make_no_tag_attribute_or_script(
+    written, ledger, monkeypatch
+):
+    texts = payloads(1000)
+    attacked = Skeleton(written(texts))
+    for path in (ledger.folder / "runs").glob("*/result.json"):
+        path.unlink()
+    harmless = Skeleton(written([f"word p{i}" for i in range(1000)]))
+    assert attacked.shape == harmless.shape
+    assert len(attacked.shape) > 2000
+    assert not [tag for tag in attacked.shape if tag[0] in ("script", "iframe", "svg", "a")]
+    seen, expected, n_seen = attacked.text, f"{harmless.text} ", 0
+    for i, text in enumerate(texts):
+        # Notes of single runs stay with their results; everything else is on the page, as it was.
+        if f"word p{i} " in expected:
+            n_seen += 1
+            assert one_line(text) in seen or one_line(printable(text)) in seen, text
+    assert n_seen > 950
+
+
+def test_tables_survive_whatever_a_reason_holds(ledger, points, record):
+    ledger.write_plan("{}", points)
+    texts = payloads(1000)
+    for start in range(0, len(texts), len(points)):
+        batch = texts[start : start + len(points)]
+        for point, text in zip(points, batch, strict=False):
+            made = record(None, status="diverged") | {"reason": text}
+            path = ledger.folder / "runs" / point.id / "result.json"
+            path.unlink(missing_ok=True)
+            ledger.write_result(point.id, made)
+            assert ledger.read_result(point.id) == made
+        collate(ledger, points)
+        runs = read_runs(ledger.table)
+        assert list(runs.run_id) == [point.id for point in points]
+        for reason, text in zip(runs.extra["reason"], batch, strict=False):
+            assert one_line(str(reason)) == one_line(printable(text))
+
+
+def test_the_energy_of_each_source_is_a_line_of_its_own():
+    costs = [
+        {"joules": "3600", "joules_source": "rapl"},
+        {"joules": "7200", "joules_source": "estimate: 8 W per core"},
+        {"joules": "1800", "joules_source": "rapl"},
+        {"joules": "", "joules_source": ""},
+    ]
+    assert report._energy(costs) == [
+        ("energy, rapl", "1.50 Wh"),
+        ("energy, estimate: 8 W per core", "2.00 Wh"),
+    ]
