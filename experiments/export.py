@@ -18,7 +18,7 @@ from experiments.claims import MAX_ATTEMPTS
 from experiments.collate import NO_OUTCOME, csv_text, flat, table_row
 from experiments.ledger import Ledger
 from experiments.point import Point
-from experiments.sinks import Exported, open_sink
+from experiments.sinks import Exported, Sink, open_sink
 from experiments.states import read_asked, survey
 from experiments.status import LEASE_SECONDS
 from experiments.storage import PosixStorage
@@ -39,15 +39,19 @@ def export(options: Any, ledger: Ledger, console: Console) -> None:
       ValueError: if the study was never run, or a name is none that can be written.
       Damaged: if a result cannot be read.
     """
+    path = options.out or ledger.folder / "export.parquet"
+    if path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"--out {path}: must end with .parquet or .csv.")
+    sink = None if options.to is None else open_sink(*options.to)
     points = ledger.read_plan()
     if not points:
         raise ValueError(f"{ledger.folder} has no plan. `isoflop run {options.study}` makes one.")
-    if options.to is not None:
-        sink, place = options.to
-        _to_sink(sink, place, ledger, points, console)
-    if options.to is None or options.out is not None:
-        path = options.out or ledger.folder / "export.parquet"
-        data = _encoded(path, list(rows(ledger, points)))
+    if sink is not None:
+        n_runs = _fill(sink, ledger, points)
+        console.print(f"metrics of {n_runs} runs in {' '.join(options.to)}")
+    if sink is None or options.out is not None:
+        table = list(rows(ledger, points))
+        data = csv_text(table).encode() if path.suffix == ".csv" else _parquet(table)
         PosixStorage(path.parent).replace(path.name, data)
         console.print(f"{len(points)} runs in {path}")
 
@@ -82,14 +86,6 @@ def _flattened(prefix: str, value: Any) -> dict[str, Any]:
     return {prefix: " ".join(map(str, value)) if isinstance(value, list | tuple) else value}
 
 
-def _encoded(path: Path, table: list[dict[str, Any]]) -> bytes:
-    if path.suffix == ".csv":
-        return csv_text(table).encode()
-    if path.suffix == ".parquet":
-        return _parquet(table)
-    raise ValueError(f"--out {path}: must end with .parquet or .csv.")
-
-
 def _parquet(table: list[dict[str, Any]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -101,14 +97,14 @@ def _parquet(table: list[dict[str, Any]]) -> bytes:
     return file.getvalue()
 
 
-def _to_sink(name: str, place: str, ledger: Ledger, points: list[Point], console: Console) -> None:
-    sink = open_sink(name, place)
+def _fill(sink: Sink, ledger: Ledger, points: list[Point]) -> int:
+    """Writes every run that has metrics; returns how many."""
     n_runs = 0
     for point in points:
         if attempts := ledger.attempts(point.id):
             sink.write(_exported(ledger, point, attempts))
             n_runs += 1
-    console.print(f"metrics of {n_runs} runs in {name} {place}")
+    return n_runs
 
 
 def _exported(ledger: Ledger, point: Point, attempts: list[int]) -> Exported:

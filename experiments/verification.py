@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every kind of file in a study's folder, how it is verified, and what to do where it is damaged.
 
-Nothing here writes. Fits, figures, report and logs are not verified: they are derived, or words.
+Nothing here writes. Fits and the report are derived and may have been made anew: that they are not
+those of the answer is only noted. Figures and logs are not verified.
 """
 
 import math
@@ -216,6 +217,10 @@ def check_plan(ledger: Ledger) -> Iterator[Finding]:
         if not ledger.has_result(run_id):
             way_out = "`isoflop run` trains the run again."
             yield Finding(key=f"runs/{run_id}/result.json", what="is gone", way_out=way_out)
+    for name in finished.changed_files(ledger):
+        if not name.endswith(".csv"):  # Tables are compared with the results.
+            what, way_out = "is not what `isoflop run` wrote", "`isoflop run` writes it again."
+            yield Finding(key=name, what=what, way_out=way_out, is_damage=False)
     try:
         points = ledger.read_plan()
         fresh = tables(ledger, points)

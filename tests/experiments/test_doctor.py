@@ -239,6 +239,18 @@ def test_what_killed_processes_rightly_leave_is_no_damage(whole, chosen):
     assert "notes.txt is no file of ours" in notes[0]
 
 
+def test_a_fit_that_is_not_the_one_of_the_answer_is_noted(whole, chosen, study):
+    whole.fits.mkdir()
+    (whole.fits / "additive.json").write_text("{}")
+    finished.remember(whole, study, [chosen[0]], [chosen[0]], "42", 0.1)
+    assert examine(whole) == (0, [], [])
+    (whole.fits / "additive.json").write_text("[]")
+    n_damaged, _, notes = examine(whole)
+    assert n_damaged == 0
+    assert len(notes) == 1
+    assert "fits/additive.json is not what `isoflop run` wrote" in notes[0]
+
+
 def test_a_table_that_is_older_than_the_results_is_no_damage(whole, chosen, record):
     collate(whole, [chosen[0]])
     whole.write_result(chosen[1].id, result(chosen[1], record))
