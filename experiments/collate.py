@@ -7,6 +7,7 @@ gives the same bytes as an undisturbed one; seconds, hosts and versions are in `
 
 import csv
 import io
+from pathlib import Path
 from typing import Any
 
 from experiments.claims import MAX_ATTEMPTS
@@ -24,6 +25,12 @@ def collate(ledger: Ledger, points: list[Point]) -> None:
     Raises:
       Damaged: if a result is not what was written.
     """
+    for path, text in tables(ledger, points).items():
+        replace_text(path, text)
+
+
+def tables(ledger: Ledger, points: list[Point]) -> dict[Path, str]:
+    """What the tables should hold, by their path; raises Damaged."""
     table, curves, costs = [], [], []
     for point in points:
         if (record := ledger.read_result(point.id)) is not None:
@@ -33,8 +40,7 @@ def collate(ledger: Ledger, points: list[Point]) -> None:
         elif len(failures := ledger.job(point.id).failures()) >= MAX_ATTEMPTS:
             reason = {"status": "failed", "reason": failures[-1].reason}
             table.append(_table_row(point, _NO_OUTCOME | reason))
-    for path, rows in ((ledger.table, table), (ledger.curves, curves), (ledger.costs, costs)):
-        replace_text(path, _csv(rows))
+    return {ledger.table: _csv(table), ledger.curves: _csv(curves), ledger.costs: _csv(costs)}
 
 
 def _flat(provenance: dict[str, Any]) -> dict[str, Any]:

@@ -105,13 +105,6 @@ def test_failures_notes_and_divergence_are_printed_as_they_are(points, console):
     assert "diverged: step 3" in text
 
 
-def test_status_counts_every_state(points, console):
-    states = {p.id: ("done", "diverged", "started", "missing")[i % 4] for i, p in enumerate(points)}
-    console.print(display.status_table(points, states))
-    numbers = re.findall(r"\b1\b", console.file.getvalue())
-    assert len(numbers) == len(points)
-
-
 def test_speed_is_interpolated_in_the_logarithm_of_the_work_per_step(known):
     assert known._speed(1e9) == pytest.approx(2e10)
     assert known._speed(1e8) == pytest.approx(1e10)

@@ -208,6 +208,12 @@ def test_an_earlier_attempt_removes_nothing_of_a_later_one(folder: Path) -> None
     assert names(folder) == sorted([*before, "11-2", "11-2.tmp"])
 
 
+def test_pruning_neither_counts_nor_removes_what_a_later_attempt_wrote(folder: Path) -> None:
+    Checkpoints(folder, attempt=3, keep=3).save(9, state_of(9), {})
+    checkpoint_files.prune(folder, 2, keep=1)
+    assert names(folder) == ["8-1", "8-1.sha256", "9-3", "9-3.sha256"]
+
+
 def test_an_attempt_that_was_halted_while_it_saved_vouches_for_nothing_when_it_wakes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
