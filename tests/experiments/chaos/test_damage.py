@@ -145,3 +145,19 @@ def test_a_damaged_ledger_gives_the_same_values_and_the_damage_is_named(
     assert n_damages > 100
     record_property("damaged_files", len(names))
     record_property("damages", n_damages)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_program_in_the_cache_is_compiled_again(make_grid, calm_digest, compiled, damage):
+    """As a kill leaves it: JAX writes them in place."""
+    grid = make_grid("cached")
+    grid.cache = grid.folder / "torn"
+    shutil.copytree(compiled, grid.cache)
+    for path in grid.cache.iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
+    job = grid.prepare()[0]
+    grid.finish(grid.worker(job), 0)
+    assert grid.ledger.read_result(job)["params_sha256"] == calm_digest
