@@ -127,10 +127,19 @@ def is_dead(owner: Owner, me: Owner) -> bool:
     )
     if is_restart and me.restarts > owner.restarts:
         return True
-    is_same_kernel = owner.boot_id == me.boot_id and owner.pid_namespace == me.pid_namespace
-    if not is_same_kernel or not me.boot_id or not me.pid_namespace:
-        return False
-    return _start_ticks(owner.pid) != owner.start_ticks and not _is_hidden(owner.pid)
+    is_gone = _is_ours_to_know(owner, me) and _start_ticks(owner.pid) != owner.start_ticks
+    return is_gone and not _is_hidden(owner.pid)
+
+
+def is_alive(owner: Owner, me: Owner) -> bool:
+    """Whether the kernel knows that ``owner`` is there; False also where nobody can tell."""
+    return _is_ours_to_know(owner, me) and _start_ticks(owner.pid) == owner.start_ticks
+
+
+def _is_ours_to_know(owner: Owner, me: Owner) -> bool:
+    """Whether a process number of ``owner`` means the same process to our kernel."""
+    is_same = owner.boot_id == me.boot_id and owner.pid_namespace == me.pid_namespace
+    return is_same and me.boot_id != "" and me.pid_namespace != ""
 
 
 def _text(path: str) -> str:
@@ -289,10 +298,10 @@ class JobFolder:
         """Ends an attempt on behalf of its dead owner; raises Owned if it may live."""
         try:
             owner = self.owner(number)
-        except Damaged:
-            owner = None  # Nobody to ask for: the heartbeat decides.
+            who = f"process {owner.pid} on {owner.host}" if owner else "an unknown process"
+        except Damaged as error:
+            owner, who = None, f"an unknown process ({error})"  # The heartbeat decides.
         silence = self.silence_seconds(number)
-        who = f"process {owner.pid} on {owner.host}" if owner else "an unknown process"
         if owner is not None and is_dead(owner, me):
             reason = f"{who} ended without a word"
         elif silence > lease_seconds:

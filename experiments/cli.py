@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""isoflop plan | run | status | fit | compare | optimum | reproduce | report | ...: thin calls.
+"""isoflop plan | run | status | retry | export | fit | compare | report | ...: thin calls.
 
 Imports nothing heavy: ``plan`` and ``status`` answer without JAX.
 """
@@ -21,11 +21,16 @@ from rich.console import Console
 from experiments import (
     calibration,
     display,
+    doctor,
     engines,
+    export,
     fit_table,
+    leftovers,
     missing,
     pipeline,
     reproduce,
+    retry,
+    status,
     studies,
     table_options,
 )
@@ -130,7 +135,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
     engines.add_options(sub)
     missing.add_option(sub)
-    add("status", _status, "what is done, diverged or missing")
+    text = "what is done, running, preempted, diverged, failed or waiting, and what it cost"
+    status.add_arguments(add("status", _status, text))
+    text = "let failed runs be tried again: all of them, or those whose ids follow"
+    status.add_limits(add("retry", _retry, text))
+    text = "show what nobody needs any more: checkpoints of finished runs, files of killed writes"
+    leftovers.add_arguments(add("gc", _gc, text))
+    export.add_arguments(
+        add("export", _export, "one table of all runs, or metrics for other tools")
+    )
+    add("doctor", _doctor, "verify every file of a study; name what is damaged and the way out")
     sub = add("fit", _fit, "fit all approaches to a study's runs, or a law to a TABLE of runs")
     table_options.add_options(sub)
     table_options.add_outputs(sub)
@@ -255,24 +269,30 @@ def _on_sigterm(number: int, frame: Any) -> NoReturn:
 
 
 def _status(options: Any, console: Console) -> None:
+    status.status(options, *_open(options), console)
+
+
+def _retry(options: Any, console: Console) -> None:
+    ids = [word for word in options.overrides if "=" not in word]
+    options.overrides = [word for word in options.overrides if "=" in word]
     _, ledger = _open(options)
-    points = ledger.read_plan()
-    if not points:
-        raise ValueError(f"{ledger.folder} has no plan. `isoflop run {options.study}` makes one.")
-    states = {}
-    for point in points:
-        record = ledger.read_result(point.id)
-        started = bool(ledger.attempts(point.id))
-        states[point.id] = (
-            ("started" if started else "missing")
-            if record is None
-            else {"ok": "done"}.get(record["status"], record["status"])
-        )
-    console.print(display.status_table(points, states))
-    n_done = sum(state in ("done", "diverged") for state in states.values())
-    console.print(f"{n_done} of {len(points)} runs have a result in {ledger.folder}.")
-    if others := ledger.other_runs(points):
-        console.print(f"{len(others)} runs in the folder are not asked for by the plan.")
+    retry.retry(options, ids, ledger, console)
+
+
+def _gc(options: Any, console: Console) -> None:
+    _, ledger = _open(options)
+    leftovers.gc(options, ledger, console)
+
+
+def _export(options: Any, console: Console) -> None:
+    _, ledger = _open(options)
+    export.export(options, ledger, console)
+
+
+def _doctor(options: Any, console: Console) -> None:
+    _, ledger = _open(options)
+    if doctor.doctor(options.study, ledger, console):
+        sys.exit(EXIT_FAILED)
 
 
 def _built(options: Any) -> tuple[Study, Ledger, list[Point], Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees on the terminal: the plan as a table, the grid while it trains, its status."""
+"""What a person sees on the terminal: the plan as a table, the grid while it trains."""
 
 import collections
 import time
@@ -185,18 +185,3 @@ class RunDisplay:
 def _name(point: Point) -> str:
     axes = "".join(f" {name.rsplit('.', 1)[-1]}={value:g}" for name, value in point.axes.items())
     return f"{point.budget:.3g} d{point.spec.model.d_model} seed {point.seed}{axes}"
-
-
-def status_table(points: list[Point], states: dict[str, str]) -> Table:
-    """Runs by budget and size: how many are done, diverged or missing."""
-    kinds = ("done", "diverged", "started", "missing")
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("role", "budget", "d_model", *kinds):
-        table.add_column(name, justify="right")
-    rows: dict[tuple, collections.Counter] = collections.defaultdict(collections.Counter)
-    for point in points:
-        rows[point.role, point.budget, point.spec.model.d_model][states[point.id]] += 1
-    for (role, budget, d_model), counts in rows.items():
-        numbers = [str(counts[kind] or "") for kind in kinds]
-        table.add_row(role, f"{budget:.3g}", str(d_model), *numbers)
-    return table

@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
@@ -28,7 +29,7 @@ import msgspec
 from experiments import strict_json
 from experiments.claims import JobFolder
 from experiments.jobs import Job
-from experiments.point import Point, check_id, point_from_json, to_json
+from experiments.point import Point, check_id, is_id, point_from_json, to_json
 from experiments.sealed import Damaged, seal, seal_record, unseal
 from experiments.storage import PosixStorage, Storage
 
@@ -102,6 +103,10 @@ class Ledger:
     def job(self, job_id: str) -> JobFolder:
         return JobFolder(self.storage, check_id(job_id))
 
+    def job_ids(self) -> list[str]:
+        """Of every job there is."""
+        return [name for name in self.storage.names("jobs") if is_id(name)]
+
     def checkpoints(self, job_id: str) -> Path:
         return self.folder / "jobs" / check_id(job_id) / "checkpoints"
 
@@ -137,9 +142,8 @@ class Ledger:
         Returns:
           names of the files that were damaged and are written again: they follow from the plan.
         """
-        lines = b"".join(seal(to_json(point)) for point in points)
-        self.storage.replace("study.json", study_json.encode())
-        self.storage.replace("plan.jsonl", lines + _plan_end(lines))
+        self.storage.replace("study.json", seal(study_json))
+        self.storage.replace("plan.jsonl", sealed_plan(points))
         made = {_run(point.id, "spec.json"): seal(to_json(point)) for point in points}
         made |= {f"jobs/{check_id(job.id)}/job.json": job.sealed() for job in jobs}
         return [key for key, data in made.items() if self._make(key, data)]
@@ -151,8 +155,16 @@ class Ledger:
         self.storage.replace(key, data)
         return True
 
+    def is_study(self, study_json: str) -> bool:
+        """Whether this is what was asked last."""
+        return self.storage.read("study.json") == seal(study_json)
+
     def read_plan(self) -> list[Point]:
         """The points asked for last; empty when none were; raises Damaged."""
+        return [self._point(line, "plan.jsonl") for line in self.plan_lines()]
+
+    def plan_lines(self) -> list[bytes]:
+        """The sealed points asked for last, whole in number; raises Damaged."""
         if (data := self.storage.read("plan.jsonl")) is None:
             return []
         lines = data.splitlines(keepends=True)
@@ -160,7 +172,7 @@ class Ledger:
         if lines[-1:] != [_plan_end(b"".join(lines[:-1]))]:
             path = self.folder / "plan.jsonl"
             raise Damaged(f"{path} is damaged. Delete it and run `isoflop run` again.")
-        return [self._point(line, "plan.jsonl") for line in lines[:-1]]
+        return lines[:-1]
 
     def read_point(self, point_id: str) -> Point:
         """A point of any plan so far; raises Damaged, and ValueError where there is none."""
@@ -197,17 +209,30 @@ class Ledger:
         return self._record(key, Result, way_out)
 
     def write_metrics(self, point_id: str, attempt: int, row: dict[str, Any]) -> None:
-        """Adds a line to the attempt's own file, in one write, with its checksum."""
-        text = json.dumps(row)[:-1]
+        """Adds a line to the attempt's own file, in one write, with its checksum.
+
+        A gradient may be infinite, for which JSON has no number: null stands for it.
+        """
+        finite = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in row.items()}
+        text = json.dumps(finite, allow_nan=False)[:-1]
         line = f"{text}{_CRC}{zlib.crc32(text.encode())}}}\n"
         self.storage.append(_run(point_id, f"metrics/{attempt:06d}.jsonl"), line.encode())
 
     def read_metrics(self, point_id: str, attempt: int) -> tuple[list[dict[str, Any]], int]:
         """The rows of an attempt, and how many lines were torn or damaged."""
+        good, n_damaged = self._metrics_lines(point_id, attempt)
+        return [strict_json.loads(line) for line in good], n_damaged
+
+    def read_last_metrics(self, point_id: str, attempt: int) -> tuple[bytes | None, int]:
+        """The last row of an attempt as JSON text, and how many lines were torn or damaged."""
+        good, n_damaged = self._metrics_lines(point_id, attempt)
+        return (good[-1] if good else None), n_damaged
+
+    def _metrics_lines(self, point_id: str, attempt: int) -> tuple[list[bytes], int]:
         data = self.storage.read(_run(point_id, f"metrics/{attempt:06d}.jsonl")) or b""
-        rows = [_metrics_row(line) for line in data.splitlines()]
-        good = [row for row in rows if row is not None]
-        return good, len(rows) - len(good)
+        texts = [_metrics_text(line) for line in data.splitlines()]
+        good = [text for text in texts if text is not None]
+        return good, len(texts) - len(good)
 
     def attempts(self, point_id: str) -> list[int]:
         """Numbers of the attempts that wrote metrics."""
@@ -261,6 +286,12 @@ class Ledger:
             yield
 
 
+def sealed_plan(points: list[Point]) -> bytes:
+    """The content of plan.jsonl."""
+    lines = b"".join(seal(to_json(point)) for point in points)
+    return lines + _plan_end(lines)
+
+
 def _plan_end(lines: bytes) -> bytes:
     return seal_record({"lines_sha256": hashlib.sha256(lines).hexdigest()})
 
@@ -273,9 +304,7 @@ def _forecast(budget: float, key: str) -> str:
     return f"forecasts/{budget:.6e}-{key}.json"
 
 
-def _metrics_row(line: bytes) -> dict[str, Any] | None:
-    """A row, or None where the line is not what was written."""
+def _metrics_text(line: bytes) -> bytes | None:
+    """A row without its checksum, or None where the line is not what was written."""
     text, _, crc = line.rpartition(_CRC.encode())
-    if crc != b"%d}" % zlib.crc32(text):
-        return None
-    return strict_json.loads(text + b"}")
+    return text + b"}" if crc == b"%d}" % zlib.crc32(text) else None

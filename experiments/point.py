@@ -197,8 +197,13 @@ def check_id(name: str, field: str = "id") -> str:
     Raises:
       ValueError: if it is not 1 to 64 of [a-z0-9-].
     """
-    if not isinstance(name, str) or not re.fullmatch("[a-z0-9-]{1,64}", name):
+    if not is_id(name):
         raise ValueError(
             f"{field} {shown(name)}: must be 1 to 64 of the characters a-z, 0-9 and '-'."
         )
     return name
+
+
+def is_id(name: str) -> bool:
+    """Whether ``check_id`` takes it."""
+    return isinstance(name, str) and re.fullmatch("[a-z0-9-]{1,64}", name) is not None

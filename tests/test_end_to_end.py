@@ -153,7 +153,7 @@ def finish(folder, study, train) -> Finished:
     manifest.write(ledger.manifest)
     corpus = SimpleNamespace(manifest=manifest)
     train_all(ledger, points, corpus, study.mesh, train)
-    analysis = analyse(ledger, study, points)
+    analysis = analyse(ledger, study, points, allow_missing=0.5)
     return Finished(study, ledger, manifest, points, analysis)
 
 
@@ -386,4 +386,4 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(tmp
     assert "training" not in out, "a finished study trains nothing"
     assert before == {p: p.stat().st_mtime_ns for p in killed.folder.glob("runs/*/result.json")}
     assert killed.table.read_bytes() == calm.table.read_bytes()
-    assert json.loads((killed.folder / "study.json").read_text())["name"] == "tiny"
+    assert json.loads((killed.folder / "study.json").read_text())["record"]["name"] == "tiny"

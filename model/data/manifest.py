@@ -5,6 +5,7 @@ Standard library only, so that planning needs neither the data nor JAX.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -60,9 +61,9 @@ class Manifest:
     source: dict[str, Any]
 
     def to_json(self) -> str:
-        """The manifest as JSON text, one field per line; `from_json` gives it back equal."""
+        """The manifest as JSON text, one field per line and last the sha256 of the others."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return _text(values | {"sha256": _sha256(values)}) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -70,9 +71,11 @@ class Manifest:
 
         Raises:
           ValueError: if it is no JSON object, holds NaN, infinity or a key twice, lacks a field
-            or has one too many, or if a value has the wrong type or sign.
+            or has one too many, if a value has the wrong type or sign, or if the digest (which
+            earlier versions did not write) is not that of the values.
         """
         values = _parse(text)
+        digest = values.pop("sha256", None)
         names = [f.name for f in dataclasses.fields(cls)]
         missing = [n for n in names if n not in values]
         unknown = [n for n in values if n not in names]
@@ -85,6 +88,10 @@ class Manifest:
             raise ValueError(
                 f"manifest has kind {values['kind']!r} but its source is "
                 f"{values['source'].get('kind')!r}. {_WAY_OUT}"
+            )
+        if digest is not None and digest != _sha256(values):
+            raise ValueError(
+                f"manifest was changed: it has another sha256 than it says. {_WAY_OUT}"
             )
         return cls(**{**values, "notes": tuple(values["notes"])})
 
@@ -138,6 +145,14 @@ def bits_per_byte(loss_nats: float, bytes_per_token: float | None) -> float | No
     if bytes_per_token is None:
         return None
     return loss_nats / (math.log(2.0) * bytes_per_token)
+
+
+def _text(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _sha256(values: dict[str, Any]) -> str:
+    return hashlib.sha256(_text(values).encode()).hexdigest()
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ neither needs nor touches a Slurm that is installed here. Root, because slurmd c
 
 import collections
 import contextlib
+import datetime
 import os
 import secrets
 import shutil
@@ -24,6 +25,8 @@ FIGURES = pytest.StashKey[collections.Counter[str]]()
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 MAX_ARRAY_SIZE = 5
 GRACE_SECONDS = 10
+# How long Slurm holds back a job that was requeued, and what of it we let pass.
+HELD_SECONDS, SETTLE_SECONDS = 120, 5
 
 # No cgroups: containers and small virtual machines do not delegate them. Jobs of the partition
 # "high" preempt those of "low". Two CPUs a node are said whatever the machine has.
@@ -114,7 +117,7 @@ class Cluster:
 
     def queued(self) -> list[dict[str, str]]:
         """What squeue shows, one row per array task."""
-        fields = {"id": "%i", "task": "%K", "name": "%j", "state": "%T", "reason": "%r"}
+        fields = {"id": "%i", "name": "%j", "state": "%T", "start": "%S", "reason": "%r"}
         text = self.ask("squeue", "--noheader", "--array", "--format", "|".join(fields.values()))
         return [dict(zip(fields, line.split("|"), strict=True)) for line in text.splitlines()]
 
@@ -124,12 +127,18 @@ class Cluster:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def hurry(self) -> None:
-        """Starts requeued jobs at once: Slurm holds them back for about two minutes."""
+        """Starts requeued jobs within seconds: Slurm holds them back for about two minutes.
+
+        Not at once: for a moment the orders that ended them would end them again.
+        """
+        now = datetime.datetime.now()
         for row in self.queued():
             if row["state"] == "PENDING" and row["reason"] == "BeginTime":
-                # Between the question and the order the job may have started.
-                with contextlib.suppress(RuntimeError):
-                    self.ask("scontrol", "update", f"JobId={row['id']}", "StartTime=now")
+                start = datetime.datetime.fromisoformat(row["start"])
+                if (start - now).total_seconds() < HELD_SECONDS - SETTLE_SECONDS:
+                    # Between the question and the order the job may have started.
+                    with contextlib.suppress(RuntimeError):
+                        self.ask("scontrol", "update", f"JobId={row['id']}", "StartTime=now")
 
     def wait(self, what: Callable[[], object], seconds: float = 120, *, hurry: bool = True) -> None:
         """Until ``what()`` is true, hurrying requeued jobs on; AssertionError with the queue."""
@@ -144,19 +153,14 @@ class Cluster:
         self.wait(lambda: not self.queued(), seconds)
 
     def lose(self, node: str) -> None:
-        """Everything on a node is gone at once, and Slurm has noticed."""
+        """Everything on a node is gone at once, and Slurm has noticed.
+
+        Daemons first: they would tell the controller how the tasks ended.
+        """
         log = str(self.folder / f"slurmd-{node}.log")
-        for process in Path("/proc").glob("[0-9]*"):
-            # A process that has ended meanwhile has no files.
-            with contextlib.suppress(OSError):
-                is_daemon = any(os.readlink(file) == log for file in (process / "fd").iterdir())
-                variables = (process / "environ").read_bytes().split(b"\0")
-                is_task = {
-                    f"SLURM_CONF={self.folder / 'slurm.conf'}".encode(),
-                    f"SLURMD_NODENAME={node}".encode(),
-                } <= set(variables)
-                if is_daemon or is_task:
-                    os.kill(int(process.name), signal.SIGKILL)
+        here = {f"SLURM_CONF={self.folder / 'slurm.conf'}", f"SLURMD_NODENAME={node}"}
+        _kill(lambda process: log in _open_files(process))
+        _kill(lambda process: here <= set((process / "environ").read_text().split("\0")))
         self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
 
     def bring_back(self, node: str) -> None:
@@ -209,6 +213,23 @@ def _start(cluster: Cluster) -> None:
     while cluster.ask(*count).strip() != "2":
         assert time.monotonic() < end, cluster.ask("sinfo", "--long")
         time.sleep(0.2)
+
+
+def _kill(is_meant: Callable[[Path], bool]) -> None:
+    """Ends the processes of which ``is_meant(/proc/PID)``."""
+    for process in Path("/proc").glob("[0-9]*"):
+        # It may have ended meanwhile.
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if is_meant(process):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def _open_files(process: Path) -> set[str]:
+    names = set()
+    for file in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            names.add(os.readlink(file))
+    return names
 
 
 def _free_ports(n: int) -> list[int]:
