@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""isoflop plan | run | status | fit | compare | optimum | reproduce | report | ...: thin calls.
+"""isoflop plan | run | status | retry | export | fit | compare | report | ...: thin calls.
 
 Imports nothing heavy: ``plan`` and ``status`` answer without JAX.
 """
@@ -23,6 +23,7 @@ from experiments import (
     display,
     doctor,
     engines,
+    export,
     fit_table,
     leftovers,
     missing,
@@ -140,6 +141,9 @@ def _parser() -> argparse.ArgumentParser:
     status.add_limits(add("retry", _retry, text))
     text = "show what nobody needs any more: checkpoints of finished runs, files of killed writes"
     leftovers.add_arguments(add("gc", _gc, text))
+    export.add_arguments(
+        add("export", _export, "one table of all runs, or metrics for other tools")
+    )
     add("doctor", _doctor, "verify every file of a study; name what is damaged and the way out")
     sub = add("fit", _fit, "fit all approaches to a study's runs, or a law to a TABLE of runs")
     table_options.add_options(sub)
@@ -278,6 +282,11 @@ def _retry(options: Any, console: Console) -> None:
 def _gc(options: Any, console: Console) -> None:
     _, ledger = _open(options)
     leftovers.gc(options, ledger, console)
+
+
+def _export(options: Any, console: Console) -> None:
+    _, ledger = _open(options)
+    export.export(options, ledger, console)
 
 
 def _doctor(options: Any, console: Console) -> None:

@@ -16,7 +16,7 @@ from experiments.point import Point
 from experiments.storage import replace_text
 from model.counts.total import FLOP_CONVENTIONS
 
-_NO_OUTCOME = dict.fromkeys(("loss_nats", "bits_per_byte", "oracle_loss_nats", "params_sha256"))
+NO_OUTCOME = dict.fromkeys(("loss_nats", "bits_per_byte", "oracle_loss_nats", "params_sha256"))
 
 
 def collate(ledger: Ledger, points: list[Point]) -> None:
@@ -34,17 +34,21 @@ def tables(ledger: Ledger, points: list[Point]) -> dict[Path, str]:
     table, curves, costs = [], [], []
     for point in points:
         if (record := ledger.read_result(point.id)) is not None:
-            table.append(_table_row(point, record))
+            table.append(table_row(point, record))
             curves += _curve_rows(point, record)
-            costs.append({"run_id": point.id} | record["costs"] | _flat(record["provenance"]))
+            costs.append({"run_id": point.id} | record["costs"] | flat(record["provenance"]))
         elif len(failures := ledger.job(point.id).failures()) >= MAX_ATTEMPTS:
             reason = {"status": "failed", "reason": failures[-1].reason}
-            table.append(_table_row(point, _NO_OUTCOME | reason))
-    return {ledger.table: _csv(table), ledger.curves: _csv(curves), ledger.costs: _csv(costs)}
+            table.append(table_row(point, NO_OUTCOME | reason))
+    return {
+        ledger.table: csv_text(table),
+        ledger.curves: csv_text(curves),
+        ledger.costs: csv_text(costs),
+    }
 
 
-def _flat(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Lists as words, so that a cell holds them."""
+def flat(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Provenance with its lists as words, so that a cell holds them."""
     flat = {}
     for name, value in provenance.items():
         if name == "attempts":
@@ -53,7 +57,8 @@ def _flat(provenance: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _table_row(point: Point, record: dict[str, Any]) -> dict[str, Any]:
+def table_row(point: Point, record: dict[str, Any]) -> dict[str, Any]:
+    """What was asked and what came out, for one point; ``NO_OUTCOME`` fills what did not."""
     model, train = point.spec.model, point.spec.train
     return {
         "run_id": point.id,
@@ -101,7 +106,8 @@ def _curve_rows(point: Point, record: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """CSV with the columns of all rows, empty where a row lacks one."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")

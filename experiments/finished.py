@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from experiments.ledger import Ledger
 from experiments.point import Point, to_json
@@ -63,10 +64,29 @@ def recall(
         for name in record["points"]
         if not ledger.has_intact_result(name)
     ]
-    lost += [name for name, sha in record["files"].items() if _digest(ledger.folder / name) != sha]
+    lost += _changed(ledger, record)
     for name in lost:
         tell(f"{ledger.folder / name} is damaged or gone: the study is answered again.")
     return None if lost else record["answer"]
+
+
+def finished_points(ledger: Ledger) -> list[str]:
+    """Ids of the runs that had a result when the study was finished last."""
+    return _read(ledger)["points"]
+
+
+def changed_files(ledger: Ledger) -> list[str]:
+    """Names of the files of the answer that are not what they were when it was written."""
+    return _changed(ledger, _read(ledger))
+
+
+def _read(ledger: Ledger) -> dict[str, Any]:
+    text = unseal(ledger.storage.read(_KEY) or b"")
+    return {"points": [], "files": {}} if text is None else json.loads(text)
+
+
+def _changed(ledger: Ledger, record: dict[str, Any]) -> list[str]:
+    return [name for name, sha in record["files"].items() if _digest(ledger.folder / name) != sha]
 
 
 def _files(ledger: Ledger) -> list[Path]:

@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
@@ -208,8 +209,12 @@ class Ledger:
         return self._record(key, Result, way_out)
 
     def write_metrics(self, point_id: str, attempt: int, row: dict[str, Any]) -> None:
-        """Adds a line to the attempt's own file, in one write, with its checksum."""
-        text = json.dumps(row)[:-1]
+        """Adds a line to the attempt's own file, in one write, with its checksum.
+
+        A gradient may be infinite, for which JSON has no number: null stands for it.
+        """
+        finite = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in row.items()}
+        text = json.dumps(finite, allow_nan=False)[:-1]
         line = f"{text}{_CRC}{zlib.crc32(text.encode())}}}\n"
         self.storage.append(_run(point_id, f"metrics/{attempt:06d}.jsonl"), line.encode())
 

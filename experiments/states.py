@@ -19,7 +19,7 @@ State = Literal["done", "running", "preempted", "diverged", "failed", "waiting",
 # Without a person nothing more will happen to these.
 FINAL = ("done", "diverged", "failed", "damaged")
 # Ends that say nothing against the run itself.
-_TAKEN = ("preempted", "stopped", "killed")
+_TAKEN = ("preempted", "killed")
 _TRACES = {"claims", "hb", "attempts", "retries"}
 
 

@@ -161,9 +161,14 @@ def _running(points: Mapping[str, Asked], running: Mapping[str, PointState]) -> 
 
 
 def _troubles(points: Mapping[str, Asked], states: Mapping[str, PointState]) -> list[str]:
-    """Runs that failed, diverged or cannot be read, with their reason."""
-    kinds = ("damaged", "failed", "diverged")
-    bad = [(kind, name, s) for kind in kinds for name, s in states.items() if s.state == kind]
+    """Runs that failed, diverged or cannot be read, or wait after an end, with their reason."""
+    kinds = ("damaged", "failed", "diverged", "waiting")
+    bad = [
+        (kind, name, state)
+        for kind in kinds
+        for name, state in states.items()
+        if state.state == kind and state.reason
+    ]
     lines = [f"{kind} {_name(points[name])}: {s.reason}" for kind, name, s in bad[:_MOST_NAMED]]
     if len(bad) > _MOST_NAMED:
         left = collections.Counter(kind for kind, _, _ in bad[_MOST_NAMED:])

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every kind of file in a study's folder, how it is verified, and what to do where it is damaged.
 
-Nothing here writes. Fits, figures, report and logs are not verified: they are derived, or words.
+Nothing here writes. Fits and the report are derived and may have been made anew: that they are not
+those of the answer is only noted. Figures and logs are not verified.
 """
 
 import math
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from experiments import finished
+from experiments.claims import Ending, Owner
 from experiments.collate import tables
 from experiments.jobs import job_from_json
 from experiments.ledger import Ledger
@@ -19,7 +22,7 @@ from experiments.sealed import Damaged, unseal
 from model.training import checkpoint_files
 
 _ID, _NUMBER = "[a-z0-9-]{1,64}", r"\d{6}"
-_RUN_AGAIN = "Delete it: `isoflop run` writes it again."
+_RUN_AGAIN = "`isoflop run` writes it again while the study asks for it."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +56,11 @@ class _Result(msgspec.Struct):
     provenance: _Provenance
 
 
+class _Forecast(msgspec.Struct):
+    budget: float
+    point: msgspec.Raw
+
+
 def check_file(ledger: Ledger, key: str) -> list[Finding]:
     """What is the matter with a file."""
     for pattern, check, way_out in _KINDS:
@@ -61,12 +69,18 @@ def check_file(ledger: Ledger, key: str) -> list[Finding]:
                 what = check(ledger, key)
             except Damaged as error:
                 what = str(error)
+            except msgspec.MsgspecError as error:
+                what = f"is sealed, but not what it should be: {error}"
             except OSError as error:
                 what = f"cannot be read: {error.strerror}"
             if what == _TORN:
                 way_out = "Its process was killed while it wrote: the line is passed over."
                 return [Finding(key=key, what=what, way_out=way_out, is_damage=False)]
             return [Finding(key=key, what=what, way_out=way_out)] if what else []
+    if re.fullmatch(_SET_ASIDE, key):
+        way_out = "Delete it when nobody wants to look at it."
+        what = "was damaged and is kept"
+        return [Finding(key=key, what=what, way_out=way_out, is_damage=False)]
     if re.fullmatch(_NOT_VERIFIED, key):
         return []
     return [Finding(key=key, what="is no file of ours", way_out="", is_damage=False)]
@@ -85,16 +99,18 @@ def _sealed(ledger: Ledger, key: str) -> str:
 
 
 def _plan(ledger: Ledger, key: str) -> str:
-    for line in ledger.plan_lines():
-        if (text := unseal(line)) is None:
-            return "is not what was written"
-        _point(text)
+    try:
+        lines = ledger.plan_lines()
+    except Damaged:
+        return "is not what was written"
+    for line in lines:
+        _point(unseal(line) or b"")
     return ""
 
 
-def _point(text: bytes) -> Point:
+def _point(text: bytes | msgspec.Raw) -> Point:
     try:
-        return point_from_json(text)
+        return point_from_json(bytes(text))
     except ValueError as error:
         raise Damaged(str(error)) from None
 
@@ -106,10 +122,7 @@ def _spec(ledger: Ledger, key: str) -> str:
 
 def _result(ledger: Ledger, key: str) -> str:
     run_id = key.split("/")[1]
-    try:
-        result = msgspec.json.decode(_read(ledger, key), type=_Result)
-    except msgspec.MsgspecError as error:
-        return f"is no result: {error}"
+    result = msgspec.json.decode(_read(ledger, key), type=_Result)
     try:
         point = _point(_read(ledger, f"runs/{run_id}/spec.json"))
     except Damaged:
@@ -135,14 +148,12 @@ def _job(ledger: Ledger, key: str) -> str:
 
 
 def _claim(ledger: Ledger, key: str) -> str:
-    _, job_id, _, name = key.split("/")
-    ledger.job(job_id).owner(int(name[:6]))
+    msgspec.json.decode(_read(ledger, key), type=Owner)
     return ""
 
 
 def _ending(ledger: Ledger, key: str) -> str:
-    _, job_id, _, name = key.split("/")
-    ledger.job(job_id).ending(int(name[:6]))
+    msgspec.json.decode(_read(ledger, key), type=Ending)
     return ""
 
 
@@ -166,10 +177,10 @@ def _metrics(ledger: Ledger, key: str) -> str:
 
 
 def _forecast(ledger: Ledger, key: str) -> str:
-    record = msgspec.json.decode(_read(ledger, key))
-    is_its_own = key.startswith(f"forecasts/{record['budget']:.6e}-")
-    _point(msgspec.json.encode(record["point"]))
-    return "" if is_its_own else f"is the forecast at {record['budget']:.3g} FLOPs"
+    forecast = msgspec.json.decode(_read(ledger, key), type=_Forecast)
+    _point(forecast.point)
+    is_its_own = key.startswith(f"forecasts/{forecast.budget:.6e}-")
+    return "" if is_its_own else f"is the forecast at {forecast.budget:.3g} FLOPs"
 
 
 def check_jobs(ledger: Ledger) -> Iterator[Finding]:
@@ -177,7 +188,7 @@ def check_jobs(ledger: Ledger) -> Iterator[Finding]:
     for job_id in ledger.job_ids():
         job = ledger.job(job_id)
         if not ledger.storage.exists(f"{job.key}/job.json"):
-            yield Finding(key=f"{job.key}/job.json", what="is missing", way_out=_MISSING)
+            yield Finding(key=f"{job.key}/job.json", what="is missing", way_out=_RUN_AGAIN)
         for number in range(1, job.newest() + 1):
             if not ledger.storage.exists(key := f"{job.key}/claims/{number:06d}.json"):
                 yield Finding(key=key, what="is missing", way_out=_HARMLESS)
@@ -198,10 +209,18 @@ def _checkpoints(ledger: Ledger, job_id: str) -> Iterator[Finding]:
 
 
 def check_plan(ledger: Ledger) -> Iterator[Finding]:
-    """What the plan asks for and the folder lacks, and tables that say otherwise than results."""
+    """What was asked for or was there and is gone; tables that say otherwise than results."""
     for name in ("study.json", "manifest.json", "plan.jsonl"):
         if not ledger.storage.exists(name):
-            yield Finding(key=name, what="is missing", way_out=_MISSING)
+            yield Finding(key=name, what="is missing", way_out=_RUN_AGAIN)
+    for run_id in finished.finished_points(ledger):
+        if not ledger.has_result(run_id):
+            way_out = "`isoflop run` trains the run again."
+            yield Finding(key=f"runs/{run_id}/result.json", what="is gone", way_out=way_out)
+    for name in finished.changed_files(ledger):
+        if not name.endswith(".csv"):  # Tables are compared with the results.
+            what, way_out = "is not what `isoflop run` wrote", "`isoflop run` writes it again."
+            yield Finding(key=name, what=what, way_out=way_out, is_damage=False)
     try:
         points = ledger.read_plan()
         fresh = tables(ledger, points)
@@ -209,7 +228,7 @@ def check_plan(ledger: Ledger) -> Iterator[Finding]:
         return  # Named already; there is nothing to compare with.
     for point in points:
         if not ledger.storage.exists(key := f"runs/{point.id}/spec.json"):
-            yield Finding(key=key, what="is missing", way_out=_MISSING)
+            yield Finding(key=key, what="is missing", way_out=_RUN_AGAIN)
     for path, text in fresh.items():
         key = path.relative_to(ledger.folder).as_posix()
         if (data := ledger.storage.read(key)) is not None:
@@ -223,7 +242,7 @@ def _table(key: str, data: bytes, fresh: bytes) -> Iterator[Finding]:
     rows, expected = data.splitlines(keepends=True), set(fresh.splitlines(keepends=True))
     strange = [row for row in rows if row not in expected]
     tried_again = re.compile(rb"[a-z0-9-]+,[a-z]+,failed,")
-    if all(tried_again.match(row) for row in strange):
+    if rows and all(tried_again.match(row) for row in strange):
         what, way_out = "is older than the results", "`isoflop fit STUDY` brings it up to date."
         yield Finding(key=key, what=what, way_out=way_out, is_damage=False)
     else:
@@ -231,7 +250,6 @@ def _table(key: str, data: bytes, fresh: bytes) -> Iterator[Finding]:
         yield Finding(key=key, what="does not follow from the results", way_out=way_out)
 
 
-_MISSING = "`isoflop run` writes it again while the study asks for it."
 _HARMLESS = "Leave it: the numbers of attempts are also in the other folders of the job."
 _Check = Callable[[Ledger, str], str]
 _KINDS: tuple[tuple[str, _Check, str], ...] = (
@@ -242,7 +260,7 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
     (
         rf"runs/{_ID}/result\.json",
         _result,
-        "Move it away: `isoflop run` trains the run again.",
+        "`isoflop run` keeps it under another name and trains the run again.",
     ),
     (
         rf"runs/{_ID}/metrics/{_NUMBER}\.jsonl",
@@ -263,8 +281,9 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
     (rf"jobs/{_ID}/(hb|retries)/{_NUMBER}", _empty, "Leave it: only its name and age count."),
     (r"forecasts/[^/]+\.json", _forecast, "Move it away: `isoflop run` forecasts again."),
 )
+_SET_ASIDE = rf"runs/{_ID}/result\.json\.damaged-[0-9a-f]{{8}}"
 _NOT_VERIFIED = (
     r"manifest\.json|data/.*|(table|curves|costs)\.csv|"  # Verified as a whole, elsewhere.
     rf"jobs/{_ID}/checkpoints/.*|"
-    r"report\.html|(fits|figures|logs|slurm|kubernetes)/.*|(.*/)?\.[^/]+"
+    r"report\.html|export\.(csv|parquet)|(fits|figures|logs|slurm|kubernetes)/.*|(.*/)?\.[^/]+"
 )

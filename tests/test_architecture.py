@@ -52,7 +52,9 @@ from model.data.manifest import Manifest
 study = load_study({study!r})
 ledger = Ledger({results!r}, study.name)
 ledger.write_plan("{{}}", list(plan(study, Manifest.read(ledger.manifest)).points))
-main(["status", {study!r}, "--results", {results!r}])
+for command in ("status", "retry", "gc", "doctor"):
+    main([command, {study!r}, "--results", {results!r}])
+main(["export", {study!r}, "--results", {results!r}, "--out", {results!r} + "/all.csv"])
 """
 
 ZIPF_STUDY = """
