@@ -8,11 +8,12 @@ CONSTRAINTS := constraints.txt
 # One process per core; a file's tests stay together, they share what they compile.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 # What needs something from outside has a target of its own.
-ORDINARY := not parity and not browser and not slurm and not kubernetes
+ORDINARY := not parity and not browser and not slurm and not kubernetes and not chaos
 # uv where it is there and works: the same packages, seconds instead of half a minute.
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: quickstart test test-all test-parity test-browser test-slurm test-kubernetes check bench bench-truth bench-coverage bench-fit clean
+.PHONY: quickstart test test-all test-parity test-browser test-slurm test-kubernetes test-chaos check \
+  bench bench-truth bench-coverage bench-fit bench-reliability clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/isoflop run quickstart
@@ -22,6 +23,10 @@ test: $(VENV)/.ready
 
 test-all: $(VENV)/.ready
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "$(ORDINARY)" tests
+
+# Minutes of kills, faults at every call, damaged files and full disks; as root for all of them.
+test-chaos: $(VENV)/.ready
+	$(BIN)/python -m pytest -q -rs -m chaos tests/experiments/chaos
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -37,6 +42,9 @@ bench-truth: $(VENV)/.ready
 
 bench-coverage: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.coverage
+
+bench-reliability: $(VENV)/.ready
+	$(BIN)/python -m experiments.benchmarks.reliability
 
 # An environment of its own: the peers that it is compared with, where this Python has them.
 bench-fit: .venv-bench/.ready

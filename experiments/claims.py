@@ -127,8 +127,8 @@ def is_dead(owner: Owner, me: Owner) -> bool:
     )
     if is_restart and me.restarts > owner.restarts:
         return True
-    is_gone = _start_ticks(owner.pid) != owner.start_ticks and not _is_hidden(owner.pid)
-    return _is_ours_to_know(owner, me) and is_gone
+    is_gone = _is_ours_to_know(owner, me) and _start_ticks(owner.pid) != owner.start_ticks
+    return is_gone and not _is_hidden(owner.pid)
 
 
 def is_alive(owner: Owner, me: Owner) -> bool:
@@ -298,10 +298,10 @@ class JobFolder:
         """Ends an attempt on behalf of its dead owner; raises Owned if it may live."""
         try:
             owner = self.owner(number)
-        except Damaged:
-            owner = None  # Nobody to ask for: the heartbeat decides.
+            who = f"process {owner.pid} on {owner.host}" if owner else "an unknown process"
+        except Damaged as error:
+            owner, who = None, f"an unknown process ({error})"  # The heartbeat decides.
         silence = self.silence_seconds(number)
-        who = f"process {owner.pid} on {owner.host}" if owner else "an unknown process"
         if owner is not None and is_dead(owner, me):
             reason = f"{who} ended without a word"
         elif silence > lease_seconds:

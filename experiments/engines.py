@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.calibration import Calibration
 from experiments.executors.base import Executor, Resources
+from experiments.executors.kubernetes import Kubernetes
 from experiments.executors.local import cache_folder
 from experiments.executors.slurm import Slurm
 from experiments.jobs import solo
@@ -16,7 +17,7 @@ from experiments.ledger import Ledger
 from experiments.point import Point
 from experiments.study import Study
 
-ENGINES = ("local", "slurm")
+ENGINES = ("local", "slurm", "kubernetes")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--qos", default="", help="of Slurm")
     text = "further option of sbatch, such as --sbatch=--constraint=a100; may be repeated"
     add("--sbatch", action="append", default=[], metavar="OPTION", help=text)
+    add("--image", default="", help="of Kubernetes: with this project and its Python")
+    text = "of Kubernetes: PersistentVolumeClaim with the results folder at its top"
+    add("--volume-claim", default="", metavar="NAME", help=text)
+    add("--namespace", default="", help="of Kubernetes")
+    add("--queue", default="", help="of Kubernetes: LocalQueue of Kueue")
+    text = "of Kubernetes: label=value of nodes; may be repeated"
+    add("--node-selector", action="append", default=[], metavar="LABEL", help=text)
+    text = "of Kubernetes: accelerator,topology,chips per host; such a slice for each run"
+    add("--tpu", default="", metavar="SLICE", help=text)
 
 
 def submit(
@@ -54,14 +64,24 @@ def submit(
 
 
 def _executor(options: Any, study: Study) -> Executor:
-    worker = (
-        *(sys.executable, "-m", "experiments.worker"),
+    flags = (
         *("--mesh", ",".join(map(str, study.mesh))),
-        *("--cache", str(cache_folder())),
         *("--checkpoint-seconds", str(options.checkpoint_seconds)),
         *("--lease-seconds", str(options.lease_seconds)),
         *("--max-attempts", str(options.max_attempts)),
     )
+    module = ("-m", "experiments.worker")
+    if options.on == "kubernetes":
+        return Kubernetes(
+            image=options.image,
+            volume_claim=options.volume_claim,
+            namespace=options.namespace,
+            queue=options.queue,
+            max_concurrent=options.max_concurrent,
+            node_selector=tuple(options.node_selector),
+            tpu=options.tpu,
+            worker=("python", *module, *flags),
+        )
     return Slurm(
         partition=options.partition,
         account=options.account,
@@ -70,7 +90,7 @@ def _executor(options: Any, study: Study) -> Executor:
         max_concurrent=options.max_concurrent,
         options=tuple(options.sbatch),
         setup=options.setup,
-        worker=worker,
+        worker=(sys.executable, *module, *flags, "--cache", str(cache_folder())),
     )
 
 

@@ -90,9 +90,9 @@ def _changed(ledger: Ledger, record: dict[str, Any]) -> list[str]:
 
 
 def _files(ledger: Ledger) -> list[Path]:
-    """What the answer points to."""
-    tables = [ledger.table, ledger.curves, ledger.costs, ledger.report]
-    return [*tables, *sorted(ledger.fits.glob("*.json"))]
+    """What was asked, and what the answer points to."""
+    names = ("study.json", "plan.jsonl", "forecasts/*.json", "fits/*.json", "*.csv", "report.html")
+    return sorted(path for name in names for path in ledger.folder.glob(name))
 
 
 def _digest(path: Path) -> str:

@@ -5,10 +5,13 @@ What process 0 trains, it tells the others, who train along on their devices; th
 claims and results. Where it is asked to stop, the training loop itself tells them.
 """
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import jax
 import msgspec
 
 from model.config import ModelConfig
@@ -16,7 +19,7 @@ from model.training.config import TrainConfig
 from model.training.control import Interrupted
 from model.training.processes import broadcast
 
-END = ""
+_END = ""
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -29,10 +32,19 @@ class Assignment(msgspec.Struct, frozen=True):
     attempt: int
 
 
-def lead(train: Callable[..., Any]) -> Callable[..., Any]:
-    """``train`` (model/training/loop.py), announced to the followers first."""
+class Leader:
+    """Process 0, alone or with followers.
 
-    def announced(model: ModelConfig, config: TrainConfig, corpus: Any, **rest: Any) -> Any:
+    Args:
+      train: model/training/loop.py's.
+    """
+
+    def __init__(self, train: Callable[..., Any]):
+        self._train = train
+        self._is_together = True
+
+    def train(self, model: ModelConfig, config: TrainConfig, corpus: Any, **rest: Any) -> Any:
+        """As the loop does, announced to the followers first."""
         checkpoints = rest["checkpoints"]
         assignment = Assignment(
             model=model,
@@ -42,19 +54,38 @@ def lead(train: Callable[..., Any]) -> Callable[..., Any]:
             attempt=checkpoints.attempt,
         )
         broadcast(msgspec.json.encode(assignment).decode())
-        return train(model, config, corpus, **rest)
+        try:
+            return self._train(model, config, corpus, **rest)
+        except (Interrupted, ValueError):
+            raise  # The followers meet the same.
+        except BaseException:
+            # They may sit in a sum that waits for us.
+            self._is_together = jax.process_count() == 1
+            raise
 
-    return announced
+    def jobs(self, ids: Iterable[str]) -> Iterator[str]:
+        """The ids, as long as there is somebody to train with."""
+        for job_id in ids:
+            yield job_id
+            if not self._is_together:
+                return
+
+    def end(self, code: int) -> NoReturn:
+        """Ends the followers and this process."""
+        if not self._is_together:
+            os._exit(code)  # Without the orderly end, for which it would wait for them.
+        broadcast(_END)
+        sys.exit(code)
 
 
-def dismiss() -> None:
-    """Ends the followers; process 0 has no more jobs."""
-    broadcast(END)
-
-
-def follow(train: Callable[..., Any], open_checkpoints: Callable[..., Any], corpus: Any) -> None:
+def follow(
+    train: Callable[..., Any],
+    open_checkpoints: Callable[..., Any],
+    corpus: Any,
+    on_phase: Callable[[str], None],
+) -> None:
     """Trains along until process 0 has no more jobs."""
-    while text := broadcast(END):
+    while text := broadcast(_END):
         job = msgspec.json.decode(text, type=Assignment)
         try:
             train(
@@ -63,6 +94,7 @@ def follow(train: Callable[..., Any], open_checkpoints: Callable[..., Any], corp
                 corpus,
                 mesh_shape=job.mesh_shape,
                 checkpoints=open_checkpoints(Path(job.checkpoints), attempt=job.attempt),
+                on_phase=on_phase,
             )
         except (Interrupted, ValueError):
             continue  # Process 0 meets the same, and says it.

@@ -142,9 +142,8 @@ class Ledger:
         Returns:
           names of the files that were damaged and are written again: they follow from the plan.
         """
-        lines = b"".join(seal(to_json(point)) for point in points)
         self.storage.replace("study.json", seal(study_json))
-        self.storage.replace("plan.jsonl", lines + _plan_end(lines))
+        self.storage.replace("plan.jsonl", sealed_plan(points))
         made = {_run(point.id, "spec.json"): seal(to_json(point)) for point in points}
         made |= {f"jobs/{check_id(job.id)}/job.json": job.sealed() for job in jobs}
         return [key for key, data in made.items() if self._make(key, data)]
@@ -165,7 +164,7 @@ class Ledger:
         return [self._point(line, "plan.jsonl") for line in self.plan_lines()]
 
     def plan_lines(self) -> list[bytes]:
-        """The plan as it lies on disk, a sealed point in each line; raises Damaged."""
+        """The sealed points asked for last, whole in number; raises Damaged."""
         if (data := self.storage.read("plan.jsonl")) is None:
             return []
         lines = data.splitlines(keepends=True)
@@ -285,6 +284,12 @@ class Ledger:
         with (self.folder / ".lock").open("a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def sealed_plan(points: list[Point]) -> bytes:
+    """The content of plan.jsonl."""
+    lines = b"".join(seal(to_json(point)) for point in points)
+    return lines + _plan_end(lines)
 
 
 def _plan_end(lines: bytes) -> bytes:

@@ -47,7 +47,7 @@ def require_enough(missing: Mapping[str, str], n: int, allowed: float, way_out: 
     Raises:
       TooManyMissing: one line with the counts, the first ids, and the way out.
     """
-    if len(missing) / max(n, 1) <= allowed + 1e-9:  # 0.29 x 100 is less than 29.
+    if len(missing) / max(n, 1) <= allowed:
         return
     share = math.ceil(100 * len(missing) / n) / 100
     raise TooManyMissing(

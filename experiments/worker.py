@@ -179,26 +179,31 @@ def main() -> None:
 
         processes.initialize_from_environment(os.environ)
         if not processes.is_leader():
-            stop.enter("train")  # Process 0 decides when to stop.
-            return _follow(ledger)
-        session = _session(ledger, options, stop)
+            return _follow(ledger, stop)
+        leader = followers.Leader(_loop())
+        session = _session(ledger, options, stop, leader.train)
     except OSError as error:
         is_disk = error.errno in DISK_ERRORS
         _refuse(_disk(error, ledger) if is_disk else str(error), is_disk=is_disk)
     except ValueError as error:
         _refuse(str(error))
-    code = work(ledger, iter(listed), session, _emit)
-    followers.dismiss()
-    sys.exit(code)
+    leader.end(work(ledger, leader.jobs(listed), session, _emit))
 
 
-def _follow(ledger: Ledger) -> None:
+def _follow(ledger: Ledger, stop: Stop) -> None:
+    """Trains along; told to stop, it leaves that to process 0, but for a compilation."""
     from experiments import followers
     from model.data.corpus import open_corpus
     from model.training.checkpoint import Checkpoints
+
+    corpus = open_corpus(Manifest.read(ledger.manifest), ledger.data)
+    followers.follow(_loop(), Checkpoints, corpus, stop.enter)
+
+
+def _loop() -> Callable[..., Any]:
     from model.training.loop import train
 
-    followers.follow(train, Checkpoints, open_corpus(Manifest.read(ledger.manifest), ledger.data))
+    return train
 
 
 def _ids(options: argparse.Namespace) -> list[str]:
@@ -209,17 +214,17 @@ def _ids(options: argparse.Namespace) -> list[str]:
     return ids
 
 
-def _session(ledger: Ledger, options: argparse.Namespace, stop: Stop) -> Session:
-    from experiments import followers
+def _session(
+    ledger: Ledger, options: argparse.Namespace, stop: Stop, train: Callable[..., Any]
+) -> Session:
     from model.data.corpus import open_corpus
     from model.training.checkpoint import Checkpoints
-    from model.training.loop import train
 
     return Session(
         me=this_process(),
         corpus=open_corpus(Manifest.read(ledger.manifest), ledger.data),
         mesh_shape=tuple(int(size) for size in options.mesh.split(",")),
-        train=followers.lead(train),
+        train=train,
         open_checkpoints=Checkpoints,
         stop=stop,
         emit=_emit,

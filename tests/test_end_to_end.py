@@ -153,7 +153,7 @@ def finish(folder, study, train) -> Finished:
     manifest.write(ledger.manifest)
     corpus = SimpleNamespace(manifest=manifest)
     train_all(ledger, points, corpus, study.mesh, train)
-    analysis = analyse(ledger, study, points)
+    analysis = analyse(ledger, study, points, allow_missing=0.5)
     return Finished(study, ledger, manifest, points, analysis)
 
 

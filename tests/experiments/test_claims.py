@@ -98,6 +98,26 @@ def test_the_kernel_is_asked_only_about_its_own_processes(me, field):
     assert is_dead(reused, me), "the number was given to another process"
 
 
+def test_a_process_that_proc_hides_from_us_is_alive(me, monkeypatch):
+    """Another user's, where /proc is mounted with hidepid."""
+    gone = dataclasses.replace(me, pid=2**22 + 1)
+
+    def refuse(pid, number):
+        assert (pid, number) == (gone.pid, 0)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not is_dead(gone, me)
+
+
+def test_where_proc_speaks_of_other_processes_the_kernel_is_not_asked(me, monkeypatch):
+    """As after `unshare --pid` without a /proc of its own."""
+    monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)
+    here = this_process({})
+    assert here.pid_namespace == ""
+    assert not is_dead(dataclasses.replace(here, pid=2**22 + 2), here)
+
+
 def test_a_risen_restart_count_of_the_same_engine_job_means_that_the_owner_is_dead(me):
     away = dataclasses.replace(me, boot_id="another", engine="slurm", engine_job="7_3", restarts=1)
     here = dataclasses.replace(me, engine="slurm", engine_job="7_3", restarts=1)
@@ -197,7 +217,8 @@ def test_a_damaged_claim_leaves_the_heartbeat_to_decide(job, me, tmp_path):
     path = tmp_path / job.key / "claims" / "000001.json"
     for damaged in damages(path):
         path.unlink() if damaged is None else path.write_bytes(damaged)
-        with pytest.raises(Owned, match="an unknown process has it"):
+        named = "" if damaged is None else r" \(jobs/job/claims/000001.json is damaged.\)"
+        with pytest.raises(Owned, match=f"an unknown process{named} has it"):
             claim(job, dataclasses.replace(me, pid=1))
     path.unlink(missing_ok=True)
     heart = tmp_path / job.key / "hb" / "000001"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli
+from experiments import calibration, cli
 from experiments.ledger import Damaged, check_id
 from experiments.overrides import override
 from experiments.plan import plan
@@ -193,3 +193,36 @@ def test_a_study_whose_name_is_no_folder_writes_nothing(tmp_path, capsys, monkey
 def test_the_longest_and_the_shortest_name_are_legal(study):
     for name in ("a" * 100, "-", "_", "0", "Z"):
         assert dataclasses.replace(study, name=name).name == name
+
+
+LOOSE = (
+    ("NaN", lambda text: text.replace("2.5", "NaN"), "nan"),
+    ("infinity", lambda text: text.replace("2.5", "-Infinity"), "inf"),
+    ("beyond all numbers", lambda text: text.replace("2.5", "1e999"), "inf"),
+    ("a key twice", lambda text: f'{text[:-1]}, "value": 1, "value": 1}}', "twice"),
+    ("no object", lambda text: "[1]", "Expected"),
+    ("an empty object", lambda text: "{}", "missing"),
+    ("trailing words", lambda text: f"{text} x", "Extra data"),
+)
+
+
+@pytest.mark.parametrize(("damage", "words"), [c[1:] for c in LOOSE], ids=[c[0] for c in LOOSE])
+def test_every_reader_of_json_is_strict_and_names_the_file(
+    tmp_path, ledger, points, record, damage, words
+):
+    # Sealed with a right digest: it is the reading that must refuse.
+    ledger.storage.create("runs/a/result.json", seal(damage(json.dumps(record(2.5)))))
+    with pytest.raises(Damaged, match=rf"result\.json.*{words}"):
+        ledger.read_result("a")
+    forecast = {"budget": 1e12, "level": 0.95, "point": json.loads(to_json(points[0]))}
+    forecast["forecasts"] = {"additive": {"value": 2.5, "lower": None, "upper": 3.0}}
+    ledger.storage.create("forecasts/1.000000e+12-k.json", seal(damage(json.dumps(forecast))))
+    for read in (ledger.read_forecasts, lambda: ledger.read_forecast(1e12, "k")):
+        with pytest.raises(Damaged, match=rf"forecasts/.*{words}"):
+            read()
+    speeds = {"device": "x", "flops_per_second": {"1e9": 2.5}}
+    speeds |= {"peak_flops_per_second": 2.5, "compile_seconds": 2.5}
+    host = damage(json.dumps(speeds))
+    (tmp_path / "calibration.json").write_text(f'{{"host": {host}}}')
+    with pytest.raises(ValueError, match=r"calibration\.json is no calibration"):
+        calibration.load(tmp_path)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from experiments.collate import collate
+from experiments.jobs import solo
 from experiments.ledger import Ledger, check_id
 from experiments.point import to_json
 from experiments.sealed import Damaged, seal
@@ -71,6 +72,47 @@ def test_the_plan_is_read_back_and_a_changed_spec_is_noticed(ledger, points):
     path.write_text(path.read_text()[:-9])
     with pytest.raises(Damaged, match=r"is damaged.*isoflop run"):
         ledger.read_point(points[0].id)
+
+
+def test_a_plan_that_lost_lines_is_noticed(ledger, points):
+    ledger.write_plan("{}", points)
+    path = ledger.folder / "plan.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    for damaged in (lines[:-1], lines[1:], lines[:3] + lines[-1:], lines[1::-1] + lines[2:], []):
+        path.write_bytes(b"".join(damaged))
+        with pytest.raises(Damaged, match=r"plan\.jsonl is damaged. Delete it and run"):
+            ledger.read_plan()
+    ledger.write_plan("{}", points)
+    assert ledger.read_plan() == points
+
+
+def test_what_follows_from_the_plan_is_written_again_when_it_is_damaged(ledger, points, study):
+    jobs = [solo(point, study.mesh) for point in points]
+    assert ledger.write_plan("{}", points, jobs) == []
+    spec, job = f"runs/{points[0].id}/spec.json", f"jobs/{points[1].id}/job.json"
+    for key in (spec, job):
+        (ledger.folder / key).write_bytes(b"")
+    assert ledger.write_plan("{}", points, jobs) == [spec, job]
+    assert ledger.read_point(points[0].id) == points[0]
+    assert ledger.job(points[1].id).job() == jobs[1]
+
+
+def test_a_damaged_result_is_kept_under_another_name(ledger, points, record):
+    name = points[0].id
+    assert ledger.set_aside_damaged(name) == []
+    ledger.write_result(name, record(2.5))
+    assert ledger.has_intact_result(name)
+    assert ledger.set_aside_damaged(name) == []
+    path = ledger.folder / "runs" / name / "result.json"
+    evidence = path.read_bytes()[:-9]
+    path.write_bytes(evidence)
+    assert ledger.has_result(name)
+    assert not ledger.has_intact_result(name)
+    (note,) = ledger.set_aside_damaged(name)
+    (kept,) = path.parent.glob("result.json.damaged-*")
+    assert kept.read_bytes() == evidence
+    assert kept.name in note
+    assert ledger.write_result(name, record(2.5))
 
 
 def test_runs_that_are_no_longer_asked_for_stay_and_are_named(ledger, points, record):
@@ -144,6 +186,12 @@ def test_every_damaged_line_of_metrics_is_counted_and_none_is_believed(ledger, p
         read, n_damaged = ledger.read_metrics(points[0].id, 1)
         assert n_damaged >= 1, position
         assert all(row in rows for row in read)
+
+
+def test_an_infinite_gradient_is_written_as_null_and_read_back(ledger, points):
+    for value in (float("inf"), float("-inf"), float("nan")):
+        ledger.write_metrics(points[0].id, 1, {"step": 1, "grad_norm": value})
+    assert ledger.read_metrics(points[0].id, 1) == ([{"step": 1, "grad_norm": None}] * 3, 0)
 
 
 def test_metrics_go_to_the_file_of_their_attempt_and_costs_add_up(ledger, points):

@@ -221,6 +221,14 @@ def test_a_worker_that_died_is_written_down_for_the_next_one(run, ledger, points
     assert ledger.job(points[0].id).owner(1).pid == this_process().pid
 
 
+def test_a_worker_that_died_with_a_damaged_claim_is_no_end_of_the_run(run, ledger, points):
+    name = points[0].id
+    ledger.job(name).claim(this_process({}), lease_seconds=9, max_attempts=9)
+    path = ledger.folder / "jobs" / name / "claims" / "000001.json"
+    path.write_bytes(b"")
+    assert run({name: "crash once"}) == []
+
+
 def test_lines_that_are_no_events_are_passed_over(run, ledger, points, seen):
     assert run({points[0].id: "garbage"}) == []
     assert len(seen.finished) == len(points)

@@ -13,8 +13,9 @@ from rich.console import Console
 from experiments import status
 from experiments.claims import this_process
 from experiments.jobs import solo
+from experiments.ledger import sealed_plan
 from experiments.point import to_json
-from experiments.sealed import seal, seal_record
+from experiments.sealed import seal_record
 
 
 @pytest.fixture
@@ -103,6 +104,13 @@ def test_reasons_are_printed_as_they_are_and_from_the_twentieth_on_counted(
     assert "isoflop retry" in text
 
 
+def test_a_run_that_waits_after_an_end_says_why(show, ledger, planned):
+    ledger.job(planned[0].id).end(start(ledger, planned[0].id), "disk", "no space left", 0)
+    text = show()
+    assert f"waiting {planned[0].id} (1e+11 d16 seed 0): no space left" in text
+    assert text.count("waiting ") == 1, "runs that were never begun are only counted"
+
+
 def test_energy_is_told_by_its_source(show, ledger, planned, record):
     for point, source, joules in zip(planned, ("rapl", "rapl", "nvml"), (1, 2, 4), strict=False):
         one = record()
@@ -176,7 +184,7 @@ def test_ten_thousand_runs_are_told_at_once(tmp_path, ledger, points, study, rec
     many = [dataclasses.replace(points[0], id=f"{i:016x}") for i in range(n_runs)]
     folder = ledger.folder
     folder.mkdir(parents=True)
-    (folder / "plan.jsonl").write_bytes(b"".join(seal(to_json(p)) for p in many))
+    (folder / "plan.jsonl").write_bytes(sealed_plan(many))
     row = {"step": 1, "n_steps": 100, "n_tokens": 10, "resumed_at": 0}
     row |= {"train_seconds": 1.0, "wall_seconds": 1.0}
     for _ in range(n_rows):

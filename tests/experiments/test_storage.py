@@ -37,6 +37,13 @@ def test_a_file_is_created_once_and_whole(place, tmp_path):
     assert place.names("shallow") == []
 
 
+def test_a_file_is_moved_if_it_is_there(place):
+    place.move("a", "b")
+    place.create("a", b"1")
+    place.move("a", "b")
+    assert (place.read("a"), place.read("b")) == (None, b"1")
+
+
 def test_of_two_writers_one_wins_and_its_text_stays(tmp_path):
     writers = [
         subprocess.Popen(

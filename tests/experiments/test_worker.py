@@ -3,6 +3,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.attempt import Session, Stop, run_job
-from experiments.claims import Owned, this_process
+from experiments.claims import JobFolder, Owned, this_process
 from experiments.jobs import pack_id, solo
 from experiments.worker import work
 from model.training.control import Interrupted, Order
@@ -193,6 +195,82 @@ def test_a_worker_that_was_replaced_stops_before_its_next_step(go, ledger, plann
     assert not ledger.has_result(planned[0].id)
     assert ledger.job(planned[0].id).ending(1).reason == "was silent"
     assert ledger.job(planned[0].id).ending(2) is None
+
+
+def test_whatever_fails_in_a_worker_that_was_replaced_is_no_failure_of_the_job(go, ledger, planned):
+    """Its successor may have cleared away the checkpoint that it was writing."""
+
+    def replaced(step):
+        successor(ledger, planned[0].id)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "checkpoints/3-1")
+
+    code, said = go(Trainer(replaced))
+    assert (code, said[0]["event"]) == (3, "owned")
+    assert ledger.job(planned[0].id).ending(1).reason == "was silent"
+
+
+def test_a_worker_asked_to_stop_at_the_end_of_a_job_begins_no_other(go, ledger, planned):
+    stop = Stop(lambda: pytest.fail("it was at work"))
+
+    def train(*_, on_phase, **__):
+        on_phase("train")
+        stop.ask()
+        return result()
+
+    assert go(train, [p.id for p in planned[:2]], stop=stop)[0] == 75
+    assert ledger.has_result(planned[0].id)
+    assert ledger.job(planned[1].id).newest() == 0
+
+
+def test_a_damaged_result_is_trained_again_and_kept_for_whoever_asks(go, ledger, planned):
+    assert go(Trainer())[0] == 0
+    path = ledger.folder / "runs" / planned[0].id / "result.json"
+    evidence = path.read_bytes()[:-9]
+    path.write_bytes(evidence)
+    ledger.job(planned[0].id).end(1, "killed", "long ago", 0)
+    code, said = go(Trainer())
+    assert (code, said[0]["event"]) == (0, "done")
+    (note,) = ledger.read_result(planned[0].id)["notes"]
+    assert "result.json was damaged; it is kept as" in note
+    assert [kept.read_bytes() for kept in path.parent.glob("*.damaged-*")] == [evidence]
+
+
+def test_a_job_that_was_finished_while_we_looked_is_not_trained_again(
+    ledger, planned, record, make_session, monkeypatch
+):
+    job, name = JobFolder.claim, planned[0].id
+
+    def slow(self, me, **options):
+        ledger.write_result(name, record(1.25))
+        return job(self, me, **options)
+
+    monkeypatch.setattr(JobFolder, "claim", slow)
+    train = Trainer()
+    assert run_job(ledger, name, make_session(train)) == [record(1.25)]
+    assert train.n_calls == 0
+
+
+EMIT_TWICE = """
+import sys
+from experiments.worker import _emit
+sys.stdin.read()
+_emit({"event": "progress"})
+_emit({"event": "progress"})
+sys.exit(75)
+"""
+
+
+def test_a_worker_whose_runner_is_gone_speaks_into_the_void_and_goes_on():
+    worker = subprocess.Popen(
+        [sys.executable, "-c", EMIT_TWICE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    worker.stdout.close()
+    worker.stdin.close()
+    assert (worker.wait(timeout=60), worker.stderr.read()) == (75, b"")
+    worker.stderr.close()
 
 
 def test_a_worker_that_was_replaced_after_its_last_step_leaves_no_result(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A grid of real training, tiny, in processes of its own that may be killed."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.claims import this_process
+from experiments.claims import Ending
+from experiments.cli import load_study
 from experiments.ledger import Ledger
+from experiments.plan import plan
+from experiments.point import to_json
+from experiments.runner import arrange
+from model.data.prepare import prepare
 
 STUDY = """
 from dataclasses import replace
@@ -27,6 +33,18 @@ STUDY = Study(
     seq_len=16, evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=3, seed=0),
     max_epochs=1.0, flops="matmul_full", recipe=replace(TINY_BYTES, batch=batch),
 )
+"""
+
+
+# A worker whose clock is wrong by so many seconds, or that runs since another boot: elsewhere.
+DISGUISED = """
+import runpy, sys, time
+from experiments import claims
+skew, boot = float(sys.argv.pop(1)), sys.argv.pop(1)
+now, text = time.time, claims._text
+time.time = lambda: now() + skew
+claims._text = lambda path: boot if boot and path.endswith("boot_id") else text(path)
+runpy.run_module("experiments.worker", run_name="__main__")
 """
 
 
@@ -74,10 +92,27 @@ class Grid:
         study = str(self.folder / "tiny.py")
         return self.start("-m", "experiments.cli", "run", study, *self.overrides, *where, *options)
 
-    def worker(self, job: str, *options: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
-        """A worker for one job, on any core."""
+    def prepare(self) -> list[str]:
+        """Writes data and plan; ids of the jobs, long ones first."""
+        study = load_study(str(self.folder / "tiny.py"))
+        self.ledger.data.mkdir(parents=True)
+        manifest = prepare(study.data, self.ledger.data)
+        manifest.write(self.ledger.manifest)
+        points = plan(study, manifest).points
+        self.ledger.write_plan(to_json(study), list(points), arrange(points, study.mesh))
+        return [p.id for p in sorted(points, key=lambda p: -p.spec.train.schedule.n_steps)]
+
+    def worker(
+        self, job: str, *options: str, prefix: tuple[str, ...] = (), skew: float = 0, boot: str = ""
+    ) -> subprocess.Popen:
+        """A worker for one job, on any core; see DISGUISED."""
         root = ("--root", str(self.ledger.folder), "--job", job, "--cache", str(self.cache))
-        return self.start("-m", "experiments.worker", *root, *options, prefix=prefix)
+        return self.start("-c", DISGUISED, str(skew), boot, *root, *options, prefix=prefix)
+
+    def ending(self, job: str, number: int) -> Ending:
+        ending = self.ledger.job(job).ending(number)
+        assert ending is not None
+        return ending
 
     def said(self, process: subprocess.Popen) -> str:
         """What it wrote to its standard error."""
@@ -131,6 +166,17 @@ def wait_for(condition, what: str, seconds: float = 300.0):
     return value
 
 
+@pytest.fixture(scope="session")
+def stand_in():
+    """The module faulty_run.py: a run with a stand-in trainer."""
+    path = Path(__file__).with_name("faulty_run.py")
+    spec = importlib.util.spec_from_file_location("faulty_run", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["faulty_run"] = module  # Its dataclasses look themselves up there.
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def patiently():
     return wait_for
@@ -156,6 +202,11 @@ def make_grid(tmp_path, compiled):
         grid.close()
 
 
-@pytest.fixture
-def me():
-    return this_process({})
+@pytest.fixture(scope="session")
+def calm_results(tmp_path_factory, compiled) -> dict[str, tuple]:
+    """What an undisturbed worker makes of the tiny study."""
+    grid = Grid(tmp_path_factory.mktemp("calm"), compiled, "calm")
+    first, *others = grid.prepare()
+    more = [word for job in others for word in ("--job", job)]
+    grid.finish(grid.worker(first, *more), 0)
+    return grid.results()

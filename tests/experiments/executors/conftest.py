@@ -144,19 +144,14 @@ class Cluster:
         self.wait(lambda: not self.queued(), seconds)
 
     def lose(self, node: str) -> None:
-        """Everything on a node is gone at once, and Slurm has noticed."""
+        """Everything on a node is gone at once, and Slurm has noticed.
+
+        Daemons first: they would tell the controller how the tasks ended.
+        """
         log = str(self.folder / f"slurmd-{node}.log")
-        for process in Path("/proc").glob("[0-9]*"):
-            # A process that has ended meanwhile has no files.
-            with contextlib.suppress(OSError):
-                is_daemon = any(os.readlink(file) == log for file in (process / "fd").iterdir())
-                variables = (process / "environ").read_bytes().split(b"\0")
-                is_task = {
-                    f"SLURM_CONF={self.folder / 'slurm.conf'}".encode(),
-                    f"SLURMD_NODENAME={node}".encode(),
-                } <= set(variables)
-                if is_daemon or is_task:
-                    os.kill(int(process.name), signal.SIGKILL)
+        here = {f"SLURM_CONF={self.folder / 'slurm.conf'}", f"SLURMD_NODENAME={node}"}
+        _kill(lambda process: log in _open_files(process))
+        _kill(lambda process: here <= set((process / "environ").read_text().split("\0")))
         self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
 
     def bring_back(self, node: str) -> None:
@@ -209,6 +204,23 @@ def _start(cluster: Cluster) -> None:
     while cluster.ask(*count).strip() != "2":
         assert time.monotonic() < end, cluster.ask("sinfo", "--long")
         time.sleep(0.2)
+
+
+def _kill(is_meant: Callable[[Path], bool]) -> None:
+    """Ends the processes of which ``is_meant(/proc/PID)``."""
+    for process in Path("/proc").glob("[0-9]*"):
+        # It may have ended meanwhile.
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if is_meant(process):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def _open_files(process: Path) -> set[str]:
+    names = set()
+    for file in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            names.add(os.readlink(file))
+    return names
 
 
 def _free_ports(n: int) -> list[int]:

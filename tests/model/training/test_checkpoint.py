@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is restored is what was saved, or an older step, or nothing: never a wrong value."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from model.config import ModelConfig
@@ -206,6 +208,12 @@ def test_an_earlier_attempt_removes_nothing_of_a_later_one(folder: Path) -> None
     assert names(folder) == sorted([*before, "11-2", "11-2.tmp"])
 
 
+def test_pruning_neither_counts_nor_removes_what_a_later_attempt_wrote(folder: Path) -> None:
+    Checkpoints(folder, attempt=3, keep=3).save(9, state_of(9), {})
+    checkpoint_files.prune(folder, 2, keep=1)
+    assert names(folder) == ["8-1", "8-1.sha256", "9-3", "9-3.sha256"]
+
+
 def test_an_attempt_that_was_halted_while_it_saved_vouches_for_nothing_when_it_wakes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +279,22 @@ def test_a_step_may_be_saved_again(folder: Path) -> None:
     (state, progress), _ = restore(folder)
     assert equal(state, state_of(77))
     assert progress == {"step": 8}
+
+
+def test_a_disk_that_is_full_is_told_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Orbax's own writers put it; they raise ValueError."""
+    words = "RESOURCE_EXHAUSTED: Error writing local file: No space left [os_error_code='28']"
+
+    def full(*_: object) -> None:
+        raise ValueError(words)
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        Checkpoints(folder).save(9, {}, {})
+    assert caught.value.errno == errno.ENOSPC
+    words = "another reason"
+    with pytest.raises(ValueError, match="another reason"):
+        Checkpoints(folder).save(9, {}, {})
 
 
 def test_a_deleted_folder_is_gone_and_deleting_twice_is_no_error(folder: Path) -> None:

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every file of a ledger cut, emptied, deleted or with one bit flipped: never a wrong value.
+
+Checkpoints have the same in tests/model/training/test_checkpoint.py.
+"""
+
+import dataclasses
+import os
+import re
+import shutil
+
+import pytest
+
+from experiments import attempt
+from experiments.claims import this_process
+from experiments.ledger import Ledger
+
+# What a run says of a damaged file, by the state of the study. Of the others nothing is read then,
+# or (metrics) it is counted where it is shown; `isoflop doctor` names every one.
+NAMED = {
+    "half": r"job\.json|spec\.json|result\.json|manifest\.json|claims/000002|forecasts/",
+    "finished": r"result\.json|(table|curves|costs)\.csv|report\.html|(finished|manifest|study)"
+    r"\.json|plan\.jsonl|forecasts/",
+}
+
+
+@pytest.fixture
+def me():
+    """A process that the kernel knows to be dead as soon as it has ended: another each time."""
+    return dataclasses.replace(this_process({}), pid=2**22 + 1)
+
+
+@pytest.fixture
+def run(stand_in, points, manifest, me, monkeypatch):
+    """Runs the study; of the power cuts that fsync is for there are none here."""
+    monkeypatch.setattr(attempt, "device_facts", lambda: {"platform": "abacus", "device": "a"})
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    return lambda ledger: stand_in.run(ledger, points[:2], manifest, me)
+
+
+@pytest.fixture
+def states(tmp_path, run, points, manifest, stand_in, me, monkeypatch):
+    """Folders of the study in the middle, and when it has ended."""
+    half, calm = Ledger(tmp_path / "half", "small"), Ledger(tmp_path / "finished", "small")
+    assert run(calm)[0] == 0
+    second = points[1].id
+    shutil.copytree(calm.folder, half.folder)
+    for name in ("finished.json", "table.csv", "curves.csv", "costs.csv", "report.html"):
+        (half.folder / name).unlink()
+    # The second run lost its result: one attempt was preempted, another died in silence.
+    (half.folder / "runs" / second / "result.json").unlink()
+    job = half.job(second)
+    job.end(1, "preempted", "asked to stop", 1)
+    assert job.claim(me, lease_seconds=100, max_attempts=3) == 2
+    row = {"step": 1, "train_seconds": 1.0, "wall_seconds": 1.0, "resumed_at": 0}
+    half.write_metrics(second, 2, row)
+    return {"half": half, "finished": calm}
+
+
+def outcome(ledger, points):
+    records = [ledger.read_result(point.id) for point in points[:2]]
+    for record in records:
+        assert record.pop("costs")
+        assert record.pop("provenance")
+        record["notes"] = []
+    return records, ledger.table.read_bytes(), ledger.curves.read_bytes()
+
+
+def damages(good: bytes, n_flips: int):
+    yield from (good[: len(good) // 2], b"", None)
+    for i in range(n_flips if good else 0):
+        flipped = bytearray(good)
+        flipped[i * len(good) // n_flips] ^= 1 << i % 8
+        yield bytes(flipped)
+
+
+def grow_old(folder):
+    """The lease passes."""
+    for path in [*folder.glob("jobs/*/hb/*"), *folder.glob("jobs/*/claims/*")]:
+        os.utime(path, (0, 0))
+
+
+def settle(ledger, run, path):
+    """Runs until it is done, as a person would who does what is said; returns all that was said."""
+    said = ""
+    for _ in range(3):
+        try:
+            code, words = run(ledger)
+        except ValueError as error:
+            code, words = 2, str(error)
+        said += words
+        if code == 0:
+            return said
+        if code == 3:
+            grow_old(ledger.folder)
+        else:
+            assert path.name in words, words
+            assert re.search("Delete it|Write it again|Run the study again", words), words
+            path.unlink()
+    raise AssertionError(f"it does not end: {said}")
+
+
+@pytest.mark.parametrize("state", ["half", "finished"])
+@pytest.mark.parametrize(
+    "n_flips", [6, pytest.param(64, marks=pytest.mark.chaos)], ids=["in_short", "at_length"]
+)
+def test_a_damaged_ledger_gives_the_same_values_and_the_damage_is_named(
+    states, run, points, tmp_path, state, n_flips, record_property
+):
+    good, calm = states[state], outcome(states["finished"], points)
+    names = [path.relative_to(good.folder) for path in sorted(good.folder.rglob("*.*"))]
+    names += [path.relative_to(good.folder) for path in sorted(good.folder.rglob("hb/*"))]
+    n_damages = 0
+    for name in (name for name in names if (good.folder / name).is_file()):
+        content = (good.folder / name).read_bytes()
+        for damaged in damages(content, n_flips):
+            if damaged == content:
+                continue
+            ledger = Ledger(tmp_path / "damaged", "small")
+            shutil.copytree(good.folder, ledger.folder)
+            path = ledger.folder / name
+            path.unlink() if damaged is None else path.write_bytes(damaged)
+            said = settle(ledger, run, path)
+            assert outcome(ledger, points) == calm, (name, damaged)
+            if damaged is not None and re.search(NAMED[state], name.as_posix()):
+                assert name.as_posix().rpartition("small/")[2] in said or name.name in said, name
+            if name.name == "result.json" and damaged:
+                assert [p.read_bytes() for p in path.parent.glob("*.damaged-*")] == [damaged]
+            shutil.rmtree(ledger.folder)
+            n_damages += 1
+    assert n_damages > 100
+    record_property("damaged_files", len(names))
+    record_property("damages", n_damages)
