@@ -18,6 +18,7 @@ import msgspec
 from experiments import strict_json
 from experiments.ledger import Ledger
 from experiments.point import Point
+from experiments.sealed import Damaged, seal, unseal
 from experiments.storage import replace_text
 
 MIN_SECONDS = 1.0  # Shorter runs say more about start-up than about speed.
@@ -103,7 +104,7 @@ def store(results: Path, calibration: Calibration) -> None:
     speeds = _by_work(old) | _by_work(calibration.flops_per_second)
     everything[host] = dataclasses.replace(calibration, flops_per_second=speeds)
     text = json.dumps(msgspec.to_builtins(everything), indent=1, sort_keys=True, allow_nan=False)
-    replace_text(_path(results), text)
+    replace_text(_path(results), seal(text).decode())
 
 
 def _by_work(speeds: dict[float, float]) -> dict[float, float]:
@@ -119,11 +120,11 @@ def _read(results: Path) -> dict[str, Calibration]:
     path = _path(results)
     if not path.exists():
         return {}
+    way_out = "Delete it; `isoflop calibrate` writes it."
+    if (text := unseal(path.read_bytes())) is None:
+        raise Damaged(f"{path} is damaged. {way_out}")
     try:
-        tree = strict_json.loads(path.read_bytes())
-        return msgspec.convert(tree, dict[str, Calibration], strict=False)
+        return msgspec.convert(strict_json.loads(text), dict[str, Calibration], strict=False)
     except (ValueError, msgspec.ValidationError) as error:
         words = " ".join(str(error).split())
-        raise ValueError(
-            f"{path} is no calibration: {words}. Delete it; `isoflop calibrate` writes it."
-        ) from None
+        raise Damaged(f"{path} is no calibration: {words}. {way_out}") from None

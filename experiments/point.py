@@ -191,19 +191,19 @@ def _refuse_unknown(given: Any, known: Any, path: str) -> None:
         _refuse_unknown(value, known[key], f"{path}.{key}")
 
 
-def is_id(name: str) -> bool:
-    """Whether it can be a folder's name everywhere."""
-    return re.fullmatch("[a-z0-9-]{1,64}", name) is not None
-
-
 def check_id(name: str, field: str = "id") -> str:
     """The id of a point or a job, if it can be a folder's name everywhere.
 
     Raises:
       ValueError: if it is not 1 to 64 of [a-z0-9-].
     """
-    if not isinstance(name, str) or not is_id(name):
+    if not is_id(name):
         raise ValueError(
             f"{field} {shown(name)}: must be 1 to 64 of the characters a-z, 0-9 and '-'."
         )
     return name
+
+
+def is_id(name: str) -> bool:
+    """Whether ``check_id`` takes it."""
+    return isinstance(name, str) and re.fullmatch("[a-z0-9-]{1,64}", name) is not None

@@ -61,13 +61,9 @@ class Manifest:
     source: dict[str, Any]
 
     def to_json(self) -> str:
-        """The manifest as JSON text, one field per line; `from_json` gives it back equal.
-
-        Its last field, "sha256", is a digest over the others.
-        """
+        """The manifest as JSON text, one field per line and last the sha256 of the others."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["sha256"] = _digest(values)
-        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return _text(values | {"sha256": _sha256(values)}) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -75,7 +71,8 @@ class Manifest:
 
         Raises:
           ValueError: if it is no JSON object, holds NaN, infinity or a key twice, lacks a field
-            or has one too many, if a value has the wrong type or sign, or is not what was written.
+            or has one too many, if a value has the wrong type or sign, or if the digest (which
+            earlier versions did not write) is not that of the values.
         """
         values = _parse(text)
         digest = values.pop("sha256", None)
@@ -92,8 +89,10 @@ class Manifest:
                 f"manifest has kind {values['kind']!r} but its source is "
                 f"{values['source'].get('kind')!r}. {_WAY_OUT}"
             )
-        if digest != _digest(values):
-            raise ValueError(f"manifest is not what was written: its digest differs. {_WAY_OUT}")
+        if digest is not None and digest != _sha256(values):
+            raise ValueError(
+                f"manifest was changed: it has another sha256 than it says. {_WAY_OUT}"
+            )
         return cls(**{**values, "notes": tuple(values["notes"])})
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -133,11 +132,6 @@ class Manifest:
             raise ValueError(f"{os.fspath(path)!r}: {error}") from error
 
 
-def _digest(values: dict[str, Any]) -> str:
-    """sha256 over the fields in canonical JSON."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
 def bits_per_byte(loss_nats: float, bytes_per_token: float | None) -> float | None:
     """Loss in bits per byte of text: loss_nats / (ln 2 * bytes_per_token).
 
@@ -151,6 +145,14 @@ def bits_per_byte(loss_nats: float, bytes_per_token: float | None) -> float | No
     if bytes_per_token is None:
         return None
     return loss_nats / (math.log(2.0) * bytes_per_token)
+
+
+def _text(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _sha256(values: dict[str, Any]) -> str:
+    return hashlib.sha256(_text(values).encode()).hexdigest()
 
 
 def _parse(text: str) -> dict[str, Any]:

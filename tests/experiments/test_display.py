@@ -9,6 +9,7 @@ from rich.console import Console
 from experiments import display
 from experiments.calibration import Calibration, load, store
 from experiments.plan import plan
+from experiments.sealed import seal
 
 
 @pytest.fixture
@@ -125,6 +126,14 @@ def test_a_calibration_is_kept_by_host_and_newer_measurements_win(tmp_path, know
     store(tmp_path, newer)
     assert load(tmp_path).flops_per_second == {1e8: 1e10, 1e10: 5e10}
     assert load(tmp_path).seconds(points[0]) > 0
-    (tmp_path / "calibration.json").write_text("{")
-    with pytest.raises(ValueError, match="no calibration"):
+    path = tmp_path / "calibration.json"
+    good = path.read_bytes()
+    for position in range(len(good)):
+        flipped = bytearray(good)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"calibration\.json is damaged. Delete it"):
+            load(tmp_path)
+    path.write_bytes(seal('{"host": {"device": 1}}'))
+    with pytest.raises(ValueError, match=r"calibration\.json is no calibration"):
         load(tmp_path)

@@ -99,11 +99,12 @@ LONG = (50, 20, ("budgets=4e9,8e9", "seeds=0,1,2"))
     ids=["in_short", "at_length"],
 )
 def test_a_grid_killed_again_and_again_has_the_results_of_an_undisturbed_one(
-    make_grid, patiently, record_property, n_kills, n_after, overrides
+    make_grid, calm_grid, patiently, record_property, n_kills, n_after, overrides
 ):
-    calm = make_grid("calm", *overrides)
-    calm.finish(calm.run("--workers", "2"), 0)
-
+    calm = calm_grid
+    if overrides:
+        calm = make_grid("calm", *overrides)
+        calm.finish(calm.run("--workers", "1"), 0)
     killed = make_grid("killed", *overrides)
     chaos = Chaos(killed, n_kills, patiently)
     while chaos.n_kills < n_kills or len(chaos.after_checkpoint) < n_after:

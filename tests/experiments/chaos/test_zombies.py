@@ -38,17 +38,17 @@ def saved(grid, job, patiently):
     return wait
 
 
-def one_result(grid, job, calm_results):
+def one_result(grid, job, calm_digest):
     (path,) = (grid.ledger.folder / "runs" / job).glob("result*")
     assert path.name == "result.json"
     record = grid.ledger.read_result(job)
-    assert record["params_sha256"] == calm_results[job][-1]
+    assert record["params_sha256"] == calm_digest
     assert record["provenance"]["resumed_at_steps"][-1] > 0
     return record
 
 
 @pytest.mark.parametrize("wakes", ["before its successor has ended", "long after"])
-def test_a_zombie_leaves_with_exit_code_3(grid, job, saved, calm_results, wakes):
+def test_a_zombie_leaves_with_exit_code_3(grid, job, saved, calm_digest, wakes):
     zombie = grid.worker(job, *OPTIONS)
     saved(1)
     zombie.send_signal(signal.SIGSTOP)
@@ -61,7 +61,7 @@ def test_a_zombie_leaves_with_exit_code_3(grid, job, saved, calm_results, wakes)
     zombie.send_signal(signal.SIGCONT)
     grid.finish(zombie, 3)
     grid.finish(successor, 0)
-    record = one_result(grid, job, calm_results)
+    record = one_result(grid, job, calm_digest)
     assert record["provenance"]["attempt"] == 2
     assert "was silent for" in grid.ending(job, 1).reason
     grid.finish(grid.worker(job, *OPTIONS), 0)
@@ -69,7 +69,7 @@ def test_a_zombie_leaves_with_exit_code_3(grid, job, saved, calm_results, wakes)
 
 @pytest.mark.parametrize("skew", [-HOUR, HOUR])
 def test_a_clock_that_is_wrong_by_an_hour_neither_hastens_nor_hinders(
-    grid, job, saved, calm_results, skew
+    grid, job, saved, calm_digest, skew
 ):
     owner = grid.worker(job, *OPTIONS, skew=-skew)
     saved(1)
@@ -84,7 +84,7 @@ def test_a_clock_that_is_wrong_by_an_hour_neither_hastens_nor_hinders(
         grid.finish(grid.worker(job, *OPTIONS, skew=skew), 0)
     owner.send_signal(signal.SIGCONT)
     grid.finish(owner, 3)
-    one_result(grid, job, calm_results)
+    one_result(grid, job, calm_digest)
 
 
 CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -92,7 +92,7 @@ CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 @pytest.mark.parametrize("where", ["container", "host"])
 def test_nobody_knows_that_an_owner_elsewhere_is_dead_until_the_lease_is_over(
-    grid, job, saved, patiently, calm_results, where
+    grid, job, saved, patiently, calm_digest, where
 ):
     lease = ("--checkpoint-seconds", "0.01", "--lease-seconds", "30")
     if where == "container":
@@ -111,14 +111,14 @@ def test_nobody_knows_that_an_owner_elsewhere_is_dead_until_the_lease_is_over(
         os.utime(path, (time.time() - 31, time.time() - 31))
     grid.finish(grid.worker(job, *lease), 0)
     assert "was silent for" in grid.ending(job, 1).reason
-    one_result(grid, job, calm_results)
+    one_result(grid, job, calm_digest)
 
 
-def test_a_dead_owner_here_is_replaced_at_once(grid, job, saved, calm_results):
+def test_a_dead_owner_here_is_replaced_at_once(grid, job, saved, calm_digest):
     lease = ("--checkpoint-seconds", "0.01", "--lease-seconds", "3600")
     victim = grid.worker(job, *lease)
     saved(1)
     victim.kill()
     grid.finish(grid.worker(job, *lease), 0)
     assert grid.ending(job, 1).reason.endswith("ended without a word")
-    one_result(grid, job, calm_results)
+    one_result(grid, job, calm_digest)

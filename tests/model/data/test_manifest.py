@@ -69,6 +69,8 @@ def test_each_field_is_required_and_typed(name: str) -> None:
         (edited(fingerprint="abc"), "fingerprint"),
         (edited(notes=[1]), "notes"),
         (edited(kind="stdlib"), "kind 'stdlib' but its source is 'text'"),
+        (edited(n_documents=13), "was changed"),
+        (edited(sha256="0" * 64), "was changed"),
     ],
 )
 def test_bad_manifest_is_refused_in_one_line(text: str, message: str) -> None:
@@ -77,19 +79,18 @@ def test_bad_manifest_is_refused_in_one_line(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_one_flipped_bit_is_noticed_even_where_the_values_stay_legal() -> None:
-    text = MANIFEST.to_json()
-    good = text.encode()
+def test_every_flipped_bit_is_noticed_and_a_manifest_of_before_is_still_read() -> None:
+    good = MANIFEST.to_json().encode()
     for position in range(len(good)):
         flipped = bytearray(good)
         flipped[position] ^= 1 << position % 8
         try:
-            read = Manifest.from_json(flipped.decode(errors="replace"))
+            Manifest.from_json(flipped.decode())
         except ValueError:
             continue
-        assert read == MANIFEST, position
-    with pytest.raises(ValueError, match=r"not what was written.*isoflop data STUDY"):
-        Manifest.from_json(edited(n_train_tokens=901))
+        # Between two values a line end may become a carriage return or a blank, and says the same.
+        assert good[position : position + 1].isspace(), position
+    assert Manifest.from_json(without("sha256")) == MANIFEST
 
 
 def test_missing_manifest_is_named(tmp_path: Path) -> None:
