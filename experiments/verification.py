@@ -33,7 +33,7 @@ class Finding:
     Attributes:
       key: the file, relative to the study's folder.
       what: is the matter with it.
-      way_out: what to do, or why nothing.
+      way_out: what to do, or why nothing; "" where ``what`` says it.
       is_damage: else it is what a killed process may rightly leave, or not ours.
     """
 
