@@ -88,6 +88,9 @@ class _Watch:
             self.failures.append((point, event["reason"]))
 
     def died(self, slot: int, job_id: str, pid: int, reason: str) -> bool:
+        if self.ledger.has_intact_result(job_id):  # It died between its result and its word.
+            self.display.done(slot, self.points[job_id], self.ledger.read_result(job_id) or {})
+            return False
         job, me = self.ledger.job(job_id), this_process()
         with contextlib.suppress(Owned, GaveUp):
             number = job.newest()

@@ -106,11 +106,10 @@ def _from_residuals(
     drawn = n_replicates if uncertainty.can_resample(method, noise) else 0
     # Relative to the curve: log loss scatters alike at all budgets, nats do not. Pairs keep the
     # losses that were measured and draw weights only.
-    moved, weights = uncertainty.draw_data(
-        method, runs, np.zeros(len(fitted)), scatter, noise, n_absorbed, drawn, rng
-    )
+    level = np.log(np.maximum(fitted, runs.loss_nats.min()))
+    moved, weights = uncertainty.draw_data(method, runs, level, scatter, n_absorbed, drawn, rng)
     measured = np.broadcast_to(runs.loss_nats, moved.shape)
-    targets = measured if method == "pairs" else fitted * (1.0 + moved)
+    targets = measured if method == "pairs" else fitted * (1.0 + moved - level)
     return Draws(targets=targets, weights=weights, noise=noise, method=method, given=None)
 
 

@@ -170,8 +170,8 @@ def _calibrated(
     fitted, rng = found.problem.y - found.residuals, np.random.default_rng(seed)
     drawn = n_bootstrap if uncertainty.can_resample(method, noise) else 0
     y, weights = uncertainty.draw_data(
-        method, runs, fitted, found.residuals, noise, len(found.z), drawn, rng,
-        smoothed=uncertainty.passes_through_points(found.problem.objective, noise),
+        method, runs, fitted, found.residuals, len(found.z), drawn, rng,
+        refill=uncertainty.passes_through_points(found.problem.objective, noise),
     )  # fmt: skip
     excess = excess_of_replicates(held, y, weights)
     good = excess[np.isfinite(excess)]

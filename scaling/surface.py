@@ -153,9 +153,9 @@ def _replicates(
     """Minima of the replicates; none when none are asked for."""
     fitted = found.problem.y - found.residuals
     y, weights = uncertainty.draw_data(
-        method, runs, fitted, found.residuals, noise, len(found.z), n_replicates,
+        method, runs, fitted, found.residuals, len(found.z), n_replicates,
         np.random.default_rng(seed),
-        smoothed=uncertainty.passes_through_points(found.problem.objective, noise),
+        refill=uncertainty.passes_through_points(found.problem.objective, noise),
     )  # fmt: skip
     return replicate(found, y, weights, n_starts=n_starts)
 

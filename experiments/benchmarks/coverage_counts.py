@@ -105,8 +105,8 @@ def _draws(
     """Replicates of one simulation, as `fit_surface` draws them."""
     noise = uncertainty.estimate_noise(runs, residuals, n_parameters)
     return uncertainty.draw_data(
-        method, runs, fitted, residuals, noise, n_parameters, n, rng,
-        smoothed=uncertainty.passes_through_points(HUBER, noise),
+        method, runs, fitted, residuals, n_parameters, n, rng,
+        refill=uncertainty.passes_through_points(HUBER, noise),
     )  # fmt: skip
 
 

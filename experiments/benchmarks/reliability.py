@@ -4,7 +4,8 @@
 Runs the tests of each proof and writes results/benchmarks/reliability.json and reliability.md:
 kills, resumes, faults, damaged files, losses, seconds from a request to end to the end, and what
 the ledger and the runner cost per run. A figure is what a test recorded (record_property, or a
-line "| name | number |" of its summary); a skipped test is shown with its reason.
+line "| name | number |" of its summary); a skipped test is shown with its reason. Of a proof that
+is not asked for (--proofs) what was found before is kept, with the commit that it was found at.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.overhead import measure
-from experiments.provenance import cpu_model, n_cores, software_facts
+from experiments.provenance import code_facts, cpu_model, n_cores, software_facts
 from experiments.storage import replace_text
 
 
@@ -85,19 +86,20 @@ def main() -> None:
     parser.add_argument("--proofs", type=int, nargs="*", default=list(PROOFS), choices=PROOFS)
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
-    proofs = {}
+    folder = options.results / "benchmarks"
+    before = folder / "reliability.json"
+    proofs = json.loads(before.read_text())["proofs"] if before.exists() else {}
     for number in options.proofs:
-        proofs[number] = _prove(PROOFS[number])
-        print(json.dumps({number: proofs[number]}), flush=True)
+        proofs[str(number)] = _prove(PROOFS[number])
+        print(json.dumps({number: proofs[str(number)]}), flush=True)
     record = {
         "command": "make bench-reliability",
         "device": cpu_model(),
         "n_cores": n_cores(),
         **software_facts(),
-        "proofs": proofs,
+        "proofs": dict(sorted(proofs.items())),
         "overhead": measure(),
     }
-    folder = options.results / "benchmarks"
     replace_text(folder / "reliability.json", json.dumps(record, indent=1) + "\n")
     replace_text(folder / "reliability.md", _page(record))
     print((folder / "reliability.md").read_text())
@@ -122,6 +124,7 @@ def _prove(proof: Proof) -> dict[str, Any]:
         print(done.stdout, file=sys.stderr)
     return {
         "title": proof.title,
+        "git_commit": code_facts()["git_commit"],
         "passed": len(cases) - len(bad) - len(list(_skips(cases))),
         "failed": len(bad),
         "skipped": sorted(set(_skips(cases))),
@@ -149,14 +152,15 @@ def _page(record: dict[str, Any]) -> str:
         "# Reliability",
         "",
         f"`{record['command']}` on {record['device']}, {record['n_cores']} cores, "
-        f"commit {record['git_commit'][:10]}.",
+        f"Python {record['python']}, jax {record['version_jax']}.",
         "",
-        "| proof | | passed | failed | skipped | seconds |",
-        "|---|---|---|---|---|---|",
+        "| proof | | passed | failed | skipped | seconds | commit |",
+        "|---|---|---|---|---|---|---|",
     ]
     for number, proof in record["proofs"].items():
         outcome = (proof["passed"], proof["failed"], len(proof["skipped"]), proof["seconds"])
-        lines.append(f"| {number} | {proof['title']} | {' | '.join(map(str, outcome))} |")
+        cells = [number, proof["title"], *map(str, outcome), proof["git_commit"][:7]]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| proof | figure | value |", "|---|---|---|"]
     for number, proof in record["proofs"].items():
         lines += [

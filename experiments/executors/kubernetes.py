@@ -27,10 +27,14 @@ from experiments.executors.base import Resources
 from experiments.executors.tasks import Batch, batches, new_folder
 
 RETRIES = 3
-# A ConfigMap holds 1 MiB; an id has at most 64 characters, and each index is a file in every pod.
-MAX_TASKS, MAX_JOBS = 1000, 10_000
+# A ConfigMap is also an annotation of itself after `kubectl apply`, and those hold 256 KiB; an id
+# has at most 64 characters, and each index is a file in every pod.
+MAX_TASKS, MAX_JOBS = 1000, 3000
 COORDINATOR_PORT = 8476
-IDS = "/etc/isoflop/jobs"
+# Where pods see the results folder and the ids.
+RESULTS, IDS = "/results", "/etc/isoflop/jobs"
+# From SIGTERM to SIGKILL: a dispatch and a checkpoint.
+GRACE_SECONDS = 120
 _GENERATED = "batch.kubernetes.io/"
 _TPU = "cloud.google.com/gke-tpu-"
 
@@ -43,38 +47,30 @@ class Kubernetes:
 
     Attributes:
       image: with this project and its Python.
-      volume_claim: PersistentVolumeClaim of the results, writable by many pods.
-      sub_path: folder of that volume which is the results folder; its top when empty.
-      mount_path: where pods see the results folder.
+      volume_claim: PersistentVolumeClaim with the results folder at its top, writable by many pods.
       namespace: of all objects; kubectl's own when empty.
       queue: LocalQueue of Kueue, which then decides when a Job starts; none when empty.
       max_concurrent: pods of one Job at once, or None.
       node_selector: "label=value" of nodes that pods may run on.
       tpu: "accelerator,topology,chips per host", such as "tpu-v5-lite-podslice,4x4,4"; each job
         takes such a slice, one process per host. Empty for GPUs and CPUs.
-      grace_seconds: from SIGTERM to SIGKILL: a dispatch and a checkpoint.
       worker: command of the worker inside the image, without --root and ids.
     """
 
     image: str
     volume_claim: str
-    sub_path: str = ""
-    mount_path: str = "/results"
     namespace: str = ""
     queue: str = ""
     max_concurrent: int | None = None
     node_selector: tuple[str, ...] = ()
     tpu: str = ""
-    grace_seconds: int = 120
     worker: tuple[str, ...] = ("python", "-m", "experiments.worker")
 
     def __post_init__(self) -> None:
         if not self.image or not self.volume_claim:
-            raise ValueError("kubernetes needs image= and volume_claim=: pods have no other files.")
+            raise ValueError("pods need --image and --volume-claim: they see no other files.")
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise ValueError(f"max_concurrent={self.max_concurrent}: must be at least 1.")
-        if self.grace_seconds < 1:
-            raise ValueError(f"grace_seconds={self.grace_seconds}: must be at least 1.")
         for text in self.node_selector:
             if not re.fullmatch(r"[\w./-]+=[\w.-]*", text):
                 raise ValueError(f"node_selector={text!r}: must be label=value.")
@@ -94,7 +90,6 @@ class Kubernetes:
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2)
         path.write_text(text + "\n")
         n_jobs = sum(item["kind"] == "Job" for item in items)
-        # apply would copy the ids into an annotation, which holds less than a ConfigMap.
         return f"{len(jobs)} jobs in {n_jobs} Indexed Jobs. Start them: kubectl create -f {path}"
 
     def objects(
@@ -176,8 +171,7 @@ class Kubernetes:
 
     def _pod(self, name: str, root: Path, needs: Resources, ids: str) -> Object:
         # Kubernetes expands $(NAME) in arguments; $$ is a dollar.
-        fixed = (*self.worker, "--root", f"{self.mount_path}/{root.name}")
-        results = {"name": "results", "mountPath": self.mount_path}
+        fixed = (*self.worker, "--root", f"{RESULTS}/{root.name}")
         container = {
             "name": "worker",
             "image": self.image,
@@ -185,13 +179,13 @@ class Kubernetes:
             "env": _identity(),
             "resources": self._resources(needs),
             "volumeMounts": [
-                results | ({"subPath": self.sub_path} if self.sub_path else {}),
+                {"name": "results", "mountPath": RESULTS},
                 {"name": "ids", "mountPath": IDS, "readOnly": True},
             ],
         }
         return {
             "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": self.grace_seconds,
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
             "nodeSelector": self._node_selector(),
             "containers": [container],
             "volumes": [

@@ -61,6 +61,12 @@ for line in sys.stdin:
     if how == "crash" or (how == "crash once" and len(log.read_text()) == 1):
         print("out of luck [/today]", file=sys.stderr)
         sys.exit(9)
+    if how == "crash after its result":
+        words = dict.fromkeys(("reason", "params_sha256"), "")
+        numbers = dict.fromkeys(("loss_nats", "bits_per_byte", "oracle_loss_nats"), 1.0)
+        rest = {"status": "ok", "curve": [], "notes": [], "costs": {}, "provenance": {}}
+        ledger.write_result(name, words | numbers | rest)
+        sys.exit(9)
     say(event="progress", id=name, step=1, n_steps=2)
     ledger.write_result(name, {"status": "ok"})
     say(event="done", id=name, status="ok", loss_nats=1.0, reason="", notes=[], costs={})
@@ -227,6 +233,14 @@ def test_a_worker_that_died_with_a_damaged_claim_is_no_end_of_the_run(run, ledge
     path = ledger.folder / "jobs" / name / "claims" / "000001.json"
     path.write_bytes(b"")
     assert run({name: "crash once"}) == []
+
+
+def test_a_worker_that_died_after_its_result_has_not_failed(run, ledger, points, seen):
+    name = points[0].id
+    assert run({name: "crash after its result"}) == []
+    assert sorted(seen.finished) == sorted(p.id for p in points)
+    assert seen.attempts == []
+    assert ledger.job(name).failures() == []
 
 
 def test_lines_that_are_no_events_are_passed_over(run, ledger, points, seen):

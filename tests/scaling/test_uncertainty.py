@@ -125,23 +125,83 @@ def test_one_thin_budget_is_enough_to_keep_the_design():
 
 
 @pytest.mark.parametrize("method", ["residual", "wild"])
-def test_smoothed_draws_fill_in_the_residuals_that_an_l1_fit_made_zero(method):
-    """Of 40 normal residuals ten were absorbed: smoothed draws have a normal's middle again."""
+def test_refilled_draws_have_none_of_the_residuals_that_an_l1_fit_made_zero(method):
+    """Of 40 normal residuals ten were absorbed: the spread left over is the noise's as it is."""
     runs = grid(40, 1)
     residuals = 0.01 * np.random.default_rng(0).standard_normal(40)
     residuals[:10] = 0.0
-    noise = uncertainty.estimate_noise(runs, residuals, 10)
     drawn = {}
-    for smoothed in (False, True):
-        y, _ = uncertainty.draw_data(
-            method, runs, np.zeros(40), residuals, noise, 10, 2000, np.random.default_rng(1),
-            smoothed=smoothed,
+    for refill in (False, True):
+        drawn[refill], _ = uncertainty.draw_data(
+            method, runs, np.zeros(40), residuals, 10, 2000, np.random.default_rng(1),
+            refill=refill,
         )  # fmt: skip
-        drawn[smoothed] = y.ravel()
-    # A quarter are exactly zero before, none after; the spread is about the same.
+    # A quarter are exactly zero before, none after.
     assert np.mean(drawn[False] == 0) == pytest.approx(0.25, abs=0.02)
     assert np.mean(drawn[True] == 0) == 0
-    assert drawn[True].std() == pytest.approx(drawn[False].std(), rel=0.1)
+    # Refilled ones are a little smaller than the others, a quarter of all.
+    assert drawn[True].std() == pytest.approx(residuals[10:].std(), rel=0.15)
+
+
+def planted(growth, n_configurations, n_repeats, rng):
+    """Fitted log losses over a range of 1 and residuals whose sd grows along it by a factor."""
+    fitted = np.repeat(np.linspace(1.6, 0.6, n_configurations), n_repeats)
+    sd = 0.005 * growth ** (fitted - 0.6)
+    return fitted, sd * rng.standard_normal(len(fitted))
+
+
+@pytest.mark.parametrize("method", ["residual", "wild"])
+@pytest.mark.parametrize("n_repeats", [1, 2])
+@pytest.mark.parametrize("refill", [False, True])
+@pytest.mark.parametrize("growth", [1.0, 4.0, 0.25])
+def test_draws_spread_along_the_fit_as_the_noise_does(growth, refill, n_repeats, method):
+    """The spread at the two ends has the planted ratio, and is flat where none was planted."""
+    runs, rng = grid(400, n_repeats), np.random.default_rng(5)
+    fitted, residuals = planted(growth, 400, n_repeats, rng)
+    drawn, _ = uncertainty.draw_data(method, runs, fitted, residuals, 5, 100, rng, refill=refill)
+    spread = (drawn - fitted).std(axis=0)
+    # Wild draws keep each residual in its place: mean squares over a twentieth tell little, so
+    # the ratio comes from a line through all of them.
+    slope = np.polyfit(fitted, np.log(np.maximum(spread, 1e-9)), 1)[0]
+    assert np.exp(slope) == pytest.approx(growth, rel=0.3)
+
+
+def test_a_few_residuals_of_one_scale_stay_nearly_flat():
+    """Thirty runs cannot tell a slope, ten of them even less: it is drawn towards zero."""
+    rng = np.random.default_rng(6)
+    slopes = []
+    for n in (10, 30, 300):
+        drawn = [planted(1.0, n, 1, rng) for _ in range(200)]
+        logs = [np.log(uncertainty.local_scale(f, r, 5)[[0, -1]]) for f, r in drawn]
+        slopes.append(np.std([(a - b) / 3.4 for a, b in logs]))
+    # An undrawn slope has the standard error sqrt(0.571/n) for normal noise: 0.24, 0.14, 0.044.
+    assert slopes[2] == pytest.approx(0.044, rel=0.25)
+    assert slopes[1] < 0.15
+    assert slopes[0] < 0.24
+
+
+@pytest.mark.parametrize(
+    ("fitted", "residuals", "n_parameters"),
+    [
+        (np.zeros(20), np.ones(20), 5),
+        (np.arange(20.0), np.zeros(20), 5),
+        (np.arange(20.0), np.ones(20), 20),
+    ],
+)
+def test_data_without_a_slope_have_one_scale(fitted, residuals, n_parameters):
+    assert np.all(uncertainty.local_scale(fitted, residuals, n_parameters) == 1.0)
+
+
+def test_means_of_repeats_are_drawn_with_the_spread_they_have():
+    """Repeats that scatter more than their means allow do not widen what the fit depends on."""
+    runs, rng = grid(200, 2), np.random.default_rng(7)
+    deviation = 0.01 * rng.standard_normal(200)
+    mean = 0.001 * rng.standard_normal(200)
+    residuals = np.stack([mean + deviation, mean - deviation], axis=1).reshape(-1)
+    noise = uncertainty.estimate_noise(runs, residuals, 5)
+    drawn = uncertainty.residual_draws(runs, residuals, noise, 500, rng)
+    means = drawn.reshape(500, 200, 2).mean(axis=2)
+    assert means.std() == pytest.approx(mean.std(), rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +209,6 @@ def test_smoothed_draws_fill_in_the_residuals_that_an_l1_fit_made_zero(method):
     [("lad", True), ("huber:0.001", True), ("huber:0.1", False), ("least_squares", False),
      ("student_t", False), ("quantile:0.1", False)],
 )  # fmt: skip
-def test_only_l1_like_fits_have_their_residuals_smoothed(objective, expected):
+def test_only_l1_like_fits_have_their_residuals_refilled(objective, expected):
     noise = uncertainty.estimate_noise(grid(40, 1), np.full(40, 0.01), 5)
     assert uncertainty.passes_through_points(objective_named(objective), noise) == expected

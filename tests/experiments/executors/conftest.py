@@ -152,15 +152,20 @@ class Cluster:
     def wait_until_empty(self, seconds: float = 300) -> None:
         self.wait(lambda: not self.queued(), seconds)
 
+    def pids(self, **variables: str) -> list[int]:
+        """Processes of tasks with these environment variables."""
+        variables["SLURM_CONF"] = str(self.folder / "slurm.conf")
+        wanted = {f"{name}={value}" for name, value in variables.items()}
+        return _pids(lambda process: wanted <= set((process / "environ").read_text().split("\0")))
+
     def lose(self, node: str) -> None:
         """Everything on a node is gone at once, and Slurm has noticed.
 
         Daemons first: they would tell the controller how the tasks ended.
         """
         log = str(self.folder / f"slurmd-{node}.log")
-        here = {f"SLURM_CONF={self.folder / 'slurm.conf'}", f"SLURMD_NODENAME={node}"}
-        _kill(lambda process: log in _open_files(process))
-        _kill(lambda process: here <= set((process / "environ").read_text().split("\0")))
+        _kill(_pids(lambda process: log in _open_files(process)))
+        _kill(self.pids(SLURMD_NODENAME=node))
         self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
 
     def bring_back(self, node: str) -> None:
@@ -215,13 +220,21 @@ def _start(cluster: Cluster) -> None:
         time.sleep(0.2)
 
 
-def _kill(is_meant: Callable[[Path], bool]) -> None:
-    """Ends the processes of which ``is_meant(/proc/PID)``."""
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _pids(is_meant: Callable[[Path], bool]) -> list[int]:
+    """Of the processes with ``is_meant(/proc/PID)``."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         # It may have ended meanwhile.
         with contextlib.suppress(OSError, UnicodeDecodeError):
             if is_meant(process):
-                os.kill(int(process.name), signal.SIGKILL)
+                pids.append(int(process.name))
+    return pids
 
 
 def _open_files(process: Path) -> set[str]:

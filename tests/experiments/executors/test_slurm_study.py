@@ -4,6 +4,7 @@
 import collections
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,19 +42,41 @@ class Lab:
 
     folder: Path
 
-    def run(self, results: str, *arguments: str, **environment: str) -> str:
-        command = [sys.executable, "-m", "experiments.cli", "run", str(self.folder / "tiny.py")]
+    @property
+    def environment(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("JAX_NUMPY")}
         cache = {"JAX_COMPILATION_CACHE_DIR": str(self.folder / "cache")}
+        return inherited | cache | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+
+    def run(self, results: str, *arguments: str, **environment: str) -> str:
+        command = [sys.executable, "-m", "experiments.cli", "run", str(self.folder / "tiny.py")]
         done = subprocess.run(
             [*command, "--results", str(self.folder / results), *arguments],
-            env=inherited | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | cache | environment,
+            env=self.environment | environment,
             capture_output=True,
             text=True,
             timeout=540,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def two_processes(self, ledger: Ledger) -> None:
+        """Trains a study of two devices here, in two processes."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        jobs = [f"--job={name}" for name in ids(ledger)]
+        command = [sys.executable, "-m", "experiments.worker", "--root", str(ledger.folder), *jobs]
+        variables = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+        processes = [
+            subprocess.Popen(
+                [*command, "--mesh=1,2,1,1"],
+                env=self.environment | variables | {"JAX_PROCESS_ID": str(n)},
+                stdout=subprocess.DEVNULL,
+            )
+            for n in range(2)
+        ]
+        assert [process.wait(500) for process in processes] == [0, 0]
 
     def ledger(self, results: str) -> Ledger:
         return Ledger(self.folder / results, "tiny")
@@ -78,6 +101,18 @@ def endings(ledger: Ledger) -> collections.Counter[str]:
     )
 
 
+def preempt(slurm) -> None:
+    """Takes both nodes for a moment."""
+    size = ("--nodes=2", "--ntasks=2", "--cpus-per-task=2", "--mem=512M")
+    slurm.ask("sbatch", "--partition=high", *size, "--output=/dev/null", "--wrap=sleep 1")
+
+
+def running_again(ledger: Ledger) -> list[str]:
+    """Jobs with a checkpoint that an attempt after the first works on."""
+    done = results(ledger)
+    return [n for n in with_checkpoint(ledger) if ledger.job(n).newest() > 1 and n not in done]
+
+
 def test_a_disturbed_study_has_the_bytes_of_an_undisturbed_one(slurm, tmp_path, figures):
     lab = Lab(tmp_path)
     (tmp_path / "tiny.py").write_text(STUDY)
@@ -89,20 +124,12 @@ def test_a_disturbed_study_has_the_bytes_of_an_undisturbed_one(slurm, tmp_path, 
     said = lab.run("rough", *asked, XLA_FLAGS=XLA_FLAGS)
     assert "4 jobs: Slurm array" in said
     slurm.wait(lambda: with_checkpoint(rough))
-    slurm.ask("sbatch", "--partition=high", "--nodes=2", "--ntasks=2", "--cpus-per-task=2",
-              "--mem=512M", "--output=/dev/null", "--wrap=sleep 1")  # fmt: skip
+    preempt(slurm)
     slurm.wait(lambda: endings(rough)["preempted"])
     assert "are in the queue already" in lab.run("rough", *asked, XLA_FLAGS=XLA_FLAGS)
 
-    def running() -> list[str]:
-        """Jobs of which a worker of the second round has a checkpoint."""
-        return [n for n in with_checkpoint(rough) if rough.job(n).newest() > 1 and n not in done()]
-
-    def done() -> list[str]:
-        return list(results(rough))
-
-    slurm.wait(running)
-    victim = rough.job(running()[0])
+    slurm.wait(lambda: running_again(rough))
+    victim = rough.job(running_again(rough)[0])
     os.kill(victim.owner(victim.newest()).pid, signal.SIGKILL)
     slurm.wait_until_empty()
     assert len(results(rough)) == 3, "Slurm does not start again what was killed"
@@ -125,3 +152,46 @@ def test_a_disturbed_study_has_the_bytes_of_an_undisturbed_one(slurm, tmp_path, 
     figures["its SIGKILLs after a checkpoint"] += 1
     figures["its resumed runs"] += len(resumed)
     figures["its seconds on Slurm"] += round(seconds)
+
+
+def test_a_disturbed_study_on_two_nodes_has_the_bits_of_two_processes_here(
+    slurm, tmp_path, figures
+):
+    lab = Lab(tmp_path)
+    (tmp_path / "tiny.py").write_text(STUDY)
+    wide = ("mesh=1,2,1,1", "budgets=1e9")
+    # Plans, and starts nothing.
+    lab.run("calm", *wide, "--on", "kubernetes", "--image", "none", "--volume-claim", "none")
+    calm, rough = lab.ledger("calm"), lab.ledger("rough")
+    lab.two_processes(calm)
+
+    # Both nodes are this machine, and their names do not resolve.
+    address = "export JAX_COORDINATOR_ADDRESS=127.0.0.1:$((20000 + SLURM_JOB_ID))"
+    asked = (*wide, "--on", "slurm", "--partition", "low", "--setup", address)
+    asked += ("--checkpoint-seconds", "0.05")
+    lab.run("rough", *asked)
+    slurm.wait(lambda: with_checkpoint(rough), 300)
+    preempt(slurm)
+    slurm.wait(lambda: running_again(rough), 300)
+    victim = running_again(rough)[0]
+    owner = rough.job(victim).owner(rough.job(victim).newest())
+    array, task = owner.engine_job.split("_")
+    # The process that does not own the claim; the other one ends for want of it.
+    follower = {"SLURM_PROCID": "1", "SLURM_ARRAY_JOB_ID": array, "SLURM_ARRAY_TASK_ID": task}
+    for pid in slurm.pids(**follower):
+        os.kill(pid, signal.SIGKILL)
+    slurm.wait_until_empty()
+    assert victim not in results(rough)
+    lab.run("rough", *asked)
+    slurm.wait_until_empty()
+
+    assert len(results(calm)) == 2
+    for name, record in results(calm).items():
+        found = results(rough)[name]
+        assert found["loss_nats"] == record["loss_nats"]
+        assert found["params_sha256"] == record["params_sha256"]
+    assert endings(rough)["preempted"] >= 1
+    assert results(rough)[victim]["costs"]["resumed_at"] > 0
+    figures["runs of a real study on two nodes, bits equal to two local processes"] += 2
+    figures["their preempted attempts"] += endings(rough)["preempted"]
+    figures["their SIGKILLs of the process that owns no claim"] += 1
