@@ -51,7 +51,7 @@ def _report(found: list[Finding], n_files: int, console: Console) -> int:
     damages = [one for one in found if one.is_damage]
     notes = [one for one in found if not one.is_damage]
     for one in damages:
-        console.print(f"DAMAGED {one.key}: {one.what}. {one.way_out}")
+        console.print(f"DAMAGED {one.key}: {one.what}. {one.way_out}".rstrip())
     for one in notes[:_MOST_NOTES]:
         console.print(f"note: {one.key} {one.what}. {one.way_out}".rstrip())
     if len(notes) > _MOST_NOTES:
@@ -68,7 +68,7 @@ def check_data(ledger: Ledger) -> Iterator[Finding]:
     try:
         manifest = Manifest.from_json(data.decode("utf-8"))
     except ValueError as error:
-        yield Finding(key="manifest.json", what=str(error).rstrip("."), way_out=_DATA_AGAIN)
+        yield Finding(key="manifest.json", what=str(error).rstrip("."), way_out="")
         return
     if b'"sha256"' not in data:
         what = "has no digest: an earlier version wrote it"

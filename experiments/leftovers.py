@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.claims import JobFolder
+from experiments.claims import JobFolder, this_process
 from experiments.ledger import Ledger
 from experiments.sealed import Damaged
 from experiments.states import is_held
@@ -121,7 +121,8 @@ def _has_intact_result(ledger: Ledger, point_id: str) -> bool:
 def _is_held(job: JobFolder, lease_seconds: float) -> bool:
     newest = job.newest()
     has_ended = job.storage.exists(f"{job.key}/attempts/{newest:06d}.json")
-    return newest > 0 and not has_ended and is_held(job, newest, lease_seconds=lease_seconds)
+    is_open = newest > 0 and not has_ended
+    return is_open and is_held(job, newest, this_process(), lease_seconds=lease_seconds)
 
 
 def _temporary_files(ledger: Ledger) -> Iterator[Leftover]:

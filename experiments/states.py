@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from experiments.claims import MAX_ATTEMPTS, JobFolder, is_alive, is_dead, this_process
+from experiments.claims import MAX_ATTEMPTS, JobFolder, Owner, is_alive, is_dead, this_process
 from experiments.ledger import Ledger
 from experiments.sealed import Damaged, unseal
 
@@ -117,7 +117,7 @@ class PointState:
         left alone until it is forgiven; "waiting" is everything else.
       reason: in a sentence, of whatever ended last; "" where there is nothing to tell.
       attempt: number of the newest; 0 without any.
-      host: of the newest attempt, while there is no result.
+      host: of the attempt that is running.
       progress: the newest attempt's last line of metrics, while there is no result.
       device_seconds: of all attempts, as far as they had reported.
       flops: of the steps that were reached, in the point's convention.
@@ -180,13 +180,13 @@ def survey(
     return states
 
 
-def is_held(job: JobFolder, number: int, *, lease_seconds: float) -> bool:
+def is_held(job: JobFolder, number: int, me: Owner, *, lease_seconds: float) -> bool:
     """Whether an attempt that has not ended may still be at work.
 
     The kernel's word counts first; where it has none, the heartbeat's.
     """
     try:
-        owner, me = job.owner(number), this_process()
+        owner = job.owner(number)
     except Damaged:
         owner = None
     if owner is not None and is_dead(owner, me):
@@ -202,6 +202,7 @@ class _Look:
     def __init__(self, ledger: Ledger, n_devices: int, lease_seconds: float, max_attempts: int):
         self.ledger, self.n_devices = ledger, n_devices
         self.lease_seconds, self.max_attempts = lease_seconds, max_attempts
+        self.me = this_process()
         self.job_of = jobs_by_point(ledger)
 
     def state(self, point: Asked) -> PointState:
@@ -246,7 +247,7 @@ class _Look:
             state=state,
             reason=reason,
             attempt=newest,
-            host=_host(job, newest),
+            host=_host(job, newest) if state == "running" else "",
             progress=last.get(newest, (None, 0))[0],
             device_seconds=sum(row.wall_seconds for row in rows) * self.n_devices,
             flops=point.flops[point.convention] * furthest / point.n_steps,
@@ -254,12 +255,14 @@ class _Look:
         )
 
     def _judge(self, job: JobFolder, newest: int) -> tuple[State, str]:
-        ending = job.endings().get(newest)
+        endings = job.endings()
+        ending = endings.get(newest)
         is_claimed = job.storage.exists(f"{job.key}/claims/{newest:06d}.json")
         is_open = ending is None and is_claimed
-        if is_open and is_held(job, newest, lease_seconds=self.lease_seconds):
+        if is_open and is_held(job, newest, self.me, lease_seconds=self.lease_seconds):
             return "running", ""
-        failures = job.failures()
+        # Most jobs have ended too seldom to have failed so often.
+        failures = job.failures() if len(endings) >= self.max_attempts else []
         if len(failures) >= self.max_attempts:
             return "failed", failures[-1].reason
         if is_open:

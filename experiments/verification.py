@@ -22,7 +22,8 @@ from experiments.sealed import Damaged, unseal
 from model.training import checkpoint_files
 
 _ID, _NUMBER = "[a-z0-9-]{1,64}", r"\d{6}"
-_RUN_AGAIN = "`isoflop run` writes it again while the study asks for it."
+_MISSING = "`isoflop run` writes it again while the study asks for it."
+_RUN_AGAIN = f"Delete it: {_MISSING}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +33,7 @@ class Finding:
     Attributes:
       key: the file, relative to the study's folder.
       what: is the matter with it.
-      way_out: what to do, or why nothing.
+      way_out: what to do, or why nothing; "" where ``what`` says it.
       is_damage: else it is what a killed process may rightly leave, or not ours.
     """
 
@@ -188,7 +189,7 @@ def check_jobs(ledger: Ledger) -> Iterator[Finding]:
     for job_id in ledger.job_ids():
         job = ledger.job(job_id)
         if not ledger.storage.exists(f"{job.key}/job.json"):
-            yield Finding(key=f"{job.key}/job.json", what="is missing", way_out=_RUN_AGAIN)
+            yield Finding(key=f"{job.key}/job.json", what="is missing", way_out=_MISSING)
         for number in range(1, job.newest() + 1):
             if not ledger.storage.exists(key := f"{job.key}/claims/{number:06d}.json"):
                 yield Finding(key=key, what="is missing", way_out=_HARMLESS)
@@ -212,7 +213,7 @@ def check_plan(ledger: Ledger) -> Iterator[Finding]:
     """What was asked for or was there and is gone; tables that say otherwise than results."""
     for name in ("study.json", "manifest.json", "plan.jsonl"):
         if not ledger.storage.exists(name):
-            yield Finding(key=name, what="is missing", way_out=_RUN_AGAIN)
+            yield Finding(key=name, what="is missing", way_out=_MISSING)
     for run_id in finished.finished_points(ledger):
         if not ledger.has_result(run_id):
             way_out = "`isoflop run` trains the run again."
@@ -228,7 +229,7 @@ def check_plan(ledger: Ledger) -> Iterator[Finding]:
         return  # Named already; there is nothing to compare with.
     for point in points:
         if not ledger.storage.exists(key := f"runs/{point.id}/spec.json"):
-            yield Finding(key=key, what="is missing", way_out=_RUN_AGAIN)
+            yield Finding(key=key, what="is missing", way_out=_MISSING)
     for path, text in fresh.items():
         key = path.relative_to(ledger.folder).as_posix()
         if (data := ledger.storage.read(key)) is not None:
@@ -260,7 +261,7 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
     (
         rf"runs/{_ID}/result\.json",
         _result,
-        "`isoflop run` keeps it under another name and trains the run again.",
+        "Move it away: `isoflop run` trains the run again.",
     ),
     (
         rf"runs/{_ID}/metrics/{_NUMBER}\.jsonl",

@@ -188,6 +188,12 @@ def test_every_damaged_line_of_metrics_is_counted_and_none_is_believed(ledger, p
         assert all(row in rows for row in read)
 
 
+def test_an_infinite_gradient_is_written_as_null_and_read_back(ledger, points):
+    for value in (float("inf"), float("-inf"), float("nan")):
+        ledger.write_metrics(points[0].id, 1, {"step": 1, "grad_norm": value})
+    assert ledger.read_metrics(points[0].id, 1) == ([{"step": 1, "grad_norm": None}] * 3, 0)
+
+
 def test_metrics_go_to_the_file_of_their_attempt_and_costs_add_up(ledger, points):
     name = points[0].id
     for attempt, seconds in ((1, (1.0, 2.0)), (3, (5.0,)), (4, (100.0,))):

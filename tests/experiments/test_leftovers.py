@@ -157,6 +157,13 @@ def test_temporary_files_and_logs_go_when_they_are_old(go, ledger, planned, name
     }
 
 
+def test_a_folder_in_which_something_was_written_today_stays(go, ledger, planned):
+    path = put(ledger, "data/.prepare-0123abcd/train.npy", age=3600.0)
+    os.utime(path.parent, (1.0, 1.0))
+    go(delete=True)
+    assert path.exists()
+
+
 def test_age_is_judged_by_the_storage_and_not_by_our_clock(go, ledger, planned, monkeypatch):
     path = put(ledger, f".clock.{HEX}", age=3600.0)
     monkeypatch.setattr(time, "time", lambda: 2e10)

@@ -104,6 +104,13 @@ def test_reasons_are_printed_as_they_are_and_from_the_twentieth_on_counted(
     assert "isoflop retry" in text
 
 
+def test_a_run_that_waits_after_an_end_says_why(show, ledger, planned):
+    ledger.job(planned[0].id).end(start(ledger, planned[0].id), "disk", "no space left", 0)
+    text = show()
+    assert f"waiting {planned[0].id} (1e+11 d16 seed 0): no space left" in text
+    assert text.count("waiting ") == 1, "runs that were never begun are only counted"
+
+
 def test_energy_is_told_by_its_source(show, ledger, planned, record):
     for point, source, joules in zip(planned, ("rapl", "rapl", "nvml"), (1, 2, 4), strict=False):
         one = record()
