@@ -25,6 +25,7 @@ def write(options: argparse.Namespace, counts: Counter[Any], seconds: float) -> 
         "seconds": round(seconds),
         "processes": options.processes,
         "replicates": options.replicates,
+        "seed": options.seed,
         "device": cpu_model(),
         "host_python": platform.python_version(),
         **software_facts(),
@@ -63,7 +64,8 @@ def _page(record: dict[str, Any]) -> str:
         "# Coverage of intervals on simulated studies",
         "",
         f"`{record['command']}`, {record['seconds']} s on {record['processes']} processes "
-        f"({record['device']}); {record['replicates']} replicates per interval.",
+        f"({record['device']}); {record['replicates']} replicates per interval, seed {record['seed']} "
+        "(the constants of scaling/uncertainty.py were chosen on streams of seed 0).",
         "",
         "Percentage of simulations whose interval holds the truth, among those with an answer. "
         f"**Bold**: off by more than {ALLOWED:g} points beyond two standard errors. The default is "
