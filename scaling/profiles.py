@@ -171,7 +171,7 @@ def _calibrated(
     drawn = n_bootstrap if uncertainty.can_resample(method, noise) else 0
     y, weights = uncertainty.draw_data(
         method, runs, fitted, found.residuals, len(found.z), drawn, rng,
-        refill=uncertainty.passes_through_points(found.problem.objective, noise),
+        absorbs=uncertainty.passes_through_points(found.problem.objective, noise),
     )  # fmt: skip
     excess = excess_of_replicates(held, y, weights)
     good = excess[np.isfinite(excess)]

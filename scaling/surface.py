@@ -155,7 +155,7 @@ def _replicates(
     y, weights = uncertainty.draw_data(
         method, runs, fitted, found.residuals, len(found.z), n_replicates,
         np.random.default_rng(seed),
-        refill=uncertainty.passes_through_points(found.problem.objective, noise),
+        absorbs=uncertainty.passes_through_points(found.problem.objective, noise),
     )  # fmt: skip
     return replicate(found, y, weights, n_starts=n_starts)
 

@@ -91,6 +91,15 @@ def test_imports_flow_one_way(folder, forbidden, allowed):
     assert {name: names for name, names in bad.items() if names} == {}
 
 
+def test_executors_need_the_standard_library_only():
+    files = list((ROOT / "experiments" / "executors").glob("*.py"))
+    assert len(files) >= 4
+    for path in files:
+        for name in imported(path):
+            is_ours = name.startswith("experiments.executors.")
+            assert is_ours or name.split(".")[0] in sys.stdlib_module_names, f"{path}: {name}"
+
+
 def test_only_the_parameterization_knows_of_training_and_only_its_configuration():
     for path in (ROOT / "model").glob("*.py"):
         found = breaks(imported(path), ("model.training",))

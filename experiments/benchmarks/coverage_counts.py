@@ -106,7 +106,7 @@ def _draws(
     noise = uncertainty.estimate_noise(runs, residuals, n_parameters)
     return uncertainty.draw_data(
         method, runs, fitted, residuals, n_parameters, n, rng,
-        refill=uncertainty.passes_through_points(HUBER, noise),
+        absorbs=uncertainty.passes_through_points(HUBER, noise),
     )  # fmt: skip
 
 

@@ -223,6 +223,6 @@ def test_every_reader_of_json_is_strict_and_names_the_file(
     speeds = {"device": "x", "flops_per_second": {"1e9": 2.5}}
     speeds |= {"peak_flops_per_second": 2.5, "compile_seconds": 2.5}
     host = damage(json.dumps(speeds))
-    (tmp_path / "calibration.json").write_text(f'{{"host": {host}}}')
+    (tmp_path / "calibration.json").write_bytes(seal(f'{{"host": {host}}}'))
     with pytest.raises(ValueError, match=r"calibration\.json is no calibration"):
         calibration.load(tmp_path)

@@ -125,21 +125,20 @@ def test_one_thin_budget_is_enough_to_keep_the_design():
 
 
 @pytest.mark.parametrize("method", ["residual", "wild"])
-def test_refilled_draws_have_none_of_the_residuals_that_an_l1_fit_made_zero(method):
-    """Of 40 normal residuals ten were absorbed: the spread left over is the noise's as it is."""
+def test_draws_have_none_of_the_residuals_that_an_l1_fit_made_zero(method):
+    """Of 40 normal residuals ten were absorbed: draws have the spread of those left over."""
     runs = grid(40, 1)
     residuals = 0.01 * np.random.default_rng(0).standard_normal(40)
     residuals[:10] = 0.0
     drawn = {}
-    for refill in (False, True):
-        drawn[refill], _ = uncertainty.draw_data(
+    for absorbs in (False, True):
+        drawn[absorbs], _ = uncertainty.draw_data(
             method, runs, np.zeros(40), residuals, 10, 2000, np.random.default_rng(1),
-            refill=refill,
+            absorbs=absorbs,
         )  # fmt: skip
     # A quarter are exactly zero before, none after.
     assert np.mean(drawn[False] == 0) == pytest.approx(0.25, abs=0.02)
     assert np.mean(drawn[True] == 0) == 0
-    # Refilled ones are a little smaller than the others, a quarter of all.
     assert drawn[True].std() == pytest.approx(residuals[10:].std(), rel=0.15)
 
 
@@ -152,13 +151,13 @@ def planted(growth, n_configurations, n_repeats, rng):
 
 @pytest.mark.parametrize("method", ["residual", "wild"])
 @pytest.mark.parametrize("n_repeats", [1, 2])
-@pytest.mark.parametrize("refill", [False, True])
+@pytest.mark.parametrize("absorbs", [False, True])
 @pytest.mark.parametrize("growth", [1.0, 4.0, 0.25])
-def test_draws_spread_along_the_fit_as_the_noise_does(growth, refill, n_repeats, method):
+def test_draws_spread_along_the_fit_as_the_noise_does(growth, absorbs, n_repeats, method):
     """The spread at the two ends has the planted ratio, and is flat where none was planted."""
     runs, rng = grid(400, n_repeats), np.random.default_rng(5)
     fitted, residuals = planted(growth, 400, n_repeats, rng)
-    drawn, _ = uncertainty.draw_data(method, runs, fitted, residuals, 5, 100, rng, refill=refill)
+    drawn, _ = uncertainty.draw_data(method, runs, fitted, residuals, 5, 100, rng, absorbs=absorbs)
     spread = (drawn - fitted).std(axis=0)
     # Wild draws keep each residual in its place: mean squares over a twentieth tell little, so
     # the ratio comes from a line through all of them.
@@ -209,6 +208,6 @@ def test_means_of_repeats_are_drawn_with_the_spread_they_have():
     [("lad", True), ("huber:0.001", True), ("huber:0.1", False), ("least_squares", False),
      ("student_t", False), ("quantile:0.1", False)],
 )  # fmt: skip
-def test_only_l1_like_fits_have_their_residuals_refilled(objective, expected):
+def test_only_l1_like_fits_have_their_residuals_filled_in(objective, expected):
     noise = uncertainty.estimate_noise(grid(40, 1), np.full(40, 0.01), 5)
     assert uncertainty.passes_through_points(objective_named(objective), noise) == expected

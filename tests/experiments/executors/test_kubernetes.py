@@ -15,7 +15,7 @@ ONE = Resources(n_processes=1, n_cpus=4, n_gpus=1, memory_bytes=3 * 2**30, secon
 FOUR = Resources(n_processes=4, n_cpus=8, n_gpus=8, memory_bytes=2**36, seconds=1e5)
 SHORT = Resources(n_processes=1, n_cpus=1, n_gpus=0, memory_bytes=2**30, seconds=1.0)
 SLICE = "tpu-v5-lite-podslice,4x4,4"
-WORKER = ("python", "-m", "experiments.worker", "--cache", "/tmp/$USER/$(HOME)")
+WORKER = ("python", "-m", "experiments.worker", "--cache", "/tmp/$USER/$(ISOFLOP_INDEX)$$")
 
 
 def engine(**options) -> Kubernetes:
@@ -161,6 +161,7 @@ def test_processes_of_one_run_find_each_other(tmp_path):
         assert job["spec"]["template"]["spec"]["subdomain"] == service["metadata"]["name"]
         assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": name}
         assert service["spec"]["clusterIP"] == "None"
+        assert service["spec"]["publishNotReadyAddresses"] is True
         for index in range(4):
             variables = environment(job, index)
             # Pod 0 of an Indexed Job has the host name <job>-0.

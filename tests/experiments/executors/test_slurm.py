@@ -70,11 +70,13 @@ def directives(script) -> list[str]:
 
 
 def test_a_task_works_on_the_ids_of_its_line(slurm, tmp_path):
-    root = tmp_path / "it's a *" / "study"
+    root = tmp_path / "it's 50%a *" / "study"
     (script,) = submitted(root, [("a-1", ONE), ("b-2", ONE)], worker=worker(0))
     for task, name in enumerate(("a-1", "b-2")):
         assert run_task(script, task) == (0, f"{['--root', str(root), f'--job={name}']}\n")
     assert "srun --cpus-per-task=3" in asked(slurm), "a step does not inherit it"
+    (log,) = [line for line in directives(script) if line.startswith("--output")]
+    assert log.count("50%%a") == 1, "%a is the number of the task"
 
 
 def test_short_jobs_share_a_task(slurm, tmp_path):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs by what they need."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from experiments.executors.base import Resources
@@ -91,5 +93,6 @@ def test_requests_are_split_at_the_limits():
 
 
 def test_new_folders_are_numbered_and_never_given_twice(tmp_path):
-    names = [new_folder(tmp_path / "slurm").name for _ in range(3)]
-    assert names == ["000001", "000002", "000003"]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: new_folder(tmp_path / "slurm").name, range(80)))
+    assert sorted(found) == [f"{n:06d}" for n in range(1, 81)]
