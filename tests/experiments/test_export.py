@@ -150,10 +150,12 @@ def events(path):
 
 def test_tensorboard_gets_every_step_once_with_the_seconds_of_all_attempts(go, resumed, tmp_path):
     pytest.importorskip("tensorboardX")
-    for _ in range(2):
-        assert "metrics of 1 runs" in go(to=("tensorboard", str(tmp_path / "board")))
+    assert "metrics of 1 runs" in go(to=("tensorboard", str(tmp_path / "board")))
     (folder,) = (tmp_path / "board").iterdir()
     assert resumed.id in folder.name
+    (path,) = folder.iterdir()
+    path.rename(folder / "events.out.tfevents.1.earlier.isoflop")
+    go(to=("tensorboard", str(tmp_path / "board")))
     (path,) = folder.iterdir()
     found = events(path)
     assert {step: v for _, step, tag, v in found if tag == "train/loss_nats"} == LOSSES
@@ -177,6 +179,16 @@ def test_wandb_gets_the_same_under_the_id_of_the_point(go, resumed, monkeypatch)
     assert {step: values["train/loss_nats"] for step, values in said[1:-1]} == LOSSES
     assert [step for step, _ in said[1:-1]] == sorted(LOSSES)
     assert said[-1] == "end"
+
+
+def test_steps_beyond_where_the_last_attempt_is_are_left_out(go, ledger, resumed, monkeypatch):
+    row = {"n_steps": 6, "grad_norm": None, "n_tokens": 30, "loss_nats": 9.0, "wall_seconds": 1.0}
+    ledger.write_metrics(resumed.id, 3, row | {"step": 3, "resumed_at": 2})
+    steps = []
+    opened = SimpleNamespace(log=lambda _, step: steps.append(step), finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: opened))
+    go(to=("wandb", "project"))
+    assert steps == [1, 2, 3]
 
 
 MISSING = (("tensorboard", "tensorboardX"), ("wandb", "wandb"))
