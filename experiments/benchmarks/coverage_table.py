@@ -65,7 +65,7 @@ def _page(record: dict[str, Any]) -> str:
         "",
         f"`{record['command']}`, {record['seconds']} s on {record['processes']} processes "
         f"({record['device']}); {record['replicates']} replicates per interval, seed "
-        f"{record['seed']} (the constants of scaling/uncertainty.py were chosen on streams of seed 0).",
+        f"{record['seed']} (the constants of scaling/uncertainty.py were chosen on seed 0).",
         "",
         "Percentage of simulations whose interval holds the truth, among those with an answer. "
         f"**Bold**: off by more than {ALLOWED:g} points beyond two standard errors. The default is "
