@@ -144,6 +144,9 @@ class RunDisplay:
         self.n_failed += 1
         self.console.print(f"{_name(point)}: attempt {attempt} failed: {reason}")
 
+    def elsewhere(self, point: Point, reason: str) -> None:
+        self.console.print(f"{_name(point)}: {reason}; left to it, and looked at again later")
+
     def _time_left(self) -> str:
         running = sum(
             self.weights[point.id] * event["step"] / event["n_steps"]

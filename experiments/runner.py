@@ -23,6 +23,8 @@ class Display(Protocol):
 
     def failed(self, slot: int, point: Point, reason: str, attempt: int) -> None: ...
 
+    def elsewhere(self, point: Point, reason: str) -> None: ...
+
 
 def arrange(points: Sequence[Point], mesh: tuple[int, ...]) -> list[Job]:
     """The jobs that compute the points: each alone."""
@@ -77,6 +79,7 @@ class _Watch:
         self.ledger, self.max_attempts, self.display = ledger, max_attempts, display
         self.points = {point.id: point for point in points}
         self.failures: list[tuple[Point, str]] = []
+        self.told: set[str] = set()
 
     def event(self, slot: int, job_id: str, event: dict[str, Any]) -> None:
         point = self.points[job_id]
@@ -84,6 +87,10 @@ class _Watch:
             self.display.progress(slot, point, event)
         elif event["event"] == "done":
             self.display.done(slot, point, event)
+        elif event["event"] == "owned":
+            if job_id not in self.told:  # It is asked for again and again.
+                self.display.elsewhere(point, event["reason"])
+            self.told.add(job_id)
         else:
             self.failures.append((point, event["reason"]))
 

@@ -47,6 +47,8 @@ class _Silent:
 
     def failed(self, *_: Any) -> None: ...
 
+    def elsewhere(self, *_: Any) -> None: ...
+
 
 def measure(n_runs: int = 1000, n_repeats: int = 5) -> dict[str, float]:
     """Milliseconds per run of each part, and seconds of `isoflop run` on the finished study."""

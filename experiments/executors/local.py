@@ -294,7 +294,7 @@ class _Slot(threading.Thread):
             pass  # It died at its start; its exit code is judged below.
         for line in process.stdout:
             event = _event(line)
-            if event["event"] in ("progress", "done", "gave up"):
+            if event["event"] in ("progress", "done", "gave up", "owned"):
                 self.watcher.event(self.index, job.id, event)
             if event["event"] in ("done", "gave up"):
                 return

@@ -77,7 +77,8 @@ class Seen:
     """A display that remembers."""
 
     def __init__(self):
-        self.finished, self.attempts, self.on_progress = [], [], lambda: None
+        self.finished, self.attempts, self.others = [], [], []
+        self.on_progress = lambda: None
 
     def progress(self, slot, point, event):
         self.on_progress()
@@ -87,6 +88,9 @@ class Seen:
 
     def failed(self, slot, point, reason, attempt):
         self.attempts.append((point.id, attempt, reason))
+
+    def elsewhere(self, point, reason):
+        self.others.append((point.id, reason))
 
 
 @pytest.fixture
@@ -203,6 +207,7 @@ def test_what_others_have_is_asked_for_again_when_nothing_else_is_left(
     assert tried[-2:] == [taken, taken]
     assert seen.attempts == []
     assert seen.finished[-1] == taken
+    assert seen.others == [(taken, "process 1 on moon has it")], "said once"
 
 
 def test_a_failure_that_a_worker_survives_is_tried_again_by_the_same_worker(
