@@ -64,7 +64,9 @@ def submit(
 
 
 def _executor(options: Any, study: Study) -> Executor:
+    is_cpu = not options.gpus_per_process and not options.tpu
     flags = (
+        *(("--threads", str(options.cpus_per_process)) if is_cpu else ()),
         *("--mesh", ",".join(map(str, study.mesh))),
         *("--checkpoint-seconds", str(options.checkpoint_seconds)),
         *("--lease-seconds", str(options.lease_seconds)),

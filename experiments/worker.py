@@ -38,6 +38,8 @@ from model.training.control import Interrupted
 EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED, EXIT_DISK, EXIT_PREEMPTED = 1, 2, 3, 74, 75
 # Of several jobs the worst is told, in this order.
 _WORST = (EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED)
+# A fifth less time to compile than the default level, and the same speed (d_model 32 to 96).
+CPU_FLAGS = ("--xla_backend_optimization_level=1",)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -101,10 +103,22 @@ def measure_peak_flops(seconds: float = 0.3) -> float:
     return best
 
 
-def start_jax(cores: list[int], cache: str | None) -> None:
-    """Pins this process to its cores before JAX sizes its thread pools, and caches compilation."""
+def start_jax(cores: list[int], cache: str | None, n_threads: int = 0) -> None:
+    """Pins this process to its cores before JAX sizes its thread pools, and caches compilation.
+
+    Whatever starts a worker on a CPU, the program is the same: the flags move the last bits.
+
+    Args:
+      cores: to be pinned to; empty leaves it free.
+      cache: folder of compiled programs.
+      n_threads: CPUs that an engine gives instead of naming them; 0 without, and on accelerators.
+    """
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
+    if n_threads := len(cores) or n_threads:
+        flags = [os.environ.get("XLA_FLAGS", ""), *CPU_FLAGS]
+        flags += ["--xla_cpu_multi_thread_eigen=false"] * (n_threads == 1)
+        os.environ["XLA_FLAGS"] = " ".join(flags).strip()
     import jax
 
     if cache:
@@ -163,6 +177,7 @@ def main() -> None:
     parser.add_argument("--jobs", default=None, help="file of ids, or - for standard input")
     parser.add_argument("--mesh", default="1,1,1,1", help="four sizes, comma separated")
     parser.add_argument("--cores", default="", help="pin to these, comma separated")
+    parser.add_argument("--threads", type=int, default=0, help="CPUs, where they are not named")
     parser.add_argument("--cache", default=None, help="folder of compiled programs")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
     parser.add_argument("--lease-seconds", type=float, default=120.0)
@@ -173,7 +188,8 @@ def main() -> None:
     ledger = Ledger(options.root.parent, options.root.name)
     try:
         listed = Stdin(stop) if options.jobs == "-" else _ids(options)
-        start_jax([int(core) for core in options.cores.split(",") if core], options.cache)
+        cores = [int(core) for core in options.cores.split(",") if core]
+        start_jax(cores, options.cache, options.threads)
         from experiments import followers
         from model.training import processes
 

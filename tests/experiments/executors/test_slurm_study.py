@@ -32,8 +32,6 @@ STUDY = Study(
     max_epochs=1.0, flops="matmul_full", recipe=replace(TINY_BYTES, batch=batch),
 )
 """
-# What a local worker of one core runs with.
-XLA_FLAGS = "--xla_backend_optimization_level=1 --xla_cpu_multi_thread_eigen=false"
 
 
 @dataclass(frozen=True)
@@ -121,12 +119,12 @@ def test_a_disturbed_study_has_the_bytes_of_an_undisturbed_one(slurm, tmp_path, 
 
     began = time.monotonic()
     asked = ("--on", "slurm", "--partition", "low", "--checkpoint-seconds", "0.05")
-    said = lab.run("rough", *asked, XLA_FLAGS=XLA_FLAGS)
+    said = lab.run("rough", *asked)
     assert "4 jobs: Slurm array" in said
     slurm.wait(lambda: with_checkpoint(rough))
     preempt(slurm)
     slurm.wait(lambda: endings(rough)["preempted"])
-    assert "are in the queue already" in lab.run("rough", *asked, XLA_FLAGS=XLA_FLAGS)
+    assert "are in the queue already" in lab.run("rough", *asked)
 
     slurm.wait(lambda: running_again(rough))
     victim = rough.job(running_again(rough)[0])
@@ -134,10 +132,10 @@ def test_a_disturbed_study_has_the_bytes_of_an_undisturbed_one(slurm, tmp_path, 
     slurm.wait_until_empty()
     assert len(results(rough)) == 3, "Slurm does not start again what was killed"
 
-    assert "1 jobs: Slurm array" in lab.run("rough", *asked, XLA_FLAGS=XLA_FLAGS)
+    assert "1 jobs: Slurm array" in lab.run("rough", *asked)
     slurm.wait_until_empty()
     seconds = time.monotonic() - began
-    lab.run("rough", *asked, XLA_FLAGS=XLA_FLAGS)
+    lab.run("rough", *asked)
 
     assert rough.table.read_bytes() == calm.table.read_bytes()
     assert rough.curves.read_bytes() == calm.curves.read_bytes()
