@@ -113,7 +113,7 @@ def _prove(proof: Proof) -> dict[str, Any]:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-m", proof.marks]
         command += ["-k", "not in_short"]  # The long form of a test is there too.
-        command += [f"--junitxml={report}"]
+        command += [f"--junitxml={report}", f"--basetemp={folder}/tests"]
         command += [f"tests/{name}" for name in proof.tests]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         cases = list(ElementTree.parse(report).iter("testcase"))

@@ -127,9 +127,10 @@ def printable(text: str) -> str:
 
 
 def test_a_thousand_payloads_are_text_and_make_no_tag_attribute_or_script(
-    written, ledger, monkeypatch
+    written, ledger, monkeypatch, record_property
 ):
     texts = payloads(1000)
+    record_property("payloads", len(texts))
     attacked = Skeleton(written(texts))
     for path in (ledger.folder / "runs").glob("*/result.json"):
         path.unlink()

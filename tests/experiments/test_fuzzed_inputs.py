@@ -49,8 +49,9 @@ def test_every_wrong_spec_is_refused_in_one_line_that_names_the_field(trees):
 
 
 @pytest.mark.slow
-def test_twenty_thousand_wrong_specs_are_refused(trees):
+def test_twenty_thousand_wrong_specs_are_refused(trees, record_property):
     refuse_specs(20_000, trees, seed=1)
+    record_property("wrong_specs_refused", 20_000)
 
 
 def test_the_fuzzer_knows_every_field_and_its_untouched_points_are_read(trees):
@@ -109,15 +110,19 @@ def test_every_override_is_refused_in_one_line_or_gives_a_plan(study, manifest, 
 
 
 @pytest.mark.slow
-def test_five_thousand_overrides_are_refused_or_planned(study, manifest):
+def test_five_thousand_overrides_are_refused_or_planned(study, manifest, record_property):
     refuse_or_plan(5000, study, manifest, seed=4)
+    record_property("overrides_refused_or_planned", 5000)
 
 
 def files(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
-def test_two_thousand_ids_reach_no_path_unless_they_are_legal(tmp_path, ledger, record):
+def test_two_thousand_ids_reach_no_path_unless_they_are_legal(
+    tmp_path, ledger, record, record_property
+):
+    record_property("ids", 2000)
     ledger.folder.mkdir(parents=True)
     n_legal = 0
     for name in fuzzing.ids(2000, seed=5):

@@ -48,7 +48,7 @@ def one_result(grid, job, calm_digest):
 
 
 @pytest.mark.parametrize("wakes", ["before its successor has ended", "long after"])
-def test_a_zombie_leaves_with_exit_code_3(grid, job, saved, calm_digest, wakes):
+def test_a_zombie_leaves_with_exit_code_3(grid, job, saved, calm_digest, record_property, wakes):
     zombie = grid.worker(job, *OPTIONS)
     saved(1)
     zombie.send_signal(signal.SIGSTOP)
@@ -65,11 +65,12 @@ def test_a_zombie_leaves_with_exit_code_3(grid, job, saved, calm_digest, wakes):
     assert record["provenance"]["attempt"] == 2
     assert "was silent for" in grid.ending(job, 1).reason
     grid.finish(grid.worker(job, *OPTIONS), 0)
+    record_property("zombies", 1)
 
 
 @pytest.mark.parametrize("skew", [-HOUR, HOUR])
 def test_a_clock_that_is_wrong_by_an_hour_neither_hastens_nor_hinders(
-    grid, job, saved, calm_digest, skew
+    grid, job, saved, calm_digest, record_property, skew
 ):
     owner = grid.worker(job, *OPTIONS, skew=-skew)
     saved(1)
@@ -85,6 +86,7 @@ def test_a_clock_that_is_wrong_by_an_hour_neither_hastens_nor_hinders(
     owner.send_signal(signal.SIGCONT)
     grid.finish(owner, 3)
     one_result(grid, job, calm_digest)
+    record_property("clocks_wrong_by_an_hour", 1)
 
 
 CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -92,7 +94,7 @@ CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 @pytest.mark.parametrize("where", ["container", "host"])
 def test_nobody_knows_that_an_owner_elsewhere_is_dead_until_the_lease_is_over(
-    grid, job, saved, patiently, calm_digest, where
+    grid, job, patiently, calm_digest, record_property, where
 ):
     lease = ("--checkpoint-seconds", "0.01", "--lease-seconds", "30")
     if where == "container":
@@ -112,6 +114,7 @@ def test_nobody_knows_that_an_owner_elsewhere_is_dead_until_the_lease_is_over(
     grid.finish(grid.worker(job, *lease), 0)
     assert "was silent for" in grid.ending(job, 1).reason
     one_result(grid, job, calm_digest)
+    record_property("owners_killed_elsewhere", 1)
 
 
 def test_a_dead_owner_here_is_replaced_at_once(grid, job, saved, calm_digest):
