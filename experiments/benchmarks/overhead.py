@@ -5,6 +5,7 @@ A thousand runs go from the plan through one worker process to the tables; the w
 returns at once (stand_in_worker.py), so all of the time is ours.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -86,6 +87,7 @@ def measure(n_runs: int = 1000, n_repeats: int = 5) -> dict[str, float]:
         **each,
         "overhead_ms_per_run": round(1e3 * sum(seconds.values()) / len(points), 2),
         "finished_study_seconds": round(statistics.median(again), 2),
+        "load_average": round(os.getloadavg()[0], 1),
     }
 
 
