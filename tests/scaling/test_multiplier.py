@@ -65,10 +65,15 @@ def test_two_different_laws_meet_where_scipy_says():
         assert flops_b == pytest.approx(expected, rel=1e-4)
 
 
-def test_interval_holds_the_planted_multiplier(noisy):
-    found = compute_multiplier(*noisy)
-    assert np.all((found.lower < GAIN) & (found.upper > GAIN))
-    assert np.all(found.upper - found.lower < 0.3)
+def test_intervals_hold_the_planted_multiplier():
+    """At 95 %, and the five of a pair share their noise: one pair in eight may miss it."""
+    held = []
+    for seed in range(8):
+        pair = fitted(A, sd=0.003, seed=2 * seed + 1), fitted(B, sd=0.003, seed=2 * seed + 2)
+        found = compute_multiplier(*pair)
+        held.append((found.lower < GAIN) & (found.upper > GAIN))
+        assert np.all(found.upper - found.lower < 0.3)
+    assert np.mean(held) >= 7 / 8, np.mean(held, axis=1)
 
 
 def test_swapping_the_recipes_inverts_the_multiplier(noisy):
