@@ -65,6 +65,7 @@ class Lab:
             address = f"127.0.0.1:{free.getsockname()[1]}"
         jobs = [f"--job={name}" for name in ids(ledger)]
         command = [sys.executable, "-m", "experiments.worker", "--root", str(ledger.folder), *jobs]
+        command += ["--threads", "1"]  # One CPU each, as the engine is asked for.
         variables = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
         processes = [
             subprocess.Popen(
