@@ -171,10 +171,8 @@ def _is_hidden(pid: int) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except ProcessLookupError:
-        return False
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return False
 
 
@@ -189,9 +187,6 @@ class JobFolder:
     def __init__(self, storage: Storage, job_id: str):
         self.storage, self.id = storage, job_id
         self.key = f"jobs/{job_id}"
-
-    def create(self, job: Job) -> None:
-        self.storage.create(f"{self.key}/job.json", job.sealed())
 
     def job(self) -> Job | None:
         """The job, None if it was never made; raises Damaged."""

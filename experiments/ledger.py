@@ -19,7 +19,7 @@ import json
 import math
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -74,11 +74,10 @@ class Spent:
     """What the attempts before this one cost.
 
     Attributes:
-      train_seconds, wall_seconds: as far as they had reported.
+      wall_seconds: as far as they had reported.
       resumed_at: the step at which each began.
     """
 
-    train_seconds: float
     wall_seconds: float
     resumed_at: tuple[int, ...]
 
@@ -190,9 +189,8 @@ class Ledger:
         except ValueError as error:
             raise Damaged(f"{self.folder / key}: {error} {way_out}") from None
 
-    def other_runs(self, points: list[Point]) -> list[str]:
-        """Ids of runs in the folder that ``points`` do not ask for."""
-        asked = {point.id for point in points}
+    def other_runs(self, asked: Container[str]) -> list[str]:
+        """Ids of the runs in the folder that are not among those asked for."""
         return [name for name in self.storage.names("runs") if name not in asked]
 
     def write_result(self, point_id: str, record: dict[str, Any]) -> bool:
@@ -246,7 +244,6 @@ class Ledger:
             rows, _ = self.read_metrics(point_id, attempt) if attempt < before else ([], 0)
             last += rows[-1:]
         return Spent(
-            train_seconds=sum(row["train_seconds"] for row in last),
             wall_seconds=sum(row["wall_seconds"] for row in last),
             resumed_at=tuple(row["resumed_at"] for row in last),
         )

@@ -88,7 +88,7 @@ def leftovers(ledger: Ledger, asked: Container[str], *, lease_seconds: float) ->
     for name in ledger.job_ids():
         job, path = ledger.job(name), ledger.checkpoints(name)
         members = _members(job)  # A trunk has none: who branches from it may still come.
-        is_finished = bool(members) and all(_has_intact_result(ledger, m) for m in members)
+        is_finished = bool(members) and all(map(ledger.has_intact_result, members))
         is_of_others = not any(member in asked for member in members)
         if not is_finished and _is_held(job, lease_seconds):
             is_anyone_alive = True
@@ -109,13 +109,6 @@ def _members(job: JobFolder) -> tuple[str, ...]:
     except (Damaged, ValueError):
         return ()
     return record.members if record else ()
-
-
-def _has_intact_result(ledger: Ledger, point_id: str) -> bool:
-    try:
-        return ledger.read_result(point_id) is not None
-    except Damaged:
-        return False  # The run will be trained again, from its checkpoint.
 
 
 def _is_held(job: JobFolder, lease_seconds: float) -> bool:
@@ -176,7 +169,7 @@ def _show_others(
     ledger: Ledger, asked: Container[str], left: list[Leftover], console: Console
 ) -> None:
     """Runs that are no longer asked for: their results stay, in case they are again."""
-    others = [name for name in ledger.storage.names("runs") if name not in asked]
+    others = ledger.other_runs(asked)
     if not others:
         return
     size = _size(sum(_n_bytes(ledger.folder / "runs" / name) for name in others))

@@ -224,7 +224,7 @@ def _remarks(
     if "damaged" in kinds:
         lines.append("`isoflop doctor STUDY` says what to do about damaged files.")
     ids = {point.id for point in asked}
-    if others := [name for name in ledger.storage.names("runs") if name not in ids]:
+    if others := ledger.other_runs(ids):
         lines.append(
             f"{len(others)} runs in the folder are no longer asked for (isoflop gc STUDY)."
         )

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,10 +91,6 @@ class Checkpoints:
         leaves = list(restored["state"].values())
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return (state, restored["progress"]), notes
-
-    def delete(self) -> None:
-        """Removes the folder: the run has its result."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _newest_intact(self) -> tuple[Saved | None, list[str]]:
         unfinished = sorted(set(files.unfinished(self.folder).values()), reverse=True)

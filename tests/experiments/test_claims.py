@@ -239,8 +239,8 @@ def test_a_damaged_ending_counts_as_a_failure_and_is_named(job, me, tmp_path):
 def test_a_job_is_written_once_and_read_back(job, points, study):
     made = solo(points[0], study.mesh)
     assert job.job() is None
-    job.create(made)
-    job.create(solo(points[1], study.mesh))
+    assert job.storage.create(f"{job.key}/job.json", made.sealed())
+    assert not job.storage.create(f"{job.key}/job.json", solo(points[1], study.mesh).sealed())
     assert job.job() == made
 
 

@@ -117,7 +117,7 @@ def test_runs_no_longer_asked_for_are_listed_and_lose_their_checkpoints_only_whe
 def test_a_trunk_keeps_its_checkpoints(go, ledger, planned, study):
     resources = solo(planned[0], study.mesh).resources
     trunk = Job(id="trunk", kind="trunk", members=(), parent=None, resources=resources)
-    ledger.job(trunk.id).create(trunk)
+    ledger.storage.create("jobs/trunk/job.json", trunk.sealed())
     put(ledger, "jobs/trunk/checkpoints/10-1/state")
     assert "Nothing in" in go(others=True, delete=True)
 

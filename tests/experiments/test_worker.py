@@ -377,7 +377,7 @@ def test_jobs_that_cannot_be_trained_are_refused_in_a_line(go, ledger, planned, 
         parent=None,
         resources=pack.resources,
     )
-    ledger.job(pack.id).create(pack)
+    ledger.storage.create(f"jobs/{pack.id}/job.json", pack.sealed())
     code, said = go(Trainer(), [pack.id])
     assert (code, said[0]["reason"]) == (
         2,

@@ -297,13 +297,6 @@ def test_a_disk_that_is_full_is_told_as_such(folder: Path, monkeypatch: pytest.M
         Checkpoints(folder).save(9, {}, {})
 
 
-def test_a_deleted_folder_is_gone_and_deleting_twice_is_no_error(folder: Path) -> None:
-    checkpoints = Checkpoints(folder)
-    checkpoints.delete()
-    checkpoints.delete()
-    assert not folder.exists()
-
-
 MESHES = {"one": (1, 1, 1, 1), "2x2x2": (1, 2, 2, 2), "1x8x1": (1, 1, 8, 1)}
 
 
