@@ -64,7 +64,7 @@ def _measure(point: Point, mesh: tuple[int, ...]) -> tuple[float, float]:
 
     model, train = point.spec.model, point.spec.train
     began = time.perf_counter()
-    program = compile_program(model, train.compute_dtype, mesh)
+    program = compile_program(model, train, mesh)
     tokens = np.zeros((STEPS, train.batch_size, model.seq_len + 1), np.int32)
     with jax.set_mesh(program.mesh):
         hyper, batches = hyper_arrays(train), program.put(tokens)

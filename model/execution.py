@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from model.ranges import check_choice, check_whole
+from model.sharding import LAYOUTS
 
-LAYOUTS = ("fsdp_tensor", "fsdp_context")
 ATTENTIONS = ("xla", "cudnn", "splash")
 LAYERS = ("unrolled", "scanned")
 # In the order of what they keep: everything, products with weights, the input of each block.
@@ -42,9 +42,15 @@ class Execution:
     steps_per_dispatch: int = 32
 
     def __post_init__(self) -> None:
-        check_choice(self, "layout", LAYOUTS)
+        check_choice(self, "layout", tuple(LAYOUTS))
         check_choice(self, "attention", ("auto", *ATTENTIONS))
         check_choice(self, "layers", ("auto", *LAYERS))
         check_choice(self, "remat", ("auto", *REMATS))
         check_whole(self, "n_microbatches n_loss_chunks", low=0)
         check_whole(self, "steps_per_dispatch")
+
+
+# What every platform computes, everything resolved.
+PLAIN = Execution(
+    attention="xla", layers="unrolled", remat="none", n_microbatches=1, n_loss_chunks=1
+)

@@ -121,6 +121,7 @@ class Embedding(nnx.Module):
         # Gathered whole before the lookup: from a table split over the mesh XLA would rematerialise
         # the looked-up activations on every device instead.
         table = jax.sharding.reshard(self.tokens_vd[...].astype(dtype), P(None, None))
+        tokens = jax.sharding.reshard(tokens, P(*self.layout.act_bld[:2]))
         x = table.at[tokens].get(out_sharding=P(*self.layout.act_bld))
         if self.positions_ld is None:
             return x

@@ -4,13 +4,15 @@
 Axes, always all four (size 1 is a size, one device is a mesh of ones):
 ``run``: independent runs packed side by side, no communication; ``data``: replicas of the
 parameters; ``fsdp``: parameters split over their model dimension, the batch too (ZeRO-3,
-Rajbhandari et al. 2019, arXiv:1910.02054); ``tensor``: heads and hidden units split within a
-layer (Shoeybi et al. 2019, arXiv:1909.08053).
+Rajbhandari et al. 2019, arXiv:1910.02054); ``tensor``: within a layer, as one of two layouts
+says: heads and hidden units (Shoeybi et al. 2019, arXiv:1909.08053), or positions, exchanged for
+heads around the attention (Jacobs et al. 2023, arXiv:2309.14509).
 
 The table holds plain names, so that a plan can check divisibility without JAX.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,8 @@ class Layout:
     """Array -> mesh axes of its dimensions; the letters behind a name are its dimensions.
 
     B batch, L position, D d_model, G key/value heads, R query heads per key/value head,
-    K d_head, F d_ff, V vocabulary.
+    K d_head, F d_ff, V vocabulary. ``act``: activations; ``inside``: queries, keys and values
+    within the attention, where every device needs all positions.
     """
 
     embed_vd: Dims
@@ -49,6 +52,8 @@ class Layout:
     act_blgrk: Dims
     act_blgk: Dims
     act_blf: Dims
+    inside_blgrk: Dims
+    inside_blgk: Dims
     logits_blv: Dims
 
 
@@ -73,26 +78,63 @@ FSDP_TENSOR = Layout(
     act_blgrk=(BATCH, None, "tensor", None, None),
     act_blgk=(BATCH, None, "tensor", None),
     act_blf=(BATCH, None, "tensor"),
+    inside_blgrk=(BATCH, None, "tensor", None, None),
+    inside_blgk=(BATCH, None, "tensor", None),
     logits_blv=(BATCH, None, "tensor"),
 )
 
+ALL = ("fsdp", "tensor")
 
-def make_mesh(shape: tuple[int, ...]) -> "jax.sharding.Mesh":
+FSDP_CONTEXT = Layout(
+    embed_vd=(None, ALL),
+    position_ld=(None, ALL),
+    head_dv=(ALL, None),
+    vector_d=(None,),
+    vector_k=(None,),
+    attn_q_dgrk=(ALL, None, None, None),
+    attn_kv_dgk=(ALL, None, None),
+    attn_o_grkd=(None, None, None, ALL),
+    attn_q_bias_grk=(None, None, None),
+    attn_kv_bias_gk=(None, None),
+    mlp_in_df=(ALL, None),
+    mlp_in_bias_f=(None,),
+    mlp_out_fd=(None, ALL),
+    tokens_bl=(BATCH, None),
+    act_bld=(BATCH, "tensor", None),
+    act_blgrk=(BATCH, "tensor", None, None, None),
+    act_blgk=(BATCH, "tensor", None, None),
+    act_blf=(BATCH, "tensor", None),
+    inside_blgrk=(BATCH, None, "tensor", None, None),
+    inside_blgk=(BATCH, None, "tensor", None),
+    logits_blv=(BATCH, "tensor", None),
+)
+
+LAYOUTS = {"fsdp_tensor": FSDP_TENSOR, "fsdp_context": FSDP_CONTEXT}
+
+
+def make_mesh(
+    shape: tuple[int, ...], devices: Sequence["jax.Device"] | None = None
+) -> "jax.sharding.Mesh":
     """A mesh with explicit axes over the first ``prod(shape)`` devices.
+
+    Args:
+      shape: sizes of AXES.
+      devices: None means those that are here; else, for instance, those of a topology that is not.
 
     Raises:
       ValueError: if there are fewer devices than the mesh needs.
     """
     import jax
 
-    devices = jax.devices()
+    is_here = devices is None
+    devices = jax.devices() if devices is None else devices
     n_devices = math.prod(shape)
     if n_devices > len(devices):
         raise ValueError(
-            f"mesh {dict(zip(AXES, shape, strict=True))} needs {n_devices} devices, here are "
+            f"mesh {dict(zip(AXES, shape, strict=True))} needs {n_devices} devices, there are "
             f"{len(devices)}. Make the product of the mesh at most that."
         )
-    if jax.process_count() > 1 and n_devices < len(devices):
+    if is_here and jax.process_count() > 1 and n_devices < len(devices):
         raise ValueError(
             f"mesh {dict(zip(AXES, shape, strict=True))} uses {n_devices} devices of "
             f"{len(devices)}. Several processes that train one run must use all of theirs."

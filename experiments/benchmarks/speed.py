@@ -68,7 +68,7 @@ def _rows(study: Study, manifest: Manifest, corpus: Corpus) -> tuple[list[dict],
 def _measure(point: Point, corpus: Any, peak: float) -> dict[str, Any]:
     model, train = point.spec.model, point.spec.train
     began = time.perf_counter()
-    program = compile_program(model, train.compute_dtype, (1, 1, 1, 1))
+    program = compile_program(model, train, (1, 1, 1, 1))
     tokens = np.zeros((STEPS, train.batch_size, model.seq_len + 1), np.int32)
     with jax.set_mesh(program.mesh):
         hyper = hyper_arrays(train)

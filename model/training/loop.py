@@ -17,7 +17,8 @@ import numpy as np
 from model.config import ModelConfig
 from model.data.batches import batches
 from model.data.corpus import Corpus
-from model.sharding import check_divisible
+from model.execution import Execution
+from model.sharding import LAYOUTS, check_divisible
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
 from model.training.control import Interrupted, Order
@@ -74,6 +75,7 @@ class TrainResult:
       n_steps, n_tokens: trained.
       resumed_at: step at which this attempt began.
       notes: what happened to checkpoints.
+      execution: how it was computed, nothing left open.
       n_timed_steps: steps that this attempt executed; ``seconds["train"]`` is the time of these.
       seconds: by "compile", "train", "stall", "evaluate", "checkpoint", of this attempt.
     """
@@ -88,6 +90,7 @@ class TrainResult:
     n_tokens: int
     resumed_at: int
     notes: tuple[str, ...]
+    execution: Execution
     n_timed_steps: int
     seconds: dict[str, float]
 
@@ -100,7 +103,7 @@ def train(
     mesh_shape: tuple[int, ...] = (1, 1, 1, 1),
     checkpoints: Checkpoints | None = None,
     checkpoint_seconds: float = 60.0,
-    steps_per_dispatch: int = 32,
+    execution: Execution = Execution(),
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_phase: Callable[[str], None] = lambda phase: None,
     control: Callable[[int], Order] = lambda step: Order.GO,
@@ -115,7 +118,7 @@ def train(
       corpus: where tokens come from.
       mesh_shape: sizes of the mesh axes (model/sharding.py).
       checkpoints: None trains without; ``checkpoint_seconds`` is the least time between two.
-      steps_per_dispatch: steps per call of the compiled program.
+      execution: how the network is computed; the result says what was chosen.
       on_progress: called once for each chunk, in order, when its losses have been fetched.
       on_phase: called with "compile", and with "train" once everything has been compiled.
       control: asked with the number of steps done before each dispatch of steps and before the
@@ -129,7 +132,8 @@ def train(
     on_phase("compile")
     if not is_leader():
         on_progress = lambda progress: None  # noqa: E731
-    check_divisible(model, mesh_shape, batch_size=config.batch_size)
+    layout = LAYOUTS[execution.layout]
+    check_divisible(model, mesh_shape, batch_size=config.batch_size, layout=layout)
     if corpus.manifest.vocab_size > model.vocab_size:
         raise ValueError(
             f"vocab_size={model.vocab_size} of the model is less than the "
@@ -139,9 +143,7 @@ def train(
     clock = _Clock(seconds)
     n_steps, evaluation = config.schedule.n_steps, config.evaluation
     tokens_per_step = config.batch_size * model.seq_len
-    # Two at least: XLA folds an axis of one away and sums the loss in another order.
-    chunk_shape = (max(steps_per_dispatch, 2), config.batch_size, model.seq_len + 1)
-    program = compile_program(model, config.compute_dtype, mesh_shape)
+    program = compile_program(model, config, mesh_shape, execution)
     validation = Validation(corpus, model, evaluation, program)
     hyper = hyper_arrays(config)
     curve: list[CurvePoint] = []
@@ -155,7 +157,7 @@ def train(
             seq_len=model.seq_len,
             n_steps=n_steps,
             seed=config.data_seed,
-            steps_per_chunk=steps_per_dispatch,
+            steps_per_chunk=execution.steps_per_dispatch,
             stops=config.eval_steps,
         )
         step = 0
@@ -167,7 +169,7 @@ def train(
                 data.set_state(position["data"])
                 curve = [CurvePoint(**point) for point in position["curve"]]
         # A chunk of no steps compiles, and leaves the state as it is.
-        nothing = program.put(np.zeros(chunk_shape, np.int32))
+        nothing = program.put(np.zeros(program.batch_shape, np.int32))
         state, *_ = program.train_chunk(state, hyper, nothing, jnp.int32(0))
         validation.compile(state.params)
         jax.block_until_ready(state)
@@ -215,7 +217,7 @@ def train(
             clock.lap("train")  # Telling and asking happen while the device works.
             chunk = next(data)
             clock.lap("stall")
-            padded = program.put(_padded(chunk, chunk_shape[0]))
+            padded = program.put(_padded(chunk, program.batch_shape[0]))
             # Donated: the old state is dead after this call.
             state, *metrics = program.train_chunk(state, hyper, padded, jnp.int32(len(chunk)))
             step += len(chunk)
@@ -244,6 +246,7 @@ def train(
             n_tokens=n_done * tokens_per_step,
             resumed_at=resumed_at,
             notes=tuple(notes),
+            execution=program.execution,
             n_timed_steps=step - resumed_at,
             seconds=seconds,
         )

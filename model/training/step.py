@@ -3,6 +3,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,9 +16,12 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from model.config import ModelConfig
-from model.sharding import FSDP_TENSOR, make_mesh
-from model.training.objectives.next_token import next_token_nats
-from model.training.optimizer import Hyper, adamw, roles
+from model.execution import Execution
+from model.sharding import BATCH, LAYOUTS, make_mesh
+from model.training import memory
+from model.training.config import TrainConfig
+from model.training.objectives.next_token import LinearHead
+from model.training.optimizer import Hyper, adamw, hyper_arrays, roles
 from model.transformer import Transformer
 
 
@@ -35,47 +39,104 @@ class Program:
 
     Attributes:
       mesh: the mesh they run on; enter it with ``jax.set_mesh`` before calling them.
+      execution: how they compute, nothing left open.
+      batch_shape: [K, B, T + 1] of the chunks of training.
       init: (key, hyper) -> TrainState.
       train_chunk: (state, hyper, batches [K, B, T+1], n <= K) -> (state, loss [K], grad_norm [K]);
         the state is donated.
       evaluate: (params, windows [K, B, T+1], weights [K, B], n <= K) -> summed nats.
+      abstract_state: hyper -> shapes, dtypes and shardings of a TrainState.
     """
 
     mesh: jax.sharding.Mesh
+    execution: Execution
+    batch_shape: tuple[int, int, int]
     init: Any
     train_chunk: Any
     evaluate: Any
+    abstract_state: Callable[[Hyper], TrainState]
 
     @property
     def n_batch_shards(self) -> int:
         """Parts into which the mesh splits a batch."""
-        return math.prod(self.mesh.shape[axis] for axis in FSDP_TENSOR.tokens_bl[0] or ())
+        return math.prod(self.mesh.shape[axis] for axis in BATCH)
+
+    def batch_sharding(self, n_axes: int) -> NamedSharding:
+        """Of an array [n, B, ...]: its batch is split."""
+        return NamedSharding(self.mesh, P(None, BATCH, *(None,) * (n_axes - 2)))
 
     def put(self, array: Any) -> jax.Array:
         """A host array of shape [n, B, ...] on the mesh, its batch split as the layout says.
 
         Every process passes the whole array; each copies the parts of its own devices.
         """
-        batch_axes = FSDP_TENSOR.tokens_bl[0]
-        dims = (None, batch_axes, *(None,) * (array.ndim - 2))
-        sharding = NamedSharding(self.mesh, P(*dims))
+        sharding = self.batch_sharding(array.ndim)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    def lowered(self, hyper: Hyper) -> jax.stages.Lowered:
+        """``train_chunk`` before it is compiled, from shapes alone; ``hyper`` may be of any run."""
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), hyper)
+        batches = jax.ShapeDtypeStruct(
+            self.batch_shape, jnp.int32, sharding=self.batch_sharding(len(self.batch_shape))
+        )
+        n = jax.ShapeDtypeStruct((), jnp.int32)
+        with jax.set_mesh(self.mesh):
+            return self.train_chunk.lower(self.abstract_state(shapes), shapes, batches, n)
+
+
+def compile_program(
+    model: ModelConfig,
+    train: TrainConfig,
+    mesh_shape: tuple[int, ...],
+    execution: Execution = Execution(),
+    devices: tuple[jax.Device, ...] | None = None,
+) -> Program:
+    """The program of a network; cached, so that points of one shape compile once per process.
+
+    What ``execution`` leaves open is chosen here: kernels by the platform, remat and then
+    accumulation by the memory that the compiled program needs, where the device says what it has.
+
+    Args:
+      devices: see ``make_mesh``.
+
+    Raises:
+      ValueError: if the mesh or a kernel does not fit the network, or nothing fits into memory.
+    """
+    mesh = make_mesh(mesh_shape, devices)
+    limit, hyper = memory.limit_bytes(mesh), hyper_arrays(train)
+    for candidate in memory.candidates(execution, model, train, mesh):
+        program = _program(model, train.compute_dtype, train.batch_size, mesh, candidate)
+        if limit is None:
+            return program
+        need = memory.needed_bytes(program.lowered(hyper))
+        if need <= limit:
+            return program
+    raise ValueError(memory.refusal(model, train, candidate, need, limit))
 
 
 @functools.cache
-def compile_program(
-    config: ModelConfig, compute_dtype: str, mesh_shape: tuple[int, ...]
+def _program(
+    config: ModelConfig,
+    compute_dtype: str,
+    batch_size: int,
+    mesh: jax.sharding.Mesh,
+    execution: Execution,
 ) -> Program:
-    """The program of a network; cached, so that points of one shape compile once per process."""
-    mesh = make_mesh(mesh_shape)
+    layout = LAYOUTS[execution.layout]
+    dtype = jnp.dtype(compute_dtype)
+    # Float32 means float32: by default GPUs would multiply in TF32 and TPUs in bfloat16.
+    precision = "highest" if compute_dtype == "float32" else "default"
 
     def build(key: jax.Array) -> Transformer:
-        dtype = jnp.dtype(compute_dtype)
-        return Transformer(config, compute_dtype=dtype, rngs=nnx.Rngs(params=key))
+        rngs = nnx.Rngs(params=key)
+        return Transformer(config, compute_dtype=dtype, rngs=rngs, execution=execution)
 
     with jax.set_mesh(mesh):
         graphdef, abstract = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
     param_roles = roles(abstract)
+
+    def head_of(n_chunks: int) -> LinearHead:
+        return LinearHead(config.logit_multiplier, n_chunks, layout)
 
     def init(key: jax.Array, hyper: Hyper) -> TrainState:
         # Not jitted as a whole: see layers.normal.
@@ -87,13 +148,30 @@ def compile_program(
         return adamw(hyper, param_roles).init(params)
 
     def loss(params: nnx.State, batch: Int[Array, "B T1"], z_loss_weight: Array) -> tuple:
-        logits, _ = nnx.merge(graphdef, params)(batch[:, :-1])
-        nats, log_z = next_token_nats(logits, batch[:, 1:])
-        plain = jnp.mean(nats)
-        return plain + z_loss_weight * jnp.mean(jnp.square(log_z)), plain
+        network = nnx.merge(graphdef, params)
+        x, _ = network.features(batch[:, :-1])
+        targets = _like(batch[:, 1:], x)
+        head = head_of(execution.n_loss_chunks)
+        return head.loss(x, network.head(), targets, z_loss_weight)
+
+    def gradients(params: nnx.State, batch: Int[Array, "B T1"], z_loss_weight: Array) -> tuple:
+        """Mean over the batch, in parts of it: their sizes are equal, so the mean of means is."""
+        n = execution.n_microbatches
+        slope = jax.grad(loss, has_aux=True)
+        if n == 1:
+            return slope(params, batch, z_loss_weight)
+        # Every device's rows are dealt out over the parts: no part moves rows between devices.
+        parts = jnp.moveaxis(batch.reshape(batch.shape[0] // n, n, -1), 1, 0)
+
+        def add(total: tuple, part: Array) -> tuple[tuple, None]:
+            new = slope(params, part, z_loss_weight)
+            return jax.tree.map(lambda a, b: a + b / n, total, new), None
+
+        zeros = jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32)
+        return jax.lax.scan(add, zeros, parts)[0]
 
     def train_step(state: TrainState, hyper: Hyper, batch: Int[Array, "B T1"]) -> tuple:
-        grads, plain = jax.grad(loss, has_aux=True)(state.params, batch, hyper["z_loss_weight"])
+        grads, plain = gradients(state.params, batch, hyper["z_loss_weight"])
         optimizer = adamw(hyper, param_roles)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -111,7 +189,8 @@ def compile_program(
             return state, losses.at[i].set(plain), norms.at[i].set(norm)
 
         zeros = jnp.zeros(batches.shape[0], jnp.float32)
-        return jax.lax.fori_loop(0, n, body, (state, zeros, zeros))
+        with jax.default_matmul_precision(precision):
+            return jax.lax.fori_loop(0, n, body, (state, zeros, zeros))
 
     def evaluate(
         params: nnx.State,
@@ -119,18 +198,43 @@ def compile_program(
         weights: Float[Array, "K B"],
         n: Int[Array, ""],
     ) -> Float[Array, ""]:
+        n_chunks = memory.loss_chunks(config, windows.shape[1], mesh, execution.layout)
+
         def body(i: Array, total: Array) -> Array:
             tokens = jax.lax.dynamic_index_in_dim(windows, i, keepdims=False)
             weight = jax.lax.dynamic_index_in_dim(weights, i, keepdims=False)
-            logits, _ = nnx.merge(graphdef, params)(tokens[:, :-1])
-            nats = next_token_nats(logits, tokens[:, 1:])[0]
+            network = nnx.merge(graphdef, params)
+            x, _ = network.features(tokens[:, :-1])
+            nats = head_of(n_chunks).nats(x, network.head(), _like(tokens[:, 1:], x))
             return total + jnp.sum(nats * weight[:, None])
 
-        return jax.lax.fori_loop(0, n, body, jnp.zeros((), jnp.float32))
+        with jax.default_matmul_precision(precision):
+            return jax.lax.fori_loop(0, n, body, jnp.zeros((), jnp.float32))
+
+    def abstract_state(hyper: Hyper) -> TrainState:
+        with jax.set_mesh(mesh):
+            moments = jax.eval_shape(init_moments, abstract, hyper)
+        state = TrainState(abstract, moments, jax.ShapeDtypeStruct((), jnp.int32))
+        return jax.tree.map(functools.partial(_on, mesh), state)
 
     return Program(
         mesh=mesh,
+        execution=execution,
+        # Two at least: XLA folds an axis of one away and sums the loss in another order.
+        batch_shape=(max(execution.steps_per_dispatch, 2), batch_size, config.seq_len + 1),
         init=init,
         train_chunk=jax.jit(train_chunk, donate_argnums=0),
         evaluate=jax.jit(evaluate),
+        abstract_state=abstract_state,
     )
+
+
+def _like(targets: Int[Array, "B L"], x: Float[Array, "B L D"]) -> Int[Array, "B L"]:
+    """The targets where the features of their positions are."""
+    return jax.sharding.reshard(targets, P(*jax.typeof(x).sharding.spec[:2]))
+
+
+def _on(mesh: jax.sharding.Mesh, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """The abstract array on the devices of ``mesh``; what lies nowhere yet, everywhere."""
+    spec = leaf.sharding.spec if leaf.sharding else P()
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))

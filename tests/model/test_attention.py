@@ -7,7 +7,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from model.mixers.attention import causal_attention
+from model.mixers.attention_kernels import causal_attention
 
 pytestmark = pytest.mark.usefixtures("one_device")
 

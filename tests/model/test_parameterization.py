@@ -123,9 +123,8 @@ def network(d_model: int) -> tuple[Callable, nnx.State]:
     def activations(params: nnx.State, multiplier: jax.Array) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, params)
         x = model.embedding(jnp.asarray(TOKENS[:, :-1]), jnp.float32)
-        for block in model.blocks:
-            x, _ = block(x)
-        return x, multiplier * model._logits(model.norm(x))
+        x, _ = model._through_blocks(x)
+        return x, multiplier * jnp.einsum("bld,dv->blv", model.norm(x), model.head())
 
     def loss(params: nnx.State, multiplier: jax.Array) -> jax.Array:
         log_p = jax.nn.log_softmax(activations(params, multiplier)[1])

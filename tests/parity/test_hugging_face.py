@@ -127,7 +127,7 @@ def from_rotary(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarra
         if c.use_qk_norm:
             ours[f"{block}/mixer/q_norm/gain"] = w[f"{attention}.q_norm.weight"]
             ours[f"{block}/mixer/k_norm/gain"] = w[f"{attention}.k_norm.weight"]
-    return ours
+    return stacked(ours, c.n_layers)
 
 
 def from_gpt2(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -161,7 +161,16 @@ def from_gpt2(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]
             f"{block}/channel_mixer/down/weight": w[f"{theirs}.mlp.c_proj.weight"],
             f"{block}/channel_mixer/down/bias": w[f"{theirs}.mlp.c_proj.bias"],
         }
-    return ours
+    return stacked(ours, c.n_layers)
+
+
+def stacked(arrays: dict[str, np.ndarray], n_layers: int) -> dict[str, np.ndarray]:
+    """The arrays of all blocks under the name of the first, [n_layers, ...]."""
+    first = {k: v for k, v in arrays.items() if not k.startswith("blocks/")}
+    for name in (k for k in arrays if k.startswith("blocks/0/")):
+        rest = name.removeprefix("blocks/0/")
+        first[name] = np.stack([arrays[f"blocks/{i}/{rest}"] for i in range(n_layers)])
+    return first
 
 
 FAMILIES = {

@@ -1,9 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Next-token prediction."""
+"""Next-token prediction: cross-entropy of a linear head, without the logits of a whole batch.
+
+The float32 logits of a batch are the largest array of a small model: 4 B L V bytes, several times
+over where a compiler keeps them for the backward pass. Here they exist for one part of the
+positions at a time, and as the loss is one number, its gradients are known as soon as the logits
+are: they are computed in the same pass and kept, [B, L, D] and [D, V], so nothing is computed
+twice. (The same idea: Hsu et al. 2024, Liger kernels, arXiv:2410.10989, sec. 3.2.)
+"""
+
+import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
+
+from model.sharding import Layout
 
 
 def next_token_nats(
@@ -15,6 +27,126 @@ def next_token_nats(
     so that a vocabulary split over the mesh needs one reduction and no exchange of logits.
     """
     log_z = jax.nn.logsumexp(logits, axis=-1)
+    return log_z - jnp.sum(jnp.where(_is_target(logits, targets), logits, 0.0), axis=-1), log_z
+
+
+def _is_target(logits: Array, targets: Array) -> Array:
     ids = jnp.arange(logits.shape[-1], dtype=targets.dtype)[None, None]
-    is_target = targets[..., None] == ids
-    return log_z - jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1), log_z
+    return targets[..., None] == ids
+
+
+class LinearHead:
+    """The output head: logits = multiplier x W, in ``n_chunks`` parts of the positions.
+
+    Args:
+      multiplier: factor on the logits.
+      n_chunks: must divide L, on every device; 1 computes all logits at once.
+      layout: array -> mesh axes.
+    """
+
+    def __init__(self, multiplier: float, n_chunks: int, layout: Layout):
+        self.multiplier, self.n_chunks, self.layout = multiplier, n_chunks, layout
+
+    def nats(
+        self, x: Float[Array, "B L D"], head: Float[Array, "D V"], targets: Int[Array, "B L"]
+    ) -> Float[Array, "B L"]:
+        """Cross-entropy of every target, in nats; for evaluation."""
+        gathered = self._gathered(head, x.dtype)
+
+        def part(_: None, inputs: tuple) -> tuple[None, Array]:
+            x, targets = inputs
+            return None, next_token_nats(self._logits(x, gathered), targets)[0]
+
+        nats = self._over_parts(part, None, (x, targets))[1]
+        return self._joined(nats)
+
+    def loss(
+        self,
+        x: Float[Array, "B L D"],
+        head: Float[Array, "D V"],
+        targets: Int[Array, "B L"],
+        z_loss_weight: Float[Array, ""],
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """(mean nats + z_loss_weight mean (log Z)^2, mean nats); the second has no gradient."""
+        return _loss(self, x, head, targets, z_loss_weight)
+
+    def loss_and_gradients(
+        self, x: Array, head: Array, targets: Array, z_loss_weight: Array
+    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """The two losses, and the gradients of the first by ``x`` and ``head``."""
+        gathered, scale = self._gathered(head, x.dtype), 1 / targets.size
+
+        def part(carry: tuple, inputs: tuple) -> tuple[tuple, Array]:
+            nats_sum, z_sum, head_slope = carry
+            x, targets = inputs
+            logits = self._logits(x, gathered)
+            nats, log_z = next_token_nats(logits, targets)
+            softmax = jnp.exp(logits - log_z[..., None])
+            pull = (1 + 2 * z_loss_weight * log_z)[..., None] * softmax
+            slope = pull - _is_target(logits, targets).astype(pull.dtype)
+            slope = (slope * (scale * self.multiplier)).astype(x.dtype)
+            x_slope = jnp.einsum(
+                "blv,dv->bld", slope, gathered, out_sharding=P(*self.layout.act_bld)
+            )
+            head_slope += jnp.einsum(
+                "bld,blv->dv",
+                x,
+                slope,
+                preferred_element_type=jnp.float32,
+                out_sharding=P(*self.layout.head_dv),
+            )
+            return (nats_sum + jnp.sum(nats), z_sum + jnp.sum(log_z**2), head_slope), x_slope
+
+        zero = jnp.zeros((), jnp.float32)
+        zeros = jnp.zeros(head.shape, jnp.float32, out_sharding=P(*self.layout.head_dv))
+        sums, slopes = self._over_parts(part, (zero, zero, zeros), (x, targets))
+        plain = scale * sums[0]
+        losses = (plain + z_loss_weight * scale * sums[1], plain)
+        return losses, (self._joined(slopes), sums[2].astype(head.dtype))
+
+    def _gathered(self, head: Array, dtype: jnp.dtype) -> Array:
+        """The head in the compute dtype, whole but for the vocabulary: gathered once."""
+        return jax.sharding.reshard(head.astype(dtype), P(None, self.layout.logits_blv[2]))
+
+    def _logits(self, x: Array, gathered: Array) -> Array:
+        logits = jnp.einsum(
+            "bld,dv->blv",
+            x,
+            gathered,
+            preferred_element_type=jnp.float32,
+            out_sharding=P(*self.layout.logits_blv),
+        )
+        return logits * self.multiplier
+
+    def _over_parts(self, part, carry, inputs: tuple) -> tuple:  # noqa: ANN001
+        if self.n_chunks == 1:
+            carry, out = part(carry, inputs)
+            return carry, out[None]
+        return jax.lax.scan(part, carry, tuple(map(self._split, inputs)))
+
+    def _split(self, a: Array) -> Array:
+        """[B, L, ...] -> [n_chunks, B, L/n_chunks, ...]; each part has positions of each device."""
+        batch, length, *rest = a.shape
+        return jnp.moveaxis(a.reshape(batch, length // self.n_chunks, self.n_chunks, *rest), 2, 0)
+
+    def _joined(self, a: Array) -> Array:
+        n_chunks, batch, length, *rest = a.shape
+        return jnp.moveaxis(a, 0, 2).reshape(batch, length * n_chunks, *rest)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _loss(head: LinearHead, x: Array, weight: Array, targets: Array, z_loss_weight: Array) -> tuple:
+    return head.loss_and_gradients(x, weight, targets, z_loss_weight)[0]
+
+
+def _loss_forward(head: LinearHead, *arguments: Array) -> tuple:
+    return head.loss_and_gradients(*arguments)
+
+
+def _loss_backward(head: LinearHead, slopes: tuple[Array, Array], cotangents: tuple) -> tuple:
+    factor = cotangents[0]
+    x_slope, head_slope = (slope * factor.astype(slope.dtype) for slope in slopes)
+    return x_slope, head_slope, None, None
+
+
+_loss.defvjp(_loss_forward, _loss_backward)

@@ -102,7 +102,7 @@ def run_steps(network_config: ModelConfig, corpus: Corpus) -> Callable:
     def run(
         config: TrainConfig, n: int = N_STEPS, mesh: tuple[int, ...] = (1, 1, 1, 1)
     ) -> tuple[TrainState, np.ndarray, np.ndarray]:
-        program = compile_program(network_config, config.compute_dtype, mesh)
+        program = compile_program(network_config, config, mesh)
         seq_len, seed = network_config.seq_len, config.data_seed
         rows = corpus.train_windows(0, 32 * config.batch_size, seq_len=seq_len, seed=seed)
         chunk = rows.reshape(32, config.batch_size, -1)

@@ -312,7 +312,7 @@ def test_a_training_state_comes_back_on_its_own_mesh_and_on_another(
     after: str,
 ) -> None:
     def initial(mesh: str, seed: int) -> TrainState:
-        program = compile_program(network_config, "float32", MESHES[mesh])
+        program = compile_program(network_config, train_config, MESHES[mesh])
         with jax.set_mesh(program.mesh):
             return program.init(jax.random.key(seed), hyper_arrays(train_config))
 

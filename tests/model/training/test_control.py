@@ -9,6 +9,7 @@ import pytest
 
 from model.config import ModelConfig
 from model.data.corpus import Corpus
+from model.execution import Execution
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
 from model.training.control import Interrupted, Order
@@ -20,7 +21,10 @@ def run(network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus) 
     """Chunks end at 7, 10, 17 and 20; saves only when ordered to."""
 
     def run(folder: Path | None = None, **options: object) -> TrainResult:
-        options = {"steps_per_dispatch": 7, "checkpoint_seconds": float("inf")} | options
+        options = {
+            "execution": Execution(steps_per_dispatch=7),
+            "checkpoint_seconds": float("inf"),
+        } | options
         if folder is not None:
             options["checkpoints"] = Checkpoints(folder)
         return train(network_config, train_config, corpus, **options)

@@ -12,6 +12,7 @@ import pytest
 
 from model.config import ModelConfig
 from model.data.corpus import Corpus
+from model.execution import Execution
 from model.training import loop
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
@@ -91,7 +92,7 @@ def run(network_config: ModelConfig) -> Callable:
         stops: tuple[int, ...] = (),
         steps_per_dispatch: int = 32,
     ) -> TrainResult:
-        options = {"steps_per_dispatch": steps_per_dispatch}
+        options = {"execution": Execution(steps_per_dispatch=steps_per_dispatch)}
         if folder is not None:
             options |= {"checkpoints": Checkpoints(folder), "checkpoint_seconds": 0.0}
         for stop in stops:

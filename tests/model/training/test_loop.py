@@ -9,6 +9,7 @@ import pytest
 
 from model.config import ModelConfig
 from model.data.corpus import Corpus
+from model.execution import Execution
 from model.training.config import TrainConfig
 from model.training.loop import Progress, TrainResult, train
 from model.training.step import compile_program
@@ -54,7 +55,7 @@ def test_steps_per_dispatch_change_no_bit(
     reference: tuple,
     steps_per_dispatch: int,
 ) -> None:
-    result, told = run(steps_per_dispatch=steps_per_dispatch)
+    result, told = run(execution=Execution(steps_per_dispatch=steps_per_dispatch))
     assert outcome(result) == outcome(reference[0])
     losses = run_steps(train_config)[1]
     starts = [0, *(progress.step for progress in told)]
@@ -78,7 +79,7 @@ def test_losses_of_all_steps_equal_those_of_one_call(
 def test_every_chunk_is_told_once_and_in_order(
     run: Callable, steps_per_dispatch: int, steps: list
 ) -> None:
-    _, told = run(steps_per_dispatch=steps_per_dispatch)
+    _, told = run(execution=Execution(steps_per_dispatch=steps_per_dispatch))
     assert [progress.step for progress in told] == steps
     assert [progress.n_tokens for progress in told] == [step * 128 for step in steps]
     assert {(progress.n_steps, progress.resumed_at) for progress in told} == {(20, 0)}
@@ -148,7 +149,7 @@ def test_a_whole_run_on_a_mesh_equals_the_run_on_one_device(
 def test_validation_batches_grow_to_what_the_mesh_divides(
     network_config: ModelConfig, still_config: TrainConfig, corpus: Corpus
 ) -> None:
-    program = compile_program(network_config, "float32", (1, 3, 1, 1))
+    program = compile_program(network_config, replace(still_config, batch_size=9), (1, 3, 1, 1))
     validation = Validation(corpus, network_config, still_config.evaluation, program)
     windows = np.asarray(validation.windows)
     assert windows.shape == (2, 33, 17)

@@ -33,6 +33,7 @@ initialize_from_environment(os.environ)
 from model.config import ModelConfig
 from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
+from model.execution import Execution
 from model.training.checkpoint import Checkpoints
 from model.training.config import *
 from model.training.control import Interrupted, Order
@@ -56,7 +57,8 @@ for job in jobs:
     checkpoints = Checkpoints(Path({folder!r}) / name, attempt=int(attempt))
     try:
         result = train(
-            network, config, corpus, mesh_shape={mesh}, steps_per_dispatch=7,
+            network, config, corpus, mesh_shape={mesh},
+            execution=Execution(steps_per_dispatch=7),
             checkpoints=checkpoints, checkpoint_seconds=1e9 * (1 - is_leader()),
             on_progress=on_progress, control=control,
         )
@@ -134,7 +136,7 @@ def test_two_processes_have_the_losses_of_one_with_the_same_mesh(
         train_config,
         corpus,
         mesh_shape=MESH,
-        steps_per_dispatch=7,
+        execution=Execution(steps_per_dispatch=7),
         on_progress=told.append,
     )
     calm = pair[0]["records"][0]

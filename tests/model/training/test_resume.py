@@ -9,6 +9,7 @@ import pytest
 
 from model.config import ModelConfig
 from model.data.corpus import Corpus
+from model.execution import Execution
 from model.training import checkpoint_files
 from model.training.checkpoint import Checkpoints
 from model.training.checkpoint_files import Saved
@@ -40,7 +41,8 @@ def attempt(network_config: ModelConfig, train_config: TrainConfig, corpus: Corp
                 raise Interrupted
             told[progress.step] = (progress.loss_nats, progress.grad_norm, progress.n_tokens)
 
-        options = {"steps_per_dispatch": steps_per_dispatch, "on_progress": on_progress}
+        options = {"on_progress": on_progress}
+        options["execution"] = Execution(steps_per_dispatch=steps_per_dispatch)
         if folder is not None:
             options |= {"checkpoints": Checkpoints(folder), "checkpoint_seconds": 0.0}
         try:
@@ -134,5 +136,7 @@ def test_no_checkpoint_is_written_before_its_time(
 ) -> None:
     kept = Checkpoints(tmp_path)
     options = {"checkpoints": kept, "checkpoint_seconds": float("inf")}
-    train(network_config, train_config, corpus, steps_per_dispatch=7, **options)
+    train(
+        network_config, train_config, corpus, execution=Execution(steps_per_dispatch=7), **options
+    )
     assert kept.steps() == []

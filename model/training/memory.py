@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is left open in an Execution, chosen: kernels by platform, the rest by memory."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from model.config import ModelConfig
+from model.execution import REMATS, Execution
+from model.mixers.attention_kernels import check_kernel, choose_kernel
+from model.sharding import BATCH, LAYOUTS
+from model.training.config import TrainConfig
+
+# Of a device's memory; the rest is for evaluation, fragments and the next chunk of tokens.
+USABLE = 0.9
+# Float32 logits that may exist at a time on one device.
+LOGITS_BYTES = 2**28
+# Up to this depth unrolled layers compile in seconds, and they run faster.
+MAX_UNROLLED = 12
+
+
+def candidates(
+    execution: Execution, model: ModelConfig, train: TrainConfig, mesh: jax.sharding.Mesh
+) -> Iterator[Execution]:
+    """Complete settings, cheapest per step first: more remat, then more parts of a batch.
+
+    Raises:
+      ValueError: if a kernel or the number of parts that was asked for does not fit the run.
+    """
+    platform = mesh.devices.flat[0].platform
+    attention = execution.attention
+    if attention == "auto":
+        attention = choose_kernel(model, platform=platform, compute_dtype=train.compute_dtype)
+    check_kernel(attention, model, platform=platform, compute_dtype=train.compute_dtype)
+    layers = execution.layers
+    if layers == "auto":
+        layers = "unrolled" if model.n_layers <= MAX_UNROLLED else "scanned"
+    remats = REMATS if execution.remat == "auto" else (execution.remat,)
+    parts = _microbatches(execution, train, mesh)
+    for n, remat in [(parts[0], remat) for remat in remats] + [(n, remats[-1]) for n in parts[1:]]:
+        yield replace(
+            execution,
+            attention=attention,
+            layers=layers,
+            remat=remat,
+            n_microbatches=n,
+            n_loss_chunks=execution.n_loss_chunks
+            or loss_chunks(model, train.batch_size // n, mesh, execution.layout),
+        )
+
+
+def _microbatches(
+    execution: Execution, train: TrainConfig, mesh: jax.sharding.Mesh
+) -> tuple[int, ...]:
+    rows = train.batch_size // _n_shards(mesh, BATCH)
+    legal = tuple(n for n in range(1, rows + 1) if rows % n == 0)
+    if not execution.n_microbatches:
+        return legal
+    if execution.n_microbatches not in legal:
+        raise ValueError(
+            f"n_microbatches={execution.n_microbatches} does not divide the {rows} sequences of a "
+            f"batch of {train.batch_size} on each part of the mesh. Choose one of {legal}."
+        )
+    return (execution.n_microbatches,)
+
+
+def loss_chunks(model: ModelConfig, batch_size: int, mesh: jax.sharding.Mesh, layout: str) -> int:
+    """The fewest parts of the positions whose logits stay within LOGITS_BYTES per device."""
+    dims = LAYOUTS[layout].logits_blv
+    batch, length, vocab = (
+        size // _n_shards(mesh, axes)
+        for size, axes in zip((batch_size, model.seq_len, model.vocab_size), dims, strict=True)
+    )
+    wanted = 4 * batch * length * vocab / LOGITS_BYTES
+    return next(n for n in range(1, length + 1) if length % n == 0 and n >= min(wanted, length))
+
+
+def _n_shards(mesh: jax.sharding.Mesh, axes: Any) -> int:
+    names = (axes,) if isinstance(axes, str) else (axes or ())
+    return math.prod(mesh.shape[name] for name in names)
+
+
+def limit_bytes(mesh: jax.sharding.Mesh) -> int | None:
+    """What a program may use on one device; None where the device does not say."""
+    device = mesh.devices.flat[0]
+    try:
+        stats = device.memory_stats() or {}
+    except (jax.errors.JaxRuntimeError, NotImplementedError, RuntimeError):
+        return None  # A device that is described, not here.
+    return int(USABLE * stats["bytes_limit"]) if "bytes_limit" in stats else None
+
+
+def needed_bytes(lowered: jax.stages.Lowered) -> float:
+    """Bytes per device that the compiled program needs; infinite if it did not compile for lack.
+
+    Arguments, results and temporaries, what is donated counted once.
+    """
+    try:
+        analysis = lowered.compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return math.inf
+    return (
+        analysis.argument_size_in_bytes
+        + analysis.output_size_in_bytes
+        - analysis.alias_size_in_bytes
+        + analysis.temp_size_in_bytes
+    )
+
+
+def refusal(
+    model: ModelConfig, train: TrainConfig, last: Execution, need: float, limit: int
+) -> str:
+    """Says that nothing fits."""
+    most = "more than it has" if math.isinf(need) else f"{need / 2**30:.1f} GiB"
+    return (
+        f"d_model={model.d_model}, n_layers={model.n_layers}, batch_size={train.batch_size}: a "
+        f"device needs {most} of {limit / 2**30:.1f} GiB usable even with remat={last.remat!r} and "
+        f"n_microbatches={last.n_microbatches}. Split the run over more devices (mesh)."
+    )
