@@ -17,6 +17,7 @@ from experiments.point import Point
 from experiments.provenance import EnergyMeter, device_facts, software_facts
 from experiments.storage import DISK_ERRORS
 from model.data.manifest import bits_per_byte
+from model.execution import Execution
 from model.training.control import Interrupted, Order
 
 _REPLACED = "attempt {} was silent too long and was replaced"
@@ -61,7 +62,7 @@ class Session:
 
     Attributes:
       me: this process.
-      corpus, mesh_shape, train: for the training loop (model/training/loop.py) or a stand-in.
+      corpus, mesh_shape, execution, train: for model/training/loop.py or a stand-in.
       open_checkpoints: folder, attempt=N -> Checkpoints (model/training/checkpoint.py).
       stop: see Stop.
       emit: takes what happens as JSON objects.
@@ -74,6 +75,7 @@ class Session:
     me: Owner
     corpus: Any
     mesh_shape: tuple[int, ...]
+    execution: Execution
     train: Callable[..., Any]
     open_checkpoints: Callable[..., Any]
     stop: Stop
@@ -213,6 +215,7 @@ def _train(
         point.spec.train,
         session.corpus,
         mesh_shape=session.mesh_shape,
+        execution=session.execution,
         checkpoints=session.open_checkpoints(
             ledger.checkpoints(attempt.job.id), attempt=attempt.number
         ),
@@ -241,6 +244,7 @@ def _train(
         "init_seed": point.spec.train.init_seed,
         "data_seed": point.spec.train.data_seed,
         "mesh": "x".join(map(str, session.mesh_shape)),
+        "execution": result.execution.to_text(),
         **device,
         **software_facts(),
     }

@@ -68,6 +68,7 @@ def _executor(options: Any, study: Study) -> Executor:
     flags = (
         *(("--threads", str(options.cpus_per_process)) if is_cpu else ()),
         *("--mesh", ",".join(map(str, study.mesh))),
+        *("--execution", study.execution.to_text()),
         *("--checkpoint-seconds", str(options.checkpoint_seconds)),
         *("--lease-seconds", str(options.lease_seconds)),
         *("--max-attempts", str(options.max_attempts)),

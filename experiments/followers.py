@@ -15,6 +15,7 @@ import jax
 import msgspec
 
 from model.config import ModelConfig
+from model.execution import Execution
 from model.training.config import TrainConfig
 from model.training.control import Interrupted
 from model.training.processes import broadcast
@@ -28,6 +29,7 @@ class Assignment(msgspec.Struct, frozen=True):
     model: ModelConfig
     train: TrainConfig
     mesh_shape: tuple[int, ...]
+    execution: Execution
     checkpoints: str
     attempt: int
 
@@ -50,6 +52,7 @@ class Leader:
             model=model,
             train=config,
             mesh_shape=rest["mesh_shape"],
+            execution=rest["execution"],
             checkpoints=str(checkpoints.folder),
             attempt=checkpoints.attempt,
         )
@@ -93,6 +96,7 @@ def follow(
                 job.train,
                 corpus,
                 mesh_shape=job.mesh_shape,
+                execution=job.execution,
                 checkpoints=open_checkpoints(Path(job.checkpoints), attempt=job.attempt),
                 on_phase=on_phase,
             )

@@ -130,6 +130,7 @@ def _train_here(
         checkpoint_seconds=options.checkpoint_seconds,
         lease_seconds=options.lease_seconds,
         max_attempts=options.max_attempts,
+        execution=study.execution.to_text(),
     )
     known = calibration.load(options.results)
     console.print(f"training {len(missing)} runs with {len(workers.cores)} workers ...")

@@ -16,7 +16,7 @@ from model.config import ModelConfig
 from model.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
 from model.data.manifest import Manifest
 from model.parameterization import transfer
-from model.sharding import check_divisible
+from model.sharding import LAYOUTS, check_divisible
 from model.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 BUDGET_TOLERANCE = 0.01
@@ -103,7 +103,8 @@ def resolve(
     n_tokens = n_steps * tokens_per_step
     epochs = _epochs(study, manifest, n_tokens, d_model)
     try:
-        check_divisible(model, study.mesh, batch_size=batch_size)
+        layout = LAYOUTS[study.execution.layout]
+        check_divisible(model, study.mesh, batch_size=batch_size, layout=layout)
     except ValueError as error:
         raise Refused(f"mesh {study.mesh}: {error}") from None
     train = train_config(recipe, model, study, batch_size=batch_size, n_steps=n_steps, seed=seed)

@@ -2,12 +2,13 @@
 """The question a lab asks (Study) and the opinions it answers it with (Recipe). No JAX."""
 
 import string
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from model.config import MAX_LAYERS
 from model.counts.total import CHANNEL_MIXERS, FLOP_CONVENTIONS, MIXERS, FlopConvention
 from model.data.source import Source
+from model.execution import AUTO, Execution
 from model.parameterization import BaseConstants
 from model.ranges import (
     HUGE,
@@ -234,6 +235,7 @@ class Study:
       axes: fields of the recipe to vary.
       forecast_budgets: beyond the grid: predicted by the fit, then trained, never fitted.
       mesh: sizes of the four mesh axes of model/sharding.py.
+      execution: how the networks are computed; by default chosen by the device.
     """
 
     name: str
@@ -249,7 +251,8 @@ class Study:
     recipe: Recipe
     axes: tuple[Axis, ...] = ()
     forecast_budgets: tuple[float, ...] = ()
-    mesh: tuple[int, int, int, int] = field(default=(1, 1, 1, 1))
+    mesh: tuple[int, int, int, int] = (1, 1, 1, 1)
+    execution: Execution = AUTO
 
     def __post_init__(self) -> None:
         _check_study_name(self.name)

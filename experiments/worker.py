@@ -33,6 +33,7 @@ from experiments.ledger import Ledger
 from experiments.point import check_id
 from experiments.storage import DISK_ERRORS
 from model.data.manifest import Manifest
+from model.execution import Execution
 from model.training.control import Interrupted
 
 EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED, EXIT_DISK, EXIT_PREEMPTED = 1, 2, 3, 74, 75
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--job", action="append", default=[], help="id; may be repeated")
     parser.add_argument("--jobs", default=None, help="file of ids, or - for standard input")
     parser.add_argument("--mesh", default="1,1,1,1", help="four sizes, comma separated")
+    parser.add_argument("--execution", default="", help="field=value, comma separated")
     parser.add_argument("--cores", default="", help="pin to these, comma separated")
     parser.add_argument("--threads", type=int, default=0, help="CPUs, where they are not named")
     parser.add_argument("--cache", default=None, help="folder of compiled programs")
@@ -240,6 +242,7 @@ def _session(
         me=this_process(),
         corpus=open_corpus(Manifest.read(ledger.manifest), ledger.data),
         mesh_shape=tuple(int(size) for size in options.mesh.split(",")),
+        execution=Execution.from_text(options.execution),
         train=train,
         open_checkpoints=Checkpoints,
         stop=stop,

@@ -5,16 +5,15 @@ Every choice here gives the same numbers in exact arithmetic; in float32 the las
 they are recorded with a run and are no part of its id.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
-from model.ranges import check_choice, check_whole
+from model.ranges import check_choice, check_whole, shown
 from model.sharding import LAYOUTS
 
-ATTENTIONS = ("xla", "cudnn", "splash")
-LAYERS = ("unrolled", "scanned")
-# In the order of what they keep: everything, products with weights, the input of each block.
-REMATS = ("none", "dots", "block")
+Attention = Literal["auto", "xla", "cudnn", "splash"]
+Layers = Literal["auto", "unrolled", "scanned"]
+Remat = Literal["auto", "none", "dots", "block"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,22 +33,43 @@ class Execution:
     """
 
     layout: Literal["fsdp_tensor", "fsdp_context"] = "fsdp_tensor"
-    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
-    layers: Literal["auto", "unrolled", "scanned"] = "auto"
-    remat: Literal["auto", "none", "dots", "block"] = "auto"
+    attention: Attention = "auto"
+    layers: Layers = "auto"
+    remat: Remat = "auto"
     n_microbatches: int = 0
     n_loss_chunks: int = 0
     steps_per_dispatch: int = 32
 
     def __post_init__(self) -> None:
         check_choice(self, "layout", tuple(LAYOUTS))
-        check_choice(self, "attention", ("auto", *ATTENTIONS))
-        check_choice(self, "layers", ("auto", *LAYERS))
-        check_choice(self, "remat", ("auto", *REMATS))
+        check_choice(self, "attention", get_args(Attention))
+        check_choice(self, "layers", get_args(Layers))
+        check_choice(self, "remat", get_args(Remat))
         check_whole(self, "n_microbatches n_loss_chunks", low=0)
         check_whole(self, "steps_per_dispatch")
 
+    def to_text(self) -> str:
+        """field=value, comma separated: for a command line and for the record of a run."""
+        return ",".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
 
+    @staticmethod
+    def from_text(text: str) -> "Execution":
+        """What ``to_text`` wrote; fields that are not named have their default.
+
+        Raises:
+          ValueError: if a field does not exist or its value is not legal.
+        """
+        values: dict[str, Any] = {}
+        known = {field.name for field in fields(Execution)}
+        for part in filter(None, text.split(",")):
+            name, equals, value = part.partition("=")
+            if not equals or name not in known:
+                raise ValueError(f"execution {shown(part)}: known are {', '.join(sorted(known))}.")
+            values[name] = int(value) if value.isdecimal() else value
+        return Execution(**values)
+
+
+AUTO = Execution()
 # What every platform computes, everything resolved.
 PLAIN = Execution(
     attention="xla", layers="unrolled", remat="none", n_microbatches=1, n_loss_chunks=1

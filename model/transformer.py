@@ -142,9 +142,9 @@ def remat(function: Callable, name: str) -> Callable:
 
 def _stacked(blocks: list[Block]) -> Block:
     """One block whose parameters carry those of all, [n, ...], every device its own parts."""
-    graphdef, first = nnx.split(blocks[0])
+    graphdef = nnx.graphdef(blocks[0])
 
-    def stack(*params: nnx.Param) -> nnx.Param:
+    def stack(*params: nnx.Variable) -> nnx.Variable:
         dims = (None, *params[0].get_metadata("out_sharding"))
         value = jnp.stack([param[...] for param in params])
         return params[0].replace(value).copy(out_sharding=P(*dims))

@@ -34,6 +34,7 @@ from experiments.study import Ladder
 from model.counts.total import count_params
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
+from model.execution import PLAIN
 from scaling.fit import FitError
 from scaling.surface import fit_surface
 
@@ -71,6 +72,7 @@ class PlantedResult:
     resumed_at: int = 0
     n_timed_steps: int = 1
     notes: tuple[str, ...] = ()
+    execution: Any = PLAIN
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(
             ("compile", "train", "stall", "evaluate", "checkpoint"), 1.0
@@ -122,6 +124,7 @@ def train_all(ledger, points, corpus, mesh, train) -> None:
         me=this_process(),
         corpus=corpus,
         mesh_shape=mesh,
+        execution=PLAIN,
         train=train,
         open_checkpoints=lambda folder, attempt: None,
         stop=Stop(never),

@@ -16,6 +16,7 @@ from experiments.claims import this_process
 from experiments.ledger import Ledger
 from experiments.worker import Stdin, _emit, watch_signals, work
 from model.data.manifest import Manifest
+from model.execution import AUTO
 from model.training.checkpoint import Checkpoints
 
 N_CHUNKS = 10
@@ -53,6 +54,7 @@ def train(model: Any, config: Any, corpus: Any, **options: Any) -> SimpleNamespa
         resumed_at=0,
         n_timed_steps=N_CHUNKS,
         notes=(),
+        execution=AUTO,
         seconds=SECONDS,
     )
 
@@ -68,6 +70,7 @@ def main() -> None:
         me=this_process(),
         corpus=SimpleNamespace(manifest=Manifest.read(ledger.manifest)),
         mesh_shape=(1, 1, 1, 1),
+        execution=AUTO,
         train=train,
         open_checkpoints=Checkpoints,
         stop=stop,

@@ -61,6 +61,7 @@ class Workers:
       grace_seconds: from asking a worker to stop to killing it.
       lease_seconds, max_attempts: see experiments/worker.py.
       cache: folder of compiled programs, or None.
+      execution: how networks are computed, in text (model/execution.py); empty: as they choose.
       command: what starts a worker; tests put a stand-in here.
     """
 
@@ -71,6 +72,7 @@ class Workers:
     lease_seconds: float = 120.0
     max_attempts: int = 3
     cache: Path | None = None
+    execution: str = ""
     command: tuple[str, ...] = (sys.executable, "-m", "experiments.worker")
 
 
@@ -331,6 +333,7 @@ class _Slot(threading.Thread):
         arguments = [
             *("--root", str(self.root.absolute()), "--jobs", "-"),
             *("--mesh", ",".join(map(str, self.mesh))),
+            *("--execution", workers.execution),
             *("--cores", ",".join(map(str, self.cores))),
             *("--checkpoint-seconds", str(workers.checkpoint_seconds)),
             *("--lease-seconds", str(workers.lease_seconds)),

@@ -5,7 +5,6 @@ A flash kernel never stores the L x L scores (Dao et al. 2022, arXiv:2205.14135)
 device's own batch rows and heads, so the positions must lie whole on every device.
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -18,17 +17,16 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 from jaxtyping import Array, Float
 
 from model.config import ModelConfig
+from model.execution import Attention
 
 Kernel = Callable[[Array, Array, Array], Array]
 
 
-def choose_kernel(config: ModelConfig, *, platform: str, compute_dtype: str) -> str:
+def choose_kernel(config: ModelConfig, *, platform: str, compute_dtype: str) -> Attention:
     """The fastest kernel that takes this network on this platform ("cpu", "gpu" or "tpu")."""
-    return next(
-        name
-        for name in ("cudnn", "splash", "xla")
-        if not _objection(name, config, platform, compute_dtype)
-    )
+    if not _objection("cudnn", config, platform, compute_dtype):
+        return "cudnn"
+    return "xla" if _objection("splash", config, platform, compute_dtype) else "splash"
 
 
 def check_kernel(name: str, config: ModelConfig, *, platform: str, compute_dtype: str) -> None:
@@ -44,7 +42,6 @@ def _objection(name: str, config: ModelConfig, platform: str, compute_dtype: str
         if config.d_head % 8 or config.d_head > 128:
             return f"needs d_head to be a multiple of 8 up to 128, d_head={config.d_head}"
     if name == "splash":
-        # On a CPU the kernel is interpreted: slow, for tests, and only when asked for by name.
         if platform != "tpu":
             return f"needs a TPU, here is a {platform}"
         if config.seq_len % 128:
@@ -95,8 +92,7 @@ def splash_attention(
     q: Float[Array, "B L G R K"], k: Float[Array, "B L G K"], v: Float[Array, "B L G K"]
 ) -> Float[Array, "B L G R K"]:
     """JAX's flash attention for TPUs; interpreted where the devices are CPUs."""
-    mesh = jax.sharding.get_abstract_mesh()
-    is_cpu = getattr(mesh, "abstract_device", None) is None and jax.default_backend() == "cpu"
+    is_cpu = jax.sharding.get_abstract_mesh().abstract_device.platform == "cpu"
 
     def local(q: Array, k: Array, v: Array) -> Array:
         B, L, G, R, K = q.shape

@@ -17,7 +17,7 @@ import numpy as np
 from model.config import ModelConfig
 from model.data.batches import batches
 from model.data.corpus import Corpus
-from model.execution import Execution
+from model.execution import AUTO, Execution
 from model.sharding import LAYOUTS, check_divisible
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
@@ -103,7 +103,7 @@ def train(
     mesh_shape: tuple[int, ...] = (1, 1, 1, 1),
     checkpoints: Checkpoints | None = None,
     checkpoint_seconds: float = 60.0,
-    execution: Execution = Execution(),
+    execution: Execution = AUTO,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_phase: Callable[[str], None] = lambda phase: None,
     control: Callable[[int], Order] = lambda step: Order.GO,

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from model.config import ModelConfig
-from model.execution import REMATS, Execution
+from model.execution import Execution, Remat
 from model.mixers.attention_kernels import check_kernel, choose_kernel
 from model.sharding import BATCH, LAYOUTS
 from model.training.config import TrainConfig
@@ -18,6 +18,8 @@ from model.training.config import TrainConfig
 USABLE = 0.9
 # Float32 logits that may exist at a time on one device.
 LOGITS_BYTES = 2**28
+# In the order of what they keep: everything, products with weights, the input of each block.
+REMATS: tuple[Remat, ...] = ("none", "dots", "block")
 # Up to this depth unrolled layers compile in seconds, and they run faster.
 MAX_UNROLLED = 12
 
@@ -31,25 +33,20 @@ def candidates(
       ValueError: if a kernel or the number of parts that was asked for does not fit the run.
     """
     platform = mesh.devices.flat[0].platform
-    attention = execution.attention
-    if attention == "auto":
-        attention = choose_kernel(model, platform=platform, compute_dtype=train.compute_dtype)
-    check_kernel(attention, model, platform=platform, compute_dtype=train.compute_dtype)
-    layers = execution.layers
-    if layers == "auto":
-        layers = "unrolled" if model.n_layers <= MAX_UNROLLED else "scanned"
+    where = {"platform": platform, "compute_dtype": train.compute_dtype}
+    if execution.attention == "auto":
+        execution = replace(execution, attention=choose_kernel(model, **where))
+    check_kernel(execution.attention, model, **where)
+    if execution.layers == "auto":
+        is_shallow = model.n_layers <= MAX_UNROLLED
+        execution = replace(execution, layers="unrolled" if is_shallow else "scanned")
     remats = REMATS if execution.remat == "auto" else (execution.remat,)
     parts = _microbatches(execution, train, mesh)
     for n, remat in [(parts[0], remat) for remat in remats] + [(n, remats[-1]) for n in parts[1:]]:
-        yield replace(
-            execution,
-            attention=attention,
-            layers=layers,
-            remat=remat,
-            n_microbatches=n,
-            n_loss_chunks=execution.n_loss_chunks
-            or loss_chunks(model, train.batch_size // n, mesh, execution.layout),
+        n_chunks = execution.n_loss_chunks or loss_chunks(
+            model, train.batch_size // n, mesh, execution.layout
         )
+        yield replace(execution, remat=remat, n_microbatches=n, n_loss_chunks=n_chunks)
 
 
 def _microbatches(
@@ -104,6 +101,7 @@ def needed_bytes(lowered: jax.stages.Lowered) -> float:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return math.inf
+    assert analysis is not None
     return (
         analysis.argument_size_in_bytes
         + analysis.output_size_in_bytes

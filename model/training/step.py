@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from model.config import ModelConfig
-from model.execution import Execution
+from model.execution import AUTO, Execution
 from model.sharding import BATCH, LAYOUTS, make_mesh
 from model.training import memory
 from model.training.config import TrainConfig
@@ -88,7 +88,7 @@ def compile_program(
     model: ModelConfig,
     train: TrainConfig,
     mesh_shape: tuple[int, ...],
-    execution: Execution = Execution(),
+    execution: Execution = AUTO,
     devices: tuple[jax.Device, ...] | None = None,
 ) -> Program:
     """The program of a network; cached, so that points of one shape compile once per process.
@@ -111,6 +111,7 @@ def compile_program(
         need = memory.needed_bytes(program.lowered(hyper))
         if need <= limit:
             return program
+    assert limit is not None
     raise ValueError(memory.refusal(model, train, candidate, need, limit))
 
 
@@ -214,8 +215,8 @@ def _program(
     def abstract_state(hyper: Hyper) -> TrainState:
         with jax.set_mesh(mesh):
             moments = jax.eval_shape(init_moments, abstract, hyper)
-        state = TrainState(abstract, moments, jax.ShapeDtypeStruct((), jnp.int32))
-        return jax.tree.map(functools.partial(_on, mesh), state)
+        step = jax.eval_shape(lambda: jnp.zeros((), jnp.int32))
+        return jax.tree.map(functools.partial(_on, mesh), TrainState(abstract, moments, step))
 
     return Program(
         mesh=mesh,

@@ -15,6 +15,7 @@ from experiments.attempt import Session, Stop, run_job
 from experiments.claims import JobFolder, Owned, this_process
 from experiments.jobs import pack_id, solo
 from experiments.worker import work
+from model.execution import PLAIN
 from model.training.control import Interrupted, Order
 
 SECONDS = dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 2.0)
@@ -32,6 +33,7 @@ def result(loss=2.5, **changes):
         "n_timed_steps": 4,
         "resumed_at": 0,
         "notes": (),
+        "execution": PLAIN,
         "seconds": SECONDS,
     }
     return SimpleNamespace(**fields | changes)
@@ -60,6 +62,7 @@ def make_session(manifest):
             "me": this_process({}),
             "corpus": SimpleNamespace(manifest=manifest),
             "mesh_shape": (1, 1, 1, 1),
+            "execution": PLAIN,
             "train": train,
             "open_checkpoints": lambda folder, attempt: None,
             "stop": Stop(lambda: None),

@@ -9,6 +9,8 @@ twice. (The same idea: Hsu et al. 2024, Liger kernels, arXiv:2410.10989, sec. 3.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +120,7 @@ class LinearHead:
         )
         return logits * self.multiplier
 
-    def _over_parts(self, part, carry, inputs: tuple) -> tuple:  # noqa: ANN001
+    def _over_parts(self, part: Callable, carry: Any, inputs: tuple) -> tuple[Any, Array]:
         if self.n_chunks == 1:
             carry, out = part(carry, inputs)
             return carry, out[None]

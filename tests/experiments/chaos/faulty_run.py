@@ -40,6 +40,7 @@ from experiments.provenance import software_facts
 from experiments.runner import missing_points
 from experiments.worker import EXIT_DISK, work
 from model.data.manifest import Manifest
+from model.execution import PLAIN
 from model.training import checkpoint_files
 from model.training.checkpoint_files import Saved
 from model.training.control import Interrupted, Order
@@ -154,6 +155,7 @@ def train(
         resumed_at=resumed_at,
         n_timed_steps=N_STEPS - resumed_at,
         notes=(),
+        execution=PLAIN,
         seconds=dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 1.0),
     )
 
@@ -172,6 +174,7 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> t
         me=me,
         corpus=SimpleNamespace(manifest=manifest),
         mesh_shape=(1, 1, 1, 1),
+        execution=PLAIN,
         train=train,
         open_checkpoints=FileCheckpoints,
         stop=Stop(lambda: os._exit(75)),
