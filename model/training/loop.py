@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from model.config import ModelConfig
-from model.data.batches import batches
+from model.data.batches import BatchIterator, batches
 from model.data.corpus import Corpus
 from model.execution import AUTO, Execution
 from model.sharding import LAYOUTS, check_divisible
@@ -24,7 +24,7 @@ from model.training.config import TrainConfig
 from model.training.control import Interrupted, Order
 from model.training.optimizer import hyper_arrays
 from model.training.processes import barrier, broadcast, fetch, is_leader
-from model.training.step import compile_program
+from model.training.step import Program, compile_program
 from model.training.validation import Validation
 
 
@@ -39,7 +39,7 @@ class Progress:
       n_tokens: tokens trained on so far.
       resumed_at: step at which this attempt began.
       train_seconds: of this attempt, without compilation and evaluation.
-      stall_seconds: of these, waiting for data.
+      stall_seconds: while data were loaded and the device had nothing to do; not among these.
     """
 
     step: int
@@ -151,12 +151,15 @@ def train(
 
     with jax.set_mesh(program.mesh):
         state = program.init(jax.random.key(config.init_seed), hyper)
+        n_rows = len(program.rows)
         data = batches(
             corpus,
             batch_size=config.batch_size,
             seq_len=model.seq_len,
             n_steps=n_steps,
             seed=config.data_seed,
+            process_index=program.rows.start // n_rows,
+            process_count=config.batch_size // n_rows,
             steps_per_chunk=execution.steps_per_dispatch,
             stops=config.eval_steps,
         )
@@ -170,6 +173,7 @@ def train(
                 curve = [CurvePoint(**point) for point in position["curve"]]
         # A chunk of no steps compiles, and leaves the state as it is.
         nothing = program.put(np.zeros(program.batch_shape, np.int32))
+        feed = _Feed(data, program)
         state, *_ = program.train_chunk(state, hyper, nothing, jnp.int32(0))
         validation.compile(state.params)
         jax.block_until_ready(state)
@@ -206,7 +210,7 @@ def train(
                 if losses.reason:
                     break
                 points = [dataclasses.asdict(point) for point in curve]
-                position = {"step": step, "data": data.get_state(), "curve": points}
+                position = {"step": step, "data": feed.position, "curve": points}
                 checkpoints.save(step, state, position)
                 saved_step, saved_at = step, time.monotonic()
                 clock.lap("checkpoint")
@@ -214,14 +218,13 @@ def train(
                 raise Interrupted(step, is_saved=step > 0 and step == saved_step)
             if step == n_steps:
                 break
-            clock.lap("train")  # Telling and asking happen while the device works.
-            chunk = next(data)
-            clock.lap("stall")
-            padded = program.put(_padded(chunk, program.batch_shape[0]))
             # Donated: the old state is dead after this call.
-            state, *metrics = program.train_chunk(state, hyper, padded, jnp.int32(len(chunk)))
-            step += len(chunk)
-            losses.add(len(chunk), *metrics)  # Fetches the chunk before, while this one runs.
+            state, *metrics = program.train_chunk(state, hyper, feed.chunk, jnp.int32(feed.n_steps))
+            step, n_new = step + feed.n_steps, feed.n_steps
+            clock.lap("train")
+            feed.load()  # While the device works; where it was done first, it had to wait.
+            clock.lap("stall" if metrics[0].is_ready() else "train")
+            losses.add(n_new, *metrics)  # Fetches the chunk before, while this one runs.
             if step in config.eval_steps:
                 losses.fetch()
             tell()
@@ -303,6 +306,28 @@ def _divergence(loss: float | None, curve: list[CurvePoint]) -> str:
         return f"validation loss is not finite after step {bad[0]}"
     is_bad = loss is not None and not math.isfinite(loss)
     return "final validation loss is not finite" if is_bad else ""
+
+
+class _Feed:
+    """The next chunk of batches on the device, and where in the data it begins.
+
+    Attributes:
+      position: for a checkpoint of the steps before this chunk.
+      chunk: int32 [K, B, T+1], of which the first ``n_steps`` count; None at the end.
+    """
+
+    def __init__(self, data: BatchIterator, program: Program):
+        self._data, self._program = data, program
+        self.load()
+
+    def load(self) -> None:
+        self.position = self._data.get_state()
+        chunk = next(self._data, None)
+        self.n_steps = 0 if chunk is None else len(chunk)
+        self.chunk = None
+        if chunk is not None:
+            padded = _padded(chunk, self._program.batch_shape[0])
+            self.chunk = self._program.put_rows(padded)
 
 
 class _Clock:

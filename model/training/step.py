@@ -65,6 +65,17 @@ class Program:
         """Of an array [n, B, ...]: its batch is split."""
         return NamedSharding(self.mesh, P(None, BATCH, *(None,) * (n_axes - 2)))
 
+    @functools.cached_property
+    def rows(self) -> range:
+        """The rows of a training batch that lie on this process's devices."""
+        batch_size = self.batch_shape[1]
+        parts = self.batch_sharding(3).addressable_devices_indices_map(self.batch_shape).values()
+        bounds = [part[1].indices(batch_size) for part in parts if part is not None]
+        low, high = min(bound[0] for bound in bounds), max(bound[1] for bound in bounds)
+        # Where the devices of a process are strewn over the mesh it loads all rows.
+        is_share = batch_size % (high - low) == 0 and low % (high - low) == 0
+        return range(low, high) if is_share else range(batch_size)
+
     def put(self, array: Any) -> jax.Array:
         """A host array of shape [n, B, ...] on the mesh, its batch split as the layout says.
 
@@ -72,6 +83,17 @@ class Program:
         """
         sharding = self.batch_sharding(array.ndim)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    def put_rows(self, rows: Any) -> jax.Array:
+        """A chunk of training batches on the mesh, of which this process passes its ``rows``."""
+        first = self.rows.start
+
+        def part(index: Any) -> Any:
+            low, high, _ = index[1].indices(self.batch_shape[1])
+            return rows[index[0], low - first : high - first]
+
+        sharding = self.batch_sharding(len(self.batch_shape))
+        return jax.make_array_from_callback(self.batch_shape, sharding, part)
 
     def lowered(self, hyper: Hyper) -> jax.stages.Lowered:
         """``train_chunk`` before it is compiled, from shapes alone; ``hyper`` may be of any run."""

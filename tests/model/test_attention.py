@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention against loops in NumPy float64."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from model.mixers.attention_kernels import causal_attention
+from model.mixers.attention_kernels import (
+    causal_attention,
+    check_kernel,
+    choose_kernel,
+    cudnn_attention,
+    splash_attention,
+)
+from model.sharding import FSDP_TENSOR, make_mesh
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -64,3 +76,69 @@ def test_heads_that_do_not_match_are_refused():
     _, k, v = inputs(3, 1)
     with pytest.raises(jaxtyping.TypeCheckError):
         causal_attention(q, k, v)
+
+
+@pytest.mark.parametrize("mesh", [(1, 1, 1, 1), (1, 2, 1, 2)])
+def test_the_kernel_for_tpus_equals_plain_attention_forward_and_backward(mesh):
+    """Interpreted here; its float32 sums are taken in another order."""
+    devices = make_mesh(mesh)
+    rng = np.random.default_rng(0)
+    shapes = {"q": (2, 128, 2, 2, 16), "k": (2, 128, 2, 16), "v": (2, 128, 2, 16)}
+    with jax.set_mesh(devices):
+        inputs = []
+        for name, shape in shapes.items():
+            dims = FSDP_TENSOR.inside_blgrk if name == "q" else FSDP_TENSOR.inside_blgk
+            value = rng.normal(size=shape).astype(np.float32)
+            inputs.append(jax.device_put(value, NamedSharding(devices, P(*dims))))
+
+        def value_and_slopes(kernel):
+            def total(q, k, v):
+                return jnp.sum(jnp.sin(3 * kernel(q, k, v)))
+
+            return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(*inputs)
+
+        plain, fast = value_and_slopes(causal_attention), value_and_slopes(splash_attention)
+    assert float(fast[0]) == pytest.approx(float(plain[0]), abs=1e-2)
+    for ours, theirs in zip(fast[1], plain[1], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-5)
+
+
+def test_the_kernel_for_gpus_is_cudnns_flash_attention_both_ways(monkeypatch):
+    """Lowered for a GPU that is not here: what it computes has not been seen."""
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda _: True)
+    monkeypatch.setattr(
+        fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda _: False
+    )
+    q, k, v = inputs(2, 3, jnp.bfloat16)
+    q, k, v = (jnp.concatenate([x, x[..., :3]], axis=-1) for x in (q, k, v))
+
+    def total(q, k, v):
+        return jnp.sum(cudnn_attention(q, k, v).astype(jnp.float32))
+
+    traced = jax.jit(jax.grad(total, argnums=(0, 1, 2))).trace(q, k, v)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("@__cudnn$fmhaSoftmax(") == 1
+    assert text.count("@__cudnn$fmhaSoftmaxBackward(") == 1
+
+
+CHOICES = [
+    ("gpu", "bfloat16", {}, "cudnn"),
+    ("gpu", "float32", {}, "xla"),
+    ("gpu", "bfloat16", {"d_head": 12}, "xla"),
+    ("gpu", "bfloat16", {"d_head": 256}, "xla"),
+    ("tpu", "bfloat16", {}, "splash"),
+    ("tpu", "float32", {}, "splash"),
+    ("tpu", "bfloat16", {"seq_len": 192}, "xla"),
+    ("cpu", "float32", {}, "xla"),
+]
+
+
+@pytest.mark.parametrize("config", ["llama"], indirect=True)
+@pytest.mark.parametrize(("platform", "dtype", "changes", "expected"), CHOICES)
+def test_the_kernel_is_chosen_by_platform_type_and_shape(
+    config, platform, dtype, changes, expected
+):
+    config = replace(config, **{"d_head": 64, "seq_len": 256, **changes})
+    assert choose_kernel(config, platform=platform, compute_dtype=dtype) == expected
+    check_kernel(expected, config, platform=platform, compute_dtype=dtype)

@@ -110,7 +110,7 @@ def run(network_config: ModelConfig) -> Callable:
 
 def record(result: TrainResult) -> dict:
     """What goes into a table of runs; JSON without NaN or infinity."""
-    how = {"resumed_at", "notes", "n_timed_steps", "seconds"}
+    how = {"resumed_at", "notes", "execution", "n_timed_steps", "seconds"}
     values = {name: value for name, value in asdict(result).items() if name not in how}
     json.dumps(values, allow_nan=False)
     return values

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fast paths against the plain one: the same losses, whatever computes them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from model.config import ModelConfig
+from model.data.corpus import Corpus
+from model.execution import AUTO, PLAIN, Execution
+from model.training import memory
+from model.training.checkpoint import Checkpoints
+from model.training.config import TrainConfig
+from model.training.loop import train
+from model.training.optimizer import hyper_arrays
+from model.training.step import Program, compile_program
+
+ONE, ALL = (1, 1, 1, 1), (1, 2, 2, 2)
+N_STEPS = 6
+# What differs from PLAIN, and the mesh.
+FAST = {
+    "scanned": ({"layers": "scanned"}, ONE),
+    "scanned, all computed again": ({"layers": "scanned", "remat": "block"}, ONE),
+    "products kept": ({"remat": "dots"}, ONE),
+    "four parts of a batch": ({"n_microbatches": 4}, ONE),
+    "four parts of the loss": ({"n_loss_chunks": 4}, ONE),
+    "everything": (
+        {"layers": "scanned", "remat": "dots", "n_microbatches": 2, "n_loss_chunks": 2},
+        ALL,
+    ),
+    "positions split": ({"layout": "fsdp_context", "n_loss_chunks": 2}, ALL),
+    "positions split, scanned": (
+        {"layout": "fsdp_context", "layers": "scanned", "remat": "block", "n_microbatches": 2},
+        (1, 1, 2, 2),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def deep(network_config: ModelConfig) -> ModelConfig:
+    """Two kinds of block, each twice; the head is tied."""
+    pattern = {"n_layers": 4, "channel_mixers": ("swiglu", "gelu"), "tie_embeddings": True}
+    return replace(network_config, **pattern)
+
+
+@pytest.fixture(scope="module")
+def steps(deep: ModelConfig, train_config: TrainConfig, corpus: Corpus) -> Callable:
+    """(execution, mesh) -> (losses, gradient norms, validation nats) of the first steps."""
+
+    def steps(execution: Execution, mesh: tuple[int, ...] = ONE) -> np.ndarray:
+        execution = replace(execution, steps_per_dispatch=N_STEPS)
+        program = compile_program(deep, train_config, mesh, execution)
+        rows = corpus.train_windows(0, N_STEPS * 8, seq_len=deep.seq_len, seed=0)
+        hyper = hyper_arrays(train_config)
+        with jax.set_mesh(program.mesh):
+            chunk = program.put(rows.reshape(N_STEPS, 8, -1))
+            state = program.init(jax.random.key(0), hyper)
+            arguments = (state, hyper, chunk, jnp.int32(N_STEPS))
+            state, losses, norms = program.train_chunk(*arguments)
+            weights = program.put(np.ones((N_STEPS, 8), np.float32))
+            nats = program.evaluate(state.params, chunk, weights, jnp.int32(N_STEPS))
+        return np.concatenate([losses, norms, nats[None] / rows[:, 1:].size])
+
+    return steps
+
+
+@pytest.fixture(scope="module")
+def plain(steps: Callable) -> np.ndarray:
+    return steps(PLAIN)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_fast_path_has_the_losses_of_the_plain_one(
+    steps: Callable, plain: np.ndarray, name: str
+) -> None:
+    changes, mesh = FAST[name]
+    assert changes.items() <= {**vars_of(PLAIN), **changes}.items() != vars_of(PLAIN).items()
+    np.testing.assert_allclose(steps(replace(PLAIN, **changes), mesh), plain, rtol=0, atol=1e-5)
+    assert plain[N_STEPS - 1] < plain[0]
+
+
+def vars_of(execution: Execution) -> dict[str, object]:
+    return {name: getattr(execution, name) for name in Execution.__slots__}
+
+
+@pytest.mark.parametrize("name", ["everything", "positions split, scanned"])
+def test_a_killed_fast_run_continues_bit_for_bit(
+    deep: ModelConfig, train_config: TrainConfig, corpus: Corpus, tmp_path: Path, name: str
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(progress: object) -> None:
+        if progress.step == 14:
+            raise Killed
+
+    changes, mesh = FAST[name]
+    options = {
+        "execution": replace(PLAIN, **changes, steps_per_dispatch=7),
+        "mesh_shape": mesh,
+        "checkpoint_seconds": 0.0,
+    }
+    whole = train(deep, train_config, corpus, **options)
+    saved = Checkpoints(tmp_path)
+    with pytest.raises(Killed):
+        train(deep, train_config, corpus, checkpoints=saved, on_progress=kill, **options)
+    resumed = train(deep, train_config, corpus, checkpoints=saved, **options)
+    assert 0 < resumed.resumed_at < 20
+    assert (resumed.loss_nats, resumed.params_sha256) == (whole.loss_nats, whole.params_sha256)
+    assert resumed.curve == whole.curve
+    assert resumed.execution == options["execution"]
+
+
+def test_a_checkpoint_continues_on_another_mesh_and_layout(
+    deep: ModelConfig, train_config: TrainConfig, corpus: Corpus, tmp_path: Path
+) -> None:
+    """With losses that differ by the order of sums only."""
+
+    def stop(progress: object) -> None:
+        if progress.step == 10:
+            raise KeyboardInterrupt
+
+    plan = replace(PLAIN, steps_per_dispatch=5)
+    whole = train(deep, train_config, corpus, execution=plan)
+    saved = Checkpoints(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            deep,
+            train_config,
+            corpus,
+            execution=plan,
+            checkpoints=saved,
+            checkpoint_seconds=0.0,
+            on_progress=stop,
+        )
+    other = replace(PLAIN, layout="fsdp_context", layers="scanned", steps_per_dispatch=5)
+    resumed = train(deep, train_config, corpus, execution=other, mesh_shape=ALL, checkpoints=saved)
+    assert resumed.resumed_at == 5
+    assert resumed.loss_nats == pytest.approx(whole.loss_nats, rel=0, abs=1e-5)
+    losses = [[point.loss_nats for point in result.curve] for result in (resumed, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=0, abs=1e-5)
+
+
+def resolved(model: ModelConfig, train: TrainConfig, execution: Execution = AUTO) -> list:
+    mesh = jax.make_mesh(ONE, ("run", "data", "fsdp", "tensor"))
+    return list(memory.candidates(execution, model, train, mesh))
+
+
+def test_what_is_open_is_tried_cheapest_first(deep: ModelConfig, train_config: TrainConfig) -> None:
+    found = [(e.remat, e.n_microbatches) for e in resolved(deep, train_config)]
+    assert found == [
+        ("none", 1),
+        ("dots", 1),
+        ("block", 1),
+        ("block", 2),
+        ("block", 4),
+        ("block", 8),
+    ]
+    fixed = replace(AUTO, remat="none", n_microbatches=2)
+    assert [(e.remat, e.n_microbatches) for e in resolved(deep, train_config, fixed)] == [
+        ("none", 2)
+    ]
+    assert {e.attention for e in resolved(deep, train_config)} == {"xla"}
+    assert resolved(replace(deep, n_layers=12), train_config)[0].layers == "unrolled"
+    assert resolved(replace(deep, n_layers=14), train_config)[0].layers == "scanned"
+
+
+def test_logits_of_a_large_vocabulary_are_computed_in_parts(
+    deep: ModelConfig, train_config: TrainConfig
+) -> None:
+    large = replace(deep, vocab_size=2**17, seq_len=1024)
+    # 8 x 1024 x 131072 floats are 4 GiB; sixteen parts of 256 MiB.
+    assert resolved(large, train_config)[0].n_loss_chunks == 16
+    assert resolved(deep, train_config)[0].n_loss_chunks == 1
+
+
+@pytest.mark.parametrize(
+    ("fits", "chosen"), [(("none", 1), "none"), (("block", 1), "block"), (("block", 4), "block")]
+)
+def test_the_cheapest_that_fits_into_memory_is_taken(
+    deep: ModelConfig,
+    train_config: TrainConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    fits: tuple,
+    chosen: str,
+) -> None:
+    monkeypatch.setattr(memory, "limit_bytes", lambda mesh: 100)
+    monkeypatch.setattr(Program, "lowered", lambda self, hyper: self.execution)
+    order = [(e.remat, e.n_microbatches) for e in resolved(deep, train_config)]
+    enough = order.index(fits)
+    monkeypatch.setattr(
+        memory,
+        "needed_bytes",
+        lambda e: 100 if order.index((e.remat, e.n_microbatches)) >= enough else 101,
+    )
+    program = compile_program(deep, train_config, ONE)
+    assert (program.execution.remat, program.execution.n_microbatches) == fits
+
+
+def test_what_fits_in_no_way_is_refused_in_one_line_with_the_figures(
+    deep: ModelConfig, train_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "limit_bytes", lambda mesh: 1000)
+    fixed = replace(AUTO, remat="block", n_microbatches=8)
+    with pytest.raises(ValueError, match=r"even with remat='block' and n_microbatches=8") as error:
+        compile_program(deep, train_config, ONE, fixed)
+    assert "\n" not in str(error.value)
+
+
+def test_remat_and_accumulation_need_less_memory_by_xlas_own_count(
+    deep: ModelConfig, train_config: TrainConfig
+) -> None:
+    long = replace(deep, seq_len=128, n_layers=8)
+    hyper = hyper_arrays(train_config)
+
+    def need(**changes: object) -> float:
+        program = compile_program(long, train_config, ONE, replace(PLAIN, **changes))
+        return memory.needed_bytes(program.lowered(hyper))
+
+    everything, parts = need(), need(n_microbatches=4)
+    scanned, again = need(layers="scanned"), need(layers="scanned", remat="block")
+    assert parts < 0.5 * everything
+    assert again < 0.5 * scanned
+
+
+BAD = [
+    ({"attention": "cudnn"}, "attention='cudnn' needs an NVIDIA GPU"),
+    ({"attention": "splash"}, "attention='splash' needs a TPU"),
+    ({"n_microbatches": 3}, "n_microbatches=3 does not divide the 8 sequences"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_what_cannot_run_here_is_refused_with_the_way_out(
+    deep: ModelConfig, train_config: TrainConfig, changes: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        compile_program(deep, train_config, ONE, replace(AUTO, **changes))
+    assert "\n" not in str(error.value)
+
+
+def test_an_execution_is_read_back_from_its_text() -> None:
+    chosen = replace(PLAIN, layout="fsdp_context", n_loss_chunks=4)
+    assert Execution.from_text(chosen.to_text()) == chosen
+    assert Execution.from_text("") == AUTO
+    for bad in ("remats=none", "remat", "remat=some", "n_microbatches=-1", "steps_per_dispatch=0"):
+        with pytest.raises(ValueError, match=bad.split("=")[0]) as error:
+            Execution.from_text(bad)
+        assert "\n" not in str(error.value)
+
+
+def test_float32_products_ask_for_full_precision(
+    deep: ModelConfig, train_config: TrainConfig
+) -> None:
+    """Or a GPU would multiply in TF32 and a TPU in bfloat16."""
+    text = compile_program(deep, train_config, ONE, PLAIN).lowered(hyper_arrays(train_config))
+    products = [line for line in text.as_text().splitlines() if "dot_general" in line]
+    assert products
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
