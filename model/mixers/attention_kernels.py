@@ -41,6 +41,8 @@ def _objection(name: str, config: ModelConfig, platform: str, compute_dtype: str
             return f"needs an NVIDIA GPU and bfloat16, here are a {platform} and {compute_dtype}"
         if config.d_head % 8 or config.d_head > 128:
             return f"needs d_head to be a multiple of 8 up to 128, d_head={config.d_head}"
+        if config.seq_len % 2:
+            return f"needs an even seq_len, seq_len={config.seq_len}"
     if name == "splash":
         if platform != "tpu":
             return f"needs a TPU, here is a {platform}"

@@ -102,7 +102,7 @@ def needed_bytes(lowered: jax.stages.Lowered) -> float:
             raise
         return math.inf
     assert analysis is not None
-    return (
+    return float(
         analysis.argument_size_in_bytes
         + analysis.output_size_in_bytes
         - analysis.alias_size_in_bytes

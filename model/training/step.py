@@ -95,7 +95,7 @@ class Program:
         sharding = self.batch_sharding(len(self.batch_shape))
         return jax.make_array_from_callback(self.batch_shape, sharding, part)
 
-    def lowered(self, hyper: Hyper) -> jax.stages.Lowered:
+    def lowered(self, hyper: dict[str, Any]) -> jax.stages.Lowered:
         """``train_chunk`` before it is compiled, from shapes alone; ``hyper`` may be of any run."""
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), hyper)
         batches = jax.ShapeDtypeStruct(
@@ -184,7 +184,9 @@ def _program(
         if n == 1:
             return slope(params, batch, z_loss_weight)
         # Every device's rows are dealt out over the parts: no part moves rows between devices.
-        parts = jnp.moveaxis(batch.reshape(batch.shape[0] // n, n, -1), 1, 0)
+        shape = (batch.shape[0] // n, n, batch.shape[1])
+        parts = jax.lax.reshape(batch, shape, out_sharding=P(BATCH, None, None))
+        parts = jnp.moveaxis(parts, 1, 0)
 
         def add(total: tuple, part: Array) -> tuple[tuple, None]:
             new = slope(params, part, z_loss_weight)
@@ -234,7 +236,7 @@ def _program(
         with jax.default_matmul_precision(precision):
             return jax.lax.fori_loop(0, n, body, jnp.zeros((), jnp.float32))
 
-    def abstract_state(hyper: Hyper) -> TrainState:
+    def abstract_state(hyper: dict[str, Any]) -> TrainState:
         with jax.set_mesh(mesh):
             moments = jax.eval_shape(init_moments, abstract, hyper)
         step = jax.eval_shape(lambda: jnp.zeros((), jnp.int32))

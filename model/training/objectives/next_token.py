@@ -129,7 +129,10 @@ class LinearHead:
     def _split(self, a: Array) -> Array:
         """[B, L, ...] -> [n_chunks, B, L/n_chunks, ...]; each part has positions of each device."""
         batch, length, *rest = a.shape
-        return jnp.moveaxis(a.reshape(batch, length // self.n_chunks, self.n_chunks, *rest), 2, 0)
+        axes = jax.typeof(a).sharding.spec
+        shape = (batch, length // self.n_chunks, self.n_chunks, *rest)
+        parts = jax.lax.reshape(a, shape, out_sharding=P(*axes[:2], None, *axes[2:]))
+        return jnp.moveaxis(parts, 2, 0)
 
     def _joined(self, a: Array) -> Array:
         n_chunks, batch, length, *rest = a.shape

@@ -14,6 +14,7 @@ import pytest
 
 from model.config import ModelConfig
 from model.data.corpus import Corpus
+from model.execution import Execution
 from model.sharding import make_mesh
 from model.training import processes
 from model.training.config import TrainConfig

@@ -61,12 +61,12 @@ def test_loss_and_both_gradients_equal_the_cross_entropy_by_hand(mesh, layout, n
 
 def test_bfloat16_features_give_float32_losses_and_near_gradients():
     head = LinearHead(MULTIPLIER, 2, FSDP_TENSOR)
-    with jax.set_mesh(make_mesh((1, 1, 1, 1))):
-        arguments = (jnp.asarray(W), jnp.asarray(TARGETS), jnp.float32(Z))
-        exact = jax.value_and_grad(lambda x: head.loss(x, *arguments)[0])(jnp.asarray(X))
-        coarse = jax.value_and_grad(lambda x: head.loss(x, *arguments)[0])(
-            jnp.asarray(X, jnp.bfloat16)
-        )
+    mesh = make_mesh((1, 1, 1, 1))
+    with jax.set_mesh(mesh):
+        x, w, targets = on(mesh, FSDP_TENSOR)
+        loss = lambda x: head.loss(x, w, targets, jnp.float32(Z))[0]  # noqa: E731
+        exact = jax.value_and_grad(loss)(x)
+        coarse = jax.value_and_grad(loss)(x.astype(jnp.bfloat16))
     assert coarse[0].dtype == jnp.float32
     assert coarse[1].dtype == jnp.bfloat16
     assert float(coarse[0]) == pytest.approx(float(exact[0]), rel=5e-3)
