@@ -59,8 +59,7 @@ class LinearHead:
             x, targets = inputs
             return None, next_token_nats(self._logits(x, gathered), targets)[0]
 
-        nats = self._over_parts(part, None, (x, targets))[1]
-        return self._joined(nats)
+        return self._over_parts(part, None, (x, targets))[1]
 
     def loss(
         self,
@@ -104,7 +103,7 @@ class LinearHead:
         sums, slopes = self._over_parts(part, (zero, zero, zeros), (x, targets))
         plain = scale * sums[0]
         losses = (plain + z_loss_weight * scale * sums[1], plain)
-        return losses, (self._joined(slopes), sums[2].astype(head.dtype))
+        return losses, (slopes, sums[2].astype(head.dtype))
 
     def _gathered(self, head: Array, dtype: jnp.dtype) -> Array:
         """The head in the compute dtype, whole but for the vocabulary: gathered once."""
@@ -121,10 +120,11 @@ class LinearHead:
         return logits * self.multiplier
 
     def _over_parts(self, part: Callable, carry: Any, inputs: tuple) -> tuple[Any, Array]:
+        """(last carry, results of all positions), as of a scan over parts of the positions."""
         if self.n_chunks == 1:
-            carry, out = part(carry, inputs)
-            return carry, out[None]
-        return jax.lax.scan(part, carry, tuple(map(self._split, inputs)))
+            return part(carry, inputs)
+        carry, parts = jax.lax.scan(part, carry, tuple(map(self._split, inputs)))
+        return carry, self._joined(parts)
 
     def _split(self, a: Array) -> Array:
         """[B, L, ...] -> [n_chunks, B, L/n_chunks, ...]; each part has positions of each device."""
@@ -136,7 +136,9 @@ class LinearHead:
 
     def _joined(self, a: Array) -> Array:
         n_chunks, batch, length, *rest = a.shape
-        return jnp.moveaxis(a, 0, 2).reshape(batch, length * n_chunks, *rest)
+        axes = jax.typeof(a).sharding.spec
+        shape = (batch, length * n_chunks, *rest)
+        return jax.lax.reshape(jnp.moveaxis(a, 0, 2), shape, out_sharding=P(*axes[1:]))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
