@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.point import SEMANTICS, Point, Spec, spec_id, typed
-from experiments.study import Ladder, Recipe, ShapeRule, Study
+from experiments.study import Ladder, OptimizerRule, Recipe, ShapeRule, Study
 from model.config import ModelConfig
 from model.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
 from model.data.manifest import Manifest
-from model.parameterization import transfer
+from model.parameterization import Transferred, transfer
 from model.sharding import LAYOUTS, check_divisible
-from model.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from model.training.config import MuonConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 
 BUDGET_TOLERANCE = 0.01
 MAX_WIDTH = 2**16  # Several times the widest network that is known; a search must end.
@@ -113,6 +113,7 @@ def resolve(
         model,
         residual_multiplier=transferred.residual_multiplier,
         logit_multiplier=transferred.logit_multiplier,
+        output_init_std=model.output_init_std * transferred.output_init_factor,
     )
     spec = typed(
         Spec(model=model, train=train, data_fingerprint=manifest.fingerprint, semantics=SEMANTICS)
@@ -177,6 +178,7 @@ def train_config(
     transferred = _transfer(recipe, model, n_steps)
     tokens_per_step = batch_size * study.seq_len
     optimizer = OptimizerConfig(
+        algorithm=rule.algorithm,
         input=transferred.input,
         hidden=transferred.hidden,
         output=transferred.output,
@@ -184,6 +186,7 @@ def train_config(
         beta1=rule.beta1,
         beta2=2 ** (-tokens_per_step / rule.beta2_halflife_tokens),
         clip_norm=rule.clip_norm,
+        muon=_muon(rule),
     )
     warmup = round(rule.warmup_fraction * n_steps)
     schedule = ScheduleConfig(
@@ -191,6 +194,7 @@ def train_config(
         warmup_steps=warmup,
         decay_steps=min(round(rule.decay_fraction * n_steps), n_steps - warmup),
         decay=rule.decay,
+        final_fraction=rule.final_fraction,
     )
     return TrainConfig(
         batch_size=batch_size,
@@ -204,8 +208,12 @@ def train_config(
     )
 
 
-def _transfer(recipe: Recipe, model: ModelConfig, n_steps: int) -> Any:
-    factor = recipe.optimizer.learning_rate
+def _muon(rule: OptimizerRule) -> MuonConfig | None:
+    return rule.muon if rule.algorithm == "muon" else None
+
+
+def _transfer(recipe: Recipe, model: ModelConfig, n_steps: int) -> Transferred:
+    factor, muon = recipe.optimizer.learning_rate, _muon(recipe.optimizer)
     base = dataclasses.replace(
         recipe.base,
         hidden_rate=factor * recipe.base.hidden_rate,
@@ -215,7 +223,12 @@ def _transfer(recipe: Recipe, model: ModelConfig, n_steps: int) -> Any:
     )
     decay_per_step = 1 / (recipe.optimizer.weight_decay_timescale * n_steps)
     return transfer(
-        base, d_model=model.d_model, n_layers=model.n_layers, decay_per_step=decay_per_step
+        base,
+        d_model=model.d_model,
+        n_layers=model.n_layers,
+        decay_per_step=decay_per_step,
+        parameterization=recipe.parameterization,
+        muon_scale=muon.scale if muon else None,
     )
 
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Named recipes. A recipe has no defaults: read it to know what moved the loss."""
 
+from dataclasses import replace
+
 from experiments.study import BatchRule, OptimizerRule, Recipe, ShapeRule
 from model.parameterization import BaseConstants
+from model.training.config import MuonConfig
 
 # Tuned on bytes of the Python standard library for 1e4 to 1e6 parameters and 1e5 to 1e8 tokens at
 # 128 tokens per sequence. Two layers at every width: deeper lost below 1e12 FLOPs, and a step in
@@ -47,8 +50,11 @@ TINY_BYTES = Recipe(
         residual_multiplier=2**-0.5,
         logit_multiplier=0.3,
     ),
+    parameterization="completep",
     batch=BatchRule(reference_tokens=512.0, reference_run=8e5, exponent=0.5, multiple=1),
     optimizer=OptimizerRule(
+        algorithm="adamw",
+        muon=None,
         learning_rate=1.0,
         beta1=0.9,
         beta2_halflife_tokens=2e4,
@@ -57,7 +63,23 @@ TINY_BYTES = Recipe(
         warmup_fraction=0.15,
         decay_fraction=0.85,
         decay="linear",
+        final_fraction=0.0,
         z_loss_weight=0.0,
     ),
     compute_dtype="float32",
+)
+
+# Its hidden group is all that differs from tiny-bytes. Nats per byte at 7.5e10 FLOPs and width 24:
+# seeds 0 to 2 give 1.872, 1.886, 1.890 (tiny-bytes: 1.933, 1.960, 1.966); rates of .01, .02, .03,
+# .04, .06 give 1.961, 1.896, 1.881, 1.872, 1.886, a momentum of .95 1.909, of .8 1.877. At 2.5e11
+# and width 48 rates of .015, .03, .04, .06 give 1.667, 1.640, 1.646, 1.651 (tiny-bytes: 1.718).
+TINY_BYTES_MUON = replace(
+    TINY_BYTES,
+    name="tiny-bytes-muon",
+    base=replace(TINY_BYTES.base, hidden_rate=4e-2),
+    optimizer=replace(
+        TINY_BYTES.optimizer,
+        algorithm="muon",
+        muon=MuonConfig(momentum=0.9, nesterov=True, ns_steps=5, scale="spectral"),
+    ),
 )

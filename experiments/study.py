@@ -9,7 +9,7 @@ from model.config import MAX_LAYERS
 from model.counts.total import CHANNEL_MIXERS, FLOP_CONVENTIONS, MIXERS, FlopConvention
 from model.data.source import Source
 from model.execution import AUTO, Execution
-from model.parameterization import BaseConstants
+from model.parameterization import PARAMETERIZATIONS, BaseConstants, Parameterization
 from model.ranges import (
     HUGE,
     MAX_SEED,
@@ -25,7 +25,7 @@ from model.ranges import (
     is_whole,
     shown,
 )
-from model.training.config import EvalConfig
+from model.training.config import ALGORITHMS, DECAYS, Decay, EvalConfig, MuonConfig
 
 MAX_NAME = 100  # Characters; a path has room for more below it.
 MAX_BUDGET = 1e30  # FLOPs: a thousand times the largest run that is known.
@@ -101,22 +101,28 @@ class BatchRule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerRule:
-    """AdamW by rule.
+    """AdamW, or Muon for the hidden matrices, by rule.
 
     Attributes:
+      algorithm: of the hidden matrices; the other roles always have AdamW. The base rate of the
+        hidden role is this algorithm's.
+      muon: Muon's constants; only "muon" reads them, and needs them.
       learning_rate: factor on all four base rates; the axis to sweep.
-      beta1: decay of the first moment per step.
-      beta2_halflife_tokens: the second moment forgets half within so many tokens, whatever the
+      beta1: AdamW's decay of the first moment per step.
+      beta2_halflife_tokens: its second moment forgets half within so many tokens, whatever the
         batch: beta2 = 2^(-tokens per step / halflife) (Marek et al. 2025, arXiv:2507.07101).
       clip_norm: global gradient norm.
-      weight_decay_timescale: AdamW's timescale 1 / (rate x decay), in steps, as a fraction of the
+      weight_decay_timescale: the timescale 1 / (rate x decay), in steps, as a fraction of the
         run (Wang & Aitchison 2024, arXiv:2405.13698).
       warmup_fraction, decay_fraction: of the run; a fixed warm-up bends the curves (Porian et al.
-        2024, arXiv:2406.19146, sec. 3.2).
-      decay: "linear" or "cosine", to zero at the end of each run's own token budget.
+        2024, arXiv:2406.19146, sec. 3.2). What both leave is a plateau: warm-up, stable, decay.
+      decay, final_fraction: shape of the fall, and the share of the peak rate that it reaches at
+        the end of each run's own token budget; see ScheduleConfig.
       z_loss_weight: see TrainConfig.
     """
 
+    algorithm: Literal["adamw", "muon"]
+    muon: MuonConfig | None
     learning_rate: float
     beta1: float
     beta2_halflife_tokens: float
@@ -124,14 +130,18 @@ class OptimizerRule:
     weight_decay_timescale: float
     warmup_fraction: float
     decay_fraction: float
-    decay: Literal["linear", "cosine"]
+    decay: Decay
+    final_fraction: float
     z_loss_weight: float
 
     def __post_init__(self) -> None:
+        check_choice(self, "algorithm", ALGORITHMS)
         check_real(self, "learning_rate beta2_halflife_tokens clip_norm weight_decay_timescale")
-        check_real(self, "beta1 warmup_fraction decay_fraction", low=0.0, high=1.0)
+        check_real(self, "beta1 warmup_fraction decay_fraction final_fraction", low=0.0, high=1.0)
         check_real(self, "z_loss_weight", low=0.0)
-        check_choice(self, "decay", ("linear", "cosine"))
+        check_choice(self, "decay", DECAYS)
+        if self.algorithm == "muon" and self.muon is None:
+            raise ValueError("algorithm='muon' needs its constants: give muon=MuonConfig(...).")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,19 +151,22 @@ class Recipe:
     Attributes:
       name: of these constants, with where they come from in the file that defines them.
       shape, batch, optimizer: the rules.
-      base: constants at the base shape, carried to others by model/parameterization.py.
+      base: constants at the base shape.
+      parameterization: how they are carried to other shapes; see model/parameterization.py.
       compute_dtype: dtype of activations and matrix products.
     """
 
     name: str
     shape: ShapeRule
     base: BaseConstants
+    parameterization: Parameterization
     batch: BatchRule
     optimizer: OptimizerRule
     compute_dtype: Literal["float32", "bfloat16"]
 
     def __post_init__(self) -> None:
         check_text(self, "name")
+        check_choice(self, "parameterization", PARAMETERIZATIONS)
         check_choice(self, "compute_dtype", ("float32", "bfloat16"))
 
 

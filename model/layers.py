@@ -21,11 +21,18 @@ from model.config import ModelConfig
 from model.sharding import Dims, Layout
 
 
-def normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dims: Dims, role: str) -> nnx.Param:
-    """A float32 parameter ~ N(0, std^2), laid out over the mesh by ``dims``."""
+def normal(
+    rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dims: Dims, role: str, *, n_in: int = 1
+) -> nnx.Param:
+    """A float32 parameter ~ N(0, std^2), laid out over the mesh by ``dims``.
+
+    As a matrix its first ``n_in`` axes are its inputs, which a product contracts, and the others
+    its outputs; they are declared from the end, so that a stack of layers may be put in front.
+    """
     n = math.prod(shape)
     draws = _standard_normal(rngs.params(), 1 << (n - 1).bit_length())
-    return nnx.Param(_scaled(draws, std, shape), out_sharding=P(*dims), role=role)
+    in_axes = tuple(range(-len(shape), n_in - len(shape)))
+    return nnx.Param(_scaled(draws, std, shape), out_sharding=P(*dims), role=role, in_axes=in_axes)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -31,7 +31,7 @@ class Attention(nnx.Module):
         self.q_dgrk = normal(rngs, (D, G, R, K), std, layout.attn_q_dgrk, "hidden")
         self.k_dgk = normal(rngs, (D, G, K), std, layout.attn_kv_dgk, "hidden")
         self.v_dgk = normal(rngs, (D, G, K), std, layout.attn_kv_dgk, "hidden")
-        self.o_grkd = normal(rngs, (G, R, K, D), std_out, layout.attn_o_grkd, "hidden")
+        self.o_grkd = normal(rngs, (G, R, K, D), std_out, layout.attn_o_grkd, "hidden", n_in=3)
         bias, eps = config.use_bias, config.norm_eps
         self.q_bias = constant((G, R, K), 0.0, layout.attn_q_bias_grk) if bias else None
         self.k_bias = constant((G, K), 0.0, layout.attn_kv_bias_gk) if bias else None

@@ -2,24 +2,39 @@
 """How one network is trained: every number that moves its loss. Standard library only."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from model.ranges import MAX_SEED, check_choice, check_real, check_whole, is_real, shown
+from model.ranges import (
+    MAX_SEED,
+    check_choice,
+    check_flags,
+    check_real,
+    check_whole,
+    is_real,
+    shown,
+)
 
 # Each is an evaluation.
 MAX_CURVE_POINTS = 10_000
+# Each is three products of matrices in the compiled step.
+MAX_NS_STEPS = 100
 ROLES = ("input", "hidden", "output", "vector")
+ALGORITHMS = ("adamw", "muon")
+MUON_SCALES = ("spectral", "rms")
+DECAYS = ("linear", "cosine", "one_minus_sqrt")
+Decay = Literal["linear", "cosine", "one_minus_sqrt"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupConfig:
-    """AdamW's constants for the parameters of one role, already transferred to this width.
+    """Constants for the parameters of one role, already transferred to this width.
 
     Attributes:
       learning_rate: peak rate.
       weight_decay: decoupled (Loshchilov & Hutter 2017, arXiv:1711.05101): each step multiplies
         the weights by 1 - rate x weight_decay.
-      eps: added to the root of the second moment.
+      eps: AdamW: added to the root of the second moment. Muon: added to the Frobenius norm that
+        each matrix is divided by.
     """
 
     learning_rate: float
@@ -31,18 +46,60 @@ class GroupConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OptimizerConfig:
-    """AdamW with one group per role and one global gradient clip.
+class MuonConfig:
+    """Muon's own constants (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
     Attributes:
+      momentum: decay of the sum of gradients per step.
+      nesterov: whether the newest gradient counts once more.
+      ns_steps: Newton-Schulz iterations; five bring singular values to 0.7 to 1.2.
+      scale: size of an update of rate 1. "spectral": sqrt(fan_out / fan_in) in spectral norm (Yang
+        et al. 2023, arXiv:2310.17813); "rms": 0.2 per entry, AdamW's (Liu et al. 2025,
+        arXiv:2502.16982, sec. 2.2).
+    """
+
+    momentum: float
+    nesterov: bool
+    ns_steps: int
+    scale: Literal["spectral", "rms"]
+
+    def __post_init__(self) -> None:
+        _check_share(self, "momentum")
+        check_flags(self, "nesterov")
+        check_whole(self, "ns_steps", high=MAX_NS_STEPS)
+        check_choice(self, "scale", MUON_SCALES)
+
+
+class Algorithm(NamedTuple):
+    """What of an OptimizerConfig is compiled into a program; everything else is traced."""
+
+    name: str
+    nesterov: bool
+    ns_steps: int
+    scale: str
+
+
+ADAMW = Algorithm(name="adamw", nesterov=False, ns_steps=0, scale="")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """One group of constants per role, and one global gradient clip.
+
+    Attributes:
+      algorithm: of the hidden matrices; the other roles always have AdamW.
       input: embeddings and learned positions.
       hidden: matrices between hidden units.
       output: an untied head.
       vector: gains and biases.
-      beta1, beta2: decay of the first and second moment per step.
-      clip_norm: gradients are scaled so that their global norm is at most this.
+      beta1, beta2: AdamW's decay of the first and second moment per step.
+      clip_norm: gradients are scaled so that their global norm, over all roles, is at most this.
+        Muon's updates do not depend on a factor that all gradients have in common: there a clipped
+        step only weighs less in the momentum.
+      muon: Muon's constants; None with AdamW.
     """
 
+    algorithm: Literal["adamw", "muon"]
     input: GroupConfig
     hidden: GroupConfig
     output: GroupConfig
@@ -50,13 +107,33 @@ class OptimizerConfig:
     beta1: float
     beta2: float
     clip_norm: float
+    muon: MuonConfig | None
 
     def __post_init__(self) -> None:
-        for name in ("beta1", "beta2"):
-            value = getattr(self, name)
-            if not is_real(value) or not 0 <= value < 1:
-                raise ValueError(f"{name}={shown(value)}: must be in [0, 1).")
+        check_choice(self, "algorithm", ALGORITHMS)
+        _check_share(self, "beta1 beta2")
         check_real(self, "clip_norm")
+        if (self.muon is None) != (self.algorithm == "adamw"):
+            raise ValueError(
+                f"muon={shown(self.muon)}: algorithm={self.algorithm!r} needs "
+                f"{'its constants' if self.muon is None else 'null here'}."
+            )
+
+    @property
+    def compiled(self) -> Algorithm:
+        """The part that programs are compiled for, and cached by."""
+        if self.muon is None:
+            return ADAMW
+        muon = self.muon
+        return Algorithm("muon", muon.nesterov, muon.ns_steps, muon.scale)
+
+
+def _check_share(node: MuonConfig | OptimizerConfig, names: str) -> None:
+    """Raises ValueError for a field of ``names`` that is no decay per step."""
+    for name in names.split():
+        value = getattr(node, name)
+        if not is_real(value) or not 0 <= value < 1:
+            raise ValueError(f"{name}={shown(value)}: must be in [0, 1).")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,17 +143,22 @@ class ScheduleConfig:
     Attributes:
       n_steps: steps of the run.
       warmup_steps: linear rise; the first step has 1 / warmup_steps of the peak rate.
-      decay_steps: the last so many steps fall to zero, reached one step after the end.
-      decay: "linear" (Bergsma et al. 2025, arXiv:2502.15938) or "cosine".
+      decay_steps: the last so many steps fall to ``final_fraction``, reached one step after the
+        end.
+      decay: "linear" (Bergsma et al. 2025, arXiv:2502.15938), "cosine" (Loshchilov & Hutter 2016,
+        arXiv:1608.03983, eq. 5) or "one_minus_sqrt" (Hägele et al. 2024, arXiv:2405.18392).
+      final_fraction: of the peak rate; 0.1 in Hoffmann et al. 2022 (arXiv:2203.15556).
     """
 
     n_steps: int
     warmup_steps: int
     decay_steps: int
-    decay: Literal["linear", "cosine"]
+    decay: Decay
+    final_fraction: float
 
     def __post_init__(self) -> None:
-        check_choice(self, "decay", ("linear", "cosine"))
+        check_choice(self, "decay", DECAYS)
+        check_real(self, "final_fraction", low=0.0, high=1.0)
         check_whole(self, "n_steps")
         check_whole(self, "warmup_steps decay_steps", low=0)
         if self.warmup_steps + self.decay_steps > self.n_steps:

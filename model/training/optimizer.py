@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW with one group per parameter role, through Optax; every constant is a traced array.
+"""AdamW and Muon with one group per parameter role, through Optax; constants are traced arrays.
 
-Traced, so that runs which differ in rates, schedule or seed share one compiled program.
+Traced, so that runs which differ in rates, schedule or seed share one compiled program; what cannot
+be is the Algorithm, and programs are compiled and cached for each.
 """
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from model.training.config import ROLES, TrainConfig, groups
+from model.training.config import ROLES, Algorithm, TrainConfig, groups
+from model.training.muon import scale_by_muon
 
 Hyper = dict[str, jax.Array]
 
@@ -20,12 +22,15 @@ def hyper_arrays(config: TrainConfig) -> Hyper:
     numbers = {
         "beta1": optimizer.beta1,
         "beta2": optimizer.beta2,
+        "momentum": optimizer.muon.momentum if optimizer.muon else 0.0,
         "clip_norm": optimizer.clip_norm,
         "z_loss_weight": config.z_loss_weight,
         "n_steps": schedule.n_steps,
         "warmup_steps": schedule.warmup_steps,
         "decay_steps": schedule.decay_steps,
+        "final_fraction": schedule.final_fraction,
         "is_cosine": schedule.decay == "cosine",
+        "is_one_minus_sqrt": schedule.decay == "one_minus_sqrt",
     }
     for role, group in groups(optimizer).items():
         numbers[f"{role}.learning_rate"] = group.learning_rate
@@ -40,7 +45,9 @@ def schedule_factor(step: jax.Array, hyper: Hyper) -> jax.Array:
     rise = (step + 1) / jnp.maximum(hyper["warmup_steps"], 1)
     left = jnp.minimum((hyper["n_steps"] - step) / jnp.maximum(hyper["decay_steps"], 1), 1)
     fall = jnp.where(hyper["is_cosine"] > 0, (1 - jnp.cos(jnp.pi * left)) / 2, left)
-    return jnp.minimum(jnp.minimum(rise, 1), fall)
+    fall = jnp.where(hyper["is_one_minus_sqrt"] > 0, 1 - jnp.sqrt(1 - left), fall)
+    final = hyper["final_fraction"]
+    return jnp.minimum(jnp.minimum(rise, 1), final + (1 - final) * fall)
 
 
 def roles(params: nnx.State) -> nnx.State:
@@ -49,19 +56,28 @@ def roles(params: nnx.State) -> nnx.State:
     return jax.tree.map(lambda node: node.get_metadata("role"), params, is_leaf=is_variable)
 
 
-def adamw(hyper: Hyper, param_roles: nnx.State) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW with the constants of each role.
+def optimizer(
+    hyper: Hyper, param_roles: nnx.State, algorithm: Algorithm
+) -> optax.GradientTransformation:
+    """Clip by global norm, then AdamW with the constants of each role; Muon for hidden matrices if
+    it is the algorithm.
 
-    Moments and updates in float32; decay is decoupled and follows the schedule. Loshchilov &
-    Hutter 2017, algorithm 2.
+    Moments and updates in float32; decay is decoupled and follows the schedule, for Muon too (Liu
+    et al. 2025, sec. 2.2). Loshchilov & Hutter 2017, algorithm 2.
     """
+
+    def direction(role: str) -> optax.GradientTransformation:
+        eps = hyper[f"{role}.eps"]
+        if role == "hidden" and algorithm.name == "muon":
+            return scale_by_muon(hyper["momentum"], eps, algorithm)
+        return optax.scale_by_adam(hyper["beta1"], hyper["beta2"], eps)
 
     def group(role: str) -> optax.GradientTransformation:
         def rate(count: jax.Array) -> jax.Array:
             return hyper[f"{role}.learning_rate"] * schedule_factor(count, hyper)
 
         return optax.chain(
-            optax.scale_by_adam(hyper["beta1"], hyper["beta2"], hyper[f"{role}.eps"]),
+            direction(role),
             optax.add_decayed_weights(hyper[f"{role}.weight_decay"]),
             optax.scale_by_learning_rate(rate),
         )

@@ -19,9 +19,9 @@ from model.config import ModelConfig
 from model.execution import AUTO, Execution
 from model.sharding import BATCH, LAYOUTS, make_mesh
 from model.training import memory
-from model.training.config import TrainConfig
+from model.training.config import Algorithm, TrainConfig
 from model.training.objectives.next_token import LinearHead
-from model.training.optimizer import Hyper, adamw, hyper_arrays, roles
+from model.training.optimizer import Hyper, hyper_arrays, optimizer, roles
 from model.transformer import Transformer
 
 
@@ -127,7 +127,8 @@ def compile_program(
     mesh = make_mesh(mesh_shape, devices)
     limit, hyper = memory.limit_bytes(mesh), hyper_arrays(train)
     for candidate in memory.candidates(execution, model, train, mesh):
-        program = _program(model, train.compute_dtype, train.batch_size, mesh, candidate)
+        algorithm = train.optimizer.compiled
+        program = _program(model, train.compute_dtype, train.batch_size, algorithm, mesh, candidate)
         if limit is None:
             return program
         need = memory.needed_bytes(program.lowered(hyper))
@@ -142,6 +143,7 @@ def _program(
     config: ModelConfig,
     compute_dtype: str,
     batch_size: int,
+    algorithm: Algorithm,
     mesh: jax.sharding.Mesh,
     execution: Execution,
 ) -> Program:
@@ -168,7 +170,7 @@ def _program(
 
     @jax.jit
     def init_moments(params: nnx.State, hyper: Hyper) -> Any:
-        return adamw(hyper, param_roles).init(params)
+        return optimizer(hyper, param_roles, algorithm).init(params)
 
     def loss(params: nnx.State, batch: Int[Array, "B T1"], z_loss_weight: Array) -> tuple:
         network = nnx.merge(graphdef, params)
@@ -197,8 +199,8 @@ def _program(
 
     def train_step(state: TrainState, hyper: Hyper, batch: Int[Array, "B T1"]) -> tuple:
         grads, plain = gradients(state.params, batch, hyper["z_loss_weight"])
-        optimizer = adamw(hyper, param_roles)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        chain = optimizer(hyper, param_roles, algorithm)
+        updates, opt_state = chain.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, opt_state, state.step + 1), plain, optax.tree.norm(grads)
 

@@ -9,7 +9,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-WHOLE, SIZE, SEED, RATE, POSITIVE, SHARE, FLAG, NAMES, NAME, ID, TABLE, RECORD, SIGNED = range(13)
+WHOLE, SIZE, SEED, RATE, POSITIVE, SHARE, FRACTION = range(7)
+FLAG, NAMES, NAME, ID, TABLE, RECORD, SIGNED = range(7, 14)
 # What each field of a point may be, written down from the docstrings and not from the code.
 KINDS = {
     "id": ID, "spec": RECORD, "role": NAME, "budget": POSITIVE, "convention": NAME, "seed": SEED,
@@ -28,7 +29,9 @@ KINDS = {
     "data_seed": SEED, "input": RECORD, "hidden": RECORD, "output": RECORD, "vector": RECORD,
     "beta1": SHARE, "beta2": SHARE, "clip_norm": POSITIVE, "learning_rate": RATE,
     "weight_decay": RATE, "eps": RATE, "n_steps": SIZE, "warmup_steps": WHOLE,
-    "decay_steps": WHOLE, "decay": NAME, "curve_tokens": SIZE, "n_points": SIZE,
+    "decay_steps": WHOLE, "decay": NAME, "final_fraction": FRACTION, "curve_tokens": SIZE,
+    "n_points": SIZE, "algorithm": NAME, "muon": RECORD, "momentum": SHARE, "nesterov": FLAG,
+    "ns_steps": SIZE, "scale": NAME,
 }  # fmt: skip
 
 _NUMBERS = (float("nan"), float("inf"), float("-inf"), -1.0, -1e-9, 1e300, 10**400)
@@ -42,6 +45,7 @@ WRONG: dict[int, tuple[Any, ...]] = {
     POSITIVE: (0, 0.0, -0.0, *_NUMBERS, *_NO_NUMBER),
     SIGNED: (float("nan"), float("inf"), float("-inf"), 1e300, 10**400, *_NO_NUMBER),
     SHARE: (1, 1.0, 1.5, *_NUMBERS, *_NO_NUMBER),
+    FRACTION: (1.01, 2, *_NUMBERS, *_NO_NUMBER),
     FLAG: (0, 1, "true", "", None, [], {}, 0.0, float("nan")),
     NAME: ("", "nothing", "rope\n", "../x", "<b>", "\x00", "a" * 5000, "\ud800", *_NO_TEXT),
     NAMES: ("attention", [], ["nothing"], [""], [1], [None], [["attention"]], *_NO_TEXT[:4]),
@@ -49,8 +53,9 @@ WRONG: dict[int, tuple[Any, ...]] = {
     RECORD: ([], None, 0, "", "{}", True, [{}], 1.5, {}),
     TABLE: ([], None, 0, "", "{}", True, [{}], {"nothing": "x"}, {"matmul_full": None}),
 }
-# Null is how an unlimited source says that it has no epochs; no axes is a study without any.
-LEGAL = (("epochs", None), ("axes", {}))
+# Null is how an unlimited source says that it has no epochs, and AdamW that it has nothing of Muon;
+# no axes is a study without any.
+LEGAL = (("epochs", None), ("axes", {}), ("muon", None))
 
 
 def paths(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -130,7 +135,8 @@ def missing_field(rng: random.Random, tree: Any) -> Wrong:
 
 def extra_field(rng: random.Random, tree: Any) -> Wrong:
     tree = copy.deepcopy(tree)
-    records = [(), *(p for p in paths(tree) if KINDS[p[-1]] == RECORD)]
+    records = [(), *(p for p in paths(tree) if isinstance(parent(tree, p)[p[-1]], dict))]
+    records = [p for p in records if p == () or KINDS[p[-1]] == RECORD]
     name = rng.choice(["extra", "n_head", "__class__", "__init__", "", "\u00e9", "constructor"])
     parent(tree, (*rng.choice(records), name))[name] = rng.choice([1, None, "x", [], {"a": {}}])
     return _text(tree), (ascii(name),)

@@ -12,10 +12,11 @@ from experiments import calibration, cli
 from experiments.ledger import Damaged, check_id
 from experiments.overrides import override
 from experiments.plan import plan
-from experiments.point import point_from_json, to_json
+from experiments.point import point_from_json, spec_id, to_json
 from experiments.sealed import seal
 from experiments.study import LogSpaced, Study
 from experiments.worker import _ids
+from model.training.config import MuonConfig
 
 _SPEC = importlib.util.spec_from_file_location("fuzzing", Path(__file__).with_name("fuzzing.py"))
 assert _SPEC is not None
@@ -29,11 +30,19 @@ def is_one_line(error: BaseException, most: int = 400) -> bool:
     return text.isprintable() and 0 < len(text) <= most
 
 
+def with_muon(point):
+    muon = MuonConfig(momentum=0.95, nesterov=True, ns_steps=5, scale="spectral")
+    optimizer = dataclasses.replace(point.spec.train.optimizer, algorithm="muon", muon=muon)
+    train = dataclasses.replace(point.spec.train, optimizer=optimizer)
+    spec = dataclasses.replace(point.spec, train=train)
+    return dataclasses.replace(point, spec=spec, id=spec_id(spec))
+
+
 @pytest.fixture
 def trees(points):
-    """Points as JSON objects, one of them of a study with an axis."""
+    """Points as JSON objects, one of them of a study with an axis, one with Muon."""
     varied = dataclasses.replace(points[0], axes={"optimizer.learning_rate": 1.0})
-    return [json.loads(to_json(point)) for point in (*points[::3], varied)]
+    return [json.loads(to_json(point)) for point in (*points[::3], varied, with_muon(points[0]))]
 
 
 def refuse_specs(n: int, trees, seed: int) -> None:

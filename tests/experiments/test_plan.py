@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments.overrides import override
 from experiments.plan import plan, with_axes
 from experiments.point import to_json
+from experiments.recipes import TINY_BYTES, TINY_BYTES_MUON
 from experiments.study import Axis, Ladder, LogSpaced, Study
-from model.training.config import EvalConfig
+from model.training.config import EvalConfig, MuonConfig
 
 ANOTHER_PROCESS = """
 import hashlib, sys
@@ -350,3 +352,96 @@ assert all(point_from_json(to_json(p)) == p for p in whole)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+MUON = MuonConfig(momentum=0.95, nesterov=True, ns_steps=5, scale="spectral")
+
+
+def with_optimizer(study, **changes):
+    rule = dataclasses.replace(study.recipe.optimizer, **changes)
+    return dataclasses.replace(study, recipe=dataclasses.replace(study.recipe, optimizer=rule))
+
+
+def test_a_recipe_with_muon_has_its_constants_in_every_run_and_one_hidden_rate(study, manifest):
+    plain = {p.budget: p for p in plan(study, manifest).points}
+    for point in plan(with_optimizer(study, algorithm="muon", muon=MUON), manifest).points:
+        optimizer = point.spec.train.optimizer
+        assert (optimizer.algorithm, optimizer.muon) == ("muon", MUON)
+        assert optimizer.hidden.learning_rate == pytest.approx(0.01)  # At every width.
+        steps = point.spec.train.schedule.n_steps
+        decay = optimizer.hidden.learning_rate * optimizer.hidden.weight_decay
+        assert 1 / decay == pytest.approx(0.5 * steps)
+        assert optimizer.input == dataclasses.replace(
+            plain[point.budget].spec.train.optimizer.input,
+            weight_decay=optimizer.input.weight_decay,
+            eps=optimizer.input.eps,
+        )
+
+
+def test_muons_constants_of_a_recipe_with_adamw_are_in_no_run(study, manifest):
+    ready = plan(with_optimizer(study, muon=MUON), manifest)
+    assert ready.points == plan(study, manifest).points
+
+
+def test_muon_without_constants_is_refused_in_one_line(study):
+    with pytest.raises(ValueError, match=r"^algorithm='muon' needs its constants.*$"):
+        with_optimizer(study, algorithm="muon")
+
+
+def test_the_algorithm_and_its_constants_can_be_set_and_swept(study, manifest):
+    constants = '{"momentum":0.9,"nesterov":false,"ns_steps":5,"scale":"rms"}'
+    given = ["recipe.optimizer.algorithm=muon", f"recipe.optimizer.muon={constants}"]
+    axis = Axis(field="optimizer.muon.momentum", values=(0.9, 0.95))
+    swept = dataclasses.replace(override(study, given), axes=(axis,))
+    found = {p.spec.train.optimizer.muon.momentum for p in plan(swept, manifest).points}
+    assert found == {0.9, 0.95}
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "one_minus_sqrt"])
+def test_every_run_has_the_decay_of_the_recipe(study, manifest, decay):
+    chosen = with_optimizer(study, decay=decay, final_fraction=0.1, decay_fraction=0.2)
+    for point in plan(chosen, manifest).points:
+        schedule = point.spec.train.schedule
+        assert (schedule.decay, schedule.final_fraction) == (decay, 0.1)
+        assert schedule.decay_steps == round(0.2 * schedule.n_steps)
+
+
+def test_in_the_standard_parameterisation_only_the_head_follows_the_width(study, manifest, changed):
+    standard = changed(study, "recipe.parameterization", "standard")
+    standard = changed(standard, "recipe.shape.tie_embeddings", False)
+    for d_model, point in by_width(standard, manifest, 1e11).items():
+        model, optimizer = point.spec.model, point.spec.train.optimizer
+        assert optimizer.hidden.learning_rate == 0.01
+        assert {optimizer.hidden.eps, optimizer.input.eps, optimizer.vector.eps} == {1e-8}
+        assert (model.residual_multiplier, model.logit_multiplier) == (2**-0.5, 0.3)
+        assert model.output_init_std == pytest.approx(math.sqrt(64 / d_model))
+        assert (model.embedding_init_std, model.hidden_init_gain) == (0.5, 1.0)
+
+
+def test_a_wrong_choice_in_a_recipe_is_refused_in_one_line(study):
+    for field, value in (
+        ("recipe.parameterization", "mup"),
+        ("recipe.optimizer.algorithm", "sgd"),
+        ("recipe.optimizer.decay", "step"),
+        ("recipe.optimizer.final_fraction", "1.5"),
+    ):
+        with pytest.raises(ValueError, match=f"^[^\n]*{field.rsplit('.')[-1]}={value}") as error:
+            override(study, [f"{field}={value}"])
+        assert "\n" not in str(error.value)
+
+
+def test_the_recipe_with_muon_differs_from_tiny_bytes_in_its_hidden_group_only(study, manifest):
+    tiny, muon = (
+        plan(dataclasses.replace(study, recipe=recipe), manifest).points
+        for recipe in (TINY_BYTES, TINY_BYTES_MUON)
+    )
+    assert len(muon) == len(tiny)
+    for one, other in zip(tiny, muon, strict=True):
+        optimizer = one.spec.train.optimizer
+        hidden = other.spec.train.optimizer.hidden
+        assert hidden.learning_rate == 0.04
+        same = dataclasses.replace(
+            optimizer, algorithm="muon", muon=TINY_BYTES_MUON.optimizer.muon, hidden=hidden
+        )
+        assert other.spec.train == dataclasses.replace(one.spec.train, optimizer=same)
+        assert other.spec.model == one.spec.model

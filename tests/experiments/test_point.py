@@ -31,7 +31,7 @@ def another(value):
         "attention": "attention2",
         "swiglu": "gelu",
     }
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return not value
     if isinstance(value, str):
         return choices.get(value, "f" + value[1:] if value[0] != "f" else "e" + value[1:])

@@ -16,6 +16,7 @@ from model.data.zipf import describe
 from model.training.config import (
     EvalConfig,
     GroupConfig,
+    MuonConfig,
     OptimizerConfig,
     ScheduleConfig,
     TrainConfig,
@@ -66,8 +67,12 @@ def train_config() -> TrainConfig:
     }
     return TrainConfig(
         batch_size=8,
-        optimizer=OptimizerConfig(**groups, beta1=0.9, beta2=0.95, clip_norm=1.0),
-        schedule=ScheduleConfig(n_steps=N_STEPS, warmup_steps=3, decay_steps=12, decay="linear"),
+        optimizer=OptimizerConfig(
+            algorithm="adamw", muon=None, **groups, beta1=0.9, beta2=0.95, clip_norm=1.0
+        ),
+        schedule=ScheduleConfig(
+            n_steps=N_STEPS, warmup_steps=3, decay_steps=12, decay="linear", final_fraction=0.0
+        ),
         evaluation=EvalConfig(n_tokens=700, curve_tokens=100, n_points=2, seed=3),
         z_loss_weight=1e-3,
         compute_dtype="float32",
@@ -77,13 +82,27 @@ def train_config() -> TrainConfig:
 
 
 @pytest.fixture(scope="session")
+def muon_config(train_config: TrainConfig) -> TrainConfig:
+    """The same run with Muon."""
+    optimizer = replace(
+        train_config.optimizer,
+        algorithm="muon",
+        muon=MuonConfig(momentum=0.9, nesterov=True, ns_steps=5, scale="spectral"),
+        hidden=GroupConfig(learning_rate=0.05, weight_decay=0.4, eps=1e-8),
+    )
+    return replace(train_config, optimizer=optimizer)
+
+
+@pytest.fixture(scope="session")
 def still_config(train_config: TrainConfig) -> TrainConfig:
     """One step with all rates at zero: the reported losses are those of the initial network."""
     optimizer = train_config.optimizer
     for role in ("input", "hidden", "output", "vector"):
         group = replace(getattr(optimizer, role), learning_rate=0.0)
         optimizer = replace(optimizer, **{role: group})
-    schedule = ScheduleConfig(n_steps=1, warmup_steps=0, decay_steps=0, decay="linear")
+    schedule = ScheduleConfig(
+        n_steps=1, warmup_steps=0, decay_steps=0, decay="linear", final_fraction=0.0
+    )
     evaluation = replace(train_config.evaluation, n_points=1)
     return replace(train_config, optimizer=optimizer, schedule=schedule, evaluation=evaluation)
 

@@ -13,8 +13,8 @@ import pytest
 from flax import nnx
 
 from model.config import ModelConfig
-from model.training.config import GroupConfig, ScheduleConfig, TrainConfig
-from model.training.optimizer import adamw, hyper_arrays, roles, schedule_factor
+from model.training.config import ADAMW, GroupConfig, ScheduleConfig, TrainConfig
+from model.training.optimizer import hyper_arrays, optimizer, roles, schedule_factor
 from model.transformer import Transformer
 
 N_STEPS = 20
@@ -99,11 +99,11 @@ def test_twenty_steps_equal_adamw_of_the_paper_with_the_constants_of_each_role(
 
     @jax.jit
     def step(params: nnx.State, state: tuple, gradient: nnx.State, hyper: dict) -> tuple:
-        updates, state = adamw(hyper, roles(shapes)).update(gradient, state, params)
+        updates, state = optimizer(hyper, roles(shapes), ADAMW).update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
     hyper = hyper_arrays(constants)
-    state = adamw(hyper, roles(shapes)).init(params)
+    state = optimizer(hyper, roles(shapes), ADAMW).init(params)
     for gradient in gradients:
         params, state = step(params, state, gradient, hyper)
     found = leaves(params)
@@ -139,7 +139,7 @@ def test_a_role_without_a_rate_stays_and_all_others_move(
 
 HALF = math.cos(math.pi / 3)
 SCHEDULES = [
-    # n_steps, warmup_steps, decay_steps, decay, factor of every step
+    # n_steps, warmup_steps, decay_steps, decay, factor of every step; all fall to zero
     (8, 4, 2, "linear", [1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 1, 1 / 2]),
     (8, 4, 4, "linear", [1 / 4, 2 / 4, 3 / 4, 1, 1, 3 / 4, 2 / 4, 1 / 4]),
     (6, 0, 6, "linear", [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
@@ -152,6 +152,10 @@ SCHEDULES = [
     (1, 1, 0, "cosine", [1]),
     (1, 0, 1, "linear", [1]),
     (1, 0, 1, "cosine", [1]),
+    (1, 0, 1, "one_minus_sqrt", [1]),
+    (4, 2, 0, "one_minus_sqrt", [1 / 2, 1, 1, 1]),
+    # 1 - sqrt((step - 4) / 4), to four digits.
+    (8, 1, 4, "one_minus_sqrt", [1, 1, 1, 1, 1, 0.5, 0.292893, 0.133975]),
 ]
 
 
@@ -165,8 +169,75 @@ def test_the_schedule_rises_stays_and_falls_as_computed_by_hand(
     factors: list,
 ) -> None:
     schedule = ScheduleConfig(
-        n_steps=n_steps, warmup_steps=warmup_steps, decay_steps=decay_steps, decay=decay
+        n_steps=n_steps,
+        warmup_steps=warmup_steps,
+        decay_steps=decay_steps,
+        decay=decay,
+        final_fraction=0.0,
     )
     hyper = hyper_arrays(replace(train_config, schedule=schedule))
     found = schedule_factor(jnp.arange(8), hyper)[:n_steps]
     np.testing.assert_allclose(found, factors, rtol=0, atol=1e-6)
+
+
+def factors(train_config: TrainConfig, schedule: ScheduleConfig) -> np.ndarray:
+    hyper = hyper_arrays(replace(train_config, schedule=schedule))
+    return np.asarray(schedule_factor(jnp.arange(schedule.n_steps), hyper))
+
+
+@pytest.mark.parametrize("final_fraction", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("warmup_steps", [1, 30])
+def test_the_cosine_is_that_of_optax(
+    train_config: TrainConfig, warmup_steps: int, final_fraction: float
+) -> None:
+    """Chinchilla's: a warm-up, then a cosine to a tenth of the peak over the rest of the run."""
+    schedule = ScheduleConfig(
+        n_steps=200,
+        warmup_steps=warmup_steps,
+        decay_steps=200 - warmup_steps,
+        decay="cosine",
+        final_fraction=final_fraction,
+    )
+    reference = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=1.0,
+        warmup_steps=warmup_steps,
+        decay_steps=200,
+        end_value=final_fraction,
+    )
+    # Optax spends a step at a rate of zero; here the first step has a share of the peak.
+    steps = [float(step + (step < warmup_steps)) for step in range(200)]
+    expected = [reference(step) for step in steps]
+    np.testing.assert_allclose(factors(train_config, schedule), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("final_fraction", [0.0, 0.1])
+@pytest.mark.parametrize(("warmup_steps", "decay_steps"), [(20, 180), (20, 40), (0, 200)])
+def test_linear_decay_after_a_plateau_is_that_of_optax(
+    train_config: TrainConfig, warmup_steps: int, decay_steps: int, final_fraction: float
+) -> None:
+    schedule = ScheduleConfig(
+        n_steps=200,
+        warmup_steps=warmup_steps,
+        decay_steps=decay_steps,
+        decay="linear",
+        final_fraction=final_fraction,
+    )
+    rise = optax.linear_schedule(0.0, 1.0, warmup_steps) if warmup_steps else lambda _: 1.0
+    fall = optax.linear_schedule(1.0, final_fraction, decay_steps, 200 - decay_steps)
+    expected = [
+        float(rise(step + 1)) if step < warmup_steps else float(fall(step)) for step in range(200)
+    ]
+    np.testing.assert_allclose(factors(train_config, schedule), expected, rtol=0, atol=1e-6)
+
+
+def test_one_minus_sqrt_is_the_published_formula_between_peak_and_final_rate(
+    train_config: TrainConfig,
+) -> None:
+    """Hägele et al. 2024: f(n) = 1 - sqrt((n - (N - N_decay)) / N_decay), above a floor."""
+    schedule = ScheduleConfig(
+        n_steps=100, warmup_steps=10, decay_steps=20, decay="one_minus_sqrt", final_fraction=0.05
+    )
+    expected = [min(1.0, (n + 1) / 10) for n in range(80)]
+    expected += [0.05 + 0.95 * (1 - math.sqrt((n - 80) / 20)) for n in range(80, 100)]
+    np.testing.assert_allclose(factors(train_config, schedule), expected, rtol=0, atol=1e-6)

@@ -32,7 +32,11 @@ def attempt(network_config: ModelConfig, train_config: TrainConfig, corpus: Corp
     """Trains in a folder until ``stop_at`` is told; (result or None, losses by step)."""
 
     def attempt(
-        folder: Path | None, *, stop_at: int | None = None, steps_per_dispatch: int = 7
+        folder: Path | None,
+        *,
+        stop_at: int | None = None,
+        steps_per_dispatch: int = 7,
+        config: TrainConfig = train_config,
     ) -> tuple[TrainResult | None, dict[int, tuple]]:
         told: dict[int, tuple] = {}
 
@@ -46,7 +50,7 @@ def attempt(network_config: ModelConfig, train_config: TrainConfig, corpus: Corp
         if folder is not None:
             options |= {"checkpoints": Checkpoints(folder), "checkpoint_seconds": 0.0}
         try:
-            return train(network_config, train_config, corpus, **options), told
+            return train(network_config, config, corpus, **options), told
         except Interrupted:
             return None, told
 
@@ -99,6 +103,17 @@ def test_a_run_resumed_with_other_chunks_is_the_same(
     result, told = attempt(tmp_path, steps_per_dispatch=32)
     assert (result.resumed_at, tuple(told)) == (7, (10, 20))
     assert same(result, uninterrupted[0])
+
+
+def test_a_run_with_muon_goes_on_to_the_same_bits(
+    attempt: Callable, uninterrupted: tuple, muon_config: TrainConfig, tmp_path: Path
+) -> None:
+    whole, losses = attempt(None, config=muon_config)
+    _, told = attempt(tmp_path, stop_at=17, config=muon_config)
+    result, rest = attempt(tmp_path, config=muon_config)
+    assert result.resumed_at == 10
+    assert told | rest == losses != uninterrupted[1]
+    assert same(result, whole)
 
 
 def test_a_process_that_dies_while_it_saves_goes_on_from_the_step_before(

@@ -7,9 +7,20 @@ from dataclasses import fields, replace
 
 import pytest
 
-from model.training.config import ROLES, EvalConfig, ScheduleConfig, TrainConfig, groups
+from model.training.config import (
+    ADAMW,
+    ROLES,
+    EvalConfig,
+    MuonConfig,
+    ScheduleConfig,
+    TrainConfig,
+    groups,
+)
 
-SCHEDULE = ScheduleConfig(n_steps=20, warmup_steps=3, decay_steps=12, decay="linear")
+SCHEDULE = ScheduleConfig(
+    n_steps=20, warmup_steps=3, decay_steps=12, decay="linear", final_fraction=0.0
+)
+MUON = MuonConfig(momentum=0.95, nesterov=True, ns_steps=5, scale="rms")
 EVALUATION = EvalConfig(n_tokens=700, curve_tokens=100, n_points=2, seed=3)
 
 
@@ -25,7 +36,18 @@ EVALUATION = EvalConfig(n_tokens=700, curve_tokens=100, n_points=2, seed=3)
         ("group", {"learning_rate": math.inf}, "learning_rate=inf"),
         ("group", {"weight_decay": math.nan}, "weight_decay=nan"),
         ("group", {"eps": -1e-8}, "eps=-1e-08"),
+        ("optimizer", {"algorithm": "sgd"}, "algorithm='sgd'"),
+        ("optimizer", {"algorithm": "muon"}, "algorithm='muon' needs its constants"),
+        ("optimizer", {"muon": MUON}, "algorithm='adamw' needs null here"),
+        ("muon", {"momentum": 1.0}, "momentum=1.0"),
+        ("muon", {"momentum": math.nan}, "momentum=nan"),
+        ("muon", {"nesterov": 1}, "nesterov=1"),
+        ("muon", {"ns_steps": 0}, "ns_steps=0"),
+        ("muon", {"ns_steps": 101}, "ns_steps=101"),
+        ("muon", {"scale": "width"}, "scale='width'"),
         ("schedule", {"decay": "square"}, "decay='square'"),
+        ("schedule", {"final_fraction": 1.1}, "final_fraction=1.1"),
+        ("schedule", {"final_fraction": math.nan}, "final_fraction=nan"),
         ("schedule", {"n_steps": 0, "warmup_steps": 0, "decay_steps": 0}, "n_steps=0"),
         ("schedule", {"warmup_steps": -1}, "warmup_steps=-1"),
         ("schedule", {"decay_steps": -1}, "decay_steps=-1"),
@@ -44,7 +66,7 @@ def test_an_illegal_value_is_refused_in_one_line_that_names_it(
 ) -> None:
     optimizer = train_config.optimizer
     parts = {"train": train_config, "optimizer": optimizer, "group": optimizer.hidden}
-    parts |= {"schedule": SCHEDULE, "evaluation": EVALUATION}
+    parts |= {"schedule": SCHEDULE, "evaluation": EVALUATION, "muon": MUON}
     # Not by replace: the type checks of the tests would refuse some values before the class does.
     changed = copy.copy(parts[part])
     for name, value in change.items():
@@ -69,7 +91,9 @@ def test_an_illegal_value_is_refused_in_one_line_that_names_it(
 def test_curve_points_are_evenly_spaced_and_the_last_lies_at_the_end(
     train_config: TrainConfig, n_steps: int, n_points: int, steps: tuple
 ) -> None:
-    schedule = ScheduleConfig(n_steps=n_steps, warmup_steps=0, decay_steps=0, decay="linear")
+    schedule = ScheduleConfig(
+        n_steps=n_steps, warmup_steps=0, decay_steps=0, decay="linear", final_fraction=0.0
+    )
     evaluation = replace(EVALUATION, n_points=n_points)
     assert replace(train_config, schedule=schedule, evaluation=evaluation).eval_steps == steps
 
@@ -78,3 +102,11 @@ def test_every_role_has_the_group_of_its_name(train_config: TrainConfig) -> None
     optimizer = train_config.optimizer
     assert groups(optimizer) == {role: getattr(optimizer, role) for role in ROLES}
     assert {field.name for field in fields(optimizer)} >= set(ROLES)
+
+
+def test_what_is_compiled_for_is_all_of_muon_but_its_momentum(train_config: TrainConfig) -> None:
+    with_muon = replace(train_config.optimizer, algorithm="muon", muon=MUON)
+    assert with_muon.compiled == ("muon", True, 5, "rms")
+    assert replace(with_muon, muon=replace(MUON, momentum=0.5)).compiled == with_muon.compiled
+    assert train_config.optimizer.compiled == ADAMW
+    assert hash(with_muon.compiled) != hash(ADAMW)
