@@ -50,6 +50,13 @@ def on_progress(progress):
 
 network, config = {network!r}, {config!r}
 corpus = open_corpus(Manifest.from_json({manifest!r}), "")
+asked, train_windows = set(), corpus.train_windows
+
+def recorded(first, n, **rest):
+    asked.add((first % config.batch_size, n))
+    return train_windows(first, n, **rest)
+
+corpus.train_windows = recorded
 jobs = ("calm -1 1", "broken 10 1", "broken -1 2")
 records = []
 for job in jobs:
@@ -73,7 +80,7 @@ for job in jobs:
     records[-1]["steps"] = checkpoints.steps()
 long = broadcast("Zeichen \\u00e4 " * 1000 if is_leader() else "")
 print()
-print(json.dumps({{"records": records, "long": [len(long), long[-10:]]}}))
+print(json.dumps({{"records": records, "asked": sorted(asked), "long": [len(long), long[-10:]]}}))
 """
 
 
@@ -124,6 +131,11 @@ def pair(
             child.kill()
     assert [child.returncode for child in children] == [0, 0], [err[-3000:] for _, err in outputs]
     return [json.loads(out.splitlines()[-1]) for out, _ in outputs]
+
+
+def test_each_process_loads_its_own_rows_of_every_batch_only(pair: list) -> None:
+    """Of the eight rows of a batch the first four, and the last four."""
+    assert [child["asked"] for child in pair] == [[[0, 4]], [[4, 4]]]
 
 
 def test_two_processes_have_the_losses_of_one_with_the_same_mesh(
