@@ -16,6 +16,7 @@ import msgspec
 from experiments.executors.base import Resources
 from experiments.point import Point
 from experiments.sealed import Damaged, seal
+from model.execution import LOGITS_BYTES
 
 Kind = Literal["solo", "pack", "trunk", "branch"]
 # Parameters, gradients and two moments in float32; as much again for activations and compilation.
@@ -76,18 +77,18 @@ def pack_id(members: Sequence[str]) -> str:
 def resources(point: Point, mesh: tuple[int, ...]) -> Resources:
     """What a run needs, from its size alone: the bytes of its state and one device per mesh cell.
 
-    Batches count twice their logits, float32 [batch, seq_len, vocab].
+    Batches count twice the logits that exist at a time, of float32 [batch, seq_len, vocab].
     """
     model, train = point.spec.model, point.spec.train
-    logits = 8 * train.batch_size * model.seq_len * model.vocab_size
     state = _BYTES_PER_PARAMETER * point.params.total
     run, data, fsdp, tensor = mesh
     n_devices = run * data * fsdp * tensor
+    logits = 4 * train.batch_size * model.seq_len * model.vocab_size
     return Resources(
         n_processes=1,
         n_cpus=n_devices,
         n_gpus=0,
-        memory_bytes=_PROCESS_BYTES + state + logits,
+        memory_bytes=_PROCESS_BYTES + state + 2 * min(logits, n_devices * LOGITS_BYTES),
         seconds=None,
     )
 

@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args
 from model.ranges import check_choice, check_whole, shown
 from model.sharding import LAYOUTS
 
+# Float32 logits that may exist at a time on one device.
+LOGITS_BYTES = 2**28
 Attention = Literal["auto", "xla", "cudnn", "splash"]
 Layers = Literal["auto", "unrolled", "scanned"]
 Remat = Literal["auto", "none", "dots", "block"]
