@@ -54,6 +54,45 @@ def constant(shape: tuple[int, ...], value: float, dims: Dims) -> nnx.Param:
     return nnx.Param(jnp.full(shape, value, jnp.float32), out_sharding=P(*dims), role="vector")
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def project(equation: str, x: Array, weight: Array, out: P) -> Array:
+    """``einsum(equation, x, weight)`` laid out as ``out``; a weight's axes: inputs, then outputs.
+
+    Its own derivative, because a gradient of the weight that is asked for as JAX would, g x^T
+    transposed, misses the fast kernels of the CPU, and transposes the larger of two arrays.
+    """
+    return jnp.einsum(equation, x, weight, out_sharding=out)
+
+
+def _project_forward(equation: str, x: Array, weight: Array, out: P) -> tuple:
+    return project(equation, x, weight, out), (x, weight)
+
+
+def _project_backward(equation: str, out: P, saved: tuple, slope: Array) -> tuple[Array, Array]:
+    x, weight = saved
+    terms, o = equation.split("->")
+    i, w = terms.split(",")
+    n_in = sum(letter in i for letter in w)
+    x_slope = jnp.einsum(f"{o},{w}->{i}", slope, weight, out_sharding=_spec(x))
+    fan_in, fan_out = math.prod(weight.shape[:n_in]), math.prod(weight.shape[n_in:])
+    if fan_in <= fan_out:
+        return x_slope, jnp.einsum(f"{i},{o}->{w}", x, slope, out_sharding=_spec(weight))
+    turned, spec = w[n_in:] + w[:n_in], _spec(weight)
+    turned_slope = jnp.einsum(
+        f"{o},{i}->{turned}", slope, x, out_sharding=P(*spec[n_in:], *spec[:n_in])
+    )
+    # Without the barrier XLA would undo the order.
+    turned_slope = jax.lax.optimization_barrier(turned_slope)
+    return x_slope, turned_slope.transpose([turned.index(letter) for letter in w])
+
+
+def _spec(x: Array) -> P:
+    return jax.typeof(x).sharding.spec
+
+
+project.defvjp(_project_forward, _project_backward)
+
+
 class RMSNorm(nnx.Module):
     """x / sqrt(mean(x^2) + eps) * gain, in float32 (Zhang & Sennrich 2019, arXiv:1910.07467)."""
 

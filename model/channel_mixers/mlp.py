@@ -4,13 +4,12 @@
 import math
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from model.config import ModelConfig
-from model.layers import constant, normal
+from model.layers import constant, normal, project
 from model.sharding import Layout
 
 
@@ -53,5 +52,5 @@ class Linear(nnx.Module):
         self.out = P(*out)
 
     def __call__(self, x: Float[Array, "B L I"]) -> Float[Array, "B L O"]:
-        y = jnp.einsum("bli,io->blo", x, self.weight[...].astype(x.dtype), out_sharding=self.out)
+        y = project("bli,io->blo", x, self.weight[...].astype(x.dtype), self.out)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)[None, None]

@@ -4,13 +4,12 @@
 import math
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from model.config import ModelConfig
-from model.layers import RMSNorm, constant, normal, rotate
+from model.layers import RMSNorm, constant, normal, project, rotate
 from model.mixers.attention_kernels import attention_kernel
 from model.sharding import Layout
 
@@ -61,7 +60,7 @@ class Attention(nnx.Module):
 
 
 def _project(equation: str, x: Array, weight: nnx.Param, bias: nnx.Param | None, out: P) -> Array:
-    y = jnp.einsum(equation, x, weight[...].astype(x.dtype), out_sharding=out)
+    y = project(equation, x, weight[...].astype(x.dtype), out)
     if bias is None:
         return y
     leading = (1,) * (y.ndim - bias[...].ndim)

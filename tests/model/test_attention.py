@@ -49,6 +49,16 @@ def test_attention_equals_a_loop_over_heads_and_positions(G, R):
     np.testing.assert_allclose(causal_attention(*inputs(G, R)), expected, rtol=0, atol=3e-6)
 
 
+def test_blocks_of_a_long_sequence_equal_the_whole_masked_matrix():
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(3, 2, 256, 2, 5))
+    scores = np.einsum("blgk,bmgk->bglm", q, k) / np.sqrt(5)
+    weights = np.exp(scores) * np.tril(np.ones((256, 256)))
+    expected = np.einsum("bglm,bmgk->blgk", weights / weights.sum(-1, keepdims=True), v)
+    ours = causal_attention(*(jnp.asarray(x, jnp.float32) for x in (q[:, :, :, None], k, v)))
+    np.testing.assert_allclose(ours[:, :, :, 0], expected, rtol=0, atol=3e-6)
+
+
 def test_the_first_position_returns_its_own_value():
     q, k, v = inputs(2, 3)
     first = causal_attention(q, k, v)[:, 0]
