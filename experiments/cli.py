@@ -20,12 +20,14 @@ from rich.console import Console
 
 from experiments import (
     calibration,
+    coordinate_check,
     display,
     doctor,
     engines,
     export,
     fit_table,
     leftovers,
+    lr_check,
     missing,
     pipeline,
     reproduce,
@@ -122,19 +124,19 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     add("data", _data, "read the source once and write its manifest and tokens")
-    for name, command, text in (
-        ("plan", _plan, "print the grid and its cost; trains nothing"),
-        ("run", _run, "train what is missing, fit, forecast, report; may be interrupted"),
+    swept = "sweep the recipe's learning rate, print how many nats it is from the best"
+    for name, command, text, more in (
+        ("plan", _plan, "print the grid and its cost; trains nothing", ()),
+        (
+            *("run", _run, "train what is missing, fit, forecast, report; may be interrupted"),
+            (_add_training, missing.add_option),
+        ),
+        ("lr-check", _lr_check, swept, (_add_training, lr_check.add_options)),
     ):
         sub = add(name, command, text)
         sub.add_argument("--workers", type=int, default=None, help="processes (one per core)")
-    sub.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S")
-    text = "silence after which another host may take a run over"
-    sub.add_argument("--lease-seconds", type=float, default=120.0, metavar="S", help=text)
-    text = "failures without progress after which a run waits for `isoflop retry`"
-    sub.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
-    engines.add_options(sub)
-    missing.add_option(sub)
+        for add_more in more:
+            add_more(sub)
     text = "what is done, running, preempted, diverged, failed or waiting, and what it cost"
     status.add_arguments(add("status", _status, text))
     text = "let failed runs be tried again: all of them, or those whose ids follow"
@@ -159,11 +161,23 @@ def _parser() -> argparse.ArgumentParser:
     missing.add_option(add("plot", _plot, "draw the figures"))
     missing.add_option(add("report", _report, "write figures and report.html"))
     add("calibrate", _calibrate, "measure this machine's speed on the study's networks")
+    text = "sizes of activations and of their updates against width and depth"
+    coordinate_check.add_options(add("coordinate-check", _coordinate_check, text))
     text = "published numbers computed again, beside ours"
     sub = commands.add_parser("reproduce", help=text, description=text)
     reproduce.add_arguments(sub)
     sub.set_defaults(command=_reproduce)
     return parser
+
+
+def _add_training(sub: argparse.ArgumentParser) -> None:
+    """Options of a command that trains."""
+    sub.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S")
+    text = "silence after which another host may take a run over"
+    sub.add_argument("--lease-seconds", type=float, default=120.0, metavar="S", help=text)
+    text = "failures without progress after which a run waits for `isoflop retry`"
+    sub.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
+    engines.add_options(sub)
 
 
 def _names() -> list[str]:
@@ -351,6 +365,20 @@ def _calibrate(options: Any, console: Console) -> None:
 
     calibration.store(options.results, calibrate(study, planned, console))
     _plan(argparse.Namespace(**vars(options), workers=None), console)
+
+
+def _lr_check(options: Any, console: Console) -> None:
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    study, _ = _open(options)
+    ledger = Ledger(options.results, lr_check.sweep_name(study))
+    manifest = _manifest(study, ledger, console)
+    lr_check.lr_check(options, study, ledger, manifest, console)
+
+
+def _coordinate_check(options: Any, console: Console) -> None:
+    study, ledger = _open(options)
+    manifest = _manifest(study, ledger, console)
+    coordinate_check.coordinate_check(options, study, ledger, manifest, console)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Preempted(Exception):
     """We were told to end."""
 
 
-class _Elsewhere(Exception):
+class Elsewhere(Exception):
     """An engine has what is left."""
 
 
@@ -63,13 +63,13 @@ def run(
         return
     began = time.monotonic()
     try:
-        failures = _train(options, study, ledger, console, grid, grid)
+        failures = train(options, study, ledger, console, grid, grid)
         points = list(grid)
         if study.forecast_budgets and not failures:
             for point in _forecasts(options, study, ledger, manifest, console, grid):
                 points.append(point)
-                failures += _train(options, study, ledger, console, points, points[-1:])
-    except _Elsewhere:
+                failures += train(options, study, ledger, console, points, points[-1:])
+    except Elsewhere:
         console.print(
             f"`isoflop status {options.study} --watch` shows how it goes; the same command goes on "
             "when it is done, and submits again what has no result."
@@ -83,16 +83,21 @@ def run(
         answer = str(error)
         console.print(answer)
     console.print(f"{display.duration(time.monotonic() - began)} in all.")
-    if failures:
-        lines = "; ".join(f"{point.id}: {reason}" for point, reason in failures)
-        raise RunsFailed(
-            f"{len(failures)} runs failed {options.max_attempts} times. {lines}. "
-            f"`isoflop retry {options.study}` lets them be tried again."
-        )
+    require_none(failures, options.max_attempts, options.study)
     finished.remember(ledger, study, grid, points, answer, options.allow_missing)
 
 
-def _train(
+def require_none(failures: Failures, max_attempts: int, study: str) -> None:
+    """Raises RunsFailed if any run did; ``study`` is what the command line calls theirs."""
+    if failures:
+        lines = "; ".join(f"{point.id}: {reason}" for point, reason in failures)
+        raise RunsFailed(
+            f"{len(failures)} runs failed {max_attempts} times. {lines}. "
+            f"`isoflop retry {study}` lets them be tried again."
+        )
+
+
+def train(
     options: Any,
     study: Study,
     ledger: Ledger,
@@ -103,7 +108,7 @@ def _train(
     """Trains what is missing of a stage; ``points`` is all that is asked for so far.
 
     Raises:
-      _Elsewhere: if an engine does.
+      Elsewhere: if an engine does.
     """
     for name in ledger.write_plan(to_json(study), points, arrange(stage, study.mesh)):
         console.print(f"{name} was damaged; it is written again.")
@@ -157,7 +162,7 @@ def _submit(
         return failures
     known = calibration.learn(ledger, ledger.read_plan())
     console.print(engines.submit(options, study, ledger, left, known))
-    raise _Elsewhere
+    raise Elsewhere
 
 
 def prepare_to_fit() -> None:

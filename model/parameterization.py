@@ -48,7 +48,7 @@ from model.ranges import check_real, check_whole
 from model.training.config import GroupConfig
 
 Parameterization = Literal["completep", "standard"]
-PARAMETERIZATIONS = ("completep", "standard")
+PARAMETERIZATIONS: tuple[Parameterization, ...] = ("completep", "standard")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,7 +49,7 @@ def fit_isoflop(
 
     Args:
       runs: rows whose status is not ok are left out and listed.
-      curve: "parabola", "quartic" or "akima", see `isoflop_curves`.
+      curve: "parabola", "cubic", "quartic" or "akima", see `isoflop_curves`.
       tokens: "ladder": D* = C / flops_per_token(N*), along the runs' size ladder; "curve": the
         lowest point of a curve over ln D, for tables whose budgets no ladder explains.
       accept: "resolved": budgets whose curvature is above zero with its whole interval and whose

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Curves of loss against size at one budget, and where they are lowest.
 
-"parabola" and "quartic": least squares on the loss in nats over ln size (Hoffmann et al. 2022,
-sec. 3.2; the quartic bends where the true curve is not symmetric). "akima": interpolation of
-ln loss on ln size through the mean of each size (Akima 1970; used by Porian et al. 2024); it has
-no lack of fit, and so knows nothing of noise.
+"parabola", "cubic", "quartic": least squares on the loss in nats over ln size (Hoffmann et al.
+2022, sec. 3.2; the higher degrees bend where the true curve is not symmetric). "akima":
+interpolation of ln loss on ln size through the mean of each size (Akima 1970; used by Porian et al.
+2024); it has no lack of fit, and so knows nothing of noise.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from scipy.interpolate import Akima1DInterpolator
 
 Array = np.ndarray
 
-DEGREES = {"parabola": 2, "quartic": 4}
+DEGREES = {"parabola": 2, "cubic": 3, "quartic": 4}
 CURVES = (*DEGREES, "akima")
 _AKIMA_SIZES = 5
-# Points of the search for the lowest point of a quartic, before Newton steps.
+# Points of the search for the lowest point of a cubic or quartic, before Newton steps.
 _SEARCH = 129
 # Condition of the normal equations above which a resample holds too few sizes.
 _POOR = 1e10

@@ -66,19 +66,66 @@ def scatters(curves: Sequence[Curve], losses: Sequence[Array]) -> list[tuple[flo
     return [(float(np.sqrt(s / d)), d) if d > 0 else (np.nan, 0) for s, d in chosen]
 
 
-def polynomial_minimum(curve: Curve, scatter: tuple[float, int], level: float) -> Minimum:
+def polynomial_minimum(
+    curve: Curve, scatter: tuple[float, int], level: float, *, is_one: bool = False
+) -> Minimum:
     """Student-t intervals of the minimum of a polynomial.
 
     Size: the hull of the plausible minima between the end sizes (p' = 0 not rejected, p'' < 0
     not shown). Loss: all values that some polynomial with such a minimum takes there without its
     squares being t^2 worse (the profile; delta method would be too narrow where the curve is
     flat). Curvature: p'' at the minimum.
+
+    Args:
+      is_one: only minima that plausible ones join to the fitted one: the curve is known to have
+        one minimum, and where a cubic levels off far from it there is none.
     """
-    sd, dof = scatter
-    if not dof:
+    if not scatter[1]:
         return Minimum(size=UNKNOWN, loss=UNKNOWN, curvature=UNKNOWN, is_open=(False, False))
+    covariance = _covariance(curve, scatter, level)
+    is_plausible, grid = _plausible(curve, covariance)
+    is_plausible = _joined(is_plausible, grid, curve.minimum) if is_one else is_plausible
+    ends, is_open = _hull(is_plausible, grid)
+    bend, of_bend = _derivative(curve, np.array(curve.minimum), 2, covariance)
+    width = np.sqrt(of_bend)
+    return Minimum(
+        size=Interval(lower=float(curve.size(ends[0])), upper=float(curve.size(ends[1]))),
+        loss=_profile(curve, curve.basis, grid[is_plausible(grid)], covariance),
+        curvature=Interval(lower=float(bend - width), upper=float(bend + width)),
+        is_open=is_open,
+    )
+
+
+def loss_above_minimum(
+    curve: Curve, x: float, scatter: tuple[float, int], level: float
+) -> Interval:
+    """Interval of the loss at x over that of the one minimum, in nats: its profile.
+
+    It reaches 0 where x is itself a plausible minimum.
+    """
+    if not scatter[1]:
+        return UNKNOWN
+    covariance = _covariance(curve, scatter, level)
+    is_plausible, grid = _plausible(curve, covariance)
+    is_plausible = _joined(is_plausible, grid, curve.minimum)
+    grid = np.append(grid, x)
+
+    def difference(minimum: Array) -> Array:
+        return curve.basis(np.array(x)) - curve.basis(minimum)
+
+    found = _profile(curve, difference, grid[is_plausible(grid)], covariance)
+    return Interval(lower=max(found.lower, 0.0), upper=found.upper)
+
+
+def _covariance(curve: Curve, scatter: tuple[float, int], level: float) -> Array:
+    """Of the coefficients, in units of t^2."""
+    sd, dof = scatter
     half = float(student.ppf((1 + level) / 2, dof)) * sd
-    covariance = np.linalg.pinv(curve.basis(curve.x).T @ curve.basis(curve.x)) * half**2
+    return np.linalg.pinv(curve.basis(curve.x).T @ curve.basis(curve.x)) * half**2
+
+
+def _plausible(curve: Curve, covariance: Array) -> tuple[Callable[[Array], Array], Array]:
+    """Whether the minimum may lie at x, and a grid of such x with the fitted minimum in it."""
 
     def is_plausible(x: Array) -> Array:
         (slope, of_slope), (bend, of_bend) = (_derivative(curve, x, k, covariance) for k in (1, 2))
@@ -88,15 +135,17 @@ def polynomial_minimum(curve: Curve, scatter: tuple[float, int], level: float) -
     grid = np.linspace(low, high, _GRID)
     if low < curve.minimum < high:
         grid = np.sort(np.append(grid, curve.minimum))
-    ends, is_open = _hull(is_plausible, grid)
-    bend, of_bend = _derivative(curve, np.array(curve.minimum), 2, covariance)
-    width = np.sqrt(of_bend)
-    return Minimum(
-        size=Interval(lower=float(curve.size(ends[0])), upper=float(curve.size(ends[1]))),
-        loss=_loss_profile(curve, grid[is_plausible(grid)], covariance),
-        curvature=Interval(lower=float(bend - width), upper=float(bend + width)),
-        is_open=is_open,
-    )
+    return is_plausible, grid
+
+
+def _joined(
+    is_plausible: Callable[[Array], Array], grid: Array, minimum: float
+) -> Callable[[Array], Array]:
+    """Plausible, and no implausible point of the grid between x and the minimum."""
+    outside = grid[~is_plausible(grid)]
+    low = outside[outside < minimum].max(initial=-np.inf)
+    high = outside[outside > minimum].min(initial=np.inf)
+    return lambda x: is_plausible(x) & (low <= x) & (x <= high)
 
 
 def _derivative(curve: Curve, x: Array, order: int, covariance: Array) -> tuple[Array, Array]:
@@ -105,20 +154,21 @@ def _derivative(curve: Curve, x: Array, order: int, covariance: Array) -> tuple[
     return row @ curve.coefficients, np.maximum(np.sum(row @ covariance * row, axis=-1), 0.0)
 
 
-def _loss_profile(curve: Curve, x: Array, covariance: Array) -> Interval:
-    """Losses at the minimum, which lies at one of x; covariance in units of t^2.
+def _profile(curve: Curve, of: Callable[[Array], Array], x: Array, covariance: Array) -> Interval:
+    """Values of ``of(x)`` times the coefficients when the minimum is at one of x.
 
-    With the minimum at x the loss there is p - (M12/M22) p' give or take
-    sqrt((1 - p'^2/M22) (M11 - M12^2/M22)), M the covariance of (p, p').
+    With the minimum at x the value there is q - (M12/M22) p' give or take
+    sqrt((1 - p'^2/M22) (M11 - M12^2/M22)), M the covariance of (q, p'), here in units of t^2.
     """
     if not len(x):
         return UNKNOWN
-    (loss, m11), (slope, m22) = (_derivative(curve, x, k, covariance) for k in (0, 1))
-    m12 = np.sum(curve.basis(x) @ covariance * curve.basis(x, 1), axis=-1)
+    row, (slope, m22) = of(x), _derivative(curve, x, 1, covariance)
+    value, m11 = row @ curve.coefficients, np.sum(row @ covariance * row, axis=-1)
+    m12 = np.sum(row @ covariance * curve.basis(x, 1), axis=-1)
     share = slope / np.maximum(m22, 1e-300)
     # Rounding error of noise-free data may leave both factors just below zero.
     room = np.maximum(1.0 - slope * share, 0.0) * np.maximum(m11 - m12**2 / (m22 + 1e-300), 0.0)
-    middle = loss - m12 * share
+    middle = value - m12 * share
     return Interval(
         lower=float(np.min(middle - np.sqrt(room))), upper=float(np.max(middle + np.sqrt(room)))
     )

@@ -68,10 +68,16 @@ def save(figure: Figure, stem: str | Path) -> tuple[Path, Path]:
     """Writes stem.png and stem.svg, the same bytes for the same figure; returns both paths."""
     stem = Path(stem)
     png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
+    save_png(figure, png)
     with styled():
-        figure.savefig(png, metadata={"Software": None})
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
     return png, svg
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Writes one image, the same bytes for the same figure."""
+    with styled():
+        figure.savefig(path, metadata={"Software": None})
 
 
 def budget_styles(budgets: Sequence[float] | np.ndarray) -> dict[float, dict[str, Any]]:

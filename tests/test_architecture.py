@@ -24,7 +24,7 @@ FORBIDDEN = (
     (
         "experiments/",
         ("model.training.loop", "model.training.step"),
-        ("worker.py", "calibrate.py", "speed.py"),
+        ("worker.py", "calibrate.py", "coordinates.py", "speed.py"),
     ),
     ("experiments/studies/", ("scaling", "numpy", "jax"), ()),
 )

@@ -63,7 +63,7 @@ def test_a_flat_curve_has_an_open_interval_and_says_so():
 
 
 @pytest.mark.parametrize("curvature", [0.05, 0.005, 0.001])
-@pytest.mark.parametrize("kind", ["parabola", "quartic"])
+@pytest.mark.parametrize("kind", ["parabola", "cubic", "quartic"])
 def test_intervals_of_size_and_loss_cover_however_flat_the_curve(kind, curvature):
     hits = np.zeros(2)
     n = 200
@@ -153,7 +153,7 @@ def test_minimum_of_akima_curves_is_that_of_a_fine_grid():
         assert found == pytest.approx(grid[np.argmin(values)], abs=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["parabola", "quartic", "akima"])
+@pytest.mark.parametrize("kind", ["parabola", "cubic", "quartic", "akima"])
 def test_weights_count_runs(kind):
     """A replicate with weights is the curve through rows repeated that often."""
     rng = np.random.default_rng(1)
@@ -176,7 +176,7 @@ def test_a_resample_without_all_sizes_has_no_akima_curve_and_one_of_two_sizes_no
     assert np.isnan(minima(parabola, noisy()[None], weights, edges="kept")[0][0])
 
 
-@pytest.mark.parametrize("kind", ["parabola", "quartic", "akima"])
+@pytest.mark.parametrize("kind", ["parabola", "cubic", "quartic", "akima"])
 def test_a_falling_curve_has_no_minimum(kind):
     loss = 3.0 - 0.1 * np.log(SIZES / 1e7) - 0.001 * np.log(SIZES / 1e7) ** 2
     curve = fit_curve(kind, SIZES, loss)
@@ -278,7 +278,7 @@ def test_unresolved_budgets_can_be_kept_and_are_said_to_be():
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        ({"curve": "cubic"}, "unknown curve 'cubic'"),
+        ({"curve": "sextic"}, "unknown curve 'sextic'"),
         ({"tokens": "x"}, "unknown tokens='x'"),
         ({"accept": ""}, "unknown accept=''"),
     ],
