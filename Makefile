@@ -13,7 +13,7 @@ ORDINARY := not parity and not browser and not slurm and not kubernetes and not 
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: quickstart test test-all test-parity test-browser test-slurm test-kubernetes test-chaos check \
-  bench bench-truth bench-coverage bench-fit bench-reliability clean
+  bench bench-gpu bench-truth bench-coverage bench-fit bench-reliability clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/isoflop run quickstart
@@ -34,8 +34,15 @@ check: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
+# The peers live in the environment of test-parity; where torch cannot be had they are left out.
 bench: $(VENV)/.ready
+	-$(MAKE) .venv-parity/.ready
 	$(BIN)/python -m experiments.benchmarks.speed
+
+# With the Python that has JAX for the GPU, and torch: make bench-gpu GPU_PYTHON=python
+GPU_PYTHON ?= $(BIN)/python
+bench-gpu:
+	$(GPU_PYTHON) -m experiments.benchmarks.gpu_speed
 
 bench-truth: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.truth

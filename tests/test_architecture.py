@@ -24,7 +24,10 @@ FORBIDDEN = (
     (
         "experiments/",
         ("model.training.loop", "model.training.step"),
-        ("worker.py", "calibrate.py", "coordinates.py", "speed.py"),
+        (
+            *("worker.py", "calibrate.py", "coordinates.py"),
+            *("ours.py", "small.py", "parts.py", "compiled.py"),
+        ),
     ),
     ("experiments/studies/", ("scaling", "numpy", "jax"), ()),
 )

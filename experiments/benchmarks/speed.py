@@ -1,135 +1,166 @@
 # SPDX-License-Identifier: Apache-2.0
-"""make bench: training speed of the quickstart's networks on one core, as shares of its peak.
+"""make bench: training speed on two CPU cores, against PyTorch, and what a run costs beside.
 
-Writes results/benchmarks/speed.json and speed.md: FLOP/s (convention "matmul_full") and its share
-of the matrix product peak measured in the same process, tokens/s, seconds to compile, and what the
-data loader adds to a step.
+Every system trains the same networks on the same tokens, one process per system, in rounds, so that
+a change of the machine's speed meets all of them. Writes results/benchmarks/speed.json and .md.
+
+  python -m experiments.benchmarks.speed [--rounds 3] [--only PART ...]
 """
 
+import argparse
 import json
+import os
+import shutil
+import statistics
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from experiments.cli import load_study
-from experiments.executors.local import local_workers
-from experiments.plan import resolve
-from experiments.point import Point
+from experiments.benchmarks import networks, processes, speed_page, start
 from experiments.provenance import cpu_model, software_facts
 from experiments.storage import replace_text
-from experiments.study import Study
-from experiments.worker import measure_peak_flops, start_jax
-from model.data.batches import batches
-from model.data.corpus import Corpus, open_corpus
-from model.data.manifest import Manifest
-from model.data.prepare import prepare
-from model.training.optimizer import hyper_arrays
-from model.training.step import compile_program
+from model.counts.total import flops_per_token
 
-WIDTHS = (16, 32, 64, 128, 256)
-STEPS = 32
-REPEATS = 5
+FOLDER = Path("results") / "benchmarks"
+OURS = "isoflop"
+PEERS = {
+    "PyTorch": ("plain", "eager"),
+    "PyTorch, compiled": ("plain", "compiled"),
+    "Hugging Face": ("hugging-face", "eager"),
+    "Hugging Face, compiled": ("hugging-face", "compiled"),
+}
 
 
 def main() -> None:
-    study = load_study("quickstart")
-    folder = Path("results") / "benchmarks"
-    with tempfile.TemporaryDirectory() as data:
-        manifest = prepare(study.data, Path(data))
-        rows, peak = _rows(study, manifest, open_corpus(manifest, data))
-    record = {
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    options = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    record: dict[str, Any] = {
         "command": "make bench",
         "device": cpu_model(),
-        "cores": 1,
-        "peak_gflops": peak / 1e9,
+        "cores": 2,
         **software_facts(),
-        "rows": rows,
     }
-    replace_text(folder / "speed.json", json.dumps(record, indent=1) + "\n")
-    replace_text(folder / "speed.md", _page(record))
+    for name in options.only:
+        record[name] = PARTS[name](options.rounds)
+        replace_text(FOLDER / "speed.json", json.dumps(record, indent=1) + "\n")
+    replace_text(FOLDER / "speed.md", speed_page.page(record))
 
 
-def _rows(study: Study, manifest: Manifest, corpus: Corpus) -> tuple[list[dict], float]:
-    start_jax(list(local_workers(None, 2, 1).cores[0]), None)
-    peak = measure_peak_flops(1.0)
-    rows = []
-    for d_model in WIDTHS:
-        point = resolve(study, manifest, budget=1e12, d_model=d_model, seed=0, axes={})
-        rows.append(_measure(point, corpus, peak))
-        print(json.dumps(rows[-1]), flush=True)
-    return rows, peak
+def versus(n_rounds: int) -> dict[str, Any]:
+    """Every system in turn, over and over; the medians of the rounds."""
+    names = [setting.name for setting in networks.CPU]
+    found: dict[str, list[dict]] = {}
+    missing: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as cache:
+        for _ in range(n_rounds):
+            for system in (OURS, *PEERS):
+                if reason := _unfit(system):
+                    missing[system] = reason
+                    continue
+                results, reason = _one(system, names, cache)
+                found.setdefault(system, []).extend(results)
+                if reason:
+                    missing[system] = reason
+    return {"rounds": n_rounds, "not_measured": missing, **summary(found)}
 
 
-def _measure(point: Point, corpus: Any, peak: float) -> dict[str, Any]:
-    model, train = point.spec.model, point.spec.train
-    began = time.perf_counter()
-    program = compile_program(model, train, (1, 1, 1, 1))
-    tokens = np.zeros((STEPS, train.batch_size, model.seq_len + 1), np.int32)
-    with jax.set_mesh(program.mesh):
-        hyper = hyper_arrays(train)
-        state = program.init(jax.random.key(0), hyper)
-        chunk = program.put(tokens)
-        state, losses, _ = program.train_chunk(state, hyper, chunk, jnp.int32(1))
-        losses.block_until_ready()
-        compiling = time.perf_counter() - began
-        seconds = []
-        for _ in range(REPEATS):
-            began = time.perf_counter()
-            state, losses, _ = program.train_chunk(state, hyper, chunk, jnp.int32(STEPS))
-            losses.block_until_ready()
-            seconds.append((time.perf_counter() - began) / STEPS)
-    step = float(np.median(seconds))
-    flops = point.flops["matmul_full"] / train.schedule.n_steps
-    loader = _loader_seconds(corpus, train.batch_size, model.seq_len)
-    return {
-        "d_model": model.d_model,
-        "n_params": point.params.total,
-        "batch_size": train.batch_size,
-        "tokens_per_second": round(train.batch_size * model.seq_len / step),
-        "gflops": round(flops / step / 1e9, 1),
-        "share_of_peak": round(flops / step / peak, 3),
-        "loader_share_of_step": round(loader / step, 4),
-        "compile_seconds": round(compiling, 2),
-    }
+def _unfit(system: str) -> str:
+    if system.endswith("compiled") and not (shutil.which("g++") or shutil.which("clang++")):
+        return "torch.compile needs a C++ compiler, here is none"
+    return ""
 
 
-def _loader_seconds(corpus: Any, batch_size: int, seq_len: int) -> float:
-    """Seconds per step of the loader alone, after the first chunk (it orders the epoch)."""
-    n_steps = 10 * STEPS
-    data = batches(
-        corpus,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        n_steps=n_steps,
-        seed=0,
-        steps_per_chunk=STEPS,
+def _one(system: str, names: list[str], cache: str) -> tuple[list[dict], str]:
+    if system == OURS:
+        return processes.lines("ours", "cpu", *names)
+    return processes.lines(
+        "torch_speed",
+        "cpu",
+        *PEERS[system],
+        *names,
+        python=processes.torch_python(),
+        TORCHINDUCTOR_CACHE_DIR=cache,
     )
-    next(data)
-    began = time.perf_counter()
-    for _ in data:
-        pass
-    return (time.perf_counter() - began) / (n_steps - STEPS)
 
 
-def _page(record: dict[str, Any]) -> str:
-    names = list(record["rows"][0])
-    lines = [
-        "# Training speed on one core",
-        "",
-        f"`{record['command']}` on {record['device']}, one core, float32; matrix product peak "
-        f"{record['peak_gflops']:.0f} GFLOP/s; Python {record['python']}, jax "
-        f"{record['version_jax']}. FLOPs: matmul_full. Not measured on a GPU.",
-        "",
-        f"| {' | '.join(names)} |",
-        f"|{'---|' * len(names)}",
+def summary(found: dict[str, list[dict]]) -> dict[str, Any]:
+    """The machine's peak, versions, and a row for every system and setting.
+
+    Args:
+      found: system -> what its processes printed, in the order of the rounds.
+    """
+    everything = [result for results in found.values() for result in results]
+    peak = max(result["peak_flops_per_second"] for result in everything)
+    rows = [
+        _row(system, setting, [r for r in results if r["setting"] == setting], peak)
+        for setting in dict.fromkeys(result["setting"] for result in everything)
+        for system, results in found.items()
+        if any(r["setting"] == setting for r in results)
     ]
-    lines += [f"| {' | '.join(str(row[name]) for name in names)} |" for row in record["rows"]]
-    return "\n".join([*lines, ""])
+    ours = {row["setting"]: row["ms_per_step"] for row in rows if row["system"] == OURS}
+    for row in rows:
+        if row["setting"] in ours:
+            row["speedup"] = round(row["ms_per_step"] / ours[row["setting"]], 2)
+    versions = {name: v for result in everything for name, v in result["versions"].items()}
+    peaks = {
+        system: round(max(r["peak_flops_per_second"] for r in results) / 1e9, 1)
+        for system, results in found.items()
+        if results
+    }
+    return {"peak_gflops": round(peak / 1e9, 1), "peaks_gflops": peaks, **versions, "rows": rows}
+
+
+def _row(system: str, name: str, results: list[dict], peak: float) -> dict[str, Any]:
+    model = networks.SETTINGS[name].model
+    seconds = [result["seconds"] for result in results]
+    step, n_tokens = statistics.median(seconds), results[0]["batch_size"] * model.seq_len
+    return {
+        "setting": name,
+        "system": system,
+        "n_params": results[0]["n_params"],
+        "batch_size": results[0]["batch_size"],
+        "ms_per_step": round(1e3 * step, 2),
+        "ms_lowest": round(1e3 * min(seconds), 2),
+        "ms_highest": round(1e3 * max(seconds), 2),
+        "tokens_per_second": round(n_tokens / step),
+        "share_of_peak": round(flops_per_token(model, "matmul_full") * n_tokens / step / peak, 3),
+        # Of the first round: later ones find what it compiled.
+        "first_step_seconds": round(results[0]["first_step_seconds"], 1),
+        "first_loss": round(results[0]["first_loss"], 4),
+        "execution": results[0].get("execution", ""),
+    }
+
+
+def parts(_: int) -> list[dict[str, Any]]:
+    """Profiles of one step of ours."""
+    return [_only(processes.lines("parts", setting.name)) for setting in networks.CPU]
+
+
+def _only(answer: tuple[list[Any], str]) -> Any:
+    """The one object that a process printed."""
+    found, reason = answer
+    return found[0] if found else {"not_measured": reason}
+
+
+def starts(_: int) -> dict[str, Any]:
+    print("isoflop run, twice ...", flush=True)
+    return start.measure()
+
+
+PARTS: dict[str, Callable[[int], Any]] = {
+    "versus": versus,
+    "parts": parts,
+    "widths": lambda _: _only(processes.lines("small", "widths")),
+    "dispatch": lambda _: _only(processes.lines("small", "dispatch")),
+    "head": lambda _: _only(processes.lines("compiled", "head")),
+    "large": lambda _: _only(processes.lines("compiled", "large")),
+    "starts": starts,
+}
 
 
 if __name__ == "__main__":
