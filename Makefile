@@ -8,12 +8,12 @@ CONSTRAINTS := constraints.txt
 # One process per core; a file's tests stay together, they share what they compile.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 # What needs something from outside has a target of its own.
-ORDINARY := not parity and not browser and not slurm and not kubernetes and not chaos
+ORDINARY := not parity and not browser and not slurm and not kubernetes and not chaos and not tpu
 # uv where it is there and works: the same packages, seconds instead of half a minute.
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: quickstart test test-all test-parity test-browser test-slurm test-kubernetes test-chaos check \
-  bench bench-gpu bench-truth bench-coverage bench-fit bench-reliability clean
+.PHONY: quickstart test test-all test-parity test-browser test-slurm test-kubernetes test-chaos test-tpu \
+  check check-tpu bench bench-gpu bench-truth bench-coverage bench-fit bench-reliability bench-check clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/isoflop run quickstart
@@ -53,6 +53,10 @@ bench-coverage: $(VENV)/.ready
 bench-reliability: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.reliability
 
+# Half an hour of compiling on two cores.
+bench-check: $(VENV)/.ready .venv-tpu/.ready
+	$(BIN)/python -m experiments.benchmarks.check
+
 # An environment of its own: the peers that it is compared with, where this Python has them.
 bench-fit: .venv-bench/.ready
 	.venv-bench/bin/python -m experiments.benchmarks.fits
@@ -76,6 +80,13 @@ test-slurm: $(VENV)/.ready
 test-kubernetes: .venv-kubernetes/.ready
 	.venv-kubernetes/bin/python -m pytest -q -rs -m kubernetes tests/experiments/executors
 
+# TPU programs are compiled without a TPU, where libtpu is: minutes, and memory for one compiler.
+check-tpu: $(VENV)/.ready .venv-tpu/.ready
+	$(BIN)/isoflop check large_1b --topology v5e:4x4
+
+test-tpu: .venv-tpu/.ready
+	.venv-tpu/bin/python -m pytest -q -rs -m tpu tests/experiments/check
+
 $(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	@(command -v uv >/dev/null 2>&1 && \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
@@ -87,6 +98,14 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 .venv-parity/.ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev]' 'torch==2.13.0' 'transformers>=5'
+	@touch $@
+
+.venv-tpu/.ready: pyproject.toml $(CONSTRAINTS)
+	@(command -v uv >/dev/null 2>&1 && \
+	  uv venv --quiet --allow-existing --python $(PYTHON) .venv-tpu && \
+	  uv pip install --quiet --python .venv-tpu/bin/python -c $(CONSTRAINTS) -e '.[dev,tpu]') || \
+	 ($(PYTHON) -m venv --clear .venv-tpu && \
+	  .venv-tpu/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev,tpu]')
 	@touch $@
 
 .venv-kubernetes/.ready: pyproject.toml $(CONSTRAINTS)
@@ -101,4 +120,4 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-bench .venv-kubernetes .venv-parity build *.egg-info
+	rm -rf .venv .venv-bench .venv-kubernetes .venv-parity .venv-tpu build *.egg-info

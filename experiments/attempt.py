@@ -13,11 +13,13 @@ from typing import Any
 
 from experiments.claims import MAX_ATTEMPTS, How, JobFolder, Owned, Owner
 from experiments.ledger import Ledger, Spent
+from experiments.peak import NO_PEAK, Peak
 from experiments.point import Point
 from experiments.provenance import EnergyMeter, device_facts, software_facts
 from experiments.storage import DISK_ERRORS
 from model.data.manifest import bits_per_byte
 from model.execution import Execution
+from model.hardware import mfu
 from model.training.control import Interrupted, Order
 
 _REPLACED = "attempt {} was silent too long and was replaced"
@@ -69,7 +71,7 @@ class Session:
       checkpoint_seconds: least time between two checkpoints.
       lease_seconds: silence after which others may take a job from us.
       max_attempts: failures after which a job is left alone.
-      peak_flops_per_second: measured on this worker, recorded with results.
+      peak: compute dtype -> peak FLOP/s of all its devices, recorded with results.
     """
 
     me: Owner
@@ -83,7 +85,7 @@ class Session:
     checkpoint_seconds: float = 60.0
     lease_seconds: float = 120.0
     max_attempts: int = MAX_ATTEMPTS
-    peak_flops_per_second: float = 0.0
+    peak: Callable[[str], Peak] = lambda dtype: NO_PEAK
 
 
 class Attempt:
@@ -201,13 +203,17 @@ def _train(
 ) -> dict[str, Any]:
     """Trains a point and creates its result; the record that stands."""
     device = device_facts()
+    peak = session.peak(point.spec.train.compute_dtype)
     began, energy = time.monotonic(), EnergyMeter(device["platform"])
 
     def on_progress(progress: Any) -> None:
         energy.joules()  # Often enough that no counter starts over unseen.
         row = dataclasses.asdict(progress)
-        wall = round(time.monotonic() - began, 3)
-        ledger.write_metrics(point.id, attempt.number, row | {"wall_seconds": wall})
+        spent = {
+            "wall_seconds": round(time.monotonic() - began, 3),
+            "peak_flops_per_second": round(peak.flops_per_second),
+        }
+        ledger.write_metrics(point.id, attempt.number, row | spent)
         session.emit({"event": "progress", "id": attempt.job.id} | row)
 
     result = session.train(
@@ -273,9 +279,10 @@ def _costs(
     point: Point, result: Any, earlier: Spent, wall_seconds: float, session: Session
 ) -> dict[str, Any]:
     """Seconds of this attempt by account, and of all attempts; speed of the steps it timed."""
-    train_seconds = result.seconds["train"]
-    flops_per_step = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
-    speed = result.n_timed_steps * flops_per_step / train_seconds if train_seconds else 0.0
+    train_seconds, n_steps = result.seconds["train"], point.spec.train.schedule.n_steps
+    steps_per_second = result.n_timed_steps / train_seconds if train_seconds else 0.0
+    speeds = {c: steps_per_second * flops / n_steps for c, flops in point.flops.items()}
+    peak = session.peak(point.spec.train.compute_dtype)
     n_devices = math.prod(session.mesh_shape)
     return {
         **{f"{name}_seconds": round(s, 3) for name, s in result.seconds.items()},
@@ -283,6 +290,13 @@ def _costs(
         "total_wall_seconds": round(earlier.wall_seconds + wall_seconds, 3),
         "device_seconds": round((earlier.wall_seconds + wall_seconds) * n_devices, 3),
         "resumed_at": result.resumed_at,
-        "flops_per_second": round(speed),
-        "peak_flops_per_second": round(session.peak_flops_per_second),
+        "flops_per_second": round(speeds["matmul_full"]),
+        "peak_flops_per_second": round(peak.flops_per_second),
+        "peak_flops_source": peak.source,
+        **{f"mfu_{c}": _mfu(speeds[c], peak) for c in ("matmul_full", "matmul_causal")},
     }
+
+
+def _mfu(flops_per_second: float, peak: Peak) -> float | None:
+    share = mfu(flops_per_second, peak.flops_per_second)
+    return None if share is None else round(share, 5)

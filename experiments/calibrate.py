@@ -8,11 +8,12 @@ from rich.console import Console
 
 from experiments.calibration import Calibration
 from experiments.executors.local import cache_folder, local_workers
+from experiments.peak import device_peak
 from experiments.plan import Plan
 from experiments.point import Point
 from experiments.provenance import device_facts
 from experiments.study import Study
-from experiments.worker import measure_peak_flops, start_jax
+from experiments.worker import start_jax
 
 N_PROBES = 6
 STEPS = 32
@@ -24,8 +25,9 @@ def calibrate(study: Study, plan: Plan, console: Console) -> Calibration:
     n_devices = int(np.prod(study.mesh))
     workers = local_workers(None, len(plan.points), n_devices)
     start_jax(list(workers.cores[0]), str(cache_folder()))
-    peak = measure_peak_flops()
-    console.print(f"matrix product peak {peak / 1e9:.0f} GFLOP/s per worker")
+    known = device_peak(study.recipe.compute_dtype, n_devices)
+    peak = known.flops_per_second
+    console.print(f"peak {peak / 1e9:.0f} GFLOP/s per worker ({known.source})")
     speeds, compile_seconds = {}, []
     for point in _probes(plan):
         work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps

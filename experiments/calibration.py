@@ -31,7 +31,7 @@ class Calibration:
     Attributes:
       device: as its worker reported it.
       flops_per_second: FLOPs per step (convention "matmul_full") -> FLOP/s of one worker.
-      peak_flops_per_second: measured float32 matmul peak of one worker; 0 if not measured.
+      peak_flops_per_second: of one worker (experiments/peak.py); 0 if not known.
       compile_seconds: typical compilation of one new shape.
     """
 

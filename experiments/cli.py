@@ -36,6 +36,7 @@ from experiments import (
     studies,
     table_options,
 )
+from experiments.check import command as check_command
 from experiments.claims import MAX_ATTEMPTS
 from experiments.executors.local import DiskError, local_workers
 from experiments.ledger import Ledger
@@ -160,6 +161,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=_of_table, body=getattr(fit_table, name))
     missing.add_option(add("plot", _plot, "draw the figures"))
     missing.add_option(add("report", _report, "write figures and report.html"))
+    text = "compile every program, train nothing: does it fit, what does it move, how long"
+    check_command.add_options(add("check", _check, text))
     add("calibrate", _calibrate, "measure this machine's speed on the study's networks")
     text = "sizes of activations and of their updates against width and depth"
     coordinate_check.add_options(add("coordinate-check", _coordinate_check, text))
@@ -356,6 +359,13 @@ def _report(options: Any, console: Console) -> None:
 def _reproduce(options: Any, console: Console) -> None:
     pipeline.prepare_to_fit()
     reproduce.reproduce(options, console)
+
+
+def _check(options: Any, console: Console) -> None:
+    study, ledger = _open(options)
+    planned, _ = _planned(study, ledger, console)
+    if not check_command.check(options, study, ledger, planned, console):
+        sys.exit(EXIT_FAILED)
 
 
 def _calibrate(options: Any, console: Console) -> None:

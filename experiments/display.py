@@ -173,7 +173,7 @@ class RunDisplay:
         tokens_per_second = event["n_tokens"] * share_of_attempt / seconds
         flops = tokens_per_second * point.flops["matmul_full"] / point.n_tokens
         peak = self.calibration.peak_flops_per_second if self.calibration else 0.0
-        share = f" ({flops / peak:.0%} of measured peak)" if peak else ""
+        share = f" (MFU {flops / peak:.0%})" if peak else ""
         left = (n_steps - step) / (step * share_of_attempt) * seconds
         return (
             f"{line} {tokens_per_second / 1e3:.0f}k tok/s {flops / 1e9:.0f} GFLOP/s{share} "

@@ -83,3 +83,63 @@ TINY_BYTES_MUON = replace(
         muon=MuonConfig(momentum=0.9, nesterov=True, ns_steps=5, scale="spectral"),
     ),
 )
+
+# The shapes of Llama 3 (Grattafiori et al. 2024, arXiv:2407.21783, table 3; 8B: 32 layers of width
+# 4096, 32 heads of 128, 8 of keys and values, d_ff 14336, base of the rotary angles 5e5), at other
+# widths by the same ratios. The rate, 3e-4, is that of its 8B; the other constants are usual ones
+# of that size, carried over by this project's rules. Neither tuned nor trained here: for
+# `isoflop check`, and as a beginning.
+LLAMA_LIKE = Recipe(
+    name="llama-like",
+    shape=ShapeRule(
+        width_multiple=256,
+        width_per_layer=128.0,
+        min_layers=4,
+        max_layers=128,
+        head_width=128,
+        min_heads=4,
+        queries_per_kv_head=4,
+        ff_ratio=3.5,
+        ff_multiple=256,
+        mixers=("attention",),
+        channel_mixers=("swiglu",),
+        norm="rmsnorm",
+        norm_eps=1e-5,
+        positions="rope",
+        rope_theta=5e5,
+        use_bias=False,
+        use_qk_norm=False,
+        tie_embeddings=False,
+        embedding_init_std=0.02,
+        hidden_init_gain=1.0,
+        output_init_std=0.02,
+    ),
+    base=BaseConstants(
+        d_model=4096,
+        n_layers=32,
+        hidden_rate=3e-4,
+        input_rate=3e-4,
+        output_rate=3e-4,
+        vector_rate=3e-4,
+        eps=1e-8,
+        residual_multiplier=1.0,
+        logit_multiplier=1.0,
+    ),
+    parameterization="completep",
+    batch=BatchRule(reference_tokens=2.0**19, reference_run=2e10, exponent=0.0, multiple=16),
+    optimizer=OptimizerRule(
+        algorithm="adamw",
+        muon=None,
+        learning_rate=1.0,
+        beta1=0.9,
+        beta2_halflife_tokens=2e7,
+        clip_norm=1.0,
+        weight_decay_timescale=0.2,
+        warmup_fraction=0.02,
+        decay_fraction=0.98,
+        decay="cosine",
+        final_fraction=0.1,
+        z_loss_weight=0.0,
+    ),
+    compute_dtype="bfloat16",
+)

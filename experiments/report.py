@@ -5,6 +5,7 @@ import base64
 import csv
 import datetime
 import math
+import statistics
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,7 +313,7 @@ def _flat(node: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def _provenance(costs: list[dict[str, str]]) -> list[tuple[str, str]]:
     """Versions, hardware and flags; where runs differ, every value with its count."""
-    skip = ("run_id", "seconds", "joules", "flops_per_second", "resumed_at")
+    skip = ("run_id", "seconds", "joules", "flops_per_second", "mfu", "resumed_at")
     names = [n for n in (costs[0] if costs else {}) if not any(part in n for part in skip)]
     rows = []
     for name in names:
@@ -340,8 +341,22 @@ def _totals(points: list[Point], costs: list[dict[str, str]]) -> list[tuple[str,
         ("of this compiling", duration(total("compile_seconds"))),
         ("of this training", duration(total("train_seconds"))),
         ("of this waiting for data", f"{total('stall_seconds'):.1f} s"),
+        *_utilisation(costs),
         *_energy(costs),
     ]
+    return rows
+
+
+def _utilisation(costs: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """Median share of the peak that the runs reached, with the range."""
+    rows = []
+    for convention in ("matmul_full", "matmul_causal"):
+        # Absent from results of an earlier version.
+        shares = sorted(float(row[name]) for row in costs if row.get(name := f"mfu_{convention}"))
+        if shares:
+            middle = statistics.median(shares)
+            text = f"{middle:.1%} ({shares[0]:.1%} to {shares[-1]:.1%})"
+            rows.append((f"MFU ({convention}), median", text))
     return rows
 
 

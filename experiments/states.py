@@ -71,6 +71,7 @@ class Row(msgspec.Struct, frozen=True):
     resumed_at: int
     train_seconds: float
     wall_seconds: float
+    peak_flops_per_second: float = 0.0  # Absent from metrics of an earlier version.
 
     @property
     def steps_per_second(self) -> float | None:

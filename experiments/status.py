@@ -17,8 +17,9 @@ from experiments.claims import MAX_ATTEMPTS
 from experiments.display import duration
 from experiments.ledger import Ledger
 from experiments.point import to_json
-from experiments.states import FINAL, Asked, PointState, read_asked, survey
+from experiments.states import FINAL, Asked, PointState, Row, read_asked, survey
 from experiments.study import Study
+from model.hardware import mfu
 
 WATCH_SECONDS = 2.0
 LEASE_SECONDS = 120.0
@@ -141,7 +142,7 @@ def _counts(asked: Sequence[Asked], states: Mapping[str, PointState]) -> Table:
 
 
 def _running(points: Mapping[str, Asked], running: Mapping[str, PointState]) -> Table:
-    table = _table("running", "step", "of", "tokens/s", "time left", "attempt", "host")
+    table = _table("running", "step", "of", "tokens/s", "MFU", "time left", "attempt", "host")
     for name, state in list(running.items())[:_MOST_NAMED]:
         row = state.progress
         speed = None if row is None else row.tokens_per_second
@@ -151,6 +152,7 @@ def _running(points: Mapping[str, Asked], running: Mapping[str, PointState]) -> 
             "starting" if row is None else f"{row.step:,}",
             f"{points[name].n_steps:,}",
             "" if speed is None else f"{speed:,.0f}",
+            _mfu(points[name], row),
             "" if left is None else duration(left),
             str(state.attempt),
             state.host,
@@ -158,6 +160,15 @@ def _running(points: Mapping[str, Asked], running: Mapping[str, PointState]) -> 
     if len(running) > _MOST_NAMED:
         table.add_row(f"and {len(running) - _MOST_NAMED} more")
     return table
+
+
+def _mfu(point: Asked, row: Row | None) -> str:
+    """Share of the peak, in FLOPs of the whole T x T ("matmul_full")."""
+    speed = None if row is None else row.steps_per_second
+    if row is None or speed is None:
+        return ""
+    share = mfu(speed * point.flops["matmul_full"] / point.n_steps, row.peak_flops_per_second)
+    return "" if share is None else f"{share:.1%}"
 
 
 def _troubles(points: Mapping[str, Asked], states: Mapping[str, PointState]) -> list[str]:

@@ -17,11 +17,11 @@ a checkpoint: run me again.
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +30,7 @@ from typing import Any, NoReturn
 from experiments.attempt import Session, Stop, run_job
 from experiments.claims import MAX_ATTEMPTS, GaveUp, Owned, this_process
 from experiments.ledger import Ledger
+from experiments.peak import device_peak
 from experiments.point import check_id
 from experiments.storage import DISK_ERRORS
 from model.data.manifest import Manifest
@@ -85,23 +86,6 @@ def work(
 
 def _disk(error: OSError, ledger: Ledger) -> str:
     return f"cannot write {error.filename or ledger.folder}: {error.strerror}."
-
-
-def measure_peak_flops(seconds: float = 0.3) -> float:
-    """Float32 matmul FLOP/s that this worker reaches, sharing the machine with the others."""
-    import jax
-    import jax.numpy as jnp
-
-    n = 1024
-    a = jnp.ones((n, n), jnp.float32)
-    product = jax.jit(lambda a: a @ a)
-    product(a).block_until_ready()
-    best, began = 0.0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        start = time.perf_counter()
-        product(a).block_until_ready()
-        best = max(best, 2 * n**3 / (time.perf_counter() - start))
-    return best
 
 
 def start_jax(cores: list[int], cache: str | None, n_threads: int = 0) -> None:
@@ -238,10 +222,12 @@ def _session(
     from model.data.corpus import open_corpus
     from model.training.checkpoint import Checkpoints
 
+    mesh_shape = tuple(int(size) for size in options.mesh.split(","))
+    n_devices = math.prod(mesh_shape)
     return Session(
         me=this_process(),
         corpus=open_corpus(Manifest.read(ledger.manifest), ledger.data),
-        mesh_shape=tuple(int(size) for size in options.mesh.split(",")),
+        mesh_shape=mesh_shape,
         execution=Execution.from_text(options.execution),
         train=train,
         open_checkpoints=Checkpoints,
@@ -250,7 +236,7 @@ def _session(
         checkpoint_seconds=options.checkpoint_seconds,
         lease_seconds=options.lease_seconds,
         max_attempts=options.max_attempts,
-        peak_flops_per_second=measure_peak_flops(),
+        peak=lambda dtype: device_peak(dtype, n_devices),
     )
 
 

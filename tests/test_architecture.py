@@ -25,7 +25,7 @@ FORBIDDEN = (
         "experiments/",
         ("model.training.loop", "model.training.step"),
         (
-            *("worker.py", "calibrate.py", "coordinates.py"),
+            *("worker.py", "calibrate.py", "coordinates.py", "compile_programs.py"),
             *("ours.py", "small.py", "parts.py", "compiled.py"),
         ),
     ),
@@ -37,6 +37,7 @@ import importlib, pkgutil, sys
 for name in {heavy}:
     sys.modules[name] = None
 for name in ("model.config", "model.counts.total", "model.parameterization", "model.sharding",
+             "model.hardware",
              "model.training.config", "model.training.control", "model.training.checkpoint_files",
              "model.data.source", "model.data.manifest",
              "experiments.study", "experiments.plan", "experiments.point", "experiments.ledger",

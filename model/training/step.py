@@ -157,7 +157,9 @@ def _program(
         return Transformer(config, compute_dtype=dtype, rngs=rngs, execution=execution)
 
     with jax.set_mesh(mesh):
-        graphdef, abstract = nnx.split(nnx.eval_shape(build, jax.random.key(0)))
+        # An abstract key: the devices of a topology that is not here cannot hold one.
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        graphdef, abstract = nnx.split(nnx.eval_shape(build, key))
     param_roles = roles(abstract)
 
     def head_of(n_chunks: int) -> LinearHead:

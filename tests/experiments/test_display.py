@@ -83,7 +83,7 @@ def test_speed_and_share_of_the_peak_are_those_of_this_attempt(points, console, 
     view = display.RunDisplay(console, points, 0, known)
     line = view._run_line(point, event(point, 0.5, train_seconds=5.0))
     speed = point.flops["matmul_full"] / 2 / 5.0
-    assert f"{speed / 1e9:.0f} GFLOP/s ({speed / 1e11:.0%} of measured peak)" in line
+    assert f"{speed / 1e9:.0f} GFLOP/s (MFU {speed / 1e11:.0%})" in line
     half = round(0.25 * point.spec.train.schedule.n_steps)
     line = view._run_line(point, event(point, 0.5, train_seconds=2.5, resumed_at=half))
     assert float(re.search(r"([0-9.]+) GFLOP", line).group(1)) == pytest.approx(speed / 1e9, abs=1)

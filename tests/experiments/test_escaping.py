@@ -176,3 +176,10 @@ def test_the_energy_of_each_source_is_a_line_of_its_own():
         ("energy, rapl", "1.50 Wh"),
         ("energy, estimate: 8 W per core", "2.00 Wh"),
     ]
+
+
+def test_utilisation_is_the_median_over_the_runs_that_have_one():
+    costs = [{"mfu_matmul_full": share} for share in ("0.1", "0.4", "0.2", "")]
+    assert report._utilisation([*costs, {}]) == [
+        ("MFU (matmul_full), median", "20.0% (10.0% to 40.0%)")
+    ]

@@ -87,6 +87,17 @@ def test_running_runs_show_speed_time_left_attempt_and_host(show, ledger, planne
     assert "cost so far: 0.02 device hours" in text
 
 
+def test_a_running_run_shows_its_share_of_the_peak_that_its_worker_told(show, ledger, planned):
+    point = planned[0]
+    n = point.spec.train.schedule.n_steps
+    per_step = point.flops["matmul_full"] / n
+    row = {"step": n // 2, "n_steps": n, "n_tokens": 128 * (n // 2), "resumed_at": 0}
+    row |= {"train_seconds": float(n // 2), "wall_seconds": 70.0}
+    start(ledger, point.id)
+    ledger.write_metrics(point.id, 1, row | {"peak_flops_per_second": 4 * per_step})
+    assert " 25.0% " in show()
+
+
 def test_reasons_are_printed_as_they_are_and_from_the_twentieth_on_counted(
     show, ledger, points, record, study
 ):

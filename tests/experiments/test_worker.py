@@ -14,6 +14,7 @@ import pytest
 from experiments.attempt import Session, Stop, run_job
 from experiments.claims import JobFolder, Owned, this_process
 from experiments.jobs import pack_id, solo
+from experiments.peak import Peak
 from experiments.worker import work
 from model.execution import PLAIN
 from model.training.control import Interrupted, Order
@@ -365,6 +366,29 @@ def test_costs_of_attempts_add_up(go, ledger, planned):
     assert costs["flops_per_second"] == round(2 * per_step / 2.0)
     assert record["provenance"]["resumed_at_steps"] == [0, 2]
     assert record["provenance"]["attempts"] == [{"attempt": 1, "how": "preempted", "step": 2}]
+
+
+def test_a_result_has_its_share_of_a_peak_with_its_source(go, ledger, planned):
+    point, asked = planned[0], []
+
+    def peak(dtype):
+        asked.append(dtype)
+        return Peak(flops_per_second=1e9, source="table: an abacus")
+
+    assert go(Trainer(resumed_at=0, n_timed_steps=4), peak=peak)[0] == 0
+    costs = ledger.read_result(point.id)["costs"]
+    assert set(asked) == {"float32"}
+    assert costs["peak_flops_per_second"] == 1e9
+    assert costs["peak_flops_source"] == "table: an abacus"
+    n_steps = point.spec.train.schedule.n_steps
+    for convention in ("matmul_full", "matmul_causal"):
+        speed = 4 * point.flops[convention] / n_steps / 2.0
+        assert costs[f"mfu_{convention}"] == pytest.approx(speed / 1e9, abs=1e-5)
+
+
+def test_without_a_peak_there_is_no_share_of_it(go, ledger, planned):
+    assert go(Trainer())[0] == 0
+    assert ledger.read_result(planned[0].id)["costs"]["mfu_matmul_full"] is None
 
 
 def test_jobs_that_cannot_be_trained_are_refused_in_a_line(go, ledger, planned, make_session):

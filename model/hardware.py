@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What accelerators can do at most, by the name under which JAX reports them.
+
+Standard library only. Peaks are of dense products; a datasheet's figure "with sparsity" is twice
+that. Names of TPUs are those of libtpu (`jax.devices()[0].device_kind`, also of a topology that is
+not here); those of GPUs are the driver's. A name that is not in the table has no peak here: what
+is known of such a device is measured (experiments/peak.py), never guessed from its name.
+"""
+
+from dataclasses import dataclass, replace
+
+GIB = 2**30
+# float32 products at JAX's precision "highest" take six bfloat16 passes on a TPU's matrix unit
+# (jax.lax.DotAlgorithmPreset.BF16_BF16_F32_X6).
+TPU_FLOAT32_PASSES = 6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hardware:
+    """One device as JAX counts devices: a GPU, a TPU chip, or half a chip where that is one.
+
+    Attributes:
+      name: as people call it.
+      bfloat16, float32: peak FLOP/s of dense matrix products; float32 at precision "highest", as
+        training asks for it, and not in the shorter formats that JAX would take by default.
+      tensorfloat32: what a GPU reaches by default for float32; 0 where there is no such format.
+      memory_bytes, memory_bytes_per_second: of the device's own memory.
+      link_bytes_per_second: of one link to other devices, in one direction.
+      n_links: links of a device; of a TPU, two for each dimension of its torus.
+      source: where the figures stand.
+    """
+
+    name: str
+    bfloat16: float
+    float32: float
+    tensorfloat32: float
+    memory_bytes: float
+    memory_bytes_per_second: float
+    link_bytes_per_second: float
+    n_links: int
+    source: str
+
+    def peak(self, dtype: str) -> float:
+        """Peak FLOP/s of products of this dtype, "bfloat16" or "float32"."""
+        return {"bfloat16": self.bfloat16, "float32": self.float32}[dtype]
+
+
+def _gpu(
+    name: str,
+    source: str,
+    *,
+    tera: tuple[float, float, float],
+    memory: tuple[float, float],
+    links: tuple[int, float],
+) -> Hardware:
+    """TFLOP/s in bfloat16, tensorfloat32 and float32; GB and GB/s; links and GB/s of each."""
+    return Hardware(
+        name=name,
+        bfloat16=tera[0] * 1e12,
+        tensorfloat32=tera[1] * 1e12,
+        float32=tera[2] * 1e12,
+        memory_bytes=memory[0] * 1e9,
+        memory_bytes_per_second=memory[1] * 1e9,
+        link_bytes_per_second=links[1] * 1e9,
+        n_links=links[0],
+        source=source,
+    )
+
+
+def _tpu(
+    name: str, page: str, *, tera: float, memory: tuple[float, float], links: tuple[int, float]
+) -> Hardware:
+    """TFLOP/s in bfloat16; GiB and GB/s; links and GB/s of each."""
+    return Hardware(
+        name=name,
+        bfloat16=tera * 1e12,
+        tensorfloat32=0.0,
+        float32=tera * 1e12 / TPU_FLOAT32_PASSES,
+        memory_bytes=memory[0] * GIB,
+        memory_bytes_per_second=memory[1] * 1e9,
+        link_bytes_per_second=links[1] * 1e9,
+        n_links=links[0],
+        source=f"cloud.google.com/tpu/docs/{page}; links: jax-ml.github.io/scaling-book/tpus",
+    )
+
+
+A100 = "NVIDIA A100 Tensor Core GPU datasheet"
+H100 = "NVIDIA H100 Tensor Core GPU datasheet"
+H200 = "NVIDIA H200 Tensor Core GPU datasheet"
+L4 = "NVIDIA L4 Tensor Core GPU datasheet"
+BLACKWELL = "NVIDIA Blackwell architecture technical brief (HGX B200, GB200)"
+
+_A100_SXM = _gpu(
+    "A100 SXM 80GB", A100, tera=(312.0, 156.0, 19.5), memory=(80.0, 2039.0), links=(12, 25.0)
+)
+_A100_PCIE = _gpu(
+    "A100 PCIe 80GB", A100, tera=(312.0, 156.0, 19.5), memory=(80.0, 1935.0), links=(12, 25.0)
+)
+_H100_SXM = _gpu(
+    "H100 SXM", H100, tera=(989.4, 494.7, 66.9), memory=(80.0, 3350.0), links=(18, 25.0)
+)
+_V5E = _tpu("TPU v5e", "v5e", tera=197.0, memory=(16.0, 819.0), links=(4, 45.0))
+_V5P = _tpu("TPU v5p", "v5p", tera=459.0, memory=(95.0, 2765.0), links=(6, 90.0))
+_V6E = _tpu("TPU v6e", "v6e", tera=918.0, memory=(32.0, 1640.0), links=(4, 90.0))
+
+TABLE = {
+    "NVIDIA A100-SXM4-80GB": _A100_SXM,
+    "NVIDIA A100-SXM4-40GB": replace(
+        _A100_SXM, name="A100 SXM 40GB", memory_bytes=40e9, memory_bytes_per_second=1555e9
+    ),
+    "NVIDIA A100 80GB PCIe": _A100_PCIE,
+    "NVIDIA A100-PCIE-40GB": replace(
+        _A100_PCIE, name="A100 PCIe 40GB", memory_bytes=40e9, memory_bytes_per_second=1555e9
+    ),
+    "NVIDIA H100 80GB HBM3": _H100_SXM,
+    "NVIDIA H100 PCIe": _gpu(
+        "H100 PCIe", H100, tera=(756.0, 378.0, 51.0), memory=(80.0, 2000.0), links=(12, 25.0)
+    ),
+    "NVIDIA H100 NVL": _gpu(
+        "H100 NVL", H100, tera=(835.0, 417.0, 60.0), memory=(94.0, 3900.0), links=(12, 25.0)
+    ),
+    "NVIDIA H200": _gpu(
+        "H200 SXM", H200, tera=(989.4, 494.7, 66.9), memory=(141.0, 4800.0), links=(18, 25.0)
+    ),
+    "NVIDIA H200 NVL": _gpu(
+        "H200 NVL", H200, tera=(835.0, 417.0, 60.0), memory=(141.0, 4800.0), links=(18, 25.0)
+    ),
+    "NVIDIA B200": _gpu(
+        "B200 (HGX)",
+        BLACKWELL,
+        tera=(2250.0, 1100.0, 80.0),
+        memory=(180.0, 8000.0),
+        links=(18, 50.0),
+    ),
+    "NVIDIA GB200": _gpu(
+        "GB200", BLACKWELL, tera=(2500.0, 1250.0, 90.0), memory=(186.0, 8000.0), links=(18, 50.0)
+    ),
+    # No NVLink: sixteen lanes of PCIe 4.
+    "NVIDIA L4": _gpu("L4", L4, tera=(121.0, 60.0, 30.3), memory=(24.0, 300.0), links=(1, 32.0)),
+    "TPU v4": _tpu("TPU v4", "v4", tera=275.0, memory=(32.0, 1228.0), links=(6, 45.0)),
+    "TPU v5 lite": _V5E,
+    "TPU v5e": _V5E,
+    "TPU v5": _V5P,
+    "TPU v5p": _V5P,
+    "TPU v6 lite": _V6E,
+    "TPU v6e": _V6E,
+    # A chip has 2307 TFLOP/s, 192 GiB and 7380 GB/s; JAX sees its two halves.
+    "TPU7x": _tpu(
+        "TPU7x, half a chip", "tpu7x", tera=1153.5, memory=(96.0, 3690.0), links=(6, 45.0)
+    ),
+}
+
+
+def lookup(device_kind: str) -> Hardware | None:
+    """What is known of a device by the name that JAX reports; None where nothing is."""
+    return TABLE.get(device_kind)
+
+
+def mfu(flops_per_second: float, peak_flops_per_second: float) -> float | None:
+    """Model FLOPs utilisation: FLOP/s of a named convention over the peak, 0 to 1.
+
+    Chowdhery et al. 2022 (arXiv:2204.02311), appendix B: what the model needs, without what
+    rematerialisation computes twice. None where there is no peak.
+    """
+    return flops_per_second / peak_flops_per_second if peak_flops_per_second > 0 else None
