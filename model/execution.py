@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args
 from model.ranges import check_choice, check_whole, shown
 from model.sharding import LAYOUTS
 
+# Of a device's memory; the rest is for evaluation, fragments and the next chunk of tokens.
+USABLE = 0.9
 # Float32 logits that may exist at a time on one device.
 LOGITS_BYTES = 2**28
 Attention = Literal["auto", "xla", "cudnn", "splash"]

@@ -24,10 +24,8 @@ from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.storage import replace_text
 from experiments.study import Study
-from model.execution import Execution
+from model.execution import USABLE, Execution
 from model.hardware import lookup
-
-USABLE = 0.9  # As model/training/memory.py, which needs JAX.
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

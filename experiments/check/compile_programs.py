@@ -29,7 +29,7 @@ from experiments.executors.local import cache_folder
 from experiments.peak import CPU_SIZE, measure
 from experiments.worker import start_jax
 from model.config import ModelConfig
-from model.execution import Execution
+from model.execution import USABLE, Execution
 from model.hardware import lookup
 from model.sharding import AXES, make_mesh
 from model.training import memory
@@ -179,14 +179,14 @@ class Run:
         """Compiles what ``execution`` leaves open from the fastest to the leanest, until one fits.
 
         Args:
-          limit: bytes of a device; a run uses USABLE of them (model/training/memory.py).
+          limit: bytes of a device; a run uses USABLE of them.
         """
         try:
             for candidate in memory.candidates(execution, self.model, self.train, self.mesh):
                 yield {"event": "compiling", "execution": candidate.to_text()}
                 result = self._compiled(candidate)
                 yield {"event": "compiled", "execution": candidate.to_text()} | result
-                if 0 < result["needed_bytes"] <= memory.USABLE * limit:
+                if 0 < result["needed_bytes"] <= USABLE * limit:
                     return
         except ValueError as error:
             yield {"event": "unfit", "reason": str(error)}

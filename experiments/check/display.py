@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from model.execution import Execution
+from model.execution import USABLE, Execution
 
 GIB = 2**30
 
@@ -21,7 +21,7 @@ def settings(execution: Execution) -> str:
 
 def outcome(event: dict[str, Any], device: dict[str, Any]) -> str:
     """One line for a program that was compiled, or did not fit."""
-    needed, usable = event["needed_bytes"], 0.9 * device["memory_bytes"]
+    needed, usable = event["needed_bytes"], USABLE * device["memory_bytes"]
     have = (
         f"{needed / GIB:.2f} of {usable / GIB:.2f} GiB usable" if needed else "more than there is"
     )

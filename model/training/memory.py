@@ -9,13 +9,11 @@ from typing import Any
 import jax
 
 from model.config import ModelConfig
-from model.execution import LOGITS_BYTES, Execution, Remat
+from model.execution import LOGITS_BYTES, USABLE, Execution, Remat
 from model.mixers.attention_kernels import check_kernel, choose_kernel
 from model.sharding import BATCH, LAYOUTS
 from model.training.config import TrainConfig
 
-# Of a device's memory; the rest is for evaluation, fragments and the next chunk of tokens.
-USABLE = 0.9
 # In the order of what they keep: everything, products with weights, the input of each block.
 REMATS: tuple[Remat, ...] = ("none", "dots", "block")
 # Up to this depth unrolled layers compile in seconds, and they run faster.

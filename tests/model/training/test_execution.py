@@ -76,7 +76,7 @@ def plain(steps: Callable) -> np.ndarray:
 
 @pytest.mark.parametrize("name", FAST)
 def test_a_fast_path_has_the_losses_of_the_plain_one(
-    steps: Callable, plain: np.ndarray, name: str
+    steps: Callable, plain: np.ndarray, name: str, capfd: pytest.CaptureFixture
 ) -> None:
     changes, mesh = FAST[name]
     assert replace(PLAIN, **changes) != PLAIN
@@ -86,6 +86,7 @@ def test_a_fast_path_has_the_losses_of_the_plain_one(
     # A norm is a root of a sum of squares of sums over the batch: seen, 2e-5 of it.
     np.testing.assert_allclose(found[is_norm], plain[is_norm], rtol=1e-4)
     assert plain[N_STEPS - 1] < plain[0]
+    assert "rematerialization" not in capfd.readouterr().err, "XLA could not place an array"
 
 
 @pytest.mark.parametrize("name", ["everything", "positions split, scanned"])

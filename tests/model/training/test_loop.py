@@ -47,7 +47,7 @@ def reference(run: Callable) -> tuple[TrainResult, list[Progress]]:
     return run()
 
 
-@pytest.mark.parametrize("steps_per_dispatch", [1, 7])
+@pytest.mark.parametrize("steps_per_dispatch", [1, 7, 64])
 def test_steps_per_dispatch_change_no_bit(
     run: Callable,
     run_steps: Callable,
