@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
@@ -54,21 +55,28 @@ def constant(shape: tuple[int, ...], value: float, dims: Dims) -> nnx.Param:
     return nnx.Param(jnp.full(shape, value, jnp.float32), out_sharding=P(*dims), role="vector")
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
-def project(equation: str, x: Array, weight: Array, out: P) -> Array:
-    """``einsum(equation, x, weight)`` laid out as ``out``; a weight's axes: inputs, then outputs.
+# What remat "dots" keeps.
+PRODUCT = "product with a weight"
 
-    Its own derivative, because a gradient of the weight that is asked for as JAX would, g x^T
+
+def project(equation: str, x: Array, weight: Array, out: P) -> Array:
+    """``einsum(equation, x, weight)``, laid out as ``out``; the weight's axes: inputs, outputs."""
+    return checkpoint_name(_product(equation, x, weight, out), PRODUCT)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def _product(equation: str, x: Array, weight: Array, out: P) -> Array:
+    """Its own derivative, because a gradient of the weight that is asked for as JAX would, g x^T
     transposed, misses the fast kernels of the CPU, and transposes the larger of two arrays.
     """
     return jnp.einsum(equation, x, weight, out_sharding=out)
 
 
-def _project_forward(equation: str, x: Array, weight: Array, out: P) -> tuple:
-    return project(equation, x, weight, out), (x, weight)
+def _product_forward(equation: str, x: Array, weight: Array, out: P) -> tuple:
+    return _product(equation, x, weight, out), (x, weight)
 
 
-def _project_backward(equation: str, out: P, saved: tuple, slope: Array) -> tuple[Array, Array]:
+def _product_backward(equation: str, out: P, saved: tuple, slope: Array) -> tuple[Array, Array]:
     x, weight = saved
     terms, o = equation.split("->")
     i, w = terms.split(",")
@@ -90,7 +98,7 @@ def _spec(x: Array) -> P:
     return jax.typeof(x).sharding.spec
 
 
-project.defvjp(_project_forward, _project_backward)
+_product.defvjp(_product_forward, _product_backward)
 
 
 class RMSNorm(nnx.Module):

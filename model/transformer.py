@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from model.channel_mixers.mlp import GELU, SwiGLU
 from model.config import ModelConfig
 from model.execution import PLAIN, Execution
-from model.layers import Embedding, make_norm, normal
+from model.layers import PRODUCT, Embedding, make_norm, normal
 from model.mixers.attention import Attention
 from model.sharding import LAYOUTS, Layout
 
@@ -133,10 +133,9 @@ class Transformer(nnx.Module):
 
 def remat(function: Callable, name: str) -> Callable:
     """The function, computed again in the backward pass but for what the policy keeps."""
-    policies = jax.checkpoint_policies
     if name == "none":
         return function
-    keep = policies.dots_with_no_batch_dims_saveable if name == "dots" else None
+    keep = jax.checkpoint_policies.save_only_these_names(PRODUCT) if name == "dots" else None
     return jax.checkpoint(function, policy=keep)
 
 

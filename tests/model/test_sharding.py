@@ -4,6 +4,7 @@
 from dataclasses import fields, replace
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -115,6 +116,14 @@ PRODUCTS = [
 ]
 
 
+def products_in(jaxpr):
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from products_in(inner)
+
+
 @pytest.mark.parametrize("config", ["qwen3"], indirect=True)
 def test_every_activation_lies_where_the_table_says(config, network, tokens):
     mesh = make_mesh(MESHES["2x2x2"])
@@ -122,7 +131,7 @@ def test_every_activation_lies_where_the_table_says(config, network, tokens):
         apply, params = network(replace(config, n_layers=1), mesh=MESHES["2x2x2"])
         inputs = jax.device_put(tokens, NamedSharding(mesh, P(BATCH, None)))
         (call,) = jax.make_jaxpr(apply)(params, inputs).eqns
-    products = [e for e in call.params["jaxpr"].eqns if e.primitive.name == "dot_general"]
+    products = list(products_in(call.params["jaxpr"].jaxpr))
     for (name, expected), product in zip(PRODUCTS, products, strict=True):
         assert product.outvars[0].aval.sharding.spec == expected, name
 
