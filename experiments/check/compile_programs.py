@@ -216,12 +216,7 @@ def _analysed(lowered: Any, state_bytes: int) -> dict[str, Any]:
         needed = exhausted_bytes(str(error), state_bytes)
         return {"needed_bytes": needed, "collectives": {}, "compiler_says": _one_line(error)}
     analysis = compiled.memory_analysis()
-    needed = (
-        analysis.argument_size_in_bytes
-        + analysis.output_size_in_bytes
-        - analysis.alias_size_in_bytes
-        + analysis.temp_size_in_bytes
-    )
+    needed = memory.program_bytes(analysis)
     moved = hlo.by_kind(hlo.collectives(compiled.as_text()))
     return {"needed_bytes": needed, "collectives": moved, "compiler_says": ""}
 

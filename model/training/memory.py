@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is left open in an Execution, chosen: kernels by platform, the rest by memory."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from model.execution import LOGITS_BYTES, USABLE, Execution, Remat
 from model.mixers.attention_kernels import check_kernel, choose_kernel
 from model.sharding import BATCH, LAYOUTS
 from model.training.config import TrainConfig
+from model.training.processes import broadcast
 
 # In the order of what they keep: everything, products with weights, the input of each block.
 REMATS: tuple[Remat, ...] = ("none", "dots", "block")
@@ -26,7 +28,7 @@ def candidates(
     """Complete settings, cheapest per step first: more remat, then more parts of a batch.
 
     Raises:
-      ValueError: if a kernel or the number of parts that was asked for does not fit the run.
+      ValueError: if a kernel or a number of parts that was asked for does not fit the run.
     """
     platform = mesh.devices.flat[0].platform
     where = {"platform": platform, "compute_dtype": train.compute_dtype}
@@ -39,9 +41,7 @@ def candidates(
     remats = REMATS if execution.remat == "auto" else (execution.remat,)
     parts = _microbatches(execution, train, mesh)
     for n, remat in [(parts[0], remat) for remat in remats] + [(n, remats[-1]) for n in parts[1:]]:
-        n_chunks = execution.n_loss_chunks or loss_chunks(
-            model, train.batch_size // n, mesh, execution.layout
-        )
+        n_chunks = _loss_chunks(execution, model, train.batch_size // n, mesh)
         yield replace(execution, remat=remat, n_microbatches=n, n_loss_chunks=n_chunks)
 
 
@@ -58,6 +58,20 @@ def _microbatches(
             f"batch of {train.batch_size} on each part of the mesh. Choose one of {legal}."
         )
     return (execution.n_microbatches,)
+
+
+def _loss_chunks(
+    execution: Execution, model: ModelConfig, batch_size: int, mesh: jax.sharding.Mesh
+) -> int:
+    if not execution.n_loss_chunks:
+        return loss_chunks(model, batch_size, mesh, execution.layout)
+    positions = model.seq_len // _n_shards(mesh, LAYOUTS[execution.layout].logits_blv[1])
+    if positions % execution.n_loss_chunks:
+        raise ValueError(
+            f"n_loss_chunks={execution.n_loss_chunks} does not divide the {positions} positions of "
+            "a sequence on each part of the mesh. Choose a divisor, or 0 to leave it open."
+        )
+    return execution.n_loss_chunks
 
 
 def loss_chunks(model: ModelConfig, batch_size: int, mesh: jax.sharding.Mesh, layout: str) -> int:
@@ -77,27 +91,33 @@ def _n_shards(mesh: jax.sharding.Mesh, axes: Any) -> int:
 
 
 def limit_bytes(mesh: jax.sharding.Mesh) -> int | None:
-    """What a program may use on one device; None where the device does not say."""
-    device = mesh.devices.flat[0]
+    """What a program may use on one device; None where the device does not say.
+
+    Of several processes each sees its own devices only, and all must choose the same program: it
+    is process 0's that counts.
+    """
+    devices = mesh.local_devices
     try:
-        stats = device.memory_stats() or {}
-    except (jax.errors.JaxRuntimeError, NotImplementedError, RuntimeError):
+        stats = (devices[0].memory_stats() if devices else None) or {}
+    except RuntimeError:
         return None  # A device that is described, not here.
-    return int(USABLE * stats["bytes_limit"]) if "bytes_limit" in stats else None
+    limit = int(USABLE * stats["bytes_limit"]) if "bytes_limit" in stats else None
+    return json.loads(broadcast(json.dumps(limit)))
 
 
 def needed_bytes(lowered: jax.stages.Lowered) -> float:
-    """Bytes per device that the compiled program needs; infinite if it did not compile for lack.
-
-    Arguments, results and temporaries, what is donated counted once.
-    """
+    """Bytes per device that the compiled program needs; infinite if it did not compile for lack."""
     try:
         analysis = lowered.compile().memory_analysis()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return math.inf
-    assert analysis is not None
+    return program_bytes(analysis)
+
+
+def program_bytes(analysis: Any) -> float:
+    """Arguments, results and temporaries of a ``memory_analysis``, what is donated once."""
     return float(
         analysis.argument_size_in_bytes
         + analysis.output_size_in_bytes

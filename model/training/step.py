@@ -33,7 +33,7 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Program:
     """The jitted functions of one network on one mesh; shared by all runs of that shape.
 
@@ -131,11 +131,18 @@ def compile_program(
         program = _program(model, train.compute_dtype, train.batch_size, algorithm, mesh, candidate)
         if limit is None:
             return program
-        need = memory.needed_bytes(program.lowered(hyper))
+        need = _needed_bytes(program, tuple(hyper))
         if need <= limit:
             return program
     assert limit is not None
     raise ValueError(memory.refusal(model, train, candidate, need, limit))
+
+
+@functools.cache
+def _needed_bytes(program: Program, names: tuple[str, ...]) -> float:
+    """Measured once for all runs of a program; ``names`` are those of its Hyper."""
+    hyper = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
+    return memory.needed_bytes(program.lowered(hyper))
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import pytest
 from model.config import ModelConfig
 from model.data.corpus import Corpus
 from model.execution import AUTO, PLAIN, Execution
-from model.training import memory
+from model.training import memory, step
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
 from model.training.loop import train
@@ -180,27 +180,30 @@ def test_logits_of_a_large_vocabulary_are_computed_in_parts(
     assert resolved(deep, train_config)[0].n_loss_chunks == 1
 
 
-@pytest.mark.parametrize(
-    ("fits", "chosen"), [(("none", 1), "none"), (("block", 1), "block"), (("block", 4), "block")]
-)
+@pytest.mark.parametrize("fits", [("none", 1), ("block", 1), ("block", 4)], ids=str)
 def test_the_cheapest_that_fits_into_memory_is_taken(
     deep: ModelConfig,
     train_config: TrainConfig,
     monkeypatch: pytest.MonkeyPatch,
     fits: tuple,
-    chosen: str,
 ) -> None:
+    step._needed_bytes.cache_clear()
     monkeypatch.setattr(memory, "limit_bytes", lambda mesh: 100)
     monkeypatch.setattr(Program, "lowered", lambda self, hyper: self.execution)
     order = [(e.remat, e.n_microbatches) for e in resolved(deep, train_config)]
     enough = order.index(fits)
-    monkeypatch.setattr(
-        memory,
-        "needed_bytes",
-        lambda e: 100 if order.index((e.remat, e.n_microbatches)) >= enough else 101,
-    )
+    measured = []
+
+    def needed_bytes(execution: Execution) -> float:
+        measured.append((execution.remat, execution.n_microbatches))
+        return 100.0 if len(measured) > enough else 101.0
+
+    monkeypatch.setattr(memory, "needed_bytes", needed_bytes)
     program = compile_program(deep, train_config, ONE)
     assert (program.execution.remat, program.execution.n_microbatches) == fits
+    assert compile_program(deep, replace(train_config, init_seed=7), ONE) is program
+    assert measured == order[: enough + 1], "a program was measured again for another run"
+    step._needed_bytes.cache_clear()
 
 
 def test_what_fits_in_no_way_is_refused_in_one_line_with_the_figures(
@@ -233,6 +236,7 @@ BAD = [
     ({"attention": "cudnn"}, "attention='cudnn' needs an NVIDIA GPU"),
     ({"attention": "splash"}, "attention='splash' needs a TPU"),
     ({"n_microbatches": 3}, "n_microbatches=3 does not divide the 8 sequences"),
+    ({"n_loss_chunks": 3}, "n_loss_chunks=3 does not divide the 16 positions"),
 ]
 
 
