@@ -25,6 +25,13 @@ from model.training.checkpoint_files import Saved
 from model.training.processes import barrier, broadcast, is_leader
 
 
+class TrunkLost(Exception):
+    """A branch has no intact checkpoint to begin from: its trunk has to be trained again."""
+
+    def __init__(self, folder: Path):
+        super().__init__(f"no intact checkpoint of the trunk in {str(folder)!r}: train it again.")
+
+
 class Checkpoints:
     """The checkpoints of one job.
 

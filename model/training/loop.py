@@ -19,8 +19,8 @@ from model.data.batches import BatchIterator, batches
 from model.data.corpus import Corpus
 from model.execution import AUTO, Execution
 from model.sharding import LAYOUTS, check_divisible
-from model.training.checkpoint import Checkpoints
-from model.training.config import TrainConfig
+from model.training.checkpoint import Checkpoints, TrunkLost
+from model.training.config import ScheduleConfig, TrainConfig
 from model.training.control import Interrupted, Order
 from model.training.optimizer import hyper_arrays
 from model.training.processes import barrier, broadcast, fetch, is_leader
@@ -33,7 +33,7 @@ class Progress:
     """Where a run stands, after each chunk of steps.
 
     Attributes:
-      step, n_steps: done and asked.
+      step, n_steps: done and asked; a trunk is asked for ``until``.
       loss_nats: mean training loss of the chunk, without z-loss.
       grad_norm: of the chunk's last step, before clipping.
       n_tokens: tokens trained on so far.
@@ -68,12 +68,13 @@ class TrainResult:
     Attributes:
       status: "ok", or "diverged" when a loss was not finite; then ``loss_nats`` is None.
       reason: why it diverged, else empty.
-      loss_nats: plain cross-entropy per token on the whole validation set, after the last step.
+      loss_nats: plain cross-entropy per token on the whole validation set, after the last step;
+        None for a trunk.
       oracle_loss_nats: the true source's loss on the same tokens, where it is known.
-      curve: validation loss during the run.
+      curve: validation loss during the run; of a branch, after its trunk.
       params_sha256: digest of the final parameters.
       n_steps, n_tokens: trained.
-      resumed_at: step at which this attempt began.
+      resumed_at: step at which this attempt began; of a branch, where its trunk ended.
       notes: what happened to checkpoints.
       execution: how it was computed, nothing left open.
       n_timed_steps: steps that this attempt executed; ``seconds["train"]`` is the time of these.
@@ -104,6 +105,8 @@ def train(
     checkpoints: Checkpoints | None = None,
     checkpoint_seconds: float = 60.0,
     execution: Execution = AUTO,
+    trunk: Checkpoints | None = None,
+    until: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_phase: Callable[[str], None] = lambda phase: None,
     control: Callable[[int], Order] = lambda step: Order.GO,
@@ -111,7 +114,11 @@ def train(
     """The result of one training run, continued from its newest good checkpoint if there is one.
 
     The losses depend on the configuration and the corpus alone: not on chunking, on where a run
-    was interrupted, nor (on the CPU, bit for bit) on how often.
+    was interrupted, nor (on the CPU, bit for bit) on how often, nor on how much of it a trunk did.
+
+    Runs that differ only in where and how their rate decays are the same until then: a trunk
+    computes that part once, and each of them is a branch of it (Hägele et al. 2024,
+    arXiv:2405.18392, sec. 3). A trunk may itself be a branch of a shorter one.
 
     Args:
       model, config: every number that moves the loss.
@@ -119,6 +126,9 @@ def train(
       mesh_shape: sizes of the mesh axes (model/sharding.py).
       checkpoints: None trains without; ``checkpoint_seconds`` is the least time between two.
       execution: how the network is computed; the result says what was chosen.
+      trunk: where nothing of its own is saved, the run begins from the newest intact checkpoint
+        here. It must be of a run that differs in nothing else than the end of its schedule.
+      until: a trunk: the run ends after so many steps with a checkpoint, and evaluates nothing.
       on_progress: called once for each chunk, in order, when its losses have been fetched.
       on_phase: called with "compile", and with "train" once everything has been compiled.
       control: asked with the number of steps done before each dispatch of steps and before the
@@ -126,8 +136,9 @@ def train(
 
     Raises:
       Interrupted: if ``control`` gave another order than to go on.
-      ValueError: if the mesh does not fit, or the corpus is too small or has more token ids than
-        the model.
+      TrunkLost: if the run has nothing to begin from but ``trunk``, and nothing there is intact.
+      ValueError: if the mesh does not fit, the corpus is too small or has more token ids than the
+        model, or ``until`` or the trunk lies beyond the step where the rate begins to decay.
     """
     on_phase("compile")
     if not is_leader():
@@ -141,10 +152,16 @@ def train(
         )
     seconds = dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 0.0)
     clock = _Clock(seconds)
-    n_steps, evaluation = config.schedule.n_steps, config.evaluation
+    n_steps, stops = config.schedule.n_steps, config.eval_steps
+    if until is not None:
+        _check_stable(config.schedule, until, "until")
+        n_steps, stops = until, (until,)
+    evaluation = config.evaluation
     tokens_per_step = config.batch_size * model.seq_len
     program = compile_program(model, config, mesh_shape, execution)
-    validation = Validation(corpus, model, evaluation, program)
+    validation = None
+    if until is None:
+        validation = Validation(corpus, model, evaluation, program)
     hyper = hyper_arrays(config)
     curve: list[CurvePoint] = []
     notes: list[str] = []
@@ -161,26 +178,36 @@ def train(
             process_index=program.rows.start // n_rows,
             process_count=config.batch_size // n_rows,
             steps_per_chunk=execution.steps_per_dispatch,
-            stops=config.eval_steps,
+            stops=stops,
         )
-        step = 0
+        step = saved_step = 0
+        restored = None
         if checkpoints is not None:
             restored, notes = checkpoints.restore(state)
-            if restored is not None:
-                state, position = restored
-                step = position["step"]
-                data.set_state(position["data"])
-                curve = [CurvePoint(**point) for point in position["curve"]]
+        if restored is not None:
+            saved_step = restored[1]["step"]
+        elif trunk is not None:
+            restored, trunk_notes = trunk.restore(state)
+            if restored is None:
+                raise TrunkLost(trunk.folder)
+            _check_stable(config.schedule, restored[1]["step"], "trunk")
+            notes += [f"trunk: {note}" for note in trunk_notes]
+        if restored is not None:
+            state, position = restored
+            step = position["step"]
+            data.set_state(position["data"])
+            curve = [CurvePoint(**point) for point in position["curve"]]
         # A chunk of no steps compiles, and leaves the state as it is.
         nothing = program.put(np.zeros(program.batch_shape, np.int32))
         feed = _Feed(data, program)
         state, *_ = program.train_chunk(state, hyper, nothing, jnp.int32(0))
-        validation.compile(state.params)
+        if validation is not None:
+            validation.compile(state.params)
         jax.block_until_ready(state)
         barrier("compiled")
         clock.lap("compile")
         on_phase("train")
-        resumed_at = saved_step = step
+        resumed_at = step
         saved_at = time.monotonic()
         losses = _Losses(step)
 
@@ -201,7 +228,8 @@ def train(
                 )
 
         while not losses.reason:
-            is_due = step < n_steps and time.monotonic() - saved_at >= checkpoint_seconds
+            is_late = time.monotonic() - saved_at >= checkpoint_seconds
+            is_due = step == until or (step < n_steps and is_late)
             order, is_due = _agree(control, step, is_due)
             is_save = (is_due or order is Order.SAVE_AND_STOP) and step > saved_step
             if checkpoints is not None and is_save:
@@ -225,16 +253,18 @@ def train(
             feed.load()  # While the device works; where it was done first, it had to wait.
             clock.lap("stall" if metrics[0].is_ready() else "train")
             losses.add(n_new, *metrics)  # Fetches the chunk before, while this one runs.
-            if step in config.eval_steps:
+            if step in stops:
                 losses.fetch()
             tell()
-            if step in config.eval_steps and not losses.reason:
+            if validation is not None and step in stops and not losses.reason:
                 loss = validation.loss(state.params, evaluation.curve_tokens)
                 point = CurvePoint(step=step, n_tokens=step * tokens_per_step, loss_nats=loss)
                 curve.append(point)
                 clock.lap("evaluate")
 
-        final = None if losses.reason else validation.loss(state.params, evaluation.n_tokens)
+        final = None
+        if validation is not None and not losses.reason:
+            final = validation.loss(state.params, evaluation.n_tokens)
         reason = losses.reason or _divergence(final, curve)
         clock.lap("evaluate")
         n_done = losses.diverged_at or step
@@ -242,7 +272,7 @@ def train(
             status="diverged" if reason else "ok",
             reason=reason,
             loss_nats=None if reason else final,
-            oracle_loss_nats=validation.oracle_loss_nats,
+            oracle_loss_nats=validation.oracle_loss_nats if validation is not None else None,
             curve=tuple(point for point in curve if math.isfinite(point.loss_nats)),
             params_sha256="" if reason else _digest(state.params),
             n_steps=n_done,
@@ -252,6 +282,16 @@ def train(
             execution=program.execution,
             n_timed_steps=step - resumed_at,
             seconds=seconds,
+        )
+
+
+def _check_stable(schedule: ScheduleConfig, step: int, what: str) -> None:
+    """Raises ValueError if a trunk of so many steps is no part of a run with this schedule."""
+    n_stable = schedule.n_steps - schedule.decay_steps
+    if not 1 <= step <= n_stable:
+        raise ValueError(
+            f"{what}: a trunk of {step} steps is no part of this run, whose rate decays after "
+            f"{n_stable} of {schedule.n_steps} steps. A trunk has 1 to {n_stable} steps."
         )
 
 

@@ -125,5 +125,6 @@ def test_every_step_of_an_attempt_is_timed(run: Callable) -> None:
     told: list[Progress] = []
     result = run(on_progress=told.append)
     assert result.n_timed_steps == 20
-    assert all(seconds > 0 for name, seconds in result.seconds.items() if name != "checkpoint")
+    # Where loading was never slower than the device, nothing was stalled.
+    assert all(result.seconds[name] > 0 for name in ("compile", "train", "evaluate"))
     assert 0 < told[0].train_seconds < told[-1].train_seconds <= result.seconds["train"]
