@@ -57,7 +57,8 @@ def fit_basins(sweeps: Sequence[tuple[Array, Array]], *, level: float = 0.95) ->
 
     Args:
       sweeps: (rates [n], losses in nats [seeds, n]) with rates ascending and 1 among them. The
-        same seeds at every rate: what a seed adds to all of them then moves no minimum.
+        same seeds at every rate: what a seed adds to all of them then moves no minimum. Other
+        noise is taken as each run's own (runs of different rates are no branches of one trunk).
     """
     means = [(rates, losses.mean(axis=0)) for rates, losses in sweeps]
     fitted = [_fit(*mean) for mean in means]
@@ -100,7 +101,7 @@ def _fit(rates: Array, losses: Array) -> tuple[Curve | None, str]:
 
 
 def _enclosed(
-    rates: Array, losses: Array, curve: Curve, scatter: tuple[float, int], level: float
+    rates: Array, losses: Array, curve: Curve, scatter: tuple[float, float], level: float
 ) -> Basin:
     found = polynomial_minimum(curve, scatter, level, is_one=True)
     best_loss = float(curve.loss(np.array(curve.minimum)))

@@ -13,6 +13,7 @@ from scaling.envelope_grid import SELECT, Grid, curve_grid, final_grid, winners
 from scaling.fit import UNKNOWN, Bootstrap, Fit, FitError, FitStatus, Interval, Noise, Optimum
 from scaling.power_laws import POWER_LAW_PARAMETERS, power_laws
 from scaling.runs import Curves, Runs
+from scaling.variance_components import Posterior
 
 Array = np.ndarray
 
@@ -61,7 +62,8 @@ def fit_envelope(
       n_bootstrap, level, seed: as in the other approaches.
       bootstrap: "runs" resamples runs with replacement, those of one cluster_id together;
         "shifts" moves every curve by a draw of the run-to-run noise among repeats (errors along
-        one curve are common to it); "auto" takes shifts where there are repeats.
+        one curve are common to it, and those of a trunk to its branches); "auto" takes shifts
+        where there are repeats.
 
     Raises:
       FitError: when the envelope has no interior part.
@@ -89,14 +91,15 @@ def fit_envelope(
             "the envelope has no interior part: at every FLOP value the smallest or the largest "
             "size present has the lowest loss. Add smaller and larger sizes, or longer curves."
         )
-    noise, method = _noise(usable, bootstrap)
-    lines = _replicated(grid, usable, noise, n_bootstrap, np.random.default_rng(seed))
+    noise, shared, method = _noise(usable, bootstrap)
+    lines = _replicated(grid, usable, noise, shared, n_bootstrap, np.random.default_rng(seed))
     draws = _draws(grid, lines, is_hull=select != "lowest")
     replicates = {name: values[1:] for name, values in draws.items()}
     n_failed = int(np.sum(~np.isfinite(replicates["a"])))
     findings = [
         *runs.findings,
         *_envelope_findings(grid, chosen, interior, select),
+        *(uncertainty.component_findings(usable, shared) if shared else ()),
         *diagnostics.replicate_findings(n_failed, n_bootstrap, "no interior envelope"),
     ]
     sizes = np.unique(grid.n_params[chosen[interior]])
@@ -133,20 +136,26 @@ def _without_curve(runs: Runs, curves: Curves | None, select: str) -> dict[str, 
     return {str(i): "no curve" for i in runs.run_id if i not in has_curve}
 
 
-def _noise(runs: Runs, bootstrap: str) -> tuple[Noise | None, str]:
+def _noise(runs: Runs, bootstrap: str) -> tuple[Noise | None, Posterior | None, str]:
     """Run-to-run noise where replicates are shifted by it, None where runs are resampled."""
-    labels = uncertainty.configurations(runs)
-    run_sd, dof = uncertainty.repeat_sd(np.log(runs.loss_nats), labels)
-    if bootstrap == "shifts" and run_sd is None:
-        raise ValueError("bootstrap='shifts' needs repeats of a configuration; take 'runs'")
-    if run_sd is None or bootstrap == "runs":
-        return None, _BY_RUN
-    nats, _ = uncertainty.repeat_sd(runs.loss_nats, labels)
-    return Noise(run_sd_nats=nats, run_sd=run_sd, misfit_sd=0.0, dof=dof), _BY_SHIFT
+    noise, shared = uncertainty.repeat_noise(runs)
+    if bootstrap == "shifts" and noise is None:
+        raise ValueError(
+            "bootstrap='shifts' needs repeats of a configuration (of another cluster_id where runs "
+            "share noise); take 'runs'"
+        )
+    if noise is None or bootstrap == "runs":
+        return None, None, _BY_RUN
+    return noise, shared, _BY_SHIFT
 
 
 def _replicated(
-    grid: Grid, runs: Runs, noise: Noise | None, n_replicates: int, rng: np.random.Generator
+    grid: Grid,
+    runs: Runs,
+    noise: Noise | None,
+    shared: Posterior | None,
+    n_replicates: int,
+    rng: np.random.Generator,
 ) -> Iterator[Array]:
     """Log loss of each configuration [K, G] in each replicate; NaN where it was not drawn."""
     if noise is None:
@@ -155,9 +164,13 @@ def _replicated(
             yield grid.mean(weights)
         return
     mean, n_repeats = grid.mean(), grid.members.sum(axis=1)
-    scale = noise.run_sd * uncertainty.scale_draws(noise.dof, n_replicates, rng)
-    normal = rng.standard_normal((n_replicates, len(mean)))
-    for shift in scale[:, None] * normal / np.sqrt(n_repeats):
+    if shared is not None:
+        shifts = shared.draws(n_replicates, rng) @ (grid.members / n_repeats[:, None]).T
+    else:
+        scale = noise.run_sd * uncertainty.scale_draws(noise.dof, n_replicates, rng)
+        normal = rng.standard_normal((n_replicates, len(mean)))
+        shifts = scale[:, None] * normal / np.sqrt(n_repeats)
+    for shift in shifts:
         yield mean + shift[:, None]
 
 

@@ -19,7 +19,8 @@ class Growth:
     """Exponent p of value ~ size^p.
 
     Fields:
-      exponent: mean over seeds. standard_error: of that mean; NaN with one seed.
+      exponent: mean over seeds. standard_error: of that mean, seeds taken as independent; NaN
+        with one seed.
       verdict: "flat" where |p| < FLAT, else "grows" or "falls"; "no power law" where a value is
         zero or not finite.
     """

@@ -14,7 +14,7 @@ from scaling.fit import Fit, FitError
 from scaling.laws import Law, law_named
 from scaling.objectives import objective_named
 from scaling.optimum_form import optimum, pieces, with_exponent, with_optimum
-from scaling.regression import Constraints, Estimate, descend, estimate, set_up
+from scaling.regression import Constraints, Estimate, descend, estimate, set_up, slopes
 from scaling.replicates import replicate
 from scaling.runs import Runs
 from scaling.solver import Problem
@@ -259,13 +259,8 @@ def _as_coordinate(found: Estimate, original: Estimate, name: str, asked: str) -
 
 def _information(found: Estimate) -> Array:
     """Mean of J J^T over points, [F, F]; J: slopes of the prediction in the objective's space."""
-    problem, step = found.problem, 1e-6
-    shifts = step * np.concatenate([np.eye(len(found.z)), -np.eye(len(found.z))])
-    values = problem.law.predict(found.parameters_of(found.z + shifts), problem.x)
-    values = np.log(values) if problem.objective.is_log else values
-    above, below = np.split(values, 2)
-    slopes = (above - below) / (2 * step)
-    return slopes @ slopes.T / problem.n_points
+    of_points = slopes(found).T
+    return of_points @ of_points.T / found.problem.n_points
 
 
 def _through_optimum(

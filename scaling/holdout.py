@@ -105,7 +105,9 @@ def hold_out(
     The score is the mean absolute relative error of the loss. Its uncertainty, and that of the
     differences between laws, comes from resampling the held-out runs by cluster: the same draws
     for every law, so that what makes a run hard for all laws cancels (a paired bootstrap). It is
-    conditional on the fits: other training runs would move all laws, and that is not in it.
+    conditional on the fits: other training runs would move all laws, and that is not in it. Nor is
+    noise that held-out runs share with training runs (branches of one trunk): the fits have seen
+    it, and the errors are those of the same trunks; the findings say so.
 
     Args:
       runs: rows whose status is not ok are left out.
@@ -228,6 +230,12 @@ def _findings(train: Runs, held: Runs, found: Sequence[Prediction]) -> tuple[str
     if n_clusters < 8:
         sentences.append(
             f"only {n_clusters} independent runs are held out: the ranking may be chance."
+        )
+    n_seen = int(np.sum(np.isin(held.cluster_id, train.cluster_id)))
+    if n_seen:
+        sentences.append(
+            f"{n_seen} of {len(held)} held-out runs share noise (cluster_id) with runs that were "
+            "fitted: their errors are smaller than those of new trunks, and no interval holds that."
         )
     equal = [p.law for p in found[1:] if not p.is_beaten]
     if equal:

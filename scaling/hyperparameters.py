@@ -102,7 +102,8 @@ def fit_hyperparameters(
     """Laws of lr* and batch* from all cells near the minimum of each group.
 
     One floor per (N, D) and one shape for all. The shape holds near the minimum only, so cells
-    above `window` are left out; see `window_sensitivity`. Intervals resample whole groups.
+    above `window` are left out; see `window_sensitivity`. Intervals resample whole groups; noise
+    that groups share is not respected (runs of different rates are no branches of one trunk).
 
     Args:
       window: kept are cells with loss <= (1 + window) times the lowest of the group.

@@ -59,7 +59,7 @@ def fit_isoflop(
       n_bootstrap: replicates; 0 for none.
       level: of all intervals.
       seed: of the bootstrap.
-      bootstrap: "auto", "pairs", "residual" or "wild", see `uncertainty`.
+      bootstrap: "auto", "pairs", "residual", "components" or "wild", see `uncertainty`.
 
     Raises:
       FitError: when fewer than two budgets have an interior minimum; every reason is given.
@@ -99,6 +99,7 @@ def fit_isoflop(
     n_drawn = len(log_n) - 1
     n_failed = int(np.sum(~np.isfinite(replicates["a"])))
     findings = [*runs.findings, *_findings(budgets, ladder, accept)]
+    findings += drawn.findings
     findings += diagnostics.replicate_findings(n_failed, n_drawn, "fewer than two interior minima")
     status = power_law_status(len(used), findings)
     if n_bootstrap and not n_drawn:

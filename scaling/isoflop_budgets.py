@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scaling import uncertainty
 from scaling.compute import Ladder
 from scaling.fit import UNKNOWN, FitError, Interval
 from scaling.isoflop_curves import Curve, fewest, fit_curve, minima
-from scaling.isoflop_draws import Draws
+from scaling.isoflop_draws import Draws, pooled_share
 from scaling.isoflop_intervals import (
     Minimum,
     drawn_minimum,
@@ -85,7 +86,26 @@ def isoflop_budgets(
             reason = known.reason or why
             budgets[i] = replace(known, found=(*known.found, found), reason=reason)
     _require_two(runs, budgets)
-    return budgets
+    return _with_shared_noise(runs, budgets, level) if uncertainty.share_noise(runs) else budgets
+
+
+def _with_shared_noise(runs: Runs, budgets: list[Budget], level: float) -> list[Budget]:
+    """The minima of used budgets with intervals for runs that share noise across budgets.
+
+    Which budgets are used is part of the estimate, which shared noise does not move.
+    """
+    used = [i for i, b in enumerate(budgets) if not b.reason and b.curves[0].kind != "akima"]
+    if not used:
+        return budgets
+    rows = [budgets[i].rows for i in used]
+    fitted, losses = runs.select(np.concatenate(rows)), [runs.loss_nats[r] for r in rows]
+    kinds = []
+    for curves in zip(*(budgets[i].curves for i in used), strict=True):
+        spread = scatters(curves, losses, pooled_share=pooled_share(fitted, curves))
+        both = zip(curves, spread, strict=True)
+        kinds.append([polynomial_minimum(curve, scatter, level) for curve, scatter in both])
+    found = dict(zip(used, zip(*kinds, strict=True), strict=True))
+    return [replace(b, found=found[i]) if i in found else b for i, b in enumerate(budgets)]
 
 
 def _with_curves(runs: Runs, budget: float, kind: str, tokens: str, *, exact: bool) -> Budget:

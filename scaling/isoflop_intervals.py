@@ -46,11 +46,16 @@ class Minimum:
         return f"the interval is open beyond the {' and the '.join(sides)} size" if sides else ""
 
 
-def scatters(curves: Sequence[Curve], losses: Sequence[Array]) -> list[tuple[float, int]]:
+def scatters(
+    curves: Sequence[Curve], losses: Sequence[Array], *, pooled_share: float = 1.0
+) -> list[tuple[float, float]]:
     """Standard deviation in nats of one run about each curve, and its degrees of freedom.
 
     Repeats of one size share its lack of fit, so sizes count, not runs: with m_k repeats,
     sum_k m_k (mean residual)_k^2 / (sizes - parameters). NaN and 0 where nothing is left over.
+
+    pooled_share: of the degrees of freedom of all budgets together, how many count: budgets whose
+    runs share noise tell the same scatter again.
     """
     squares, spare = [], []
     for curve, loss in zip(curves, losses, strict=True):
@@ -59,15 +64,16 @@ def scatters(curves: Sequence[Curve], losses: Sequence[Array]) -> list[tuple[flo
         means = np.bincount(label.reshape(-1), loss - curve.loss(curve.x)) / counts
         squares.append(float(np.sum(counts * means**2)))
         spare.append(len(sizes) - curve.n_parameters)
-    pooled = (sum(squares), sum(spare))
+    pooled = (sum(squares), sum(spare), pooled_share * sum(spare))
     chosen = [
-        (s, d) if d >= OWN_SCATTER_DOF else pooled for s, d in zip(squares, spare, strict=True)
+        (s, d, float(d)) if d >= OWN_SCATTER_DOF else pooled
+        for s, d in zip(squares, spare, strict=True)
     ]
-    return [(float(np.sqrt(s / d)), d) if d > 0 else (np.nan, 0) for s, d in chosen]
+    return [(float(np.sqrt(s / d)), dof) if d > 0 else (np.nan, 0.0) for s, d, dof in chosen]
 
 
 def polynomial_minimum(
-    curve: Curve, scatter: tuple[float, int], level: float, *, is_one: bool = False
+    curve: Curve, scatter: tuple[float, float], level: float, *, is_one: bool = False
 ) -> Minimum:
     """Student-t intervals of the minimum of a polynomial.
 
@@ -97,7 +103,7 @@ def polynomial_minimum(
 
 
 def loss_above_minimum(
-    curve: Curve, x: float, scatter: tuple[float, int], level: float
+    curve: Curve, x: float, scatter: tuple[float, float], level: float
 ) -> Interval:
     """Interval of the loss at x over that of the one minimum, in nats: its profile.
 
@@ -117,7 +123,7 @@ def loss_above_minimum(
     return Interval(lower=max(found.lower, 0.0), upper=found.upper)
 
 
-def _covariance(curve: Curve, scatter: tuple[float, int], level: float) -> Array:
+def _covariance(curve: Curve, scatter: tuple[float, float], level: float) -> Array:
     """Of the coefficients, in units of t^2."""
     sd, dof = scatter
     half = float(student.ppf((1 + level) / 2, dof)) * sd

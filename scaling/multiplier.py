@@ -58,7 +58,9 @@ def compute_multiplier(
     """C_B / C_A at equal loss: solves L*_B(C_B) = L*_A(C_A) for each level of loss.
 
     Both sides of a level are solved in every replicate of either fit; the two sets of replicates
-    are independent, as the two sets of runs are, and are paired one to one. The losses must be
+    are independent, as the two sets of runs are, and are paired one to one. Noise that runs of one
+    fit share is in its replicates; noise that runs of A and of B share (branches of one trunk
+    under two recipes) is not respected, and is named in the findings. The losses must be
     of the same tokens under the same tokenizer: nothing in the tables shows whether they are.
 
     Args:
@@ -242,6 +244,12 @@ def _findings(a: Fit, b: Fit, beyond: Array, draws: Array) -> Sequence[str]:
             f"{int(beyond.sum())} of {len(beyond)} levels lie outside the budgets or the sizes of "
             "the runs of A or B: extrapolation."
         )
+    n_common = len(_trunks(a) & _trunks(b))
+    if n_common:
+        sentences.append(
+            f"{n_common} trunks (cluster_id) have runs of A and of B, whose noise is then in part "
+            "the same; the interval takes it for independent."
+        )
     lost = int(np.max(np.sum(np.isnan(draws), axis=0), initial=0))
     if lost:
         sentences.append(
@@ -257,3 +265,9 @@ def _findings(a: Fit, b: Fit, beyond: Array, draws: Array) -> Sequence[str]:
     if not len(draws):
         sentences.append("without replicates of both fits there is no interval.")
     return sentences
+
+
+def _trunks(fit: Fit) -> set[str]:
+    """cluster_id of several runs: other ones may be line numbers, alike in any two tables."""
+    names, counts = np.unique(fit.fitted_runs.cluster_id, return_counts=True)
+    return set(names[counts > 1].tolist())

@@ -12,7 +12,8 @@ the data do not give. The threshold, and what the result calls it:
   n log(1 + t^2/dof), chi-square(1) for many points and exact for a linear law with few (Bates and
   Watts 1988, ch. 6);
 * "bootstrap" for all others, and wherever runs share noise (clusters): the quantile over
-  replicates of the excess that holding the quantity at the estimate costs them.
+  replicates of the excess that holding the quantity at the estimate costs them. The objective
+  itself takes runs for independent; replicates that share noise as the runs do pay more.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from scipy.stats import t as student
 from scaling import uncertainty
 from scaling.fit import Fit, FitError, Interval
 from scaling.held import Held, HeldMinima, excess_of_replicates, held_minima, hold
+from scaling.regression import slopes
 
 Array = np.ndarray
 
@@ -166,20 +168,25 @@ def _calibrated(
 ) -> tuple[float, str]:
     """Quantile of the excess over replicates drawn as the fit draws its own."""
     runs, found, method = fit.fitted_runs, held.original, fit.bootstrap.method
-    noise = uncertainty.estimate_noise(runs, found.residuals, len(found.z))
+    of_points = slopes(found)
+    shared = uncertainty.shared_variances(runs, found.residuals, of_points)
+    if shared is not None and not shared.trunk_dof:
+        raise FitError(" ".join(uncertainty.component_findings(runs, shared)))
+    noise = uncertainty.estimate_noise(runs, found.residuals, len(found.z), shared)
     fitted, rng = found.problem.y - found.residuals, np.random.default_rng(seed)
     drawn = n_bootstrap if uncertainty.can_resample(method, noise) else 0
     y, weights = uncertainty.draw_data(
         method, runs, fitted, found.residuals, len(found.z), drawn, rng,
         absorbs=uncertainty.passes_through_points(found.problem.objective, noise),
+        slopes=of_points,
     )  # fmt: skip
     excess = excess_of_replicates(held, y, weights)
     good = excess[np.isfinite(excess)]
     if len(good) < 2.0 / (1.0 - level):
+        way_out = ", or fit by least_squares, which needs none" if shared is None else ""
         raise FitError(
             f"{len(good)} certified replicates of {n_bootstrap}, at least {2 / (1 - level):.0f} "
-            f"are needed for a threshold at {100 * level:g} %: raise n_bootstrap, or fit by "
-            "least_squares, which needs none."
+            f"are needed for a threshold at {100 * level:g} %: raise n_bootstrap{way_out}."
         )
     return float(np.quantile(good, level)), f"bootstrap, {len(good)} {method} replicates"
 

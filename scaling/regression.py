@@ -102,6 +102,16 @@ class Estimate:
         return self.law.to_parameters(full[..., : len(self.law.parameters)])
 
 
+def slopes(found: Estimate) -> Array:
+    """Slopes [n, F] of the predictions, in the objective's space, by the free coordinates."""
+    problem, step = found.problem, 1e-6
+    shifts = step * np.concatenate([np.eye(len(found.z)), -np.eye(len(found.z))])
+    values = problem.law.predict(found.parameters_of(found.z + shifts), problem.x)
+    values = np.log(values) if problem.objective.is_log else values
+    above, below = np.split(values, 2)
+    return ((above - below) / (2 * step)).T
+
+
 def set_up(
     law: Law,
     x: Mapping[str, Array],

@@ -81,7 +81,8 @@ def fit_schedules(
 
     Residuals along a curve are strongly correlated. The wild bootstrap keeps those of a cluster
     together: the run where there are enough runs, otherwise blocks of a run that are twice as
-    long as the residuals remember (Kunsch 1989 for blocks; Webb 2023 for the weights).
+    long as the residuals remember (Kunsch 1989 for blocks; Webb 2023 for the weights). Noise that
+    runs share (branches of one trunk) is not respected: their curves count as independent.
 
     Args:
       run, step, loss_nats: one row per evaluation, after the warm-up, [n].

@@ -13,7 +13,7 @@ from scaling.compute import Ladder, minimise
 from scaling.fit import Bootstrap, Fit, Interval, Noise
 from scaling.laws import Law, law_named, optimal_exponents, register
 from scaling.objectives import HUBER, Objective, objective_named
-from scaling.regression import Constraints, Estimate, estimate, set_up
+from scaling.regression import Constraints, Estimate, estimate, set_up, slopes
 from scaling.replicates import Replicates, replicate
 from scaling.runs import Runs
 from scaling.solver import Problem
@@ -55,7 +55,7 @@ def fit_surface(
       n_bootstrap: replicates; 0 for none.
       level: of all intervals, e.g. 0.95.
       seed: of the bootstrap.
-      bootstrap: "auto", "pairs", "residual" or "wild", see `uncertainty`.
+      bootstrap: "auto", "pairs", "residual", "components" or "wild", see `uncertainty`.
       replicate_starts: starts per replicate; 1 is faster and misses the global minimum of some.
 
     Raises:
@@ -73,7 +73,8 @@ def fit_surface(
         diagnostics.require_identifiable(fitted)
     found = estimate(problem, constraints)
     method = uncertainty.choose_method(bootstrap, fitted, n_free)
-    noise = uncertainty.estimate_noise(fitted, found.residuals, n_free)
+    shared = uncertainty.shared_variances(fitted, found.residuals, slopes(found))
+    noise = uncertainty.estimate_noise(fitted, found.residuals, n_free, shared)
     drawn = n_bootstrap if uncertainty.can_resample(method, noise) else 0
     draws = _replicates(found, fitted, noise, method, drawn, seed, replicate_starts)
     parameters = np.concatenate([found.parameters[None], found.parameters_of(draws.z)])
@@ -87,7 +88,7 @@ def fit_surface(
         *runs.findings,
         *diagnostics.certificate_findings(found.certificate),
         *diagnostics.residual_findings(fitted, found.residuals),
-        *uncertainty.cluster_findings(fitted, method, n_free),
+        *uncertainty.cluster_findings(fitted, method, n_free, shared),
         *(_convention_findings(Ladder.from_runs(fitted)) if law.is_surface else ()),
         *_replicate_findings(found, replicates, draws, level),
         *diagnostics.replicate_findings(n_failed, drawn, "no certified minimum or no optimum"),
@@ -156,6 +157,7 @@ def _replicates(
         method, runs, fitted, found.residuals, len(found.z), n_replicates,
         np.random.default_rng(seed),
         absorbs=uncertainty.passes_through_points(found.problem.objective, noise),
+        slopes=slopes(found),
     )  # fmt: skip
     return replicate(found, y, weights, n_starts=n_starts)
 

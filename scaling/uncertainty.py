@@ -12,8 +12,11 @@ sizes at a budget about one resample in ten holds fewer than three, and no parab
   scale, sqrt(dof/chi2_dof): with few degrees of freedom the intervals then have the width of
   Student's t, not of a normal whose variance is believed to be known (Davison and Hinkley 1997,
   sec. 6.3; the scale as in a fiducial argument);
-* "wild" where a cluster spans several configurations (branches of one trunk): its residuals keep
-  their pattern and only their common sign and size are drawn (Webb 2023, six-point weights).
+* "components" where a cluster spans several configurations (branches of one trunk): what is common
+  to its runs, lack of fit and the runs' own noise are drawn separately, and so are the sizes of the
+  three, see `variance_components`;
+* "wild" keeps the pattern of a cluster's residuals and draws only their common sign and size (Webb
+  2023, six-point weights). It asks for many clusters, and is never the default: XXX.
 
 Noise often grows with the loss. Residuals are divided by a scale that is log-linear in the fitted
 value, drawn, and multiplied by it where they land. Its slope comes from absolute residuals
@@ -41,10 +44,11 @@ import numpy as np
 from scaling.fit import Noise
 from scaling.objectives import Objective
 from scaling.runs import Runs
+from scaling.variance_components import Posterior, posterior
 
 Array = np.ndarray
 
-METHODS = ("auto", "pairs", "residual", "wild")
+METHODS = ("auto", "pairs", "residual", "components", "wild")
 PAIRS_PER_PARAMETER = 10
 # With fewer clusters than this at a budget, resampling them leaves too few sizes too often.
 PAIRS_PER_BUDGET = 8
@@ -60,6 +64,8 @@ _NORMAL_MEDIAN = 0.6745
 # fitted value; steepest slope considered.
 _SLOPE_PRIOR, _STEEPEST = 0.35, 1.5
 _SLOPE_STEPS = 30
+# Student's t with fewer degrees of freedom than this is half as wide again as the normal, or more.
+_FEW_TRUNKS = 4
 
 
 def configurations(runs: Runs) -> Array:
@@ -79,6 +85,17 @@ def clusters(runs: Runs) -> Array:
         labels = joined
 
 
+def trunks(runs: Runs) -> Array:
+    """Label of each run's cluster_id, in the order of their first run: names do not count."""
+    _, first, label = np.unique(runs.cluster_id, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[label.reshape(-1)]
+
+
+def share_noise(runs: Runs) -> bool:
+    """Whether runs of different configurations have one cluster_id, as branches of a trunk do."""
+    return not np.array_equal(clusters(runs), configurations(runs))
+
+
 def _lowest_per_group(values: Array, group: Array) -> Array:
     lowest = np.full(group.max() + 1, values.max() + 1)
     np.minimum.at(lowest, group, values)
@@ -95,12 +112,17 @@ def repeat_sd(values: Array, labels: Array) -> tuple[float | None, int]:
     return float(np.sqrt(np.sum((values - means[labels]) ** 2) / dof)), dof
 
 
-def estimate_noise(runs: Runs, residuals: Array, n_parameters: int) -> Noise:
+def estimate_noise(
+    runs: Runs, residuals: Array, n_parameters: int, shared: Posterior | None = None
+) -> Noise:
     """Run-to-run scatter and lack of fit from the residuals of a fit, in the residuals' unit.
 
     With K configurations, m_k repeats each and P parameters, configuration means scatter with
     variance misfit^2 + run^2/m_k, of which the fit has absorbed P/K. Without repeats the two
     cannot be told apart and all of the scatter counts as run-to-run.
+
+    shared: as `shared_variances` gives it. Scatter and degrees of freedom of runs that share noise
+    come from there: what trunks do, a fit absorbs more of, and there are fewer of them than runs.
     """
     labels = configurations(runs)
     counts = np.bincount(labels)
@@ -114,12 +136,40 @@ def estimate_noise(runs: Runs, residuals: Array, n_parameters: int) -> Noise:
     else:
         excess = between - run_sd**2 * float(np.mean(1.0 / counts))
         misfit = float(np.sqrt(max(0.0, excess)))
-    return Noise(
-        run_sd_nats=run_sd_nats,
-        run_sd=run_sd,
-        misfit_sd=misfit,
-        dof=dof if dof > 0 else repeat_dof,
-    )
+    dof = dof if dof > 0 else repeat_dof
+    if shared is not None:
+        run_sd, misfit, dof = shared.one_run if shared.trunk_dof else (run_sd, misfit, 0)
+    return Noise(run_sd_nats=run_sd_nats, run_sd=run_sd, misfit_sd=misfit, dof=dof)
+
+
+def shared_variances(runs: Runs, residuals: Array, slopes: Array) -> Posterior | None:
+    """Variances of trunks, misfit and own noise; None for runs that share no noise.
+
+    Args:
+      residuals: [n]. slopes: of the fitted values by the parameters, [n, P].
+    """
+    if not share_noise(runs):
+        return None
+    return posterior(residuals, slopes, trunks(runs), configurations(runs))
+
+
+def repeat_noise(runs: Runs) -> tuple[Noise | None, Posterior | None]:
+    """Run-to-run noise of log loss among repeats, and what of it runs share, if any do.
+
+    None where no configuration is repeated, or only within one trunk.
+    """
+    labels, values = configurations(runs), np.log(runs.loss_nats)
+    run_sd, dof = repeat_sd(values, labels)
+    if run_sd is None:
+        return None, None
+    nats, _ = repeat_sd(runs.loss_nats, labels)
+    means = (labels[:, None] == np.arange(labels.max() + 1)).astype(float)
+    shared = shared_variances(runs, values, means)
+    if shared is not None:
+        if not shared.trunk_dof:
+            return None, None
+        run_sd, _, dof = shared.one_run
+    return Noise(run_sd_nats=nats, run_sd=run_sd, misfit_sd=0.0, dof=dof), shared
 
 
 def choose_method(asked: str, runs: Runs, n_parameters: int) -> str:
@@ -136,7 +186,7 @@ def choose_method(asked: str, runs: Runs, n_parameters: int) -> str:
     is_many = labels.max() + 1 >= PAIRS_PER_PARAMETER * n_parameters
     if is_many and clusters_per_budget(runs, labels) >= PAIRS_PER_BUDGET:
         return "pairs"
-    return "residual" if np.array_equal(labels, configs) else "wild"
+    return "residual" if np.array_equal(labels, configs) else "components"
 
 
 def clusters_per_budget(runs: Runs, labels: Array) -> int:
@@ -267,10 +317,13 @@ def draw_data(
     rng: np.random.Generator,
     *,
     absorbs: bool = False,
+    slopes: Array | None = None,
 ) -> tuple[Array, Array]:
     """Targets and weights of the replicates, both [R, n].
 
-    absorbs: for fits that pass through points, see `passes_through_points`.
+    absorbs: for fits that pass through points, see `passes_through_points`; components are told
+    by contrasts, in which absorbed residuals have their size again.
+    slopes: of the fitted values by the parameters, [n, P]; "components" needs them.
     """
     shape = (n_replicates, len(fitted))
     if method == "pairs":
@@ -278,7 +331,11 @@ def draw_data(
         return np.broadcast_to(fitted + residuals, shape), weights
     scale = local_scale(fitted, residuals, n_parameters)
     residuals = residuals / scale
-    if method == "wild":
+    if method == "components" and slopes is not None:
+        of_labels = (trunks(runs), configurations(runs))
+        known = posterior(residuals, slopes / scale[:, None], *of_labels)
+        drawn = known.draws(n_replicates, rng) if n_replicates else np.empty(shape)
+    elif method == "wild":
         drawn = wild_draws(
             residuals, clusters(runs), n_parameters, n_replicates, rng, absorbs=absorbs
         )
@@ -295,12 +352,43 @@ def can_resample(method: str, noise: Noise) -> bool:
     return method == "pairs" or noise.dof > 0
 
 
-def cluster_findings(runs: Runs, method: str, n_parameters: int) -> Sequence[str]:
-    """A warning where clusters are too few to be resampled."""
+def cluster_findings(
+    runs: Runs, method: str, n_parameters: int, shared: Posterior | None = None
+) -> Sequence[str]:
+    """What shared noise does to the intervals; a warning where clusters are too few for them."""
     n_clusters = int(clusters(runs).max()) + 1
     if method == "wild" and n_clusters < 2 * n_parameters:
         return [
             f"only {n_clusters} independent clusters for {n_parameters} parameters: intervals "
             "are likely too narrow; repeat the grid with other seeds."
         ]
-    return []
+    if shared is None:
+        return []
+    if method == "residual":
+        return [
+            "runs share noise (cluster_id), and the bootstrap that was asked for, residual, takes "
+            "them for independent: its intervals are likely too narrow; take components."
+        ]
+    return component_findings(runs, shared) if method == "components" else []
+
+
+def component_findings(runs: Runs, shared: Posterior) -> list[str]:
+    """How much of the noise trunks carry, or that nothing tells."""
+    n_trunks = int(shared.trunks.max()) + 1
+    if not shared.trunk_dof:
+        return [
+            f"the fit follows each of the {n_trunks} trunks (cluster_id), so that nothing tells "
+            "what their shared noise does: no intervals; add sizes, or a second seed."
+        ]
+    share, low, high = (100.0 * value for value in shared.shares)
+    sentences = [
+        f"{len(runs)} runs are branches of {n_trunks} trunks (cluster_id) and share their noise: "
+        f"{share:.0f} % of its variance ({low:.0f} to {high:.0f}, 80 % interval), told by "
+        f"{shared.trunk_dof} degrees of freedom. Intervals draw both parts."
+    ]
+    if shared.trunk_dof < _FEW_TRUNKS:
+        sentences.append(
+            "trunks are few: their noise is hardly known, and the intervals are as wide as that; "
+            "a second seed per size narrows them."
+        )
+    return sentences

@@ -30,7 +30,6 @@ Array = np.ndarray
 Counts = Counter[Any]
 
 LEVELS = (0.80, 0.90, 0.95)
-METHODS = ("residual", "pairs", "wild")
 # Minima to a millionth of an interval's width; the library goes on to rounding error.
 _STOP = 1e-9
 
@@ -43,8 +42,11 @@ def count(study: SimulatedStudy, index: int, n: int, n_replicates: int) -> Count
     counts: Counts = Counter()
     _surface(counts, study, runs, noise, n_replicates, rng)
     _approach2(counts, study, runs, noise, n_replicates, index)
-    for objective in ("least_squares", "student_t:4") if study.n_seeds == 1 else ():
-        _profiles(counts, study, runs, noise, objective)
+    if study.trunk is not None:
+        _calibrated_profiles(counts, study, runs, noise, n_replicates, rng)
+    elif study.n_seeds == 1:
+        for objective in ("least_squares", "student_t:4"):
+            _profiles(counts, study, runs, noise, objective)
     return counts
 
 
@@ -85,10 +87,11 @@ def _surface(
     fits = _solved(problem, clean + noise, np.ones_like(noise), np.tile(z, (len(noise), 1)))
     fitted = np.log(law.predict(law.to_parameters(fits), problem.x))
     residuals = clean + noise - fitted
-    for method in METHODS:
+    of_points = _slopes(problem, fits)
+    for method in study.methods:
         drawn = [
-            _draws(method, runs, f, r, len(z), n, rng)
-            for f, r in zip(fitted, residuals, strict=True)
+            _draws(method, runs, f, r, s, n, rng)
+            for f, r, s in zip(fitted, residuals, of_points, strict=True)
         ]
         y, weights = (np.concatenate(columns) for columns in zip(*drawn, strict=True))
         found = _solved(problem, y, weights, np.repeat(fits, n, axis=0))
@@ -99,15 +102,29 @@ def _surface(
 
 
 def _draws(
-    method: str, runs: Runs, fitted: Array, residuals: Array, n_parameters: int, n: int,
+    method: str, runs: Runs, fitted: Array, residuals: Array, slopes: Array, n: int,
     rng: np.random.Generator,
 ) -> tuple[Array, Array]:  # fmt: skip
     """Replicates of one simulation, as `fit_surface` draws them."""
+    n_parameters = slopes.shape[1]
     noise = uncertainty.estimate_noise(runs, residuals, n_parameters)
     return uncertainty.draw_data(
         method, runs, fitted, residuals, n_parameters, n, rng,
-        absorbs=uncertainty.passes_through_points(HUBER, noise),
+        absorbs=uncertainty.passes_through_points(HUBER, noise), slopes=slopes,
     )  # fmt: skip
+
+
+def _slopes(problem: Problem, z: Array) -> Array:
+    """Central differences of log predictions by the coordinates of each fit [S, F]: [S, n, F]."""
+    step = 1e-6 * np.eye(z.shape[1])
+    law = problem.law
+    ends = [
+        np.log(law.predict(law.to_parameters(z + shift), problem.x))
+        for row in step
+        for shift in (row, -row)
+    ]
+    pairs = np.stack(ends).reshape(z.shape[1], 2, len(z), -1)
+    return np.moveaxis(pairs[:, 0] - pairs[:, 1], 0, -1) / 2e-6
 
 
 def _solved(problem: Problem, y: Array, weights: Array, start: Array) -> Array:
@@ -123,7 +140,7 @@ def _approach2(
     """The library's own fit, one simulation after another."""
     pseudo = {q: v[0] for q, v in _power_laws(study, runs, "auto", 0, 0).items()}
     targets = {"truth": study.truth(), "pseudo-truth": pseudo}
-    for method in METHODS:
+    for method in study.methods:
         draws = np.full((len(noise), n, len(QUANTITIES)), np.nan)
         for s, row in enumerate(noise):
             noisy = replace(runs, loss_nats=runs.loss_nats * np.exp(row))
@@ -178,6 +195,49 @@ def _profiles(
                 threshold = free * student.ppf((1 + level) / 2, dof) ** 2 / dof
             counts[(*key, level)] += int(np.sum(rest - free <= threshold))
         counts[(*key, "answers")] += int(np.sum(np.isfinite(rest - free)))
+        counts[(*key, "simulations")] += len(noise)
+
+
+def _calibrated_profiles(
+    counts: Counts, study: SimulatedStudy, runs: Runs, noise: Array, n: int,
+    rng: np.random.Generator,
+) -> None:  # fmt: skip
+    """Profiles of least squares whose threshold is the quantile of what replicates pay.
+
+    As `profile` does where runs share noise, from one start per replicate.
+    """
+    law, truth, clean = study.surface, study.truth(), np.log(runs.loss_nats)
+    first = replace(runs, loss_nats=runs.loss_nats * np.exp(noise[0]))
+    fit = fit_surface(first, law, objective="least_squares", n_bootstrap=0)
+    original = hold(fit, "E").original
+    start = np.tile(law.to_coordinates(study.parameters), (len(noise), 1))
+    fits = _solved(original.problem, clean + noise, np.ones_like(noise), start)
+    fitted = np.log(law.predict(law.to_parameters(fits), original.problem.x))
+    residuals = clean + noise - fitted
+    rows = zip(fitted, residuals, _slopes(original.problem, fits), strict=True)
+    y = np.concatenate([_draws("components", runs, *row, n, rng)[0] for row in rows])
+    estimates = quantities(law, law.to_parameters(fits), study.flops)
+    free, free_of_draws = (
+        _lowest(original, original.problem, original.z, values) for values in (clean + noise, y)
+    )
+    for quantity in QUANTITIES:
+        at_budget = quantity in ("n_params_opt", "loss_opt")
+        held = hold(fit, quantity, study.flops if at_budget else None)
+        excess = []
+        for values, lowest, where in (
+            (clean + noise, free, np.full(len(noise), truth[quantity])),
+            (y, free_of_draws, np.repeat(estimates[quantity], n)),
+        ):
+            bound = held_at(held, np.log(where) if held.log else where)
+            begin = np.delete(held.found.z, held.index)
+            excess.append(_lowest(held.original, bound, begin, values) - lowest)
+        paid, of_draws = excess[0], excess[1].reshape(len(noise), n)
+        answered = np.isfinite(paid) & (np.mean(np.isfinite(of_draws), axis=1) > 0.5)
+        key = (study.name, "profile", "least squares, components", quantity, "truth")
+        for level in LEVELS:
+            threshold = np.nanquantile(of_draws[answered], level, axis=1, method="weibull")
+            counts[(*key, level)] += int(np.sum(paid[answered] <= threshold))
+        counts[(*key, "answers")] += int(np.sum(answered))
         counts[(*key, "simulations")] += len(noise)
 
 

@@ -18,8 +18,11 @@ ALLOWED = 2.0
 
 
 def write(options: argparse.Namespace, counts: Counter[Any], seconds: float) -> None:
-    """coverage.json and coverage.md under results/benchmarks."""
-    rows = list(_rows(counts))
+    """coverage.json and coverage.md under results/benchmarks.
+
+    With options.only the new cells replace those of their studies, and `later` says how they came.
+    """
+    folder, rows = options.results / "benchmarks", _rows(counts)
     record = {
         "command": f"python -m experiments.benchmarks.coverage {' '.join(sys.argv[1:])}".strip(),
         "seconds": round(seconds),
@@ -31,10 +34,24 @@ def write(options: argparse.Namespace, counts: Counter[Any], seconds: float) -> 
         **software_facts(),
         "cells": rows,
     }
-    folder = options.results / "benchmarks"
+    if options.only and (folder / "coverage.json").exists():
+        record = _merged(json.loads((folder / "coverage.json").read_text()), record)
     replace_text(folder / "coverage.json", json.dumps(record, indent=1) + "\n")
     replace_text(folder / "coverage.md", _page(record))
     print((folder / "coverage.md").read_text())
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The old record with the new cells in place of those of the same studies."""
+    cells = new.pop("cells")
+    new["studies"] = list(dict.fromkeys(row["study"] for row in cells))
+    kept = [row for row in old["cells"] if row["study"] not in new["studies"]]
+    earlier = [
+        part | {"studies": names}
+        for part in old.get("later", [])
+        if (names := [name for name in part["studies"] if name not in new["studies"]])
+    ]
+    return old | {"cells": kept + cells, "later": [*earlier, new]}
 
 
 def _rows(counts: Counter[Any]) -> list[dict[str, Any]]:
@@ -63,14 +80,15 @@ def _page(record: dict[str, Any]) -> str:
     lines = [
         "# Coverage of intervals on simulated studies",
         "",
-        f"`{record['command']}`, {record['seconds']} s on {record['processes']} processes "
-        f"({record['device']}); {record['replicates']} replicates per interval, seed "
-        f"{record['seed']} (the constants of scaling/uncertainty.py were chosen on seed 0).",
+        f"{_facts(record)} (the constants of scaling/uncertainty.py were chosen on seed 0).",
         "",
+        *(line for part in record.get("later", []) for line in (_later(part), "")),
         "Percentage of simulations whose interval holds the truth, among those with an answer. "
         f"**Bold**: off by more than {ALLOWED:g} points beyond two standard errors. The default is "
-        "residual for both estimators on grids like these. Approach 2 cannot cover the truth where "
-        "it is biased: its pseudo-truth is what it answers to noise-free losses of the same grid.",
+        "residual for both estimators on grids like these, and components where the runs of one "
+        "size and seed are branches of one trunk; residual takes those for independent. Approach 2 "
+        "cannot cover the truth where it is biased: its pseudo-truth is what it answers to "
+        "noise-free losses of the same grid.",
         "",
         *_summary(record["cells"]),
     ]
@@ -78,6 +96,18 @@ def _page(record: dict[str, Any]) -> str:
         rows = [row for row in record["cells"] if row["study"] == study]
         lines += ["", f"## {study}", "", *_table(rows)]
     return "\n".join(lines) + "\n"
+
+
+def _facts(part: dict[str, Any]) -> str:
+    return (
+        f"`{part['command']}`, {part['seconds']} s on {part['processes']} processes "
+        f"({part['device']}); {part['replicates']} replicates per interval, seed {part['seed']}"
+    )
+
+
+def _later(part: dict[str, Any]) -> str:
+    listed = "; ".join(part["studies"])
+    return f"Run later: {_facts(part)}. Studies: {listed}."
 
 
 def _summary(rows: list[dict[str, Any]]) -> list[str]:

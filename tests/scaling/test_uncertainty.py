@@ -84,7 +84,9 @@ def test_pairs_keep_clusters_whole():
     [
         (grid(60, 2), "pairs"),
         (grid(24, 2), "residual"),
-        (grid(24, 2, cluster_id=[f"trunk{i // 8}" for i in range(48)]), "wild"),
+        (grid(24, 2, cluster_id=[f"trunk{i // 8}" for i in range(48)]), "components"),
+        # Repeats of one configuration under one name share nothing with others.
+        (grid(24, 2, cluster_id=[f"repeat{i // 2}" for i in range(48)]), "residual"),
     ],
 )
 def test_the_bootstrap_suits_the_design(runs, expected):

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a study knows enough: goals such as "ci(a) < 0.02", and whether its fits meet them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scaling.fit import Fit, Interval
+from scaling.frontier import choose_forecaster, frontier
+
+QUANTITIES = ("a", "loss", "n_params_opt")
+_FORM = re.compile(r"\s*ci\(\s*(\w+)\s*\)\s*<\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%?)\s*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """An upper limit on the width of an interval, from end to end.
+
+    Fields:
+      quantity: one of QUANTITIES: the exponent a of N* ~ C^a, or L* in nats or N* in parameters
+        at the target budget.
+      limit: in the quantity's own unit, or relative to its estimate where `is_relative`.
+    """
+
+    quantity: str
+    limit: float
+    is_relative: bool
+
+    @property
+    def text(self) -> str:
+        limit = f"{100 * self.limit:g} %" if self.is_relative else f"{self.limit:g}"
+        return f"ci({self.quantity}) < {limit}"
+
+
+def parse_goal(text: str) -> Goal:
+    """The goal of "ci(QUANTITY) < NUMBER" or "ci(QUANTITY) < NUMBER %".
+
+    Raises:
+      ValueError: for anything else.
+    """
+    found = _FORM.fullmatch(text)
+    if not found or found[1] not in QUANTITIES:
+        raise ValueError(
+            f"goal {text!r} is not of the form ci(QUANTITY) < NUMBER, or NUMBER % of the estimate, "
+            f"with QUANTITY one of {', '.join(QUANTITIES)}; for instance ci(a) < 0.02"
+        )
+    try:
+        limit = float(found[2])
+    except ValueError:
+        limit = math.nan
+    if not 0 < limit < math.inf:
+        raise ValueError(f"goal {text!r}: {found[2]} is no positive, finite number")
+    is_relative = found[3] == "%"
+    return Goal(
+        quantity=found[1], limit=limit / 100 if is_relative else limit, is_relative=is_relative
+    )
+
+
+def is_met(goal: Goal, fits: Sequence[Fit], flops: float) -> tuple[float, bool]:
+    """The width that the goal speaks of, and whether it is met.
+
+    Judged by the surface that forecasts (`frontier.choose_forecaster`). An interval that is not
+    known, or of a fit that is not certified, meets no goal.
+
+    Args:
+      flops: the target budget, for the loss and N*.
+
+    Raises:
+      FitError: if no fit is a surface.
+    """
+    fit = choose_forecaster(fits)
+    estimate, interval = target_interval(fit, goal.quantity, flops)
+    width = interval.upper - interval.lower
+    if goal.is_relative:
+        width = width / abs(estimate)
+    return width, bool(fit.is_certified and width < goal.limit)
+
+
+def target_interval(fit: Fit, quantity: str, flops: float) -> tuple[float, Interval]:
+    """Estimate and interval of one of QUANTITIES; of a over the fitted budgets, else at `flops`."""
+    if quantity == "a":
+        return fit.exponent_a, fit.intervals["a"]
+    front = frontier(fit, flops)
+    band = front.loss_opt if quantity == "loss" else front.n_params_opt
+    interval = Interval(lower=float(band.lower[0]), upper=float(band.upper[0]))
+    return float(band.value[0]), interval
