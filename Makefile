@@ -13,7 +13,8 @@ ORDINARY := not parity and not browser and not slurm and not kubernetes and not 
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: quickstart test test-all test-parity test-browser test-slurm test-kubernetes test-chaos test-tpu \
-  check check-tpu bench bench-gpu bench-truth bench-coverage bench-fit bench-reliability bench-check clean
+  check check-tpu bench bench-gpu bench-truth bench-coverage bench-fit bench-reliability bench-check \
+  bench-design bench-pack bench-saving clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/isoflop run quickstart
@@ -47,8 +48,20 @@ bench-gpu:
 bench-truth: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.truth
 
+# On a GPU, with the Python that has JAX for it: python -m experiments.benchmarks.packs --device gpu
+bench-pack: $(VENV)/.ready
+	$(BIN)/python -m experiments.benchmarks.packs
+
 bench-coverage: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.coverage
+
+# Six minutes on one core.
+# One study run in every way that we have; some forty minutes on two cores.
+bench-saving: $(VENV)/.ready
+	$(BIN)/python -m experiments.benchmarks.saving
+
+bench-design: $(VENV)/.ready
+	$(BIN)/python -m experiments.benchmarks.design
 
 bench-reliability: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.reliability

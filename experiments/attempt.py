@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One attempt at a job: claim it, train its points, write their results or how it ended."""
+"""One attempt at a job: claim it, train its runs, write their results or how it ended."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from experiments.claims import MAX_ATTEMPTS, How, JobFolder, Owned, Owner
-from experiments.ledger import Ledger, Spent
+from experiments.jobs import Job, Piece, read
+from experiments.ledger import Ledger, Spent, is_lost
 from experiments.peak import NO_PEAK, Peak
 from experiments.point import Point
 from experiments.provenance import EnergyMeter, device_facts, software_facts
@@ -64,7 +65,8 @@ class Session:
 
     Attributes:
       me: this process.
-      corpus, mesh_shape, execution, train: for model/training/loop.py or a stand-in.
+      corpus, mesh_shape, execution, train: for train_pack of model/training/loop.py, or for
+        what stands in for it.
       open_checkpoints: folder, attempt=N -> Checkpoints (model/training/checkpoint.py).
       stop: see Stop.
       emit: takes what happens as JSON objects.
@@ -155,11 +157,13 @@ def _ending(error: BaseException) -> tuple[How, str]:
 
 
 def run_job(ledger: Ledger, job_id: str, session: Session) -> list[dict[str, Any]]:
-    """The records of a job's points, trained now unless they were.
+    """The records of a job's points, trained now unless they were; of a trunk, its own record.
+
+    A trunk that a job begins from is trained first where it is missing or damaged.
 
     Raises:
       ValueError: if the job or its data are not what they should be.
-      Owned: if somebody alive has it, or took it from us.
+      Owned: if somebody alive has it or its trunk, or took it from us.
       GaveUp: if it failed too often.
       Interrupted: if the session was asked to stop; there is a checkpoint unless it compiled.
     """
@@ -167,26 +171,53 @@ def run_job(ledger: Ledger, job_id: str, session: Session) -> list[dict[str, Any
     job = folder.job()
     if job is None:
         raise ValueError(f"no job {job_id} in {ledger.folder}. `isoflop run` makes them.")
-    if job.kind != "solo":
-        raise ValueError(f"job {job_id} is a {job.kind}: this version trains solo jobs only.")
-    point = ledger.read_point(job.members[0])
-    if ledger.has_intact_result(point.id):
-        return [_standing(ledger, point)]
-    _check_data(ledger, point, session.corpus)
+    piece = read(job, ledger.read_point)
+    if (records := _standing(ledger, job)) is not None:
+        return records
+    for point in piece.points:
+        _check_data(ledger, point, session.corpus)
+    if job.parent is not None:
+        _ensure_trunk(ledger, job, session)
+    if job.kind == "trunk":
+        _forget(ledger, job.id)
     number = folder.claim(
         session.me, lease_seconds=session.lease_seconds, max_attempts=session.max_attempts
     )
     with Attempt(folder, number, session) as attempt:
-        notes = ledger.set_aside_damaged(point.id)
-        if ledger.has_result(point.id):  # Whoever had the job finished it before we claimed it.
-            return [_standing(ledger, point)]
-        return [_train(ledger, point, attempt, session, notes)]
+        notes = [ledger.set_aside_damaged(point) for point in job.results]
+        # Whoever had the job may have finished it before we claimed it.
+        if (records := _standing(ledger, job)) is not None:
+            return records
+        return _train(ledger, piece, attempt, session, notes)
 
 
-def _standing(ledger: Ledger, point: Point) -> dict[str, Any]:
-    record = ledger.read_result(point.id)
-    assert record is not None, point.id
-    return record
+def _standing(ledger: Ledger, job: Job) -> list[dict[str, Any]] | None:
+    """What came out of a job that is done; None where anything is missing or damaged."""
+    if job.kind == "trunk":
+        record = ledger.read_trunk(job.id)
+        return [record] if record is not None and ledger.has_trunk(job.id) else None
+    if not all(ledger.has_intact_result(point) for point in job.results):
+        return None
+    records = [ledger.read_result(point) for point in job.results]
+    return [record for record in records if record is not None]
+
+
+def _ensure_trunk(ledger: Ledger, job: Job, session: Session) -> None:
+    """Trains what a job begins from, unless it is there and whole."""
+    assert job.parent is not None
+    record = ledger.read_trunk(job.parent)
+    if record is not None and not is_lost(record):
+        saved = session.open_checkpoints(ledger.checkpoints(job.parent), attempt=0)
+        if not saved.has_intact(job.steps[0]):
+            _forget(ledger, job.parent)
+    run_job(ledger, job.parent, session)
+
+
+def _forget(ledger: Ledger, trunk_id: str) -> None:
+    """Of a trunk whose checkpoint is lost or damaged: its record, and that somebody has it."""
+    if ledger.set_aside_trunk(trunk_id):
+        job = ledger.job(trunk_id)
+        job.end(job.newest(), "preempted", "what it had trained was lost", 0)
 
 
 def _check_data(ledger: Ledger, point: Point, corpus: Any) -> None:
@@ -199,68 +230,78 @@ def _check_data(ledger: Ledger, point: Point, corpus: Any) -> None:
 
 
 def _train(
-    ledger: Ledger, point: Point, attempt: Attempt, session: Session, notes: list[str]
-) -> dict[str, Any]:
-    """Trains a point and creates its result; the record that stands."""
-    device = device_facts()
-    peak = session.peak(point.spec.train.compute_dtype)
-    began, energy = time.monotonic(), EnergyMeter(device["platform"])
+    ledger: Ledger, piece: Piece, attempt: Attempt, session: Session, notes: list[list[str]]
+) -> list[dict[str, Any]]:
+    """Trains a job's runs and creates their results, or a trunk's record; those that stand."""
+    job, points = piece.job, piece.points
+    dtype = points[0].spec.train.compute_dtype
+    peak = session.peak(dtype)
+    provenance = device_facts() | software_facts()
+    began, energy = time.monotonic(), EnergyMeter(provenance["platform"])
 
-    def on_progress(progress: Any) -> None:
+    def on_progress(rows: tuple[Any, ...]) -> None:
         energy.joules()  # Often enough that no counter starts over unseen.
-        row = dataclasses.asdict(progress)
         spent = {
             "wall_seconds": round(time.monotonic() - began, 3),
             "peak_flops_per_second": round(peak.flops_per_second),
         }
-        ledger.write_metrics(point.id, attempt.number, row | spent)
-        session.emit({"event": "progress", "id": attempt.job.id} | row)
+        written = [dataclasses.asdict(row) | spent for row in rows]
+        for owner, row in zip(job.reports_as, written, strict=False):
+            ledger.write_metrics(owner, attempt.number, row)
+        session.emit({"event": "progress", "id": job.id} | written[0])
 
-    result = session.train(
-        point.spec.model,
-        point.spec.train,
-        session.corpus,
-        mesh_shape=session.mesh_shape,
-        execution=session.execution,
-        checkpoints=session.open_checkpoints(
-            ledger.checkpoints(attempt.job.id), attempt=attempt.number
-        ),
-        checkpoint_seconds=session.checkpoint_seconds,
-        control=attempt.control,
-        on_phase=session.stop.enter,
-        on_progress=on_progress,
-    )
+    def checkpoints(job_id: str) -> Any:
+        return session.open_checkpoints(ledger.checkpoints(job_id), attempt=attempt.number)
+
+    parent = None if job.parent is None else ledger.read_trunk(job.parent)
+    if parent is not None and is_lost(parent):
+        outcomes, results = [_lost_outcome(reason) for reason in parent["reasons"]], ()
+    else:
+        results = session.train(
+            points[0].spec.model,
+            [point.spec.train for point in points],
+            session.corpus,
+            mesh_shape=session.mesh_shape,
+            execution=session.execution,
+            checkpoints=checkpoints(job.id),
+            checkpoint_seconds=session.checkpoint_seconds,
+            trunk=None if job.parent is None else checkpoints(job.parent),
+            until=job.steps[1] if job.kind == "trunk" else None,
+            control=attempt.control,
+            on_phase=session.stop.enter,
+            on_progress=on_progress,
+        )
+        outcomes = [_outcome(result, session.corpus) for result in results]
     attempt.check()
-    earlier = ledger.spent(point.id, before=attempt.number)
-    record = _outcome(point, result, session.corpus)
-    record["notes"] += notes
-    costs = _costs(point, result, earlier, time.monotonic() - began, session) | energy.facts()
-    record["costs"] = costs
-    record["provenance"] = {
-        "job_id": attempt.job.id,
-        "pack_size": 1,
-        "attempt": attempt.number,
-        "attempts": [
-            {"attempt": number, "how": ending.how, "step": ending.step}
-            for number, ending in sorted(attempt.job.endings().items())
-        ],
-        "resumed_at_steps": [*earlier.resumed_at, result.resumed_at],
-        "data_kind": session.corpus.manifest.kind,
-        "data_fingerprint": point.spec.data_fingerprint,
-        "init_seed": point.spec.train.init_seed,
-        "data_seed": point.spec.train.data_seed,
-        "mesh": "x".join(map(str, session.mesh_shape)),
-        "execution": result.execution.to_text(),
-        **device,
-        **software_facts(),
+    earlier = ledger.spent(job.reports_as[0], before=attempt.number)
+    costs = _costs(piece, results, earlier, time.monotonic() - began, session) | {
+        name: value / len(points) if name == "joules" and value else value
+        for name, value in energy.facts().items()
     }
-    if not ledger.write_result(point.id, record):
-        record = _standing(ledger, point)
-    ledger.delete_checkpoints(attempt.job.id)
-    return record
+    provenance = _provenance(piece, results, earlier, attempt, session) | provenance
+    if job.kind == "trunk":
+        record = _trunk_record(piece, outcomes) | {"costs": costs, "provenance": provenance}
+        ledger.write_trunk(job.id, record)
+        return [record]
+    for point, outcome, more in zip(points, outcomes, notes, strict=True):
+        train = point.spec.train
+        share = piece.n_steps / train.schedule.n_steps
+        seeds = {"init_seed": train.init_seed, "data_seed": train.data_seed}
+        record = outcome | {
+            "notes": outcome["notes"] + more,
+            "flops": point.flops,
+            "flops_spent": {c: flops * share for c, flops in point.flops.items()},
+            "costs": costs,
+            "provenance": provenance | seeds,
+        }
+        ledger.write_result(point.id, record)
+    ledger.delete_checkpoints(job.id)
+    records = _standing(ledger, job)
+    assert records is not None, job.id
+    return records
 
 
-def _outcome(point: Point, result: Any, corpus: Any) -> dict[str, Any]:
+def _outcome(result: Any, corpus: Any) -> dict[str, Any]:
     loss, manifest = result.loss_nats, corpus.manifest
     return {
         "status": result.status,
@@ -270,26 +311,68 @@ def _outcome(point: Point, result: Any, corpus: Any) -> dict[str, Any]:
         "oracle_loss_nats": result.oracle_loss_nats,
         "curve": [dataclasses.asdict(row) for row in result.curve],
         "params_sha256": result.params_sha256,
-        "flops": point.flops,
         "notes": list(result.notes),
     }
 
 
-def _costs(
-    point: Point, result: Any, earlier: Spent, wall_seconds: float, session: Session
-) -> dict[str, Any]:
-    """Seconds of this attempt by account, and of all attempts; speed of the steps it timed."""
-    train_seconds, n_steps = result.seconds["train"], point.spec.train.schedule.n_steps
-    steps_per_second = result.n_timed_steps / train_seconds if train_seconds else 0.0
-    speeds = {c: steps_per_second * flops / n_steps for c, flops in point.flops.items()}
-    peak = session.peak(point.spec.train.compute_dtype)
-    n_devices = math.prod(session.mesh_shape)
+def _lost_outcome(reason: str) -> dict[str, Any]:
+    """Of a run whose trunk diverged: it would have diverged there, too."""
+    nothing = dict.fromkeys(("loss_nats", "bits_per_byte", "oracle_loss_nats"))
+    rest = {"curve": [], "params_sha256": "", "notes": []}
+    return {"status": "diverged", "reason": reason} | nothing | rest
+
+
+def _trunk_record(piece: Piece, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        **{f"{name}_seconds": round(s, 3) for name, s in result.seconds.items()},
-        "wall_seconds": round(wall_seconds, 3),
-        "total_wall_seconds": round(earlier.wall_seconds + wall_seconds, 3),
-        "device_seconds": round((earlier.wall_seconds + wall_seconds) * n_devices, 3),
-        "resumed_at": result.resumed_at,
+        "step": piece.job.steps[1],
+        "clusters": sorted({point.cluster_id for point in piece.points}),
+        "reasons": [outcome["reason"] for outcome in outcomes],
+        "flops_spent": piece.flops,
+        "notes": list(dict.fromkeys(note for one in outcomes for note in one["notes"])),
+    }
+
+
+def _provenance(
+    piece: Piece, results: Any, earlier: Spent, attempt: Attempt, session: Session
+) -> dict[str, Any]:
+    execution = results[0].execution if results else session.execution
+    began = [result.resumed_at for result in results[:1]]
+    return {
+        "job_id": piece.job.id,
+        "pack_size": len(piece.points),
+        "trunk": piece.job.parent or "",
+        "attempt": attempt.number,
+        "attempts": [
+            {"attempt": number, "how": ending.how, "step": ending.step}
+            for number, ending in sorted(attempt.job.endings().items())
+        ],
+        "resumed_at_steps": [*earlier.resumed_at, *began],
+        "data_kind": session.corpus.manifest.kind,
+        "data_fingerprint": piece.points[0].spec.data_fingerprint,
+        "mesh": "x".join(map(str, session.mesh_shape)),
+        "execution": execution.to_text(),
+    }
+
+
+def _costs(
+    piece: Piece, results: Any, earlier: Spent, wall_seconds: float, session: Session
+) -> dict[str, Any]:
+    """One run's share of the seconds of this attempt, by account, and of all attempts; the speed
+    of all runs together, in the steps that were timed."""
+    n_runs, n_devices = len(piece.points), math.prod(session.mesh_shape)
+    seconds = results[0].seconds if results else {}
+    train_seconds = seconds.get("train", 0.0)
+    n_timed = results[0].n_timed_steps if results else 0
+    steps_per_second = n_timed / train_seconds if train_seconds else 0.0
+    speeds = {c: steps_per_second * flops / piece.n_steps for c, flops in piece.flops.items()}
+    peak = session.peak(piece.points[0].spec.train.compute_dtype)
+    total = (earlier.wall_seconds + wall_seconds) / n_runs
+    return {
+        **{f"{name}_seconds": round(s / n_runs, 3) for name, s in seconds.items()},
+        "wall_seconds": round(wall_seconds / n_runs, 3),
+        "total_wall_seconds": round(total, 3),
+        "device_seconds": round(total * n_devices, 3),
+        "resumed_at": results[0].resumed_at if results else piece.job.steps[0],
         "flops_per_second": round(speeds["matmul_full"]),
         "peak_flops_per_second": round(peak.flops_per_second),
         "peak_flops_source": peak.source,

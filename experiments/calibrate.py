@@ -2,12 +2,14 @@
 """Measures this machine's speed on a study's networks, by a few steps of each of some sizes."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from experiments.calibration import Calibration
 from experiments.executors.local import cache_folder, local_workers
+from experiments.pack_probe import probe
 from experiments.peak import device_peak
 from experiments.plan import Plan
 from experiments.point import Point
@@ -20,8 +22,12 @@ STEPS = 32
 PROBE_SECONDS = 2.0
 
 
-def calibrate(study: Study, plan: Plan, console: Console) -> Calibration:
-    """Speeds of at most N_PROBES programs of the plan, from the least to the most work per step."""
+def calibrate(study: Study, plan: Plan, results: Path, console: Console) -> Calibration:
+    """Speeds of at most N_PROBES programs of the plan, from the least to the most work per step.
+
+    On an accelerator also how many runs of each shape train best together, into
+    ``results/packs.json``.
+    """
     n_devices = int(np.prod(study.mesh))
     workers = local_workers(None, len(plan.points), n_devices)
     start_jax(list(workers.cores[0]), str(cache_folder()))
@@ -38,8 +44,13 @@ def calibrate(study: Study, plan: Plan, console: Console) -> Calibration:
             f"{speeds[work] / 1e9:.0f} GFLOP/s ({speeds[work] / peak:.0%} of peak), "
             f"compiled in {compiling:.1f} s"
         )
+    facts = device_facts()
+    if facts["platform"] == "cpu":
+        console.print("packs: on a CPU one process per core is the pack")
+    elif n_devices == 1:
+        probe(plan.points, results, console)
     return Calibration(
-        device=device_facts()["device"],
+        device=facts["device"],
         flops_per_second=speeds,
         peak_flops_per_second=peak,
         compile_seconds=max(compile_seconds),

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from experiments import strict_json
+from experiments.jobs import Piece
 from experiments.ledger import Ledger
 from experiments.point import Point
 from experiments.sealed import Damaged, seal, unseal
@@ -50,9 +51,15 @@ class Calibration:
     def seconds(self, point: Point) -> float:
         """Training time of a point on one worker, without compilation."""
         flops = point.flops["matmul_full"]
-        return flops / self._speed(flops / point.spec.train.schedule.n_steps)
+        return flops / self.speed(flops / point.spec.train.schedule.n_steps)
 
-    def _speed(self, flops_per_step: float) -> float:
+    def piece_seconds(self, piece: Piece) -> float:
+        """Training time of a job on one worker, without compilation."""
+        share = piece.n_steps / piece.points[0].spec.train.schedule.n_steps
+        return share * sum(self.seconds(point) for point in piece.points)
+
+    def speed(self, flops_per_step: float) -> float:
+        """FLOP/s of one worker at so much work per step; ends of what was measured are kept."""
         known = sorted(self.flops_per_second.items())
         x = math.log(flops_per_step)
         xs = [math.log(work) for work, _ in known]
@@ -93,7 +100,13 @@ def learn(ledger: Ledger, points: list[Point]) -> Calibration | None:
 
 def load(results: Path) -> Calibration | None:
     """The calibration of this host, or None."""
-    return _read(results).get(platform.node())
+    return load_all(results).get(platform.node())
+
+
+def load_all(results: Path) -> dict[str, Calibration]:
+    """The calibrations of all hosts that share the folder, this one's first; raises Damaged."""
+    everything, host = _read(results), platform.node()
+    return {name: everything[name] for name in sorted(everything, key=lambda n: (n != host, n))}
 
 
 def store(results: Path, calibration: Calibration) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""isoflop plan | run | status | retry | export | fit | compare | report | ...: thin calls.
+"""isoflop plan | run | next | status | retry | export | fit | compare | report | ...: thin calls.
 
 Imports nothing heavy: ``plan`` and ``status`` answer without JAX.
 """
@@ -8,7 +8,6 @@ import argparse
 import errno
 import importlib
 import importlib.util
-import math
 import pkgutil
 import signal
 import sys
@@ -21,6 +20,10 @@ from rich.console import Console
 from experiments import (
     calibration,
     coordinate_check,
+    cost_accuracy,
+    cost_display,
+    cost_options,
+    cost_record,
     display,
     doctor,
     engines,
@@ -29,20 +32,24 @@ from experiments import (
     leftovers,
     lr_check,
     missing,
+    next_runs,
     pipeline,
     reproduce,
     retry,
     status,
     studies,
     table_options,
+    until,
 )
 from experiments.check import command as check_command
 from experiments.claims import MAX_ATTEMPTS
-from experiments.executors.local import DiskError, local_workers
+from experiments.executors.local import DiskError
+from experiments.fitting import prepare_to_fit
 from experiments.ledger import Ledger
 from experiments.overrides import override
 from experiments.plan import Plan, plan
 from experiments.point import Point
+from experiments.runner import missing_points
 from experiments.storage import DISK_ERRORS
 from experiments.study import Study
 from model.data.manifest import Manifest
@@ -127,10 +134,13 @@ def _parser() -> argparse.ArgumentParser:
     add("data", _data, "read the source once and write its manifest and tokens")
     swept = "sweep the recipe's learning rate, print how many nats it is from the best"
     for name, command, text, more in (
-        ("plan", _plan, "print the grid and its cost; trains nothing", ()),
+        (
+            *("plan", _plan, "print the grid and its cost; trains nothing"),
+            (cost_options.add_options,),
+        ),
         (
             *("run", _run, "train what is missing, fit, forecast, report; may be interrupted"),
-            (_add_training, missing.add_option),
+            (_add_training, missing.add_option, until.add_options, cost_options.add_options),
         ),
         ("lr-check", _lr_check, swept, (_add_training, lr_check.add_options)),
     ):
@@ -138,6 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--workers", type=int, default=None, help="processes (one per core)")
         for add_more in more:
             add_more(sub)
+    text = "which runs would narrow the answer most, for so many FLOPs; trains nothing"
+    next_runs.add_options(add("next", _next, text))
     text = "what is done, running, preempted, diverged, failed or waiting, and what it cost"
     status.add_arguments(add("status", _status, text))
     text = "let failed runs be tried again: all of them, or those whose ids follow"
@@ -163,7 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     missing.add_option(add("report", _report, "write figures and report.html"))
     text = "compile every program, train nothing: does it fit, what does it move, how long"
     check_command.add_options(add("check", _check, text))
-    add("calibrate", _calibrate, "measure this machine's speed on the study's networks")
+    text = "measure this machine's speed on the study's networks, and print the plan with it"
+    cost_options.add_options(add("calibrate", _calibrate, text))
     text = "sizes of activations and of their updates against width and depth"
     coordinate_check.add_options(add("coordinate-check", _coordinate_check, text))
     text = "published numbers computed again, beside ours"
@@ -180,6 +193,8 @@ def _add_training(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--lease-seconds", type=float, default=120.0, metavar="S", help=text)
     text = "failures without progress after which a run waits for `isoflop retry`"
     sub.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
+    text = "runs of one shape trained together on a device (as was measured to be best)"
+    sub.add_argument("--pack", type=int, default=None, metavar="N", help=text)
     engines.add_options(sub)
 
 
@@ -267,9 +282,12 @@ def _planned(study: Study, ledger: Ledger, console: Console) -> tuple[Plan, Mani
 def _plan(options: Any, console: Console) -> None:
     study, ledger = _open(options)
     planned, _ = _planned(study, ledger, console)
-    workers = local_workers(options.workers, len(planned.points), math.prod(study.mesh))
-    known = calibration.load(options.results)
-    console.print(display.plan_table(planned, known, len(workers.cores)))
+    expected = cost_options.estimate(options, study, ledger, planned)
+    points, speed = planned.points, expected.speed
+    accuracy = None if speed is None else cost_accuracy.accuracy(ledger, points, speed)
+    console.print(display.plan_table(planned, is_branched=study.trunks))
+    console.print(cost_display.cost_table(planned, expected, accuracy))
+    cost_options.refuse_above(options.max_cost, expected)
 
 
 def _run(options: Any, console: Console) -> None:
@@ -278,6 +296,11 @@ def _run(options: Any, console: Console) -> None:
     planned, manifest = _planned(study, ledger, console)
     for refusal in planned.refused:
         console.print(f"left out: {refusal.reason}")
+    expected = cost_options.estimate(options, study, ledger, planned)
+    if options.max_cost is not None and missing_points(ledger, planned.points):
+        cost_options.refuse_above(options.max_cost, expected)
+    for line in cost_record.remember(ledger, planned.points, expected):
+        console.print(line)
     pipeline.run(options, study, ledger, manifest, list(planned.points), console)
 
 
@@ -315,7 +338,7 @@ def _doctor(options: Any, console: Console) -> None:
 def _built(options: Any) -> tuple[Study, Ledger, list[Point], Any]:
     """A study with the report of its finished runs."""
     study, ledger = _open(options)
-    pipeline.prepare_to_fit()
+    prepare_to_fit()
     from experiments import report
 
     points = ledger.read_plan()
@@ -326,13 +349,13 @@ def _built(options: Any) -> tuple[Study, Ledger, list[Point], Any]:
 
 
 def _of_table(options: Any, console: Console) -> None:
-    pipeline.prepare_to_fit()
+    prepare_to_fit()
     options.body(options, console)
 
 
 def _fit(options: Any, console: Console) -> None:
     if fit_table.is_table(options):
-        pipeline.prepare_to_fit()
+        prepare_to_fit()
         return fit_table.fit(options, console)
     study, ledger, _, built = _built(options)
     from experiments import report
@@ -357,7 +380,7 @@ def _report(options: Any, console: Console) -> None:
 
 
 def _reproduce(options: Any, console: Console) -> None:
-    pipeline.prepare_to_fit()
+    prepare_to_fit()
     reproduce.reproduce(options, console)
 
 
@@ -373,8 +396,17 @@ def _calibrate(options: Any, console: Console) -> None:
     planned, _ = _planned(study, ledger, console)
     from experiments.calibrate import calibrate
 
-    calibration.store(options.results, calibrate(study, planned, console))
-    _plan(argparse.Namespace(**vars(options), workers=None), console)
+    # Asked before: measuring pins this process to the cores of one worker.
+    options.n_devices = options.n_devices or cost_options.devices_at_once(options, study, planned)
+    calibration.store(options.results, calibrate(study, planned, options.results, console))
+    _plan(options, console)
+
+
+def _next(options: Any, console: Console) -> None:
+    study, ledger = _open(options)
+    manifest = _manifest(study, ledger, console)
+    prepare_to_fit()
+    next_runs.propose_next(options, study, ledger, manifest, console)
 
 
 def _lr_check(options: Any, console: Console) -> None:

@@ -2,7 +2,8 @@
 """Ledger -> table.csv, curves.csv and costs.csv of a study; derived, sorted by plan.
 
 ``table.csv`` and ``curves.csv`` hold only what follows from the specs, so that an interrupted study
-gives the same bytes as an undisturbed one; seconds, hosts and versions are in ``costs.csv``.
+gives the same bytes as an undisturbed one; seconds, hosts and versions are in ``costs.csv``, which
+has a row for each trunk, too.
 """
 
 import csv
@@ -36,15 +37,23 @@ def tables(ledger: Ledger, points: list[Point]) -> dict[Path, str]:
         if (record := ledger.read_result(point.id)) is not None:
             table.append(table_row(point, record))
             curves += _curve_rows(point, record)
-            costs.append({"run_id": point.id} | record["costs"] | flat(record["provenance"]))
+            costs.append(_cost_row(point.id, record))
         elif len(failures := ledger.job(point.id).failures()) >= MAX_ATTEMPTS:
             reason = {"status": "failed", "reason": failures[-1].reason}
             table.append(table_row(point, NO_OUTCOME | reason))
+    for name, trunk in ledger.trunks({point.cluster_id for point in points}).items():
+        costs.append(_cost_row(name, trunk))
     return {
         ledger.table: csv_text(table),
         ledger.curves: csv_text(curves),
         ledger.costs: csv_text(costs),
     }
+
+
+def _cost_row(run_id: str, record: dict[str, Any]) -> dict[str, Any]:
+    # Absent from results of an earlier version.
+    spent = {f"flops_spent_{c}": flops for c, flops in record.get("flops_spent", {}).items()}
+    return {"run_id": run_id} | record["costs"] | spent | flat(record["provenance"])
 
 
 def flat(provenance: dict[str, Any]) -> dict[str, Any]:

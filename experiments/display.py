@@ -3,6 +3,7 @@
 
 import collections
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -12,12 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.calibration import Calibration
+from experiments.jobs import Piece
 from experiments.plan import Plan
 from experiments.point import Point
+from experiments.trunks import Tree, grow, saving
 
 PLAN_COLUMNS = (
     *("budget", "d_model", "layers", "params", "tokens", "tok/param"),
-    *("batch", "steps", "runs", "C/asked", "s/run"),
+    *("batch", "steps", "runs", "C/asked"),
 )
 PLAIN_LINE_SECONDS = 10.0  # Where the output is no terminal: at most one progress line so often.
 
@@ -29,8 +32,12 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def plan_table(plan: Plan, calibration: Calibration | None, n_workers: int) -> Group:
-    """The grid, one line per budget and size, with costs as far as they are known."""
+def plan_table(plan: Plan, *, is_branched: bool = False) -> Group:
+    """The grid, one line per budget and size.
+
+    Args:
+      is_branched: whether the study asks for trunks; then they are shown, too.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in PLAN_COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
@@ -39,7 +46,6 @@ def plan_table(plan: Plan, calibration: Calibration | None, n_workers: int) -> G
         rows[point.budget, point.spec.model.d_model, tuple(point.axes.items())].append(point)
     for (budget, d_model, axes), points in rows.items():
         point = points[0]
-        seconds = f"{calibration.seconds(point):.1f}" if calibration else "unknown"
         table.add_row(
             f"{budget:.3g}",
             str(d_model),
@@ -51,62 +57,86 @@ def plan_table(plan: Plan, calibration: Calibration | None, n_workers: int) -> G
             str(point.spec.train.schedule.n_steps),
             str(len(points)),
             f"{point.flops[point.convention] / budget:.4f}",
-            seconds,
             *(", ".join(f"{name}={value:g}" for name, value in axes),) * bool(axes),
         )
-    lines: list[RenderableType] = [table, Text(_totals(plan, calibration, n_workers))]
+    lines: list[RenderableType] = [table, Text(_totals(plan))]
+    if is_branched:
+        lines += [Text(), *_trees(plan)]
     lines += [
         Text(f"refused: {r.budget:.3g}, d_model {r.d_model}: {r.reason}") for r in plan.refused
     ]
     return Group(*lines)
 
 
-def _totals(plan: Plan, calibration: Calibration | None, n_workers: int) -> str:
+def _trees(plan: Plan) -> list[RenderableType]:
+    """Where points leave their trunks, one line per size, and what that saves."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("trunks", "d_model", "spent", "of", "saved"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("budgets, with the step at which they leave the trunk")
+    trees = grow(plan.points)
+    alike: dict[tuple, list[Tree]] = collections.defaultdict(list)
+    for tree in trees:
+        first = tree.points[0]
+        branches = tuple(zip((p.budget for p in tree.points), tree.leaves_at, strict=True))
+        alike[first.spec.model.d_model, tuple(first.axes.items()), branches].append(tree)
+    for (d_model, axes, branches), members in alike.items():
+        less = saving(members)
+        text = " ".join(f"{budget:.3g}@{step}" for budget, step in branches)
+        more = "".join(f" {name}={value:g}" for name, value in axes)
+        table.add_row(
+            str(len(members)),
+            str(d_model),
+            f"{less.spent:.3g}",
+            f"{less.attributed:.3g}",
+            f"{less.share:.1%}",
+            text + more,
+        )
+    total = saving(trees)
+    said = (
+        f"{len(plan.points)} runs on {len(trees)} trunks: {total.spent:.4g} FLOPs are spent for "
+        f"{total.attributed:.4g}, {total.share:.1%} less."
+    )
+    return [table, Text(said)]
+
+
+def _totals(plan: Plan) -> str:
     convention = plan.points[0].convention
     flops = sum(point.flops[convention] for point in plan.points)
     tokens = sum(point.n_tokens for point in plan.points)
-    text = f"{len(plan.points)} runs, {flops:.3g} FLOPs ({convention}), {tokens:.3g} tokens"
-    if calibration is None:
-        return f"{text}; time unknown: `isoflop calibrate STUDY` measures this machine."
-    seconds = sum(calibration.seconds(point) for point in plan.points)
-    programs = {(p.spec.model, p.spec.train.batch_size) for p in plan.points}
-    compiling = calibration.compile_seconds * len(programs)
-    wall = (seconds + compiling) / n_workers
-    return (
-        f"{text}; {duration(seconds)} of training and {duration(compiling)} of compilation "
-        f"(cold cache), about {duration(wall)} with {n_workers} workers on {calibration.device}."
-    )
+    return f"{len(plan.points)} runs, {flops:.3g} FLOPs ({convention}), {tokens:.3g} tokens"
 
 
 class RunDisplay:
     """Live view of a grid: done by budget, every worker's run, time left.
 
     Args:
-      points: of this stage.
-      n_done: of these, finished before.
+      n_points: of this stage.
+      pieces: that are still to be trained.
       calibration: for the time left and the share of the peak; may be None.
     """
 
     def __init__(
-        self, console: Console, points: list[Point], n_done: int, calibration: Calibration | None
+        self,
+        console: Console,
+        n_points: int,
+        pieces: Sequence[Piece],
+        calibration: Calibration | None,
     ):
-        self.console, self.points, self.calibration = console, points, calibration
-        self.n_done, self.n_failed, self.began = n_done, 0, time.monotonic()
-        self.weights = {point.id: self._weight(point) for point in points}
-        self.work_left = 0.0
+        self.console, self.n_points, self.calibration = console, n_points, calibration
+        self.n_done = n_points - sum(len(piece.job.results) for piece in pieces)
+        self.n_failed, self.began = 0, time.monotonic()
+        self.weights = {piece.job.id: self._weight(piece) for piece in pieces}
+        self.work_left = sum(self.weights.values())
         self.work_done = 0.0
-        self.current: dict[int, tuple[Point, dict]] = {}
+        self.current: dict[int, tuple[Piece, dict]] = {}
         self.last_line = time.monotonic()
         self.live = Live(console=console, refresh_per_second=4, transient=True)
 
-    def expect(self, points: list[Point]) -> None:
-        """The points that are still to be trained."""
-        self.work_left = sum(self.weights[point.id] for point in points)
-
-    def _weight(self, point: Point) -> float:
+    def _weight(self, piece: Piece) -> float:
         if self.calibration is not None:
-            return self.calibration.seconds(point)
-        return point.flops["matmul_full"] ** 0.8  # Large runs reach more FLOP/s.
+            return self.calibration.piece_seconds(piece)
+        return piece.flops["matmul_full"] ** 0.8  # Large runs reach more FLOP/s.
 
     def __enter__(self) -> "RunDisplay":
         if self.console.is_terminal:
@@ -122,35 +152,36 @@ class RunDisplay:
         if self.console.is_terminal:
             self.live.stop()
 
-    def progress(self, slot: int, point: Point, event: dict[str, Any]) -> None:
-        self.current[slot] = (point, event)
+    def progress(self, slot: int, piece: Piece, event: dict[str, Any]) -> None:
+        self.current[slot] = (piece, event)
         if self.console.is_terminal:
             self.live.update(self._view())
         elif time.monotonic() - self.last_line > PLAIN_LINE_SECONDS:
             self.last_line = time.monotonic()
-            self.console.print(f"{self._summary()}; {self._run_line(point, event)}")
+            self.console.print(f"{self._summary()}; {self._run_line(piece, event)}")
 
-    def done(self, slot: int, point: Point, event: dict[str, Any]) -> None:
+    def done(self, slot: int, piece: Piece, runs: Sequence[dict[str, Any]]) -> None:
         self.current.pop(slot, None)
-        self.n_done += 1
-        self.work_done += self.weights[point.id]
-        for note in event["notes"]:
-            self.console.print(f"{_name(point)}: {note}")
-        if event["status"] != "ok":
-            self.console.print(f"{_name(point)}: {event['status']}: {event['reason']}")
+        self.n_done += len(piece.job.results)
+        self.work_done += self.weights[piece.job.id]
+        for run in runs:
+            for note in run["notes"]:
+                self.console.print(f"{piece.name}: {note}")
+            if run.get("status", "ok") != "ok":
+                self.console.print(f"{piece.name}: {run['status']}: {run['reason']}")
 
-    def failed(self, slot: int, point: Point, reason: str, attempt: int) -> None:
+    def failed(self, slot: int, piece: Piece, reason: str, attempt: int) -> None:
         self.current.pop(slot, None)
         self.n_failed += 1
-        self.console.print(f"{_name(point)}: attempt {attempt} failed: {reason}")
+        self.console.print(f"{piece.name}: attempt {attempt} failed: {reason}")
 
-    def elsewhere(self, point: Point, reason: str) -> None:
-        self.console.print(f"{_name(point)}: {reason}; left to it, and looked at again later")
+    def elsewhere(self, piece: Piece, reason: str) -> None:
+        self.console.print(f"{piece.name}: {reason}; left to it, and looked at again later")
 
     def _time_left(self) -> str:
         running = sum(
-            self.weights[point.id] * event["step"] / event["n_steps"]
-            for point, event in list(self.current.values())
+            self.weights[piece.job.id] * _share(piece, event)
+            for piece, event in list(self.current.values())
         )
         done = self.work_done + running
         if done <= 0:
@@ -160,31 +191,31 @@ class RunDisplay:
     def _summary(self) -> str:
         failed = f", {self.n_failed} attempts failed" if self.n_failed else ""
         return (
-            f"{self.n_done} of {len(self.points)} runs done{failed}, "
+            f"{self.n_done} of {self.n_points} runs done{failed}, "
             f"{duration(time.monotonic() - self.began)} gone, {self._time_left()} left"
         )
 
-    def _run_line(self, point: Point, event: dict[str, Any]) -> str:
-        step, n_steps, seconds = event["step"], event["n_steps"], event["train_seconds"]
-        line = f"{_name(point)}: {step / n_steps:4.0%} loss {event['loss_nats']:.3f}"
-        if seconds <= 0:  # The first chunk compiles: it says nothing about speed.
+    def _run_line(self, piece: Piece, event: dict[str, Any]) -> str:
+        seconds, n_new = event["train_seconds"], event["step"] - event["resumed_at"]
+        line = f"{piece.name}: {_share(piece, event):4.0%} loss {event['loss_nats']:.3f}"
+        if seconds <= 0 or not n_new:  # The first chunk compiles: it says nothing about speed.
             return line
-        share_of_attempt = 1 - event["resumed_at"] / step
-        tokens_per_second = event["n_tokens"] * share_of_attempt / seconds
-        flops = tokens_per_second * point.flops["matmul_full"] / point.n_tokens
+        n_runs = len(piece.points)
+        tokens_per_second = n_runs * event["n_tokens"] * n_new / event["step"] / seconds
+        flops = n_new * piece.flops["matmul_full"] / piece.n_steps / seconds
         peak = self.calibration.peak_flops_per_second if self.calibration else 0.0
         share = f" (MFU {flops / peak:.0%})" if peak else ""
-        left = (n_steps - step) / (step * share_of_attempt) * seconds
+        left = (piece.job.steps[1] - event["step"]) / n_new * seconds
         return (
             f"{line} {tokens_per_second / 1e3:.0f}k tok/s {flops / 1e9:.0f} GFLOP/s{share} "
             f"{duration(left)} left"
         )
 
     def _view(self) -> Group:
-        runs = [self._run_line(point, event) for _, (point, event) in sorted(self.current.items())]
+        runs = [self._run_line(piece, event) for _, (piece, event) in sorted(self.current.items())]
         return Group(Text(self._summary(), style="bold"), *(Text(line) for line in runs))
 
 
-def _name(point: Point) -> str:
-    axes = "".join(f" {name.rsplit('.', 1)[-1]}={value:g}" for name, value in point.axes.items())
-    return f"{point.budget:.3g} d{point.spec.model.d_model} seed {point.seed}{axes}"
+def _share(piece: Piece, event: dict[str, Any]) -> float:
+    """Of a piece's steps, those that are done."""
+    return max(0, event["step"] - piece.job.steps[0]) / piece.n_steps

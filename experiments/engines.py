@@ -4,6 +4,7 @@
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,8 @@ from experiments.executors.base import Executor, Resources
 from experiments.executors.kubernetes import Kubernetes
 from experiments.executors.local import cache_folder
 from experiments.executors.slurm import Slurm
-from experiments.jobs import solo
+from experiments.jobs import Piece
 from experiments.ledger import Ledger
-from experiments.point import Point
 from experiments.study import Study
 
 ENGINES = ("local", "slurm", "kubernetes")
@@ -46,19 +46,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def submit(
-    options: Any, study: Study, ledger: Ledger, points: list[Point], known: Calibration | None
+    options: Any, study: Study, ledger: Ledger, pieces: Sequence[Piece], known: Calibration | None
 ) -> str:
-    """Hands the points' jobs to the engine; what the user may look at, in words.
+    """Hands the pieces' jobs to the engine; what the user may look at, in words.
+
+    A trunk and all that begins from it are for one worker: no engine need know of an order.
 
     Args:
       options: as ``add_options`` made them.
-      points: without a result, and not given up.
+      pieces: without a result, and not given up; parents before those that begin from them.
       known: measured on this study's own results, for the time that is asked for; None when
         there are none yet.
     """
+    trees: dict[str, list[Piece]] = {}
+    root: dict[str, str] = {}
+    for piece in pieces:
+        root[piece.job.id] = root.get(piece.job.parent or "", piece.job.id)
+        trees.setdefault(root[piece.job.id], []).append(piece)
+    ordered = sorted(trees.values(), key=lambda tree: -sum(p.flops["matmul_full"] for p in tree))
     jobs = [
-        (point.id, _needs(options, study, point, known))
-        for point in sorted(points, key=lambda point: -point.flops["matmul_full"])
+        (" ".join(piece.job.id for piece in tree), _needs(options, study, tree, known))
+        for tree in ordered
     ]
     return _executor(options, study).submit(ledger.folder, jobs)
 
@@ -97,7 +105,9 @@ def _executor(options: Any, study: Study) -> Executor:
     )
 
 
-def _needs(options: Any, study: Study, point: Point, known: Calibration | None) -> Resources:
+def _needs(
+    options: Any, study: Study, tree: Sequence[Piece], known: Calibration | None
+) -> Resources:
     """The mesh's devices in processes of so many GPUs, or of one CPU device each.
 
     Raises:
@@ -113,9 +123,9 @@ def _needs(options: Any, study: Study, point: Point, known: Calibration | None) 
         )
     seconds = None
     if known is not None:
-        seconds = known.seconds(point) + known.compile_seconds
+        seconds = sum(known.piece_seconds(piece) for piece in tree) + known.compile_seconds
     return replace(
-        solo(point, study.mesh).resources,
+        max((piece.job.resources for piece in tree), key=lambda needs: needs.memory_bytes),
         n_processes=n_devices // per_process,
         n_cpus=options.cpus_per_process,
         n_gpus=options.gpus_per_process,

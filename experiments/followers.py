@@ -7,7 +7,7 @@ claims and results. Where it is asked to stop, the training loop itself tells th
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,38 +27,44 @@ class Assignment(msgspec.Struct, frozen=True):
     """What all processes must agree on to train together."""
 
     model: ModelConfig
-    train: TrainConfig
+    configs: tuple[TrainConfig, ...]
     mesh_shape: tuple[int, ...]
     execution: Execution
     checkpoints: str
     attempt: int
+    trunk: str
+    until: int | None
 
 
 class Leader:
     """Process 0, alone or with followers.
 
     Args:
-      train: model/training/loop.py's.
+      train: train_pack of model/training/loop.py.
     """
 
     def __init__(self, train: Callable[..., Any]):
         self._train = train
         self._is_together = True
 
-    def train(self, model: ModelConfig, config: TrainConfig, corpus: Any, **rest: Any) -> Any:
+    def train(
+        self, model: ModelConfig, configs: Sequence[TrainConfig], corpus: Any, **rest: Any
+    ) -> Any:
         """As the loop does, announced to the followers first."""
-        checkpoints = rest["checkpoints"]
+        checkpoints, trunk = rest["checkpoints"], rest["trunk"]
         assignment = Assignment(
             model=model,
-            train=config,
+            configs=tuple(configs),
             mesh_shape=rest["mesh_shape"],
             execution=rest["execution"],
             checkpoints=str(checkpoints.folder),
             attempt=checkpoints.attempt,
+            trunk="" if trunk is None else str(trunk.folder),
+            until=rest["until"],
         )
         broadcast(msgspec.json.encode(assignment).decode())
         try:
-            return self._train(model, config, corpus, **rest)
+            return self._train(model, configs, corpus, **rest)
         except (Interrupted, ValueError):
             raise  # The followers meet the same.
         except BaseException:
@@ -90,14 +96,20 @@ def follow(
     """Trains along until process 0 has no more jobs."""
     while text := broadcast(_END):
         job = msgspec.json.decode(text, type=Assignment)
+        saved, trunk = (
+            open_checkpoints(Path(folder), attempt=job.attempt) if folder else None
+            for folder in (job.checkpoints, job.trunk)
+        )
         try:
             train(
                 job.model,
-                job.train,
+                job.configs,
                 corpus,
                 mesh_shape=job.mesh_shape,
                 execution=job.execution,
-                checkpoints=open_checkpoints(Path(job.checkpoints), attempt=job.attempt),
+                checkpoints=saved,
+                trunk=trunk,
+                until=job.until,
                 on_phase=on_phase,
             )
         except (Interrupted, ValueError):

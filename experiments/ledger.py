@@ -2,7 +2,9 @@
 """Where things lie under results/<study>/: folders, no server.
 
   study.json  manifest.json  plan.jsonl  data/         what was asked, of what
+  cost.json                                            what it was planned to take; once per plan
   jobs/<job id>/                                       who works, who worked (claims.py)
+  jobs/trunk-<hash>/{trunk.json, metrics/}             what several points begin from
   runs/<point id>/{spec.json, metrics/, result.json}   what came out; create-once
   forecasts/<budget>-<key>.json                        predicted before the run; create-once
   table.csv  curves.csv  costs.csv  fits/  figures/  report.html   derived; may be deleted
@@ -28,7 +30,7 @@ import msgspec
 
 from experiments import strict_json
 from experiments.claims import JobFolder
-from experiments.jobs import Job
+from experiments.jobs import TRUNK, Job
 from experiments.point import Point, check_id, is_id, point_from_json, to_json
 from experiments.sealed import Damaged, seal, seal_record, unseal
 from experiments.storage import PosixStorage, Storage
@@ -50,6 +52,26 @@ class Result(TypedDict):
     notes: list[str]
     costs: dict[str, Any]
     provenance: dict[str, Any]
+
+
+class Trunk(TypedDict):
+    """What the record of a trunk must hold; it may hold more.
+
+    ``step``: trained; ``clusters``: of the points that begin with it; ``reasons``: of each run, why
+    it diverged, or empty; ``flops_spent``: of all its runs, by convention.
+    """
+
+    step: int
+    clusters: list[str]
+    reasons: list[str]
+    flops_spent: dict[str, float]
+    costs: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def is_lost(trunk: dict[str, Any]) -> bool:
+    """Whether every run of a trunk diverged: nothing was saved to begin from."""
+    return all(trunk["reasons"])
 
 
 class Predicted(TypedDict):
@@ -206,7 +228,43 @@ class Ledger:
         key, way_out = _run(point_id, "result.json"), "Move it away and run the study again."
         return self._record(key, Result, way_out)
 
-    def write_metrics(self, point_id: str, attempt: int, row: dict[str, Any]) -> None:
+    def write_trunk(self, trunk_id: str, record: dict[str, Any]) -> bool:
+        """Creates trunk.json with its own digest; False when there was one already."""
+        return self.storage.create(_trunk(trunk_id), seal_record(record))
+
+    def read_trunk(self, trunk_id: str) -> dict[str, Any] | None:
+        """The record of a trunk; None where it is missing or damaged: it is trained again."""
+        try:
+            return self._record(_trunk(trunk_id), Trunk, "")
+        except Damaged:
+            return None
+
+    def has_trunk(self, trunk_id: str) -> bool:
+        """Whether points can begin from it, as far as names of files say."""
+        record = self.read_trunk(trunk_id)
+        if record is None:
+            return False
+        return is_lost(record) or self.job(trunk_id).newest_step() == record["step"]
+
+    def set_aside_trunk(self, trunk_id: str) -> bool:
+        """Gives a record that is worth nothing another name; whether there was one."""
+        data = self.storage.read(_trunk(trunk_id))
+        if data is not None:
+            digest = hashlib.sha256(data).hexdigest()[:8]
+            self.storage.move(_trunk(trunk_id), f"{_trunk(trunk_id)}.lost-{digest}")
+        return data is not None
+
+    def trunks(self, clusters: Container[str]) -> dict[str, dict[str, Any]]:
+        """The trunks that points of these clusters begin with, by id."""
+        names = [name for name in self.job_ids() if name.startswith(TRUNK)]
+        records = {name: self.read_trunk(name) for name in names}
+        return {
+            name: record
+            for name, record in records.items()
+            if record is not None and any(one in clusters for one in record["clusters"])
+        }
+
+    def write_metrics(self, run_id: str, attempt: int, row: dict[str, Any]) -> None:
         """Adds a line to the attempt's own file, in one write, with its checksum.
 
         A gradient may be infinite, for which JSON has no number: null stands for it.
@@ -214,7 +272,7 @@ class Ledger:
         finite = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in row.items()}
         text = json.dumps(finite, allow_nan=False)[:-1]
         line = f"{text}{_CRC}{zlib.crc32(text.encode())}}}\n"
-        self.storage.append(_run(point_id, f"metrics/{attempt:06d}.jsonl"), line.encode())
+        self.storage.append(_metrics(run_id, f"/{attempt:06d}.jsonl"), line.encode())
 
     def read_metrics(self, point_id: str, attempt: int) -> tuple[list[dict[str, Any]], int]:
         """The rows of an attempt, and how many lines were torn or damaged."""
@@ -227,14 +285,14 @@ class Ledger:
         return (good[-1] if good else None), n_damaged
 
     def _metrics_lines(self, point_id: str, attempt: int) -> tuple[list[bytes], int]:
-        data = self.storage.read(_run(point_id, f"metrics/{attempt:06d}.jsonl")) or b""
+        data = self.storage.read(_metrics(point_id, f"/{attempt:06d}.jsonl")) or b""
         texts = [_metrics_text(line) for line in data.splitlines()]
         good = [text for text in texts if text is not None]
         return good, len(texts) - len(good)
 
     def attempts(self, point_id: str) -> list[int]:
         """Numbers of the attempts that wrote metrics."""
-        names = self.storage.names(_run(point_id, "metrics"))
+        names = self.storage.names(_metrics(point_id))
         return [int(name[:6]) for name in names if name[:6].isdecimal()]
 
     def spent(self, point_id: str, *, before: int) -> Spent:
@@ -295,6 +353,16 @@ def _plan_end(lines: bytes) -> bytes:
 
 def _run(point_id: str, name: str) -> str:
     return f"runs/{check_id(point_id)}/{name}"
+
+
+def _trunk(trunk_id: str) -> str:
+    return f"jobs/{check_id(trunk_id)}/trunk.json"
+
+
+def _metrics(run_id: str, name: str = "") -> str:
+    """A trunk is no point: what it reports lies with its job."""
+    folder = "jobs" if run_id.startswith(TRUNK) else "runs"
+    return f"{folder}/{check_id(run_id)}/metrics{name}"
 
 
 def _forecast(budget: float, key: str) -> str:

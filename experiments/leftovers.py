@@ -3,24 +3,26 @@
 
 That is: checkpoints of jobs whose points all have their result; files that were being written when
 their process was killed, and worker logs, both a day old by the storage's clock. Results, specs,
-claims, endings and metrics are never among it, nor checkpoints that a run may still need.
+claims, endings and metrics are never among it, nor checkpoints that a run may still need. Trunks
+whose points all have their result go only where that is asked: longer runs could begin from them.
 """
 
 import argparse
 import os
 import re
 import shutil
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
 from experiments.claims import JobFolder, this_process
+from experiments.jobs import TRUNK
 from experiments.ledger import Ledger
 from experiments.sealed import Damaged
-from experiments.states import is_held
+from experiments.states import Asked, is_held
 from experiments.status import LEASE_SECONDS, asked_points
 
 DAY_SECONDS = 86400.0
@@ -38,13 +40,13 @@ class Leftover:
       path: of it.
       what: it is, in the plural.
       n_bytes: of all its files.
-      is_of_others: whether its run is no longer asked for.
+      option: of gc, without which it stays: "others" where its run is no longer asked for.
     """
 
     path: Path
     what: str
     n_bytes: int
-    is_of_others: bool = False
+    option: Literal["", "others", "trunks"] = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delete", action="store_true", help="remove what is shown")
     text = "also checkpoints of runs that the study no longer asks for; their results stay"
     parser.add_argument("--others", action="store_true", help=text)
+    text = "also the ends of trunks whose points are done; longer runs would train them anew"
+    parser.add_argument("--trunks", action="store_true", help=text)
     text = "silence after which a run elsewhere is taken for dead"
     parser.add_argument(
         "--lease-seconds", type=float, default=LEASE_SECONDS, metavar="S", help=text
@@ -64,9 +68,10 @@ def gc(options: Any, ledger: Ledger, console: Console) -> None:
     Raises:
       ValueError: if the study was never run.
     """
-    asked = {point.id for point in asked_points(ledger, options.study)}
-    found = list(leftovers(ledger, asked, lease_seconds=options.lease_seconds))
-    chosen = [one for one in found if options.others or not one.is_of_others]
+    points = asked_points(ledger, options.study)
+    asked = {point.id for point in points}
+    found = list(leftovers(ledger, points, lease_seconds=options.lease_seconds))
+    chosen = [one for one in found if not one.option or getattr(options, one.option)]
     for what in dict.fromkeys(one.what for one in chosen):
         _show([one for one in chosen if one.what == what], console)
     if options.delete:
@@ -79,15 +84,31 @@ def gc(options: Any, ledger: Ledger, console: Console) -> None:
         console.print(f"{n_bytes} removed.")
     else:
         console.print(f"{n_bytes} can go: `isoflop gc {options.study} --delete` removes it.")
-    _show_others(ledger, asked, [one for one in found if one not in chosen], console)
+    left = [one for one in found if one not in chosen]
+    _show_others(ledger, asked, [one for one in left if one.option == "others"], console)
+    if ends := [one for one in left if one.option == "trunks"]:
+        size = _size(sum(one.n_bytes for one in ends))
+        console.print(
+            f"{len(ends)} ends of trunks whose points are done, {size}, go with --trunks."
+        )
 
 
-def leftovers(ledger: Ledger, asked: Container[str], *, lease_seconds: float) -> Iterator[Leftover]:
-    """What can go, found without a change; ``asked`` are the ids of the points of the plan."""
+def leftovers(
+    ledger: Ledger, points: Sequence[Asked], *, lease_seconds: float
+) -> Iterator[Leftover]:
+    """What can go, found without a change; ``points`` are those of the plan."""
     is_anyone_alive = False
+    asked = {point.id for point in points}
+    needed = {p.cluster_id for p in points if not ledger.has_intact_result(p.id)}
     for name in ledger.job_ids():
         job, path = ledger.job(name), ledger.checkpoints(name)
-        members = _members(job)  # A trunk has none: who branches from it may still come.
+        trunk = ledger.read_trunk(name) if name.startswith(TRUNK) else None
+        if trunk is not None:
+            if needed.isdisjoint(trunk["clusters"]) and path.is_dir():
+                what = "ends of trunks whose points are all done"
+                yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option="trunks")
+            continue
+        members = _members(job)
         is_finished = bool(members) and all(map(ledger.has_intact_result, members))
         is_of_others = not any(member in asked for member in members)
         if not is_finished and _is_held(job, lease_seconds):
@@ -95,20 +116,20 @@ def leftovers(ledger: Ledger, asked: Container[str], *, lease_seconds: float) ->
         elif members and (is_finished or is_of_others) and path.is_dir():
             what = f"checkpoints of {'finished' if is_finished else 'unfinished'} runs"
             what += " that are no longer asked for" if is_of_others else ""
-            size = _n_bytes(path)
-            yield Leftover(path=path, what=what, n_bytes=size, is_of_others=is_of_others)
+            option: Literal["", "others"] = "others" if is_of_others else ""
+            yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option=option)
     yield from _temporary_files(ledger)
     if not is_anyone_alive:
         yield from _logs(ledger)
 
 
 def _members(job: JobFolder) -> tuple[str, ...]:
-    """The points of a job; none where its record cannot be read."""
+    """The points that get a result from a job; none where its record cannot be read."""
     try:
         record = job.job()
     except (Damaged, ValueError):
         return ()
-    return record.members if record else ()
+    return record.results if record else ()
 
 
 def _is_held(job: JobFolder, lease_seconds: float) -> bool:

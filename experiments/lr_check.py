@@ -19,6 +19,7 @@ from rich.console import Console
 from experiments import pipeline
 from experiments.collate import collate
 from experiments.equal_tokens import flops_of_a_token, resolve_tokens
+from experiments.fitting import prepare_to_fit
 from experiments.ledger import Ledger
 from experiments.number_lists import positive_numbers, seeds, whole_numbers
 from experiments.plan import plan
@@ -158,7 +159,7 @@ def lr_check(
         console.print("the same command shows the answer when these runs are done.")
         return
     collate(ledger, points)
-    pipeline.prepare_to_fit()
+    prepare_to_fit()
     from experiments import lr_page
 
     measured = lr_page.measure(ledger, sweep, points)

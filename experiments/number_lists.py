@@ -33,10 +33,10 @@ def seeds(text: str) -> tuple[int, ...]:
 
 def positive_numbers(text: str) -> tuple[float, ...]:
     """Distinct, ascending and finite, each above 0."""
-    return _ascending(text, tuple(_positive(part) for part in text.split(",")))
+    return _ascending(text, tuple(positive_number(part) for part in text.split(",")))
 
 
-def _positive(text: str) -> float:
+def positive_number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:

@@ -79,6 +79,8 @@ def _parsed(text: str, kind: Any, current: Any, path: str) -> Any:
     is_list = isinstance(current, tuple)
     if kind is str:
         return text
+    if kind is bool:
+        text = text.lower()  # True as Python has it, true as JSON.
     try:
         # Strictly JSON: Python would also read NaN, Infinity, and 1e999 as infinity.
         value = strict_json.loads(f"[{text}]" if is_list and not text.startswith("[") else text)

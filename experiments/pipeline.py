@@ -6,21 +6,27 @@ again anywhere.
 """
 
 import math
-import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
 
 from experiments import calibration, display, engines, finished
-from experiments.executors.local import local_workers
+from experiments.executors.local import has_accelerator, local_workers
+from experiments.fitting import prepare_to_fit
+from experiments.jobs import Piece, arrange
 from experiments.ledger import Ledger
 from experiments.missing import TooManyMissing
+from experiments.pack_probe import best_pack, shape_key
 from experiments.plan import Refused
 from experiments.point import Point, to_json
-from experiments.runner import arrange, missing_points, run_points
+from experiments.runner import missing_points, run_pieces
 from experiments.study import Study
+from experiments.until import train_until
 from model.data.manifest import Manifest
 
 Failures = list[tuple[Point, str]]
@@ -57,13 +63,16 @@ def run(
       TooManyMissing: if they allow none; the tables are written.
       KeyboardInterrupt, Preempted: passed on, after workers have saved.
     """
-    answer = finished.recall(ledger, study, grid, options.allow_missing, console.print)
-    if answer is not None:
-        console.print(answer)
-        return
     began = time.monotonic()
     try:
-        failures = train(options, study, ledger, console, grid, grid)
+        if options.until is None:
+            answer = finished.recall(ledger, study, grid, options.allow_missing, console.print)
+            if answer is not None:
+                console.print(answer)
+                return
+            failures = train(options, study, ledger, console, grid, grid)
+        else:
+            grid, failures = train_until(options, study, ledger, manifest, console, train)
         points = list(grid)
         if study.forecast_budgets and not failures:
             for point in _forecasts(options, study, ledger, manifest, console, grid):
@@ -110,14 +119,58 @@ def train(
     Raises:
       Elsewhere: if an engine does.
     """
-    for name in ledger.write_plan(to_json(study), points, arrange(stage, study.mesh)):
-        console.print(f"{name} was damaged; it is written again.")
     missing = missing_points(ledger, stage)
+    pieces = arrange(
+        points,
+        study.mesh,
+        trunks=study.trunks,
+        wanted={point.id for point in missing},
+        has_trunk=ledger.has_trunk,
+        pack_size=_pack_size(options, study, missing, console),
+    )
+    for name in ledger.write_plan(to_json(study), points, [piece.job for piece in pieces]):
+        console.print(f"{name} was damaged; it is written again.")
     if not missing:
         return []
     if options.on == "local":
-        return _train_here(options, study, ledger, console, stage, missing)
-    return _submit(options, study, ledger, console, missing)
+        return _train_here(options, study, ledger, console, stage, pieces)
+    return _submit(options, study, ledger, console, pieces)
+
+
+def _pack_size(
+    options: Any, study: Study, missing: list[Point], console: Console
+) -> Callable[[Point], int]:
+    """Runs that train together: as many as was asked for, or as was measured to be best here.
+
+    On a CPU, and with another engine's devices, nothing is measured: one process per core is the
+    pack there. What the mesh's axis "run" has places for trains together in any case.
+
+    Raises:
+      ValueError: if --pack does not fit the mesh.
+    """
+    n_places = study.mesh[0]
+    if (asked := options.pack) is not None:
+        if asked < 1 or asked % n_places:
+            raise ValueError(
+                f"--pack {asked}: must be a multiple of the {n_places} places of the mesh's axis "
+                "run, at least 1."
+            )
+        return lambda point: asked
+    if options.on != "local" or not has_accelerator():
+        return lambda point: n_places
+    shapes = Counter(shape_key(point) for point in missing)
+    several = [point for point in missing if shapes[shape_key(point)] > 1]
+    if any(_best_pack(options, point) is None for point in several):
+        console.print("measuring how many runs of a shape train best together ...")
+        command = [sys.executable, "-m", "experiments.cli", "calibrate", options.study]
+        where = ["--results", str(options.results)]
+        subprocess.run([*command, *options.overrides, *where], check=True, capture_output=True)
+    return lambda point: max(_best_pack(options, point) or 1, n_places)
+
+
+def _best_pack(options: Any, point: Point) -> int | None:
+    known = calibration.load(options.results)
+    return None if known is None else best_pack(options.results, known.device, point)
 
 
 def _train_here(
@@ -126,7 +179,7 @@ def _train_here(
     ledger: Ledger,
     console: Console,
     stage: list[Point],
-    missing: list[Point],
+    pieces: list[Piece],
 ) -> Failures:
     workers = local_workers(
         options.workers,
@@ -138,36 +191,36 @@ def _train_here(
         execution=study.execution.to_text(),
     )
     known = calibration.load(options.results)
+    missing = [point for piece in pieces if piece.job.results for point in piece.points]
     console.print(f"training {len(missing)} runs with {len(workers.cores)} workers ...")
-    with display.RunDisplay(console, stage, len(stage) - len(missing), known) as view:
-        view.expect(missing)
-        failures = run_points(ledger, missing, study.mesh, workers, view)
+    with display.RunDisplay(console, len(stage), pieces, known) as view:
+        failures = run_pieces(ledger, pieces, study.mesh, workers, view)
     if (learned := calibration.learn(ledger, missing)) is not None:
         calibration.store(options.results, learned)
     return failures
 
 
 def _submit(
-    options: Any, study: Study, ledger: Ledger, console: Console, missing: list[Point]
+    options: Any, study: Study, ledger: Ledger, console: Console, pieces: list[Piece]
 ) -> Failures:
     """Hands what may still be tried to the engine; returns the rest when that is all."""
-    failures, left = [], []
-    for point in missing:
-        endings = ledger.job(point.id).failures()
-        if len(endings) >= options.max_attempts:
-            failures.append((point, endings[-1].reason))
-        else:
-            left.append(point)
+    failures: Failures = []
+    left: list[Piece] = []
+    given_up: set[str | None] = set()
+    for piece in pieces:
+        endings = ledger.job(piece.job.id).failures()
+        if piece.job.parent not in given_up and len(endings) < options.max_attempts:
+            left.append(piece)
+            continue
+        reason = endings[-1].reason if endings else f"{piece.job.parent} failed"
+        given_up.add(piece.job.id)
+        if piece.job.results:
+            failures += [(point, reason) for point in piece.points]
     if not left:
         return failures
     known = calibration.learn(ledger, ledger.read_plan())
     console.print(engines.submit(options, study, ledger, left, known))
     raise Elsewhere
-
-
-def prepare_to_fit() -> None:
-    """Fits run on the CPU; asking JAX for it later would still wake every accelerator."""
-    os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def _forecasts(

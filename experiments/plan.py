@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.point import SEMANTICS, Point, Spec, spec_id, typed
 from experiments.study import Ladder, OptimizerRule, Recipe, ShapeRule, Study
+from experiments.trunks import check_trunks, cluster_id
 from model.config import ModelConfig
 from model.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
 from model.data.manifest import Manifest
@@ -48,7 +49,8 @@ def plan(study: Study, manifest: Manifest) -> Plan:
     """Resolves a study: same study and manifest, same bytes.
 
     Raises:
-      ValueError: if nothing remains at some budget, or two points are the same run.
+      ValueError: if nothing remains at some budget, two points are the same run, or trunks are
+        asked for where runs of a size have none in common.
     """
     _check_data(study, manifest)
     points: list[Point] = []
@@ -67,6 +69,8 @@ def plan(study: Study, manifest: Manifest) -> Plan:
         if len(points) == before:
             raise ValueError(_nothing_left(study, budget, refused))
     _check_distinct(points)
+    if study.trunks:
+        check_trunks(points)
     return Plan(points=tuple(points), refused=tuple(dict.fromkeys(refused)))
 
 
@@ -89,7 +93,8 @@ def resolve(
     recipe = with_axes(study.recipe, axes)
     model = model_config(recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len)
     per_token = flops_per_token(model, study.flops)
-    batch_size = _batch_size(recipe, budget / per_token, study.seq_len)
+    horizon = _horizon(recipe, model, budget / per_token)
+    batch_size = _batch_size(recipe, horizon, study.seq_len)
     tokens_per_step = batch_size * study.seq_len
     n_steps = round(budget / per_token / tokens_per_step)
     achieved = n_steps * tokens_per_step * per_token
@@ -107,8 +112,19 @@ def resolve(
         check_divisible(model, study.mesh, batch_size=batch_size, layout=layout)
     except ValueError as error:
         raise Refused(f"mesh {study.mesh}: {error}") from None
-    train = train_config(recipe, model, study, batch_size=batch_size, n_steps=n_steps, seed=seed)
-    transferred = _transfer(recipe, model, n_steps)
+    horizon_steps = (
+        n_steps if recipe.horizon_tokens_per_param is None else horizon / tokens_per_step
+    )
+    train = train_config(
+        recipe,
+        model,
+        study,
+        batch_size=batch_size,
+        n_steps=n_steps,
+        horizon_steps=horizon_steps,
+        seed=seed,
+    )
+    transferred = _transfer(recipe, model, horizon_steps)
     model = dataclasses.replace(
         model,
         residual_multiplier=transferred.residual_multiplier,
@@ -130,7 +146,7 @@ def resolve(
         epochs=epochs,
         params=count_params(model),
         flops={c: float(flops_per_token(model, c) * n_tokens) for c in FLOP_CONVENTIONS},
-        cluster_id=spec_id(spec),
+        cluster_id=cluster_id(spec),
     )
 
 
@@ -171,12 +187,26 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
 
 
 def train_config(
-    recipe: Recipe, model: ModelConfig, study: Study, *, batch_size: int, n_steps: int, seed: int
+    recipe: Recipe,
+    model: ModelConfig,
+    study: Study,
+    *,
+    batch_size: int,
+    n_steps: int,
+    horizon_steps: float,
+    seed: int,
 ) -> TrainConfig:
-    """The run of this length: rates, decay, moments and schedule in absolute steps."""
+    """The run of this length: rates, decay, moments and schedule in absolute steps.
+
+    Args:
+      horizon_steps: length of the run that warm-up and weight decay are chosen for.
+
+    Raises:
+      Refused: if a warm-up of the horizon's leaves the run no room for its decay.
+    """
     rule = recipe.optimizer
-    transferred = _transfer(recipe, model, n_steps)
     tokens_per_step = batch_size * study.seq_len
+    transferred = _transfer(recipe, model, horizon_steps)
     optimizer = OptimizerConfig(
         algorithm=rule.algorithm,
         input=transferred.input,
@@ -188,11 +218,17 @@ def train_config(
         clip_norm=rule.clip_norm,
         muon=_muon(rule),
     )
-    warmup = round(rule.warmup_fraction * n_steps)
+    warmup = round(rule.warmup_fraction * horizon_steps)
+    decay = round(rule.decay_fraction * n_steps)
+    if recipe.horizon_tokens_per_param is not None and warmup + decay > n_steps:
+        raise Refused(
+            f"at d_model {model.d_model} a warm-up of {warmup} steps and a decay of {decay} do not "
+            f"fit into {n_steps}. Raise the budget, or lower recipe.horizon_tokens_per_param."
+        )
     schedule = ScheduleConfig(
         n_steps=n_steps,
         warmup_steps=warmup,
-        decay_steps=min(round(rule.decay_fraction * n_steps), n_steps - warmup),
+        decay_steps=min(decay, n_steps - warmup),
         decay=rule.decay,
         final_fraction=rule.final_fraction,
     )
@@ -212,7 +248,18 @@ def _muon(rule: OptimizerRule) -> MuonConfig | None:
     return rule.muon if rule.algorithm == "muon" else None
 
 
-def _transfer(recipe: Recipe, model: ModelConfig, n_steps: int) -> Transferred:
+def _horizon(recipe: Recipe, model: ModelConfig, n_tokens: float) -> float:
+    """Tokens of the run that a network's batch, warm-up and weight decay are chosen for.
+
+    Args:
+      n_tokens: of the run itself.
+    """
+    if recipe.horizon_tokens_per_param is None:
+        return n_tokens
+    return recipe.horizon_tokens_per_param * count_params(model).total
+
+
+def _transfer(recipe: Recipe, model: ModelConfig, n_steps: float) -> Transferred:
     factor, muon = recipe.optimizer.learning_rate, _muon(recipe.optimizer)
     base = dataclasses.replace(
         recipe.base,

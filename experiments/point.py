@@ -76,7 +76,7 @@ class Point:
       epochs: passes over the training tokens; None where they are unlimited.
       params: parameters.
       flops: achieved, under every convention.
-      cluster_id: points that share noise have the same one; here every run has its own.
+      cluster_id: points that share noise have the same one (experiments/trunks.py).
     """
 
     id: str

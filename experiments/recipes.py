@@ -66,6 +66,7 @@ TINY_BYTES = Recipe(
         final_fraction=0.0,
         z_loss_weight=0.0,
     ),
+    horizon_tokens_per_param=None,
     compute_dtype="float32",
 )
 
@@ -81,6 +82,20 @@ TINY_BYTES_MUON = replace(
         TINY_BYTES.optimizer,
         algorithm="muon",
         muon=MuonConfig(momentum=0.9, nesterov=True, ns_steps=5, scale="spectral"),
+    ),
+)
+
+# Warm-up, plateau and a decay of the last fifth: runs of a size may share a trunk.
+TINY_BYTES_WSD = replace(
+    TINY_BYTES,
+    name="tiny-bytes-wsd",
+    horizon_tokens_per_param=20.0,
+    optimizer=replace(
+        TINY_BYTES.optimizer,
+        learning_rate=0.5,
+        warmup_fraction=0.02,
+        decay_fraction=0.2,
+        decay="one_minus_sqrt",
     ),
 )
 
@@ -141,5 +156,6 @@ LLAMA_LIKE = Recipe(
         final_fraction=0.1,
         z_loss_weight=0.0,
     ),
+    horizon_tokens_per_param=None,
     compute_dtype="bfloat16",
 )

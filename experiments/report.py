@@ -15,11 +15,16 @@ import jinja2
 from rich.console import Console
 from rich.table import Table
 
+from experiments import cost_compare, cost_record
 from experiments.analysis import APPROACHES, Analysis, analyse
+from experiments.cost_compare import Compared, Real
+from experiments.cost_figure import figure_cost
+from experiments.cost_record import Planned
 from experiments.display import duration
 from experiments.ledger import Ledger
 from experiments.missing import ALLOWED
 from experiments.point import Point
+from experiments.sealed import Damaged
 from experiments.storage import replace_text
 from experiments.study import Study
 from model.data.manifest import Manifest
@@ -36,6 +41,7 @@ CAPTIONS = {
     "residuals": "Residuals of the surface.",
     "agreement": "Exponents and optima of the approaches side by side.",
     "curves": "Validation loss during training.",
+    "cost": "Device-seconds of every run as they were planned, and as they came out.",
 }
 
 
@@ -48,12 +54,16 @@ class Report:
       main: name of the approach whose frontier is the answer.
       forecasts: records of experiments/forecast.py, with "outcome" added where it is known.
       costs: rows of costs.csv.
+      planned: what was planned to be spent; None where nothing was, or it is damaged.
+      compared: the finished runs of which it told the time.
     """
 
     analysis: Analysis
     main: str | None
     forecasts: list[dict[str, Any]]
     costs: list[dict[str, str]]
+    planned: Planned | None = None
+    compared: tuple[Compared, ...] = ()
 
 
 def build(
@@ -74,7 +84,46 @@ def build(
         for record in ledger.read_forecasts()
         if record["point"]["id"] in asked
     ]
-    return Report(analysis=analysis, main=_main(analysis), forecasts=forecasts, costs=costs)
+    planned, compared = _against_plan(ledger, points, costs)
+    return Report(
+        analysis=analysis,
+        main=_main(analysis),
+        forecasts=forecasts,
+        costs=costs,
+        planned=planned,
+        compared=compared,
+    )
+
+
+def _against_plan(
+    ledger: Ledger, points: list[Point], costs: list[dict[str, str]]
+) -> tuple[Planned | None, tuple[Compared, ...]]:
+    """The plan of costs, and the finished runs of which it told the time."""
+    try:
+        planned = cost_record.read(ledger)
+    except Damaged:
+        return None, ()  # `isoflop doctor` and `isoflop status` name it; no answer waits for it.
+    if planned is None:
+        return None, ()
+    asked = {point.id: point for point in points}
+    with ledger.table.open(newline="") as file:
+        whole = {row["run_id"] for row in csv.DictReader(file) if row["status"] == "ok"}
+    done = [
+        Real(
+            run_id=row["run_id"],
+            role=asked[row["run_id"]].role,
+            budget=asked[row["run_id"]].budget,
+            d_model=asked[row["run_id"]].spec.model.d_model,
+            device_seconds=float(row["device_seconds"]),
+            joules=float(row["joules"]) if row.get("joules") else None,
+            joules_source=row.get("joules_source") or "",
+        )
+        for row in costs
+        if row["run_id"] in whole and float(row.get("device_seconds") or 0) > 0
+    ]
+    sizes = {point.cluster_id: (point.budget, point.spec.model.d_model) for point in points}
+    done += cost_compare.of_trunks(ledger.trunks(sizes), sizes)
+    return planned, tuple(cost_compare.compare(planned, done))
 
 
 def _main(analysis: Analysis) -> str | None:
@@ -212,6 +261,8 @@ def draw(ledger: Ledger, report: Report) -> dict[str, Path]:
     if fits:
         fronts = [analysis.frontiers[name] for name in APPROACHES if name in fits]
         drawn["frontier"] = figures.figure_frontier(fronts, _ordered(analysis))
+    if report.compared:
+        drawn["cost"] = figure_cost(report.compared)
     if analysis.agreement is not None:
         drawn["agreement"] = figures.figure_agreement(analysis.agreement, _ordered(analysis))
     if report.main in ("additive", "curved"):
@@ -269,6 +320,10 @@ def page(
         data_fingerprint=Manifest.read(ledger.manifest).fingerprint,
         provenance=_provenance(report.costs),
         totals=_totals(points, report.costs),
+        planned=cost_compare.totals(report.planned, report.compared) if report.planned else [],
+        planned_runs=(
+            cost_compare.run_rows(report.planned, report.compared) if report.planned else []
+        ),
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -313,7 +368,7 @@ def _flat(node: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def _provenance(costs: list[dict[str, str]]) -> list[tuple[str, str]]:
     """Versions, hardware and flags; where runs differ, every value with its count."""
-    skip = ("run_id", "seconds", "joules", "flops_per_second", "mfu", "resumed_at")
+    skip = ("run_id", "seconds", "joules", "flops_", "mfu", "resumed_at", "trunk")
     names = [n for n in (costs[0] if costs else {}) if not any(part in n for part in skip)]
     rows = []
     for name in names:
@@ -334,7 +389,9 @@ def _totals(points: list[Point], costs: list[dict[str, str]]) -> list[tuple[str,
     if finished:
         for convention in finished[0].flops:
             flops = sum(point.flops[convention] for point in finished)
-            rows.append((f"FLOPs ({convention})", f"{flops:.4g}"))
+            spent = sum(float(row.get(f"flops_spent_{convention}") or 0) for row in costs)
+            less = f", {spent:.4g} spent" if 0 < spent < 0.999 * flops else ""
+            rows.append((f"FLOPs ({convention})", f"{flops:.4g}{less}"))
     rows += [
         ("tokens", f"{sum(point.n_tokens for point in finished):,}"),
         ("worker time, last attempts", duration(total("wall_seconds"))),

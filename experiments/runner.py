@@ -4,11 +4,11 @@
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from experiments.claims import GaveUp, JobFolder, Owned, Owner, this_process
 from experiments.executors.local import LocalJob, Workers, run_jobs
-from experiments.jobs import Job, solo
+from experiments.jobs import Piece
 from experiments.ledger import Ledger
 from experiments.point import Point
 from experiments.sealed import Damaged
@@ -17,18 +17,13 @@ from experiments.sealed import Damaged
 class Display(Protocol):
     """Shows what happens; see experiments/display.py."""
 
-    def progress(self, slot: int, point: Point, event: dict[str, Any]) -> None: ...
+    def progress(self, slot: int, piece: Piece, event: dict[str, Any]) -> None: ...
 
-    def done(self, slot: int, point: Point, event: dict[str, Any]) -> None: ...
+    def done(self, slot: int, piece: Piece, runs: Sequence[dict[str, Any]]) -> None: ...
 
-    def failed(self, slot: int, point: Point, reason: str, attempt: int) -> None: ...
+    def failed(self, slot: int, piece: Piece, reason: str, attempt: int) -> None: ...
 
-    def elsewhere(self, point: Point, reason: str) -> None: ...
-
-
-def arrange(points: Sequence[Point], mesh: tuple[int, ...]) -> list[Job]:
-    """The jobs that compute the points: each alone."""
-    return [solo(point, mesh) for point in points]
+    def elsewhere(self, piece: Piece, reason: str) -> None: ...
 
 
 def missing_points(ledger: Ledger, points: Sequence[Point]) -> list[Point]:
@@ -36,32 +31,49 @@ def missing_points(ledger: Ledger, points: Sequence[Point]) -> list[Point]:
     return [point for point in points if not ledger.has_intact_result(point.id)]
 
 
-def run_points(
+def run_pieces(
     ledger: Ledger,
-    points: list[Point],
+    pieces: Sequence[Piece],
     mesh: tuple[int, ...],
     workers: Workers,
     display: Display,
 ) -> list[tuple[Point, str]]:
-    """Trains every point that has no result; returns the failed ones with their reason.
+    """Trains every piece; returns the points that failed with their reason.
 
     Raises:
       ValueError: if a worker refused its input (mesh, data, spec): nothing else was started.
       DiskError: if the results folder cannot be written; finished points are kept.
       KeyboardInterrupt: passed on, after the workers were stopped.
     """
-    watch = _Watch(ledger, points, workers.max_attempts, display)
+    watch = _Watch(ledger, pieces, workers.max_attempts, display)
+    ahead = _flops_ahead(pieces)
+    here = {piece.job.id for piece in pieces}
     jobs = [
-        LocalJob(id=point.id, program=_program(point), size=point.flops["matmul_full"])
-        for point in missing_points(ledger, points)
+        LocalJob(
+            id=piece.job.id,
+            program=piece.program,
+            size=ahead[piece.job.id],
+            after=piece.job.parent if piece.job.parent in here else None,
+        )
+        for piece in pieces
     ]
     run_jobs(ledger.folder, jobs, mesh, workers, watch)
     return watch.failures
 
 
-def _program(point: Point) -> tuple:
-    train = point.spec.train
-    return (point.spec.model, train.batch_size, train.compute_dtype)
+def _flops_ahead(pieces: Sequence[Piece]) -> dict[str, float]:
+    """Of each job, what the longest chain that begins with it costs: such a one should begin soon.
+
+    Children come after their parents in ``pieces``.
+    """
+    ahead: dict[str, float] = {}
+    after: dict[str, float] = {}
+    for piece in reversed(pieces):
+        job = piece.job
+        ahead[job.id] = piece.flops["matmul_full"] + after.get(job.id, 0.0)
+        if job.parent is not None:
+            after[job.parent] = max(after.get(job.parent, 0.0), ahead[job.id])
+    return ahead
 
 
 def _owner(job: JobFolder, number: int) -> Owner | None:
@@ -75,29 +87,38 @@ def _owner(job: JobFolder, number: int) -> Owner | None:
 class _Watch:
     """Passes events on to the display, and writes down how workers died that could not."""
 
-    def __init__(self, ledger: Ledger, points: list[Point], max_attempts: int, display: Display):
+    def __init__(
+        self, ledger: Ledger, pieces: Sequence[Piece], max_attempts: int, display: Display
+    ):
         self.ledger, self.max_attempts, self.display = ledger, max_attempts, display
-        self.points = {point.id: point for point in points}
+        self.pieces = {piece.job.id: piece for piece in pieces}
         self.failures: list[tuple[Point, str]] = []
         self.told: set[str] = set()
 
     def event(self, slot: int, job_id: str, event: dict[str, Any]) -> None:
-        point = self.points[job_id]
+        piece = self.pieces[job_id]
         if event["event"] == "progress":
-            self.display.progress(slot, point, event)
+            self.display.progress(slot, piece, event)
         elif event["event"] == "done":
-            self.display.done(slot, point, event)
+            self.display.done(slot, piece, event["runs"])
         elif event["event"] == "owned":
             if job_id not in self.told:  # It is asked for again and again.
-                self.display.elsewhere(point, event["reason"])
+                self.display.elsewhere(piece, event["reason"])
             self.told.add(job_id)
         else:
-            self.failures.append((point, event["reason"]))
+            self._gave_up(piece, event["reason"])
 
-    def died(self, slot: int, job_id: str, pid: int, reason: str) -> bool:
-        if self.ledger.has_intact_result(job_id):  # It died between its result and its word.
-            self.display.done(slot, self.points[job_id], self.ledger.read_result(job_id) or {})
-            return False
+    def _gave_up(self, piece: Piece, reason: str) -> None:
+        if piece.job.kind != "trunk":  # Of a trunk, what begins from it is told one by one.
+            self.failures += [(point, reason) for point in piece.points]
+
+    def died(
+        self, slot: int, job_id: str, pid: int, reason: str
+    ) -> Literal["again", "done", "lost"]:
+        piece = self.pieces[job_id]
+        if self._is_done(piece):  # It died between its result and its word.
+            self.display.done(slot, piece, [])
+            return "done"
         job, me = self.ledger.job(job_id), this_process()
         with contextlib.suppress(Owned, GaveUp):
             number = job.newest()
@@ -107,8 +128,13 @@ class _Watch:
                 number = job.claim(me, lease_seconds=math.inf, max_attempts=self.max_attempts)
             job.end(number, "killed", reason, job.newest_step())
         failures = job.failures()
-        self.display.failed(slot, self.points[job_id], reason, len(failures))
+        self.display.failed(slot, piece, reason, len(failures))
         if len(failures) < self.max_attempts:
-            return True
-        self.failures.append((self.points[job_id], reason))
-        return False
+            return "again"
+        self._gave_up(piece, reason)
+        return "lost"
+
+    def _is_done(self, piece: Piece) -> bool:
+        if piece.job.kind == "trunk":
+            return self.ledger.has_trunk(piece.job.id)
+        return all(self.ledger.has_intact_result(point) for point in piece.job.results)

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from experiments.claims import MAX_ATTEMPTS, JobFolder, Owner, is_alive, is_dead, this_process
+from experiments.jobs import TRUNK
 from experiments.ledger import Ledger
 from experiments.sealed import Damaged, unseal
 
@@ -51,6 +52,7 @@ class Asked(msgspec.Struct, frozen=True):
     axes: dict[str, float]
     n_tokens: int
     flops: dict[str, float]
+    cluster_id: str
     spec: _Spec
 
     @property
@@ -181,6 +183,55 @@ def survey(
     return states
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrunkState:
+    """A trunk that is being trained.
+
+    Attributes:
+      of: the point whose beginning its first run is.
+      steps: (first, last) that it trains.
+      progress: its last line of metrics; None while it compiles.
+      attempt, host: see PointState.
+    """
+
+    of: Asked
+    steps: tuple[int, int]
+    progress: Row | None
+    attempt: int
+    host: str
+
+
+def running_trunks(
+    ledger: Ledger, asked: Iterable[Asked], *, n_devices: int, lease_seconds: float
+) -> list[TrunkState]:
+    """Trunks of these points that somebody alive is training."""
+    points = {point.id: point for point in asked}
+    look = _Look(ledger, n_devices, lease_seconds, MAX_ATTEMPTS)
+    found = []
+    for name in ledger.job_ids():
+        if not name.startswith(TRUNK) or ledger.has_trunk(name):
+            continue
+        job = ledger.job(name)
+        try:
+            record = job.job()
+        except (Damaged, ValueError):
+            continue  # The doctor names it.
+        of = points.get(record.members[0]) if record else None
+        newest = job.newest()
+        if record is None or of is None or look.judge(job, newest)[0] != "running":
+            continue
+        found.append(
+            TrunkState(
+                of=of,
+                steps=record.steps,
+                progress=look.last_row(name, newest)[0],
+                attempt=newest,
+                host=_host(job, newest),
+            )
+        )
+    return found
+
+
 def is_held(job: JobFolder, number: int, me: Owner, *, lease_seconds: float) -> bool:
     """Whether an attempt that has not ended may still be at work.
 
@@ -219,11 +270,11 @@ class _Look:
     def _with_result(self, point: Asked, result: _Result) -> PointState:
         attempt, flops, n_torn = result.provenance.attempt, point.flops[point.convention], 0
         if result.status != "ok":  # It ended early.
-            row, _ = self._last_row(point, attempt)
+            row, _ = self.last_row(point.id, attempt)
             flops *= row.step / point.n_steps if row else 0.0
         if result.provenance.attempts:  # Of a run that was never interrupted no line is torn.
             earlier = [n for n in self.ledger.attempts(point.id) if n != attempt]
-            n_torn = sum(self._last_row(point, number)[1] for number in earlier)
+            n_torn = sum(self.last_row(point.id, number)[1] for number in earlier)
         return PointState(
             state="done" if result.status == "ok" else "diverged",
             reason=result.reason,
@@ -240,8 +291,10 @@ class _Look:
         if _TRACES.isdisjoint(self.ledger.storage.names(job.key)):
             return PointState(state="waiting")
         newest = job.newest()
-        state, reason = self._judge(job, newest)
-        last = {number: self._last_row(point, number) for number in self.ledger.attempts(point.id)}
+        state, reason = self.judge(job, newest)
+        last = {
+            number: self.last_row(point.id, number) for number in self.ledger.attempts(point.id)
+        }
         rows = [row for row, _ in last.values() if row is not None]
         furthest = max((row.step for row in rows), default=0)
         return PointState(
@@ -255,7 +308,7 @@ class _Look:
             n_torn=sum(n_torn for _, n_torn in last.values()),
         )
 
-    def _judge(self, job: JobFolder, newest: int) -> tuple[State, str]:
+    def judge(self, job: JobFolder, newest: int) -> tuple[State, str]:
         endings = job.endings()
         ending = endings.get(newest)
         is_claimed = job.storage.exists(f"{job.key}/claims/{newest:06d}.json")
@@ -272,8 +325,8 @@ class _Look:
             return "waiting", ""
         return ("preempted" if ending.how in _TAKEN else "waiting"), ending.reason
 
-    def _last_row(self, point: Asked, number: int) -> tuple[Row | None, int]:
-        text, n_torn = self.ledger.read_last_metrics(point.id, number)
+    def last_row(self, run_id: str, number: int) -> tuple[Row | None, int]:
+        text, n_torn = self.ledger.read_last_metrics(run_id, number)
         try:
             return (None if text is None else msgspec.json.decode(text, type=Row)), n_torn
         except msgspec.MsgspecError:
@@ -299,5 +352,5 @@ def jobs_by_point(ledger: Ledger) -> dict[str, str]:
             job = ledger.job(name).job()
         except (Damaged, ValueError):
             continue  # The doctor names it.
-        found |= dict.fromkeys(job.members if job else (), name)
+        found |= dict.fromkeys(job.results if job else (), name)
     return found

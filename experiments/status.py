@@ -13,11 +13,23 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from experiments import cost_compare, cost_record
 from experiments.claims import MAX_ATTEMPTS
+from experiments.cost_compare import Real
 from experiments.display import duration
 from experiments.ledger import Ledger
 from experiments.point import to_json
-from experiments.states import FINAL, Asked, PointState, Row, read_asked, survey
+from experiments.sealed import Damaged
+from experiments.states import (
+    FINAL,
+    Asked,
+    PointState,
+    Row,
+    TrunkState,
+    read_asked,
+    running_trunks,
+    survey,
+)
 from experiments.study import Study
 from model.hardware import mfu
 
@@ -116,8 +128,15 @@ def view(
     running = {name: state for name, state in states.items() if state.state == "running"}
     if running:
         parts += [Text(), _running(points, running)]
+    on_trunks = running_trunks(
+        ledger, asked, n_devices=math.prod(study.mesh), lease_seconds=LEASE_SECONDS
+    )
+    if on_trunks:
+        parts += [Text(), _running_trunks(on_trunks)]
     parts += [Text(line) for line in _troubles(points, states)]
-    parts += [Text(line) for line in (_totals(states), *_costs(asked, states))]
+    trunks = list(ledger.trunks({point.cluster_id for point in asked}).values())
+    parts += [Text(line) for line in (_totals(states), *_costs(asked, states, trunks))]
+    parts += _against_plan(ledger, points, states)
     parts += [Text(line) for line in _remarks(ledger, study, asked, states)]
     return Group(*parts)
 
@@ -162,6 +181,25 @@ def _running(points: Mapping[str, Asked], running: Mapping[str, PointState]) -> 
     return table
 
 
+def _running_trunks(trunks: Sequence[TrunkState]) -> Table:
+    """What points that wait are waiting for."""
+    table = _table("trunk", "step", "to", "tokens/s", "attempt", "host")
+    for trunk in trunks[:_MOST_NAMED]:
+        row = trunk.progress
+        speed = None if row is None else row.tokens_per_second
+        table.add_row(
+            f"d{trunk.of.d_model} seed {trunk.of.seed}",
+            "starting" if row is None else f"{row.step:,}",
+            f"{trunk.steps[1]:,}",
+            "" if speed is None else f"{speed:,.0f}",
+            str(trunk.attempt),
+            trunk.host,
+        )
+    if len(trunks) > _MOST_NAMED:
+        table.add_row(f"and {len(trunks) - _MOST_NAMED} more")
+    return table
+
+
 def _mfu(point: Asked, row: Row | None) -> str:
     """Share of the peak, in FLOPs of the whole T x T ("matmul_full")."""
     speed = None if row is None else row.steps_per_second
@@ -199,15 +237,19 @@ def _totals(states: Mapping[str, PointState]) -> str:
     return f"{n_results} of {len(states)} runs have a result: {', '.join(kinds)}."
 
 
-def _costs(asked: Sequence[Asked], states: Mapping[str, PointState]) -> list[str]:
+def _costs(
+    asked: Sequence[Asked], states: Mapping[str, PointState], trunks: Sequence[dict[str, Any]]
+) -> list[str]:
     """Device time, FLOPs and energy so far."""
-    seconds = sum(state.device_seconds for state in states.values())
+    on_trunks = sum(trunk["costs"]["device_seconds"] for trunk in trunks)
+    seconds = sum(state.device_seconds for state in states.values()) + on_trunks
     flops = sum(state.flops for state in states.values())
     planned = sum(point.flops[point.convention] for point in asked)
     conventions = ", ".join(sorted({point.convention for point in asked}))
+    shared = f", {on_trunks / 3600:.2f} of them on {len(trunks)} trunks" if trunks else ""
     lines = [
-        f"cost so far: {seconds / 3600:.2f} device hours, {flops:.3g} of {planned:.3g} FLOPs "
-        f"({conventions})"
+        f"cost so far: {seconds / 3600:.2f} device hours{shared}, {flops:.3g} of {planned:.3g} "
+        f"FLOPs ({conventions})"
     ]
     joules: dict[str, float] = collections.defaultdict(float)
     n_runs: collections.Counter = collections.Counter()
@@ -221,6 +263,36 @@ def _costs(asked: Sequence[Asked], states: Mapping[str, PointState]) -> list[str
         for source, amount in joules.items()
     ]
     return lines
+
+
+def _against_plan(
+    ledger: Ledger, points: Mapping[str, Asked], states: Mapping[str, PointState]
+) -> list[RenderableType]:
+    """What was planned for the runs that are done, beside what they took."""
+    try:
+        planned = cost_record.read(ledger)
+    except Damaged as error:
+        return [Text(str(error))]
+    if planned is None:
+        return []
+    done = [
+        Real(
+            run_id=name,
+            role=points[name].role,
+            budget=points[name].budget,
+            d_model=points[name].d_model,
+            device_seconds=state.device_seconds,
+            joules=state.joules,
+            joules_source=state.joules_source,
+        )
+        for name, state in states.items()
+        if state.state == "done" and state.device_seconds > 0
+    ]
+    sizes = {point.cluster_id: (point.budget, point.d_model) for point in points.values()}
+    done += cost_compare.of_trunks(ledger.trunks(sizes), sizes)
+    rows = cost_compare.compare(planned, done)
+    lines = [Text(f"{name}: {text}") for name, text in cost_compare.totals(planned, rows)]
+    return [Text(), cost_compare.by_size(rows), *lines] if rows else [*lines]
 
 
 def _remarks(

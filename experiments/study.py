@@ -116,6 +116,7 @@ class OptimizerRule:
         run (Wang & Aitchison 2024, arXiv:2405.13698).
       warmup_fraction, decay_fraction: of the run; a fixed warm-up bends the curves (Porian et al.
         2024, arXiv:2406.19146, sec. 3.2). What both leave is a plateau: warm-up, stable, decay.
+        Where the recipe has a horizon, warm-up and timescale are shares of that.
       decay, final_fraction: shape of the fall, and the share of the peak rate that it reaches at
         the end of each run's own token budget; see ScheduleConfig.
       z_loss_weight: see TrainConfig.
@@ -154,6 +155,10 @@ class Recipe:
       base: constants at the base shape.
       parameterization: how they are carried to other shapes; see model/parameterization.py.
       compute_dtype: dtype of activations and matrix products.
+      horizon_tokens_per_param: the length of run that batch, warm-up and weight decay are chosen
+        for, in tokens per parameter, so that they are the same for all runs of a size, whatever
+        their length: trunks need that. None: each run's own length. The decay of the rate is
+        always a share of the run's own.
     """
 
     name: str
@@ -162,11 +167,14 @@ class Recipe:
     parameterization: Parameterization
     batch: BatchRule
     optimizer: OptimizerRule
+    horizon_tokens_per_param: float | None
     compute_dtype: Literal["float32", "bfloat16"]
 
     def __post_init__(self) -> None:
         check_text(self, "name")
         check_choice(self, "parameterization", PARAMETERIZATIONS)
+        if self.horizon_tokens_per_param is not None:
+            check_real(self, "horizon_tokens_per_param")
         check_choice(self, "compute_dtype", ("float32", "bfloat16"))
 
 
@@ -249,6 +257,8 @@ class Study:
       forecast_budgets: beyond the grid: predicted by the fit, then trained, never fitted.
       mesh: sizes of the four mesh axes of model/sharding.py.
       execution: how the networks are computed; by default chosen by the device.
+      trunks: whether what runs of one size and seed have in common, warm-up and plateau, is
+        trained once (experiments/trunks.py). Moves no loss; refused where nothing is in common.
     """
 
     name: str
@@ -266,6 +276,7 @@ class Study:
     forecast_budgets: tuple[float, ...] = ()
     mesh: tuple[int, int, int, int] = (1, 1, 1, 1)
     execution: Execution = AUTO
+    trunks: bool = False
 
     def __post_init__(self) -> None:
         _check_study_name(self.name)
@@ -273,6 +284,7 @@ class Study:
         check_whole(self, "seq_len")
         check_real(self, "max_epochs")
         check_choice(self, "flops", FLOP_CONVENTIONS)
+        check_flags(self, "trunks")
         for name in ("budgets", "forecast_budgets"):
             budgets = getattr(self, name)
             if not all(is_real(c) and 0 < c <= MAX_BUDGET for c in budgets):

@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--bootstrap", type=int, metavar="N", help="replicates; 0 for no intervals")
     add("--seed", type=int, help="of the bootstrap")
     add("--level", type=float, help="of the intervals, 0.95 unless said otherwise")
-    add("--method", help="auto, pairs, residual or wild")
+    add("--method", help="auto, pairs, residual, components or wild")
     add("--profile", metavar="QUANTITY[@FLOPS],...",
         help="intervals by profile: E,a,n_params_opt@1e24,loss_opt@1e24")  # fmt: skip
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from experiments import finished
+from experiments import cost_record, finished
 from experiments.claims import Ending, Owner
 from experiments.collate import tables
-from experiments.jobs import job_from_json
+from experiments.jobs import job_from_json, read
 from experiments.ledger import Ledger
 from experiments.point import Point, point_from_json
 from experiments.sealed import Damaged, unseal
@@ -99,6 +99,12 @@ def _sealed(ledger: Ledger, key: str) -> str:
     return ""
 
 
+def _cost(ledger: Ledger, key: str) -> str:
+    _read(ledger, key)
+    cost_record.read(ledger)
+    return ""
+
+
 def _plan(ledger: Ledger, key: str) -> str:
     try:
         lines = ledger.plan_lines()
@@ -145,7 +151,14 @@ def _job(ledger: Ledger, key: str) -> str:
     if job.id != key.split("/")[1]:
         return f"is another job, {job.id}"
     missing = [m for m in job.members if not ledger.storage.exists(f"runs/{m}/spec.json")]
-    return f"has members without a spec: {', '.join(missing)}" if missing else ""
+    if missing:
+        return f"has members without a spec: {', '.join(missing)}"
+    read(job, ledger.read_point)
+    return ""
+
+
+def _trunk(ledger: Ledger, key: str) -> str:
+    return "" if ledger.read_trunk(key.split("/")[1]) else "is damaged"
 
 
 def _claim(ledger: Ledger, key: str) -> str:
@@ -257,6 +270,7 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
     ("study.json", _sealed, _RUN_AGAIN),
     ("plan.jsonl", _plan, _RUN_AGAIN),
     ("finished.json", _sealed, _RUN_AGAIN),
+    (cost_record.KEY.replace(".", r"\."), _cost, _RUN_AGAIN),
     (rf"runs/{_ID}/spec\.json", _spec, _RUN_AGAIN),
     (
         rf"runs/{_ID}/result\.json",
@@ -264,7 +278,7 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
         "Move it away: `isoflop run` trains the run again.",
     ),
     (
-        rf"runs/{_ID}/metrics/{_NUMBER}\.jsonl",
+        rf"(runs|jobs)/{_ID}/metrics/{_NUMBER}\.jsonl",
         _metrics,
         "Leave it: these lines are passed over, and costs may be told too low.",
     ),
@@ -279,10 +293,11 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
         _ending,
         "Leave it: it counts as a failure; `isoflop retry` forgives it.",
     ),
+    (rf"jobs/{_ID}/trunk\.json", _trunk, "Leave it: `isoflop run` trains what is missing."),
     (rf"jobs/{_ID}/(hb|retries)/{_NUMBER}", _empty, "Leave it: only its name and age count."),
     (r"forecasts/[^/]+\.json", _forecast, "Move it away: `isoflop run` forecasts again."),
 )
-_SET_ASIDE = rf"runs/{_ID}/result\.json\.damaged-[0-9a-f]{{8}}"
+_SET_ASIDE = rf"(runs/{_ID}/result\.json\.damaged|jobs/{_ID}/trunk\.json\.lost)-[0-9a-f]{{8}}"
 _NOT_VERIFIED = (
     r"manifest\.json|data/.*|(table|curves|costs)\.csv|"  # Verified as a whole, elsewhere.
     rf"jobs/{_ID}/checkpoints/.*|"

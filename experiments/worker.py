@@ -57,9 +57,10 @@ def work(
         if session.stop.is_asked:  # While the job before was at its end.
             return EXIT_PREEMPTED
         try:
-            for record in run_job(ledger, job_id, session):
-                keys = ("status", "loss_nats", "reason", "notes", "costs")
-                emit({"event": "done", "id": job_id} | {key: record[key] for key in keys})
+            keys = ("status", "loss_nats", "reason", "notes")
+            records = run_job(ledger, job_id, session)
+            runs = [{key: record[key] for key in keys if key in record} for record in records]
+            emit({"event": "done", "id": job_id, "runs": runs})
         except Interrupted:
             emit({"event": "preempted", "id": job_id})
             return EXIT_PREEMPTED
@@ -203,9 +204,9 @@ def _follow(ledger: Ledger, stop: Stop) -> None:
 
 
 def _loop() -> Callable[..., Any]:
-    from model.training.loop import train
+    from model.training.loop import train_pack
 
-    return train
+    return train_pack
 
 
 def _ids(options: argparse.Namespace) -> list[str]:

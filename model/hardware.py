@@ -7,7 +7,10 @@ not here); those of GPUs are the driver's. A name that is not in the table has n
 is known of such a device is measured (experiments/peak.py), never guessed from its name.
 """
 
+import re
 from dataclasses import dataclass, replace
+
+from model.ranges import shown
 
 GIB = 2**30
 # float32 products at JAX's precision "highest" take six bfloat16 passes on a TPU's matrix unit
@@ -154,6 +157,24 @@ TABLE = {
 def lookup(device_kind: str) -> Hardware | None:
     """What is known of a device by the name that JAX reports; None where nothing is."""
     return TABLE.get(device_kind)
+
+
+def kind_named(text: str) -> str:
+    """The name under which JAX reports a device that people call "h200", "A100 SXM 80GB" or "v5e".
+
+    Raises:
+      ValueError: if no device of the table is called so; "h100" is three of them, and none.
+    """
+    called = _plain(text)
+    for kind, device in TABLE.items():
+        if called in (_plain(kind), _plain(device.name)):
+            return kind
+    names = "; ".join(dict.fromkeys(device.name for device in TABLE.values()))
+    raise ValueError(f"device {shown(text)} is not known: known are {names}.")
+
+
+def _plain(name: str) -> str:
+    return re.sub("nvidia|tpu|[^a-z0-9]", "", name.lower())
 
 
 def mfu(flops_per_second: float, peak_flops_per_second: float) -> float | None:

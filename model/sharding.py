@@ -144,10 +144,24 @@ def make_mesh(
 
 
 def check_divisible(
-    config: ModelConfig, shape: tuple[int, ...], *, batch_size: int, layout: Layout = FSDP_TENSOR
+    config: ModelConfig,
+    shape: tuple[int, ...],
+    *,
+    batch_size: int,
+    layout: Layout = FSDP_TENSOR,
+    n_runs: int | None = None,
 ) -> None:
-    """Raises ValueError, naming the array, if the mesh does not divide the model or the batch."""
+    """Raises ValueError, naming the array, if the mesh does not divide the model or the batch.
+
+    Args:
+      n_runs: runs that are packed; None where that is not known yet.
+    """
     sizes = dict(zip(AXES, shape, strict=True))
+    if n_runs is not None and n_runs % sizes["run"]:
+        raise ValueError(
+            f"mesh axis run={sizes['run']} does not divide the {n_runs} runs of the pack. Choose a "
+            "mesh whose axis run divides them, or pack a multiple of it."
+        )
     letters = {
         "b": ("batch_size", batch_size),
         "l": ("seq_len", config.seq_len),

@@ -26,7 +26,7 @@ FORBIDDEN = (
         ("model.training.loop", "model.training.step"),
         (
             *("worker.py", "calibrate.py", "coordinates.py", "compile_programs.py"),
-            *("ours.py", "small.py", "parts.py", "compiled.py"),
+            *("ours.py", "small.py", "parts.py", "compiled.py", "pack_speed.py"),
         ),
     ),
     ("experiments/studies/", ("scaling", "numpy", "jax"), ()),

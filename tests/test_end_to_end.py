@@ -20,10 +20,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import cli, pipeline, report
+from experiments import cli, cost, cost_record, pipeline, report
 from experiments.analysis import analyse
 from experiments.attempt import Session, Stop, run_job
 from experiments.claims import this_process
+from experiments.cost import Terms
+from experiments.device_speed import DeviceSpeed, StepLaw
 from experiments.forecast import forecast_point, make_forecast
 from experiments.jobs import solo
 from experiments.ledger import Ledger
@@ -31,6 +33,7 @@ from experiments.plan import plan
 from experiments.point import to_json
 from experiments.studies.quickstart import STUDY
 from experiments.study import Ladder
+from experiments.trunks import grow, saving
 from model.counts.total import count_params
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
@@ -90,6 +93,7 @@ def planted(model: Any, train: Any, corpus: Any, **_: Any) -> PlantedResult:
         for step in train.eval_steps
     )
     loss = law(n_params, n_steps * tokens_per_step) * math.exp(NOISE * rng.standard_normal())
+    time.sleep(0.002)  # Costs are told to the millisecond.
     return PlantedResult(loss_nats=loss, curve=curve, n_steps=n_steps)
 
 
@@ -133,6 +137,19 @@ def train_all(ledger, points, corpus, mesh, train) -> None:
         run_job(ledger, point.id, session)
 
 
+def plan_costs(ledger, study, planned) -> None:
+    """What a device without overhead would take."""
+    law = StepLaw(peak_flops_per_second=1e14, utilisation=1.0, overhead_seconds=0.0)
+    speed = DeviceSpeed(
+        device="abacus", law=law, compile_seconds=None, basis="beads", is_measured=True
+    )
+    terms = Terms(price=2.0, watts=None, watts_source="", pue=1.0, carbon=400.0)
+    expected = cost.estimate(
+        cost.stages(study, planned), speed, terms, n_devices=1, n_devices_per_work=1
+    )
+    cost_record.remember(ledger, planned.points, expected)
+
+
 def finish(folder, study, train) -> Finished:
     manifest = Manifest(
         kind="stdlib",
@@ -151,7 +168,9 @@ def finish(folder, study, train) -> Finished:
         source=source_to_dict(study.data),
     )
     ledger = Ledger(folder, study.name)
-    points = list(plan(study, manifest).points)
+    planned = plan(study, manifest)
+    points = list(planned.points)
+    plan_costs(ledger, study, planned)
     ledger.write_plan(to_json(study), points, [solo(point, study.mesh) for point in points])
     manifest.write(ledger.manifest)
     corpus = SimpleNamespace(manifest=manifest)
@@ -253,6 +272,9 @@ def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
     assert "&lt;script&gt;alert(&#34;size&#34;)&lt;/script&gt; &amp; why?" in page
     assert "A &lt;note&gt; &amp; &#39;more&#39;." in page
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    n_done, n_planned = len(f.points), len(f.points) + len(f.study.forecast_budgets)
+    assert f"runs compared</th><td>{n_done} of {n_planned}</td>" in page
+    assert "cost at 2 per device-hour" in page
     for name in report.CAPTIONS:
         if name != "forecast":
             assert f'<figure id="{name}">' in page
@@ -302,12 +324,13 @@ def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, mon
         "epsilon=.1, base=8, n_digits=2, n_answers=1, language_seed=0))"
     )
 
-    def trained(ledger, points, mesh, workers, view):
+    def trained(ledger, pieces, mesh, workers, view):
+        points = [point for piece in pieces for point in piece.points]
         corpus = SimpleNamespace(manifest=Manifest.read(ledger.manifest))
         train_all(ledger, points, corpus, mesh, planted)
         return []
 
-    monkeypatch.setattr(pipeline, "run_points", trained)
+    monkeypatch.setattr(pipeline, "run_pieces", trained)
     wide = "sizes.tokens_per_param=0.1,1e5"
     cli.main(["run", str(tmp_path / "few.py"), *few, wide, "--results", str(tmp_path)])
     assert "no forecast at 1e+13 FLOPs" in capsys.readouterr().out
@@ -390,3 +413,69 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(tmp
     assert before == {p: p.stat().st_mtime_ns for p in killed.folder.glob("runs/*/result.json")}
     assert killed.table.read_bytes() == calm.table.read_bytes()
     assert json.loads((killed.folder / "study.json").read_text())["record"]["name"] == "tiny"
+
+
+TRUNKS = """
+from dataclasses import replace
+from experiments.recipes import TINY_BYTES
+from experiments.study import BatchRule, Ladder, Study
+from model.data.source import Zipf
+from model.training.config import EvalConfig
+STUDY = Study(
+    name="tiny", question="Does it branch?", budgets=(1.5e8, 3e8, 6e8),
+    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e4)), seeds=(0, 1),
+    data=Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0),
+    seq_len=16, evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=3, seed=0),
+    max_epochs=1.0, flops="matmul_full", recipe=replace(
+        TINY_BYTES, horizon_tokens_per_param=2.0,
+        batch=BatchRule(reference_tokens=128.0, reference_run=1e4, exponent=0.0, multiple=1),
+        optimizer=replace(
+            TINY_BYTES.optimizer, warmup_fraction=0.1, decay_fraction=0.2, decay="one_minus_sqrt"
+        ),
+    ),
+)
+"""
+
+
+def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(tmp_path):
+    (tmp_path / "tiny.py").write_text(TRUNKS)
+    shell = Shell(tmp_path, tmp_path / "cache")
+    code, _, err = shell.run("alone")
+    assert code == 0, err
+    alone, branched = (Ledger(tmp_path / name, "tiny") for name in ("alone", "branched"))
+
+    frequent = ("trunks=True", "--checkpoint-seconds", "0.01")
+    process = shell.start("branched", *frequent)
+    while not list(branched.folder.glob("jobs/trunk-*/checkpoints/*.sha256")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    code, _, err = shell.run("branched", *frequent)
+    assert code == 0, err
+    assert branched.table.read_bytes() == alone.table.read_bytes()
+
+    points = alone.read_plan()
+    trunks = branched.trunks({point.cluster_id for point in points})
+    assert len(trunks) == 2 * 2 * 3
+    branch = branched.read_result(points[0].id)
+    whole = alone.read_result(points[0].id)
+    assert branch["provenance"]["trunk"] in trunks
+    assert (branch["flops"], whole["flops_spent"]) == (whole["flops"], whole["flops"])
+    spent = sum(trunk["flops_spent"]["matmul_full"] for trunk in trunks.values())
+    spent += sum(branched.read_result(p.id)["flops_spent"]["matmul_full"] for p in points)
+    assert spent == pytest.approx(saving(grow(points)).spent)
+
+    # A damaged trunk is never begun from: what needs it trains it again.
+    lost = points[-1]
+    job = branched.job(lost.id).job()
+    (branched.folder / "runs" / lost.id / "result.json").unlink()
+    for file in (branched.checkpoints(job.parent)).rglob("*"):
+        if file.is_file() and file.stat().st_size > 64:
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 1
+            file.write_bytes(data)
+    code, _, err = shell.run("branched", *frequent)
+    assert code == 0, err
+    assert branched.table.read_bytes() == alone.table.read_bytes()
+    assert list((branched.folder / "jobs" / job.parent).glob("trunk.json.lost-*"))

@@ -19,11 +19,12 @@ from experiments import finished
 from experiments.cli import load_study
 from experiments.collate import collate
 from experiments.executors.local import Workers
+from experiments.jobs import arrange
 from experiments.ledger import Ledger
 from experiments.missing import ALLOWED
 from experiments.plan import plan
 from experiments.point import to_json
-from experiments.runner import arrange, run_points
+from experiments.runner import run_pieces
 from model.data.prepare import prepare
 
 STUDY = """
@@ -63,7 +64,8 @@ def measure(n_runs: int = 1000, n_repeats: int = 5) -> dict[str, float]:
         manifest = prepare(study.data, ledger.data)
         manifest.write(ledger.manifest)
         points = list(plan(study, manifest).points)
-        jobs = arrange(points, study.mesh)
+        pieces = arrange(points, study.mesh)
+        jobs = [piece.job for piece in pieces]
         module = (sys.executable, "-m", "experiments.benchmarks.stand_in_worker")
         one = Workers(cores=((),), command=module)
         seconds = {
@@ -72,7 +74,7 @@ def measure(n_runs: int = 1000, n_repeats: int = 5) -> dict[str, float]:
             )
         }
         seconds["plan"] = _timed(lambda: ledger.write_plan(to_json(study), points, jobs))
-        work = _timed(lambda: run_points(ledger, points, study.mesh, one, _Silent()))
+        work = _timed(lambda: run_pieces(ledger, pieces, study.mesh, one, _Silent()))
         seconds["run"] = work - seconds.pop("start")
         seconds["collate"] = _timed(lambda: collate(ledger, points))
         assert len(ledger.table.read_text().splitlines()) == len(points) + 1

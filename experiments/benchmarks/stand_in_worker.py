@@ -37,14 +37,14 @@ class Progress:
     stall_seconds: float = 0.0
 
 
-def train(model: Any, config: Any, corpus: Any, **options: Any) -> SimpleNamespace:
+def train(model: Any, configs: Any, corpus: Any, **options: Any) -> tuple[SimpleNamespace]:
     """Asks and tells as often as a run of ten chunks does, and returns at once."""
     options["on_phase"]("compile")
     options["on_phase"]("train")
     for chunk in range(N_CHUNKS):
         options["control"](chunk)
-        options["on_progress"](Progress(step=chunk + 1, n_steps=N_CHUNKS))
-    return SimpleNamespace(
+        options["on_progress"]((Progress(step=chunk + 1, n_steps=N_CHUNKS),))
+    outcome = SimpleNamespace(
         status="ok",
         reason="",
         loss_nats=2.5,
@@ -57,6 +57,7 @@ def train(model: Any, config: Any, corpus: Any, **options: Any) -> SimpleNamespa
         execution=AUTO,
         seconds=SECONDS,
     )
+    return (outcome,)
 
 
 def main() -> None:

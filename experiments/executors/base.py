@@ -33,6 +33,7 @@ class Executor(Protocol):
 
         Args:
           root: folder of the study, results/<study>.
-          jobs: ids and what each needs, long ones first.
+          jobs: ids and what each needs, long ones first. Several ids, separated by spaces, are
+            for one worker, in this order.
         """
         ...

@@ -14,10 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 # Between two looks at jobs that others have.
 POLL_SECONDS = 1.0
@@ -33,11 +33,19 @@ class DiskError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalJob:
-    """An id, what it compiles (jobs of one program stay together), its size (large ones first)."""
+    """A job to be done here.
+
+    Attributes:
+      id: of the job.
+      program: what it compiles; jobs of one program stay together.
+      size: large ones first.
+      after: the job that must have been done before, or None.
+    """
 
     id: str
     program: Hashable
     size: float
+    after: str | None = None
 
 
 class Watcher(Protocol):
@@ -45,8 +53,10 @@ class Watcher(Protocol):
 
     def event(self, slot: int, job_id: str, event: dict[str, Any]) -> None: ...
 
-    def died(self, slot: int, job_id: str, pid: int, reason: str) -> bool:
-        """A worker ended in the middle of a job; True lets another one try."""
+    def died(
+        self, slot: int, job_id: str, pid: int, reason: str
+    ) -> Literal["again", "done", "lost"]:
+        """A worker ended in the middle of a job; what is to become of it."""
         ...
 
 
@@ -142,39 +152,75 @@ class _Queue:
     """Jobs left, grouped by compiled program: a worker stays with a program while it lasts."""
 
     groups: dict[Hashable, collections.deque[LocalJob]] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    changed: threading.Condition = field(default_factory=threading.Condition)
     taken: set[Hashable] = field(default_factory=set)
     later: list[LocalJob] = field(default_factory=list)
+    undone: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, jobs: Sequence[LocalJob]) -> "_Queue":
         """Groups by decreasing size of their largest job: long ones first."""
-        queue = cls()
+        queue = cls(undone={job.id for job in jobs})
         for job in sorted(jobs, key=lambda job: -job.size):
             queue.groups.setdefault(job.program, collections.deque()).append(job)
         return queue
 
-    def take(self, last: LocalJob | None) -> LocalJob | None:
-        with self.lock:
-            left = [key for key, group in self.groups.items() if group]
-            if not left:
-                return self.later.pop(0) if self.later else None
-            if last is not None and last.program in left:
-                key = last.program
-            else:
-                key = next((key for key in left if key not in self.taken), left[0])
-            self.taken.add(key)
-            return self.groups[key].popleft()
+    def take(
+        self, last: LocalJob | None, is_stopping: Callable[[], bool] = lambda: False
+    ) -> LocalJob | None:
+        """The next job that need not wait for another; waits while there are only such.
+
+        Of the program of ``last`` where there is one. None at the end, or when told to stop.
+        """
+        with self.changed:
+            while not is_stopping():
+                ready = {key: job for key in self.groups if (job := self._ready(key)) is not None}
+                if ready:
+                    fresh = [key for key in ready if key not in self.taken] or list(ready)
+                    is_same = last is not None and last.program in ready
+                    key = last.program if last is not None and is_same else fresh[0]
+                    self.taken.add(key)
+                    self.groups[key].remove(ready[key])
+                    return ready[key]
+                if self.later:
+                    return self.later.pop(0)
+                if not any(self.groups.values()):
+                    return None
+                self.changed.wait(WATCH_SECONDS)
+        return None
+
+    def _ready(self, key: Hashable) -> LocalJob | None:
+        return next((job for job in self.groups[key] if job.after not in self.undone), None)
+
+    def done(self, job: LocalJob) -> None:
+        """Lets those begin that waited for it."""
+        with self.changed:
+            self.undone.discard(job.id)
+            self.changed.notify_all()
+
+    def drop(self, job: LocalJob) -> list[LocalJob]:
+        """Takes out all that waited for a job which will not be done, and returns them."""
+        with self.changed:
+            dropped = [job]
+            for lost in dropped:
+                for group in self.groups.values():
+                    waiting = [one for one in group if one.after == lost.id]
+                    dropped += waiting
+                    for one in waiting:
+                        group.remove(one)
+            self.changed.notify_all()
+            return dropped[1:]
 
     def give_back(self, job: LocalJob) -> None:
-        with self.lock:
+        with self.changed:
             self.groups[job.program].appendleft(job)
+            self.changed.notify_all()
 
     def put_off(self, job: LocalJob) -> bool:
         """Asks for it again at the end, as another has it; whether there is anything else to do."""
-        with self.lock:
+        with self.changed:
             self.later.append(job)
-            return any(self.groups.values())
+            return any(self._ready(key) is not None for key in self.groups)
 
 
 def run_jobs(
@@ -248,7 +294,7 @@ class _Slot(threading.Thread):
     def run(self) -> None:
         job = None
         try:
-            while not self.is_stopping.is_set() and (job := self.queue.take(job)) is not None:
+            while (job := self.queue.take(job, self.is_stopping.is_set)) is not None:
                 self._train(job)
         except Exception as error:
             self.error = error
@@ -296,8 +342,10 @@ class _Slot(threading.Thread):
             event = _event(line)
             if event["event"] in ("progress", "done", "gave up", "owned"):
                 self.watcher.event(self.index, job.id, event)
-            if event["event"] in ("done", "gave up"):
-                return
+            if event["event"] == "done":
+                return self.queue.done(job)
+            if event["event"] == "gave up":
+                return self._lost(job)
             if event["event"] == "failed":
                 return self._failed(job, event["reason"])
             if event["event"] == "owned":
@@ -316,8 +364,19 @@ class _Slot(threading.Thread):
 
     def _failed(self, job: LocalJob, reason: str) -> None:
         assert self.process is not None
-        if self.watcher.died(self.index, job.id, self.process.pid, reason):
+        outcome = self.watcher.died(self.index, job.id, self.process.pid, reason)
+        if outcome == "again":
             self.queue.give_back(job)
+        elif outcome == "done":
+            self.queue.done(job)
+        else:
+            self._lost(job)
+
+    def _lost(self, job: LocalJob) -> None:
+        """What waited for a job that was given up will not be done either."""
+        for one in self.queue.drop(job):
+            reason = f"what it begins from, {one.after}, failed"
+            self.watcher.event(self.index, one.id, {"event": "gave up", "reason": reason})
 
     def _owned(self, job: LocalJob) -> None:
         if not self.queue.put_off(job):

@@ -99,7 +99,7 @@ class Slurm:
             if not path.isprintable() or "\\" in path:
                 raise ValueError(f"{path!r}: sbatch takes printable paths without backslash only.")
         held = queued(root)
-        left = [job for job in jobs if job[0] not in held]
+        left = [job for job in jobs if held.isdisjoint(job[0].split())]
         lines = [f"{len(jobs) - len(left)} jobs are in the queue already."] if held else []
         for batch in batches(left, max_array_size()):
             folder = new_folder(root / "slurm")

@@ -46,7 +46,8 @@ def batches(
     of sizes becomes a few requests rather than one per size.
 
     Args:
-      jobs: id and resources of each.
+      jobs: id and resources of each; several ids, separated by spaces, stay in one task and in
+        their order: a trunk and its branches.
       max_tasks, max_jobs: the most of one request; at least 1 and TASK_JOBS.
     """
     sizes: dict[Resources, list[tuple[str, Resources]]] = {}
@@ -73,12 +74,12 @@ def _tasks(jobs: list[tuple[str, Resources]]) -> Iterator[tuple[Task, float | No
     for name, resources in jobs:
         # The processes of a job that spans hosts meet once: such a job has its task to itself.
         if resources.seconds is None or resources.n_processes > 1:
-            yield (name,), resources.seconds
+            yield tuple(name.split()), resources.seconds
             continue
-        if ids and (total + resources.seconds > TASK_SECONDS or len(ids) == TASK_JOBS):
+        if ids and (total + resources.seconds > TASK_SECONDS or len(ids) >= TASK_JOBS):
             yield tuple(ids), total
             ids, total = [], 0.0
-        ids.append(name)
+        ids += name.split()
         total += resources.seconds
     if ids:
         yield tuple(ids), total

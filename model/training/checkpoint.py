@@ -72,6 +72,11 @@ class Checkpoints:
         """Steps that are finished, newest first."""
         return sorted({saved.step for saved in files.finished(self.folder)}, reverse=True)
 
+    def has_intact(self, step: int) -> bool:
+        """Whether that step can be restored."""
+        found = [saved for saved in files.finished(self.folder) if saved.step == step]
+        return any(files.is_intact(self.folder, saved) for saved in found)
+
     def restore(self, like: Any) -> tuple[tuple[Any, dict[str, Any]] | None, list[str]]:
         """The newest intact step, and of equal steps that of the latest attempt.
 

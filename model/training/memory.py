@@ -22,6 +22,10 @@ REMATS: tuple[Remat, ...] = ("none", "dots", "block")
 MAX_UNROLLED = 12
 
 
+class TooLarge(ValueError):
+    """No way to compute a run or a pack fits into the memory of a device."""
+
+
 def candidates(
     execution: Execution, model: ModelConfig, train: TrainConfig, mesh: jax.sharding.Mesh
 ) -> Iterator[Execution]:
@@ -75,7 +79,11 @@ def _loss_chunks(
 
 
 def loss_chunks(model: ModelConfig, batch_size: int, mesh: jax.sharding.Mesh, layout: str) -> int:
-    """The fewest parts of the positions whose logits stay within LOGITS_BYTES per device."""
+    """The fewest parts of the positions whose logits stay within LOGITS_BYTES per device.
+
+    Of each run of a pack: it is computed as it would be alone, and the compiled program says what
+    all of them need.
+    """
     dims = LAYOUTS[layout].logits_blv
     batch, length, vocab = (
         size // _n_shards(mesh, axes)
@@ -127,12 +135,15 @@ def program_bytes(analysis: Any) -> float:
 
 
 def refusal(
-    model: ModelConfig, train: TrainConfig, last: Execution, need: float, limit: int
+    model: ModelConfig, train: TrainConfig, last: Execution, need: float, limit: int, n_runs: int
 ) -> str:
     """Says that nothing fits."""
     most = "more than it has" if math.isinf(need) else f"{need / 2**30:.1f} GiB"
+    pack, way_out = "", "Split the run over more devices (mesh)."
+    if n_runs > 1:
+        pack, way_out = f", a pack of {n_runs} runs", "Pack fewer, or split them over more devices."
     return (
-        f"d_model={model.d_model}, n_layers={model.n_layers}, batch_size={train.batch_size}: a "
-        f"device needs {most} of {limit / 2**30:.1f} GiB usable even with remat={last.remat!r} and "
-        f"n_microbatches={last.n_microbatches}. Split the run over more devices (mesh)."
+        f"d_model={model.d_model}, n_layers={model.n_layers}, batch_size={train.batch_size}{pack}: "
+        f"a device needs {most} of {limit / 2**30:.1f} GiB usable even with remat={last.remat!r} "
+        f"and n_microbatches={last.n_microbatches}. {way_out}"
     )

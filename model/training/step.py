@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled part of training: initial state, a chunk of steps, an evaluation."""
+"""The compiled part of training: initial state, a chunk of steps, an evaluation.
+
+A pack of runs is the program of one, mapped (``jax.vmap``) over a leading axis of everything that
+differs between them: parameters, moments, hyper-parameters, tokens. The mesh axis "run" splits that
+axis, and as no run asks for another's numbers, nothing moves over it. One run is not mapped: its
+program is then the same to the last bit, and no slower.
+"""
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import NamedSharding
@@ -22,6 +29,7 @@ from model.training import memory
 from model.training.config import Algorithm, TrainConfig
 from model.training.objectives.next_token import LinearHead
 from model.training.optimizer import Hyper, hyper_arrays, optimizer, roles
+from model.training.processes import fetch
 from model.transformer import Transformer
 
 
@@ -37,19 +45,24 @@ class TrainState(NamedTuple):
 class Program:
     """The jitted functions of one network on one mesh; shared by all runs of that shape.
 
+    Of a pack, all arrays have a leading axis [R], but for numbers of steps and of batches: the
+    shapes below are those of one run.
+
     Attributes:
       mesh: the mesh they run on; enter it with ``jax.set_mesh`` before calling them.
       execution: how they compute, nothing left open.
+      n_runs: R, the runs of the pack; 1 for a run alone.
       batch_shape: [K, B, T + 1] of the chunks of training.
-      init: (key, hyper) -> TrainState.
+      init: (key, hyper) -> TrainState; of a pack (R keys, hyper).
       train_chunk: (state, hyper, batches [K, B, T+1], n <= K) -> (state, loss [K], grad_norm [K]);
         the state is donated.
       evaluate: (params, windows [K, B, T+1], weights [K, B], n <= K) -> summed nats.
-      abstract_state: hyper -> shapes, dtypes and shardings of a TrainState.
+      abstract_state: hyper of one run -> shapes, dtypes and shardings of a TrainState.
     """
 
     mesh: jax.sharding.Mesh
     execution: Execution
+    n_runs: int
     batch_shape: tuple[int, int, int]
     init: Any
     train_chunk: Any
@@ -61,49 +74,65 @@ class Program:
         """Parts into which the mesh splits a batch."""
         return math.prod(self.mesh.shape[axis] for axis in BATCH)
 
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """The leading axes of a pack's arrays: (R,), or none."""
+        return (self.n_runs,) if self.n_runs > 1 else ()
+
+    def joined(self, trees: Sequence[Any]) -> Any:
+        """The arrays of the single runs as this program takes them: stacked, or those of one."""
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if self.lead else trees[0]
+
     def batch_sharding(self, n_axes: int) -> NamedSharding:
-        """Of an array [n, B, ...]: its batch is split."""
-        return NamedSharding(self.mesh, P(None, BATCH, *(None,) * (n_axes - 2)))
+        """Of an array that is [n, B, ...] for one run: its batch is split."""
+        return NamedSharding(
+            self.mesh, P(*_lead(self.n_runs), None, BATCH, *(None,) * (n_axes - 2))
+        )
 
     @functools.cached_property
     def rows(self) -> range:
         """The rows of a training batch that lie on this process's devices."""
-        batch_size = self.batch_shape[1]
-        parts = self.batch_sharding(3).addressable_devices_indices_map(self.batch_shape).values()
-        bounds = [part[1].indices(batch_size) for part in parts if part is not None]
+        batch_size, axis = self.batch_shape[1], len(self.lead) + 1
+        shape = self.lead + self.batch_shape
+        parts = self.batch_sharding(3).addressable_devices_indices_map(shape).values()
+        bounds = [part[axis].indices(batch_size) for part in parts if part is not None]
         low, high = min(bound[0] for bound in bounds), max(bound[1] for bound in bounds)
         # Where the devices of a process are strewn over the mesh it loads all rows.
         is_share = batch_size % (high - low) == 0 and low % (high - low) == 0
         return range(low, high) if is_share else range(batch_size)
 
     def put(self, array: Any) -> jax.Array:
-        """A host array of shape [n, B, ...] on the mesh, its batch split as the layout says.
+        """A host array, [n, B, ...] for one run, on the mesh, its batch split as the layout says.
 
         Every process passes the whole array; each copies the parts of its own devices.
         """
-        sharding = self.batch_sharding(array.ndim)
+        sharding = self.batch_sharding(array.ndim - len(self.lead))
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
     def put_rows(self, rows: Any) -> jax.Array:
         """A chunk of training batches on the mesh, of which this process passes its ``rows``."""
-        first = self.rows.start
+        first, axis = self.rows.start, len(self.lead) + 1
 
         def part(index: Any) -> Any:
-            low, high, _ = index[1].indices(self.batch_shape[1])
-            return rows[index[0], low - first : high - first]
+            low, high, _ = index[axis].indices(self.batch_shape[1])
+            return rows[(*index[:axis], slice(low - first, high - first))]
 
-        sharding = self.batch_sharding(len(self.batch_shape))
-        return jax.make_array_from_callback(self.batch_shape, sharding, part)
+        shape = self.lead + self.batch_shape
+        return jax.make_array_from_callback(shape, self.batch_sharding(3), part)
 
     def lowered(self, hyper: dict[str, Any]) -> jax.stages.Lowered:
         """``train_chunk`` before it is compiled, from shapes alone; ``hyper`` may be of any run."""
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), hyper)
+        alone = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), hyper)
+        everywhere = NamedSharding(self.mesh, P()) if self.lead else None
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(self.lead + x.shape, x.dtype, sharding=everywhere), alone
+        )
         batches = jax.ShapeDtypeStruct(
-            self.batch_shape, jnp.int32, sharding=self.batch_sharding(len(self.batch_shape))
+            self.lead + self.batch_shape, jnp.int32, sharding=self.batch_sharding(3)
         )
         n = jax.ShapeDtypeStruct((), jnp.int32)
         with jax.set_mesh(self.mesh):
-            return self.train_chunk.lower(self.abstract_state(shapes), shapes, batches, n)
+            return self.train_chunk.lower(self.abstract_state(alone), shapes, batches, n)
 
 
 def compile_program(
@@ -112,6 +141,7 @@ def compile_program(
     mesh_shape: tuple[int, ...],
     execution: Execution = AUTO,
     devices: tuple[jax.Device, ...] | None = None,
+    n_runs: int = 1,
 ) -> Program:
     """The program of a network; cached, so that points of one shape compile once per process.
 
@@ -120,22 +150,26 @@ def compile_program(
 
     Args:
       devices: see ``make_mesh``.
+      n_runs: runs that train together, all alike in what ``train`` says of batch, dtype and
+        compiled algorithm.
 
     Raises:
-      ValueError: if the mesh or a kernel does not fit the network, or nothing fits into memory.
+      ValueError: if the mesh or a kernel does not fit the network.
+      TooLarge: a ValueError, if nothing fits into memory.
     """
     mesh = make_mesh(mesh_shape, devices)
     limit, hyper = memory.limit_bytes(mesh), hyper_arrays(train)
     for candidate in memory.candidates(execution, model, train, mesh):
         algorithm = train.optimizer.compiled
-        program = _program(model, train.compute_dtype, train.batch_size, algorithm, mesh, candidate)
+        shape = (train.compute_dtype, train.batch_size, algorithm, n_runs)
+        program = _program(model, *shape, mesh, candidate)
         if limit is None:
             return program
         need = _needed_bytes(program, tuple(hyper))
         if need <= limit:
             return program
     assert limit is not None
-    raise ValueError(memory.refusal(model, train, candidate, need, limit))
+    raise memory.TooLarge(memory.refusal(model, train, candidate, need, limit, n_runs))
 
 
 @functools.cache
@@ -151,6 +185,7 @@ def _program(
     compute_dtype: str,
     batch_size: int,
     algorithm: Algorithm,
+    n_runs: int,
     mesh: jax.sharding.Mesh,
     execution: Execution,
 ) -> Program:
@@ -244,25 +279,50 @@ def _program(
             nats = head_of(n_chunks).nats(x, network.head(), _like(tokens[:, 1:], x))
             return total + jnp.sum(nats * weight[:, None])
 
+        zero = jnp.zeros((), jnp.float32, out_sharding=P())
         with jax.default_matmul_precision(precision):
-            return jax.lax.fori_loop(0, n, body, jnp.zeros((), jnp.float32))
+            return jax.lax.fori_loop(0, n, body, zero)
 
     def abstract_state(hyper: dict[str, Any]) -> TrainState:
         with jax.set_mesh(mesh):
             moments = jax.eval_shape(init_moments, abstract, hyper)
         step = jax.eval_shape(lambda: jnp.zeros((), jnp.int32))
-        return jax.tree.map(functools.partial(_on, mesh), TrainState(abstract, moments, step))
+        state = TrainState(abstract, moments, step)
+        return jax.tree.map(functools.partial(_on, mesh, n_runs), state)
 
+    def init_pack(keys: Sequence[jax.Array], hyper: Hyper) -> TrainState:
+        # Each run begins as it would alone. One at a time on the devices: the pack fills them.
+        alone = jax.tree.map(lambda x: x[0], hyper)
+        runs = [jax.tree.map(fetch, init(key, alone)) for key in keys]
+        return jax.tree.map(_stacked, abstract_state(alone), *runs)
+
+    def train_pack(state: TrainState, hyper: Hyper, batches: Array, n: Array) -> tuple:
+        hyper = jax.tree.map(lambda x: jax.sharding.reshard(x, P("run")), hyper)
+        return jax.vmap(train_chunk, in_axes=(0, 0, 0, None))(state, hyper, batches, n)
+
+    is_pack = n_runs > 1
     return Program(
         mesh=mesh,
         execution=execution,
+        n_runs=n_runs,
         # Two at least: XLA folds an axis of one away and sums the loss in another order.
         batch_shape=(max(execution.steps_per_dispatch, 2), batch_size, config.seq_len + 1),
-        init=init,
-        train_chunk=jax.jit(train_chunk, donate_argnums=0),
-        evaluate=jax.jit(evaluate),
+        init=init_pack if is_pack else init,
+        train_chunk=jax.jit(train_pack if is_pack else train_chunk, donate_argnums=0),
+        evaluate=jax.jit(jax.vmap(evaluate, in_axes=(0, 0, 0, None)) if is_pack else evaluate),
         abstract_state=abstract_state,
     )
+
+
+def _lead(n_runs: int) -> tuple[str, ...]:
+    """The mesh axis of a pack's leading axis; none for one run."""
+    return ("run",) if n_runs > 1 else ()
+
+
+def _stacked(like: jax.ShapeDtypeStruct, *runs: np.ndarray) -> jax.Array:
+    """One array of the host arrays of the single runs, each device with its own parts."""
+    stack = np.stack(runs)
+    return jax.make_array_from_callback(stack.shape, like.sharding, lambda index: stack[index])
 
 
 def _like(targets: Int[Array, "B L"], x: Float[Array, "B L D"]) -> Int[Array, "B L"]:
@@ -270,7 +330,10 @@ def _like(targets: Int[Array, "B L"], x: Float[Array, "B L D"]) -> Int[Array, "B
     return jax.sharding.reshard(targets, P(*jax.typeof(x).sharding.spec[:2]))
 
 
-def _on(mesh: jax.sharding.Mesh, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """The abstract array on the devices of ``mesh``; what lies nowhere yet, everywhere."""
-    spec = leaf.sharding.spec if leaf.sharding else P()
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+def _on(mesh: jax.sharding.Mesh, n_runs: int, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """The abstract array of all runs on the devices of ``mesh``; what lies nowhere yet lies
+    everywhere."""
+    dims = leaf.sharding.spec if leaf.sharding else P()
+    lead = _lead(n_runs)
+    shape = (n_runs,) * len(lead) + leaf.shape
+    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=NamedSharding(mesh, P(*lead, *dims)))

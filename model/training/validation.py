@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss on a fixed set of validation windows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ from model.data.corpus import Corpus
 from model.training.config import EvalConfig
 from model.training.step import Program
 
-# Windows per evaluation step, rounded up to what the mesh divides: bounds memory; sums are
-# weighted, so no loss moves.
+# Windows per evaluation step, of all runs together, rounded up to what the mesh divides: bounds
+# memory; sums are weighted, so no loss moves.
 EVAL_BATCH = 32
 
 
@@ -20,34 +21,52 @@ class Validation:
     """The fixed validation windows on the mesh, in batches, the last one padded by weight 0.
 
     Attributes:
-      oracle_loss_nats: the true source's loss on the same tokens, where it is known.
+      oracle_losses: by run, the true source's loss on the same tokens in nats, where it is known.
+
+    Args:
+      corpora, evaluations: of each run; all evaluations ask for equally many tokens.
     """
 
     def __init__(
-        self, corpus: Corpus, model: ModelConfig, evaluation: EvalConfig, program: Program
+        self,
+        corpora: Sequence[Corpus],
+        model: ModelConfig,
+        evaluations: Sequence[EvalConfig],
+        program: Program,
     ):
-        windows = corpus.validation_windows(evaluation.n_tokens, model.seq_len, evaluation.seed)
-        self.oracle_loss_nats = corpus.oracle_loss_nats(windows)
         self.program, self.seq_len = program, model.seq_len
-        self.batch = -(-EVAL_BATCH // program.n_batch_shards) * program.n_batch_shards
-        shape = (-(-len(windows) // self.batch), self.batch)
-        padded = np.zeros((shape[0] * self.batch, model.seq_len + 1), np.int32)
-        padded[: len(windows)] = windows
-        self.windows = program.put(padded.reshape(*shape, -1))
+        n_shards = program.n_batch_shards
+        self.batch = -(-EVAL_BATCH // (n_shards * program.n_runs)) * n_shards
+        # What runs have in common is made once.
+        made: dict[tuple[int, int], tuple[np.ndarray, float | None]] = {}
+        keys = [(id(c), e.seed) for c, e in zip(corpora, evaluations, strict=True)]
+        for key, corpus, evaluation in zip(keys, corpora, evaluations, strict=True):
+            if key not in made:
+                windows = corpus.validation_windows(
+                    evaluation.n_tokens, model.seq_len, evaluation.seed
+                )
+                made[key] = windows, corpus.oracle_loss_nats(windows)
+        self.oracle_losses = [made[key][1] for key in keys]
+        n_windows = len(made[keys[0]][0])
+        self.shape = (-(-n_windows // self.batch), self.batch)
+        padded = np.zeros((len(keys), self.shape[0] * self.batch, model.seq_len + 1), np.int32)
+        padded[:, :n_windows] = [made[key][0] for key in keys]
+        self.windows = program.put(padded.reshape(*program.lead, *self.shape, -1))
 
-    def loss(self, params: Any, n_tokens: int) -> float:
-        """Nats per token over the first ``n_tokens``, rounded up to whole windows."""
+    def losses(self, params: Any, n_tokens: int) -> list[float]:
+        """Nats per token of each run over the first ``n_tokens``, rounded up to whole windows."""
         n_windows = -(-n_tokens // self.seq_len)
-        return self._nats(params, n_windows) / (n_windows * self.seq_len)
+        nats = self._nats(params, n_windows).reshape(self.program.n_runs)
+        return [total / (n_windows * self.seq_len) for total in nats.tolist()]
 
     def compile(self, params: Any) -> None:
         """Compiles the evaluation by asking for the loss of nothing."""
         self._nats(params, 0)
 
-    def _nats(self, params: Any, n_windows: int) -> float:
-        shape = self.windows.shape[:2]
-        weights = (np.arange(shape[0] * shape[1]) < n_windows).astype(np.float32).reshape(shape)
+    def _nats(self, params: Any, n_windows: int) -> np.ndarray:
+        weights = (np.arange(self.shape[0] * self.batch) < n_windows).astype(np.float32)
+        weights = np.broadcast_to(weights.reshape(self.shape), self.program.lead + self.shape)
         # The number of batches is traced: the curve's subset and the whole share one program.
         n_batches = jnp.int32(-(-n_windows // self.batch))
-        nats = self.program.evaluate(params, self.windows, self.program.put(weights), n_batches)
-        return float(nats)
+        put = self.program.put(weights)
+        return np.asarray(self.program.evaluate(params, self.windows, put, n_batches))

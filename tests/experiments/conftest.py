@@ -66,6 +66,7 @@ RECIPE = Recipe(
         final_fraction=0.0,
         z_loss_weight=0.0,
     ),
+    horizon_tokens_per_param=None,
     compute_dtype="float32",
 )
 
@@ -104,6 +105,27 @@ def study() -> Study:
         max_epochs=1.0,
         flops="matmul_full",
         recipe=RECIPE,
+    )
+
+
+@pytest.fixture
+def branched(study) -> Study:
+    """Three budgets, each twice the one before, of two sizes and seeds; decays of a fifth."""
+    optimizer = dataclasses.replace(
+        RECIPE.optimizer, warmup_fraction=0.01, decay_fraction=0.2, decay="one_minus_sqrt"
+    )
+    recipe = dataclasses.replace(
+        RECIPE,
+        optimizer=optimizer,
+        batch=BatchRule(reference_tokens=512.0, reference_run=8e5, exponent=0.0, multiple=1),
+        horizon_tokens_per_param=20.0,
+    )
+    return dataclasses.replace(
+        study,
+        budgets=(1e11, 2e11, 4e11),
+        sizes=Ladder(d_models=(16, 32), tokens_per_param=(1.0, 1e4)),
+        recipe=recipe,
+        trunks=True,
     )
 
 

@@ -16,7 +16,7 @@ from experiments.claims import (
     is_dead,
     this_process,
 )
-from experiments.jobs import pack_id, solo
+from experiments.jobs import job_id, solo
 from experiments.storage import PosixStorage
 
 LEASE = 100.0
@@ -248,11 +248,13 @@ def test_a_job_is_written_once_and_read_back(job, points, study):
     ("changes", "words"),
     [
         ({"members": ()}, "a solo of 0 points"),
-        ({"members": ("other",)}, "has the id of its point"),
-        ({"parent": "other"}, "a solo with parent"),
-        ({"kind": "trunk"}, "a trunk of 1 points"),
-        ({"kind": "branch"}, "a branch with parent None"),
-        ({"kind": "pack"}, "not the hash of its members"),
+        ({"members": ("one", "two")}, "a solo of 2 points"),
+        ({"members": ("other",)}, "does not follow from its members"),
+        ({"kind": "pack", "members": ("one", "two")}, "does not follow from its members"),
+        ({"parent": "other"}, "a solo from step 0 with parent other"),
+        ({"kind": "branch", "steps": (1, 2)}, "a branch from step 1 with parent None"),
+        ({"steps": (1, 2), "parent": "other"}, "a solo from step 1"),
+        ({"steps": (2, 2)}, "steps 2 to 2"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused(points, study, changes, words):
@@ -260,6 +262,6 @@ def test_a_job_that_cannot_be_is_refused(points, study, changes, words):
         dataclasses.replace(solo(points[0], study.mesh), **changes)
     members = tuple(point.id for point in points[:2])
     made = solo(points[0], study.mesh)
-    dataclasses.replace(made, kind="pack", members=members, id=pack_id(members))
-    dataclasses.replace(made, kind="trunk", members=())
-    dataclasses.replace(made, kind="branch", parent="trunk")
+    dataclasses.replace(made, kind="pack", members=members, id=job_id(members))
+    dataclasses.replace(made, kind="trunk", id="trunk-1")
+    dataclasses.replace(made, kind="branch", parent="trunk-1", steps=(1, 2))

@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from experiments.claims import this_process
-from experiments.jobs import Job, solo
+from experiments.jobs import arrange, solo
 from experiments.leftovers import gc
+from experiments.plan import plan
 
 ME = this_process({})
 ELSEWHERE = dataclasses.replace(ME, host="moon", boot_id="another")
@@ -31,7 +32,13 @@ def planned(ledger, points, study):
 @pytest.fixture
 def go(ledger):
     def go(**changes):
-        options = {"study": "mine", "delete": False, "others": False, "lease_seconds": 120.0}
+        options = {
+            "study": "mine",
+            "delete": False,
+            "others": False,
+            "trunks": False,
+            "lease_seconds": 120.0,
+        }
         console = Console(file=io.StringIO(), width=300, markup=False, soft_wrap=True)
         gc(SimpleNamespace(**options | changes), ledger, console)
         return console.file.getvalue()
@@ -114,12 +121,22 @@ def test_runs_no_longer_asked_for_are_listed_and_lose_their_checkpoints_only_whe
     assert all("checkpoints" in path.parts for path in gone)
 
 
-def test_a_trunk_keeps_its_checkpoints(go, ledger, planned, study):
-    resources = solo(planned[0], study.mesh).resources
-    trunk = Job(id="trunk", kind="trunk", members=(), parent=None, resources=resources)
-    ledger.storage.create("jobs/trunk/job.json", trunk.sealed())
-    put(ledger, "jobs/trunk/checkpoints/10-1/state")
-    assert "Nothing in" in go(others=True, delete=True)
+def test_a_trunk_keeps_its_end_until_that_is_asked_for(go, ledger, branched, manifest):
+    points = list(plan(branched, manifest).points)
+    jobs = [piece.job for piece in arrange(points, (1, 1, 1, 1), trunks=True)]
+    ledger.write_plan("{}", points, jobs)
+    kinds = {"provenance": {}, "costs": {}, "flops_spent": {}, "step": 10, "reasons": [""]}
+    ledger.write_trunk(jobs[0].id, kinds | {"clusters": [points[0].cluster_id]})
+    kept = put(ledger, f"jobs/{jobs[0].id}/checkpoints/10-1/state")
+    unfinished = put(ledger, f"jobs/{jobs[1].id}/checkpoints/10-1/state")
+    assert "Nothing in" in go(others=True, trunks=True, delete=True)
+    for point in points:
+        ledger.write_result(point.id, {"status": "ok"})
+    assert "1 ends of trunks whose points are done, 500 bytes, go with --trunks" in go(delete=True)
+    assert kept.exists()
+    go(trunks=True, delete=True)
+    assert not kept.exists()
+    assert unfinished.exists(), "a trunk that has not ended may be resumed"
 
 
 TEMPORARY = (

@@ -157,7 +157,8 @@ def trained(monkeypatch, record):
     """A stand-in for training in which the points of ``bad`` diverge."""
     bad = set()
 
-    def run_points(ledger, points, mesh, workers, view):
+    def run_pieces(ledger, pieces, mesh, workers, view):
+        points = [point for piece in pieces for point in piece.points]
         assert Manifest.read(ledger.manifest).kind == "zipf"
         for i, point in enumerate(points):
             diverges = i in bad
@@ -168,7 +169,7 @@ def trained(monkeypatch, record):
             ledger.write_result(point.id, made | {"reason": "step 3" if diverges else ""})
         return []
 
-    monkeypatch.setattr(pipeline, "run_points", run_points)
+    monkeypatch.setattr(pipeline, "run_pieces", run_pieces)
     return bad
 
 

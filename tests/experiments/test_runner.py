@@ -9,12 +9,17 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from experiments.claims import MAX_ATTEMPTS, this_process
 from experiments.executors import local
 from experiments.executors.local import DiskError, Workers, local_workers
-from experiments.runner import run_points
+from experiments.fitting import prepare_to_fit
+from experiments.jobs import arrange, trunk_id
+from experiments.plan import plan
+from experiments.runner import missing_points, run_pieces
+from experiments.trunks import grow
 
 STAND_IN = """
 import json, os, sys, time
@@ -68,8 +73,9 @@ for line in sys.stdin:
         ledger.write_result(name, words | numbers | rest)
         sys.exit(9)
     say(event="progress", id=name, step=1, n_steps=2)
-    ledger.write_result(name, {"status": "ok"})
-    say(event="done", id=name, status="ok", loss_nats=1.0, reason="", notes=[], costs={})
+    if not name.startswith("trunk-"):
+        ledger.write_result(name, {"status": "ok"})
+    say(event="done", id=name, runs=[{"status": "ok", "reason": "", "notes": []}])
 """
 
 
@@ -80,17 +86,17 @@ class Seen:
         self.finished, self.attempts, self.others = [], [], []
         self.on_progress = lambda: None
 
-    def progress(self, slot, point, event):
+    def progress(self, slot, piece, event):
         self.on_progress()
 
-    def done(self, slot, point, event):
-        self.finished.append(point.id)
+    def done(self, slot, piece, runs):
+        self.finished.append(piece.job.id)
 
-    def failed(self, slot, point, reason, attempt):
-        self.attempts.append((point.id, attempt, reason))
+    def failed(self, slot, piece, reason, attempt):
+        self.attempts.append((piece.job.id, attempt, reason))
 
-    def elsewhere(self, point, reason):
-        self.others.append((point.id, reason))
+    def elsewhere(self, piece, reason):
+        self.others.append((piece.job.id, reason))
 
 
 @pytest.fixture
@@ -102,7 +108,7 @@ def seen():
 def run(tmp_path, ledger, points, seen):
     """Runs the points with stand-ins that behave as told: point id -> what it does."""
 
-    def go(behaviour, *, n_workers=1, chosen=points):
+    def go(behaviour, *, n_workers=1, chosen=points, trunks=False):
         script, orders = tmp_path / "stand_in.py", tmp_path / "behaviour.json"
         script.write_text(STAND_IN)
         orders.write_text(json.dumps(behaviour))
@@ -110,7 +116,9 @@ def run(tmp_path, ledger, points, seen):
         workers = Workers(
             cores=((),) * n_workers, command=(sys.executable, str(script), str(orders))
         )
-        return run_points(ledger, list(chosen), (1, 1, 1, 1), workers, seen)
+        missing = {point.id for point in missing_points(ledger, chosen)}
+        pieces = arrange(chosen, (1, 1, 1, 1), wanted=missing, trunks=trunks)
+        return run_pieces(ledger, pieces, (1, 1, 1, 1), workers, seen)
 
     return go
 
@@ -374,3 +382,49 @@ def test_workers_on_gpus_have_one_each_or_share_its_memory(monkeypatch):
         ]
         assert sum(shares) <= 0.9 + 1e-9
     assert local_workers(None, 10, 2).environments == ({},), "a mesh of several takes all"
+
+
+@pytest.fixture
+def branching(branched, manifest):
+    return list(plan(branched, manifest).points)
+
+
+def test_a_branch_waits_for_its_trunk_and_no_step_is_trained_twice(run, ledger, branching, seen):
+    assert run({}, n_workers=2, chosen=branching, trunks=True) == []
+    names = [name for _, name in order(ledger)]
+    pieces = arrange(branching, (1, 1, 1, 1), trunks=True)
+    assert sorted(names) == sorted(piece.job.id for piece in pieces)
+    # What is done is told before anything that begins from it is handed out.
+    for piece in pieces:
+        if piece.job.parent is not None:
+            assert names.index(piece.job.parent) < names.index(piece.job.id)
+    assert all(ledger.has_result(point.id) for point in branching)
+
+
+def test_what_begins_from_a_failed_trunk_is_told_and_the_rest_is_done(run, ledger, branching, seen):
+    tree = grow(branching)[0]
+    middle = trunk_id([tree.points[-1]], tree.leaves_at[1])
+    failures = run({middle: "crash"}, n_workers=2, chosen=branching, trunks=True)
+    lost = {point.id for point in tree.points[1:]}
+    assert {point.id for point, _ in failures} == lost
+    assert any(middle in reason for _, reason in failures)
+    assert {point.id for point in branching if not ledger.has_result(point.id)} == lost
+    assert [name for _, name in order(ledger)].count(middle) == MAX_ATTEMPTS
+
+
+def test_what_has_the_longest_way_to_go_begins_first(run, ledger, branching):
+    run({}, chosen=branching, trunks=True)
+    first = order(ledger)[0][1]
+    largest = max(branching, key=lambda point: point.flops["matmul_full"])
+    (tree,) = [tree for tree in grow(branching) if largest in tree.points]
+    assert first.startswith("trunk-")
+    pieces = arrange(branching, (1, 1, 1, 1), trunks=True)
+    (piece,) = [piece for piece in pieces if piece.job.id == first]
+    assert piece.points[0].spec.model.d_model == tree.points[0].spec.model.d_model
+
+
+def test_fitting_here_leaves_the_workers_of_the_next_stage_their_accelerators(monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    prepare_to_fit()
+    assert "JAX_PLATFORMS" not in os.environ
+    assert jax.config.jax_platforms == "cpu"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from experiments.claims import this_process
-from experiments.jobs import Job, pack_id, solo
+from experiments.jobs import arrange, solo
 from experiments.sealed import Damaged, seal
 from experiments.states import read_asked, survey
 
@@ -215,14 +215,7 @@ def test_torn_lines_are_counted_in_unfinished_and_in_interrupted_attempts(ledger
 
 
 def test_points_of_a_pack_have_the_state_of_their_job(ledger, points, study):
-    members = tuple(point.id for point in points[:2])
-    job = Job(
-        id=pack_id(members),
-        kind="pack",
-        members=members,
-        parent=None,
-        resources=solo(points[0], study.mesh).resources,
-    )
+    job = arrange(points[:2], study.mesh, pack_size=lambda point: 2)[0].job
     ledger.write_plan("{}", points, [job, *(solo(p, study.mesh) for p in points[2:])])
     claim(ledger.job(job.id), ME)
     states = look(ledger)

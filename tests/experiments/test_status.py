@@ -12,8 +12,9 @@ from rich.console import Console
 
 from experiments import status
 from experiments.claims import this_process
-from experiments.jobs import solo
+from experiments.jobs import arrange, solo
 from experiments.ledger import sealed_plan
+from experiments.plan import plan
 from experiments.point import to_json
 from experiments.sealed import seal_record
 
@@ -236,3 +237,38 @@ def test_ten_thousand_runs_are_told_at_once(tmp_path, ledger, points, study, rec
     assert told.returncode == 0, told.stderr
     print(told.stdout[-700:])
     assert re.search(r"5556 of 10000 runs have a result: 5556 done, 1111 running", told.stdout)
+
+
+def test_trunks_that_run_are_shown_and_their_cost_is_counted(
+    ledger, branched, manifest, record, console
+):
+    points = list(plan(branched, manifest).points)
+    trunks = [
+        piece.job
+        for piece in arrange(points, branched.mesh, trunks=True)
+        if piece.job.kind == "trunk"
+    ]
+    ledger.write_plan(to_json(branched), points, trunks)
+    row = {"step": 64, "n_steps": 687, "n_tokens": 64 * 128, "resumed_at": 0}
+    start(ledger, trunks[0].id)
+    ledger.write_metrics(trunks[0].id, 1, row | {"train_seconds": 2.0, "wall_seconds": 3.0})
+    start(ledger, trunks[3].id)
+    ledger.write_trunk(
+        trunks[3].id,
+        {
+            "step": trunks[3].steps[1],
+            "clusters": [points[0].cluster_id],
+            "reasons": [""],
+            "flops_spent": {},
+            "costs": {"device_seconds": 7200.0},
+            "provenance": {},
+        },
+    )
+    done = f"jobs/{trunks[3].id}/checkpoints/{trunks[3].steps[1]}-1.sha256"
+    ledger.storage.create(done, b"")
+    options = {"study": "mine", "watch": None, "lease_seconds": 120.0, "max_attempts": 3}
+    status.status(SimpleNamespace(**options), branched, ledger, console)
+    text = console.file.getvalue()
+    (line,) = [line.split() for line in text.splitlines() if line.split()[2:4] == ["0", "64"]]
+    assert line[:6] == ["d16", "seed", "0", "64", f"{trunks[0].steps[1]:,}", "4,096"]
+    assert "2.00 device hours, 2.00 of them on 1 trunks" in text

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,8 +14,11 @@ import pytest
 
 from experiments.attempt import Session, Stop, run_job
 from experiments.claims import JobFolder, Owned, this_process
-from experiments.jobs import pack_id, solo
+from experiments.jobs import arrange, solo
+from experiments.ledger import is_lost
 from experiments.peak import Peak
+from experiments.plan import plan
+from experiments.trunks import grow
 from experiments.worker import work
 from model.execution import PLAIN
 from model.training.control import Interrupted, Order
@@ -46,14 +50,14 @@ class Trainer:
     def __init__(self, before_step=lambda step: None, **changes):
         self.before_step, self.changes, self.n_calls = before_step, changes, 0
 
-    def __call__(self, model, train, corpus, *, control, on_phase, **_):
+    def __call__(self, model, configs, corpus, *, control, on_phase, **_):
         self.n_calls += 1
         on_phase("train")
         for step in range(4):
             self.before_step(step)
             if (order := control(step)) is not Order.GO:
                 raise Interrupted(step, is_saved=order is Order.SAVE_AND_STOP)
-        return result(**self.changes)
+        return tuple(result(**self.changes) for _ in configs)
 
 
 @pytest.fixture
@@ -219,7 +223,7 @@ def test_a_worker_asked_to_stop_at_the_end_of_a_job_begins_no_other(go, ledger, 
     def train(*_, on_phase, **__):
         on_phase("train")
         stop.ask()
-        return result()
+        return (result(),)
 
     assert go(train, [p.id for p in planned[:2]], stop=stop)[0] == 75
     assert ledger.has_result(planned[0].id)
@@ -282,7 +286,7 @@ def test_a_worker_that_was_replaced_after_its_last_step_leaves_no_result(
 ):
     def train(*_, **__):
         successor(ledger, planned[0].id)
-        return result()
+        return (result(),)
 
     with pytest.raises(Owned, match="attempt 1 was silent too long"):
         run_job(ledger, planned[0].id, make_session(train))
@@ -295,7 +299,7 @@ def test_of_two_results_the_first_stands(ledger, planned, make_session):
     def late(*_, **__):
         (record,) = run_job(ledger, planned[1].id, make_session(Trainer()))
         ledger.write_result(name, record | {"loss_nats": 1.25})
-        return result(9.0)
+        return (result(9.0),)
 
     (record,) = run_job(ledger, name, make_session(late))
     assert record["loss_nats"] == 1.25
@@ -391,25 +395,10 @@ def test_without_a_peak_there_is_no_share_of_it(go, ledger, planned):
     assert ledger.read_result(planned[0].id)["costs"]["mfu_matmul_full"] is None
 
 
-def test_jobs_that_cannot_be_trained_are_refused_in_a_line(go, ledger, planned, make_session):
+def test_jobs_that_cannot_be_trained_are_refused_in_a_line(go, planned):
     code, said = go(Trainer(), ["nothing"])
     assert code == 2
     assert "no job nothing in" in said[0]["reason"]
-    members = tuple(point.id for point in planned[:2])
-    pack = solo(planned[0], (1, 1, 1, 1))
-    pack = type(pack)(
-        id=pack_id(members),
-        kind="pack",
-        members=members,
-        parent=None,
-        resources=pack.resources,
-    )
-    ledger.storage.create(f"jobs/{pack.id}/job.json", pack.sealed())
-    code, said = go(Trainer(), [pack.id])
-    assert (code, said[0]["reason"]) == (
-        2,
-        f"job {pack.id} is a pack: this version trains solo jobs only.",
-    )
 
 
 def test_a_run_planned_for_other_data_is_refused(go, ledger, planned, make_manifest):
@@ -418,3 +407,120 @@ def test_a_run_planned_for_other_data_is_refused(go, ledger, planned, make_manif
     assert code == 2
     assert "was planned for other data" in said[0]["reason"]
     assert ledger.job(planned[0].id).newest() == 0
+
+
+class Saved:
+    """Stands for the checkpoints of a folder: a stand-in trainer leaves the step it ended at."""
+
+    def __init__(self, folder, attempt):
+        self.folder = folder
+
+    def save(self, step):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{step}-1.sha256").write_text("")
+
+    def has_intact(self, step):
+        return (self.folder / f"{step}-1.sha256").exists()
+
+
+class Branching(Trainer):
+    """Notes where each call begins and ends; trunks leave a checkpoint, or diverge."""
+
+    def __init__(self, reason=""):
+        super().__init__()
+        self.calls, self.reason = [], reason
+
+    def __call__(self, model, configs, corpus, *, checkpoints, trunk, until, **rest):
+        if trunk is not None:
+            assert list(trunk.folder.glob("*.sha256")), "nothing to begin from"
+        self.calls.append((trunk is not None, until, len(configs)))
+        if until is not None and not self.reason:
+            checkpoints.save(until)
+        rest["on_phase"]("train")
+        if until is None:
+            return tuple(result(2.0 + config.init_seed) for config in configs)
+        lost = {"status": "diverged"} if self.reason else {}
+        return tuple(result(None, reason=self.reason, **lost) for _ in configs)
+
+
+@pytest.fixture
+def tree(ledger, branched, manifest):
+    """The jobs of one trunk with three branches, planned; the last is the longest branch's."""
+    points = list(plan(branched, manifest).points)
+    one = grow(points)[0]
+    pieces = arrange(one.points, (1, 1, 1, 1), trunks=True)
+    ledger.write_plan("{}", points, [piece.job for piece in pieces])
+    return [piece.job for piece in pieces if piece.job.kind == "trunk"], one
+
+
+@pytest.fixture
+def branch_out(ledger, make_session):
+    def go(train, job_id):
+        return run_job(ledger, job_id, make_session(train, open_checkpoints=Saved))
+
+    return go
+
+
+def test_a_branch_trains_the_trunks_that_are_missing_and_no_more(branch_out, ledger, tree):
+    trunks, one = tree
+    train = Branching()
+    (record,) = branch_out(train, one.points[1].id)
+    a, b, _ = one.leaves_at
+    assert train.calls == [(False, a, 1), (True, b, 1), (True, None, 1)]
+    assert (record["status"], record["provenance"]["trunk"]) == ("ok", trunks[1].id)
+    share = 1 - b / one.points[1].spec.train.schedule.n_steps
+    flops = one.points[1].flops["matmul_full"]
+    assert record["flops_spent"]["matmul_full"] == pytest.approx(share * flops)
+    assert record["flops"] == one.points[1].flops
+    spent = ledger.read_trunk(trunks[1].id)["flops_spent"]["matmul_full"]
+    assert spent == pytest.approx(flops * (b - a) / one.points[1].spec.train.schedule.n_steps)
+    train.calls.clear()
+    branch_out(train, one.points[0].id)
+    assert train.calls == [(True, None, 1)]
+
+
+def test_a_trunk_without_its_checkpoint_is_trained_again(branch_out, ledger, tree):
+    trunks, one = tree
+    branch_out(Branching(), one.points[0].id)
+    shutil.rmtree(ledger.checkpoints(trunks[0].id))
+    assert not ledger.has_trunk(trunks[0].id)
+    train = Branching()
+    branch_out(train, one.points[1].id)
+    a, b, _ = one.leaves_at
+    assert train.calls == [(False, a, 1), (True, b, 1), (True, None, 1)]
+    assert ledger.has_trunk(trunks[0].id)
+    assert len(list((ledger.folder / trunks[0].id).parent.glob("jobs/*/trunk.json.lost-*"))) == 1
+
+
+def test_branches_of_a_trunk_that_diverged_have_diverged_with_it(branch_out, ledger, tree):
+    trunks, one = tree
+    train = Branching("training loss is not finite at step 3")
+    (record,) = branch_out(train, one.points[2].id)
+    assert [until for _, until, _ in train.calls] == [one.leaves_at[0]]
+    assert (record["status"], record["loss_nats"]) == ("diverged", None)
+    assert record["reason"] == "training loss is not finite at step 3"
+    assert all(is_lost(ledger.read_trunk(trunk.id)) for trunk in trunks)
+
+
+def test_a_trunk_that_somebody_trains_is_waited_for(branch_out, ledger, tree):
+    trunks, one = tree
+    ledger.job(trunks[0].id).claim(this_process({}), lease_seconds=9, max_attempts=9)
+    with pytest.raises(Owned):
+        branch_out(Branching(), one.points[0].id)
+    assert ledger.job(one.points[0].id).newest() == 0
+
+
+def test_a_pack_gives_each_of_its_points_a_result_and_its_share_of_the_seconds(
+    ledger, planned, make_session, study
+):
+    pack = arrange(planned[:2], study.mesh, pack_size=lambda point: 2)[0].job
+    ledger.write_plan("{}", planned, [pack])
+    records = run_job(ledger, pack.id, make_session(Trainer()))
+    assert len(records) == 2
+    for point, record in zip(planned[:2], records, strict=True):
+        assert ledger.read_result(point.id) == record
+        assert record["provenance"]["pack_size"] == 2
+        assert record["provenance"]["init_seed"] == point.seed
+        assert record["costs"]["train_seconds"] == SECONDS["train"] / 2
+    per_step = planned[0].flops["matmul_full"] / planned[0].spec.train.schedule.n_steps
+    assert records[0]["costs"]["flops_per_second"] == round(2 * 4 * per_step / SECONDS["train"])

@@ -13,10 +13,10 @@ import pytest
 
 from experiments.claims import Ending
 from experiments.cli import load_study
+from experiments.jobs import arrange
 from experiments.ledger import Ledger
 from experiments.plan import plan
 from experiments.point import to_json
-from experiments.runner import arrange
 from model.data.prepare import prepare
 
 STUDY = """
@@ -99,7 +99,8 @@ class Grid:
         manifest = prepare(study.data, self.ledger.data)
         manifest.write(self.ledger.manifest)
         points = plan(study, manifest).points
-        self.ledger.write_plan(to_json(study), list(points), arrange(points, study.mesh))
+        jobs = [piece.job for piece in arrange(points, study.mesh)]
+        self.ledger.write_plan(to_json(study), list(points), jobs)
         return [p.id for p in sorted(points, key=lambda p: -p.spec.train.schedule.n_steps)]
 
     def worker(

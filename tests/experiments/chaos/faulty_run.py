@@ -127,11 +127,11 @@ class CurvePoint:
 
 
 def train(
-    model: Any, config: Any, corpus: Any, *, checkpoints: Any, control: Any, on_phase: Any, **rest
-) -> SimpleNamespace:
+    model: Any, configs: Any, corpus: Any, *, checkpoints: Any, control: Any, on_phase: Any, **rest
+) -> tuple[SimpleNamespace]:
     """Every step hashes what was there before it: a lost or a doubled one changes the loss."""
     on_phase("compile")
-    step, state = checkpoints.restore() or (0, repr((model, config)))
+    step, state = checkpoints.restore() or (0, repr((model, *configs)))
     resumed_at = step
     on_phase("train")
     while True:
@@ -143,9 +143,9 @@ def train(
         if step == N_STEPS:
             break
         step, state = step + 1, hashlib.sha256(f"{state} {step}".encode()).hexdigest()
-        rest["on_progress"](Progress(step, resumed_at))
+        rest["on_progress"]((Progress(step, resumed_at),))
     loss = 1 + int(state[:8], 16) / 16**8
-    return SimpleNamespace(
+    outcome = SimpleNamespace(
         status="ok",
         reason="",
         loss_nats=loss,
@@ -158,6 +158,7 @@ def train(
         execution=PLAIN,
         seconds=dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 1.0),
     )
+    return (outcome,)
 
 
 def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> tuple[int, str]:

@@ -58,9 +58,9 @@ class Interrupted(Exception):
     """Stands for whatever ends a process."""
 
 
-def compile_with_infinite_embedding(*arguments: object) -> Program:
+def compile_with_infinite_embedding(*arguments: object, **options: object) -> Program:
     """The program of a network, but the embedding of ``UNSAID`` begins at infinity."""
-    program = compile_program(*arguments)
+    program = compile_program(*arguments, **options)
 
     def poison(path: tuple, leaf: jax.Array) -> jax.Array:
         value = np.array(leaf)

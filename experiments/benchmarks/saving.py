@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""make bench-saving: one study run in every way that we have, on one machine: what each costs, and
+whether the answers are the same.
+
+Every way trains with the same compile cache, filled before; several steps per dispatch; one process
+per core. Ways that need another one's answer come after it. What is not asked for (--only) is kept
+as it was found before. Writes results/benchmarks/saving.json, saving.md, saving.svg and .png.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks.saving_page import draw, page
+from experiments.fitting import prepare_to_fit
+from experiments.ledger import Ledger
+from experiments.provenance import cpu_model, n_cores, software_facts
+from experiments.storage import replace_text
+
+# Stated before any run: below these the answers of two ways count as equal.
+MARGIN_LOSS_NATS, MARGIN_LOG_N = 0.01, 0.10
+TARGET_FACTOR = 10.0  # Budget of the extrapolated answer, over the largest of the grid.
+COSINE = (
+    "trunks=false",
+    "recipe.horizon_tokens_per_param=null",
+    "recipe.optimizer.decay=cosine",
+    "recipe.optimizer.learning_rate=1.0",
+    "recipe.optimizer.warmup_fraction=0.15",
+    "recipe.optimizer.decay_fraction=0.85",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Way:
+    """How a study is run.
+
+    Attributes:
+      name: in the table.
+      overrides, options: of `isoflop run`; "{goal}" stands for the width that "alone" reached.
+    """
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+GOAL = ("--until", "ci(n_params_opt) < {goal}", "--target-flops", "{target}")
+WAYS = (
+    Way(name="cosine", overrides=COSINE),
+    Way(name="alone", overrides=("trunks=false",)),
+    Way(name="packed", overrides=("trunks=false",), options=("--pack", "3")),
+    Way(name="trunks"),
+    Way(name="next", overrides=("trunks=false",), options=GOAL),
+    Way(name="trunks and next", options=GOAL),
+)
+STUDIES = ("trunks", "trunks_zipf")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="STUDY:WAY, comma separated; all without")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--work", type=Path, default=Path("results/saving"), help="of the runs")
+    options = parser.parse_args()
+    folder = options.results / "benchmarks"
+    found = _read(folder / "saving.json")
+    asked = [word for word in options.only.split(",") if word]
+    for study in STUDIES:
+        for way in WAYS:
+            name = f"{study}:{way.name}"
+            if asked and name not in asked:
+                continue
+            found[name] = _run(study, way, options.work, found.get(f"{study}:alone"))
+            print(json.dumps({"name": name} | found[name]), flush=True)
+            record = {
+                "command": "make bench-saving",
+                "device": cpu_model(),
+                "cores": n_cores(),
+                "margins": {"loss_nats": MARGIN_LOSS_NATS, "log_n_params": MARGIN_LOG_N},
+                "target_factor": TARGET_FACTOR,
+                **software_facts(),
+                "ways": found,
+            }
+            replace_text(folder / "saving.json", json.dumps(record, indent=1) + "\n")
+    record = json.loads((folder / "saving.json").read_text())
+    replace_text(folder / "saving.md", page(record))
+    draw(record, folder)
+    print((folder / "saving.md").read_text())
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    return json.loads(path.read_text())["ways"] if path.exists() else {}
+
+
+def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> dict[str, Any]:
+    """One study one way, from nothing but the data and the compile cache."""
+    results = work / way.name.replace(" ", "-")
+    options = []
+    for word in way.options:
+        if "{goal}" in word and alone is None:
+            raise SystemExit(f"{study}:{way.name} asks for what {study}:alone reached: run it too.")
+        goal = alone["answers"]["target"]["n_params_opt"]["width"] if alone else 0.0
+        target = alone["target_flops"] if alone else 0.0
+        options.append(word.format(goal=f"{goal:.6g}", target=f"{target:.6g}"))
+    command = [sys.executable, "-m", "experiments.cli"]
+    where = ["--results", str(results)]
+    shutil.rmtree(results / study, ignore_errors=True)
+    subprocess.run([*command, "data", study, *where], check=True, stdout=subprocess.DEVNULL)
+    load, began = os.getloadavg()[0], time.perf_counter()
+    log = subprocess.run(
+        [*command, "run", study, *way.overrides, *where, *options],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    seconds = time.perf_counter() - began
+    ledger = Ledger(results, study)
+    (ledger.folder / "benchmark.log").write_text(log)
+    return {"load_before": round(load, 1), "wall_seconds": round(seconds, 1)} | _outcome(ledger)
+
+
+def _outcome(ledger: Ledger) -> dict[str, Any]:
+    """What a finished study cost and what it answers."""
+    prepare_to_fit()
+    from scaling.frontier import frontier
+    from scaling.isoflop import fit_isoflop
+    from scaling.runs import read_runs
+    from scaling.surface import fit_surface
+
+    points = [point for point in ledger.read_plan() if point.role == "grid"]
+    with ledger.costs.open(newline="") as file:
+        costs = list(csv.DictReader(file))
+
+    def total(name: str) -> float:
+        return sum(float(row.get(name) or 0) for row in costs)
+
+    convention = points[0].convention
+    runs = read_runs(ledger.table, flops=convention, params="total")
+    top = max(point.budget for point in points)
+    target = TARGET_FACTOR * top
+    surface, parabolas = fit_surface(runs, "additive"), fit_isoflop(runs)
+    return {
+        "runs": len(points),
+        "trunks": len(costs) - len(points),
+        "device_seconds": round(total("device_seconds"), 1),
+        "train_seconds": round(total("train_seconds"), 1),
+        "compile_seconds": round(total("compile_seconds"), 1),
+        "evaluate_seconds": round(total("evaluate_seconds"), 1),
+        "flops_attributed": sum(point.flops[convention] for point in points),
+        "flops_spent": total(f"flops_spent_{convention}"),
+        "table_sha256": _digest(ledger.table),
+        "top_flops": top,
+        "target_flops": target,
+        "answers": {
+            "top": _answer(frontier(surface, top)),
+            "target": _answer(frontier(surface, target)),
+            "top, approach 2": _answer(frontier(parabolas, top)),
+        },
+        "exponent_a": _exponent(surface),
+        "exponent_a, approach 2": _exponent(parabolas),
+    }
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _answer(front: Any) -> dict[str, Any]:
+    return {
+        name: {
+            "value": float(band.value[0]),
+            "lower": float(band.lower[0]),
+            "upper": float(band.upper[0]),
+            "width": float(band.upper[0] - band.lower[0]),
+        }
+        for name, band in (("n_params_opt", front.n_params_opt), ("loss", front.loss_opt))
+    }
+
+
+def _exponent(fit: Any) -> dict[str, float]:
+    interval = fit.intervals["a"]
+    return {"value": fit.exponent_a, "lower": interval.lower, "upper": interval.upper}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table and the figure of make bench-saving, from its record alone."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from scaling.plot_style import new_figure, save, styled
+
+BASE = "alone"
+_LABELS = {"trunks": "text", "trunks_zipf": "zipf"}
+
+
+def page(record: dict[str, Any]) -> str:
+    """saving.md."""
+    margins = record["margins"]
+    lines = [
+        "# One study, run in every way: what each costs, and whether the answers are the same",
+        "",
+        f"`{record['command']}` on {record['device']}, {record['cores']} cores, Python "
+        f"{record['python']}, jax {record['version_jax']}. Not measured on a GPU.",
+        "",
+        "Text: study `trunks`, five budgets (2.5e10 to 4e11 FLOPs), five or six sizes at each, "
+        "three seeds. Zipf: study `trunks_zipf`. Every way: compile cache filled, several steps "
+        "per dispatch, one process per core. *alone* trains every point by itself with the "
+        "schedule of the trunks (warm-up, plateau, decay); *cosine* is a recipe of its own, "
+        "whose law may differ; *packed* trains the three seeds of a point together by vmap; "
+        "*next* lets the runs so far choose the next ones until the interval of N* at the target "
+        "is as narrow as that of *alone*.",
+        "",
+        f"Stated before: answers are equal where L* differs by less than "
+        f"{margins['loss_nats']:g} nats and ln N* by less than {margins['log_n_params']:g}, at the "
+        f"largest budget. N* and L* are the additive surface's; 95 % intervals; target: "
+        f"{record['target_factor']:g} times the largest budget.",
+        "",
+        "| study | way | runs | FLOPs spent | of | device s | against alone | N* at the top | "
+        "L* at the top | equal | N* at the target | ln width | a |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, way in record["ways"].items():
+        study, _, which = name.partition(":")
+        lines.append(_row(study, which, way, record["ways"].get(f"{study}:{BASE}"), margins))
+    lines += ["", *_same(record["ways"]), ""]
+    lines += [
+        "Device seconds are those of all attempts with compilation (from the cache), evaluation "
+        "and checkpoints; fits of the main process are not among them (see wall_seconds in "
+        "saving.json). ln width: ln upper end - ln lower end of N* at the target.",
+        "",
+        "![evidence per device-second](saving.png)",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(
+    study: str,
+    which: str,
+    way: dict[str, Any],
+    base: dict[str, Any] | None,
+    margins: dict[str, float],
+) -> str:
+    top, target = way["answers"]["top"], way["answers"]["target"]
+    a = way["exponent_a"]
+    cells = [
+        _LABELS.get(study, study),
+        which,
+        str(way["runs"]),
+        f"{way['flops_spent']:.3g}",
+        f"{way['flops_attributed']:.3g}",
+        f"{way['device_seconds']:.0f}",
+        f"{base['device_seconds'] / way['device_seconds']:.2f}x" if base else "",
+        _band(top["n_params_opt"], ",.0f"),
+        _band(top["loss"], ".4f"),
+        _equal(way, base, margins),
+        _band(target["n_params_opt"], ",.0f"),
+        f"{log_width(target['n_params_opt']):.3f}",
+        f"{a['value']:.3f} ({a['lower']:.3f} to {a['upper']:.3f})",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _band(band: dict[str, float], form: str) -> str:
+    return f"{band['value']:{form}} ({band['lower']:{form}} to {band['upper']:{form}})"
+
+
+def _equal(way: dict[str, Any], base: dict[str, Any] | None, margins: dict[str, float]) -> str:
+    if base is None or way is base:
+        return ""
+    ours, theirs = way["answers"]["top"], base["answers"]["top"]
+    loss = abs(ours["loss"]["value"] - theirs["loss"]["value"])
+    size = abs(math.log(ours["n_params_opt"]["value"] / theirs["n_params_opt"]["value"]))
+    is_equal = loss < margins["loss_nats"] and size < margins["log_n_params"]
+    return f"{'yes' if is_equal else 'NO'} ({loss:.4f}, {size:.3f})"
+
+
+def _same(ways: dict[str, Any]) -> list[str]:
+    """Whether the tables of runs trained alone and branched are the same bytes."""
+    lines = []
+    for study, label in _LABELS.items():
+        names = [f"{study}:{way}" for way in (BASE, "trunks")]
+        if all(name in ways for name in names):
+            is_same = len({ways[name]["table_sha256"] for name in names}) == 1
+            said = "the same bytes" if is_same else "NOT the same bytes"
+            lines.append(f"{label}: the tables of runs of *alone* and *trunks* are {said}.")
+    return lines
+
+
+def log_width(band: dict[str, float]) -> float:
+    return math.log(band["upper"] / band["lower"])
+
+
+@styled()
+def draw(record: dict[str, Any], folder: Path) -> None:
+    """Evidence per device-second, relative to runs trained alone."""
+    studies = [s for s in _LABELS if f"{s}:{BASE}" in record["ways"]]
+    figure, axes = new_figure(max(len(studies), 1), width=7.2, height=3.0)
+    for axis, study in zip(axes, studies, strict=False):
+        ways = {
+            name.partition(":")[2]: way
+            for name, way in record["ways"].items()
+            if name.partition(":")[0] == study and name.partition(":")[2] != "cosine"
+        }
+        base = evidence_per_second(ways[BASE])
+        values = [evidence_per_second(way) / base for way in ways.values()]
+        bars = axis.barh(list(ways), values, color=["#999999", *["#0072b2"] * (len(ways) - 1)])
+        axis.bar_label(bars, [f" {value:.2f}x" for value in values], fontsize=8)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.25 * max(values))
+        axis.set_title(_LABELS[study])
+        axis.set_xlabel("evidence per device-second, runs alone = 1")
+        axis.grid(axis="y", visible=False)
+    save(figure, folder / "saving")
+
+
+def evidence_per_second(way: dict[str, Any]) -> float:
+    """1 / (width of ln N* at the target)^2 per device-second: what independent runs add up to."""
+    width = log_width(way["answers"]["target"]["n_params_opt"])
+    return 1 / width**2 / way["device_seconds"]

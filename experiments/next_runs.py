@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop next: which runs of a study's family narrow the answer most, for the FLOPs given.
+
+The family: the study's budgets, those half-way between them and up to one step around them; at
+each the sizes of its rule; its seeds and two more. What has a result is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.ledger import Ledger
+from experiments.plan import plan
+from experiments.point import Point, to_json
+from experiments.sealed import seal_record
+from experiments.study import LogSpaced, Study
+from model.data.manifest import Manifest
+
+if TYPE_CHECKING:
+    from experiments.analysis import Analysis
+    from scaling.design import Proposal
+    from scaling.fit import Interval
+    from scaling.runs import Runs
+
+FILE = "next.json"
+TARGETS = ("loss", "n_params_opt", "exponent", "all")
+# A planned run that alone gives less than this share of what all planned runs would is marked:
+# its outcome cannot matter.
+IDLE = 0.01
+NEW_SEEDS = 2
+_QUANTITY = {"loss": "loss", "n_params_opt": "n_params_opt", "exponent": "a"}
+_LABEL = {
+    "loss": "loss at the optimum, nats per token",
+    "n_params_opt": "N*, parameters",
+    "exponent": "exponent a of N* ~ C^a",
+    "all": "all parameters",
+}
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """Options of `isoflop next`."""
+    sub.add_argument("--budget", type=float, required=True, help="FLOPs that may be spent")
+    text = "the training budget that the answer is for"
+    sub.add_argument("--target-flops", type=float, required=True, metavar="C", help=text)
+    sub.add_argument("--target", choices=TARGETS, default="loss", help="what to know better")
+    text = "how often to choose again: proposes the first round's runs"
+    sub.add_argument("--rounds", type=int, default=1, metavar="N", help=text)
+
+
+def propose_next(
+    options: Any, study: Study, ledger: Ledger, manifest: Manifest, console: Console
+) -> dict[str, Any]:
+    """Proposes runs, shows them, and writes next.json and a figure; returns what was written.
+
+    Raises:
+      ValueError: for a target or a budget that cannot be, or a study with axes.
+    """
+    from experiments.analysis import analyse
+    from scaling.design import propose
+    from scaling.design_plots import figure_proposal
+    from scaling.plot_style import save
+
+    if study.axes:
+        raise ValueError(
+            f"study {study.name} varies {', '.join(axis.field for axis in study.axes)}: which "
+            "setting should the next runs have? Give the recipe that value, and axes=()."
+        )
+    asked = list(plan(study, manifest).points)
+    pool = {point.id: point for point in (*asked, *family(study, manifest, options.budget))}
+    done = [point for point in pool.values() if ledger.has_result(point.id)]
+    left = [point for point in pool.values() if not ledger.has_result(point.id)]
+    remaining = [point for point in asked if not ledger.has_result(point.id)]
+    analysis = analyse(ledger, study, done, allow_missing=1.0) if done else None
+    finished = analysis.runs if analysis else _runs([], study)
+    planned = _runs(left, study)
+    belief, target = believed(finished, planned, options.target, options.target_flops)
+    proposal = propose(
+        belief, target, planned, planned.flops, budget=options.budget, rounds=options.rounds
+    )
+    gains = _alone(belief, target, _runs(remaining, study))
+    record = {
+        "study": study.name,
+        "target": options.target,
+        "target_flops": options.target_flops,
+        "budget": options.budget,
+        "rounds": options.rounds,
+        "flops": proposal.cost,
+        "n_runs_finished": len(finished),
+        "width_after_over_before": _finite(proposal.ratio),
+        **_interval(analysis, options, proposal),
+        "findings": list(proposal.findings),
+        "proposed": [
+            _row(left[row], study) | {"share": float(share), "point": _plain(left[row])}
+            for row, share in zip(proposal.rows, proposal.share, strict=True)
+        ],
+        "remaining": [
+            _row(point, study) | {"gain": gain, "is_idle": gain < IDLE}
+            for point, gain in zip(remaining, gains, strict=True)
+        ],
+    }
+    ledger.storage.replace(FILE, seal_record(record))
+    figure = figure_proposal(
+        finished, planned, _alone(belief, target, planned), proposal, sentence=_sentence(record)
+    )
+    ledger.figures.mkdir(parents=True, exist_ok=True)
+    image, _ = save(figure, ledger.figures / "next")
+    _show(console, record)
+    console.print(f"{ledger.folder / FILE}\n{image}")
+    return record
+
+
+def family(study: Study, manifest: Manifest, most: float) -> list[Point]:
+    """The points that a study of this kind could have, each of at most so many FLOPs.
+
+    Budgets at which no size can be trained are left out.
+    """
+    points: list[Point] = []
+    seeds = sorted({seed for seeds in study.seeds_per_budget for seed in seeds})
+    seeds += [seeds[-1] + 1 + i for i in range(NEW_SEEDS)]
+    for budget in _budgets(study, most):
+        for sizes in _finer(study.sizes):
+            one = dataclasses.replace(
+                study, budgets=(budget,), seeds=(tuple(seeds),), sizes=sizes, forecast_budgets=()
+            )
+            try:
+                points += plan(one, manifest).points
+                break
+            except ValueError:  # Fewer widths than sizes asked for, or nothing can be trained.
+                continue
+    return [point for point in points if point.flops[study.flops] <= most]
+
+
+def _budgets(study: Study, most: float) -> list[float]:
+    """The study's, those half-way in logarithm, and half a step and a step around them."""
+    own = study.budgets
+    ratios = [b / a for a, b in itertools.pairwise(own)] or [math.sqrt(10.0)]
+    between = [a * math.sqrt(r) for a, r in zip(own, ratios, strict=False)][: len(own) - 1]
+    low, high = ratios[0], ratios[-1]
+    around = [own[0] / low, own[0] / math.sqrt(low), own[-1] * math.sqrt(high), own[-1] * high]
+    return sorted(budget for budget in (*own, *between, *around) if budget <= 1.01 * most)
+
+
+def _finer(sizes: Any) -> list[Any]:
+    """The rule with sizes half-way between its own, then the rule itself."""
+    if not isinstance(sizes, LogSpaced):
+        return [sizes]
+    return [dataclasses.replace(sizes, n_sizes=2 * sizes.n_sizes - 1), sizes]
+
+
+def worth(
+    analysis: Analysis, points: Sequence[Point], *, target: str = "loss", flops: float | None = None
+) -> dict[str, float]:
+    """Of each point that is still to be trained, its gain: id -> share.
+
+    What it alone would narrow the target's interval by (as the logarithm of the width), over what
+    all of them would; below IDLE its outcome cannot matter.
+
+    Args:
+      flops: the target budget; ten times the largest of the runs when not given.
+    """
+    planned = runs_of(points, analysis.runs.flops_convention)
+    flops = 10.0 * float(analysis.runs.flops.max()) if flops is None else flops
+    belief, aim = believed(analysis.runs, planned, target, flops)
+    return dict(zip((p.id for p in points), _alone(belief, aim, planned), strict=True))
+
+
+def believed(finished: Runs, planned: Runs, target: str, flops: float) -> tuple[Any, Any]:
+    from scaling.belief import Prior, believe
+    from scaling.design import joined
+    from scaling.design_targets import Target
+
+    both = joined(finished, planned)
+    if not len(both):
+        raise ValueError("no run is finished and none is left to plan: widen the study's budgets")
+    aim = Target(name=target, flops=flops, low=float(both.budget.min()))
+    return believe(finished, Prior.published(both)), aim
+
+
+def _alone(belief: Any, target: Any, planned: Runs) -> list[float]:
+    from scaling.design import worth as gains
+
+    return gains(belief, target, planned).tolist() if len(planned) else []
+
+
+def _runs(points: Sequence[Point], study: Study) -> Runs:
+    return runs_of(points, study.flops)
+
+
+def runs_of(points: Sequence[Point], convention: Any) -> Runs:
+    """Points as runs that have no loss yet."""
+    from scaling.runs import Runs
+
+    return Runs.from_columns(
+        n_params=[point.params.total for point in points],
+        n_tokens=[point.n_tokens for point in points],
+        loss_nats=[math.nan] * len(points),
+        flops=[point.flops[convention] for point in points],
+        budget=[point.budget for point in points],
+        run_id=[point.id for point in points],
+        cluster_id=[point.cluster_id for point in points],
+        flops_convention=convention,
+    )
+
+
+def _interval(analysis: Analysis | None, options: Any, proposal: Proposal) -> dict[str, Any]:
+    """The interval of the surface that forecasts, and what is expected of it afterwards."""
+    from scaling.fit import FitError
+    from scaling.frontier import choose_forecaster
+    from scaling.goal import target_interval
+
+    nothing: dict[str, Any] = {"estimate": None, "before": None, "after": None}
+    if analysis is None or options.target == "all":
+        return nothing
+    try:
+        fit = choose_forecaster(list(analysis.fits.values()))
+    except FitError:
+        return nothing
+    estimate, ends = target_interval(fit, _QUANTITY[options.target], options.target_flops)
+    if not ends.is_known or not math.isfinite(proposal.ratio):
+        return nothing | {"estimate": _finite(estimate)}
+    after = _narrowed(estimate, ends, proposal.ratio, is_log=options.target != "exponent")
+    return {
+        "estimate": estimate,
+        "level": fit.level,
+        "law": fit.law,
+        "before": [ends.lower, ends.upper],
+        "after": after,
+    }
+
+
+def _narrowed(estimate: float, ends: Interval, ratio: float, *, is_log: bool) -> list[float]:
+    """The ends drawn towards the estimate, in logarithm where the target is one."""
+    if is_log:
+        return [estimate * (end / estimate) ** ratio for end in (ends.lower, ends.upper)]
+    return [estimate + ratio * (end - estimate) for end in (ends.lower, ends.upper)]
+
+
+def _row(point: Point, study: Study) -> dict[str, Any]:
+    return {
+        "id": point.id,
+        "budget": point.budget,
+        "d_model": point.spec.model.d_model,
+        "seed": point.seed,
+        "flops": point.flops[study.flops],
+    }
+
+
+def _plain(point: Point) -> dict[str, Any]:
+    return dict(json.loads(to_json(point)))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _sentence(record: dict[str, Any]) -> str:
+    what = f"{_LABEL[record['target']]} at {record['target_flops']:.3g} FLOPs"
+    spent = f"{len(record['proposed'])} runs, {record['flops']:.3g} FLOPs"
+    if record["before"] is None:
+        ratio = record["width_after_over_before"]
+        times = "" if ratio is None else f"; expected width {ratio:.2f} times that of now"
+        return f"{what}: no interval yet; {spent}{times}."
+    form = "{:.3g}" if record["target"] == "n_params_opt" else "{:.4f}"
+    before, after = (
+        " to ".join(form.format(end) for end in record[name]) for name in ("before", "after")
+    )
+    return f"{what}: {record['level']:.0%} interval {before}; expected after {spent}: {after}."
+
+
+def _show(console: Console, record: dict[str, Any]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("budget", "d_model", "seed", "FLOPs", "share of the gain"):
+        table.add_column(name, justify="right")
+    for row in record["proposed"]:
+        cells = (f"{row['budget']:.3g}", str(row["d_model"]), str(row["seed"]))
+        table.add_row(*cells, f"{row['flops']:.3g}", f"{row['share']:.1%}")
+    console.print(table)
+    console.print(_sentence(record))
+    idle = [row for row in record["remaining"] if row["is_idle"]]
+    if record["remaining"]:
+        console.print(
+            f"{len(record['remaining'])} planned runs are not finished; {len(idle)} of them would "
+            f"alone give less than {IDLE:.0%} of what all would: their outcome cannot matter."
+        )
+    for row in idle[:20]:
+        console.print(
+            f"- {row['id']} ({row['budget']:.3g} FLOPs, d_model {row['d_model']}, seed "
+            f"{row['seed']}): {row['gain']:.2%}"
+        )
+    if len(idle) > 20:
+        console.print(f"- and {len(idle) - 20} more, in {FILE}")
+    for sentence in record["findings"]:
+        console.print(f"- {sentence}")

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop run --until: train, fit, choose the next runs, until a goal is met or FLOPs are spent.
+
+What was chosen in each round is in results/<study>/until.json before it is trained. Everything else
+follows from the results, so that a loop that was killed at any moment goes on as if it had not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
+import numpy as np
+from rich.console import Console
+
+from experiments import strict_json
+from experiments.fitting import prepare_to_fit
+from experiments.ledger import Ledger
+from experiments.next_runs import believed, family, runs_of
+from experiments.plan import plan
+from experiments.point import Point
+from experiments.sealed import Damaged, seal_record, unseal
+from experiments.study import Study
+from experiments.trunks import grow, saving
+from model.data.manifest import Manifest
+
+if TYPE_CHECKING:
+    from experiments.analysis import Analysis
+    from scaling.goal import Goal
+
+FILE = "until.json"
+Failures = list[tuple[Point, str]]
+# FLOPs spent by the end of each round, over those that may be: early rounds are cheap, they only
+# tell where the later ones belong.
+STAGES = (0.05, 0.1, 0.17, 0.26, 0.38, 0.5, 0.7, 1.0)
+_TARGETS = {"a": "exponent", "loss": "loss", "n_params_opt": "n_params_opt"}
+
+
+class _Record(TypedDict):
+    goal: str
+    target_flops: float
+    budget: float
+    rounds: list[list[str]]
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """Options of `isoflop run`."""
+    add = sub.add_argument_group("runs chosen by what is known so far").add_argument
+    text = 'goal, such as "ci(a) < 0.02" or "ci(n_params_opt) < 10 %%": ends when it is met'
+    add("--until", default=None, metavar="GOAL", help=text)
+    text = "training budget that N* and the loss of the goal are for (10 times the largest)"
+    add("--target-flops", type=float, default=None, metavar="C", help=text)
+    text = "most FLOPs to spend on all runs (those of the study's grid)"
+    add("--budget", type=float, default=None, metavar="C", help=text)
+
+
+def train_until(
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    manifest: Manifest,
+    console: Console,
+    train: Callable[..., Failures],
+) -> tuple[list[Point], Failures]:
+    """The points that were chosen and trained, and those that failed.
+
+    Args:
+      options: of `isoflop run`.
+      train: experiments.pipeline.train.
+
+    Raises:
+      ValueError: for a goal, target or budget that cannot be, or a study with axes.
+      Elsewhere: if an engine trains a round.
+    """
+    prepare_to_fit()
+    from scaling.goal import parse_goal
+
+    if study.axes:
+        raise ValueError("--until: a study with axes has no single law. Give axes=().")
+    goal = parse_goal(options.until)
+    grid = list(plan(study, manifest).points)
+    target = options.target_flops or 10 * study.budgets[-1]
+    most = options.budget or _spent(study, grid)
+    if not all(math.isfinite(flops) and flops > 0 for flops in (target, most)):
+        raise ValueError("--target-flops and --budget must be positive FLOPs.")
+    pool = {point.id: point for point in (*grid, *family(study, manifest, most))}
+    asked = _Record(goal=goal.text, target_flops=target, budget=most, rounds=[])
+    record = _read(ledger, asked)
+    # What is there already is known already.
+    if not record["rounds"] and (known := [p.id for p in grid if ledger.has_result(p.id)]):
+        record["rounds"].append(known)
+    failures: Failures = []
+    analysis = None
+    while True:
+        ids = [name for names in record["rounds"] for name in names]
+        points = [pool.get(name) or ledger.read_point(name) for name in ids]
+        if points:
+            failures = train(options, study, ledger, console, points, points)
+            analysis = _analysis(ledger, study, points, console)
+            if _is_met(goal, analysis, target, console, _spent(study, points), most):
+                return points, failures
+        left = [point for name, point in pool.items() if name not in set(ids)]
+        chosen = _choose(study, points, left, analysis, goal, target, most, console)
+        if not chosen:
+            console.print(f"{most:.3g} FLOPs are spent, and {goal.text} is not met.")
+            return points, failures
+        record["rounds"].append([point.id for point in chosen])
+        ledger.storage.replace(FILE, seal_record(dict(record)))
+
+
+def _read(ledger: Ledger, asked: _Record) -> _Record:
+    """The rounds of the same question so far."""
+    if (data := ledger.storage.read(FILE)) is None:
+        return asked
+    path = ledger.folder / FILE
+    if (text := unseal(data)) is None:
+        raise Damaged(f"{path} is damaged. Delete it: finished runs are kept and used.")
+    try:
+        record = msgspec.convert(strict_json.loads(text), _Record)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise Damaged(f"{path}: {error}. Delete it: finished runs are kept and used.") from None
+    return record if {**record, "rounds": []} == asked else asked
+
+
+def _spent(study: Study, points: Iterable[Point]) -> float:
+    points = list(points)
+    if study.trunks:
+        return saving(grow(points)).spent
+    return sum(point.flops[study.flops] for point in points)
+
+
+def prices(study: Study, points: Sequence[Point], left: Sequence[Point]) -> list[float]:
+    """FLOPs that each further point would spend: of a trunk that is there, its branch alone."""
+    if not study.trunks:
+        return [point.flops[study.flops] for point in left]
+    trees = {tree.points[0].cluster_id: tree.points for tree in grow(points)}
+    found = []
+    for point in left:
+        there = trees.get(point.cluster_id, ())
+        found.append(_spent(study, (*there, point)) - _spent(study, there))
+    return found
+
+
+def _analysis(
+    ledger: Ledger, study: Study, points: list[Point], console: Console
+) -> Analysis | None:
+    from experiments.analysis import analyse
+    from scaling.fit import FitError
+
+    console.print("fitting ...")
+    try:
+        return analyse(ledger, study, points, allow_missing=1.0)
+    except FitError:
+        return None
+
+
+def _is_met(
+    goal: Goal,
+    analysis: Analysis | None,
+    target: float,
+    console: Console,
+    spent: float,
+    most: float,
+) -> bool:
+    from scaling.fit import FitError
+    from scaling.goal import is_met
+
+    said = f"{spent:.3g} of {most:.3g} FLOPs spent"
+    try:
+        width, is_there = is_met(goal, list(analysis.fits.values()) if analysis else [], target)
+    except (FitError, ValueError):
+        console.print(f"{said}; too few runs for an interval yet.")
+        return False
+    shown = f"{100 * width:.3g} %" if goal.is_relative else f"{width:.4g}"
+    console.print(f"{said}; ci({goal.quantity}) is {shown}, {goal.text} is asked for.")
+    return is_there
+
+
+def _choose(
+    study: Study,
+    points: Sequence[Point],
+    left: Sequence[Point],
+    analysis: Analysis | None,
+    goal: Goal,
+    target: float,
+    most: float,
+    console: Console,
+) -> list[Point]:
+    """The next round's runs; none where the budget pays for no further one."""
+    from scaling.design import propose
+
+    cost, spent = prices(study, points, left), _spent(study, points)
+    if not cost or spent + min(cost) > most:
+        return []
+    # The first stage that pays for anything.
+    stage = next((s for s in STAGES if s * most - spent >= min(cost)), 1.0)
+    finished = analysis.runs if analysis else runs_of([], study.flops)
+    planned = runs_of(left, study.flops)
+    belief, aim = believed(finished, planned, _TARGETS[goal.quantity], target)
+    proposal = propose(belief, aim, planned, np.array(cost), budget=stage * most - spent)
+    chosen = [left[row] for row in proposal.rows]
+    console.print(
+        f"next: {len(chosen)} runs, {_spent(study, [*points, *chosen]) - spent:.3g} FLOPs, at "
+        f"{', '.join(sorted({f'{p.budget:.3g}' for p in chosen}, key=float))} FLOPs"
+    )
+    return chosen

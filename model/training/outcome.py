@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training says of a run: where it stands, and what came out. No JAX."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from model.execution import Execution
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Where a run stands, after each chunk of steps.
+
+    Attributes:
+      step, n_steps: done and asked; a trunk is asked for ``until``.
+      loss_nats: mean training loss of the chunk, without z-loss; NaN once a run of a pack has
+        diverged.
+      grad_norm: of the chunk's last step, before clipping; likewise.
+      n_tokens: tokens trained on so far.
+      resumed_at: step at which this attempt began.
+      train_seconds: of this attempt, without compilation and evaluation; all runs of a pack share
+        them.
+      stall_seconds: while data were loaded and the device had nothing to do; not among these.
+    """
+
+    step: int
+    n_steps: int
+    loss_nats: float
+    grad_norm: float
+    n_tokens: int
+    resumed_at: int
+    train_seconds: float
+    stall_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePoint:
+    """Validation loss on the first ``curve_tokens``, during the run."""
+
+    step: int
+    n_tokens: int
+    loss_nats: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What came out of one run.
+
+    Attributes:
+      status: "ok", or "diverged" when a loss was not finite; then ``loss_nats`` is None.
+      reason: why it diverged, else empty.
+      loss_nats: plain cross-entropy per token on the whole validation set, after the last step;
+        None for a trunk.
+      oracle_loss_nats: the true source's loss on the same tokens, where it is known.
+      curve: validation loss during the run; of a branch, after its trunk.
+      params_sha256: digest of the final parameters.
+      n_steps, n_tokens: trained.
+      resumed_at: step at which this attempt began; of a branch, where its trunk ended.
+      notes: what happened to checkpoints.
+      execution: how it was computed, nothing left open.
+      n_timed_steps: steps that this attempt executed; ``seconds["train"]`` is the time of these.
+      seconds: by "compile", "train", "stall", "evaluate", "checkpoint", of this attempt; all runs
+        of a pack share them.
+    """
+
+    status: Literal["ok", "diverged"]
+    reason: str
+    loss_nats: float | None
+    oracle_loss_nats: float | None
+    curve: tuple[CurvePoint, ...]
+    params_sha256: str
+    n_steps: int
+    n_tokens: int
+    resumed_at: int
+    notes: tuple[str, ...]
+    execution: Execution
+    n_timed_steps: int
+    seconds: dict[str, float]
