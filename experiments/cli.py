@@ -287,6 +287,8 @@ def _plan(options: Any, console: Console) -> None:
     accuracy = None if speed is None else cost_accuracy.accuracy(ledger, points, speed)
     console.print(display.plan_table(planned, is_branched=study.trunks))
     console.print(cost_display.cost_table(planned, expected, accuracy))
+    for line in next_runs.marks(ledger):
+        console.print(line)
     cost_options.refuse_above(options.max_cost, expected)
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from experiments.ledger import Ledger
 from experiments.plan import plan
 from experiments.point import Point, to_json
-from experiments.sealed import seal_record
+from experiments.sealed import seal_record, unseal
 from experiments.study import LogSpaced, Study
 from model.data.manifest import Manifest
 
@@ -37,6 +37,7 @@ TARGETS = ("loss", "n_params_opt", "exponent", "all")
 # its outcome cannot matter.
 IDLE = 0.01
 NEW_SEEDS = 2
+MOST_SHOWN = 20
 _QUANTITY = {"loss": "loss", "n_params_opt": "n_params_opt", "exponent": "a"}
 _LABEL = {
     "loss": "loss at the optimum, nats per token",
@@ -274,6 +275,27 @@ def _sentence(record: dict[str, Any]) -> str:
         " to ".join(form.format(end) for end in record[name]) for name in ("before", "after")
     )
     return f"{what}: {record['level']:.0%} interval {before}; expected after {spent}: {after}."
+
+
+def marks(ledger: Ledger) -> list[str]:
+    """What the last `isoflop next` said of runs that are left; for `isoflop plan`."""
+    if (data := ledger.storage.read(FILE)) is None:
+        return []
+    if (text := unseal(data)) is None:
+        return [f"{ledger.folder / FILE} is damaged. Delete it; `isoflop next` writes it again."]
+    record = json.loads(text)
+    left = [row for row in record["remaining"] if not ledger.has_result(row["id"])]
+    idle = [row for row in left if row["is_idle"]]
+    what = f"{_LABEL[record['target']]} at {record['target_flops']:.3g} FLOPs"
+    lines = [f"{len(left)} runs left; isoflop next, for {what}: share of what all would tell:"]
+    for row in sorted(left, key=lambda row: -row["gain"])[:MOST_SHOWN]:
+        mark = "  cannot matter" if row["is_idle"] else ""
+        size = f"{row['budget']:.3g} d{row['d_model']} seed {row['seed']}"
+        lines.append(f"  {row['gain']:6.1%}  {size}{mark}")
+    if len(left) > MOST_SHOWN:
+        lines.append(f"  and {len(left) - MOST_SHOWN} more, in {FILE}")
+    lines.append(f"{len(idle)} of {len(left)} cannot matter (less than {IDLE:.0%} each).")
+    return lines if left else []
 
 
 def _show(console: Console, record: dict[str, Any]) -> None:
