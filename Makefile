@@ -55,11 +55,11 @@ bench-pack: $(VENV)/.ready
 bench-coverage: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.coverage
 
-# Six minutes on one core.
 # One study run in every way that we have; some forty minutes on two cores.
 bench-saving: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.saving
 
+# Some ten minutes on one core.
 bench-design: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.design
 

@@ -66,7 +66,7 @@ def propose_next(
       ValueError: for a target or a budget that cannot be, or a study with axes.
     """
     from experiments.analysis import analyse
-    from scaling.design import propose
+    from scaling.design import propose, require_affordable
     from scaling.design_plots import figure_proposal
     from scaling.plot_style import save
 
@@ -80,9 +80,11 @@ def propose_next(
     done = [point for point in pool.values() if ledger.has_result(point.id)]
     left = [point for point in pool.values() if not ledger.has_result(point.id)]
     remaining = [point for point in asked if not ledger.has_result(point.id)]
+    planned = _runs(left, study)
+    require_affordable(planned, planned.flops, options.budget, options.rounds)
+    _aim(_runs(list(pool.values()), study), options.target, options.target_flops)
     analysis = analyse(ledger, study, done, allow_missing=1.0) if done else None
     finished = analysis.runs if analysis else _runs([], study)
-    planned = _runs(left, study)
     belief, target = believed(finished, planned, options.target, options.target_flops)
     proposal = propose(
         belief, target, planned, planned.flops, budget=options.budget, rounds=options.rounds
@@ -175,15 +177,20 @@ def worth(
 
 
 def believed(finished: Runs, planned: Runs, target: str, flops: float) -> tuple[Any, Any]:
+    """The belief after the finished runs, and the target at a budget."""
     from scaling.belief import Prior, believe
     from scaling.design import joined
-    from scaling.design_targets import Target
 
     both = joined(finished, planned)
-    if not len(both):
+    return believe(finished, Prior.published(both)), _aim(both, target, flops)
+
+
+def _aim(runs: Runs, name: str, flops: float) -> Any:
+    from scaling.design_targets import Target
+
+    if not len(runs):
         raise ValueError("no run is finished and none is left to plan: widen the study's budgets")
-    aim = Target(name=target, flops=flops, low=float(both.budget.min()))
-    return believe(finished, Prior.published(both)), aim
+    return Target(name=name, flops=flops, low=float(runs.budget.min()))
 
 
 def _alone(belief: Any, target: Any, planned: Runs) -> list[float]:

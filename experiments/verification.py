@@ -270,7 +270,8 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
     ("study.json", _sealed, _RUN_AGAIN),
     ("plan.jsonl", _plan, _RUN_AGAIN),
     ("finished.json", _sealed, _RUN_AGAIN),
-    (r"(until|next)\.json", _sealed, "Delete it: finished runs are kept and used."),
+    (r"until\.json", _sealed, "Delete it: finished runs are kept and used."),
+    (r"next\.json", _sealed, "Delete it: `isoflop next STUDY` writes it again."),
     (cost_record.KEY.replace(".", r"\."), _cost, _RUN_AGAIN),
     (rf"runs/{_ID}/spec\.json", _spec, _RUN_AGAIN),
     (

@@ -95,10 +95,8 @@ class Outlook:
         """The outlook when those runs are finished, a row as often as it is named."""
         if not chosen:
             return self
-        known = self.shared[:, chosen][:, :, chosen] + self.own[:, chosen, None] * np.eye(
-            len(chosen)
-        )
-        of_target, of_rest = self.cross[:, :, chosen], self.shared[:, chosen]
+        known, of_rest = self._known(chosen), self.shared[:, chosen]
+        of_target = self.cross[:, :, chosen]
         told = np.linalg.solve(known, of_rest)
         return replace(
             self,
@@ -107,6 +105,18 @@ class Outlook:
             shared=self.shared - np.swapaxes(of_rest, 1, 2) @ told,
             seen=self.seen | set(self.config[chosen].tolist()),
         )
+
+    def width_given(self, chosen: list[int]) -> float:
+        """The log width when those runs are finished: without what else they would tell of."""
+        of_target = self.cross[:, :, chosen]
+        told = np.linalg.solve(self._known(chosen), np.swapaxes(of_target, 1, 2))
+        seen = self.seen | set(self.config[chosen].tolist())
+        return replace(self, target=self.target - of_target @ told, seen=seen).log_width
+
+    def _known(self, chosen: list[int]) -> Array:
+        """Covariance of the chosen losses as they will be seen, [R, k, k]."""
+        own = self.own[:, chosen, None] * np.eye(len(chosen))
+        return self.shared[:, chosen][:, :, chosen] + own
 
     @property
     def log_width(self) -> float:
@@ -209,17 +219,10 @@ def propose(
         first round of the whole proposal, its cheapest runs up to budget / rounds, at least one.
 
     Raises:
-      ValueError: for a cost or a budget that is not positive and finite, or where the budget does
-        not pay for any run.
+      ValueError: as `require_affordable`.
     """
     cost = np.asarray(cost, float)
-    if cost.shape != (len(planned),) or not np.all(np.isfinite(cost) & (cost > 0)):
-        raise ValueError("every planned run needs a positive, finite cost")
-    if not (np.isfinite(budget) and len(cost) and budget >= cost.min()):
-        least = f"the cheapest costs {cost.min():.3g}" if len(cost) else "there is none"
-        raise ValueError(f"a budget of {budget:.3g} FLOPs pays for no planned run: {least}")
-    if rounds < 1:
-        raise ValueError(f"rounds={rounds}: at least one")
+    require_affordable(planned, cost, budget, rounds)
     members = _alike(joined(belief.runs, planned), len(belief.runs), cost)
     first = np.array([rows[0] for rows in members])
     start = outlook(belief, target, planned.select(first))
@@ -227,7 +230,7 @@ def propose(
     chosen = choose(start, cost[first], copies, budget)
     if rounds > 1:
         chosen = _first_round(chosen, cost[first], budget / rounds)
-    widths = [start.given(chosen[:k]).log_width for k in range(len(chosen) + 1)]
+    widths = [start.width_given(chosen[:k]) for k in range(len(chosen) + 1)]
     fall = widths[0] - widths[-1]
     is_known = len(start.seen) > N_ADDITIVE
     taken = {group: iter(rows) for group, rows in enumerate(members)}
@@ -241,6 +244,22 @@ def propose(
     )
 
 
+def require_affordable(planned: Runs, cost: Array, budget: float, rounds: int = 1) -> None:
+    """Refuses what `propose` cannot do.
+
+    Raises:
+      ValueError: for a cost or a budget that is not positive and finite, or where the budget does
+        not pay for any run.
+    """
+    if cost.shape != (len(planned),) or not np.all(np.isfinite(cost) & (cost > 0)):
+        raise ValueError("every planned run needs a positive, finite cost")
+    if not (np.isfinite(budget) and len(cost) and budget >= cost.min()):
+        least = f"the cheapest costs {cost.min():.3g}" if len(cost) else "there is none"
+        raise ValueError(f"a budget of {budget:.3g} FLOPs pays for no planned run: {least}")
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds}: at least one")
+
+
 def worth(belief: Belief, target: Target, planned: Runs) -> Array:
     """What each planned run alone would narrow, over what all of them together would, [n].
 
@@ -250,7 +269,7 @@ def worth(belief: Belief, target: Target, planned: Runs) -> Array:
     if not len(planned):
         raise ValueError("no planned runs, so nothing to say what they are worth")
     start = outlook(belief, target, planned)
-    together = start.log_width - start.given(list(range(len(planned)))).log_width
+    together = start.log_width - start.width_given(list(range(len(planned))))
     return 0.5 * start.gains() / together
 
 

@@ -25,11 +25,14 @@ def plot_proposal(ax: Axes, done: Runs, planned: Runs, gains: Array, proposal: P
     Returns:
       what a colour bar needs.
     """
-    ax.scatter(done.flops, done.n_params, s=14, marker="x", color="#888888", label="finished")
     norm = mpl.colors.LogNorm(vmin=1e-3, vmax=max(float(np.max(gains)), 1e-2))
     shown = ax.scatter(
         planned.flops, planned.n_params, s=22, c=np.maximum(gains, 1e-3), cmap="viridis_r",
         norm=norm, label="planned",
+    )  # fmt: skip
+    # On top: a planned repeat lies where a finished run does.
+    ax.scatter(
+        done.flops, done.n_params, s=14, marker="x", color="#888888", label="finished", zorder=3
     )  # fmt: skip
     rows = list(proposal.rows)
     ax.scatter(

@@ -20,7 +20,7 @@ SHOWN = (("Hoffmann", "loss"), ("curved", "loss"), ("marin_comma", "n_params_opt
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=4, help="of each planted row")
+    parser.add_argument("--repetitions", type=int, default=3, help="of each row")
     parser.add_argument("--only", nargs="*", help="names of problems")
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
@@ -52,10 +52,14 @@ def _row(problem: Any, target: str, n: int) -> dict[str, Any]:
     from experiments.benchmarks import design_rounds as rounds
 
     is_shown, is_table = (problem.name, target) in SHOWN, problem.truth is None
-    n = max(n // 2, 1) if is_table else n
-    grids = [rounds.uniform(problem, target, seed=s) for s in range(max(n, len(problem.uniform)))]
-    goal = float(np.median([reading.width for reading in grids]))
     whole = rounds.everything(problem, target) if is_table else None
+    # Of a table every reading is of the form that all of its runs support: widths of one form.
+    laws = (whole.law,) if whole else rounds.LAWS
+    grids = [
+        rounds.uniform(problem, target, seed=s, laws=laws)
+        for s in range(max(n, len(problem.uniform)))
+    ]
+    goal = float(np.median([reading.width for reading in grids]))
     paths = [
         rounds.sequential(
             problem,
@@ -63,11 +67,12 @@ def _row(problem: Any, target: str, n: int) -> dict[str, Any]:
             0.0 if is_shown else min(goal, whole.width) if whole else goal,
             seed=s,
             stages=(*rounds.STAGES, *rounds.BEYOND_THE_GRID * is_table),
+            laws=laws,
         )
         for s in range(n)
     ]
     ends = [_end(path, goal) for path in paths]
-    thrown = [rounds.random(problem, target, 1.0, seed=s) for s in range(n)]
+    thrown = [rounds.random(problem, target, 1.0, seed=s, laws=laws) for s in range(n)]
     row = {
         "problem": problem.name,
         "note": problem.note,
@@ -84,7 +89,7 @@ def _row(problem: Any, target: str, n: int) -> dict[str, Any]:
     if whole:
         row["spent_whole"] = _spent([_end(path, whole.width) for path in paths], whole.flops)
         row["whole_width"], row["whole_runs"] = whole.width, whole.n_runs
-    return row | ({"figure": _curves(problem, target, paths, n)} if is_shown else {})
+    return row | ({"figure": _curves(problem, target, paths, laws)} if is_shown else {})
 
 
 def _end(path: Sequence[Any], goal: float) -> Any:
@@ -94,7 +99,7 @@ def _end(path: Sequence[Any], goal: float) -> Any:
 
 def _spent(ends: Sequence[Any], full: float) -> list[float | None]:
     """FLOPs at each end over those of a grid, ascending, None last for those without an end."""
-    found = sorted(float(end.flops) / full for end in ends if end)
+    found = sorted(float(end.flops / full) for end in ends if end)
     return [*found, *[None] * (len(ends) - len(found))]
 
 
@@ -108,7 +113,7 @@ def _finite(value: float) -> float | None:
     return float(value) if value < 1e9 else None
 
 
-def _curves(problem: Any, target: str, paths: list[Any], n: int) -> dict[str, Any]:
+def _curves(problem: Any, target: str, paths: list[Any], laws: Any) -> dict[str, Any]:
     """Median FLOPs and width of each way of choosing, for the figure."""
     import numpy as np
 
@@ -120,13 +125,14 @@ def _curves(problem: Any, target: str, paths: list[Any], n: int) -> dict[str, An
         )
         return flops, _finite(width)
 
+    seeds = range(len(paths))
     curves = {
         "design": [middle(step) for step in zip(*paths, strict=False)],
         "random": [
-            middle([random(problem, target, share, seed=s) for s in range(n)])
+            middle([random(problem, target, share, seed=s, laws=laws) for s in seeds])
             for share in (0.25, 0.5, 1.0)
         ],
-        "uniform grid": [middle([uniform(problem, target, seed=s) for s in range(n)])],
+        "uniform grid": [middle([uniform(problem, target, seed=s, laws=laws) for s in seeds])],
     }
     return {name: [p for p in points if p[1] is not None] for name, points in curves.items()}
 

@@ -6,7 +6,6 @@ import json
 import math
 import platform
 import statistics
-import sys
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ def write(
 ) -> None:
     """design.json, design.md and the figure under results/benchmarks."""
     record = {
-        "command": f"python -m experiments.benchmarks.design {' '.join(sys.argv[1:])}".strip(),
+        "command": "make bench-design",
         "seconds": round(seconds),
         "repetitions": options.repetitions,
         "device": cpu_model(),
@@ -70,13 +69,14 @@ def _page(record: dict[str, Any]) -> str:
         "# Sequential design against uniform isoFLOP grids",
         "",
         f"`{record['command']}`, {record['seconds']} s on one process ({record['device']}); "
-        f"{record['repetitions']} repetitions per planted row, half as many per table.",
+        f"{record['repetitions']} repetitions per row.",
         "",
         "The design fits, chooses and trains in rounds until the 95 % interval of the target, at "
         "10 times the largest budget, is as narrow as the uniform grid's (median over "
         "repetitions). FLOPs: at that stop, over the grid's (median). Goal: 0.5 or less; **bold**: "
-        "missed. Intervals are those of the surface that `choose_forecaster` takes. Random: width "
-        "of the interval of as many FLOPs, chosen at random, over the grid's.",
+        "missed. Intervals are those of the surface that `choose_forecaster` takes; for a table it "
+        "takes once, of all its runs. Random: width of the interval of as many FLOPs, chosen at "
+        "random, over the grid's.",
         "",
         "Planted: half-decade budgets from 1e17 to 1e21, nine sizes within a factor 8 of the "
         "optimum, three seeds to choose from; the grid has a budget per decade, seven sizes, one "

@@ -104,7 +104,9 @@ def sequential(
     return readings
 
 
-def random(problem: Problem, target: str, share: float, *, seed: int) -> Reading:
+def random(
+    problem: Problem, target: str, share: float, *, seed: int, laws: Sequence[str] = LAWS
+) -> Reading:
     """Runs in random order up to a share of the uniform grid's FLOPs."""
     rng = np.random.default_rng([seed, 2])
     trained = problem.trained(problem.pool, rng)
@@ -113,7 +115,7 @@ def random(problem: Problem, target: str, share: float, *, seed: int) -> Reading
         if trained.flops[row] <= left:
             rows.append(row)
             left -= trained.flops[row]
-    return read(problem, trained.select(np.array(rows, int)), target, seed=seed)
+    return read(problem, trained.select(np.array(rows, int)), target, seed=seed, laws=laws)
 
 
 def everything(problem: Problem, target: str) -> Reading:

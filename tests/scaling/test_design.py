@@ -250,6 +250,22 @@ def test_scatter_is_drawn_from_the_prior_to_that_of_the_runs():
     assert believe(many, prior).scatter.one_run_sd == pytest.approx(0.05, rel=0.2)
 
 
+def test_repeats_never_lose_their_lack_of_fit():
+    many = grid(n_sizes=9, n_seeds=6)
+    scatter = believe(many, Prior.published(many)).scatter
+    assert 0.099 <= scatter.misfit / scatter.one_run_sd**2 < 0.2
+
+
+@pytest.mark.parametrize(("power", "sign"), [(3.0, 1), (-3.0, 0)])
+def test_noise_may_grow_with_the_loss_and_not_fall(power, sign):
+    clean = grid(n_sizes=15, sd=0.0)
+    noise = SD * np.random.default_rng(2).standard_normal(len(clean))
+    noise *= (clean.loss_nats / clean.loss_nats.mean()) ** power
+    runs = dataclasses.replace(clean, loss_nats=clean.loss_nats * np.exp(noise))
+    slope = believe(runs, Prior.published(runs)).scatter.slope
+    assert np.sign(slope) == sign
+
+
 def test_an_outlier_hardly_moves_the_belief():
     runs = grid(n_sizes=7)
     loss = runs.loss_nats.copy()
@@ -326,8 +342,8 @@ def test_a_run_that_repeats_a_finished_one_knows_it():
 
 def test_one_at_a_time_and_all_at_once_agree():
     done = grid()
-    start = outlook(believe(done, Prior.published(done)), target(), grid(seed=9, n_sizes=3))
-    rows = [3, 7, 3, 0]
+    start = outlook(believe(done, Prior.published(done)), target(), grid(seed=9, n_sizes=4))
+    rows = [1, 6, 1, 0]  # The last repeats a finished run.
     step = start
     for row in rows:
         before = step.log_width
@@ -338,6 +354,8 @@ def test_one_at_a_time_and_all_at_once_agree():
     np.testing.assert_allclose(step.target, whole.target, rtol=1e-6)
     np.testing.assert_allclose(step.cross, whole.cross, atol=1e-9)
     assert step.seen == whole.seen
+    assert start.width_given(rows) == pytest.approx(step.log_width)
+    assert start.width_given([]) == start.log_width
 
 
 def test_the_spread_is_students_and_goes_on_below_one_degree_of_freedom():
@@ -400,6 +418,13 @@ def test_far_off_the_valley_nothing_is_worth_its_flops_for_the_loss():
     gains = worth(believe(done, Prior.published(done)), target(), joined(near, far))
     assert np.all(gains > 0)
     assert gains[:3].min() > 2 * gains[3:].max()
+
+
+def test_the_only_planned_run_is_worth_all_there_is_to_gain():
+    done = grid()
+    one = grid(budgets=(1e20,), n_sizes=1, seed=2)
+    belief = believe(done, Prior.published(done))
+    assert worth(belief, target(), one) == pytest.approx([1.0])
 
 
 def test_uncertain_curvature_makes_runs_near_the_target_worth_more():
