@@ -187,7 +187,7 @@ def _part(command: str, name: str, part: dict[str, Any] | None) -> list[str]:
         empty = [{"d_model": d, **dict.fromkeys(columns, words)} for d in WIDTHS]
         shown = {key: names[key] for key in ("d_model", *columns)}
         goal = f"Goal on an H200: {GOAL:g} times the runs per hour at d <= 256." * (name == "GPU")
-        return [f"`{command}` has {words}. {goal}", "", *table(empty, shown)]
+        return [f"`{command}`: {words}. {goal}", "", *table(empty, shown)]
     if name == "CPU":
         names |= {
             "one_process_per_core": "runs / h, one process per core",

@@ -191,7 +191,7 @@ def open_corpus(manifest: Manifest, folder: str | os.PathLike[str]) -> Corpus:
     return TokenCorpus(manifest, arrays["train"], arrays["validation"])
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=64)  # The runs of a pack walk side by side, each in its own order.
 def window_order(n_windows: int, seed: int, purpose: Purpose, epoch: int) -> np.ndarray:
     """The order in which an epoch visits its windows: a permutation, int64 [n_windows], read-only.
 

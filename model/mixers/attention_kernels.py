@@ -22,20 +22,30 @@ from model.execution import Attention
 Kernel = Callable[[Array, Array, Array], Array]
 
 
-def choose_kernel(config: ModelConfig, *, platform: str, compute_dtype: str) -> Attention:
-    """The fastest kernel that takes this network on this platform ("cpu", "gpu" or "tpu")."""
-    if not _objection("cudnn", config, platform, compute_dtype):
+def choose_kernel(
+    config: ModelConfig, *, platform: str, compute_dtype: str, n_runs: int = 1
+) -> Attention:
+    """The fastest kernel that takes this network on this platform ("cpu", "gpu" or "tpu").
+
+    Args:
+      n_runs: runs that are packed (model/training/step.py).
+    """
+    if not _objection("cudnn", config, platform, compute_dtype, n_runs):
         return "cudnn"
-    return "xla" if _objection("splash", config, platform, compute_dtype) else "splash"
+    return "xla" if _objection("splash", config, platform, compute_dtype, n_runs) else "splash"
 
 
-def check_kernel(name: str, config: ModelConfig, *, platform: str, compute_dtype: str) -> None:
+def check_kernel(
+    name: str, config: ModelConfig, *, platform: str, compute_dtype: str, n_runs: int = 1
+) -> None:
     """Raises ValueError if the kernel does not take this network on this platform."""
-    if objection := _objection(name, config, platform, compute_dtype):
+    if objection := _objection(name, config, platform, compute_dtype, n_runs):
         raise ValueError(f"attention={name!r} {objection}. Say attention='auto', or 'xla'.")
 
 
-def _objection(name: str, config: ModelConfig, platform: str, compute_dtype: str) -> str:
+def _objection(
+    name: str, config: ModelConfig, platform: str, compute_dtype: str, n_runs: int
+) -> str:
     if name == "cudnn":
         if platform != "gpu" or compute_dtype != "bfloat16":
             return f"needs an NVIDIA GPU and bfloat16, here are a {platform} and {compute_dtype}"
@@ -48,6 +58,8 @@ def _objection(name: str, config: ModelConfig, platform: str, compute_dtype: str
             return f"needs a TPU, here is a {platform}"
         if config.seq_len % 128:
             return f"needs seq_len to be a multiple of 128, seq_len={config.seq_len}"
+        if n_runs > 1:  # Its kernel cannot be mapped over runs (jax 0.10.2).
+            return f"takes one run at a time, here is a pack of {n_runs}"
     return ""
 
 

@@ -27,7 +27,11 @@ class TooLarge(ValueError):
 
 
 def candidates(
-    execution: Execution, model: ModelConfig, train: TrainConfig, mesh: jax.sharding.Mesh
+    execution: Execution,
+    model: ModelConfig,
+    train: TrainConfig,
+    mesh: jax.sharding.Mesh,
+    n_runs: int = 1,
 ) -> Iterator[Execution]:
     """Complete settings, cheapest per step first: more remat, then more parts of a batch.
 
@@ -35,10 +39,11 @@ def candidates(
       ValueError: if a kernel or a number of parts that was asked for does not fit the run.
     """
     platform = mesh.devices.flat[0].platform
-    where = {"platform": platform, "compute_dtype": train.compute_dtype}
+    dtype = train.compute_dtype
     if execution.attention == "auto":
-        execution = replace(execution, attention=choose_kernel(model, **where))
-    check_kernel(execution.attention, model, **where)
+        kernel = choose_kernel(model, platform=platform, compute_dtype=dtype, n_runs=n_runs)
+        execution = replace(execution, attention=kernel)
+    check_kernel(execution.attention, model, platform=platform, compute_dtype=dtype, n_runs=n_runs)
     if execution.layers == "auto":
         is_shallow = model.n_layers <= MAX_UNROLLED
         execution = replace(execution, layers="unrolled" if is_shallow else "scanned")

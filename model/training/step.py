@@ -159,7 +159,7 @@ def compile_program(
     """
     mesh = make_mesh(mesh_shape, devices)
     limit, hyper = memory.limit_bytes(mesh), hyper_arrays(train)
-    for candidate in memory.candidates(execution, model, train, mesh):
+    for candidate in memory.candidates(execution, model, train, mesh, n_runs):
         algorithm = train.optimizer.compiled
         shape = (train.compute_dtype, train.batch_size, algorithm, n_runs)
         program = _program(model, *shape, mesh, candidate)

@@ -126,10 +126,15 @@ def test_the_kernel_for_gpus_is_cudnns_flash_attention_both_ways(monkeypatch):
     def total(q, k, v):
         return jnp.sum(cudnn_attention(q, k, v).astype(jnp.float32))
 
-    traced = jax.jit(jax.grad(total, argnums=(0, 1, 2))).trace(q, k, v)
-    text = traced.lower(lowering_platforms=("cuda",)).as_text()
-    assert text.count("@__cudnn$fmhaSoftmax(") == 1
-    assert text.count("@__cudnn$fmhaSoftmaxBackward(") == 1
+    def packed(q, k, v):
+        return jnp.sum(jax.vmap(total)(q, k, v))
+
+    # One run, and a pack of three: one call serves all of it.
+    for function, arrays in ((total, (q, k, v)), (packed, [jnp.stack([x] * 3) for x in (q, k, v)])):
+        traced = jax.jit(jax.grad(function, argnums=(0, 1, 2))).trace(*arrays)
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+        assert text.count("@__cudnn$fmhaSoftmax(") == 1
+        assert text.count("@__cudnn$fmhaSoftmaxBackward(") == 1
 
 
 CHOICES = [
@@ -153,3 +158,13 @@ def test_the_kernel_is_chosen_by_platform_type_and_shape(
     config = replace(config, **{"d_head": 64, "seq_len": 256, **changes})
     assert choose_kernel(config, platform=platform, compute_dtype=dtype) == expected
     check_kernel(expected, config, platform=platform, compute_dtype=dtype)
+
+
+@pytest.mark.parametrize("config", ["llama"], indirect=True)
+def test_the_kernel_for_tpus_takes_one_run_at_a_time(config):
+    where = {"platform": "tpu", "compute_dtype": "bfloat16", "n_runs": 2}
+    config = replace(config, d_head=64, seq_len=256)
+    assert choose_kernel(config, **where) == "xla"
+    assert choose_kernel(config, **{**where, "platform": "gpu"}) == "cudnn"
+    with pytest.raises(ValueError, match="'splash' takes one run at a time, here is a pack of 2"):
+        check_kernel("splash", config, **where)

@@ -52,7 +52,7 @@ def rated(config: TrainConfig, rate: float, decay: float = 1.0) -> TrainConfig:
 
 
 def members(config: TrainConfig, n_steps: int = N_STEPS) -> list[TrainConfig]:
-    """Four runs: another seed of the weights, of the data, other rates, another decay.
+    """Four runs: other seeds of weights, data and evaluation, other rates, another decay.
 
     Chunks of 20 steps end at 5, 10, 15 and 20, where the curve has its points.
     """
@@ -64,7 +64,7 @@ def members(config: TrainConfig, n_steps: int = N_STEPS) -> list[TrainConfig]:
     return [
         config,
         replace(config, init_seed=1, evaluation=seed),
-        replace(rated(config, 0.5, decay=3.0), data_seed=2),
+        replace(rated(config, 0.5, decay=3.0), data_seed=2, evaluation=seed),
         replace(rated(config, 2.0, decay=0.0), schedule=late, z_loss_weight=0.0),
     ]
 

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses of a pack: the first bad step of each run, and nothing of it afterwards."""
+
+import math
+
+import jax.numpy as jnp
+
+from model.training.losses import Losses
+
+
+def test_a_run_that_has_left_the_finite_numbers_is_told_no_more_and_the_others_are() -> None:
+    losses = Losses(10, [0, 0, 4])
+    norms = jnp.ones((3, 4))
+    # Four steps fit, three count; the second run recovers for a step, to no avail.
+    losses.add(3, jnp.asarray([[1.0, 2, 6, 9], [1, math.inf, 2, 9], [1, 1, 1, 1]]), norms)
+    losses.add(2, jnp.asarray([[1.0, 3, 9, 9], [5, math.nan, 9, 9], [1, 1, 1, 1]]), 2 * norms)
+    losses.fetch()
+    first, second = losses.take()
+    assert (first.step, second.step) == (13, 15)
+    assert (first.losses[0], second.losses[0]) == (3.0, 2.0)
+    assert (first.grad_norms[0], second.grad_norms[0]) == (1.0, 2.0)
+    assert all(math.isnan(loss) for chunk in (first, second) for loss in chunk.losses[1:])
+    assert all(math.isnan(norm) for chunk in (first, second) for norm in chunk.grad_norms[1:])
+    assert losses.diverged_at == [0, 12, 4]
+    assert [losses.reason(run) for run in range(2)] == [
+        "",
+        "training loss is not finite at step 12",
+    ]
+    assert not losses.all_diverged
+    assert losses.take() == []
