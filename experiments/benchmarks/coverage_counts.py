@@ -105,8 +105,10 @@ def _draws(
     method: str, runs: Runs, fitted: Array, residuals: Array, slopes: Array, n: int,
     rng: np.random.Generator,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """Replicates of one simulation, as `fit_surface` draws them."""
+    """Replicates of one simulation, as `fit_surface` draws them; NaN where it has no fit."""
     n_parameters = slopes.shape[1]
+    if not np.all(np.isfinite(fitted)):
+        return np.full((n, len(fitted)), np.nan), np.ones((n, len(fitted)))
     noise = uncertainty.estimate_noise(runs, residuals, n_parameters)
     return uncertainty.draw_data(
         method, runs, fitted, residuals, n_parameters, n, rng,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.coverage_studies import SimulatedStudy
+from scaling import envelope as envelope_module
 from scaling import uncertainty
 from scaling.envelope import fit_envelope
 from scaling.fit import Fit, FitError
@@ -136,6 +137,26 @@ def test_runs_that_share_no_noise_never_meet_trunks(name, together, monkeypatch)
     assert found.intervals["a"].is_known
 
 
+def test_curves_of_one_size_are_shifted_together_where_branches_do_not_differ(monkeypatch):
+    """All noise in trunks: every replicate moves the budgets of a size by the same amount."""
+    runs, shifts = branched(3, 1.0), []
+    winners = envelope_module.winners
+
+    def seen(grid, log_loss, **settings):
+        # Every configuration has one FLOP value of its own.
+        own = np.isfinite(log_loss)
+        shifts.append((grid.n_params, log_loss[own] - grid.mean()[own]))
+        return winners(grid, log_loss, **settings)
+
+    monkeypatch.setattr(envelope_module, "winners", seen)
+    envelope(runs)
+    sizes, moved = shifts[0][0], np.array([move for _, move in shifts if np.any(move != 0)])
+    assert len(moved) == 40
+    # The least own noise that is drawn is a thousandth of the trunks'.
+    within = [np.std(moved[:, sizes == size], axis=1).max() for size in np.unique(sizes)]
+    assert max(within) < 0.01 * moved.std()
+
+
 def test_identical_branches_tell_no_more_of_a_level_than_their_trunks():
     """Every branch of a trunk has its noise: the interval of a level is Student's of trunks."""
     rng = np.random.default_rng(2)
@@ -154,6 +175,20 @@ def test_identical_branches_tell_no_more_of_a_level_than_their_trunks():
     standard_error = of_trunks.std(ddof=1) / np.sqrt(8)
     upper = np.quantile(targets.mean(axis=1) - np.log(3.0), [0.9, 0.975])
     np.testing.assert_allclose(upper, [1.415 * standard_error, 2.365 * standard_error], rtol=0.06)
+
+
+def test_variances_are_told_by_what_all_parameters_of_the_surface_leave(monkeypatch):
+    """E, A, B, alpha and beta: five directions, of noise as it is and divided by its scale."""
+    ranks, posterior = [], uncertainty.posterior
+
+    def seen(residuals, slopes, *labels):
+        ranks.append(int(np.linalg.matrix_rank(slopes / np.linalg.norm(slopes, axis=0), tol=1e-7)))
+        return posterior(residuals, slopes, *labels)
+
+    monkeypatch.setattr(uncertainty, "posterior", seen)
+    found = surface(branched(2, 0.5))
+    assert ranks == [5, 5]
+    assert found.bootstrap.method == "components"
 
 
 @pytest.mark.parametrize(("trunk", "low", "high"), [(1.0, 0.19, 0.21), (0.0, 0.8, 1.0)])

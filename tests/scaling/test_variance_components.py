@@ -86,6 +86,8 @@ def test_planted_components_are_found(trunk, misfit):
     assert misfit_sd**2 == pytest.approx(misfit**2, abs=0.14)
     draws = found.draws(200, rng).reshape(200, 24, 6, 3)
     assert draws.std() == pytest.approx(np.hypot(1.0, misfit), rel=0.1)
+    # Seeds of a configuration have its misfit in common, and nothing else.
+    assert np.mean(draws[..., 0] * draws[..., 1]) == pytest.approx(misfit_sd**2, abs=0.06)
     # Budgets of a trunk move together by its share of what is not common to all seeds.
     own = draws - draws.mean(axis=3, keepdims=True)
     together = np.mean(own[:, :, 0] * own[:, :, 1]) / np.mean(own**2)

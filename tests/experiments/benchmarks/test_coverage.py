@@ -34,6 +34,7 @@ def test_studies_that_are_run_again_replace_their_cells_alone(tmp_path):
     record = json.loads((tmp_path / "benchmarks" / "coverage.json").read_text())
     found = {cell["study"]: cell["80"]["coverage"] for cell in record["cells"]}
     assert found == {"one": pytest.approx(80), "two": pytest.approx(82), "three": pytest.approx(83)}
+    assert len(record["cells"]) == 3
     assert record["seconds"] == 7
     assert [(part["studies"], part["seconds"]) for part in record["later"]] == [
         (["two", "three"], 3)
