@@ -16,18 +16,26 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.saving_page import draw, page
+from experiments.cli import load_study
+from experiments.executors.local import cache_folder
 from experiments.fitting import prepare_to_fit
+from experiments.jobs import arrange
 from experiments.ledger import Ledger
+from experiments.overrides import override
+from experiments.plan import plan
 from experiments.provenance import cpu_model, n_cores, software_facts
 from experiments.storage import replace_text
+from experiments.worker import start_jax
+from model.data.manifest import Manifest
 
 # Stated before any run: below these the answers of two ways count as equal.
 MARGIN_LOSS_NATS, MARGIN_LOG_N = 0.01, 0.10
+PACK = 3  # The seeds of a point.
 TARGET_FACTOR = 10.0  # Budget of the extrapolated answer, over the largest of the grid.
 COSINE = (
     "trunks=false",
@@ -57,7 +65,7 @@ GOAL = ("--until", "ci(n_params_opt) < {goal}", "--target-flops", "{target}")
 WAYS = (
     Way(name="cosine", overrides=COSINE),
     Way(name="alone", overrides=("trunks=false",)),
-    Way(name="packed", overrides=("trunks=false",), options=("--pack", "3")),
+    Way(name="packed", overrides=("trunks=false",), options=("--pack", str(PACK))),
     Way(name="trunks"),
     Way(name="next", overrides=("trunks=false",), options=GOAL),
     Way(name="trunks and next", options=GOAL),
@@ -68,9 +76,12 @@ STUDIES = ("trunks", "trunks_zipf")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="STUDY:WAY, comma separated; all without")
+    parser.add_argument("--warm", nargs="+", help="fill the compile cache: STUDY OVERRIDE ...")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--work", type=Path, default=Path("results/saving"), help="of the runs")
     options = parser.parse_args()
+    if options.warm:
+        return _warm(options.warm[0], options.warm[1:], options.work)
     folder = options.results / "benchmarks"
     found = _read(folder / "saving.json")
     asked = [word for word in options.only.split(",") if word]
@@ -101,6 +112,25 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text())["ways"] if path.exists() else {}
 
 
+def _warm(name: str, overrides: list[str], work: Path) -> None:
+    """Compiles every program of a study as a worker does, alone and as a pack of three."""
+    start_jax([min(os.sched_getaffinity(0))], str(cache_folder()))
+    from model.data.corpus import open_corpus
+    from model.training.loop import train_pack
+
+    study = override(load_study(name), overrides)
+    ledger = Ledger(work, study.name)
+    manifest = Manifest.read(ledger.manifest)
+    corpus = open_corpus(manifest, ledger.data)
+    programs = {piece.program: piece for piece in arrange(plan(study, manifest).points, study.mesh)}
+    for piece in programs.values():
+        spec = piece.points[0].spec
+        schedule = replace(spec.train.schedule, n_steps=2, warmup_steps=1, decay_steps=1)
+        config = replace(spec.train, schedule=schedule)
+        for n_runs in (1, PACK):
+            train_pack(spec.model, [config] * n_runs, corpus)
+
+
 def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> dict[str, Any]:
     """One study one way, from nothing but the data and the compile cache."""
     results = work / way.name.replace(" ", "-")
@@ -115,6 +145,8 @@ def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> dict
     where = ["--results", str(results)]
     shutil.rmtree(results / study, ignore_errors=True)
     subprocess.run([*command, "data", study, *where], check=True, stdout=subprocess.DEVNULL)
+    warm = [sys.executable, "-m", "experiments.benchmarks.saving", "--work", str(results)]
+    subprocess.run([*warm, "--warm", study, *way.overrides], check=True)
     load, began = os.getloadavg()[0], time.perf_counter()
     log = subprocess.run(
         [*command, "run", study, *way.overrides, *where, *options],
