@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from scaling.design import Proposal
 from scaling.plot_style import approach_styles, footnote, log_counts, log_losses, new_figure, styled
@@ -69,6 +70,7 @@ def plot_costs(ax: Axes, curves: Mapping[str, tuple[Array, Array]]) -> Axes:
     ax.set_xscale("log")
     ax.set_yscale("log")
     log_losses(ax.yaxis)
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("FLOPs spent")
     return ax
 

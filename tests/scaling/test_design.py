@@ -85,6 +85,12 @@ def test_what_costs_a_tenth_is_repeated_before_what_tells_twice_as_much():
     assert sorted(rows) == [0]
 
 
+def test_many_cheap_runs_are_preferred_to_few_dear_ones_that_tell_less():
+    start = outlook_of([[2.0], [1.0]], [1.0])
+    rows = choose(start, np.array([10.0, 1.0]), np.array([40, 40]), 30.0)
+    assert rows == [1] * 30
+
+
 def test_small_designs_are_the_best_of_all_that_the_budget_pays_for():
     rng = np.random.default_rng(0)
     ratios = []
@@ -248,6 +254,8 @@ def test_scatter_is_drawn_from_the_prior_to_that_of_the_runs():
     prior = Prior.published(many)
     assert prior.noise_sd < believe(few, prior).scatter.one_run_sd < 0.055
     assert believe(many, prior).scatter.one_run_sd == pytest.approx(0.05, rel=0.2)
+    sure = dataclasses.replace(prior, noise_dof=1e9)
+    assert believe(many, sure).scatter.one_run_sd == pytest.approx(prior.noise_sd, rel=1e-3)
 
 
 def test_repeats_never_lose_their_lack_of_fit():
@@ -298,6 +306,10 @@ def test_branches_of_one_trunk_share_noise_and_tell_less():
     expected = 5e-5 * np.array([[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]])
     np.testing.assert_allclose(together, expected)
     np.testing.assert_allclose(own, 5e-5)
+    # A cluster of its own, or of repeats only, is no trunk.
+    together, own = effects(runs, scatter)
+    np.testing.assert_allclose(together, 0.0)
+    np.testing.assert_allclose(own, 1e-4)
 
 
 def test_what_runs_tell_is_generalised_least_squares():
