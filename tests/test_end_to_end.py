@@ -479,3 +479,21 @@ def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(tm
     assert code == 0, err
     assert branched.table.read_bytes() == alone.table.read_bytes()
     assert list((branched.folder / "jobs" / job.parent).glob("trunk.json.lost-*"))
+
+
+def test_packed_trunks_give_the_losses_of_runs_trained_alone(tmp_path):
+    (tmp_path / "tiny.py").write_text(TRUNKS)
+    shell = Shell(tmp_path, tmp_path / "cache")
+    few = ("budgets=1.5e8,3e8", "sizes.d_models=8")
+    assert shell.run("alone", *few)[0] == 0
+    code, _, err = shell.run("packed", *few, "trunks=True", "--pack", "2")
+    assert code == 0, err
+    alone, packed = (Ledger(tmp_path / name, "tiny") for name in ("alone", "packed"))
+    for point in alone.read_plan():
+        one, many = alone.read_result(point.id), packed.read_result(point.id)
+        assert many["loss_nats"] == pytest.approx(one["loss_nats"], abs=1e-4)
+        assert many["provenance"]["pack_size"] == 2
+        assert many["provenance"]["trunk"].startswith("trunk-")
+    code, _, err = shell.run("refused", *few, "--pack", "0")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--pack 0: must be a multiple" in err

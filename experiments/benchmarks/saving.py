@@ -4,7 +4,8 @@ whether the answers are the same.
 
 Every way trains with the same compile cache, filled before; several steps per dispatch; one process
 per core. Ways that need another one's answer come after it. What is not asked for (--only) is kept
-as it was found before. Writes results/benchmarks/saving.json, saving.md, saving.svg and .png.
+as it was found before. Writes saving.json and .md, saving.svg and saving_frontiers.svg (and .png)
+into results/benchmarks/.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.saving_page import draw, page
+from experiments.benchmarks.saving_page import draw, draw_frontiers, page
 from experiments.cli import load_study
 from experiments.executors.local import cache_folder
 from experiments.fitting import prepare_to_fit
@@ -76,6 +77,8 @@ STUDIES = ("trunks", "trunks_zipf")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="STUDY:WAY, comma separated; all without")
+    text = "train nothing: read what the folders of the runs hold, and write the page"
+    parser.add_argument("--collect", action="store_true", help=text)
     parser.add_argument("--warm", nargs="+", help="fill the compile cache: STUDY OVERRIDE ...")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--work", type=Path, default=Path("results/saving"), help="of the runs")
@@ -90,7 +93,13 @@ def main() -> None:
             name = f"{study}:{way.name}"
             if asked and name not in asked:
                 continue
-            found[name] = _run(study, way, options.work, found.get(f"{study}:alone"))
+            if options.collect:
+                ledger = Ledger(_results(options.work, way), study)
+                if name not in found or not ledger.costs.exists():
+                    continue
+                found[name] |= _outcome(ledger)
+            else:
+                found[name] = _run(study, way, options.work, found.get(f"{study}:alone"))
             print(json.dumps({"name": name} | found[name]), flush=True)
             record = {
                 "command": "make bench-saving",
@@ -105,6 +114,7 @@ def main() -> None:
     record = json.loads((folder / "saving.json").read_text())
     replace_text(folder / "saving.md", page(record))
     draw(record, folder)
+    draw_frontiers(record, folder)
     print((folder / "saving.md").read_text())
 
 
@@ -131,9 +141,13 @@ def _warm(name: str, overrides: list[str], work: Path) -> None:
             train_pack(spec.model, [config] * n_runs, corpus)
 
 
+def _results(work: Path, way: Way) -> Path:
+    return work / way.name.replace(" ", "-")
+
+
 def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> dict[str, Any]:
     """One study one way, from nothing but the data and the compile cache."""
-    results = work / way.name.replace(" ", "-")
+    results = _results(work, way)
     options = []
     for word in way.options:
         if "{goal}" in word and alone is None:
@@ -190,6 +204,8 @@ def _outcome(ledger: Ledger) -> dict[str, Any]:
         "flops_attributed": sum(point.flops[convention] for point in points),
         "flops_spent": total(f"flops_spent_{convention}"),
         "table_sha256": _digest(ledger.table),
+        "budgets": sorted({point.budget for point in points}),
+        "frontier": _bands(frontier(surface, sorted({point.budget for point in points}))),
         "top_flops": top,
         "target_flops": target,
         "answers": {
@@ -206,16 +222,17 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _answer(front: Any) -> dict[str, Any]:
+def _bands(front: Any) -> dict[str, dict[str, list[float]]]:
     return {
-        name: {
-            "value": float(band.value[0]),
-            "lower": float(band.lower[0]),
-            "upper": float(band.upper[0]),
-            "width": float(band.upper[0] - band.lower[0]),
-        }
+        name: {end: getattr(band, end).tolist() for end in ("value", "lower", "upper")}
         for name, band in (("n_params_opt", front.n_params_opt), ("loss", front.loss_opt))
     }
+
+
+def _answer(front: Any) -> dict[str, Any]:
+    """The only budget of a frontier."""
+    ends = {name: {end: v[0] for end, v in band.items()} for name, band in _bands(front).items()}
+    return {name: band | {"width": band["upper"] - band["lower"]} for name, band in ends.items()}
 
 
 def _exponent(fit: Any) -> dict[str, float]:

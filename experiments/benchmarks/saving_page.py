@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from scaling.plot_style import new_figure, save, styled
+from scaling.plot_style import APPROACHES, new_figure, save, styled
 
 BASE = "alone"
 _LABELS = {"trunks": "text", "trunks_zipf": "zipf"}
@@ -47,6 +47,10 @@ def page(record: dict[str, Any]) -> str:
         "saving.json). ln width: ln upper end - ln lower end of N* at the target.",
         "",
         "![evidence per device-second](saving.png)",
+        "",
+        "Frontiers of runs alone (cosine; warm-up, plateau, decay) and of branches, 95 % bands:",
+        "",
+        "![frontiers](saving_frontiers.png)",
         "",
     ]
     return "\n".join(lines)
@@ -130,6 +134,31 @@ def draw(record: dict[str, Any], folder: Path) -> None:
         axis.set_xlabel("evidence per device-second, runs alone = 1")
         axis.grid(axis="y", visible=False)
     save(figure, folder / "saving")
+
+
+@styled()
+def draw_frontiers(record: dict[str, Any], folder: Path) -> None:
+    """N* and L* against the budget, as runs trained alone and branches of trunks have them."""
+    studies = [s for s in _LABELS if "frontier" in record["ways"].get(f"{s}:{BASE}", {})]
+    figure, axes = new_figure(2 * max(len(studies), 1), width=3.6 * 2 * max(len(studies), 1))
+    for n, study in enumerate(studies):
+        for axis, name in zip(axes[2 * n :], ("n_params_opt", "loss"), strict=False):
+            for colour, which in zip(APPROACHES, ("cosine", BASE, "trunks"), strict=False):
+                way = record["ways"].get(f"{study}:{which}")
+                if way is None:
+                    continue
+                band, flops = way["frontier"][name], way["budgets"]
+                line = "--" if which == BASE else "-"
+                axis.plot(flops, band["value"], line, color=colour, label=which)
+                axis.fill_between(flops, band["lower"], band["upper"], color=colour, alpha=0.2)
+            axis.set_xscale("log")
+            axis.set_title(_LABELS[study])
+            axis.set_xlabel("training FLOPs")
+        axes[2 * n].set_yscale("log")
+        axes[2 * n].set_ylabel("N*, parameters")
+        axes[2 * n + 1].set_ylabel("L*, nats per token")
+        axes[2 * n].legend()
+    save(figure, folder / "saving_frontiers")
 
 
 def evidence_per_second(way: dict[str, Any]) -> float:

@@ -184,3 +184,12 @@ def test_a_trunk_that_is_not_its_members_is_refused(points):
     other = {point.id: points[-1] for point in points}
     with pytest.raises(ValueError, match="is not the trunk of its members"):
         read(trunk, other.__getitem__)
+
+
+def test_runs_that_do_not_fill_the_mesh_s_places_are_refused(points):
+    mesh = (2, 1, 1, 1)
+    pieces = arrange(points, mesh, trunks=True, pack_size=lambda point: 2)
+    assert {len(piece.points) for piece in pieces} == {2}
+    odd = [point for point in points if point.seed == 0]
+    with pytest.raises(ValueError, match=r"1 runs of one shape \(d_model 16\) do not fill the 2"):
+        arrange(odd, mesh, pack_size=lambda point: 2)
