@@ -4,7 +4,7 @@
 Per problem and target: the width of the 95 % interval at ten times the largest budget that a
 uniform isoFLOP grid reaches (median over repetitions); the FLOPs after which a sequential design
 has it; random choice at the grid's FLOPs; and how often the intervals at the stop hold a planted
-truth. Writes results/benchmarks/design.json, design.md and design.png, .svg.
+truth. Writes results/benchmarks/design.json, design.md and design.png.
 """
 
 import argparse

@@ -14,7 +14,7 @@ import numpy as np
 from experiments.provenance import cpu_model, software_facts
 from experiments.storage import replace_text
 from scaling.design_plots import figure_costs
-from scaling.plot_style import save
+from scaling.plot_style import save_png
 
 # Share of the grid's FLOPs at which a design should have its interval.
 GOAL = 0.5
@@ -38,11 +38,11 @@ def write(
     folder = options.results / "benchmarks"
     replace_text(folder / "design.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     replace_text(folder / "design.md", _page(record))
-    draw(rows, folder / "design")
+    draw(rows, folder / "design.png")
     print((folder / "design.md").read_text())
 
 
-def draw(rows: list[dict[str, Any]], stem: Path) -> None:
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Interval width against FLOPs spent, of the rows that have it."""
     panels = {
         f"{row['problem']}: {LABELS[row['target']]}": {
@@ -53,7 +53,7 @@ def draw(rows: list[dict[str, Any]], stem: Path) -> None:
     }
     if panels:
         note = "95 % intervals at 10 times the largest budget, medians; log units (a: as it is)."
-        save(figure_costs(panels, sentences=[note]), stem)
+        save_png(figure_costs(panels, sentences=[note]), path)
 
 
 def _page(record: dict[str, Any]) -> str:
@@ -90,9 +90,8 @@ def _page(record: dict[str, Any]) -> str:
         "number of runs stands beside the grid's.",
         "",
         "Where a pool is hardly larger than the grid there is little to leave out (misfitting: the "
-        "grid is 70 of its 106 runs, 14 budgets with 6 to 9 sizes each). The loss of tables is read "
-        "by a form with six parameters whose width depends on single runs: repetitions, which "
-        "differ in seeds alone, lie far apart.",
+        "grid is 70 of its 106 runs, 14 budgets with 6 to 9 sizes each). The repetitions of a "
+        "table differ in seeds alone and lie far apart: a few runs decide.",
         "",
         *_coverage("at the stop of the designs", covers),
         *_coverage("of the uniform grids", grids),
