@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +24,7 @@ from experiments.plan import plan
 from experiments.point import Point, to_json
 from experiments.sealed import seal_record, unseal
 from experiments.study import LogSpaced, Study
+from experiments.trunks import grow, saving
 from model.data.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -80,14 +82,19 @@ def propose_next(
     done = [point for point in pool.values() if ledger.has_result(point.id)]
     left = [point for point in pool.values() if not ledger.has_result(point.id)]
     remaining = [point for point in asked if not ledger.has_result(point.id)]
-    planned = _runs(left, study)
-    require_affordable(planned, planned.flops, options.budget, options.rounds)
+    planned, cost = _runs(left, study), np.array(prices(study, done, left))
+    require_affordable(planned, cost, options.budget, options.rounds)
     _aim(_runs(list(pool.values()), study), options.target, options.target_flops)
     analysis = analyse(ledger, study, done, allow_missing=1.0) if done else None
     finished = analysis.runs if analysis else _runs([], study)
     belief, target = believed(finished, planned, options.target, options.target_flops)
     proposal = propose(
-        belief, target, planned, planned.flops, budget=options.budget, rounds=options.rounds
+        belief,
+        target,
+        planned,
+        cost,
+        budget=options.budget,
+        rounds=options.rounds,
     )
     gains = _alone(belief, target, _runs(remaining, study))
     record = {
@@ -157,6 +164,29 @@ def _finer(sizes: Any) -> list[Any]:
     if not isinstance(sizes, LogSpaced):
         return [sizes]
     return [dataclasses.replace(sizes, n_sizes=2 * sizes.n_sizes - 1), sizes]
+
+
+def flops_spent(study: Study, points: Sequence[Point]) -> float:
+    """What points cost together, in the study's convention: each trunk once, where it has any."""
+    if study.trunks:
+        return saving(grow(points)).spent
+    return sum(point.flops[study.flops] for point in points)
+
+
+def prices(study: Study, points: Sequence[Point], left: Sequence[Point]) -> list[float]:
+    """FLOPs that each further point would spend: of a trunk that is there, its branch alone.
+
+    Args:
+      points: that are trained, or will be before.
+    """
+    if not study.trunks:
+        return [point.flops[study.flops] for point in left]
+    trees = {tree.points[0].cluster_id: tree.points for tree in grow(points)}
+    found = []
+    for point in left:
+        there = trees.get(point.cluster_id, ())
+        found.append(flops_spent(study, (*there, point)) - flops_spent(study, there))
+    return found
 
 
 def worth(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
@@ -19,12 +19,11 @@ from rich.console import Console
 from experiments import strict_json
 from experiments.fitting import prepare_to_fit
 from experiments.ledger import Ledger
-from experiments.next_runs import believed, family, runs_of
+from experiments.next_runs import believed, family, flops_spent, prices, runs_of
 from experiments.plan import plan
 from experiments.point import Point
 from experiments.sealed import Damaged, seal_record, unseal
 from experiments.study import Study
-from experiments.trunks import grow, saving
 from model.data.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def train_until(
     goal = parse_goal(options.until)
     grid = list(plan(study, manifest).points)
     target = options.target_flops or 10 * study.budgets[-1]
-    most = options.budget or _spent(study, grid)
+    most = options.budget or flops_spent(study, grid)
     if not all(math.isfinite(flops) and flops > 0 for flops in (target, most)):
         raise ValueError("--target-flops and --budget must be positive FLOPs.")
     pool = {point.id: point for point in (*grid, *family(study, manifest, most))}
@@ -100,7 +99,7 @@ def train_until(
         if points:
             failures = train(options, study, ledger, console, points, points)
             analysis = _analysis(ledger, study, points, console)
-            if _is_met(goal, analysis, target, console, _spent(study, points), most):
+            if _is_met(goal, analysis, target, console, flops_spent(study, points), most):
                 return points, failures
         left = [point for name, point in pool.items() if name not in set(ids)]
         chosen = _choose(study, points, left, analysis, goal, target, most, console)
@@ -123,25 +122,6 @@ def _read(ledger: Ledger, asked: _Record) -> _Record:
     except (ValueError, msgspec.ValidationError) as error:
         raise Damaged(f"{path}: {error}. Delete it: finished runs are kept and used.") from None
     return record if {**record, "rounds": []} == asked else asked
-
-
-def _spent(study: Study, points: Iterable[Point]) -> float:
-    points = list(points)
-    if study.trunks:
-        return saving(grow(points)).spent
-    return sum(point.flops[study.flops] for point in points)
-
-
-def prices(study: Study, points: Sequence[Point], left: Sequence[Point]) -> list[float]:
-    """FLOPs that each further point would spend: of a trunk that is there, its branch alone."""
-    if not study.trunks:
-        return [point.flops[study.flops] for point in left]
-    trees = {tree.points[0].cluster_id: tree.points for tree in grow(points)}
-    found = []
-    for point in left:
-        there = trees.get(point.cluster_id, ())
-        found.append(_spent(study, (*there, point)) - _spent(study, there))
-    return found
 
 
 def _analysis(
@@ -192,7 +172,7 @@ def _choose(
     """The next round's runs; none where the budget pays for no further one."""
     from scaling.design import propose
 
-    cost, spent = prices(study, points, left), _spent(study, points)
+    cost, spent = prices(study, points, left), flops_spent(study, points)
     if not cost or spent + min(cost) > most:
         return []
     # The first stage that pays for anything.
@@ -203,7 +183,7 @@ def _choose(
     proposal = propose(belief, aim, planned, np.array(cost), budget=stage * most - spent)
     chosen = [left[row] for row in proposal.rows]
     console.print(
-        f"next: {len(chosen)} runs, {_spent(study, [*points, *chosen]) - spent:.3g} FLOPs, at "
+        f"next: {len(chosen)} runs, {flops_spent(study, [*points, *chosen]) - spent:.3g} FLOPs, at "
         f"{', '.join(sorted({f'{p.budget:.3g}' for p in chosen}, key=float))} FLOPs"
     )
     return chosen

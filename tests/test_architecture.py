@@ -27,6 +27,7 @@ FORBIDDEN = (
         (
             *("worker.py", "calibrate.py", "coordinates.py", "compile_programs.py"),
             *("ours.py", "small.py", "parts.py", "compiled.py", "pack_speed.py"),
+            "saving.py",
         ),
     ),
     ("experiments/studies/", ("scaling", "numpy", "jax"), ()),

@@ -152,7 +152,7 @@ def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> dict
     for word in way.options:
         if "{goal}" in word and alone is None:
             raise SystemExit(f"{study}:{way.name} asks for what {study}:alone reached: run it too.")
-        goal = alone["answers"]["target"]["n_params_opt"]["width"] if alone else 0.0
+        goal = alone["goal_width"] if alone else 0.0
         target = alone["target_flops"] if alone else 0.0
         options.append(word.format(goal=f"{goal:.6g}", target=f"{target:.6g}"))
     command = [sys.executable, "-m", "experiments.cli"]
@@ -177,7 +177,8 @@ def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> dict
 def _outcome(ledger: Ledger) -> dict[str, Any]:
     """What a finished study cost and what it answers."""
     prepare_to_fit()
-    from scaling.frontier import frontier
+    from scaling.frontier import choose_forecaster, frontier
+    from scaling.goal import target_interval
     from scaling.isoflop import fit_isoflop
     from scaling.runs import read_runs
     from scaling.surface import fit_surface
@@ -194,6 +195,9 @@ def _outcome(ledger: Ledger) -> dict[str, Any]:
     top = max(point.budget for point in points)
     target = TARGET_FACTOR * top
     surface, parabolas = fit_surface(runs, "additive"), fit_isoflop(runs)
+    # As `isoflop run --until` judges.
+    forecaster = choose_forecaster([surface, fit_surface(runs, "curved")])
+    _, ends = target_interval(forecaster, "n_params_opt", target)
     return {
         "runs": len(points),
         "trunks": len(costs) - len(points),
@@ -204,6 +208,8 @@ def _outcome(ledger: Ledger) -> dict[str, Any]:
         "flops_attributed": sum(point.flops[convention] for point in points),
         "flops_spent": total(f"flops_spent_{convention}"),
         "table_sha256": _digest(ledger.table),
+        "goal_width": ends.upper - ends.lower,
+        "forecaster": forecaster.law,
         "budgets": sorted({point.budget for point in points}),
         "frontier": _bands(frontier(surface, sorted({point.budget for point in points}))),
         "top_flops": top,

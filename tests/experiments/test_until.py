@@ -9,6 +9,7 @@ import pytest
 from experiments import calibration, cli, pipeline, until
 from experiments.jobs import trunk_id
 from experiments.ledger import Ledger
+from experiments.next_runs import prices
 from experiments.plan import plan
 from experiments.trunks import grow, saving
 from scaling.fit import FitError
@@ -148,11 +149,11 @@ def test_a_branch_of_a_trunk_that_is_there_costs_its_branch_alone(branched, mani
     tree = grow(points)[0]
     middle, last = tree.points[1:]
     per_step = last.flops["matmul_full"] / last.spec.train.schedule.n_steps
-    (price,) = until.prices(branched, [tree.points[0], middle], [last])
+    (price,) = prices(branched, [tree.points[0], middle], [last])
     begins = tree.leaves_at[1]
     assert price == pytest.approx((last.spec.train.schedule.n_steps - begins) * per_step)
     assert trunk_id([last], begins) == trunk_id([middle], begins)
-    (price,) = until.prices(branched, [last], [middle])
+    (price,) = prices(branched, [last], [middle])
     assert price == pytest.approx(middle.spec.train.schedule.decay_steps * per_step)
-    (price,) = until.prices(branched, [], [last])
+    (price,) = prices(branched, [], [last])
     assert price == pytest.approx(saving([grow([last])[0]]).spent)
