@@ -36,6 +36,8 @@ Array = np.ndarray
 # Of the whole budget, charged to each run in the choice only: hundreds of runs that cost nothing
 # and tell nothing would fill a proposal otherwise.
 _PER_RUN = 0.02
+# Of the largest variance of the target in any draw: below it a draw says that nothing moves it.
+_STILL = 1e-6
 # Exchanges are for proposals of so few runs: on larger ones they narrow by a hundredth, at ten
 # times the time. Their rounds, and the least gain in log width that counts.
 _FEW, _EXCHANGES, _NO_GAIN = 12, 3, 1e-4
@@ -147,7 +149,16 @@ def outlook(belief: Belief, target: Target, planned: Runs) -> Outlook:
     done, prior = belief.runs, belief.prior
     both = joined(done, planned)
     slopes = target.slopes(prior, belief.phi, Ladder.from_runs(both))
-    good = np.all(np.isfinite(slopes), axis=(1, 2))
+    # Where the optimum sits on a corner of the ladder no parameter moves it: nothing is learned.
+    size = np.sum((slopes * prior.sd) ** 2, axis=2)
+    is_finite = np.all(np.isfinite(slopes), axis=(1, 2))
+    largest = np.max(size[is_finite], axis=0, initial=0.0)
+    good = is_finite & np.all(size > _STILL * largest, axis=1)
+    if not np.any(good):
+        raise ValueError(
+            f"the {target.name} at {target.flops:.3g} FLOPs does not depend on the law in any "
+            "draw: choose another target, or a budget whose optimum lies among the study's sizes"
+        )
     phi, n = belief.phi[good], len(done)
     log_loss = prior.log_loss(phi, both)
     scale = belief.scatter.scale(log_loss)
@@ -279,7 +290,7 @@ def _lost(belief: Belief, start: Outlook, target: Target) -> list[str]:
         return []
     return [
         f"{n_lost} of {len(belief.phi)} draws of the law have no optimum at {target.flops:.3g} "
-        "FLOPs and are left out of the choice."
+        "FLOPs, or one at a corner of the sizes, and are left out of the choice."
     ]
 
 

@@ -501,3 +501,22 @@ def test_what_cannot_be_is_refused_in_a_sentence():
 
 def test_names_and_slopes_have_one_order():
     assert len(NAMES) == log_loss_slopes(np.zeros((6, 1)), np.zeros(3), np.zeros(3)).shape[-1]
+
+
+def test_draws_in_which_nothing_moves_the_target_are_left_out_and_counted(monkeypatch):
+    runs, planned = grid(), grid(budgets=(3e18, 1e21), seed=1)
+    belief, aim, real = believe(runs, Prior.published(runs), n_draws=8), target(), Target.slopes
+    n_stuck = 3
+
+    def stuck(self, prior, phi, ladder):
+        found = real(self, prior, phi, ladder)
+        found[:n_stuck] = 0.0  # As where N* sits on a corner of the ladder.
+        return found
+
+    monkeypatch.setattr(Target, "slopes", stuck)
+    proposal = propose(belief, aim, planned, planned.flops, budget=2e21)
+    assert proposal.rows
+    assert any(f"{n_stuck} of 8 draws" in finding for finding in proposal.findings)
+    n_stuck = 8
+    with pytest.raises(ValueError, match="does not depend on the law in any draw"):
+        propose(belief, aim, planned, planned.flops, budget=2e21)
