@@ -124,12 +124,16 @@ def never() -> None:
 
 def train_all(ledger, points, corpus, mesh, train) -> None:
     """Every point through the claims and results of a worker, trained by a stand-in."""
+
+    def train_pack(model, configs, corpus, **options):
+        return tuple(train(model, config, corpus, **options) for config in configs)
+
     session = Session(
         me=this_process(),
         corpus=corpus,
         mesh_shape=mesh,
         execution=PLAIN,
-        train=train,
+        train=train_pack,
         open_checkpoints=lambda folder, attempt: None,
         stop=Stop(never),
     )
@@ -440,11 +444,12 @@ STUDY = Study(
 def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(tmp_path):
     (tmp_path / "tiny.py").write_text(TRUNKS)
     shell = Shell(tmp_path, tmp_path / "cache")
-    code, _, err = shell.run("alone")
+    few = ("budgets=1.5e8,3e8", "seeds=0")
+    code, _, err = shell.run("alone", *few)
     assert code == 0, err
     alone, branched = (Ledger(tmp_path / name, "tiny") for name in ("alone", "branched"))
 
-    frequent = ("trunks=True", "--checkpoint-seconds", "0.01")
+    frequent = (*few, "trunks=True", "--checkpoint-seconds", "0.01")
     process = shell.start("branched", *frequent)
     while not list(branched.folder.glob("jobs/trunk-*/checkpoints/*.sha256")):
         assert process.poll() is None, process.communicate()
@@ -457,7 +462,7 @@ def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(tm
 
     points = alone.read_plan()
     trunks = branched.trunks({point.cluster_id for point in points})
-    assert len(trunks) == 2 * 2 * 3
+    assert len(trunks) == 2 * 2, "two sizes, each saved where a point leaves it"
     branch = branched.read_result(points[0].id)
     whole = alone.read_result(points[0].id)
     assert branch["provenance"]["trunk"] in trunks
@@ -481,17 +486,21 @@ def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(tm
     assert list((branched.folder / "jobs" / job.parent).glob("trunk.json.lost-*"))
 
 
+@pytest.mark.slow
 def test_packed_trunks_give_the_losses_of_runs_trained_alone(tmp_path):
     (tmp_path / "tiny.py").write_text(TRUNKS)
     shell = Shell(tmp_path, tmp_path / "cache")
-    few = ("budgets=1.5e8,3e8", "sizes.d_models=8")
+    # Gentle: at the recipe's own rates a last bit grows to 1e-2 within a hundred steps.
+    gentle = ("learning_rate=0.1", "warmup_fraction=0.05")
+    few = ["budgets=1.5e8,3e8", "sizes.d_models=8", "recipe.horizon_tokens_per_param=40"]
+    few += [f"recipe.optimizer.{rule}" for rule in gentle]
     assert shell.run("alone", *few)[0] == 0
     code, _, err = shell.run("packed", *few, "trunks=True", "--pack", "2")
     assert code == 0, err
     alone, packed = (Ledger(tmp_path / name, "tiny") for name in ("alone", "packed"))
     for point in alone.read_plan():
         one, many = alone.read_result(point.id), packed.read_result(point.id)
-        assert many["loss_nats"] == pytest.approx(one["loss_nats"], abs=1e-4)
+        assert many["loss_nats"] == pytest.approx(one["loss_nats"], abs=1e-5)
         assert many["provenance"]["pack_size"] == 2
         assert many["provenance"]["trunk"].startswith("trunk-")
     code, _, err = shell.run("refused", *few, "--pack", "0")

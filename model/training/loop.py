@@ -121,6 +121,8 @@ def train_pack(
         data, diverged_at, restored = None, [0] * n_runs, None
         if checkpoints is not None:
             restored, notes = checkpoints.restore(state)
+        if restored is not None and "curves" not in restored[1]:
+            restored, notes = None, [*notes, "a checkpoint of an earlier version was passed over."]
         if restored is not None:
             saved_step = restored[1]["step"]
         elif trunk is not None:

@@ -124,6 +124,7 @@ def test_a_probe_measures_each_shape_once_and_says_what_a_pack_is_on_a_cpu(
     assert {best_pack(tmp_path, device, p) for p in points} == {1}
 
 
+@pytest.mark.slow
 def test_speeds_of_packs_are_measured(point):
     from experiments.pack_speed import measure
 

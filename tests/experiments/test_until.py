@@ -112,7 +112,10 @@ def test_it_ends_when_the_budget_is_spent(isoflop):
     assert 0.8e10 < spent <= 1e10
 
 
-@pytest.mark.parametrize("dies_after", [1, 6, 11])
+@pytest.mark.parametrize(
+    "dies_after",
+    [pytest.param(1, marks=pytest.mark.slow), 6, pytest.param(11, marks=pytest.mark.slow)],
+)
 def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(isoflop, dies_after):
     asked = ("--until", "ci(a) < 1e-9", "--budget", "1e10")
     isoflop(*asked, "--results", "calm")
@@ -127,6 +130,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(isoflop, dies_aft
     assert same[0] == same[1]
 
 
+@pytest.mark.slow
 def test_what_was_trained_before_is_used_and_not_asked_for_again(isoflop):
     isoflop()
     before = {point.id for point in isoflop.ledger.read_plan()}

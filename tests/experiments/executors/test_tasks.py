@@ -96,3 +96,10 @@ def test_new_folders_are_numbered_and_never_given_twice(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: new_folder(tmp_path / "slurm").name, range(80)))
     assert sorted(found) == [f"{n:06d}" for n in range(1, 81)]
+
+
+def test_a_trunk_and_its_branches_stay_in_one_task_in_their_order():
+    jobs = [("trunk a b", need(500)), ("c", need(50)), ("t d", need(100))]
+    assert tasks(jobs) == [(("trunk", "a", "b", "c"), ("t", "d"))]
+    assert tasks([("trunk a", need(None))]) == [(("trunk", "a"),)]
+    assert tasks([("trunk a", need(9, n_processes=2))]) == [(("trunk", "a"),)]

@@ -89,7 +89,9 @@ def test_a_fast_path_has_the_losses_of_the_plain_one(
     assert "rematerialization" not in capfd.readouterr().err, "XLA could not place an array"
 
 
-@pytest.mark.parametrize("name", ["everything", "positions split, scanned"])
+@pytest.mark.parametrize(
+    "name", ["everything", pytest.param("positions split, scanned", marks=pytest.mark.slow)]
+)
 def test_a_killed_fast_run_continues_bit_for_bit(
     deep: ModelConfig, train_config: TrainConfig, corpus: Corpus, tmp_path: Path, name: str
 ) -> None:
@@ -216,6 +218,7 @@ def test_what_fits_in_no_way_is_refused_in_one_line_with_the_figures(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_remat_and_accumulation_need_less_memory_by_xlas_own_count(
     deep: ModelConfig, train_config: TrainConfig
 ) -> None:

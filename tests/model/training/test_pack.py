@@ -98,7 +98,7 @@ def losses_of(network_config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> C
     return run
 
 
-@pytest.mark.parametrize("algorithm", ["adamw", "muon"])
+@pytest.mark.parametrize("algorithm", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_every_loss_of_a_packed_run_is_that_of_the_run_alone(
     losses_of: Callable,
     train_config: TrainConfig,
@@ -221,7 +221,9 @@ def test_packed_branches_of_a_packed_trunk_are_the_packed_runs(
         assert (branch.n_steps, branch.curve) == (other.n_steps, other.curve[1:])
 
 
-@pytest.mark.parametrize("mesh", [(8, 1, 1, 1), (2, 2, 2, 1)], ids=str)
+@pytest.mark.parametrize(
+    "mesh", [(8, 1, 1, 1), pytest.param((2, 2, 2, 1), marks=pytest.mark.slow)], ids=str
+)
 def test_runs_on_devices_of_their_own_are_the_runs_alone(
     network_config: ModelConfig,
     muon_config: TrainConfig,

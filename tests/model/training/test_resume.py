@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,3 +156,21 @@ def test_no_checkpoint_is_written_before_its_time(
         network_config, train_config, corpus, execution=Execution(steps_per_dispatch=7), **options
     )
     assert kept.steps() == []
+
+
+def test_a_checkpoint_of_an_earlier_version_is_passed_over_and_said(
+    attempt: Callable, uninterrupted: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Checkpoints.save
+
+    def save_as_before(self: Checkpoints, step: int, state: Any, progress: dict) -> None:
+        before = {"step": step, "data": progress["data"][0], "curve": progress["curves"][0]}
+        save(self, step, state, before)
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Checkpoints, "save", save_as_before)
+        assert attempt(tmp_path, stop_at=17)[0] is None
+    result, _ = attempt(tmp_path)
+    assert result.resumed_at == 0
+    assert result.notes == ("a checkpoint of an earlier version was passed over.",)
+    assert same(result, uninterrupted[0])
