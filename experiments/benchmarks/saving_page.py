@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from scaling.plot_style import APPROACHES, new_figure, save, styled
+from scaling.plot_style import APPROACHES, log_counts, new_figure, save, scientific, styled
 
 BASE = "alone"
 _LABELS = {"trunks": "text", "trunks_zipf": "zipf"}
@@ -140,10 +140,10 @@ def draw(record: dict[str, Any], folder: Path) -> None:
 def draw_frontiers(record: dict[str, Any], folder: Path) -> None:
     """N* and L* against the budget, as runs trained alone and branches of trunks have them."""
     studies = [s for s in _LABELS if "frontier" in record["ways"].get(f"{s}:{BASE}", {})]
-    figure, axes = new_figure(2 * max(len(studies), 1), width=3.6 * 2 * max(len(studies), 1))
+    figure, axes = new_figure(2 * max(len(studies), 1), width=7.2 * max(len(studies), 1))
     for n, study in enumerate(studies):
         for axis, name in zip(axes[2 * n :], ("n_params_opt", "loss"), strict=False):
-            for colour, which in zip(APPROACHES, ("cosine", BASE, "trunks"), strict=False):
+            for colour, which in zip(APPROACHES, ("cosine", "trunks", BASE), strict=False):
                 way = record["ways"].get(f"{study}:{which}")
                 if way is None:
                     continue
@@ -154,7 +154,11 @@ def draw_frontiers(record: dict[str, Any], folder: Path) -> None:
             axis.set_xscale("log")
             axis.set_title(_LABELS[study])
             axis.set_xlabel("training FLOPs")
+            budgets = record["ways"][f"{study}:{BASE}"]["budgets"]
+            axis.set_xticks(budgets, [scientific(flops) for flops in budgets], fontsize=7)
+            axis.set_xticks([], minor=True)
         axes[2 * n].set_yscale("log")
+        log_counts(axes[2 * n].yaxis)
         axes[2 * n].set_ylabel("N*, parameters")
         axes[2 * n + 1].set_ylabel("L*, nats per token")
         axes[2 * n].legend()
