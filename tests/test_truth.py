@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+# A minute and a half of training.
+pytestmark = pytest.mark.slow
+
 STUDY = """
 import dataclasses
 from experiments.studies.zipf_truth import STUDY as truth

@@ -143,7 +143,7 @@ def records(results: tuple[TrainResult, ...]) -> list[dict]:
     return [{k: v for k, v in asdict(result).items() if k not in how} for result in results]
 
 
-@pytest.mark.parametrize("algorithm", ["adamw", "muon"])
+@pytest.mark.parametrize("algorithm", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_a_killed_pack_goes_on_to_the_same_bits(
     pack: Callable,
     train_config: TrainConfig,
