@@ -102,9 +102,7 @@ class Piece:
     @property
     def program(self) -> tuple:
         """What is compiled for it."""
-        train = self.points[0].spec.train
-        compiled = (train.batch_size, train.compute_dtype, train.optimizer.compiled)
-        return (self.points[0].spec.model, *compiled, len(self.points))
+        return (*program(self.points[0]), len(self.points))
 
     @property
     def n_steps(self) -> int:
@@ -118,6 +116,12 @@ class Piece:
             convention: share * sum(point.flops[convention] for point in self.points)
             for convention in self.points[0].flops
         }
+
+
+def program(point: Point) -> tuple:
+    """What is compiled for a point: those that differ in rates, seeds or length share it."""
+    train = point.spec.train
+    return (point.spec.model, train.batch_size, train.compute_dtype, train.optimizer.compiled)
 
 
 def arrange(
@@ -164,10 +168,8 @@ def _packs(
     for tree in trees:
         left = tuple(n for n, point in enumerate(tree.points) if _is_wanted(point, wanted))
         if left:
-            train = tree.points[0].spec.train
-            compiled = (train.batch_size, train.compute_dtype, train.optimizer.compiled)
             lengths = tuple(point.spec.train.schedule.n_steps for point in tree.points)
-            key = (tree.points[0].spec.model, *compiled, lengths, tree.leaves_at, left)
+            key = (*program(tree.points[0]), lengths, tree.leaves_at, left)
             alike.setdefault(key, []).append(tree)
     for group in alike.values():
         size = pack_size(group[0].points[0])

@@ -24,12 +24,10 @@ from experiments.missing import TooManyMissing
 from experiments.pack_probe import best_pack, shape_key
 from experiments.plan import Refused
 from experiments.point import Point, to_json
-from experiments.runner import missing_points, run_pieces
+from experiments.runner import Failures, missing_points, run_pieces
 from experiments.study import Study
 from experiments.until import train_until
 from model.data.manifest import Manifest
-
-Failures = list[tuple[Point, str]]
 
 
 class RunsFailed(Exception):

@@ -13,6 +13,8 @@ from experiments.ledger import Ledger
 from experiments.point import Point
 from experiments.sealed import Damaged
 
+Failures = list[tuple[Point, str]]
+
 
 class Display(Protocol):
     """Shows what happens; see experiments/display.py."""
@@ -37,7 +39,7 @@ def run_pieces(
     mesh: tuple[int, ...],
     workers: Workers,
     display: Display,
-) -> list[tuple[Point, str]]:
+) -> Failures:
     """Trains every piece; returns the points that failed with their reason.
 
     Raises:
@@ -92,7 +94,7 @@ class _Watch:
     ):
         self.ledger, self.max_attempts, self.display = ledger, max_attempts, display
         self.pieces = {piece.job.id: piece for piece in pieces}
-        self.failures: list[tuple[Point, str]] = []
+        self.failures: Failures = []
         self.told: set[str] = set()
 
     def event(self, slot: int, job_id: str, event: dict[str, Any]) -> None:

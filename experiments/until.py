@@ -22,6 +22,7 @@ from experiments.ledger import Ledger
 from experiments.next_runs import believed, family, flops_spent, prices, runs_of
 from experiments.plan import plan
 from experiments.point import Point
+from experiments.runner import Failures
 from experiments.sealed import Damaged, seal_record, unseal
 from experiments.study import Study
 from model.data.manifest import Manifest
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from scaling.goal import Goal
 
 FILE = "until.json"
-Failures = list[tuple[Point, str]]
 # FLOPs spent by the end of each round, over those that may be: early rounds are cheap, they only
 # tell where the later ones belong.
 STAGES = (0.05, 0.1, 0.17, 0.26, 0.38, 0.5, 0.7, 1.0)

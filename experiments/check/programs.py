@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from experiments.check.collectives import Step
+from experiments.jobs import program
 from experiments.plan import Plan
 from experiments.point import Point
 from model.execution import Execution
@@ -49,7 +50,5 @@ def programs(plan: Plan) -> list[Program]:
     """Every distinct program, first use first."""
     groups: dict[Any, list[Point]] = {}
     for point in plan.points:
-        train = point.spec.train
-        compiled = (train.batch_size, train.compute_dtype, train.optimizer.compiled)
-        groups.setdefault((point.spec.model, *compiled), []).append(point)
+        groups.setdefault(program(point), []).append(point)
     return [Program(key=f"p{n}", points=tuple(points)) for n, points in enumerate(groups.values())]
