@@ -250,19 +250,18 @@ def runs_of(points: Sequence[Point], convention: Any) -> Runs:
 
 
 def _interval(analysis: Analysis | None, options: Any, proposal: Proposal) -> dict[str, Any]:
-    """The interval of the surface that forecasts, and what is expected of it afterwards."""
+    """The interval that a goal is judged by, and what is expected of it afterwards."""
     from scaling.fit import FitError
-    from scaling.frontier import choose_forecaster
-    from scaling.goal import target_interval
+    from scaling.goal import judge, target_interval
 
     nothing: dict[str, Any] = {"estimate": None, "before": None, "after": None}
     if analysis is None or options.target == "all":
         return nothing
     try:
-        fit = choose_forecaster(list(analysis.fits.values()))
+        fit = judge(list(analysis.fits.values()), quantity := _QUANTITY[options.target])
     except FitError:
         return nothing
-    estimate, ends = target_interval(fit, _QUANTITY[options.target], options.target_flops)
+    estimate, ends = target_interval(fit, quantity, options.target_flops)
     if not ends.is_known or not math.isfinite(proposal.ratio):
         return nothing | {"estimate": _finite(estimate)}
     after = _narrowed(estimate, ends, proposal.ratio, is_log=options.target != "exponent")

@@ -19,6 +19,7 @@ results/benchmarks/design.md: an interval as narrow as the uniform grid's, and b
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,21 +50,37 @@ class Outlook:
 
     Fields:
       target: covariance of the target, [R, T, T]. cross: with the planned losses, [R, T, n].
-      shared: covariance of the planned losses but for each run's own noise, [R, n, n].
-      own: that noise, [R, n]. config: label of each planned (N, D), [n]; seen: labels of the
-        finished ones.
+      shared: covariance of the planned losses but for each run's own noise, before any of them is
+        known, [R, n, n]; told: what those that are known by now take from it, as factors [R, k, n]
+        (a pivoted Cholesky decomposition: n numbers a step instead of n^2).
+      variance: of the planned losses now, [R, n]. own: each run's own noise, [R, n].
+      config: label of each planned (N, D), [n]; seen: labels of the finished ones.
     """
 
     target: Array
     cross: Array
     shared: Array
+    told: Array
+    variance: Array
     own: Array
     config: Array
     seen: frozenset[int]
 
-    @property
-    def variance(self) -> Array:
-        return np.einsum("rnn->rn", self.shared) + self.own
+    @classmethod
+    def of(
+        cls, *, target: Array, cross: Array, shared: Array, own: Array, config: Array, seen: Any
+    ) -> Outlook:
+        """Before any planned run is known."""
+        return cls(
+            target=target,
+            cross=cross,
+            shared=shared,
+            told=np.zeros((len(own), 0, own.shape[1])),
+            variance=np.einsum("rnn->rn", shared) + own,
+            own=own,
+            config=config,
+            seen=frozenset(seen),
+        )
 
     def gains(self) -> Array:
         """Expected fall of the log squared width of the target's interval by each run, [n]."""
@@ -78,47 +95,25 @@ class Outlook:
         """Mean over draws of the information of each run about the law as a whole, [n]."""
         return np.mean(np.log(self.variance / self.own), axis=0)
 
-    def after(self, chosen: int) -> Outlook:
-        """The outlook when that run is finished; its own repeat may still be added."""
-        variance = self.variance[:, chosen]
-        with_all, with_target = self.shared[:, :, chosen], self.cross[:, :, chosen]
-        down = with_all / variance[:, None]
-        return Outlook(
-            target=self.target
-            - with_target[:, :, None] * (with_target / variance[:, None])[:, None],
-            cross=self.cross - with_target[:, :, None] * down[:, None],
-            shared=self.shared - with_all[:, :, None] * down[:, None],
-            own=self.own,
-            config=self.config,
-            seen=self.seen | {int(self.config[chosen])},
-        )
-
-    def given(self, chosen: list[int]) -> Outlook:
+    def given(self, chosen: Sequence[int] | Array) -> Outlook:
         """The outlook when those runs are finished, a row as often as it is named."""
-        if not chosen:
+        if not len(chosen):
             return self
-        known, of_rest = self._known(chosen), self.shared[:, chosen]
-        of_target = self.cross[:, :, chosen]
-        told = np.linalg.solve(known, of_rest)
+        rows = np.asarray(chosen)
+        left = self.shared[:, rows] - np.swapaxes(self.told[:, :, rows], 1, 2) @ self.told
+        noise = self.own[:, rows, None] * np.eye(len(rows))
+        root = np.linalg.cholesky(left[:, :, rows] + noise)
+        of_losses = np.linalg.solve(root, left)
+        of_target = np.linalg.solve(root, np.swapaxes(self.cross[:, :, rows], 1, 2))
+        to_target = np.swapaxes(of_target, 1, 2)
         return replace(
             self,
-            target=self.target - of_target @ np.linalg.solve(known, np.swapaxes(of_target, 1, 2)),
-            cross=self.cross - of_target @ told,
-            shared=self.shared - np.swapaxes(of_rest, 1, 2) @ told,
-            seen=self.seen | set(self.config[chosen].tolist()),
+            target=self.target - to_target @ of_target,
+            cross=self.cross - to_target @ of_losses,
+            told=np.concatenate([self.told, of_losses], axis=1),
+            variance=self.variance - np.sum(of_losses**2, axis=1),
+            seen=self.seen | set(self.config[rows].tolist()),
         )
-
-    def width_given(self, chosen: list[int]) -> float:
-        """The log width when those runs are finished: without what else they would tell of."""
-        of_target = self.cross[:, :, chosen]
-        told = np.linalg.solve(self._known(chosen), np.swapaxes(of_target, 1, 2))
-        seen = self.seen | set(self.config[chosen].tolist())
-        return replace(self, target=self.target - of_target @ told, seen=seen).log_width
-
-    def _known(self, chosen: list[int]) -> Array:
-        """Covariance of the chosen losses as they will be seen, [R, k, k]."""
-        own = self.own[:, chosen, None] * np.eye(len(chosen))
-        return self.shared[:, chosen][:, :, chosen] + own
 
     @property
     def log_width(self) -> float:
@@ -176,13 +171,13 @@ def outlook(belief: Belief, target: Target, planned: Runs) -> Outlook:
     told = np.swapaxes(with_known, 1, 2) @ np.linalg.solve(known, with_known)
     left = covariance[:, rest][:, :, rest] - told
     config = configurations(both)
-    return Outlook(
+    return Outlook.of(
         target=left[:, :n_target, :n_target],
         cross=left[:, :n_target, n_target:],
         shared=left[:, n_target:, n_target:],
         own=own[:, n:],
         config=config[n:],
-        seen=frozenset(config[:n].tolist()),
+        seen=config[:n].tolist(),
     )
 
 
@@ -241,7 +236,8 @@ def propose(
     chosen = choose(start, cost[first], copies, budget)
     if rounds > 1:
         chosen = _first_round(chosen, cost[first], budget / rounds)
-    widths = [start.width_given(chosen[:k]) for k in range(len(chosen) + 1)]
+    outlooks = itertools.accumulate(([row] for row in chosen), Outlook.given, initial=start)
+    widths = [found.log_width for found in outlooks]
     fall = widths[0] - widths[-1]
     is_known = len(start.seen) > N_ADDITIVE
     taken = {group: iter(rows) for group, rows in enumerate(members)}
@@ -280,7 +276,7 @@ def worth(belief: Belief, target: Target, planned: Runs) -> Array:
     if not len(planned):
         raise ValueError("no planned runs, so nothing to say what they are worth")
     start = outlook(belief, target, planned)
-    together = start.log_width - start.width_given(list(range(len(planned))))
+    together = start.log_width - start.given(np.arange(len(planned))).log_width
     return 0.5 * start.gains() / together
 
 
@@ -361,4 +357,4 @@ def _greedy(
         chosen.append(row)
         left -= cost[row]
         free[row] -= 1
-        state = state.after(row)
+        state = state.given([row])

@@ -63,6 +63,7 @@ class Certificate:
     Coordinates are those the solver moves: logarithms of positive parameters, the others as they
     are. condition: of the Hessian scaled to a unit diagonal, so that units do not enter.
     next_best_excess: relative excess of the next local minimum met, None when there was none.
+    at_bound: names of the parameters that bounds_touched speaks of.
     newton_decrement: what one more Newton step is predicted to gain.
     """
 
@@ -75,6 +76,7 @@ class Certificate:
     n_starts_agree: int
     next_best_excess: float | None
     bounds_touched: tuple[str, ...] = ()
+    at_bound: tuple[str, ...] = ()
     flat_directions: tuple[str, ...] = ()
 
 

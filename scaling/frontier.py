@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -163,7 +163,9 @@ def predict_loss(
     return Forecast(value=float(losses[0]), lower=interval.lower, upper=interval.upper)
 
 
-def choose_forecaster(fits: Sequence[Fit]) -> Fit:
+def choose_forecaster(
+    fits: Sequence[Fit], *, is_known: Callable[[Fit], bool] = lambda fit: fit.is_certified
+) -> Fit:
     """The surface to forecast with: additive, unless the data resolve gamma from 1.
 
     The curved form contains the additive one (gamma = 1). When gamma's interval includes 1 the
@@ -172,12 +174,15 @@ def choose_forecaster(fits: Sequence[Fit]) -> Fit:
     setting), and the interval is wider for nothing. When gamma's interval excludes 1 the additive
     form is wrong in a way the data show, and its extrapolation is biased by it.
 
+    Args:
+      is_known: whether a curved fit tells what is asked for.
+
     Raises:
       FitError: when no surface is among the fits.
     """
     surfaces = {fit.law: fit for fit in fits if fit.law != "power_laws"}
     curved = surfaces.get("curved")
-    if curved is not None and curved.is_certified:
+    if curved is not None and is_known(curved):
         gamma = curved.intervals["gamma"]
         if gamma.is_known and not gamma.lower <= 1.0 <= gamma.upper:
             return curved

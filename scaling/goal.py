@@ -62,8 +62,8 @@ def parse_goal(text: str) -> Goal:
 def is_met(goal: Goal, fits: Sequence[Fit], flops: float) -> tuple[float, bool]:
     """The width that the goal speaks of, and whether it is met.
 
-    Judged by the surface that forecasts (`frontier.choose_forecaster`). An interval that is not
-    known, or of a fit that is not certified, meets no goal.
+    Judged by the surface that `judge` takes. An interval that is not known, or of a fit that does
+    not tell the quantity, meets no goal.
 
     Args:
       flops: the target budget, for the loss and N*.
@@ -71,12 +71,35 @@ def is_met(goal: Goal, fits: Sequence[Fit], flops: float) -> tuple[float, bool]:
     Raises:
       FitError: if no fit is a surface.
     """
-    fit = choose_forecaster(fits)
+    fit = judge(fits, goal.quantity)
     estimate, interval = target_interval(fit, goal.quantity, flops)
     width = interval.upper - interval.lower
     if goal.is_relative:
         width = width / abs(estimate)
-    return width, bool(fit.is_certified and width < goal.limit)
+    return width, bool(tells(fit, goal.quantity) and width < goal.limit)
+
+
+def judge(fits: Sequence[Fit], quantity: str) -> Fit:
+    """The surface whose interval of one of QUANTITIES counts, see `frontier.choose_forecaster`.
+
+    Raises:
+      FitError: if no fit is a surface.
+    """
+    return choose_forecaster(fits, is_known=lambda fit: tells(fit, quantity))
+
+
+def tells(fit: Fit, quantity: str) -> bool:
+    """Whether a fit determines one of QUANTITIES.
+
+    A certified one does. So does one whose E alone lies at a bound, of a and N*: E moves every loss
+    alike, and no optimum. Small models are so far above it that half of the data sets tell nothing
+    of it, while intervals of N* cover as often as those of certified fits
+    (tests/scaling/test_goal.py).
+    """
+    if fit.is_certified:
+        return True
+    at_bound = () if fit.certificate is None else fit.certificate.at_bound
+    return quantity != "loss" and at_bound == ("E",)
 
 
 def target_interval(fit: Fit, quantity: str, flops: float) -> tuple[float, Interval]:

@@ -338,7 +338,7 @@ def _certify(problem: Problem, solutions: Solutions, row: int) -> tuple[FitStatu
     hessian = solutions.hessian[row] / unit
     scale = 1.0 / np.sqrt(np.abs(np.diag(hessian)) + 1e-300)
     eigenvalues, vectors = np.linalg.eigh(hessian * scale[:, None] * scale[None, :])
-    touched = _bounds_touched(problem, solutions.theta[row])
+    at_bound, touched = _bounds_touched(problem, solutions.theta[row])
     agree = _agree(solutions, row)
     others = solutions.is_certified & ~agree
     with np.errstate(invalid="ignore"):
@@ -353,6 +353,7 @@ def _certify(problem: Problem, solutions: Solutions, row: int) -> tuple[FitStatu
         n_starts_agree=int(agree.sum()),
         next_best_excess=float(excess[others].min()) if others.any() else None,
         bounds_touched=touched,
+        at_bound=at_bound,
         flat_directions=_flat_directions(problem, eigenvalues, vectors * scale[:, None]),
     )
     is_minimum = bool(solutions.is_certified[row])
@@ -382,14 +383,16 @@ def _free_names(problem: Problem) -> list[str]:
     return [names[int(np.argmax(column))] for column in problem.expand.T]
 
 
-def _bounds_touched(problem: Problem, z: Array) -> tuple[str, ...]:
-    touched = []
+def _bounds_touched(problem: Problem, z: Array) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Parameters at a bound, and a sentence for each."""
+    parameters, touched = [], []
     rows = zip(_free_names(problem), z, problem.lower, problem.upper, strict=True)
     for name, value, low, high in rows:
         if value <= low or value >= high:
             side = "lower" if value <= low else "upper"
             touched.append(f"{name} at its {side} bound")
-    return tuple(touched)
+            parameters.append(name.removeprefix("log "))
+    return tuple(parameters), tuple(touched)
 
 
 def _flat_directions(problem: Problem, eigenvalues: Array, vectors: Array) -> tuple[str, ...]:
@@ -409,7 +412,7 @@ def _note_vanished(
     """Amplitudes that went to nothing count as bounds: their exponents mean nothing."""
     law = problem.law
     y = np.exp(problem.y) if problem.objective.is_log else problem.y
-    gone = []
+    gone = {}
     for i, parameter in enumerate(law.parameters):
         if not parameter.is_amplitude or not problem.expand[i].any():
             continue
@@ -417,11 +420,13 @@ def _note_vanished(
         without[i] = 0.0
         change = np.abs(law.predict(parameters, problem.x) - law.predict(without, problem.x))
         if np.max(change / np.maximum(np.abs(y), 1e-300)) < _VANISHED:
-            gone.append(f"the term of {parameter.name} vanishes (its lower bound is zero)")
+            name = parameter.name
+            gone[name] = f"the term of {name} vanishes (its lower bound is zero)"
     if not gone:
         return status, certificate
-    touched = (*certificate.bounds_touched, *gone)
-    return FitStatus.AT_BOUND, replace(certificate, bounds_touched=touched)
+    touched = (*certificate.bounds_touched, *gone.values())
+    at_bound = tuple(dict.fromkeys((*certificate.at_bound, *gone)))
+    return FitStatus.AT_BOUND, replace(certificate, bounds_touched=touched, at_bound=at_bound)
 
 
 def descend(problem: Problem, begin: Array, spread: float) -> Solutions:

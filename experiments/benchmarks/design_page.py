@@ -80,7 +80,7 @@ def _page(record: dict[str, Any]) -> str:
         "The design fits, chooses and trains in rounds until the 95 % interval of the target, at "
         "10 times the largest budget, is as narrow as the uniform grid's (median over "
         "repetitions). FLOPs: at that stop, over the grid's (median). Goal: 0.5 or less; **bold**: "
-        "missed. Intervals are those of the surface that `choose_forecaster` takes; for a table it "
+        "missed. Intervals are those of the surface that a goal is judged by; for a table it "
         "takes once, of all its runs. Random: width of the interval of as many FLOPs, chosen at "
         "random, over the grid's.",
         "",

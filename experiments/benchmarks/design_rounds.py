@@ -13,8 +13,7 @@ from scaling.belief import Prior, believe
 from scaling.design import propose
 from scaling.design_targets import Target
 from scaling.fit import Fit, FitError
-from scaling.frontier import choose_forecaster
-from scaling.goal import target_interval
+from scaling.goal import judge, target_interval
 from scaling.runs import Runs
 from scaling.surface import fit_surface
 
@@ -43,7 +42,7 @@ class Reading:
 def read(
     problem: Problem, runs: Runs, target: str, *, seed: int = 0, laws: Sequence[str] = LAWS
 ) -> Reading:
-    """The 95 % interval of the surface that forecasts, of runs that are trained."""
+    """The 95 % interval of the surface that a goal is judged by, of runs that are trained."""
     fits: list[Fit] = []
     for law in laws:
         try:
@@ -55,7 +54,7 @@ def read(
     reading = Reading(flops=runs.flops.sum(), n_runs=len(runs), width=np.inf, covers=None, law="")
     if not fits:
         return reading
-    fit = choose_forecaster(fits)
+    fit = judge(fits, QUANTITY[target])
     _, interval = target_interval(fit, QUANTITY[target], problem.flops)
     if not interval.is_known:
         return reading

@@ -177,8 +177,8 @@ def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> dict
 def _outcome(ledger: Ledger) -> dict[str, Any]:
     """What a finished study cost and what it answers."""
     prepare_to_fit()
-    from scaling.frontier import choose_forecaster, frontier
-    from scaling.goal import target_interval
+    from scaling.frontier import frontier
+    from scaling.goal import judge, target_interval
     from scaling.isoflop import fit_isoflop
     from scaling.runs import read_runs
     from scaling.surface import fit_surface
@@ -196,7 +196,7 @@ def _outcome(ledger: Ledger) -> dict[str, Any]:
     target = TARGET_FACTOR * top
     surface, parabolas = fit_surface(runs, "additive"), fit_isoflop(runs)
     # As `isoflop run --until` judges.
-    forecaster = choose_forecaster([surface, fit_surface(runs, "curved")])
+    forecaster = judge([surface, fit_surface(runs, "curved")], "n_params_opt")
     _, ends = target_interval(forecaster, "n_params_opt", target)
     return {
         "runs": len(points),

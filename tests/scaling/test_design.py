@@ -25,7 +25,7 @@ def outlook_of(jacobian, target, prior_precision=1e-9, sd=1.0):
     """A linear law y = jacobian theta + noise, of which target theta is asked, and no run yet."""
     J, c = np.asarray(jacobian, float), np.atleast_2d(np.asarray(target, float))
     P = np.eye(J.shape[1]) / prior_precision
-    return Outlook(
+    return Outlook.of(
         target=(c @ P @ c.T)[None],
         cross=(c @ P @ J.T)[None],
         shared=(J @ P @ J.T)[None],
@@ -360,14 +360,14 @@ def test_one_at_a_time_and_all_at_once_agree():
     for row in rows:
         before = step.log_width
         gain = step.gains()[row]
-        step = step.after(row)
+        step = step.given([row])
         assert before - step.log_width == pytest.approx(0.5 * gain, rel=1e-6)
     whole = start.given(rows)
     np.testing.assert_allclose(step.target, whole.target, rtol=1e-6)
     np.testing.assert_allclose(step.cross, whole.cross, atol=1e-9)
     assert step.seen == whole.seen
-    assert start.width_given(rows) == pytest.approx(step.log_width)
-    assert start.width_given([]) == start.log_width
+    assert whole.log_width == pytest.approx(step.log_width)
+    assert start.given([]) is start
 
 
 def test_the_spread_is_students_and_goes_on_below_one_degree_of_freedom():
