@@ -42,7 +42,7 @@ class Reading:
 def read(
     problem: Problem, runs: Runs, target: str, *, seed: int = 0, laws: Sequence[str] = LAWS
 ) -> Reading:
-    """The 95 % interval of the surface that a goal is judged by, of runs that are trained."""
+    """The 95 % interval that a goal is judged by, of runs that are trained."""
     fits: list[Fit] = []
     for law in laws:
         try:

@@ -37,7 +37,9 @@ from model.data.manifest import Manifest
 # Stated before any run: below these the answers of two ways count as equal.
 MARGIN_LOSS_NATS, MARGIN_LOG_N = 0.01, 0.10
 PACK = 3  # The seeds of a point.
+LAWS = ("additive", "curved")
 TARGET_FACTOR = 10.0  # Budget of the extrapolated answer, over the largest of the grid.
+_MEASURED = "benchmark.json"
 COSINE = (
     "trunks=false",
     "recipe.horizon_tokens_per_param=null",
@@ -54,7 +56,7 @@ class Way:
 
     Attributes:
       name: in the table.
-      overrides, options: of `isoflop run`; "{goal}" stands for the width that "alone" reached.
+      overrides, options: of `isoflop run`; "{goal}" stands for the relative width that "alone" reached.
     """
 
     name: str
@@ -62,7 +64,7 @@ class Way:
     options: tuple[str, ...] = ()
 
 
-GOAL = ("--until", "ci(n_params_opt) < {goal}", "--target-flops", "{target}")
+GOAL = ("--until", "ci(n_params_opt) < {goal} %", "--target-flops", "{target}")
 WAYS = (
     Way(name="cosine", overrides=COSINE),
     Way(name="alone", overrides=("trunks=false",)),
@@ -93,13 +95,14 @@ def main() -> None:
             name = f"{study}:{way.name}"
             if asked and name not in asked:
                 continue
-            if options.collect:
-                ledger = Ledger(_results(options.work, way), study)
-                if name not in found or not ledger.costs.exists():
-                    continue
-                found[name] |= _outcome(ledger)
-            else:
-                found[name] = _run(study, way, options.work, found.get(f"{study}:alone"))
+            ledger = Ledger(_results(options.work, way), study)
+            if not options.collect:
+                _run(study, way, options.work, found.get(f"{study}:alone"))
+            elif not (ledger.folder / _MEASURED).exists():
+                continue
+            found[name] = json.loads((ledger.folder / _MEASURED).read_text()) | _outcome(
+                study, ledger
+            )
             print(json.dumps({"name": name} | found[name]), flush=True)
             record = {
                 "command": "make bench-saving",
@@ -145,14 +148,14 @@ def _results(work: Path, way: Way) -> Path:
     return work / way.name.replace(" ", "-")
 
 
-def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> dict[str, Any]:
+def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> None:
     """One study one way, from nothing but the data and the compile cache."""
     results = _results(work, way)
     options = []
     for word in way.options:
         if "{goal}" in word and alone is None:
             raise SystemExit(f"{study}:{way.name} asks for what {study}:alone reached: run it too.")
-        goal = alone["goal_width"] if alone else 0.0
+        goal = 100 * alone["goal_width"] if alone else 0.0
         target = alone["target_flops"] if alone else 0.0
         options.append(word.format(goal=f"{goal:.6g}", target=f"{target:.6g}"))
     command = [sys.executable, "-m", "experiments.cli"]
@@ -171,15 +174,15 @@ def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> dict
     seconds = time.perf_counter() - began
     ledger = Ledger(results, study)
     (ledger.folder / "benchmark.log").write_text(log)
-    return {"load_before": round(load, 1), "wall_seconds": round(seconds, 1)} | _outcome(ledger)
+    measured = {"load_before": round(load, 1), "wall_seconds": round(seconds, 1)}
+    (ledger.folder / _MEASURED).write_text(json.dumps(measured))
 
 
-def _outcome(ledger: Ledger) -> dict[str, Any]:
+def _outcome(study: str, ledger: Ledger) -> dict[str, Any]:
     """What a finished study cost and what it answers."""
     prepare_to_fit()
     from scaling.frontier import frontier
     from scaling.goal import judge, target_interval
-    from scaling.isoflop import fit_isoflop
     from scaling.runs import read_runs
     from scaling.surface import fit_surface
 
@@ -192,12 +195,13 @@ def _outcome(ledger: Ledger) -> dict[str, Any]:
 
     convention = points[0].convention
     runs = read_runs(ledger.table, flops=convention, params="total")
-    top = max(point.budget for point in points)
+    budgets = list(load_study(study).budgets)
+    top = budgets[-1]
     target = TARGET_FACTOR * top
-    surface, parabolas = fit_surface(runs, "additive"), fit_isoflop(runs)
+    fits = {law: fit_surface(runs, law) for law in LAWS}
     # As `isoflop run --until` judges.
-    forecaster = judge([surface, fit_surface(runs, "curved")], "n_params_opt")
-    _, ends = target_interval(forecaster, "n_params_opt", target)
+    forecaster = judge(list(fits.values()), "n_params_opt")
+    estimate, ends = target_interval(forecaster, "n_params_opt", target)
     return {
         "runs": len(points),
         "trunks": len(costs) - len(points),
@@ -208,19 +212,21 @@ def _outcome(ledger: Ledger) -> dict[str, Any]:
         "flops_attributed": sum(point.flops[convention] for point in points),
         "flops_spent": total(f"flops_spent_{convention}"),
         "table_sha256": _digest(ledger.table),
-        "goal_width": ends.upper - ends.lower,
+        "goal_width": (ends.upper - ends.lower) / estimate,
         "forecaster": forecaster.law,
-        "budgets": sorted({point.budget for point in points}),
-        "frontier": _bands(frontier(surface, sorted({point.budget for point in points}))),
+        "budgets": budgets,
         "top_flops": top,
         "target_flops": target,
         "answers": {
-            "top": _answer(frontier(surface, top)),
-            "target": _answer(frontier(surface, target)),
-            "top, approach 2": _answer(frontier(parabolas, top)),
+            law: {
+                "status": fit.status.name,
+                "top": _answer(frontier(fit, top)),
+                "target": _answer(frontier(fit, target)),
+                "exponent_a": _exponent(fit),
+                "frontier": _bands(frontier(fit, budgets)),
+            }
+            for law, fit in fits.items()
         },
-        "exponent_a": _exponent(surface),
-        "exponent_a, approach 2": _exponent(parabolas),
     }
 
 

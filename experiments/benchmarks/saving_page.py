@@ -9,6 +9,7 @@ from scaling.plot_style import APPROACHES, log_counts, new_figure, save, scienti
 
 BASE = "alone"
 _LABELS = {"trunks": "text", "trunks_zipf": "zipf"}
+_ANSWERS = "N* at the top | L* at the top | equal | N* at the target | ln width | a"
 
 
 def page(record: dict[str, Any]) -> str:
@@ -26,25 +27,33 @@ def page(record: dict[str, Any]) -> str:
         "schedule of the trunks (warm-up, plateau, decay); *cosine* is a recipe of its own, "
         "whose law may differ; *packed* trains the three seeds of a point together by vmap; "
         "*next* lets the runs so far choose the next ones until the interval of N* at the target "
-        "is as narrow as that of *alone*.",
+        "is as narrow, relative to N*, as that of *alone*.",
         "",
         f"Stated before: answers are equal where L* differs by less than "
         f"{margins['loss_nats']:g} nats and ln N* by less than {margins['log_n_params']:g}, at the "
-        f"largest budget. N* and L* are the additive surface's; 95 % intervals; target: "
-        f"{record['target_factor']:g} times the largest budget.",
+        "largest budget. Answers are those of the surface that a goal is judged by for *alone* "
+        "(additive, unless its runs resolve gamma from 1: then curved), of the other one below; "
+        f"95 % intervals; target: {record['target_factor']:g} times the largest budget.",
         "",
-        "| study | way | runs | FLOPs spent | of | device s | against alone | N* at the top | "
-        "L* at the top | equal | N* at the target | ln width | a |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| study | way | law | runs | FLOPs spent | of | device s | against alone | wall s | "
+        f"{_ANSWERS} |",
+        f"|{'---|' * 15}",
     ]
-    for name, way in record["ways"].items():
-        study, _, which = name.partition(":")
-        lines.append(_row(study, which, way, record["ways"].get(f"{study}:{BASE}"), margins))
-    lines += ["", *_same(record["ways"]), ""]
+    ways = record["ways"]
+    for name, way in ways.items():
+        base = _base(ways, name)
+        lines.append(_row(name, base["forecaster"], way, base, margins, has_costs=True))
+    lines += ["", *_same(ways), "", "By the other surface:", ""]
+    lines += [f"| study | way | law | {_ANSWERS} |", f"|{'---|' * 9}"]
+    for name, way in ways.items():
+        base = _base(ways, name)
+        (law,) = set(way["answers"]) - {base["forecaster"]}
+        lines.append(_row(name, law, way, base, margins, has_costs=False))
+    lines.append("")
     lines += [
         "Device seconds are those of all attempts with compilation (from the cache), evaluation "
-        "and checkpoints; fits of the main process are not among them (see wall_seconds in "
-        "saving.json). ln width: ln upper end - ln lower end of N* at the target.",
+        "and checkpoints; fits and choices of the main process are not among them, but in the wall "
+        "seconds of the whole command. ln width: ln upper end - ln lower end of N* at the target.",
         "",
         "![evidence per device-second](saving.png)",
         "",
@@ -56,26 +65,37 @@ def page(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _base(ways: dict[str, Any], name: str) -> dict[str, Any]:
+    """The runs trained alone of the same study."""
+    return ways[f"{name.partition(':')[0]}:{BASE}"]
+
+
 def _row(
-    study: str,
-    which: str,
+    name: str,
+    law: str,
     way: dict[str, Any],
-    base: dict[str, Any] | None,
+    base: dict[str, Any],
     margins: dict[str, float],
+    *,
+    has_costs: bool,
 ) -> str:
-    top, target = way["answers"]["top"], way["answers"]["target"]
-    a = way["exponent_a"]
-    cells = [
-        _LABELS.get(study, study),
-        which,
-        str(way["runs"]),
-        f"{way['flops_spent']:.3g}",
-        f"{way['flops_attributed']:.3g}",
-        f"{way['device_seconds']:.0f}",
-        f"{base['device_seconds'] / way['device_seconds']:.2f}x" if base else "",
+    study, _, which = name.partition(":")
+    answers = way["answers"][law]
+    top, target, a = answers["top"], answers["target"], answers["exponent_a"]
+    cells = [_LABELS.get(study, study), which, law]
+    if has_costs:
+        cells += [
+            str(way["runs"]),
+            f"{way['flops_spent']:.3g}",
+            f"{way['flops_attributed']:.3g}",
+            f"{way['device_seconds']:.0f}",
+            f"{base['device_seconds'] / way['device_seconds']:.2f}x",
+            f"{way['wall_seconds']:.0f}",
+        ]
+    cells += [
         _band(top["n_params_opt"], ",.0f"),
         _band(top["loss"], ".4f"),
-        _equal(way, base, margins),
+        "" if way is base else _equal(top, base["answers"][law]["top"], margins),
         _band(target["n_params_opt"], ",.0f"),
         f"{log_width(target['n_params_opt']):.3f}",
         f"{a['value']:.3f} ({a['lower']:.3f} to {a['upper']:.3f})",
@@ -87,10 +107,7 @@ def _band(band: dict[str, float], form: str) -> str:
     return f"{band['value']:{form}} ({band['lower']:{form}} to {band['upper']:{form}})"
 
 
-def _equal(way: dict[str, Any], base: dict[str, Any] | None, margins: dict[str, float]) -> str:
-    if base is None or way is base:
-        return ""
-    ours, theirs = way["answers"]["top"], base["answers"]["top"]
+def _equal(ours: dict[str, Any], theirs: dict[str, Any], margins: dict[str, float]) -> str:
     loss = abs(ours["loss"]["value"] - theirs["loss"]["value"])
     size = abs(math.log(ours["n_params_opt"]["value"] / theirs["n_params_opt"]["value"]))
     is_equal = loss < margins["loss_nats"] and size < margins["log_n_params"]
@@ -124,8 +141,9 @@ def draw(record: dict[str, Any], folder: Path) -> None:
             for name, way in record["ways"].items()
             if name.partition(":")[0] == study and name.partition(":")[2] != "cosine"
         }
-        base = evidence_per_second(ways[BASE])
-        values = [evidence_per_second(way) / base for way in ways.values()]
+        law = ways[BASE]["forecaster"]
+        base = evidence_per_second(ways[BASE], law)
+        values = [evidence_per_second(way, law) / base for way in ways.values()]
         bars = axis.barh(list(ways), values, color=["#999999", *["#0072b2"] * (len(ways) - 1)])
         axis.bar_label(bars, [f" {value:.2f}x" for value in values], fontsize=8)
         axis.invert_yaxis()
@@ -139,20 +157,21 @@ def draw(record: dict[str, Any], folder: Path) -> None:
 @styled()
 def draw_frontiers(record: dict[str, Any], folder: Path) -> None:
     """N* and L* against the budget, as runs trained alone and branches of trunks have them."""
-    studies = [s for s in _LABELS if "frontier" in record["ways"].get(f"{s}:{BASE}", {})]
+    studies = [s for s in _LABELS if f"{s}:{BASE}" in record["ways"]]
     figure, axes = new_figure(2 * max(len(studies), 1), width=7.2 * max(len(studies), 1))
     for n, study in enumerate(studies):
+        law = record["ways"][f"{study}:{BASE}"]["forecaster"]
         for axis, name in zip(axes[2 * n :], ("n_params_opt", "loss"), strict=False):
             for colour, which in zip(APPROACHES, ("cosine", "trunks", BASE), strict=False):
                 way = record["ways"].get(f"{study}:{which}")
                 if way is None:
                     continue
-                band, flops = way["frontier"][name], way["budgets"]
+                band, flops = way["answers"][law]["frontier"][name], way["budgets"]
                 line = "--" if which == BASE else "-"
                 axis.plot(flops, band["value"], line, color=colour, label=which)
                 axis.fill_between(flops, band["lower"], band["upper"], color=colour, alpha=0.2)
             axis.set_xscale("log")
-            axis.set_title(_LABELS[study])
+            axis.set_title(f"{_LABELS[study]}, {law} surface")
             axis.set_xlabel("training FLOPs")
             budgets = record["ways"][f"{study}:{BASE}"]["budgets"]
             axis.set_xticks(budgets, [scientific(flops) for flops in budgets], fontsize=7)
@@ -165,7 +184,7 @@ def draw_frontiers(record: dict[str, Any], folder: Path) -> None:
     save(figure, folder / "saving_frontiers")
 
 
-def evidence_per_second(way: dict[str, Any]) -> float:
+def evidence_per_second(way: dict[str, Any], law: str) -> float:
     """1 / (width of ln N* at the target)^2 per device-second: what independent runs add up to."""
-    width = log_width(way["answers"]["target"]["n_params_opt"])
+    width = log_width(way["answers"][law]["target"]["n_params_opt"])
     return 1 / width**2 / way["device_seconds"]
