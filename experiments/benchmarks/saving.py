@@ -56,7 +56,8 @@ class Way:
 
     Attributes:
       name: in the table.
-      overrides, options: of `isoflop run`; "{goal}" stands for the relative width that "alone" reached.
+      overrides, options: of `isoflop run`; "{goal}" stands for the relative width that "alone"
+        reached, in per cent.
     """
 
     name: str
