@@ -189,23 +189,6 @@ def prices(study: Study, points: Sequence[Point], left: Sequence[Point]) -> list
     return found
 
 
-def worth(
-    analysis: Analysis, points: Sequence[Point], *, target: str = "loss", flops: float | None = None
-) -> dict[str, float]:
-    """Of each point that is still to be trained, its gain: id -> share.
-
-    What it alone would narrow the target's interval by (as the logarithm of the width), over what
-    all of them would; below IDLE its outcome cannot matter.
-
-    Args:
-      flops: the target budget; ten times the largest of the runs when not given.
-    """
-    planned = runs_of(points, analysis.runs.flops_convention)
-    flops = 10.0 * float(analysis.runs.flops.max()) if flops is None else flops
-    belief, aim = believed(analysis.runs, planned, target, flops)
-    return dict(zip((p.id for p in points), _alone(belief, aim, planned), strict=True))
-
-
 def believed(finished: Runs, planned: Runs, target: str, flops: float) -> tuple[Any, Any]:
     """The belief after the finished runs, and the target at a budget."""
     from scaling.belief import Prior, believe

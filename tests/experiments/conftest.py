@@ -182,3 +182,26 @@ def changed():
         return dataclasses.replace(node, **{name: new})
 
     return change
+
+
+_MINE = """
+import dataclasses
+from experiments.studies.quickstart import STUDY
+from experiments.study import Ladder
+from model.data.source import Zipf
+from model.training.config import EvalConfig
+zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
+STUDY = dataclasses.replace(
+    STUDY, name="mine", budgets=(3e8, 1.2e9, 4.8e9), seeds=(0, 1), data=zipf, seq_len=16,
+    forecast_budgets=(), sizes=Ladder(d_models=(8, 12, 16, 24, 32), tokens_per_param=(0.1, 1e5)),
+    evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=2, seed=0),
+)
+"""
+
+
+@pytest.fixture
+def mine_file(tmp_path):
+    """A study of three budgets and five sizes on a planted language, as a user writes one."""
+    path = tmp_path / "mine.py"
+    path.write_text(_MINE)
+    return path

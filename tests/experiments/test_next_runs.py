@@ -10,7 +10,7 @@ import pytest
 
 from experiments import cli, next_runs
 from experiments.ledger import Ledger
-from experiments.next_runs import IDLE, NEW_SEEDS, family, worth
+from experiments.next_runs import IDLE, NEW_SEEDS, family
 from experiments.plan import plan
 from experiments.point import point_from_json
 from experiments.sealed import unseal
@@ -20,20 +20,6 @@ from model.data.manifest import Manifest
 from scaling.fit import FitError
 from scaling.surface import fit_surface
 
-STUDY = """
-import dataclasses
-from experiments.studies.quickstart import STUDY
-from experiments.study import Ladder
-from model.data.source import Zipf
-from model.training.config import EvalConfig
-zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
-STUDY = dataclasses.replace(
-    STUDY, name="mine", budgets=(3e8, 1.2e9, 4.8e9), seeds=(0, 1), data=zipf, seq_len=16,
-    forecast_budgets=(), sizes=Ladder(d_models=(8, 12, 16, 24, 32), tokens_per_param=(0.1, 1e5)),
-    evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=2, seed=0),
-)
-"""
-
 
 def law(point, rng, sd=0.005):
     loss = 1.2 + 40 * point.params.total**-0.45 + 200 * point.n_tokens**-0.45
@@ -41,10 +27,9 @@ def law(point, rng, sd=0.005):
 
 
 @pytest.fixture
-def isoflop(tmp_path, capsys, monkeypatch):
-    """Runs `isoflop next` on STUDY in this process: (exit code, output, standard error)."""
-    (tmp_path / "mine.py").write_text(STUDY)
-    monkeypatch.chdir(tmp_path)
+def isoflop(mine_file, capsys, monkeypatch):
+    """Runs `isoflop next mine.py` in this process: (exit code, output, standard error)."""
+    monkeypatch.chdir(mine_file.parent)
 
     def run(*arguments):
         code = 0
@@ -242,22 +227,3 @@ def test_a_study_with_axes_is_told_to_choose(study, manifest, ledger):
     study = dataclasses.replace(study, axes=(Axis(field="optimizer.learning_rate", values=(1.0,)),))
     with pytest.raises(ValueError, match=r"varies optimizer\.learning_rate"):
         next_runs.propose_next(None, study, ledger, manifest, None)
-
-
-def test_the_worth_of_what_is_left_needs_no_disk(mine, finish):
-    study, manifest, ledger = mine
-    left = finish(lambda point: point.budget < 4e9)
-    from experiments.analysis import analyse
-
-    asked = list(plan(study, manifest).points)
-    analysis = analyse(ledger, study, asked, allow_missing=1.0)
-    gains = worth(analysis, left)
-    assert list(gains) == [point.id for point in left]
-    assert all(0 < gain < 1 for gain in gains.values())
-    by_size = {
-        d: [gains[p.id] for p in left if p.spec.model.d_model == d] for d in (8, 12, 16, 24, 32)
-    }
-    for seeds in by_size.values():
-        assert seeds[0] == pytest.approx(seeds[-1]), "two seeds of one point are worth the same"
-    assert worth(analysis, left, flops=10 * float(analysis.runs.flops.max())) == gains
-    assert worth(analysis, left, target="exponent") != gains

@@ -15,20 +15,6 @@ from experiments.trunks import grow, saving
 from scaling.fit import FitError
 from scaling.surface import fit_surface
 
-STUDY = """
-import dataclasses
-from experiments.studies.quickstart import STUDY
-from experiments.study import Ladder
-from model.data.source import Zipf
-from model.training.config import EvalConfig
-zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
-STUDY = dataclasses.replace(
-    STUDY, name="mine", budgets=(3e8, 1.2e9, 4.8e9), seeds=(0, 1), data=zipf, seq_len=16,
-    forecast_budgets=(), sizes=Ladder(d_models=(8, 12, 16, 24, 32), tokens_per_param=(0.1, 1e5)),
-    evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=2, seed=0),
-)
-"""
-
 
 class Killed(BaseException):
     """Stands for a signal that no code survives."""
@@ -41,10 +27,9 @@ def law(point) -> float:
 
 
 @pytest.fixture
-def isoflop(tmp_path, capsys, monkeypatch, record):
+def isoflop(mine_file, capsys, monkeypatch, record):
     """Runs `isoflop run mine.py` with a planted trainer: (exit code, output, error)."""
-    (tmp_path / "mine.py").write_text(STUDY)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(mine_file.parent)
     trained: list[list[str]] = []
 
     def run_pieces(ledger, pieces, mesh, workers, view):
