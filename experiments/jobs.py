@@ -129,6 +129,7 @@ def arrange(
     mesh: tuple[int, ...],
     *,
     trunks: bool = False,
+    keeps_trunks: bool = False,
     wanted: Container[str] | None = None,
     has_trunk: Callable[[str], bool] = lambda trunk: False,
     pack_size: Callable[[Point], int] = lambda point: 1,
@@ -139,6 +140,7 @@ def arrange(
       points: all that are asked for.
       mesh: sizes of the mesh axes of a run.
       trunks: whether points that begin alike do so together.
+      keeps_trunks: whether points may come later that begin with what a single one does.
       wanted: ids of the points to be computed now; None for all.
       has_trunk: whether a trunk, by its id, need not be trained any more.
       pack_size: how many runs of a point's shape are best trained together.
@@ -146,7 +148,10 @@ def arrange(
     Raises:
       ValueError: if runs are left over where the mesh's axis "run" has several places.
     """
-    trees = grow(points) if trunks else [Tree(points=(p,), leaves_at=(0,)) for p in points]
+    if trunks:
+        trees = grow(points, grows=keeps_trunks)
+    else:
+        trees = [Tree(points=(point,), leaves_at=(0,)) for point in points]
     pieces: list[Piece] = []
     for pack in _packs(trees, wanted, pack_size):
         if len(pack) % mesh[0]:

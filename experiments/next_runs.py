@@ -22,9 +22,9 @@ from rich.table import Table
 from experiments.ledger import Ledger
 from experiments.plan import plan
 from experiments.point import Point, to_json
+from experiments.prices import HasTrunk, flops_of, pieces_of, prices
 from experiments.sealed import seal_record, unseal
 from experiments.study import LogSpaced, Study
-from experiments.trunks import grow, saving
 from model.data.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def propose_next(
       ValueError: for a target or a budget that cannot be, or a study with axes.
     """
     from experiments.analysis import analyse
-    from scaling.design import propose, require_affordable
+    from scaling.design import require_affordable
     from scaling.design_plots import figure_proposal
     from scaling.plot_style import save
 
@@ -82,19 +82,15 @@ def propose_next(
     done = [point for point in pool.values() if ledger.has_result(point.id)]
     left = [point for point in pool.values() if not ledger.has_result(point.id)]
     remaining = [point for point in asked if not ledger.has_result(point.id)]
-    planned, cost = _runs(left, study), np.array(prices(study, done, left))
+    planned = _runs(left, study)
+    cost = np.array(prices(study, done, left, ledger.has_trunk))
     require_affordable(planned, cost, options.budget, options.rounds)
     _aim(_runs(list(pool.values()), study), options.target, options.target_flops)
     analysis = analyse(ledger, study, done, allow_missing=1.0) if done else None
     finished = analysis.runs if analysis else _runs([], study)
     belief, target = believed(finished, planned, options.target, options.target_flops)
-    proposal = propose(
-        belief,
-        target,
-        planned,
-        cost,
-        budget=options.budget,
-        rounds=options.rounds,
+    proposal, flops = choose_next(
+        belief, target, study, done, left, ledger.has_trunk, options.budget, rounds=options.rounds
     )
     gains = _alone(belief, target, _runs(remaining, study))
     record = {
@@ -103,7 +99,7 @@ def propose_next(
         "target_flops": options.target_flops,
         "budget": options.budget,
         "rounds": options.rounds,
-        "flops": proposal.cost,
+        "flops": flops,
         "n_runs_finished": len(finished),
         "width_after_over_before": _finite(proposal.ratio),
         **_interval(analysis, options, proposal),
@@ -166,27 +162,53 @@ def _finer(sizes: Any) -> list[Any]:
     return [dataclasses.replace(sizes, n_sizes=2 * sizes.n_sizes - 1), sizes]
 
 
-def flops_spent(study: Study, points: Sequence[Point]) -> float:
-    """What points cost together, in the study's convention: each trunk once, where it has any."""
-    if study.trunks:
-        return saving(grow(points)).spent
-    return sum(point.flops[study.flops] for point in points)
+def choose_next(
+    belief: Any,
+    target: Any,
+    study: Study,
+    known: Sequence[Point],
+    left: Sequence[Point],
+    has_trunk: HasTrunk,
+    budget: float,
+    *,
+    rounds: int = 1,
+) -> tuple[Proposal, float]:
+    """`scaling.design.propose` of the points that are left, and what it spends in all.
 
-
-def prices(study: Study, points: Sequence[Point], left: Sequence[Point]) -> list[float]:
-    """FLOPs that each further point would spend: of a trunk that is there, its branch alone.
+    Branches of one new trunk cost less together than one by one: what that leaves of the budget is
+    spent again.
 
     Args:
-      points: that are trained, or will be before.
+      known, has_trunk: as `prices.pieces_of`.
+      rounds: as `propose`; of several the first leaves most of the budget anyway.
+
+    Raises:
+      ValueError: if the budget pays for no point.
     """
-    if not study.trunks:
-        return [point.flops[study.flops] for point in left]
-    trees = {tree.points[0].cluster_id: tree.points for tree in grow(points)}
-    found = []
-    for point in left:
-        there = trees.get(point.cluster_id, ())
-        found.append(flops_spent(study, (*there, point)) - flops_spent(study, there))
-    return found
+    from scaling.design import propose
+
+    planned, rest = _runs(left, study), budget
+    rows: tuple[int, ...] = ()
+    new: set[str] = set()
+
+    def is_there(trunk_id: str) -> bool:
+        return trunk_id in new or has_trunk(trunk_id)
+
+    while True:
+        chosen = [left[row] for row in rows]
+        cost = prices(study, [*known, *chosen], left, is_there)
+        proposal = propose(
+            belief, target, planned, np.array(cost), budget=rest, rounds=rounds, taken=rows
+        )
+        pieces = pieces_of(study, known, [left[row] for row in proposal.rows], has_trunk)
+        new = {piece.job.id for piece in pieces}
+        spends = flops_of(study, pieces)
+        rest = budget - spends
+        is_same = proposal.rows == rows
+        rows = proposal.rows
+        others = [flops for row, flops in enumerate(cost) if row not in set(rows)]
+        if is_same or rounds > 1 or not study.trunks or rest < min(others, default=math.inf):
+            return proposal, spends
 
 
 def believed(finished: Runs, planned: Runs, target: str, flops: float) -> tuple[Any, Any]:

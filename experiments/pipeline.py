@@ -122,6 +122,7 @@ def train(
         points,
         study.mesh,
         trunks=study.trunks,
+        keeps_trunks=options.until is not None,
         wanted={point.id for point in missing},
         has_trunk=ledger.has_trunk,
         pack_size=_pack_size(options, study, missing, console),

@@ -24,15 +24,18 @@ class Tree:
     Attributes:
       points: by that step, shortest runs first.
       leaves_at: the step of each.
+      grows: whether points may come later that begin with this trunk: it is saved for them even
+        where one point leaves it.
     """
 
     points: tuple[Point, ...]
     leaves_at: tuple[int, ...]
+    grows: bool = False
 
     @property
     def segments(self) -> tuple[tuple[int, int], ...]:
         """(first, last) steps of the trunk's parts: it is saved wherever a point leaves it."""
-        if len(self.points) == 1:
+        if len(self.points) == 1 and not (self.grows and has_plateau(self.points[0].spec)):
             return ()
         return tuple(pairwise((0, *sorted(set(self.leaves_at)))))
 
@@ -59,18 +62,20 @@ def cluster_id(spec: Spec) -> str:
     return spec_id(trunk_spec(spec, max(spec.train.schedule.warmup_steps, 1)))
 
 
-def grow(points: Iterable[Point]) -> list[Tree]:
+def grow(points: Iterable[Point], *, grows: bool = False) -> list[Tree]:
     """The points by their trunk, in the order of each one's first point."""
     together: dict[str, list[Point]] = {}
     for point in points:
         together.setdefault(cluster_id(point.spec), []).append(point)
-    return [_tree(members) for members in together.values()]
+    return [_tree(members, grows) for members in together.values()]
 
 
-def _tree(points: Sequence[Point]) -> Tree:
+def _tree(points: Sequence[Point], grows: bool) -> Tree:
     ordered = sorted(points, key=lambda point: (decay_begins(point.spec), point.n_tokens))
     return Tree(
-        points=tuple(ordered), leaves_at=tuple(decay_begins(point.spec) for point in ordered)
+        points=tuple(ordered),
+        leaves_at=tuple(decay_begins(point.spec) for point in ordered),
+        grows=grows,
     )
 
 

@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
-import numpy as np
 from rich.console import Console
 
 from experiments import strict_json
 from experiments.fitting import prepare_to_fit
 from experiments.ledger import Ledger
-from experiments.next_runs import believed, family, flops_spent, prices, runs_of
+from experiments.next_runs import believed, choose_next, family, runs_of
 from experiments.plan import plan
 from experiments.point import Point
+from experiments.prices import price, prices, spent
 from experiments.runner import Failures
 from experiments.sealed import Damaged, seal_record, unseal
 from experiments.study import Study
@@ -82,7 +82,7 @@ def train_until(
     goal = parse_goal(options.until)
     grid = list(plan(study, manifest).points)
     target = options.target_flops or 10 * study.budgets[-1]
-    most = options.budget or flops_spent(study, grid)
+    most = options.budget or price(study, (), grid)
     if not all(math.isfinite(flops) and flops > 0 for flops in (target, most)):
         raise ValueError("--target-flops and --budget must be positive FLOPs.")
     pool = {point.id: point for point in (*grid, *family(study, manifest, most))}
@@ -99,10 +99,11 @@ def train_until(
         if points:
             failures = train(options, study, ledger, console, points, points)
             analysis = _analysis(ledger, study, points, console)
-            if _is_met(goal, analysis, target, console, flops_spent(study, points), most):
+            said = f"{spent(study, ledger, points):.3g} of {most:.3g} FLOPs spent"
+            if _is_met(goal, analysis, target, console, said):
                 return points, failures
         left = [point for name, point in pool.items() if name not in set(ids)]
-        chosen = _choose(study, points, left, analysis, goal, target, most, console)
+        chosen = _choose(study, ledger, points, left, analysis, goal, target, most, console)
         if not chosen:
             console.print(f"{most:.3g} FLOPs are spent, and {goal.text} is not met.")
             return points, failures
@@ -138,17 +139,11 @@ def _analysis(
 
 
 def _is_met(
-    goal: Goal,
-    analysis: Analysis | None,
-    target: float,
-    console: Console,
-    spent: float,
-    most: float,
+    goal: Goal, analysis: Analysis | None, target: float, console: Console, said: str
 ) -> bool:
     from scaling.fit import FitError
     from scaling.goal import is_met
 
-    said = f"{spent:.3g} of {most:.3g} FLOPs spent"
     try:
         width, is_there = is_met(goal, list(analysis.fits.values()) if analysis else [], target)
     except (FitError, ValueError):
@@ -161,6 +156,7 @@ def _is_met(
 
 def _choose(
     study: Study,
+    ledger: Ledger,
     points: Sequence[Point],
     left: Sequence[Point],
     analysis: Analysis | None,
@@ -170,20 +166,21 @@ def _choose(
     console: Console,
 ) -> list[Point]:
     """The next round's runs; none where the budget pays for no further one."""
-    from scaling.design import propose
-
-    cost, spent = prices(study, points, left), flops_spent(study, points)
-    if not cost or spent + min(cost) > most:
+    gone = spent(study, ledger, points)
+    least = min(prices(study, points, left, ledger.has_trunk), default=math.inf)
+    if gone + least > most:
         return []
     # The first stage that pays for anything.
-    stage = next((s for s in STAGES if s * most - spent >= min(cost)), 1.0)
+    stage = next((s for s in STAGES if s * most - gone >= least), 1.0)
     finished = analysis.runs if analysis else runs_of([], study.flops)
     planned = runs_of(left, study.flops)
     belief, aim = believed(finished, planned, _TARGETS[goal.quantity], target)
-    proposal = propose(belief, aim, planned, np.array(cost), budget=stage * most - spent)
+    proposal, flops = choose_next(
+        belief, aim, study, points, left, ledger.has_trunk, stage * most - gone
+    )
     chosen = [left[row] for row in proposal.rows]
     console.print(
-        f"next: {len(chosen)} runs, {flops_spent(study, [*points, *chosen]) - spent:.3g} FLOPs, at "
+        f"next: {len(chosen)} runs, {flops:.3g} FLOPs, at "
         f"{', '.join(sorted({f'{p.budget:.3g}' for p in chosen}, key=float))} FLOPs"
     )
     return chosen

@@ -212,7 +212,14 @@ class Proposal:
 
 
 def propose(
-    belief: Belief, target: Target, planned: Runs, cost: Array, *, budget: float, rounds: int = 1
+    belief: Belief,
+    target: Target,
+    planned: Runs,
+    cost: Array,
+    *,
+    budget: float,
+    rounds: int = 1,
+    taken: Sequence[int] = (),
 ) -> Proposal:
     """The planned runs that most narrow the target's interval within a budget.
 
@@ -223,6 +230,7 @@ def propose(
       budget: for all rounds together.
       rounds: how often the choice is made again with what was learned: what comes back is the
         first round of the whole proposal, its cheapest runs up to budget / rounds, at least one.
+      taken: rows that will be run in any case, not out of the budget; they come first.
 
     Raises:
       ValueError: as `require_affordable`.
@@ -232,16 +240,19 @@ def propose(
     members = _alike(joined(belief.runs, planned), len(belief.runs), cost)
     first = np.array([rows[0] for rows in members])
     start = outlook(belief, target, planned.select(first))
-    copies = np.array([len(rows) for rows in members])
-    chosen = choose(start, cost[first], copies, budget)
+    group = {int(row): g for g, rows in enumerate(members) for row in rows}
+    before = [group[row] for row in taken]
+    free = [[int(row) for row in rows if row not in set(taken)] for rows in members]
+    copies = np.array([len(rows) for rows in free])
+    added = choose(start.given(before), cost[first], copies, budget)
     if rounds > 1:
-        chosen = _first_round(chosen, cost[first], budget / rounds)
+        added = _first_round(added, cost[first], budget / rounds)
+    chosen = [*before, *added]
     outlooks = itertools.accumulate(([row] for row in chosen), Outlook.given, initial=start)
     widths = [found.log_width for found in outlooks]
     fall = widths[0] - widths[-1]
     is_known = len(start.seen) > N_ADDITIVE
-    taken = {group: iter(rows) for group, rows in enumerate(members)}
-    rows = tuple(int(next(taken[group])) for group in chosen)
+    rows = (*taken, *(free[group].pop(0) for group in added))
     return Proposal(
         rows=rows,
         share=-np.diff(widths) / fall if rows else np.zeros(0),

@@ -9,8 +9,8 @@ import pytest
 from experiments import calibration, cli, pipeline, until
 from experiments.jobs import trunk_id
 from experiments.ledger import Ledger
-from experiments.next_runs import prices
 from experiments.plan import plan
+from experiments.prices import flops_of, pieces_of, price, prices, spent
 from experiments.trunks import grow, saving
 from scaling.fit import FitError
 from scaling.surface import fit_surface
@@ -69,7 +69,7 @@ def isoflop(mine_file, capsys, monkeypatch, record):
         return code, *capsys.readouterr()
 
     run.trained, run.dies_after = trained, None
-    run.ledger = Ledger(tmp_path / "results", "mine")
+    run.ledger = Ledger(mine_file.parent / "results", "mine")
     return run
 
 
@@ -136,13 +136,56 @@ def test_bad_goals_are_one_line(isoflop):
 def test_a_branch_of_a_trunk_that_is_there_costs_its_branch_alone(branched, manifest):
     points = list(plan(branched, manifest).points)
     tree = grow(points)[0]
-    middle, last = tree.points[1:]
+    first, middle, last = tree.points
     per_step = last.flops["matmul_full"] / last.spec.train.schedule.n_steps
-    (price,) = prices(branched, [tree.points[0], middle], [last])
-    begins = tree.leaves_at[1]
-    assert price == pytest.approx((last.spec.train.schedule.n_steps - begins) * per_step)
-    assert trunk_id([last], begins) == trunk_id([middle], begins)
-    (price,) = prices(branched, [last], [middle])
-    assert price == pytest.approx(middle.spec.train.schedule.decay_steps * per_step)
-    (price,) = prices(branched, [], [last])
-    assert price == pytest.approx(saving([grow([last])[0]]).spent)
+    n_steps, decay = last.spec.train.schedule.n_steps, last.spec.train.schedule.decay_steps
+    at = dict(zip((p.id for p in tree.points), tree.leaves_at, strict=True))
+
+    def cost(known, *wanted):
+        """In steps of the trunk's size, where each known point was trained by itself, in order."""
+        there = set()
+        for n, point in enumerate(known):
+            pieces = pieces_of(branched, known[:n], [point], there.__contains__)
+            there |= {piece.job.id for piece in pieces}
+        return price(branched, known, wanted, there.__contains__) / per_step
+
+    assert cost([first, middle], last) == pytest.approx(n_steps - at[middle.id])
+    assert trunk_id([last], at[middle.id]) == trunk_id([middle], at[middle.id])
+    # What a longer run left behind is its end: a shorter one begins anew.
+    shorter = at[middle.id] + middle.spec.train.schedule.decay_steps
+    assert cost([last], middle) == pytest.approx(shorter)
+    assert cost([first, last], middle) == pytest.approx(shorter - at[first.id])
+    assert cost([], last) == pytest.approx(n_steps)
+    # Together they cost the trunk once.
+    both = cost([], middle, last)
+    assert both == pytest.approx(n_steps + middle.spec.train.schedule.decay_steps)
+    one_by_one = prices(branched, [], [middle, last])
+    assert sum(one_by_one) / per_step == pytest.approx(both + at[middle.id])
+    assert decay < n_steps - at[middle.id]
+    assert price(branched, [], points) == pytest.approx(saving(grow(points)).spent)
+
+
+def test_without_trunks_every_point_costs_its_whole_run(study, manifest):
+    points = list(plan(study, manifest).points)
+    whole = [point.flops["matmul_full"] for point in points]
+    assert prices(study, points[:3], points) == pytest.approx(whole)
+    assert price(study, points[:3], points) == pytest.approx(sum(whole))
+
+
+def test_what_is_spent_is_what_the_records_say(branched, manifest, tmp_path, record):
+    """A loop that is told 1e12 by its plan and spends 2e12 on disk would pass its budget."""
+    ledger = Ledger(tmp_path / "results", "mine")
+    points = grow(plan(branched, manifest).points)[0].points
+    ledger.write_plan("{}", list(points))
+    assert spent(branched, ledger, points) == 0
+    for point in points[:2]:
+        ledger.write_result(point.id, record(2.0) | {"flops_spent": {"matmul_full": 3e9}})
+    pieces = pieces_of(branched, points[:1], points[1:2])
+    for piece in (piece for piece in pieces if piece.job.kind == "trunk"):
+        ledger.write_plan("{}", list(points), [piece.job])
+        trunk = {"clusters": [points[0].cluster_id], "flops_spent": {"matmul_full": 1e9}}
+        ledger.write_trunk(piece.job.id, record(2.0) | trunk | {"step": 3, "reasons": [""]})
+    n_trunks = sum(piece.job.kind == "trunk" for piece in pieces)
+    assert n_trunks == 2
+    assert spent(branched, ledger, points) == pytest.approx(6e9 + n_trunks * 1e9)
+    assert flops_of(branched, pieces) == pytest.approx(price(branched, points[:1], points[1:2]))
