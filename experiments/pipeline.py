@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments import calibration, display, engines, finished
+from experiments.executors.idle import IdleWorkers
 from experiments.executors.local import has_accelerator, local_workers
 from experiments.fitting import prepare_to_fit
 from experiments.jobs import Piece, arrange
@@ -111,8 +112,12 @@ def train(
     console: Console,
     points: list[Point],
     stage: list[Point],
+    idle: IdleWorkers | None = None,
 ) -> Failures:
     """Trains what is missing of a stage; ``points`` is all that is asked for so far.
+
+    Args:
+      idle: of workers on this machine, see executors/local.Workers.
 
     Raises:
       Elsewhere: if an engine does.
@@ -125,19 +130,23 @@ def train(
         keeps_trunks=options.until is not None,
         wanted={point.id for point in missing},
         has_trunk=ledger.has_trunk,
-        pack_size=_pack_size(options, study, missing, console),
+        pack_size=_pack_size(options, study, missing, console, idle),
     )
     for name in ledger.write_plan(to_json(study), points, [piece.job for piece in pieces]):
         console.print(f"{name} was damaged; it is written again.")
     if not missing:
         return []
     if options.on == "local":
-        return _train_here(options, study, ledger, console, stage, pieces)
+        return _train_here(options, study, ledger, console, stage, pieces, idle)
     return _submit(options, study, ledger, console, pieces)
 
 
 def _pack_size(
-    options: Any, study: Study, missing: list[Point], console: Console
+    options: Any,
+    study: Study,
+    missing: list[Point],
+    console: Console,
+    idle: IdleWorkers | None,
 ) -> Callable[[Point], int]:
     """Runs that train together: as many as was asked for, or as was measured to be best here.
 
@@ -161,6 +170,8 @@ def _pack_size(
     several = [point for point in missing if shapes[shape_key(point)] > 1]
     if any(_best_pack(options, point) is None for point in several):
         console.print("measuring how many runs of a shape train best together ...")
+        if idle is not None:
+            idle.close()  # They hold the device's memory.
         command = [sys.executable, "-m", "experiments.cli", "calibrate", options.study]
         where = ["--results", str(options.results)]
         subprocess.run([*command, *options.overrides, *where], check=True, capture_output=True)
@@ -179,6 +190,7 @@ def _train_here(
     console: Console,
     stage: list[Point],
     pieces: list[Piece],
+    idle: IdleWorkers | None,
 ) -> Failures:
     workers = local_workers(
         options.workers,
@@ -188,6 +200,7 @@ def _train_here(
         lease_seconds=options.lease_seconds,
         max_attempts=options.max_attempts,
         execution=study.execution.to_text(),
+        idle=idle,
     )
     known = calibration.load(options.results)
     missing = [point for piece in pieces if piece.job.results for point in piece.points]

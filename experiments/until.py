@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 from rich.console import Console
 
 from experiments import strict_json
+from experiments.executors.idle import IdleWorkers
 from experiments.fitting import prepare_to_fit
 from experiments.ledger import Ledger
 from experiments.next_runs import believed, choose_next, family, runs_of
@@ -91,13 +92,35 @@ def train_until(
     # What is there already is known already.
     if not record["rounds"] and (known := [p.id for p in grid if ledger.has_result(p.id)]):
         record["rounds"].append(known)
+    with IdleWorkers() as idle:
+        return _rounds(options, study, ledger, console, train, record, pool, idle)
+
+
+def _rounds(
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    console: Console,
+    train: Callable[..., Failures],
+    record: _Record,
+    pool: Mapping[str, Point],
+    idle: IdleWorkers,
+) -> tuple[list[Point], Failures]:
+    """Trains what was chosen, chooses, and begins again; as `train_until`.
+
+    Args:
+      pool: what may be chosen, by id.
+    """
+    from scaling.goal import parse_goal
+
+    goal, target, most = parse_goal(record["goal"]), record["target_flops"], record["budget"]
     failures: Failures = []
     analysis = None
     while True:
         ids = [name for names in record["rounds"] for name in names]
         points = [pool.get(name) or ledger.read_point(name) for name in ids]
         if points:
-            failures = train(options, study, ledger, console, points, points)
+            failures = train(options, study, ledger, console, points, points, idle)
             analysis = _analysis(ledger, study, points, console)
             said = f"{spent(study, ledger, points):.3g} of {most:.3g} FLOPs spent"
             if _is_met(goal, analysis, target, console, said):

@@ -6,7 +6,6 @@ it is given job after job of the same program. Workers end when their input ends
 """
 
 import collections
-import contextlib
 import json
 import os
 import signal
@@ -18,6 +17,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from experiments.executors.idle import IdleWorkers, end
 
 # Between two looks at jobs that others have.
 POLL_SECONDS = 1.0
@@ -73,6 +74,7 @@ class Workers:
       cache: folder of compiled programs, or None.
       execution: how networks are computed, in text (model/execution.py); empty: as they choose.
       command: what starts a worker; tests put a stand-in here.
+      idle: where workers wait for the next stage, and come from; None: they end with this one.
     """
 
     cores: tuple[tuple[int, ...], ...]
@@ -84,6 +86,7 @@ class Workers:
     cache: Path | None = None
     execution: str = ""
     command: tuple[str, ...] = (sys.executable, "-m", "experiments.worker")
+    idle: IdleWorkers | None = None
 
 
 def local_workers(n_workers: int | None, n_jobs: int, n_devices: int, **options: Any) -> Workers:
@@ -246,6 +249,8 @@ def run_jobs(
         _Slot(i, cores, environment, root, mesh, workers, queue, watcher)
         for i, (cores, environment) in enumerate(zip(workers.cores, environments, strict=True))
     ]
+    if workers.idle is not None:
+        workers.idle.close(keep={slot.key for slot in slots})
     try:
         for slot in slots:
             slot.start()
@@ -296,13 +301,20 @@ class _Slot(threading.Thread):
         try:
             while (job := self.queue.take(job, self.is_stopping.is_set)) is not None:
                 self._train(job)
+            self._wait_idle()
         except Exception as error:
             self.error = error
         finally:
-            self._close_pipes()  # A worker ends when its input does.
             if self.process is not None:
-                self.process.wait()
+                end(self.process)  # A worker ends when its input does.
             self.has_ended.set()
+
+    def _wait_idle(self) -> None:
+        """Leaves a worker that is alive to the next stage."""
+        idle, process = self.workers.idle, self.process
+        if idle is not None and process is not None and not self.is_stopping.is_set():
+            self.process = None
+            idle.put(self.key, process)
 
     def ask_to_stop(self) -> None:
         """Lets the worker save and end; called from another thread."""
@@ -318,16 +330,12 @@ class _Slot(threading.Thread):
             self.process.kill()
             self.has_ended.wait()
 
-    def _close_pipes(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout) if self.process else ():
-            assert pipe is not None
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-
     def _train(self, job: LocalJob) -> None:
         if self.process is None or self.process.poll() is not None:
-            self._close_pipes()
-            self.process = self._spawn()
+            if self.process is not None:
+                end(self.process)
+            idle = self.workers.idle
+            self.process = (idle.take(self.key) if idle is not None else None) or self._spawn()
         if self.is_stopping.is_set():
             return  # It was started too late to be asked; run() ends it.
         process = self.process
@@ -386,8 +394,12 @@ class _Slot(threading.Thread):
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing."
 
-    def _spawn(self) -> subprocess.Popen:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What a worker was started with."""
+        return (self.index, *self._arguments(), *sorted(self.environment.items()))
+
+    def _arguments(self) -> list[str]:
         workers = self.workers
         arguments = [
             *("--root", str(self.root.absolute()), "--jobs", "-"),
@@ -400,9 +412,13 @@ class _Slot(threading.Thread):
         ]
         if workers.cache is not None:
             arguments += ["--cache", str(workers.cache)]
+        return [*workers.command, *arguments]
+
+    def _spawn(self) -> subprocess.Popen:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("w") as log:
             return subprocess.Popen(
-                [*workers.command, *arguments],
+                self._arguments(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -14,6 +14,7 @@ import pytest
 
 from experiments.claims import MAX_ATTEMPTS, this_process
 from experiments.executors import local
+from experiments.executors.idle import IdleWorkers
 from experiments.executors.local import DiskError, Workers, local_workers
 from experiments.fitting import prepare_to_fit
 from experiments.jobs import arrange, trunk_id
@@ -108,19 +109,25 @@ def seen():
 def run(tmp_path, ledger, points, seen):
     """Runs the points with stand-ins that behave as told: point id -> what it does."""
 
-    def go(behaviour, *, n_workers=1, chosen=points, trunks=False):
+    def go(behaviour, *, n_workers=1, chosen=points, trunks=False, idle=None):
         script, orders = tmp_path / "stand_in.py", tmp_path / "behaviour.json"
         script.write_text(STAND_IN)
         orders.write_text(json.dumps(behaviour))
         ledger.write_plan("{}", list(chosen))
         workers = Workers(
-            cores=((),) * n_workers, command=(sys.executable, str(script), str(orders))
+            cores=((),) * n_workers,
+            command=(sys.executable, str(script), str(orders)),
+            idle=idle,
         )
         missing = {point.id for point in missing_points(ledger, chosen)}
         pieces = arrange(chosen, (1, 1, 1, 1), wanted=missing, trunks=trunks)
         return run_pieces(ledger, pieces, (1, 1, 1, 1), workers, seen)
 
     return go
+
+
+def pids(ledger):
+    return {int(path.stem) for path in ledger.folder.glob("*.pid")}
 
 
 def order(ledger):
@@ -163,6 +170,25 @@ def test_long_points_come_first_and_a_worker_stays_with_a_program(run, ledger, p
     assert trained[0].flops["matmul_full"] == max(p.flops["matmul_full"] for p in points)
     changes = sum(program(a) != program(b) for a, b in itertools.pairwise(trained))
     assert changes == len({program(p) for p in points}) - 1
+
+
+def test_a_worker_waits_for_the_next_stage_and_ends_with_us(run, ledger, points):
+    with IdleWorkers() as idle:
+        run({}, n_workers=2, chosen=points[:4], idle=idle)
+        first = pids(ledger)
+        assert len(first) == 2
+        assert all(is_alive(pid) for pid in first)
+        run({}, n_workers=2, chosen=points[4:8], idle=idle)
+        assert pids(ledger) == first
+        # What the next stage has no use for ends before it begins.
+        run({}, n_workers=1, chosen=points[8:9], idle=idle)
+        assert pids(ledger) == first
+        (left,) = [pid for pid in first if is_alive(pid)]
+        os.kill(left, signal.SIGKILL)
+        run({}, n_workers=1, chosen=points[9:10], idle=idle)
+        assert len(pids(ledger)) == 3
+    assert not any(is_alive(pid) for pid in pids(ledger))
+    assert all(ledger.has_result(point.id) for point in points[:10])
 
 
 def test_a_crash_is_tried_again_by_a_new_worker(run, ledger, points, seen):
@@ -274,9 +300,8 @@ def test_an_interrupt_ends_the_workers(run, ledger, points, seen, monkeypatch):
     monkeypatch.setattr(local.time, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run({"*": "hang"})
-    pids = [int(path.stem) for path in ledger.folder.glob("*.pid")]
-    assert pids
-    assert not any(is_alive(pid) for pid in pids)
+    assert pids(ledger)
+    assert not any(is_alive(pid) for pid in pids(ledger))
     assert not (ledger.folder / "jobs").exists(), "an interrupt is no failed attempt"
 
 

@@ -33,6 +33,7 @@ def isoflop(mine_file, capsys, monkeypatch, record):
     trained: list[list[str]] = []
 
     def run_pieces(ledger, pieces, mesh, workers, view):
+        assert (workers.idle is not None) == run.is_until
         trained.append([])
         for piece in pieces:
             if run.dies_after is not None and sum(map(len, trained)) >= run.dies_after:
@@ -60,7 +61,7 @@ def isoflop(mine_file, capsys, monkeypatch, record):
         monkeypatch.setattr(f"experiments.analysis.{name}", refuse)
 
     def run(*arguments):
-        code = 0
+        code, run.is_until = 0, "--until" in arguments
         trained.clear()
         try:
             cli.main(["run", "mine.py", *arguments])
