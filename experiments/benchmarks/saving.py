@@ -105,6 +105,7 @@ def main() -> None:
                 study, ledger
             )
             print(json.dumps({"name": name} | found[name]), flush=True)
+            order = [f"{study}:{way.name}" for study in STUDIES for way in WAYS]
             record = {
                 "command": "make bench-saving",
                 "device": cpu_model(),
@@ -112,7 +113,7 @@ def main() -> None:
                 "margins": {"loss_nats": MARGIN_LOSS_NATS, "log_n_params": MARGIN_LOG_N},
                 "target_factor": TARGET_FACTOR,
                 **software_facts(),
-                "ways": found,
+                "ways": {name: found[name] for name in order if name in found},
             }
             replace_text(folder / "saving.json", json.dumps(record, indent=1) + "\n")
     record = json.loads((folder / "saving.json").read_text())

@@ -57,9 +57,18 @@ def page(record: dict[str, Any]) -> str:
         "",
         "![evidence per device-second](saving.png)",
         "",
-        "Frontiers of runs alone (cosine; warm-up, plateau, decay) and of branches, 95 % bands:",
+        "## Three frontiers",
+        "",
+        "Of runs alone (cosine; warm-up, plateau, decay) and of branches, 95 % bands:",
         "",
         "![frontiers](saving_frontiers.png)",
+        "",
+        "Differences from *alone* at each budget, lowest first; **bold** where the two intervals "
+        "do not overlap:",
+        "",
+        "| study | way | law | ln N* | L*, nats |",
+        "|---|---|---|---|---|",
+        *_differences(ways),
         "",
     ]
     return "\n".join(lines)
@@ -82,7 +91,7 @@ def _row(
     study, _, which = name.partition(":")
     answers = way["answers"][law]
     top, target, a = answers["top"], answers["target"], answers["exponent_a"]
-    cells = [_LABELS.get(study, study), which, law]
+    cells = [_LABELS.get(study, study), which, law + _doubt(answers)]
     if has_costs:
         cells += [
             str(way["runs"]),
@@ -112,6 +121,44 @@ def _equal(ours: dict[str, Any], theirs: dict[str, Any], margins: dict[str, floa
     size = abs(math.log(ours["n_params_opt"]["value"] / theirs["n_params_opt"]["value"]))
     is_equal = loss < margins["loss_nats"] and size < margins["log_n_params"]
     return f"{'yes' if is_equal else 'NO'} ({loss:.4f}, {size:.3f})"
+
+
+def _differences(ways: dict[str, Any]) -> list[str]:
+    """Of the frontiers of other ways from that of runs alone."""
+    lines = []
+    for name, way in ways.items():
+        study, _, which = name.partition(":")
+        base = _base(ways, name)
+        if which not in ("cosine", "trunks"):
+            continue
+        law = base["forecaster"]
+        cells = [_LABELS.get(study, study), which, law + _doubt(way["answers"][law])]
+        ours, theirs = (one["answers"][law]["frontier"] for one in (way, base))
+        for quantity, change in (("n_params_opt", _ratio), ("loss", _minus)):
+            a, b = ours[quantity], theirs[quantity]
+            said = []
+            for n, value in enumerate(a["value"]):
+                overlap = a["lower"][n] <= b["upper"][n] and b["lower"][n] <= a["upper"][n]
+                text = change(value, b["value"][n])
+                said.append(text if overlap else f"**{text}**")
+            cells.append(", ".join(said))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _ratio(a: float, b: float) -> str:
+    return f"{math.log(a / b):+.2f}"
+
+
+def _minus(a: float, b: float) -> str:
+    return f"{a - b:+.4f}"
+
+
+def _doubt(answers: dict[str, Any]) -> str:
+    """Of the fit that they come from."""
+    return {"CONVERGED": "", "AT_BOUND": ", E at its bound"}.get(
+        answers["status"], ", not certified"
+    )
 
 
 def _same(ways: dict[str, Any]) -> list[str]:
@@ -149,7 +196,7 @@ def draw(record: dict[str, Any], folder: Path) -> None:
         axis.invert_yaxis()
         axis.set_xlim(0, 1.25 * max(values))
         axis.set_title(_LABELS[study])
-        axis.set_xlabel("evidence per device-second, runs alone = 1")
+        axis.set_xlabel("evidence per device-second")
         axis.grid(axis="y", visible=False)
     save(figure, folder / "saving")
 
@@ -166,9 +213,10 @@ def draw_frontiers(record: dict[str, Any], folder: Path) -> None:
                 way = record["ways"].get(f"{study}:{which}")
                 if way is None:
                     continue
-                band, flops = way["answers"][law]["frontier"][name], way["budgets"]
+                answers, flops = way["answers"][law], way["budgets"]
+                band = answers["frontier"][name]
                 line = "--" if which == BASE else "-"
-                axis.plot(flops, band["value"], line, color=colour, label=which)
+                axis.plot(flops, band["value"], line, color=colour, label=which + _doubt(answers))
                 axis.fill_between(flops, band["lower"], band["upper"], color=colour, alpha=0.2)
             axis.set_xscale("log")
             axis.set_title(f"{_LABELS[study]}, {law} surface")

@@ -13,6 +13,7 @@ from experiments.ledger import Ledger
 from experiments.next_runs import IDLE, NEW_SEEDS, family
 from experiments.plan import plan
 from experiments.point import point_from_json
+from experiments.prices import price, prices
 from experiments.sealed import unseal
 from experiments.study import Axis, LogSpaced
 from experiments.verification import check_file
@@ -227,3 +228,20 @@ def test_a_study_with_axes_is_told_to_choose(study, manifest, ledger):
     study = dataclasses.replace(study, axes=(Axis(field="optimizer.learning_rate", values=(1.0,)),))
     with pytest.raises(ValueError, match=r"varies optimizer\.learning_rate"):
         next_runs.propose_next(None, study, ledger, manifest, None)
+
+
+def test_what_siblings_of_a_new_trunk_save_is_spent_again(branched, manifest):
+    """One by one each would pay for the trunk: a budget would be half spent."""
+    asked = list(plan(branched, manifest).points)
+    left = [*asked, *family(branched, manifest, most=1e13)]
+    left = list({point.id: point for point in left}.values())
+    runs = next_runs.runs_of(left, branched.flops)
+    belief, target = next_runs.believed(next_runs.runs_of([], branched.flops), runs, "loss", 1e13)
+    budget = price(branched, (), asked)
+    proposal, spends = next_runs.choose_next(
+        belief, target, branched, (), left, lambda trunk: False, budget
+    )
+    chosen = [left[row] for row in proposal.rows]
+    assert spends == pytest.approx(price(branched, (), chosen))
+    assert 0.9 * budget < spends <= budget
+    assert sum(prices(branched, (), chosen)) > 1.1 * budget

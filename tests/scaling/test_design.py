@@ -397,6 +397,24 @@ def test_a_proposal_keeps_its_budget_narrows_and_is_the_same_again(name):
     assert one.share.tobytes() == found[1].share.tobytes()
 
 
+def test_what_is_taken_in_any_case_comes_first_and_is_known_to_the_choice():
+    done = grid()
+    planned = grid(budgets=(1e18, 1e19, 3e19, 1e20), n_sizes=7, n_seeds=2, seed=4)
+    belief, cost = believe(done, Prior.published(planned)), planned.flops
+    whole = propose(belief, target(), planned, cost, budget=3e20)
+    taken = whole.rows[:3]
+    rest = 3e20 - cost[list(taken)].sum()
+    found = propose(belief, target(), planned, cost, budget=rest, taken=taken)
+    assert found.rows[:3] == taken
+    assert len(set(found.rows)) == len(found.rows)
+    assert found.cost <= 3e20
+    # The choice within the rest is no better than that within all, and nearly as good.
+    assert whole.ratio <= found.ratio * 1.001 < 1.05 * whole.ratio
+    # Beside all but one of the runs that were taken, that one's repeat is not what is missing.
+    alone = propose(belief, target(), planned, cost, budget=rest)
+    assert set(alone.rows) != set(found.rows[3:])
+
+
 def test_what_costs_less_is_chosen_instead_of_its_equal():
     """A decay branch of a trunk that exists is the same evidence for less."""
     done = grid()

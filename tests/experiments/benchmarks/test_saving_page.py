@@ -26,12 +26,14 @@ def way(device_seconds, *, n_params=2e4, loss=2.0, width=2.0, digest="a"):
         "forecaster": "curved",
         "answers": {
             "curved": {
+                "status": "CONVERGED",
                 "top": {"n_params_opt": top, "loss": nats},
                 "target": {"n_params_opt": target, "loss": nats},
                 "exponent_a": {"value": 0.5, "lower": 0.4, "upper": 0.6},
                 "frontier": {"n_params_opt": band, "loss": band},
             },
             "additive": {
+                "status": "CONVERGED",
                 "top": {"n_params_opt": top, "loss": nats},
                 "target": {"n_params_opt": top, "loss": nats},
                 "exponent_a": {"value": 0.3, "lower": 0.2, "upper": 0.4},
@@ -62,6 +64,7 @@ def record():
 
 def row(text, which, law="curved"):
     start = f"| text | {which} | {law} |"
+    text = text.split("## Three frontiers")[0]
     (line,) = [line for line in text.splitlines() if line.startswith(start)]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
@@ -76,8 +79,20 @@ def test_answers_are_equal_within_the_margins_and_only_then(record):
     assert row(text, "next", "additive")[8] == "0.300 (0.200 to 0.400)"
     assert "the tables of runs of *alone* and *trunks* are the same bytes" in text
     other = copy.deepcopy(record)
+    other["ways"]["trunks:next"]["answers"]["curved"]["status"] = "MAX_ITER"
+    assert row(page(other), "next", "curved, not certified")[0] == "text"
     other["ways"]["trunks:trunks"]["table_sha256"] = "b"
     assert "are NOT the same bytes" in page(other)
+
+
+def test_differences_are_bold_where_intervals_part(record):
+    ours = record["ways"]["trunks:cosine"]["answers"]["curved"]["frontier"]
+    ours["loss"] = {"value": [9e3, 2e4], "lower": [8e3, 1.8e4], "upper": [8.9e3, 2.2e4]}
+    ours["n_params_opt"] = {"value": [2e4, 2e4], "lower": [1.9e4, 1e4], "upper": [3e4, 3e4]}
+    words = page(record).split("Differences from")[1]
+    line = "| text | cosine | curved | **+0.69**, +0.00 | **-1000.0000**, +0.0000 |"
+    assert line in words
+    assert "| text | trunks | curved | +0.00, +0.00 | +0.0000, +0.0000 |" in words
 
 
 def test_evidence_is_that_of_independent_runs(record):
