@@ -193,3 +193,28 @@ def test_runs_that_do_not_fill_the_mesh_s_places_are_refused(points):
     odd = [point for point in points if point.seed == 0]
     with pytest.raises(ValueError, match=r"1 runs of one shape \(d_model 16\) do not fill the 2"):
         arrange(odd, mesh, pack_size=lambda point: 2)
+
+
+def test_a_study_that_grows_keeps_what_a_single_point_could_share(points, study, manifest):
+    first, _, last = of_size(points, 16)
+    (solo,) = arrange([first], MESH, trunks=True)
+    trunk, branch = arrange([first], MESH, trunks=True, keeps_trunks=True)
+    assert (solo.job.kind, trunk.job.kind, branch.job.kind) == ("solo", "trunk", "branch")
+    assert (solo.job.id, solo.points) == (branch.job.id, branch.points)
+    assert branch.job.parent == trunk.job.id
+    assert trunk.n_steps + branch.n_steps == solo.n_steps
+    # A longer one that comes later begins where the first one left.
+    later = arrange(
+        [first, last],
+        MESH,
+        trunks=True,
+        keeps_trunks=True,
+        wanted={last.id},
+        has_trunk={trunk.job.id}.__contains__,
+    )
+    assert [piece.job.kind for piece in later] == ["trunk", "branch"]
+    assert later[0].job.parent == trunk.job.id
+    assert later[0].job.steps[0] == trunk.job.steps[1]
+    # Without a plateau there is nothing to keep.
+    (cosine,) = arrange(plan(study, manifest).points[:1], MESH, trunks=True, keeps_trunks=True)
+    assert cosine.job.kind == "solo"
