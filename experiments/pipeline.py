@@ -117,7 +117,8 @@ def train(
     """Trains what is missing of a stage; ``points`` is all that is asked for so far.
 
     Args:
-      idle: of workers on this machine, see executors/local.Workers.
+      idle: given where stage follows stage in a study that grows: workers on this machine wait
+        there (executors/local.Workers), and trunks are kept for points to come.
 
     Raises:
       Elsewhere: if an engine does.
@@ -127,7 +128,7 @@ def train(
         points,
         study.mesh,
         trunks=study.trunks,
-        keeps_trunks=options.until is not None,
+        keeps_trunks=idle is not None,
         wanted={point.id for point in missing},
         has_trunk=ledger.has_trunk,
         pack_size=_pack_size(options, study, missing, console, idle),
