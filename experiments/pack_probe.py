@@ -65,8 +65,13 @@ def best_pack(results: Path, device: str, point: Point) -> int | None:
     Raises:
       Damaged: if the file is not what was written.
     """
-    known = _read(results).get(device, {}).get(shape_key(point))
+    known = known_speeds(results, device, shape_key(point))
     return known.best if known else None
+
+
+def known_speeds(results: Path, device: str, key: str) -> PackSpeeds | None:
+    """What was measured of a shape, by its key; raises as `best_pack`."""
+    return _read(results).get(device, {}).get(key)
 
 
 def shape_key(point: Point) -> str:

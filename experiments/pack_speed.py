@@ -2,6 +2,7 @@
 """How fast packs of runs train on the device that is here."""
 
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ def measure(
     *,
     seconds: float = 1.0,
     execution: Execution = AUTO,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> float | None:
     """Runs x steps per second of a pack on one device; None where its memory does not hold it.
 
@@ -30,9 +32,10 @@ def measure(
 
     Args:
       seconds: least time to measure for, after one step that is not counted.
+      on_ready: called between that step and the others.
     """
     try:
-        return _measured(model, train, n_runs, seconds, execution)
+        return _measured(model, train, n_runs, seconds, execution, on_ready)
     except TooLarge:
         return None
     except jax.errors.JaxRuntimeError as error:
@@ -42,7 +45,12 @@ def measure(
 
 
 def _measured(
-    model: ModelConfig, train: TrainConfig, n_runs: int, seconds: float, execution: Execution
+    model: ModelConfig,
+    train: TrainConfig,
+    n_runs: int,
+    seconds: float,
+    execution: Execution,
+    on_ready: Callable[[], None],
 ) -> float:
     program = compile_program(model, train, (1, 1, 1, 1), execution, n_runs=n_runs)
     shape = program.lead + program.batch_shape
@@ -60,6 +68,7 @@ def _measured(
             return time.perf_counter() - began
 
         elapsed(1)  # Compiles.
+        on_ready()
         # Dispatches of about a third of the time, or as many steps as one holds.
         n_steps = min(max(round(seconds / 3 / elapsed(1)), 1), program.batch_shape[0])
         total = n_done = 0.0

@@ -6,6 +6,7 @@ again anywhere.
 """
 
 import math
+import os
 import subprocess
 import sys
 import time
@@ -15,9 +16,14 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import calibration, display, engines, finished
+from experiments import calibration, display, engines, finished, side_by_side
 from experiments.executors.idle import IdleWorkers
-from experiments.executors.local import has_accelerator, local_workers
+from experiments.executors.local import (
+    has_accelerator,
+    local_workers,
+    share_of,
+    visible_gpus,
+)
 from experiments.fitting import prepare_to_fit
 from experiments.jobs import Piece, arrange
 from experiments.ledger import Ledger
@@ -184,6 +190,36 @@ def _best_pack(options: Any, point: Point) -> int | None:
     return None if known is None else best_pack(options.results, known.device, point)
 
 
+def _per_device(
+    options: Any,
+    study: Study,
+    pieces: list[Piece],
+    console: Console,
+    idle: IdleWorkers | None,
+) -> int:
+    """Workers that share a GPU: as many as was measured to be best for runs of several shapes.
+
+    One where somebody chose (--workers), on a CPU or a TPU, and for meshes of several devices.
+    """
+    gpus = visible_gpus() if has_accelerator() else []
+    known = calibration.load(options.results)
+    if options.workers or not gpus or math.prod(study.mesh) > 1 or known is None:
+        return 1
+    if (best := side_by_side.best_number(options.results, known.device)) is not None:
+        return best
+    shapes = side_by_side.measured(
+        [piece.points[0] for piece in pieces], options.results, known.device
+    )
+    if len(shapes) < 2:
+        return 1
+    console.print("measuring how many processes share a GPU best ...")
+    if idle is not None:
+        idle.close()  # They hold the device's memory.
+    numbers = [2**i for i in range(side_by_side.MOST.bit_length())]
+    shares = [os.environ | share_of(gpus[0], n) for n in numbers]
+    return side_by_side.probe(shapes, options.results, known.device, shares)
+
+
 def _train_here(
     options: Any,
     study: Study,
@@ -197,6 +233,7 @@ def _train_here(
         options.workers,
         len(stage),
         math.prod(study.mesh),
+        per_device=_per_device(options, study, pieces, console, idle),
         checkpoint_seconds=options.checkpoint_seconds,
         lease_seconds=options.lease_seconds,
         max_attempts=options.max_attempts,

@@ -89,8 +89,10 @@ class Workers:
     idle: IdleWorkers | None = None
 
 
-def local_workers(n_workers: int | None, n_jobs: int, n_devices: int, **options: Any) -> Workers:
-    """One worker per core (fewer if there are fewer jobs), or one per accelerator.
+def local_workers(
+    n_workers: int | None, n_jobs: int, n_devices: int, *, per_device: int = 1, **options: Any
+) -> Workers:
+    """One worker per core (fewer if there are fewer jobs), or so many per accelerator.
 
     Depends on the jobs of the stage and not on how many are left, so that a resumed job runs on
     as many cores as it would have, and gives the same bits.
@@ -99,12 +101,13 @@ def local_workers(n_workers: int | None, n_jobs: int, n_devices: int, **options:
       n_workers: asked for, or None for the rule.
       n_jobs: of the stage, finished ones included.
       n_devices: of the mesh; a mesh of several gets one worker with all of them.
+      per_device: workers that share an accelerator best, see experiments/side_by_side.py.
       options: further fields of Workers.
     """
     if n_workers is not None and n_workers < 1:
         raise ValueError(f"--workers {n_workers}: must be at least 1.")
     if has_accelerator():
-        environments = _accelerators(n_workers, n_jobs, n_devices)
+        environments = _accelerators(n_workers, n_jobs, n_devices, per_device)
         cores: tuple[tuple[int, ...], ...] = ((),) * len(environments)
         return Workers(cores=cores, environments=environments, cache=cache_folder(), **options)
     mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -124,18 +127,25 @@ def has_accelerator() -> bool:
     )
 
 
-def _accelerators(n_workers: int | None, n_jobs: int, n_devices: int) -> tuple[dict[str, str], ...]:
+def _accelerators(
+    n_workers: int | None, n_jobs: int, n_devices: int, per_device: int
+) -> tuple[dict[str, str], ...]:
     """Variables per worker: a GPU for each, or a share of one; a TPU's chips stay together."""
-    gpus = _gpus()
+    gpus = visible_gpus()
     if not gpus or n_devices > 1:
         return ({},) * (n_workers or 1)
-    n = n_workers or min(len(gpus), n_jobs)
+    n = n_workers or min(per_device * len(gpus), n_jobs)
     per_gpu = -(-n // len(gpus))
-    share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{GPU_MEMORY_SHARE / per_gpu:.3f}"}
-    return tuple({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} | share for i in range(n))
+    return tuple(share_of(gpus[i % len(gpus)], per_gpu) for i in range(n))
 
 
-def _gpus() -> list[str]:
+def share_of(gpu: str, n_workers: int) -> dict[str, str]:
+    """Variables of one of so many processes on a GPU."""
+    fraction = f"{GPU_MEMORY_SHARE / n_workers:.3f}"
+    return {"CUDA_VISIBLE_DEVICES": gpu, "XLA_PYTHON_CLIENT_MEM_FRACTION": fraction}
+
+
+def visible_gpus() -> list[str]:
     """Names of the GPUs that we may use, as CUDA_VISIBLE_DEVICES takes them."""
     if (shown := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in shown.split(",") if name.strip()]
