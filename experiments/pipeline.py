@@ -18,12 +18,7 @@ from rich.console import Console
 
 from experiments import calibration, display, engines, finished, side_by_side
 from experiments.executors.idle import IdleWorkers
-from experiments.executors.local import (
-    has_accelerator,
-    local_workers,
-    share_of,
-    visible_gpus,
-)
+from experiments.executors.local import has_accelerator, local_workers, share_of, visible_gpus
 from experiments.fitting import prepare_to_fit
 from experiments.jobs import Piece, arrange
 from experiments.ledger import Ledger
@@ -202,8 +197,9 @@ def _per_device(
     One where somebody chose (--workers), on a CPU or a TPU, and for meshes of several devices.
     """
     gpus = visible_gpus() if has_accelerator() else []
-    known = calibration.load(options.results)
-    if options.workers or not gpus or math.prod(study.mesh) > 1 or known is None:
+    if options.workers is not None or not gpus or math.prod(study.mesh) > 1:
+        return 1
+    if (known := calibration.load(options.results)) is None:
         return 1
     if (best := side_by_side.best_number(options.results, known.device)) is not None:
         return best

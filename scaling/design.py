@@ -242,7 +242,8 @@ def propose(
     start = outlook(belief, target, planned.select(first))
     group = {int(row): g for g, rows in enumerate(members) for row in rows}
     before = [group[row] for row in taken]
-    free = [[int(row) for row in rows if row not in set(taken)] for rows in members]
+    is_taken = np.isin(np.arange(len(planned)), taken)
+    free = [rows[~is_taken[rows]].tolist() for rows in members]
     copies = np.array([len(rows) for rows in free])
     added = choose(start.given(before), cost[first], copies, budget)
     if rounds > 1:

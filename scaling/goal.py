@@ -93,8 +93,7 @@ def tells(fit: Fit, quantity: str) -> bool:
 
     A certified one does. So does one whose E alone lies at a bound, of a and N*: E moves every loss
     alike, and no optimum. Small models are so far above it that half of the data sets tell nothing
-    of it, while intervals of N* cover as often as those of certified fits
-    (tests/scaling/test_goal.py).
+    of it; intervals of N* and a still cover there (the slow test of tests/scaling/test_goal.py).
     """
     if fit.is_certified:
         return True

@@ -410,7 +410,7 @@ def test_what_is_taken_in_any_case_comes_first_and_is_known_to_the_choice():
     assert found.cost <= 3e20
     # The choice within the rest is no better than that within all, and nearly as good.
     assert whole.ratio <= found.ratio * 1.001 < 1.05 * whole.ratio
-    # Beside all but one of the runs that were taken, that one's repeat is not what is missing.
+    # Who does not know of them spends the rest on other runs.
     alone = propose(belief, target(), planned, cost, budget=rest)
     assert set(alone.rows) != set(found.rows[3:])
 
