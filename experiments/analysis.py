@@ -60,12 +60,7 @@ def analyse(
       TooManyMissing: if more of them are missing; the tables are written all the same.
       ValueError: if a table is damaged.
     """
-    collate(ledger, points)
-    if not any(ledger.has_result(point.id) for point in points):
-        raise FitError(f"{ledger.folder} has no finished run. `isoflop run` trains them.")
-    everything = read_runs(ledger.table, flops=study.flops, params="total")
-    is_grid = np.asarray(everything.extra["role"]) == "grid"
-    runs = everything.select(is_grid)
+    runs = grid_runs(ledger, study, points)
     grid = [point.id for point in points if point.role == "grid"]
     missing = _missing(grid, runs)
     way_out = f"`isoflop run` trains what is not trained; the others are in {ledger.table}."
@@ -105,6 +100,20 @@ def analyse(
         agreement=agreement(list(fits.values()), study.budgets[-1]) if len(fits) > 1 else None,
         findings=findings,
     )
+
+
+def grid_runs(ledger: Ledger, study: Study, points: list[Point]) -> Runs:
+    """The finished runs of the grid, diverged ones included, from the table that this writes.
+
+    Raises:
+      FitError: if there are none.
+      ValueError: if a table is damaged.
+    """
+    collate(ledger, points)
+    if not any(ledger.has_result(point.id) for point in points):
+        raise FitError(f"{ledger.folder} has no finished run. `isoflop run` trains them.")
+    everything = read_runs(ledger.table, flops=study.flops, params="total")
+    return everything.select(np.asarray(everything.extra["role"]) == "grid")
 
 
 def _missing(grid: list[str], runs: Runs) -> dict[str, str]:

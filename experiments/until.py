@@ -8,6 +8,7 @@ follows from the results, so that a loop that was killed at any moment goes on a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -29,13 +30,17 @@ from experiments.study import Study
 from model.data.manifest import Manifest
 
 if TYPE_CHECKING:
-    from experiments.analysis import Analysis
+    from scaling.fit import Fit
     from scaling.goal import Goal
+    from scaling.runs import Runs
 
 FILE = "until.json"
 # FLOPs spent by the end of each round, over those that may be: early rounds are cheap, they only
 # tell where the later ones belong.
 STAGES = (0.05, 0.1, 0.17, 0.26, 0.38, 0.5, 0.7, 1.0)
+# Bootstrap replicates of a round's fits: first as many as show that a goal is far, wider than _FAR
+# times what it allows; where it is not, as many as every answer has.
+_FEW, _ALL, _FAR = 200, 1000, 1.5
 _TARGETS = {"a": "exponent", "loss": "loss", "n_params_opt": "n_params_opt"}
 
 
@@ -93,7 +98,7 @@ def train_until(
     if not record["rounds"] and (known := [p.id for p in grid if ledger.has_result(p.id)]):
         record["rounds"].append(known)
     with IdleWorkers() as idle:
-        return _rounds(options, study, ledger, console, train, record, pool, idle)
+        return _rounds(options, study, ledger, console, train, record, pool, goal, idle)
 
 
 def _rounds(
@@ -104,6 +109,7 @@ def _rounds(
     train: Callable[..., Failures],
     record: _Record,
     pool: Mapping[str, Point],
+    goal: Goal,
     idle: IdleWorkers,
 ) -> tuple[list[Point], Failures]:
     """Trains what was chosen, chooses, and begins again; as `train_until`.
@@ -111,22 +117,20 @@ def _rounds(
     Args:
       pool: what may be chosen, by id.
     """
-    from scaling.goal import parse_goal
-
-    goal, target, most = parse_goal(record["goal"]), record["target_flops"], record["budget"]
+    target, most = record["target_flops"], record["budget"]
     failures: Failures = []
-    analysis = None
+    runs = runs_of([], study.flops)
     while True:
         ids = [name for names in record["rounds"] for name in names]
         points = [pool.get(name) or ledger.read_point(name) for name in ids]
         if points:
             failures = train(options, study, ledger, console, points, points, idle)
-            analysis = _analysis(ledger, study, points, console)
+            runs = _finished(ledger, study, points)
             said = f"{spent(study, ledger, points):.3g} of {most:.3g} FLOPs spent"
-            if _is_met(goal, analysis, target, console, said):
+            if _is_met(goal, runs, target, console, said):
                 return points, failures
         left = [point for name, point in pool.items() if name not in set(ids)]
-        chosen = _choose(study, ledger, points, left, analysis, goal, target, most, console)
+        chosen = _choose(study, ledger, points, left, runs, goal, target, most, console)
         if not chosen:
             console.print(f"{most:.3g} FLOPs are spent, and {goal.text} is not met.")
             return points, failures
@@ -148,27 +152,26 @@ def _read(ledger: Ledger, asked: _Record) -> _Record:
     return record if {**record, "rounds": []} == asked else asked
 
 
-def _analysis(
-    ledger: Ledger, study: Study, points: list[Point], console: Console
-) -> Analysis | None:
-    from experiments.analysis import analyse
+def _finished(ledger: Ledger, study: Study, points: list[Point]) -> Runs:
+    from experiments.analysis import grid_runs
     from scaling.fit import FitError
 
-    console.print("fitting ...")
     try:
-        return analyse(ledger, study, points, allow_missing=1.0)
+        return grid_runs(ledger, study, points)
     except FitError:
-        return None
+        return runs_of([], study.flops)
 
 
-def _is_met(
-    goal: Goal, analysis: Analysis | None, target: float, console: Console, said: str
-) -> bool:
+def _is_met(goal: Goal, runs: Runs, target: float, console: Console, said: str) -> bool:
     from scaling.fit import FitError
     from scaling.goal import is_met
 
+    console.print("fitting ...")
     try:
-        width, is_there = is_met(goal, list(analysis.fits.values()) if analysis else [], target)
+        for n_bootstrap in (_FEW, _ALL):
+            width, is_there = is_met(goal, _surfaces(runs, n_bootstrap), target)
+            if not width < _FAR * goal.limit:
+                break
     except (FitError, ValueError):
         console.print(f"{said}; too few runs for an interval yet.")
         return False
@@ -177,12 +180,24 @@ def _is_met(
     return is_there
 
 
+def _surfaces(runs: Runs, n_bootstrap: int) -> list[Fit]:
+    """Those that give an answer."""
+    from scaling.fit import FitError
+    from scaling.surface import fit_surface
+
+    fits = []
+    for law in ("additive", "curved"):
+        with contextlib.suppress(FitError):
+            fits.append(fit_surface(runs, law, n_bootstrap=n_bootstrap))
+    return fits
+
+
 def _choose(
     study: Study,
     ledger: Ledger,
     points: Sequence[Point],
     left: Sequence[Point],
-    analysis: Analysis | None,
+    runs: Runs,
     goal: Goal,
     target: float,
     most: float,
@@ -195,9 +210,8 @@ def _choose(
         return []
     # The first stage that pays for anything.
     stage = next((s for s in STAGES if s * most - gone >= least), 1.0)
-    finished = analysis.runs if analysis else runs_of([], study.flops)
     planned = runs_of(left, study.flops)
-    belief, aim = believed(finished, planned, _TARGETS[goal.quantity], target)
+    belief, aim = believed(runs, planned, _TARGETS[goal.quantity], target)
     proposal, flops = choose_next(
         belief, aim, study, points, left, ledger.has_trunk, stage * most - gone
     )
