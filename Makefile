@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: quickstart test test-all test-parity test-browser test-slurm test-kubernetes test-chaos test-tpu \
   check check-tpu bench bench-gpu bench-truth bench-coverage bench-fit bench-reliability bench-check \
-  bench-design bench-pack bench-saving clean
+  bench-design bench-pack bench-saving bench-saving-again clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/isoflop run quickstart
@@ -58,6 +58,10 @@ bench-coverage: $(VENV)/.ready
 # One study run in every way that we have; some forty minutes on two cores.
 bench-saving: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.saving
+
+# Its ways that choose their runs again, with other seeds; some seventy minutes on two cores.
+bench-saving-again: $(VENV)/.ready
+	$(BIN)/python -m experiments.benchmarks.saving_again
 
 # Some ten minutes on one core.
 bench-design: $(VENV)/.ready

@@ -98,12 +98,10 @@ def main() -> None:
                 continue
             ledger = Ledger(_results(options.work, way), study)
             if not options.collect:
-                _run(study, way, options.work, found.get(f"{study}:alone"))
+                run(study, way, options.work, found.get(f"{study}:alone"))
             elif not (ledger.folder / _MEASURED).exists():
                 continue
-            found[name] = json.loads((ledger.folder / _MEASURED).read_text()) | _outcome(
-                study, ledger
-            )
+            found[name] = outcome(study, way, options.work)
             print(json.dumps({"name": name} | found[name]), flush=True)
             order = [f"{study}:{way.name}" for study in STUDIES for way in WAYS]
             record = {
@@ -150,8 +148,12 @@ def _results(work: Path, way: Way) -> Path:
     return work / way.name.replace(" ", "-")
 
 
-def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> None:
-    """One study one way, from nothing but the data and the compile cache."""
+def run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> None:
+    """One study one way, from nothing but the data and the compile cache.
+
+    Args:
+      alone: `outcome` of the runs trained alone, for ways with a goal.
+    """
     results = _results(work, way)
     options = []
     for word in way.options:
@@ -180,7 +182,7 @@ def _run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> None
     (ledger.folder / _MEASURED).write_text(json.dumps(measured))
 
 
-def _outcome(study: str, ledger: Ledger) -> dict[str, Any]:
+def outcome(study: str, way: Way, work: Path) -> dict[str, Any]:
     """What a finished study cost and what it answers."""
     prepare_to_fit()
     from scaling.frontier import frontier
@@ -188,6 +190,7 @@ def _outcome(study: str, ledger: Ledger) -> dict[str, Any]:
     from scaling.runs import read_runs
     from scaling.surface import fit_surface
 
+    ledger = Ledger(_results(work, way), study)
     points = [point for point in ledger.read_plan() if point.role == "grid"]
     with ledger.costs.open(newline="") as file:
         costs = list(csv.DictReader(file))
@@ -204,7 +207,7 @@ def _outcome(study: str, ledger: Ledger) -> dict[str, Any]:
     # As `isoflop run --until` judges.
     forecaster = judge(list(fits.values()), "n_params_opt")
     estimate, ends = target_interval(forecaster, "n_params_opt", target)
-    return {
+    return json.loads((ledger.folder / _MEASURED).read_text()) | {
         "runs": len(points),
         "trunks": len(costs) - len(points),
         "device_seconds": round(total("device_seconds"), 1),

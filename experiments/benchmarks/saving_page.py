@@ -8,7 +8,7 @@ from typing import Any
 from scaling.plot_style import APPROACHES, log_counts, new_figure, save, scientific, styled
 
 BASE = "alone"
-_LABELS = {"trunks": "text", "trunks_zipf": "zipf"}
+LABELS = {"trunks": "text", "trunks_zipf": "zipf"}
 _ANSWERS = "N* at the top | L* at the top | equal | N* at the target | ln width | a"
 
 
@@ -95,7 +95,7 @@ def _row(
     study, _, which = name.partition(":")
     answers = way["answers"][law]
     top, target, a = answers["top"], answers["target"], answers["exponent_a"]
-    cells = [_LABELS.get(study, study), which, law + _doubt(answers)]
+    cells = [LABELS.get(study, study), which, law + doubt(answers)]
     if has_costs:
         cells += [
             str(way["runs"]),
@@ -106,17 +106,17 @@ def _row(
             f"{way['wall_seconds']:.0f}",
         ]
     cells += [
-        _band(top["n_params_opt"], ",.0f"),
-        _band(top["loss"], ".4f"),
+        band_cell(top["n_params_opt"], ",.0f"),
+        band_cell(top["loss"], ".4f"),
         "" if way is base else _equal(top, base["answers"][law]["top"], margins),
-        _band(target["n_params_opt"], ",.0f"),
+        band_cell(target["n_params_opt"], ",.0f"),
         f"{log_width(target['n_params_opt']):.3f}",
         f"{a['value']:.3f} ({a['lower']:.3f} to {a['upper']:.3f})",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _band(band: dict[str, float], form: str) -> str:
+def band_cell(band: dict[str, float], form: str) -> str:
     return f"{band['value']:{form}} ({band['lower']:{form}} to {band['upper']:{form}})"
 
 
@@ -136,7 +136,7 @@ def _differences(ways: dict[str, Any]) -> list[str]:
         if which not in ("cosine", "trunks"):
             continue
         law = base["forecaster"]
-        cells = [_LABELS.get(study, study), which, law + _doubt(way["answers"][law])]
+        cells = [LABELS.get(study, study), which, law + doubt(way["answers"][law])]
         ours, theirs = (one["answers"][law]["frontier"] for one in (way, base))
         for quantity, change in (("n_params_opt", _ratio), ("loss", _minus)):
             a, b = ours[quantity], theirs[quantity]
@@ -158,7 +158,7 @@ def _minus(a: float, b: float) -> str:
     return f"{a - b:+.4f}"
 
 
-def _doubt(answers: dict[str, Any]) -> str:
+def doubt(answers: dict[str, Any]) -> str:
     """Of the fit that they come from."""
     return {"CONVERGED": "", "AT_BOUND": ", at a bound"}.get(answers["status"], ", not certified")
 
@@ -166,7 +166,7 @@ def _doubt(answers: dict[str, Any]) -> str:
 def _same(ways: dict[str, Any]) -> list[str]:
     """Whether the tables of runs trained alone and branched are the same bytes."""
     lines = []
-    for study, label in _LABELS.items():
+    for study, label in LABELS.items():
         names = [f"{study}:{way}" for way in (BASE, "trunks")]
         if all(name in ways for name in names):
             is_same = len({ways[name]["table_sha256"] for name in names}) == 1
@@ -182,7 +182,7 @@ def log_width(band: dict[str, float]) -> float:
 @styled()
 def draw(record: dict[str, Any], folder: Path) -> None:
     """Evidence per device-second, relative to runs trained alone."""
-    studies = [s for s in _LABELS if f"{s}:{BASE}" in record["ways"]]
+    studies = [s for s in LABELS if f"{s}:{BASE}" in record["ways"]]
     figure, axes = new_figure(max(len(studies), 1), width=7.2, height=3.0)
     for axis, study in zip(axes, studies, strict=False):
         ways = {
@@ -197,7 +197,7 @@ def draw(record: dict[str, Any], folder: Path) -> None:
         axis.bar_label(bars, [f" {value:.2f}x" for value in values], fontsize=8)
         axis.invert_yaxis()
         axis.set_xlim(0, 1.25 * max(values))
-        axis.set_title(_LABELS[study])
+        axis.set_title(LABELS[study])
         axis.set_xlabel("evidence per device-second")
         axis.grid(axis="y", visible=False)
     save(figure, folder / "saving")
@@ -206,7 +206,7 @@ def draw(record: dict[str, Any], folder: Path) -> None:
 @styled()
 def draw_frontiers(record: dict[str, Any], folder: Path) -> None:
     """N* and L* against the budget, as runs trained alone and branches of trunks have them."""
-    studies = [s for s in _LABELS if f"{s}:{BASE}" in record["ways"]]
+    studies = [s for s in LABELS if f"{s}:{BASE}" in record["ways"]]
     figure, axes = new_figure(2 * max(len(studies), 1), width=7.2 * max(len(studies), 1))
     for n, study in enumerate(studies):
         law = record["ways"][f"{study}:{BASE}"]["forecaster"]
@@ -218,10 +218,10 @@ def draw_frontiers(record: dict[str, Any], folder: Path) -> None:
                 answers, flops = way["answers"][law], way["budgets"]
                 band = answers["frontier"][name]
                 line = "--" if which == BASE else "-"
-                axis.plot(flops, band["value"], line, color=colour, label=which + _doubt(answers))
+                axis.plot(flops, band["value"], line, color=colour, label=which + doubt(answers))
                 axis.fill_between(flops, band["lower"], band["upper"], color=colour, alpha=0.2)
             axis.set_xscale("log")
-            axis.set_title(f"{_LABELS[study]}, {law} surface")
+            axis.set_title(f"{LABELS[study]}, {law} surface")
             axis.set_xlabel("training FLOPs")
             budgets = record["ways"][f"{study}:{BASE}"]["budgets"]
             axis.set_xticks(budgets, [scientific(flops) for flops in budgets], fontsize=7)

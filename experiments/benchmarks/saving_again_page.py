@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables and the figure of make bench-saving-again, from its record alone."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.saving_page import BASE, LABELS, band_cell, doubt, log_width
+from scaling.plot_style import APPROACHES, new_figure, save, styled
+
+# The set of seeds of make bench-saving.
+FIRST = "0,1,2"
+# Four differences tell their root mean square to about a third.
+MOST_RMS = 1.5
+LAWS = ("additive", "curved")
+
+Array = np.ndarray
+
+
+def page(record: dict[str, Any]) -> str:
+    """saving_again.md."""
+    margins = record["margins"]
+    judges = [f"{LABELS[study]}: {_judge(sets)}" for study, sets in record["sets"].items()]
+    lines = [
+        "# Runs chosen by what is known so far, with other seeds",
+        "",
+        f"`{record['command']}` on {record['device']}, {record['cores']} cores, Python "
+        f"{record['python']}, jax {record['version_jax']}. Not measured on a GPU.",
+        "",
+        "The studies and ways of [saving.md](saving.md), where the seeds 0, 1, 2 have shaped the "
+        "protocol; here it is fixed and the seeds are new. *alone* trains the whole grid, every "
+        "point by itself; *next* chooses runs until N* at the target is as well known as from "
+        "*alone* of the same seeds; *trunks and next* does so on shared trunks.",
+        "",
+        "Stated before the first of these runs: a way's answers are equal to those of *alone* "
+        "where, over the new sets of seeds, by the surface that judged *alone* in saving.md "
+        f"({', '.join(judges)}), at the largest budget, the mean differences are within the "
+        f"margins of saving.md ({margins['loss_nats']:g} nats in L*, {margins['log_n_params']:g} "
+        f"in ln N*) and the root mean squares are at most {MOST_RMS:g} times those between two "
+        "grids trained alone with different seeds. The other surface is shown. Seeds 0, 1, 2 are "
+        "shown and counted nowhere.",
+        "",
+        "| study | law | way | sets | device s, against alone | wall s | ln N*: mean | rms | "
+        "L*: mean | rms | within both margins | equal |",
+        f"|{'---|' * 12}",
+    ]
+    for study, sets in record["sets"].items():
+        judge = _judge(sets)
+        for law in (judge, *(law for law in LAWS if law != judge)):
+            lines += _summary(study, sets, law, margins, is_judge=law == judge)
+    lines += [
+        "",
+        "*alone, other seeds*: between every two of the grids trained alone. Against alone: "
+        "geometric means, larger is cheaper; wall seconds of the whole command, with fits.",
+        "",
+        "![differences from runs trained alone](saving_again.png)",
+        "",
+        "## Every set",
+        "",
+        "| study | seeds | way | runs | FLOPs spent | device s | against alone | wall s | law | "
+        "N* at the top | L* at the top | ln N* | L* | ln width at the target |",
+        f"|{'---|' * 14}",
+    ]
+    for study, sets in record["sets"].items():
+        for seeds, ways in sets.items():
+            lines += [_row(study, seeds, name, ways, _judge(sets)) for name in ways]
+    return "\n".join([*lines, ""])
+
+
+def _judge(sets: dict[str, Any]) -> str:
+    """The surface that judged runs alone when the protocol was stated."""
+    return str(sets[FIRST][BASE]["forecaster"])
+
+
+def _complete(sets: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The new sets in which a way was run."""
+    return [ways for seeds, ways in sets.items() if seeds != FIRST and {BASE, name} <= set(ways)]
+
+
+def _summary(
+    study: str, sets: dict[str, Any], law: str, margins: dict[str, float], *, is_judge: bool
+) -> list[str]:
+    """One row for runs alone among themselves, and one for each other way."""
+    control = repeats(sets, law)
+    cells = [LABELS[study], law, "alone, other seeds", str(len(_complete(sets, BASE))), "", ""]
+    lines = [_joined(cells, control, margins, "")]
+    for name in (name for name in sets[FIRST] if name != BASE):
+        new = _complete(sets, name)
+        if not new:
+            continue
+        found = differences(sets, name, law)
+        verdict = ("yes" if are_equal(found, control, margins) else "NO") if is_judge else ""
+        ratios = [
+            f"{_mean_ratio(new, name, unit):.2f}x" for unit in ("device_seconds", "wall_seconds")
+        ]
+        cells = [LABELS[study], law, name, str(len(new)), *ratios]
+        lines.append(_joined(cells, found, margins, verdict))
+    return lines
+
+
+def _joined(cells: list[str], found: Array, margins: dict[str, float], verdict: str) -> str:
+    means, sizes = found.mean(axis=0), rms(found)
+    within = int(np.all(np.abs(found) < _limits(margins), axis=1).sum())
+    cells = [
+        *cells,
+        # Which of two grids is the first has no meaning.
+        f"{means[0]:+.3f}" if cells[4] else "",
+        f"{sizes[0]:.3f}",
+        f"{means[1]:+.4f}" if cells[4] else "",
+        f"{sizes[1]:.4f}",
+        f"{within} of {len(found)}",
+        verdict,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def differences(sets: dict[str, Any], name: str, law: str) -> Array:
+    """Of a way from runs alone of the same seeds, each new set: ln N* and L*, [S, 2]."""
+    new = _complete(sets, name)
+    return np.array([_top(ways[name], law) - _top(ways[BASE], law) for ways in new])
+
+
+def repeats(sets: dict[str, Any], law: str) -> Array:
+    """Between every two grids trained alone with new seeds: ln N* and L*, [P, 2]."""
+    tops = [_top(ways[BASE], law) for ways in _complete(sets, BASE)]
+    pairs = [b - a for a, b in itertools.combinations(tops, 2)]
+    return np.array(pairs).reshape(-1, 2)
+
+
+def rms(found: Array) -> Array:
+    return np.sqrt(np.mean(found**2, axis=0))
+
+
+def are_equal(found: Array, control: Array, margins: dict[str, float]) -> bool:
+    """As the page states it."""
+    is_unbiased = np.abs(found.mean(axis=0)) < _limits(margins)
+    return bool(np.all(is_unbiased & (rms(found) <= MOST_RMS * rms(control))))
+
+
+def _limits(margins: dict[str, float]) -> Array:
+    return np.array([margins["log_n_params"], margins["loss_nats"]])
+
+
+def _top(way: dict[str, Any], law: str) -> Array:
+    """ln N* and L* at the largest budget."""
+    top = way["answers"][law]["top"]
+    return np.array([math.log(top["n_params_opt"]["value"]), top["loss"]["value"]])
+
+
+def _mean_ratio(sets: list[dict[str, Any]], name: str, unit: str) -> float:
+    """Geometric mean of what runs alone took over what a way took."""
+    return float(np.exp(np.mean([math.log(ways[BASE][unit] / ways[name][unit]) for ways in sets])))
+
+
+def _row(study: str, seeds: str, name: str, ways: dict[str, Any], law: str) -> str:
+    way, base = ways[name], ways[BASE]
+    answers = way["answers"][law]
+    change = _top(way, law) - _top(base, law)
+    cells = [
+        LABELS[study],
+        seeds,
+        name,
+        str(way["runs"]),
+        f"{way['flops_spent']:.3g}",
+        f"{way['device_seconds']:.0f}",
+        f"{base['device_seconds'] / way['device_seconds']:.2f}x",
+        f"{way['wall_seconds']:.0f}",
+        law + doubt(answers),
+        band_cell(answers["top"]["n_params_opt"], ",.0f"),
+        band_cell(answers["top"]["loss"], ".4f"),
+        "" if way is base else f"{change[0]:+.3f}",
+        "" if way is base else f"{change[1]:+.4f}",
+        f"{log_width(answers['target']['n_params_opt']):.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+@styled()
+def draw(record: dict[str, Any], folder: Path) -> None:
+    """Differences of ln N* and L* from runs alone of the same seeds, and among runs alone."""
+    studies = list(record["sets"])
+    margin = _limits(record["margins"])
+    figure, axes = new_figure(len(studies), width=7.2, height=3.2)
+    for axis, study in zip(axes, studies, strict=False):
+        sets = record["sets"][study]
+        law = _judge(sets)
+        axis.axvspan(-margin[0], margin[0], color="#999999", alpha=0.12, linewidth=0)
+        axis.axhspan(-margin[1], margin[1], color="#999999", alpha=0.12, linewidth=0)
+        control = repeats(sets, law)
+        both = np.concatenate([control, -control])
+        axis.plot(*both.T, "o", color="#999999", markersize=3, label="alone, other seeds")
+        names = [name for name in sets[FIRST] if name != BASE]
+        for colour, name in zip(APPROACHES, names, strict=False):
+            found = differences(sets, name, law).reshape(-1, 2)
+            axis.plot(*found.T, "D", color=colour, label=name)
+        axis.set_title(f"{LABELS[study]}, {law} surface")
+        axis.set_xlabel("difference of ln N*")
+    axes[0].set_ylabel("difference of L*, nats per token")
+    axes[0].legend(fontsize=7)
+    save(figure, folder / "saving_again")

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of make bench-saving-again from a record that was made up."""
+
+import math
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks.saving_again_page import (
+    are_equal,
+    differences,
+    draw,
+    page,
+    repeats,
+    rms,
+)
+
+MARGINS = {"loss_nats": 0.01, "log_n_params": 0.1}
+
+
+def way(log_n=10.0, loss=2.0, device_seconds=100.0):
+    def band(value):
+        return {"value": value, "lower": 0.9 * value, "upper": 1.1 * value}
+
+    def answers(shift):
+        top = {"n_params_opt": band(math.exp(log_n + shift)), "loss": band(loss)}
+        return {"status": "CONVERGED", "top": top, "target": top}
+
+    return {
+        "runs": 12,
+        "flops_spent": 1e12,
+        "device_seconds": device_seconds,
+        "wall_seconds": 3 * device_seconds,
+        "forecaster": "curved",
+        "answers": {"curved": answers(0.0), "additive": answers(1.0)},
+    }
+
+
+@pytest.fixture
+def record():
+    sets = {
+        "0,1,2": {"alone": way(), "next": way(log_n=19.0)},
+        "5,6,7": {"alone": way(10.0, 2.0), "next": way(10.04, 2.001, 50.0)},
+        "10,11,12": {"alone": way(10.2, 2.01), "next": way(10.18, 2.017, 25.0)},
+        "15,16,17": {"alone": way(9.9, 1.99)},
+    }
+    facts = {
+        "command": "make",
+        "device": "an abacus",
+        "cores": 2,
+        "python": "3",
+        "version_jax": "0",
+    }
+    return facts | {"margins": MARGINS, "sets": {"trunks": sets}}
+
+
+def row(text, *start):
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {' | '.join(start)} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_new_sets_count_and_the_first_does_not(record):
+    sets = record["sets"]["trunks"]
+    assert differences(sets, "next", "curved") == pytest.approx(
+        np.array([[0.04, 0.001], [-0.02, 0.007]])
+    )
+    between = np.array([[0.2, 0.01], [-0.1, -0.01], [-0.3, -0.02]])
+    assert repeats(sets, "curved") == pytest.approx(between)
+    text = page(record)
+    assert row(text, "text", "curved", "next")[3:] == [
+        "2", "2.83x", "2.83x", "+0.010", "0.032", "+0.0040", "0.0050", "2 of 2", "yes",
+    ]  # fmt: skip
+    # The other surface is shown and judges nothing.
+    assert row(text, "text", "additive", "next")[-1] == ""
+    assert row(text, "text", "curved", "alone, other seeds")[4:] == [
+        "", "", "", f"{math.sqrt(0.14 / 3):.3f}", "", f"{math.sqrt(0.0002):.4f}", "0 of 3", "",
+    ]  # fmt: skip
+    assert row(text, "text", "5,6,7", "next")[11:13] == ["+0.040", "+0.0010"]
+
+
+def test_equal_answers_have_no_bias_and_no_more_scatter_than_grids_of_other_seeds():
+    control = np.array([[0.06, 0.006], [-0.06, -0.006]])
+    assert rms(control) == pytest.approx([0.06, 0.006])
+    assert are_equal(np.array([[0.08, 0.008], [0.08, -0.008]]), control, MARGINS)
+    # One quantity beyond its margin on average, though no more scattered than the control's.
+    wide = 10 * control
+    assert not are_equal(np.array([[0.11, 0.0], [0.11, 0.0]]), wide, MARGINS)
+    assert not are_equal(np.array([[0.0, 0.011], [0.0, 0.011]]), wide, MARGINS)
+    # On average nothing, each time too much.
+    assert not are_equal(np.array([[0.095, 0.0], [-0.095, 0.0]]), control, MARGINS)
+    assert not are_equal(np.array([[0.0, 0.0095], [0.0, -0.0095]]), control, MARGINS)
+
+
+def test_the_figure_is_drawn_of_what_is_there(record, tmp_path):
+    draw(record, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"saving_again.png", "saving_again.svg"}
