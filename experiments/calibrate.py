@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.calibration import Calibration
-from experiments.executors.local import cache_folder, local_workers
+from experiments.executors.workers import cache_folder, local_workers
 from experiments.pack_probe import probe
 from experiments.peak import device_peak
 from experiments.plan import Plan

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from experiments.equal_tokens import resolve_tokens
-from experiments.executors.local import cache_folder, local_workers
+from experiments.executors.workers import cache_folder, local_workers
 from experiments.ledger import Ledger
 from experiments.number_lists import seeds, whole_number, whole_numbers
 from experiments.plan import plan

@@ -8,7 +8,7 @@ from typing import Any
 from experiments import calibration, cost, device_speed
 from experiments.cost import Estimate, Terms
 from experiments.device_speed import DeviceSpeed
-from experiments.executors.local import local_workers
+from experiments.executors.workers import local_workers
 from experiments.ledger import Ledger
 from experiments.number_lists import positive_number, whole_number
 from experiments.plan import Plan

@@ -11,8 +11,8 @@ from typing import Any
 from experiments.calibration import Calibration
 from experiments.executors.base import Executor, Resources
 from experiments.executors.kubernetes import Kubernetes
-from experiments.executors.local import cache_folder
 from experiments.executors.slurm import Slurm
+from experiments.executors.workers import cache_folder
 from experiments.jobs import Piece
 from experiments.ledger import Ledger
 from experiments.study import Study

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from experiments import calibration, display, engines, finished, side_by_side
 from experiments.executors.idle import IdleWorkers
-from experiments.executors.local import has_accelerator, local_workers, share_of, visible_gpus
+from experiments.executors.workers import has_accelerator, local_workers, share_of, visible_gpus
 from experiments.fitting import prepare_to_fit
 from experiments.jobs import Piece, arrange
 from experiments.ledger import Ledger
@@ -119,7 +119,7 @@ def train(
 
     Args:
       idle: given where stage follows stage in a study that grows: workers on this machine wait
-        there (executors/local.Workers), and trunks are kept for points to come.
+        there (executors/workers.py), and trunks are kept for points to come.
 
     Raises:
       Elsewhere: if an engine does.

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from experiments.claims import GaveUp, JobFolder, Owned, Owner, this_process
-from experiments.executors.local import LocalJob, Workers, run_jobs
+from experiments.executors.job_queue import LocalJob
+from experiments.executors.local import run_jobs
+from experiments.executors.workers import Workers
 from experiments.jobs import Piece
 from experiments.ledger import Ledger
 from experiments.point import Point

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.executors.local import cache_folder
+from experiments.executors.workers import cache_folder
 from experiments.pack_probe import PackSpeeds, known_speeds, search, shape_key, store
 from experiments.point import Point, point_from_json, to_json
 from experiments.worker import start_jax

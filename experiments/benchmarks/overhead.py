@@ -18,7 +18,7 @@ from typing import Any
 from experiments import finished
 from experiments.cli import load_study
 from experiments.collate import collate
-from experiments.executors.local import Workers
+from experiments.executors.workers import Workers
 from experiments.jobs import arrange
 from experiments.ledger import Ledger
 from experiments.missing import ALLOWED

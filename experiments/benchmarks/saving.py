@@ -23,7 +23,7 @@ from typing import Any
 
 from experiments.benchmarks.saving_page import draw, draw_frontiers, page
 from experiments.cli import load_study
-from experiments.executors.local import cache_folder
+from experiments.executors.workers import cache_folder
 from experiments.fitting import prepare_to_fit
 from experiments.jobs import arrange
 from experiments.ledger import Ledger

@@ -19,7 +19,7 @@ from experiments.check.launch import compile_programs, interpreter
 from experiments.check.programs import Program, programs
 from experiments.check.roofline import ASSUMPTIONS, Estimate, Rates, estimate
 from experiments.check.topology import Topology, parse_topology
-from experiments.executors.local import local_workers
+from experiments.executors.workers import local_workers
 from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.storage import replace_text

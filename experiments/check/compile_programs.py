@@ -25,7 +25,7 @@ import numpy as np
 from jax.errors import JaxRuntimeError
 
 from experiments.check import hlo
-from experiments.executors.local import cache_folder
+from experiments.executors.workers import cache_folder
 from experiments.peak import CPU_SIZE, measure
 from experiments.worker import start_jax
 from model.config import ModelConfig

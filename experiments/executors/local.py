@@ -5,48 +5,27 @@ Results travel by disk: this hands out ids and watches. A worker keeps its compi
 it is given job after job of the same program. Workers end when their input ends, and so with us.
 """
 
-import collections
 import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from experiments.executors.idle import IdleWorkers, end
+from experiments.executors.idle import end
+from experiments.executors.job_queue import WATCH_SECONDS, JobQueue, LocalJob
+from experiments.executors.workers import Workers
 
 # Between two looks at jobs that others have.
 POLL_SECONDS = 1.0
-WATCH_SECONDS = 0.1
 EXIT_PREEMPTED = 75  # experiments/worker.py
-# JAX takes three quarters of a GPU by default; workers that share one share this much.
-GPU_MEMORY_SHARE = 0.9
 
 
 class DiskError(Exception):
     """The results folder cannot be written."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LocalJob:
-    """A job to be done here.
-
-    Attributes:
-      id: of the job.
-      program: what it compiles; jobs of one program stay together.
-      size: large ones first.
-      after: the job that must have been done before, or None.
-    """
-
-    id: str
-    program: Hashable
-    size: float
-    after: str | None = None
 
 
 class Watcher(Protocol):
@@ -59,181 +38,6 @@ class Watcher(Protocol):
     ) -> Literal["again", "done", "lost"]:
         """A worker ended in the middle of a job; what is to become of it."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Workers:
-    """How many processes, and what each may use.
-
-    Attributes:
-      cores: per worker, the cores it is pinned to; empty tuples leave it free (accelerators).
-      environments: per worker, variables that show it its accelerators; empty for none.
-      checkpoint_seconds: least time between two checkpoints of a run.
-      grace_seconds: from asking a worker to stop to killing it.
-      lease_seconds, max_attempts: see experiments/worker.py.
-      cache: folder of compiled programs, or None.
-      execution: how networks are computed, in text (model/execution.py); empty: as they choose.
-      command: what starts a worker; tests put a stand-in here.
-      idle: where workers wait for the next stage, and come from; None: they end with this one.
-    """
-
-    cores: tuple[tuple[int, ...], ...]
-    environments: tuple[dict[str, str], ...] = ()
-    checkpoint_seconds: float = 60.0
-    grace_seconds: float = 30.0
-    lease_seconds: float = 120.0
-    max_attempts: int = 3
-    cache: Path | None = None
-    execution: str = ""
-    command: tuple[str, ...] = (sys.executable, "-m", "experiments.worker")
-    idle: IdleWorkers | None = None
-
-
-def local_workers(
-    n_workers: int | None, n_jobs: int, n_devices: int, *, per_device: int = 1, **options: Any
-) -> Workers:
-    """One worker per core (fewer if there are fewer jobs), or so many per accelerator.
-
-    Depends on the jobs of the stage and not on how many are left, so that a resumed job runs on
-    as many cores as it would have, and gives the same bits.
-
-    Args:
-      n_workers: asked for, or None for the rule.
-      n_jobs: of the stage, finished ones included.
-      n_devices: of the mesh; a mesh of several gets one worker with all of them.
-      per_device: workers that share an accelerator best, see experiments/side_by_side.py.
-      options: further fields of Workers.
-    """
-    if n_workers is not None and n_workers < 1:
-        raise ValueError(f"--workers {n_workers}: must be at least 1.")
-    if has_accelerator():
-        environments = _accelerators(n_workers, n_jobs, n_devices, per_device)
-        cores: tuple[tuple[int, ...], ...] = ((),) * len(environments)
-        return Workers(cores=cores, environments=environments, cache=cache_folder(), **options)
-    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    n_cores = len(mine) or os.cpu_count() or 1
-    n = n_workers or (1 if n_devices > 1 else min(n_cores, n_jobs))
-    each = max(1, n_cores // n)
-    split = tuple(tuple(mine[(i * each) % n_cores :][:each]) for i in range(n))
-    return Workers(cores=split, cache=cache_folder(), **options)
-
-
-def has_accelerator() -> bool:
-    """Whether this machine shows a GPU or TPU that JAX is not told to leave alone."""
-    if os.environ.get("JAX_PLATFORMS", "") == "cpu":
-        return False
-    return any(
-        next(Path("/dev").glob(pattern), None) for pattern in ("nvidia[0-9]*", "accel[0-9]*")
-    )
-
-
-def _accelerators(
-    n_workers: int | None, n_jobs: int, n_devices: int, per_device: int
-) -> tuple[dict[str, str], ...]:
-    """Variables per worker: a GPU for each, or a share of one; a TPU's chips stay together."""
-    gpus = visible_gpus()
-    if not gpus or n_devices > 1:
-        return ({},) * (n_workers or 1)
-    n = n_workers or min(per_device * len(gpus), n_jobs)
-    per_gpu = -(-n // len(gpus))
-    return tuple(share_of(gpus[i % len(gpus)], per_gpu) for i in range(n))
-
-
-def share_of(gpu: str, n_workers: int) -> dict[str, str]:
-    """Variables of one of so many processes on a GPU."""
-    fraction = f"{GPU_MEMORY_SHARE / n_workers:.3f}"
-    return {"CUDA_VISIBLE_DEVICES": gpu, "XLA_PYTHON_CLIENT_MEM_FRACTION": fraction}
-
-
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that we may use, as CUDA_VISIBLE_DEVICES takes them."""
-    if (shown := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name.strip() for name in shown.split(",") if name.strip()]
-    return [str(i) for i, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
-
-
-def cache_folder() -> Path:
-    """Where compiled programs are kept between runs."""
-    if chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "isoflop" / "jax"
-
-
-@dataclass
-class _Queue:
-    """Jobs left, grouped by compiled program: a worker stays with a program while it lasts."""
-
-    groups: dict[Hashable, collections.deque[LocalJob]] = field(default_factory=dict)
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    taken: set[Hashable] = field(default_factory=set)
-    later: list[LocalJob] = field(default_factory=list)
-    undone: set[str] = field(default_factory=set)
-
-    @classmethod
-    def of(cls, jobs: Sequence[LocalJob]) -> "_Queue":
-        """Groups by decreasing size of their largest job: long ones first."""
-        queue = cls(undone={job.id for job in jobs})
-        for job in sorted(jobs, key=lambda job: -job.size):
-            queue.groups.setdefault(job.program, collections.deque()).append(job)
-        return queue
-
-    def take(
-        self, last: LocalJob | None, is_stopping: Callable[[], bool] = lambda: False
-    ) -> LocalJob | None:
-        """The next job that need not wait for another; waits while there are only such.
-
-        Of the program of ``last`` where there is one. None at the end, or when told to stop.
-        """
-        with self.changed:
-            while not is_stopping():
-                ready = {key: job for key in self.groups if (job := self._ready(key)) is not None}
-                if ready:
-                    fresh = [key for key in ready if key not in self.taken] or list(ready)
-                    is_same = last is not None and last.program in ready
-                    key = last.program if last is not None and is_same else fresh[0]
-                    self.taken.add(key)
-                    self.groups[key].remove(ready[key])
-                    return ready[key]
-                if self.later:
-                    return self.later.pop(0)
-                if not any(self.groups.values()):
-                    return None
-                self.changed.wait(WATCH_SECONDS)
-        return None
-
-    def _ready(self, key: Hashable) -> LocalJob | None:
-        return next((job for job in self.groups[key] if job.after not in self.undone), None)
-
-    def done(self, job: LocalJob) -> None:
-        """Lets those begin that waited for it."""
-        with self.changed:
-            self.undone.discard(job.id)
-            self.changed.notify_all()
-
-    def drop(self, job: LocalJob) -> list[LocalJob]:
-        """Takes out all that waited for a job which will not be done, and returns them."""
-        with self.changed:
-            dropped = [job]
-            for lost in dropped:
-                for group in self.groups.values():
-                    waiting = [one for one in group if one.after == lost.id]
-                    dropped += waiting
-                    for one in waiting:
-                        group.remove(one)
-            self.changed.notify_all()
-            return dropped[1:]
-
-    def give_back(self, job: LocalJob) -> None:
-        with self.changed:
-            self.groups[job.program].appendleft(job)
-            self.changed.notify_all()
-
-    def put_off(self, job: LocalJob) -> bool:
-        """Asks for it again at the end, as another has it; whether there is anything else to do."""
-        with self.changed:
-            self.later.append(job)
-            return any(self._ready(key) is not None for key in self.groups)
 
 
 def run_jobs(
@@ -253,7 +57,7 @@ def run_jobs(
       DiskError: if the results folder cannot be written; finished points are kept.
       KeyboardInterrupt: passed on, after the workers were stopped.
     """
-    queue = _Queue.of(jobs)
+    queue = JobQueue.of(jobs)
     environments = workers.environments or ({},) * len(workers.cores)
     slots = [
         _Slot(i, cores, environment, root, mesh, workers, queue, watcher)
@@ -291,7 +95,7 @@ class _Slot(threading.Thread):
         root: Path,
         mesh: tuple[int, ...],
         workers: Workers,
-        queue: _Queue,
+        queue: JobQueue,
         watcher: Watcher,
     ):
         super().__init__(daemon=True)

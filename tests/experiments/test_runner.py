@@ -13,9 +13,10 @@ import jax
 import pytest
 
 from experiments.claims import MAX_ATTEMPTS, this_process
-from experiments.executors import local
+from experiments.executors import local, workers
 from experiments.executors.idle import IdleWorkers
-from experiments.executors.local import DiskError, Workers, local_workers
+from experiments.executors.local import DiskError
+from experiments.executors.workers import Workers, local_workers
 from experiments.fitting import prepare_to_fit
 from experiments.jobs import arrange, trunk_id
 from experiments.plan import plan
@@ -308,7 +309,9 @@ def test_an_interrupt_ends_the_workers(run, ledger, points, seen, monkeypatch):
 RUN_AND_BE_INTERRUPTED = """
 import signal, sys
 from pathlib import Path
-from experiments.executors.local import LocalJob, Workers, run_jobs
+from experiments.executors.job_queue import LocalJob
+from experiments.executors.local import run_jobs
+from experiments.executors.workers import Workers
 class Told(Exception): pass
 def tell(*_): raise Told
 signal.signal(signal.SIGTERM, tell)
@@ -392,7 +395,7 @@ def test_workers_share_the_cores_without_overlap(monkeypatch):
 
 
 def test_workers_on_gpus_have_one_each_or_share_its_memory(monkeypatch):
-    monkeypatch.setattr(local, "has_accelerator", lambda: True)
+    monkeypatch.setattr(workers, "has_accelerator", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
     shown = [e["CUDA_VISIBLE_DEVICES"] for e in local_workers(None, 10, 1).environments]
     assert shown == ["0", "3"]

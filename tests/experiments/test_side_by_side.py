@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from experiments import calibration, pipeline, side_by_side
-from experiments.executors import local
+from experiments.executors import workers as machine
 from experiments.jobs import arrange
 from experiments.pack_probe import PackSpeeds, shape_key, store
 from experiments.plan import plan
@@ -84,13 +84,13 @@ def test_the_number_doubles_while_it_gains_and_is_kept(points, tmp_path, monkeyp
 
 
 def test_workers_share_each_gpu_as_was_measured(monkeypatch):
-    monkeypatch.setattr(local, "has_accelerator", lambda: True)
-    monkeypatch.setattr(local, "visible_gpus", lambda: ["0", "1"])
-    workers = local.local_workers(None, 100, 1, per_device=2)
+    monkeypatch.setattr(machine, "has_accelerator", lambda: True)
+    monkeypatch.setattr(machine, "visible_gpus", lambda: ["0", "1"])
+    workers = machine.local_workers(None, 100, 1, per_device=2)
     assert [e["CUDA_VISIBLE_DEVICES"] for e in workers.environments] == ["0", "1", "0", "1"]
     assert {e["XLA_PYTHON_CLIENT_MEM_FRACTION"] for e in workers.environments} == {"0.450"}
-    assert len(local.local_workers(None, 3, 1, per_device=2).cores) == 3
-    assert len(local.local_workers(1, 100, 1, per_device=2).cores) == 1
+    assert len(machine.local_workers(None, 3, 1, per_device=2).cores) == 3
+    assert len(machine.local_workers(1, 100, 1, per_device=2).cores) == 1
 
 
 def test_it_is_measured_once_before_runs_of_several_shapes(points, study, tmp_path, monkeypatch):
