@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """isoflop next: which runs of a study's family narrow the answer most, for the FLOPs given.
 
-The family: the study's budgets, those half-way between them and up to one step around them; at
-each the sizes of its rule; its seeds and two more. What has a result is left out.
+The family: the study's budgets, those half-way between them and up to one step above them; at each
+the sizes of its rule; its seeds and two more. What has a result is left out. Nothing lies below the
+study's lowest budget: by any law cheap runs tell most per FLOP, and there it holds least.
 """
 
 from __future__ import annotations
@@ -146,13 +147,12 @@ def family(study: Study, manifest: Manifest, most: float) -> list[Point]:
 
 
 def _budgets(study: Study, most: float) -> list[float]:
-    """The study's, those half-way in logarithm, and half a step and a step around them."""
+    """The study's, those half-way in logarithm, and half a step and a step above them."""
     own = study.budgets
     ratios = [b / a for a, b in itertools.pairwise(own)] or [math.sqrt(10.0)]
     between = [a * math.sqrt(r) for a, r in zip(own, ratios, strict=False)][: len(own) - 1]
-    low, high = ratios[0], ratios[-1]
-    around = [own[0] / low, own[0] / math.sqrt(low), own[-1] * math.sqrt(high), own[-1] * high]
-    return sorted(budget for budget in (*own, *between, *around) if budget <= 1.01 * most)
+    above = [own[-1] * math.sqrt(ratios[-1]), own[-1] * ratios[-1]]
+    return sorted(budget for budget in (*own, *between, *above) if budget <= 1.01 * most)
 
 
 def _finer(sizes: Any) -> list[Any]:

@@ -38,9 +38,11 @@ FILE = "until.json"
 # FLOPs spent by the end of each round, over those that may be: early rounds are cheap, they only
 # tell where the later ones belong.
 STAGES = (0.05, 0.1, 0.17, 0.26, 0.38, 0.5, 0.7, 1.0)
+# Least growth of what is spent, however near the goal is.
+GROWTH = 1.05
 # Bootstrap replicates of a round's fits: first as many as show that a goal is far, wider than _FAR
 # times what it allows; where it is not, as many as every answer has.
-_FEW, _ALL, _FAR = 200, 1000, 1.5
+_FEW, _ALL, _FAR = 200, 1000, 1.25
 _TARGETS = {"a": "exponent", "loss": "loss", "n_params_opt": "n_params_opt"}
 
 
@@ -119,7 +121,7 @@ def _rounds(
     """
     target, most = record["target_flops"], record["budget"]
     failures: Failures = []
-    runs = runs_of([], study.flops)
+    runs, needed = runs_of([], study.flops), math.inf
     while True:
         ids = [name for names in record["rounds"] for name in names]
         points = [pool.get(name) or ledger.read_point(name) for name in ids]
@@ -127,10 +129,11 @@ def _rounds(
             failures = train(options, study, ledger, console, points, points, idle)
             runs = _finished(ledger, study, points)
             said = f"{spent(study, ledger, points):.3g} of {most:.3g} FLOPs spent"
-            if _is_met(goal, runs, target, console, said):
+            needed = _needed(goal, runs, target, console, said)
+            if needed == 1.0:
                 return points, failures
         left = [point for name, point in pool.items() if name not in set(ids)]
-        chosen = _choose(study, ledger, points, left, runs, goal, target, most, console)
+        chosen = _choose(study, ledger, points, left, runs, goal, target, most, needed, console)
         if not chosen:
             console.print(f"{most:.3g} FLOPs are spent, and {goal.text} is not met.")
             return points, failures
@@ -162,7 +165,11 @@ def _finished(ledger: Ledger, study: Study, points: list[Point]) -> Runs:
         return runs_of([], study.flops)
 
 
-def _is_met(goal: Goal, runs: Runs, target: float, console: Console, said: str) -> bool:
+def _needed(goal: Goal, runs: Runs, target: float, console: Console, said: str) -> float:
+    """How many times the FLOPs spent so far the goal should take; 1 where it is met.
+
+    An interval narrows with the root of what is spent. Infinite where nothing is told of it.
+    """
     from scaling.fit import FitError
     from scaling.goal import is_met
 
@@ -174,10 +181,13 @@ def _is_met(goal: Goal, runs: Runs, target: float, console: Console, said: str) 
                 break
     except (FitError, ValueError):
         console.print(f"{said}; too few runs for an interval yet.")
-        return False
+        return math.inf
     shown = f"{100 * width:.3g} %" if goal.is_relative else f"{width:.4g}"
     console.print(f"{said}; ci({goal.quantity}) is {shown}, {goal.text} is asked for.")
-    return is_there
+    if is_there:
+        return 1.0
+    # Narrow enough and not met: the fit is not certified, and its width tells nothing.
+    return max((width / goal.limit) ** 2, GROWTH) if width >= goal.limit else math.inf
 
 
 def _surfaces(runs: Runs, n_bootstrap: int) -> list[Fit]:
@@ -201,9 +211,14 @@ def _choose(
     goal: Goal,
     target: float,
     most: float,
+    needed: float,
     console: Console,
 ) -> list[Point]:
-    """The next round's runs; none where the budget pays for no further one."""
+    """The next round's runs; none where the budget pays for no further one.
+
+    Args:
+      needed: as `_needed` tells: no round spends more than that asks for.
+    """
     gone = spent(study, ledger, points)
     least = min(prices(study, points, left, ledger.has_trunk), default=math.inf)
     if gone + least > most:
@@ -211,9 +226,10 @@ def _choose(
     # The first stage that pays for anything.
     stage = next((s for s in STAGES if s * most - gone >= least), 1.0)
     planned = runs_of(left, study.flops)
+    budget = min(stage * most, needed * max(gone, least)) - gone
     belief, aim = believed(runs, planned, _TARGETS[goal.quantity], target)
     proposal, flops = choose_next(
-        belief, aim, study, points, left, ledger.has_trunk, stage * most - gone
+        belief, aim, study, points, left, ledger.has_trunk, max(budget, least)
     )
     chosen = [left[row] for row in proposal.rows]
     console.print(

@@ -66,9 +66,10 @@ def _empty(folder: Path) -> dict[str, Any]:
 
 
 def _sets() -> list[str]:
-    """Apart from one another, and from the seeds that may be chosen beside a study's own."""
+    """Apart from one another, from those that have shaped the protocol, and from seeds that may
+    be chosen beside a study's own."""
     step = N_SEEDS + NEW_SEEDS
-    firsts = [step * (n + 1) for n in range(N_SETS)]
+    firsts = [step * (n + 2) for n in range(N_SETS)]
     return [",".join(str(first + i) for i in range(N_SEEDS)) for first in firsts]
 
 
