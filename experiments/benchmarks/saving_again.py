@@ -8,6 +8,7 @@ holds already is not run again.
 """
 
 import argparse
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -33,17 +34,16 @@ def main() -> None:
     path = folder / "saving_again.json"
     record = json.loads(path.read_text()) if path.exists() else _empty(folder)
     ways = [way for way in WAYS if way.name in NAMES]
-    for seeds in () if options.page else _sets():
+    for study, seeds in () if options.page else itertools.product(STUDIES, _sets()):
         work = options.work / seeds.replace(",", "-")
-        for study in STUDIES:
-            found = record["sets"][study].setdefault(seeds, {})
-            for way in (replace(w, overrides=(*w.overrides, f"seeds={seeds}")) for w in ways):
-                if way.name in found:
-                    continue
-                print(f"{study}, seeds {seeds}, {way.name} ...", flush=True)
-                run(study, way, work, found.get("alone"))
-                found[way.name] = outcome(study, way, work)
-                replace_text(path, json.dumps(record, indent=1) + "\n")
+        found = record["sets"][study].setdefault(seeds, {})
+        for way in (replace(w, overrides=(*w.overrides, f"seeds={seeds}")) for w in ways):
+            if way.name in found:
+                continue
+            print(f"{study}, seeds {seeds}, {way.name} ...", flush=True)
+            run(study, way, work, found.get("alone"))
+            found[way.name] = outcome(study, way, work)
+            replace_text(path, json.dumps(record, indent=1) + "\n")
     replace_text(folder / "saving_again.md", page(record))
     draw(record, folder)
     print((folder / "saving_again.md").read_text())
