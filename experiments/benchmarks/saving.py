@@ -148,11 +148,14 @@ def _results(work: Path, way: Way) -> Path:
     return work / way.name.replace(" ", "-")
 
 
-def run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> None:
+def run(
+    study: str, way: Way, work: Path, alone: dict[str, Any] | None, *, fills_cache: bool = True
+) -> None:
     """One study one way, from nothing but the data and the compile cache.
 
     Args:
       alone: `outcome` of the runs trained alone, for ways with a goal.
+      fills_cache: whether to compile first what the way will need.
     """
     results = _results(work, way)
     options = []
@@ -166,8 +169,9 @@ def run(study: str, way: Way, work: Path, alone: dict[str, Any] | None) -> None:
     where = ["--results", str(results)]
     shutil.rmtree(results / study, ignore_errors=True)
     subprocess.run([*command, "data", study, *where], check=True, stdout=subprocess.DEVNULL)
-    warm = [sys.executable, "-m", "experiments.benchmarks.saving", "--work", str(results)]
-    subprocess.run([*warm, "--warm", study, *way.overrides], check=True)
+    if fills_cache:
+        warm = [sys.executable, "-m", "experiments.benchmarks.saving", "--work", str(results)]
+        subprocess.run([*warm, "--warm", study, *way.overrides], check=True)
     load, began = os.getloadavg()[0], time.perf_counter()
     log = subprocess.run(
         [*command, "run", study, *way.overrides, *where, *options],
