@@ -3,25 +3,30 @@
 
 One study with one set of seeds shows one draw of the noise, and what it showed has shaped the
 protocol. Here the protocol is fixed and the seeds are new. Needs results/benchmarks/saving.json;
-writes saving_again.json and .md, and saving_again.svg (and .png), beside it. What saving_again.json
-holds already is not run again.
+writes saving_again.json, .md, .svg and saving_again_evidence.svg (figures also as .png) beside it.
+What saving_again.json holds already is not run again. All runs are in saving_again_STUDY.csv.
 """
 
 import argparse
+import csv
+import io
 import itertools
 import json
+import math
+import statistics
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.saving import STUDIES, WAYS, outcome, run
-from experiments.benchmarks.saving_again_page import FIRST, draw, page
+from experiments.benchmarks.saving_again_page import CHOSEN, FIRST, draw, draw_evidence, page
+from experiments.benchmarks.saving_page import BASE
 from experiments.next_runs import NEW_SEEDS
 from experiments.provenance import cpu_model, n_cores, software_facts
 from experiments.storage import replace_text
 
 N_SETS, N_SEEDS = 4, 3
-NAMES = ("alone", "next", "trunks and next")
 
 
 def main() -> None:
@@ -33,7 +38,7 @@ def main() -> None:
     folder = options.results / "benchmarks"
     path = folder / "saving_again.json"
     record = json.loads(path.read_text()) if path.exists() else _empty(folder)
-    ways = [way for way in WAYS if way.name in NAMES]
+    ways = [way for way in WAYS if way.name in (BASE, *CHOSEN)]
     for study, seeds in () if options.page else itertools.product(STUDIES, _sets()):
         work = options.work / seeds.replace(",", "-")
         found = record["sets"][study].setdefault(seeds, {})
@@ -42,12 +47,22 @@ def main() -> None:
                 continue
             print(f"{study}, seeds {seeds}, {way.name} ...", flush=True)
             # Programs do not depend on seeds.
-            is_first = (way.name, seeds) == (NAMES[0], _sets()[0])
-            run(study, way, work, found.get("alone"), fills_cache=is_first)
+            is_first = (way.name, seeds) == (BASE, _sets()[0])
+            run(study, way, work, found.get(BASE), fills_cache=is_first)
             found[way.name] = outcome(study, way, work)
+            replace_text(path, json.dumps(record, indent=1) + "\n")
+    for study in STUDIES:
+        if rows := pooled(options.work.glob(f"*/*/{study}/table.csv")):
+            text = io.StringIO()
+            table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+            replace_text(folder / f"saving_again_{study}.csv", text.getvalue())
+            record.setdefault("noise", {})[study] = noise_by_size(rows)
             replace_text(path, json.dumps(record, indent=1) + "\n")
     replace_text(folder / "saving_again.md", page(record))
     draw(record, folder)
+    draw_evidence(record, folder)
     print((folder / "saving_again.md").read_text())
 
 
@@ -62,9 +77,42 @@ def _empty(folder: Path) -> dict[str, Any]:
         "margins": first["margins"],
         **software_facts(),
         "sets": {
-            study: {FIRST: {name: ways[f"{study}:{name}"] for name in NAMES}} for study in STUDIES
+            study: {FIRST: {way.name: ways[f"{study}:{way.name}"] for way in WAYS}}
+            for study in STUDIES
         },
     }
+
+
+def pooled(tables: Iterable[Path]) -> list[dict[str, str]]:
+    """The rows of all tables, each run once, by run_id.
+
+    Raises:
+      ValueError: if a run is in two tables with different rows: its bits must not depend on how it
+        was trained.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for path in sorted(tables):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if rows.setdefault(row["run_id"], row) != row:
+                    raise ValueError(f"{path}: run {row['run_id']} differs from another table's")
+    return [rows[name] for name in sorted(rows)]
+
+
+def noise_by_size(rows: list[dict[str, str]]) -> list[list[float]]:
+    """Size, sd of log loss among runs that differ in their seed only, and degrees of freedom."""
+    groups: dict[tuple[int, int], list[float]] = {}
+    for row in (row for row in rows if row["status"] == "ok"):
+        size = (int(row["n_params"]), int(row["n_tokens"]))
+        groups.setdefault(size, []).append(math.log(float(row["loss_nats"])))
+    found = []
+    for n_params in sorted({n_params for n_params, _ in groups}):
+        repeats = [values for (n, _), values in groups.items() if n == n_params]
+        if not (dof := sum(len(values) - 1 for values in repeats)):
+            continue
+        squares = sum((len(v) - 1) * statistics.variance(v) for v in repeats if len(v) > 1)
+        found.append([n_params, math.sqrt(squares / dof), dof])
+    return found
 
 
 def _sets() -> list[str]:

@@ -8,11 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.saving_page import BASE, LABELS, band_cell, doubt, log_width
+from experiments.benchmarks.saving_page import (
+    BASE,
+    LABELS,
+    band_cell,
+    doubt,
+    evidence_per_second,
+    log_width,
+)
 from scaling.plot_style import APPROACHES, new_figure, save, styled
 
 # Of make bench-saving, and of a first try of this one: these have shaped the protocol.
 FIRST, SECOND = "0,1,2", "5,6,7"
+# Ways that choose their runs are run with new seeds; the others choose nothing.
+CHOSEN, SETTLED = ("next", "trunks and next"), ("packed", "trunks")
 # Four differences tell their root mean square to about a third.
 MOST_RMS = 1.5
 LAWS = ("additive", "curved")
@@ -46,7 +55,8 @@ def page(record: dict[str, Any]) -> str:
         "try of this page. Its rounds were as large as the loop's stages and overshot the goal: "
         "since then no round spends more than the interval asks for. On zipf it chose runs at half "
         "of the study's lowest budget, and N* by the curved surface, which judged, was half of "
-        "that of *alone*: since then nothing below the lowest budget is chosen.",
+        "that of *alone*: since then nothing below the lowest budget is chosen. Both were run "
+        "before these changes.",
         "",
         "| study | law | way | sets | device s, against alone | wall s | ln N*: mean | rms | "
         "L*: mean | rms | within both margins | equal |",
@@ -63,6 +73,14 @@ def page(record: dict[str, Any]) -> str:
         "",
         "![differences from runs trained alone](saving_again.png)",
         "",
+        "![evidence per device-second](saving_again_evidence.png)",
+        "",
+        "Evidence is 1 / (width of ln N* at the target)^2; a dot is one set of seeds, a bar their "
+        "geometric mean. *packed* and *trunks* are those of saving.md.",
+        "",
+        "All runs are in saving_again_trunks.csv and saving_again_trunks_zipf.csv; those that "
+        "several ways trained have the same row in each.",
+        "",
         "## Every set",
         "",
         "| study | seeds | way | runs | FLOPs spent | device s | against alone | wall s | law | "
@@ -71,7 +89,19 @@ def page(record: dict[str, Any]) -> str:
     ]
     for study, sets in record["sets"].items():
         for seeds, ways in sets.items():
-            lines += [_row(study, seeds, name, ways, _judge(sets)) for name in ways]
+            names = [name for name in (BASE, *CHOSEN) if name in ways]
+            lines += [_row(study, seeds, name, ways, _judge(sets)) for name in names]
+    lines += [
+        "",
+        "## Noise of repeats",
+        "",
+        "Sd of log loss among runs that differ in their seed only, in thousandths, by size "
+        "(degrees of freedom). The choice of runs takes the noise to depend on the loss alone.",
+        "",
+    ]
+    for study, sizes in record.get("noise", {}).items():
+        said = ", ".join(f"{n:,.0f}: {1e3 * sd:.1f} ({dof})" for n, sd, dof in sizes)
+        lines.append(f"- {LABELS[study]}: {said}")
     return "\n".join([*lines, ""])
 
 
@@ -94,9 +124,11 @@ def _summary(
 ) -> list[str]:
     """One row for runs alone among themselves, and one for each other way."""
     control = repeats(sets, law)
+    if not len(control):
+        return []  # A benchmark that has only begun.
     cells = [LABELS[study], law, "alone, other seeds", str(len(_complete(sets, BASE))), "", ""]
     lines = [_joined(cells, control, margins, "")]
-    for name in (name for name in sets[FIRST] if name != BASE):
+    for name in CHOSEN:
         new = _complete(sets, name)
         if not new:
             continue
@@ -201,12 +233,47 @@ def draw(record: dict[str, Any], folder: Path) -> None:
         control = repeats(sets, law)
         both = np.concatenate([control, -control])
         axis.plot(*both.T, "o", color="#999999", markersize=3, label="alone, other seeds")
-        names = [name for name in sets[FIRST] if name != BASE]
-        for colour, name in zip(APPROACHES, names, strict=False):
+        for colour, name in zip(APPROACHES, CHOSEN, strict=False):
             found = differences(sets, name, law).reshape(-1, 2)
             axis.plot(*found.T, "D", color=colour, label=name)
         axis.set_title(f"{LABELS[study]}, {law} surface")
         axis.set_xlabel("difference of ln N*")
     axes[0].set_ylabel("difference of L*, nats per token")
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     save(figure, folder / "saving_again")
+
+
+@styled()
+def draw_evidence(record: dict[str, Any], folder: Path) -> None:
+    """Evidence per device-second over that of runs alone of the same seeds."""
+    studies = list(record["sets"])
+    figure, axes = new_figure(len(studies), width=7.2, height=3.0)
+    for axis, study in zip(axes, studies, strict=False):
+        found = evidence(record["sets"][study])
+        means = [math.exp(np.mean(np.log(ratios))) for ratios in found.values()]
+        colours = ["#999999", *["#0072b2"] * (len(found) - 1)]
+        bars = axis.barh(list(found), means, color=colours, alpha=0.85)
+        axis.bar_label(bars, [f" {mean:.2f}x" for mean in means], fontsize=8)
+        for n, ratios in enumerate(found.values()):
+            if len(ratios) > 1:
+                axis.plot(ratios, [n + 0.3] * len(ratios), "k.", markersize=4)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.25 * max(max(ratios) for ratios in found.values()))
+        axis.set_title(LABELS[study])
+        axis.set_xlabel("evidence per device-second")
+        axis.grid(axis="y", visible=False)
+    save(figure, folder / "saving_again_evidence")
+
+
+def evidence(sets: dict[str, Any]) -> dict[str, list[float]]:
+    """Evidence per device-second of each way over that of runs alone, one number per set."""
+    law = _judge(sets)
+
+    def ratio(ways: dict[str, Any], name: str) -> float:
+        return evidence_per_second(ways[name], law) / evidence_per_second(ways[BASE], law)
+
+    found = {name: [ratio(sets[FIRST], name)] for name in (BASE, *SETTLED) if name in sets[FIRST]}
+    for name in CHOSEN:
+        if new := _complete(sets, name):
+            found[name] = [ratio(ways, name) for ways in new]
+    return found

@@ -47,7 +47,16 @@ def page(record: dict[str, Any]) -> str:
     for name, way in ways.items():
         base = _base(ways, name)
         lines.append(_row(name, base["forecaster"], way, base, margins, has_costs=True))
-    lines += ["", *_same(ways), "", "By the other surface:", ""]
+    lines += [
+        "",
+        *_same(ways),
+        "",
+        "This is one set of seeds. What ways that choose their runs save differs from set to set "
+        "by a factor of two: [saving_again.md](saving_again.md).",
+        "",
+        "By the other surface:",
+        "",
+    ]
     lines += [f"| study | way | law | {_ANSWERS} |", f"|{'---|' * 9}"]
     for name, way in ways.items():
         base = _base(ways, name)

@@ -6,10 +6,13 @@ import math
 import numpy as np
 import pytest
 
+from experiments.benchmarks.saving_again import noise_by_size, pooled
 from experiments.benchmarks.saving_again_page import (
     are_equal,
     differences,
     draw,
+    draw_evidence,
+    evidence,
     page,
     repeats,
     rms,
@@ -94,4 +97,50 @@ def test_equal_answers_have_no_bias_and_no_more_scatter_than_grids_of_other_seed
 
 def test_the_figure_is_drawn_of_what_is_there(record, tmp_path):
     draw(record, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"saving_again.png", "saving_again.svg"}
+    draw_evidence(record, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"saving_again{part}.{kind}" for part in ("", "_evidence") for kind in ("png", "svg")
+    }
+
+
+def test_evidence_of_a_set_is_over_that_of_runs_alone_of_its_seeds(record):
+    sets = record["sets"]["trunks"]
+    sets["0,1,2"]["trunks"] = way(device_seconds=80.0)
+    wide = way(device_seconds=50.0)
+    band = wide["answers"]["curved"]["target"]["n_params_opt"]
+    # Twice the width of the logarithm: a quarter of the evidence, in half of the time.
+    band["lower"], band["upper"] = band["value"] * (0.9 / 1.1), band["value"] * (1.1 / 0.9)
+    sets["25,26,27"]["next"] = wide
+    found = evidence(sets)
+    assert list(found) == ["alone", "trunks", "next"]
+    assert found["alone"] == [1.0]
+    assert found["trunks"] == pytest.approx([1.25])
+    assert found["next"] == pytest.approx([0.5, 4.0])
+
+
+def test_runs_of_all_ways_are_pooled_and_must_be_the_same_in_each(tmp_path):
+    for name, rows in (("a", "r2,2.0\nr1,1.5\n"), ("b", "r2,2.0\nr3,1.0\n")):
+        (tmp_path / f"{name}.csv").write_text(f"run_id,loss_nats\n{rows}")
+    rows = pooled(tmp_path.glob("*.csv"))
+    assert [row["run_id"] for row in rows] == ["r1", "r2", "r3"]
+    (tmp_path / "c.csv").write_text("run_id,loss_nats\nr1,1.6\n")
+    with pytest.raises(ValueError, match="run r1 differs"):
+        pooled(tmp_path.glob("*.csv"))
+
+
+def test_noise_of_repeats_is_pooled_by_size():
+    losses = {(10, 1): (1.0, 1.2), (10, 2): (2.0, 2.0, 2.1), (20, 1): (3.0,), (30, 1): (1.0, 9.0)}
+    rows = [
+        {"status": "ok", "n_params": str(n), "n_tokens": str(d), "loss_nats": str(loss)}
+        for (n, d), values in losses.items()
+        for loss in values
+    ]
+    rows[-1]["status"] = "diverged"
+    logs = [np.log(losses[10, 1]), np.log(losses[10, 2])]
+    expected = math.sqrt(sum(((v - v.mean()) ** 2).sum() for v in logs) / 3)
+    assert noise_by_size(rows) == [[10, pytest.approx(expected), 3]]
+
+
+def test_the_page_has_the_noise(record):
+    record["noise"] = {"trunks": [[6612, 0.0109, 26]]}
+    assert "- text: 6,612: 10.9 (26)" in page(record)
