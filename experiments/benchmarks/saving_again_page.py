@@ -49,7 +49,8 @@ def page(record: dict[str, Any]) -> str:
         f"({', '.join(judges)}), at the largest budget, the mean differences are within the "
         f"margins of saving.md ({margins['loss_nats']:g} nats in L*, {margins['log_n_params']:g} "
         f"in ln N*) and the root mean squares are at most {MOST_RMS:g} times those between two "
-        "grids trained alone with different seeds. The other surface is shown.",
+        "grids trained alone with different seeds. The other surface is shown. Four new sets of "
+        "seeds were planned for each study; the table says how many were run.",
         "",
         f"Seeds {FIRST} and {SECOND} are shown below and counted nowhere. {SECOND} were a first "
         "try of this page. Its rounds were as large as the loop's stages and overshot the goal: "
