@@ -59,7 +59,7 @@ bench-coverage: $(VENV)/.ready
 bench-saving: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.saving
 
-# Its ways that choose their runs again, with other seeds; some seventy minutes on two cores.
+# Its ways that choose their runs again, with other seeds; some ninety minutes on two cores.
 bench-saving-again: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.saving_again
 

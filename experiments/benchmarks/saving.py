@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.saving_page import draw, draw_frontiers, page
+from experiments.benchmarks.saving_page import LAWS, draw, draw_frontiers, page
 from experiments.cli import load_study
 from experiments.executors.workers import cache_folder
 from experiments.fitting import prepare_to_fit
@@ -37,7 +37,6 @@ from model.data.manifest import Manifest
 # Stated before any run: below these the answers of two ways count as equal.
 MARGIN_LOSS_NATS, MARGIN_LOG_N = 0.01, 0.10
 PACK = 3  # The seeds of a point.
-LAWS = ("additive", "curved")
 TARGET_FACTOR = 10.0  # Budget of the extrapolated answer, over the largest of the grid.
 _MEASURED = "benchmark.json"
 COSINE = (

@@ -4,7 +4,8 @@
 One study with one set of seeds shows one draw of the noise, and what it showed has shaped the
 protocol. Here the protocol is fixed and the seeds are new. Needs results/benchmarks/saving.json;
 writes saving_again.json, .md, .svg and saving_again_evidence.svg (figures also as .png) beside it.
-What saving_again.json holds already is not run again. All runs are in saving_again_STUDY.csv.
+What saving_again.json holds already is not run again: delete it to begin anew. All runs are in
+saving_again_STUDY.csv.
 """
 
 import argparse
@@ -20,13 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.saving import STUDIES, WAYS, outcome, run
-from experiments.benchmarks.saving_again_page import CHOSEN, FIRST, draw, draw_evidence, page
+from experiments.benchmarks.saving_again_page import (
+    CHOSEN,
+    FIRST,
+    N_SETS,
+    draw,
+    draw_evidence,
+    page,
+)
 from experiments.benchmarks.saving_page import BASE
 from experiments.next_runs import NEW_SEEDS
 from experiments.provenance import cpu_model, n_cores, software_facts
 from experiments.storage import replace_text
 
-N_SETS, N_SEEDS = 4, 3
+N_SEEDS = 3
 
 
 def main() -> None:
@@ -37,7 +45,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.results / "benchmarks"
     path = folder / "saving_again.json"
-    record = json.loads(path.read_text()) if path.exists() else _empty(folder)
+    goes_on = path.exists()
+    record = json.loads(path.read_text()) if goes_on else empty(folder)
     ways = [way for way in WAYS if way.name in (BASE, *CHOSEN)]
     for study, seeds in () if options.page else itertools.product(STUDIES, _sets()):
         work = options.work / seeds.replace(",", "-")
@@ -52,12 +61,14 @@ def main() -> None:
             found[way.name] = outcome(study, way, work)
             replace_text(path, json.dumps(record, indent=1) + "\n")
     for study in STUDIES:
-        if rows := pooled(options.work.glob(f"*/*/{study}/table.csv")):
+        known = folder / f"saving_again_{study}.csv"
+        tables = [*options.work.glob(f"*/*/{study}/table.csv"), *([known] if goes_on else [])]
+        if rows := pooled(tables):
             text = io.StringIO()
             table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
-            replace_text(folder / f"saving_again_{study}.csv", text.getvalue())
+            replace_text(known, text.getvalue())
             record.setdefault("noise", {})[study] = noise_by_size(rows)
             replace_text(path, json.dumps(record, indent=1) + "\n")
     replace_text(folder / "saving_again.md", page(record))
@@ -66,21 +77,22 @@ def main() -> None:
     print((folder / "saving_again.md").read_text())
 
 
-def _empty(folder: Path) -> dict[str, Any]:
+def empty(folder: Path) -> dict[str, Any]:
     """With what make bench-saving found, to be shown beside the rest and counted nowhere."""
     first = json.loads((folder / "saving.json").read_text())
-    ways = first["ways"]
     return {
         "command": "make bench-saving-again",
         "device": cpu_model(),
         "cores": n_cores(),
         "margins": first["margins"],
         **software_facts(),
-        "sets": {
-            study: {FIRST: {way.name: ways[f"{study}:{way.name}"] for way in WAYS}}
-            for study in STUDIES
-        },
+        "sets": {study: {FIRST: _of(study, first["ways"])} for study in STUDIES},
     }
+
+
+def _of(study: str, ways: dict[str, Any]) -> dict[str, Any]:
+    """By name, the ways in which a study was run."""
+    return {way.name: ways[key] for way in WAYS if (key := f"{study}:{way.name}") in ways}
 
 
 def pooled(tables: Iterable[Path]) -> list[dict[str, str]]:

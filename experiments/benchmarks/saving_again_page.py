@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables and the figure of make bench-saving-again, from its record alone."""
+"""The tables and the figures of make bench-saving-again, from its record alone."""
 
 import itertools
 import math
@@ -11,8 +11,10 @@ import numpy as np
 from experiments.benchmarks.saving_page import (
     BASE,
     LABELS,
+    LAWS,
     band_cell,
     doubt,
+    draw_bars,
     evidence_per_second,
     log_width,
 )
@@ -22,9 +24,8 @@ from scaling.plot_style import APPROACHES, new_figure, save, styled
 FIRST, SECOND = "0,1,2", "5,6,7"
 # Ways that choose their runs are run with new seeds; the others choose nothing.
 CHOSEN, SETTLED = ("next", "trunks and next"), ("packed", "trunks")
-# Four differences tell their root mean square to about a third.
-MOST_RMS = 1.5
-LAWS = ("additive", "curved")
+# New sets of seeds for each study; so few differences tell their root mean square to about a third.
+N_SETS, MOST_RMS = 4, 1.5
 
 Array = np.ndarray
 
@@ -49,8 +50,8 @@ def page(record: dict[str, Any]) -> str:
         f"({', '.join(judges)}), at the largest budget, the mean differences are within the "
         f"margins of saving.md ({margins['loss_nats']:g} nats in L*, {margins['log_n_params']:g} "
         f"in ln N*) and the root mean squares are at most {MOST_RMS:g} times those between two "
-        "grids trained alone with different seeds. The other surface is shown. Four new sets of "
-        "seeds were planned for each study; the table says how many were run.",
+        "grids trained alone with different seeds. The other surface is shown. New sets of "
+        f"seeds planned for each study: {N_SETS}; the table says how many were run.",
         "",
         f"Seeds {FIRST} and {SECOND} are shown below and counted nowhere. {SECOND} were a first "
         "try of this page. Its rounds were as large as the loop's stages and overshot the goal: "
@@ -250,19 +251,7 @@ def draw_evidence(record: dict[str, Any], folder: Path) -> None:
     studies = list(record["sets"])
     figure, axes = new_figure(len(studies), width=7.2, height=3.0)
     for axis, study in zip(axes, studies, strict=False):
-        found = evidence(record["sets"][study])
-        means = [math.exp(np.mean(np.log(ratios))) for ratios in found.values()]
-        colours = ["#999999", *["#0072b2"] * (len(found) - 1)]
-        bars = axis.barh(list(found), means, color=colours, alpha=0.85)
-        axis.bar_label(bars, [f" {mean:.2f}x" for mean in means], fontsize=8)
-        for n, ratios in enumerate(found.values()):
-            if len(ratios) > 1:
-                axis.plot(ratios, [n + 0.3] * len(ratios), "k.", markersize=4)
-        axis.invert_yaxis()
-        axis.set_xlim(0, 1.25 * max(max(ratios) for ratios in found.values()))
-        axis.set_title(LABELS[study])
-        axis.set_xlabel("evidence per device-second")
-        axis.grid(axis="y", visible=False)
+        draw_bars(axis, LABELS[study], evidence(record["sets"][study]))
     save(figure, folder / "saving_again_evidence")
 
 

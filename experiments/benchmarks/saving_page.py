@@ -5,10 +5,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+
 from scaling.plot_style import APPROACHES, log_counts, new_figure, save, scientific, styled
 
 BASE = "alone"
 LABELS = {"trunks": "text", "trunks_zipf": "zipf"}
+LAWS = ("additive", "curved")
 _ANSWERS = "N* at the top | L* at the top | equal | N* at the target | ln width | a"
 
 
@@ -52,7 +56,7 @@ def page(record: dict[str, Any]) -> str:
         *_same(ways),
         "",
         "This is one set of seeds. What ways that choose their runs save differs from set to set "
-        "by a factor of two: [saving_again.md](saving_again.md).",
+        "by more than a factor of two: [saving_again.md](saving_again.md).",
         "",
         "By the other surface:",
         "",
@@ -201,15 +205,24 @@ def draw(record: dict[str, Any], folder: Path) -> None:
         }
         law = ways[BASE]["forecaster"]
         base = evidence_per_second(ways[BASE], law)
-        values = [evidence_per_second(way, law) / base for way in ways.values()]
-        bars = axis.barh(list(ways), values, color=["#999999", *["#0072b2"] * (len(ways) - 1)])
-        axis.bar_label(bars, [f" {value:.2f}x" for value in values], fontsize=8)
-        axis.invert_yaxis()
-        axis.set_xlim(0, 1.25 * max(values))
-        axis.set_title(LABELS[study])
-        axis.set_xlabel("evidence per device-second")
-        axis.grid(axis="y", visible=False)
+        ratios = {name: [evidence_per_second(way, law) / base] for name, way in ways.items()}
+        draw_bars(axis, LABELS[study], ratios)
     save(figure, folder / "saving")
+
+
+def draw_bars(axis: Axes, title: str, ratios: dict[str, list[float]]) -> None:
+    """A bar per way at the geometric mean of its ratios, a dot for each where there are several."""
+    means = [math.exp(np.mean(np.log(values))) for values in ratios.values()]
+    bars = axis.barh(list(ratios), means, color=["#999999", *["#0072b2"] * (len(ratios) - 1)])
+    axis.bar_label(bars, [f" {mean:.2f}x" for mean in means], fontsize=8)
+    for n, values in enumerate(ratios.values()):
+        if len(values) > 1:
+            axis.plot(values, [n + 0.3] * len(values), "k.", markersize=4)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.25 * max(max(values) for values in ratios.values()))
+    axis.set_title(title)
+    axis.set_xlabel("evidence per device-second")
+    axis.grid(axis="y", visible=False)
 
 
 @styled()

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of make bench-saving-again from a record that was made up."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
-from experiments.benchmarks.saving_again import noise_by_size, pooled
+from experiments.benchmarks.saving_again import empty, noise_by_size, pooled
 from experiments.benchmarks.saving_again_page import (
     are_equal,
     differences,
@@ -144,3 +145,13 @@ def test_noise_of_repeats_is_pooled_by_size():
 def test_the_page_has_the_noise(record):
     record["noise"] = {"trunks": [[6612, 0.0109, 26]]}
     assert "- text: 6,612: 10.9 (26)" in page(record)
+
+
+def test_it_begins_with_the_ways_that_were_measured_of_each_study(tmp_path):
+    """zipf is not trained in packs."""
+    names = ("trunks:alone", "trunks:packed", "trunks:next", "trunks_zipf:alone")
+    first = {"margins": MARGINS, "ways": {name: way() for name in names}}
+    (tmp_path / "saving.json").write_text(json.dumps(first))
+    sets = empty(tmp_path)["sets"]
+    assert list(sets["trunks"]["0,1,2"]) == ["alone", "packed", "next"]
+    assert list(sets["trunks_zipf"]["0,1,2"]) == ["alone"]
