@@ -10,8 +10,10 @@ import dataclasses
 import json
 import math
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,7 +24,7 @@ from experiments.point import Point
 from experiments.sealed import Damaged, seal, unseal
 from experiments.storage import replace_text
 
-MIN_SECONDS = 1.0  # Shorter runs say more about start-up than about speed.
+MIN_SECONDS = 1.0  # Less, of all runs of a shape, says more about start-up than about speed.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,28 +75,40 @@ class Calibration:
         return math.exp(ys[-1])
 
 
-def learn(ledger: Ledger, points: list[Point]) -> Calibration | None:
-    """What the finished runs among the points say of the machine that trained them."""
-    speeds: dict[float, float] = {}
-    compile_seconds, device, peak = [], "", 0.0
+def trained(ledger: Ledger, points: Sequence[Point]) -> list[tuple[Point, dict[str, Any]]]:
+    """The records of grid points that are finished, and of their trunks, each with a point of its
+    shape."""
+    of_cluster = {point.cluster_id: point for point in points if point.role == "grid"}
+    found = [
+        (next(of_cluster[name] for name in trunk["clusters"] if name in of_cluster), trunk)
+        for trunk in ledger.trunks(of_cluster).values()
+    ]
     for point in points:
         record = ledger.read_result(point.id)
-        if record is None or point.role != "grid":
-            continue
-        costs = record["costs"]
-        device = record["provenance"]["device"]
-        peak = max(peak, costs["peak_flops_per_second"])
-        compile_seconds.append(costs["compile_seconds"])
-        if costs["train_seconds"] >= MIN_SECONDS and costs["flops_per_second"] > 0:
-            work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
-            speeds[work] = costs["flops_per_second"]
+        if record is not None and point.role == "grid":
+            found.append((point, record))
+    return found
+
+
+def learn(ledger: Ledger, points: Sequence[Point]) -> Calibration | None:
+    """What `trained` jobs of the points say of the machine that trained them."""
+    found = trained(ledger, points)
+    flops: dict[float, float] = {}
+    seconds: dict[float, float] = {}
+    for point, record in found:
+        work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
+        took = record["costs"].get("train_seconds", 0.0)
+        seconds[work] = seconds.get(work, 0.0) + took
+        flops[work] = flops.get(work, 0.0) + took * record["costs"]["flops_per_second"]
+    speeds = {w: flops[w] / s for w, s in seconds.items() if s >= MIN_SECONDS and flops[w] > 0}
     if not speeds:
         return None
+    costs = [record["costs"] for _, record in found]
     return Calibration(
-        device=device,
+        device=found[-1][1]["provenance"]["device"],
         flops_per_second=speeds,
-        peak_flops_per_second=peak,
-        compile_seconds=max(compile_seconds),
+        peak_flops_per_second=max(cost["peak_flops_per_second"] for cost in costs),
+        compile_seconds=max(cost.get("compile_seconds", 0.0) for cost in costs),
     )
 
 

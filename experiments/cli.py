@@ -294,6 +294,7 @@ def _plan(options: Any, console: Console) -> None:
 
 def _run(options: Any, console: Console) -> None:
     signal.signal(signal.SIGTERM, _on_sigterm)
+    until.check_options(options)
     study, ledger = _open(options)
     planned, manifest = _planned(study, ledger, console)
     for refusal in planned.refused:

@@ -23,7 +23,7 @@ from rich.table import Table
 from experiments.ledger import Ledger
 from experiments.plan import plan
 from experiments.point import Point, to_json
-from experiments.prices import HasTrunk, flops_of, pieces_of, prices
+from experiments.prices import Charge, HasTrunk, pieces_of, prices, training_flops
 from experiments.sealed import seal_record, unseal
 from experiments.study import LogSpaced, Study
 from model.data.manifest import Manifest
@@ -172,6 +172,7 @@ def choose_next(
     budget: float,
     *,
     rounds: int = 1,
+    charge: Charge | None = None,
 ) -> tuple[Proposal, float]:
     """`scaling.design.propose` of the points that are left, and what it spends in all.
 
@@ -181,12 +182,14 @@ def choose_next(
     Args:
       known, has_trunk: as `prices.pieces_of`.
       rounds: as `propose`; of several the first leaves most of the budget anyway.
+      charge: what the budget is counted in: FLOPs if it is not given.
 
     Raises:
       ValueError: if the budget pays for no point.
     """
     from scaling.design import propose
 
+    charge = charge or training_flops(study)
     planned, rest = _runs(left, study), budget
     rows: tuple[int, ...] = ()
     new: set[str] = set()
@@ -196,17 +199,17 @@ def choose_next(
 
     while True:
         chosen = [left[row] for row in rows]
-        cost = prices(study, [*known, *chosen], left, is_there)
+        cost = prices(study, [*known, *chosen], left, is_there, charge)
         proposal = propose(
             belief, target, planned, np.array(cost), budget=rest, rounds=rounds, taken=rows
         )
         pieces = pieces_of(study, known, [left[row] for row in proposal.rows], has_trunk)
         new = {piece.job.id for piece in pieces}
-        spends = flops_of(study, pieces)
+        spends = sum(map(charge, pieces))
         rest = budget - spends
         is_same = proposal.rows == rows
         rows = proposal.rows
-        others = [flops for row, flops in enumerate(cost) if row not in set(rows)]
+        others = [price for row, price in enumerate(cost) if row not in set(rows)]
         if is_same or rounds > 1 or not study.trunks or rest < min(others, default=math.inf):
             return proposal, spends
 

@@ -3,6 +3,9 @@
 
 What was chosen in each round is in results/<study>/until.json before it is trained. Everything else
 follows from the results, so that a loop that was killed at any moment goes on as if it had not.
+
+Runs are chosen for what they tell per FLOP, or per device-second as earlier runs of the study took
+them: on a small network a FLOP can take four times as long as on a large one.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import argparse
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
@@ -23,7 +27,15 @@ from experiments.ledger import Ledger
 from experiments.next_runs import believed, choose_next, family, runs_of
 from experiments.plan import plan
 from experiments.point import Point
-from experiments.prices import price, prices, spent
+from experiments.prices import (
+    Charge,
+    device_seconds,
+    pieces_of,
+    price,
+    prices,
+    spent,
+    training_flops,
+)
 from experiments.runner import Failures
 from experiments.sealed import Damaged, seal_record, unseal
 from experiments.study import Study
@@ -43,6 +55,7 @@ GROWTH = 1.05
 # Bootstrap replicates of a round's fits: first as many as show that a goal is far, wider than _FAR
 # times what it allows; where it is not, as many as every answer has.
 _FEW, _ALL, _FAR = 200, 1000, 1.25
+PER = ("flop", "device-second")
 _TARGETS = {"a": "exponent", "loss": "loss", "n_params_opt": "n_params_opt"}
 
 
@@ -50,7 +63,28 @@ class _Record(TypedDict):
     goal: str
     target_flops: float
     budget: float
+    per: str
     rounds: list[list[str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Loop:
+    """What stays the same from round to round.
+
+    Attributes:
+      study, ledger, console, goal: of the loop.
+      record: what was asked, and what was chosen so far.
+      grid: the points of the study.
+      pool: what may be chosen, by id.
+    """
+
+    study: Study
+    ledger: Ledger
+    console: Console
+    goal: Goal
+    record: _Record
+    grid: Sequence[Point]
+    pool: Mapping[str, Point]
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -62,6 +96,20 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     add("--target-flops", type=float, default=None, metavar="C", help=text)
     text = "most FLOPs to spend on all runs (those of the study's grid)"
     add("--budget", type=float, default=None, metavar="C", help=text)
+    text = "choose runs for what they tell per FLOP (the default), or per device-second"
+    add("--per", choices=PER, default=None, help=text)
+
+
+def check_options(options: Any) -> None:
+    """Refuses what says nothing without a goal.
+
+    Raises:
+      ValueError: for such an option.
+    """
+    for name in () if options.until else ("target_flops", "budget", "per"):
+        if getattr(options, name) is not None:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} is of --until GOAL: give one, or leave it out.")
 
 
 def train_until(
@@ -94,48 +142,48 @@ def train_until(
     if not all(math.isfinite(flops) and flops > 0 for flops in (target, most)):
         raise ValueError("--target-flops and --budget must be positive FLOPs.")
     pool = {point.id: point for point in (*grid, *family(study, manifest, most))}
-    asked = _Record(goal=goal.text, target_flops=target, budget=most, rounds=[])
+    asked = _Record(
+        goal=goal.text, target_flops=target, budget=most, per=options.per or PER[0], rounds=[]
+    )
     record = _read(ledger, asked)
     # What is there already is known already.
     if not record["rounds"] and (known := [p.id for p in grid if ledger.has_result(p.id)]):
         record["rounds"].append(known)
+    loop = _Loop(
+        study=study,
+        ledger=ledger,
+        console=console,
+        goal=goal,
+        record=record,
+        grid=grid,
+        pool=pool,
+    )
     with IdleWorkers() as idle:
-        return _rounds(options, study, ledger, console, train, record, pool, goal, idle)
+        return _rounds(
+            loop, lambda points: train(options, study, ledger, console, points, points, idle)
+        )
 
 
-def _rounds(
-    options: Any,
-    study: Study,
-    ledger: Ledger,
-    console: Console,
-    train: Callable[..., Failures],
-    record: _Record,
-    pool: Mapping[str, Point],
-    goal: Goal,
-    idle: IdleWorkers,
-) -> tuple[list[Point], Failures]:
-    """Trains what was chosen, chooses, and begins again; as `train_until`.
-
-    Args:
-      pool: what may be chosen, by id.
-    """
+def _rounds(loop: _Loop, train: Callable[[list[Point]], Failures]) -> tuple[list[Point], Failures]:
+    """Trains what was chosen, chooses, and begins again; as `train_until`."""
+    study, ledger, console, record = loop.study, loop.ledger, loop.console, loop.record
     target, most = record["target_flops"], record["budget"]
     failures: Failures = []
     runs, needed = runs_of([], study.flops), math.inf
     while True:
         ids = [name for names in record["rounds"] for name in names]
-        points = [pool.get(name) or ledger.read_point(name) for name in ids]
+        points = [loop.pool.get(name) or ledger.read_point(name) for name in ids]
         if points:
-            failures = train(options, study, ledger, console, points, points, idle)
+            failures = train(points)
             runs = _finished(ledger, study, points)
             said = f"{spent(study, ledger, points):.3g} of {most:.3g} FLOPs spent"
-            needed = _needed(goal, runs, target, console, said)
+            needed = _needed(loop.goal, runs, target, console, said)
             if needed == 1.0:
                 return points, failures
-        left = [point for name, point in pool.items() if name not in set(ids)]
-        chosen = _choose(study, ledger, points, left, runs, goal, target, most, needed, console)
+        chosen = _choose(loop, points, runs, needed)
         if not chosen:
-            console.print(f"{most:.3g} FLOPs are spent, and {goal.text} is not met.")
+            time = "" if record["per"] == PER[0] else ", or the time that the grid takes for them,"
+            console.print(f"{most:.3g} FLOPs{time} are spent, and {loop.goal.text} is not met.")
             return points, failures
         record["rounds"].append([point.id for point in chosen])
         ledger.storage.replace(FILE, seal_record(dict(record)))
@@ -202,38 +250,61 @@ def _surfaces(runs: Runs, n_bootstrap: int) -> list[Fit]:
     return fits
 
 
-def _choose(
-    study: Study,
-    ledger: Ledger,
-    points: Sequence[Point],
-    left: Sequence[Point],
-    runs: Runs,
-    goal: Goal,
-    target: float,
-    most: float,
-    needed: float,
-    console: Console,
-) -> list[Point]:
+def _choose(loop: _Loop, points: Sequence[Point], runs: Runs, needed: float) -> list[Point]:
     """The next round's runs; none where the budget pays for no further one.
 
     Args:
+      points: of the rounds so far. runs: those that are finished.
       needed: as `_needed` tells: no round spends more than that asks for.
     """
-    gone = spent(study, ledger, points)
-    least = min(prices(study, points, left, ledger.has_trunk), default=math.inf)
-    if gone + least > most:
+    study, ledger, most = loop.study, loop.ledger, loop.record["budget"]
+    has_trunk = ledger.has_trunk
+    known = {point.id for point in points}
+    rest = most - spent(study, ledger, points)
+    left = [point for name, point in loop.pool.items() if name not in known]
+    flops = prices(study, points, left, has_trunk)
+    left = [point for point, price in zip(left, flops, strict=True) if price <= rest]
+    if not left:
+        return []
+    charge, gone, whole = _account(loop, points)
+    least = min(prices(study, points, left, has_trunk, charge))
+    if gone + least > whole:
         return []
     # The first stage that pays for anything.
-    stage = next((s for s in STAGES if s * most - gone >= least), 1.0)
-    planned = runs_of(left, study.flops)
-    budget = min(stage * most, needed * max(gone, least)) - gone
-    belief, aim = believed(runs, planned, _TARGETS[goal.quantity], target)
-    proposal, flops = choose_next(
-        belief, aim, study, points, left, ledger.has_trunk, max(budget, least)
+    stage = next((s for s in STAGES if s * whole - gone >= least), 1.0)
+    budget = min(stage * whole, needed * max(gone, least)) - gone
+    belief, aim = believed(
+        runs,
+        runs_of(left, study.flops),
+        _TARGETS[loop.goal.quantity],
+        loop.record["target_flops"],
+    )
+    proposal, _ = choose_next(
+        belief, aim, study, points, left, has_trunk, max(budget, least), charge=charge
     )
     chosen = [left[row] for row in proposal.rows]
-    console.print(
-        f"next: {len(chosen)} runs, {flops:.3g} FLOPs, at "
+    while (flops_of_all := price(study, points, chosen, has_trunk)) > rest:
+        chosen.pop()
+    loop.console.print(
+        f"next: {len(chosen)} runs, {flops_of_all:.3g} FLOPs, at "
         f"{', '.join(sorted({f'{p.budget:.3g}' for p in chosen}, key=float))} FLOPs"
     )
     return chosen
+
+
+def _account(loop: _Loop, points: Sequence[Point]) -> tuple[Charge, float, float]:
+    """What jobs are charged, what the points have been, and what may be in all.
+
+    Device time only where finished runs tell it; all that may be spent is then the time of as many
+    FLOPs of the study's grid.
+    """
+    study, ledger, most = loop.study, loop.ledger, loop.record["budget"]
+    seconds = device_seconds(ledger, points) if loop.record["per"] == "device-second" else None
+    if seconds is None:
+        return training_flops(study), spent(study, ledger, points), most
+    gone = sum(map(seconds, pieces_of(study, (), points)))
+    return (
+        seconds,
+        gone,
+        most * price(study, (), loop.grid, charge=seconds) / price(study, (), loop.grid),
+    )

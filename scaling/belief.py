@@ -51,8 +51,10 @@ _MISFIT, _LEAST_MISFIT = 0.2, 0.1
 # The noise may grow with the loss, not fall: on the word of a few residuals the cheapest runs would
 # be the surest ones. And the slope is believed by half at so many degrees of freedom.
 _SLOPE_DOF = 20.0
-# Part of the run-to-run variance that branches of one trunk are taken to share.
-TRUNK_SHARE = 0.5
+# Two branches of one trunk, of D and D' > D tokens, share D / D' of their run-to-run variance, the
+# part of the longer one's tokens that both have seen; at most this. Measured correlations
+# (results/benchmarks/saving_again.md): 0.5 where D' = 2 D, 0.2 at 4 D, 0.1 at 8 D.
+MOST_SHARED = 0.95
 # Runs r standard deviations from the law weigh min(5/(4 + r^2), 1), as under Student's t with 4
 # degrees of freedom, and of normal noise this much of the variance is left.
 _TAILS, _LEFT = 4.0, 0.7666
@@ -134,8 +136,8 @@ class Scatter:
     """How runs scatter about the law, in log loss: variances, and how they change with the loss.
 
     Fields:
-      own: of a run alone; misfit: shared by the runs of a configuration; trunk: shared by the
-        branches of one trunk, part of `own` where there is none.
+      own: of a run alone, of which branches of one trunk share some; misfit: shared by the runs of
+        a configuration.
       slope, at: sd is multiplied by exp(slope (log L - at)), within the fitted losses `span`.
       dof: degrees of freedom that the runs gave; the rest is the prior's.
     """
@@ -234,8 +236,10 @@ def effects(runs: Runs, scatter: Scatter) -> tuple[Array, Array]:
     trunk = np.unique(runs.cluster_id, return_inverse=True)[1].reshape(-1)
     same_config, same_trunk = (label[:, None] == label for label in (config, trunk))
     is_branch = np.any(same_trunk & ~same_config, axis=1)
-    shared = TRUNK_SHARE * scatter.own * is_branch
-    return scatter.misfit * same_config + same_trunk * shared, scatter.own - shared
+    log_d = np.log(runs.n_tokens)
+    in_common = np.exp(-np.abs(log_d[:, None] - log_d)) * (same_trunk & is_branch)
+    shared = MOST_SHARED * scatter.own
+    return scatter.misfit * same_config + shared * in_common, scatter.own - shared * is_branch
 
 
 def _scatter(

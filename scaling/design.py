@@ -53,7 +53,8 @@ class Outlook:
       shared: covariance of the planned losses but for each run's own noise, before any of them is
         known, [R, n, n]; told: what those that are known by now take from it, as factors [R, k, n]
         (a pivoted Cholesky decomposition: n numbers a step instead of n^2).
-      variance: of the planned losses now, [R, n]. own: each run's own noise, [R, n].
+      variance: of the planned losses now, [R, n]. own: each run's own noise, [R, n]; noise: with
+        what it shares with its trunk.
       config: label of each planned (N, D), [n]; seen: labels of the finished ones.
     """
 
@@ -63,12 +64,21 @@ class Outlook:
     told: Array
     variance: Array
     own: Array
+    noise: Array
     config: Array
     seen: frozenset[int]
 
     @classmethod
     def of(
-        cls, *, target: Array, cross: Array, shared: Array, own: Array, config: Array, seen: Any
+        cls,
+        *,
+        target: Array,
+        cross: Array,
+        shared: Array,
+        own: Array,
+        noise: Array,
+        config: Array,
+        seen: Any,
     ) -> Outlook:
         """Before any planned run is known."""
         return cls(
@@ -78,6 +88,7 @@ class Outlook:
             told=np.zeros((len(own), 0, own.shape[1])),
             variance=np.einsum("rnn->rn", shared) + own,
             own=own,
+            noise=noise,
             config=config,
             seen=frozenset(seen),
         )
@@ -93,7 +104,7 @@ class Outlook:
 
     def surprises(self) -> Array:
         """Mean over draws of the information of each run about the law as a whole, [n]."""
-        return np.mean(np.log(self.variance / self.own), axis=0)
+        return np.mean(np.log(self.variance / self.noise), axis=0)
 
     def given(self, chosen: Sequence[int] | Array) -> Outlook:
         """The outlook when those runs are finished, a row as often as it is named."""
@@ -164,7 +175,7 @@ def outlook(belief: Belief, target: Target, planned: Runs) -> Outlook:
     n_target = slopes.shape[1]
     losses = slice(n_target, None)
     covariance[:, losses, losses] += together * scale[:, :, None] * scale[:, None]
-    own = own * scale**2
+    own, noise = own * scale**2, belief.scatter.own * scale**2
     first, rest = n_target + np.arange(n), np.r_[:n_target, n_target + n : n_target + len(both)]
     known = covariance[:, first][:, :, first] + own[:, :n, None] * np.eye(n)
     with_known = covariance[:, first][:, :, rest]
@@ -176,6 +187,7 @@ def outlook(belief: Belief, target: Target, planned: Runs) -> Outlook:
         cross=left[:, :n_target, n_target:],
         shared=left[:, n_target:, n_target:],
         own=own[:, n:],
+        noise=noise[:, n:],
         config=config[n:],
         seen=config[:n].tolist(),
     )

@@ -64,7 +64,10 @@ class Way:
     options: tuple[str, ...] = ()
 
 
-GOAL = ("--until", "ci(n_params_opt) < {goal} %", "--target-flops", "{target}")
+GOAL = (
+    *("--until", "ci(n_params_opt) < {goal} %", "--target-flops", "{target}"),
+    *("--per", "device-second"),
+)
 WAYS = (
     Way(name="cosine", overrides=COSINE),
     Way(name="alone", overrides=("trunks=false",)),

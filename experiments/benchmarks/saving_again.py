@@ -22,6 +22,7 @@ from typing import Any
 
 from experiments.benchmarks.saving import STUDIES, WAYS, outcome, run
 from experiments.benchmarks.saving_again_page import (
+    BEFORE,
     CHOSEN,
     FIRST,
     N_SETS,
@@ -131,7 +132,7 @@ def _sets() -> list[str]:
     """Apart from one another, from those that have shaped the protocol, and from seeds that may
     be chosen beside a study's own."""
     step = N_SEEDS + NEW_SEEDS
-    firsts = [step * (n + 2) for n in range(N_SETS)]
+    firsts = [step * (n + 2 + len(BEFORE)) for n in range(N_SETS)]
     return [",".join(str(first + i) for i in range(N_SEEDS)) for first in firsts]
 
 

@@ -22,6 +22,8 @@ from scaling.plot_style import APPROACHES, new_figure, save, styled
 
 # Of make bench-saving, and of a first try of this one: these have shaped the protocol.
 FIRST, SECOND = "0,1,2", "5,6,7"
+# Of the loop that chose per FLOP and took branches of a trunk to share half of their noise.
+BEFORE = ("10,11,12", "15,16,17", "20,21,22", "25,26,27")
 # Ways that choose their runs are run with new seeds; the others choose nothing.
 CHOSEN, SETTLED = ("next", "trunks and next"), ("packed", "trunks")
 # New sets of seeds for each study; so few differences tell their root mean square to about a third.
@@ -53,6 +55,12 @@ def page(record: dict[str, Any]) -> str:
         "grids trained alone with different seeds. The other surface is shown. New sets of "
         f"seeds planned for each study: {N_SETS}; the table says how many were run.",
         "",
+        "Runs are chosen for what they tell per device-second, as earlier runs of the study took "
+        "them, and branches of a trunk are taken to share the noise of the tokens that both have "
+        "seen. The sets that were run before these two changes have a table of their own; what "
+        "they showed has shaped the changes. Grids trained alone are the same before and after: "
+        "those of all sets are compared with each other.",
+        "",
         f"Seeds {FIRST} and {SECOND} are shown below and counted nowhere. {SECOND} were a first "
         "try of this page. Its rounds were as large as the loop's stages and overshot the goal: "
         "since then no round spends more than the interval asks for. On zipf it chose runs at half "
@@ -60,15 +68,7 @@ def page(record: dict[str, Any]) -> str:
         "that of *alone*: since then nothing below the lowest budget is chosen. Both were run "
         "before these changes.",
         "",
-        "| study | law | way | sets | device s, against alone | wall s | ln N*: mean | rms | "
-        "L*: mean | rms | within both margins | equal |",
-        f"|{'---|' * 12}",
-    ]
-    for study, sets in record["sets"].items():
-        judge = _judge(sets)
-        for law in (judge, *(law for law in LAWS if law != judge)):
-            lines += _summary(study, sets, law, margins, is_judge=law == judge)
-    lines += [
+        *_summaries(record, is_before=False),
         "",
         "*alone, other seeds*: between every two of the grids trained alone. Against alone: "
         "geometric means, larger is cheaper; wall seconds of the whole command, with fits.",
@@ -79,6 +79,10 @@ def page(record: dict[str, Any]) -> str:
         "",
         "Evidence is 1 / (width of ln N* at the target)^2; a dot is one set of seeds, a bar their "
         "geometric mean. *packed* and *trunks* are those of saving.md.",
+        "",
+        "The sets before, chosen per FLOP:",
+        "",
+        *_summaries(record, is_before=True),
         "",
         "All runs are in saving_again_trunks.csv and saving_again_trunks_zipf.csv; those that "
         "several ways trained have the same row in each.",
@@ -107,6 +111,29 @@ def page(record: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
+def _summaries(record: dict[str, Any], *, is_before: bool) -> list[str]:
+    """The table of the sets that count, or of those before."""
+    lines = [
+        "| study | law | way | sets | device s, against alone | wall s | ln N*: mean | rms | "
+        "L*: mean | rms | within both margins | equal |",
+        f"|{'---|' * 12}",
+    ]
+    for study, sets in record["sets"].items():
+        judge = _judge(sets)
+        for law in (judge, *(law for law in LAWS if law != judge)):
+            lines += _summary(study, sets, law, record["margins"], is_before=is_before)
+    return lines
+
+
+def of_loop(sets: dict[str, Any], *, is_before: bool) -> dict[str, Any]:
+    """The sets that count, or those before, beside those that have shaped the protocol."""
+    return {
+        seeds: ways
+        for seeds, ways in sets.items()
+        if seeds in (FIRST, SECOND) or (seeds in BEFORE) == is_before
+    }
+
+
 def _judge(sets: dict[str, Any]) -> str:
     """The surface that judged runs alone when the protocol was stated."""
     return str(sets[FIRST][BASE]["forecaster"])
@@ -122,20 +149,23 @@ def _complete(sets: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _summary(
-    study: str, sets: dict[str, Any], law: str, margins: dict[str, float], *, is_judge: bool
+    study: str, sets: dict[str, Any], law: str, margins: dict[str, float], *, is_before: bool
 ) -> list[str]:
-    """One row for runs alone among themselves, and one for each other way."""
-    control = repeats(sets, law)
+    """One row for runs alone among themselves, of all sets, and one for each other way."""
+    control, of_this = repeats(sets, law), of_loop(sets, is_before=is_before)
     if not len(control):
         return []  # A benchmark that has only begun.
-    cells = [LABELS[study], law, "alone, other seeds", str(len(_complete(sets, BASE))), "", ""]
-    lines = [_joined(cells, control, margins, "")]
+    lines = []
+    if not is_before:
+        cells = [LABELS[study], law, "alone, other seeds", f"{len(control)} pairs", "", ""]
+        lines.append(_joined(cells, control, margins, ""))
     for name in CHOSEN:
-        new = _complete(sets, name)
+        new = _complete(of_this, name)
         if not new:
             continue
-        found = differences(sets, name, law)
-        verdict = ("yes" if are_equal(found, control, margins) else "NO") if is_judge else ""
+        found = differences(of_this, name, law)
+        judges = law == _judge(sets)
+        verdict = ("yes" if are_equal(found, control, margins) else "NO") if judges else ""
         ratios = [
             f"{_mean_ratio(new, name, unit):.2f}x" for unit in ("device_seconds", "wall_seconds")
         ]
@@ -236,7 +266,7 @@ def draw(record: dict[str, Any], folder: Path) -> None:
         both = np.concatenate([control, -control])
         axis.plot(*both.T, "o", color="#999999", markersize=3, label="alone, other seeds")
         for colour, name in zip(APPROACHES, CHOSEN, strict=False):
-            found = differences(sets, name, law).reshape(-1, 2)
+            found = differences(of_loop(sets, is_before=False), name, law).reshape(-1, 2)
             axis.plot(*found.T, "D", color=colour, label=name)
         axis.set_title(f"{LABELS[study]}, {law} surface")
         axis.set_xlabel("difference of ln N*")
@@ -251,7 +281,7 @@ def draw_evidence(record: dict[str, Any], folder: Path) -> None:
     studies = list(record["sets"])
     figure, axes = new_figure(len(studies), width=7.2, height=3.0)
     for axis, study in zip(axes, studies, strict=False):
-        draw_bars(axis, LABELS[study], evidence(record["sets"][study]))
+        draw_bars(axis, LABELS[study], evidence(of_loop(record["sets"][study], is_before=False)))
     save(figure, folder / "saving_again_evidence")
 
 

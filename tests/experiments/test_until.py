@@ -13,7 +13,14 @@ from experiments import calibration, cli, pipeline, until
 from experiments.jobs import trunk_id
 from experiments.ledger import Ledger
 from experiments.plan import plan
-from experiments.prices import flops_of, pieces_of, price, prices, spent
+from experiments.prices import (
+    device_seconds,
+    pieces_of,
+    price,
+    prices,
+    spent,
+    training_flops,
+)
 from experiments.trunks import grow, saving
 from scaling.fit import FitError
 from scaling.goal import parse_goal
@@ -46,6 +53,11 @@ def isoflop(mine_file, capsys, monkeypatch, record):
                 made = record(law(point))
                 made["costs"] |= {"compile_seconds": 0.0, "peak_flops_per_second": 0}
                 made["costs"] |= {"flops_per_second": 0, "stall_seconds": 0.0}
+                if run.speed is not None:
+                    speed = run.speed(point)
+                    took = {"train_seconds": point.flops["matmul_full"] / speed}
+                    took |= {"wall_seconds": took["train_seconds"] + run.besides}
+                    made["costs"] |= took | {"flops_per_second": speed}
                 ledger.write_result(point.id, made)
                 trained[-1].append(point.id)
         return []
@@ -76,6 +88,7 @@ def isoflop(mine_file, capsys, monkeypatch, record):
         return code, *capsys.readouterr()
 
     run.trained, run.dies_after, run.replicates = trained, None, []
+    run.speed, run.besides = None, 0.0
     run.ledger = Ledger(mine_file.parent / "results", "mine")
     return run
 
@@ -133,6 +146,28 @@ def test_it_ends_when_the_budget_is_spent(isoflop):
     assert 0.8e10 < spent <= 1e10
 
 
+def test_per_device_second_it_leaves_out_what_takes_long(isoflop):
+    """Small networks train at a twentieth of the speed of the others."""
+
+    def slow(point):
+        return 1e8 if point.spec.model.d_model > 16 else 5e6
+
+    def seconds(folder, *options):
+        isoflop.speed = slow
+        asked = ("--until", "ci(a) < 1e-9", "--budget", "1e10", "--results", folder)
+        code, out, err = isoflop(*asked, *options)
+        assert code == 0, err
+        ledger = Ledger(isoflop.ledger.results.parent / folder, "mine")
+        points = ledger.read_plan()
+        assert sum(point.flops["matmul_full"] for point in points) <= 1e10
+        return out, {p.id: p.flops["matmul_full"] / slow(p) for p in points}
+
+    _, plain = seconds("plain")
+    out, timed = seconds("timed", "--per", "device-second")
+    assert sum(timed.values()) < 0.7 * sum(plain.values())
+    assert "1e+10 FLOPs, or the time that the grid takes for them, are spent" in out
+
+
 @pytest.mark.parametrize(
     "dies_after",
     [pytest.param(1, marks=pytest.mark.slow), 6, pytest.param(11, marks=pytest.mark.slow)],
@@ -167,6 +202,12 @@ def test_bad_goals_are_one_line(isoflop):
         assert words in err
     code, _, err = isoflop("--until", "ci(a) < 1", "--budget=-1")
     assert (code, err.count("\n")) == (2, 1)
+    for option in ("--budget", "--target-flops"):
+        code, _, err = isoflop(option, "1e10")
+        assert (code, err) == (
+            2,
+            f"isoflop: {option} is of --until GOAL: give one, or leave it out.\n",
+        )
 
 
 def test_a_branch_of_a_trunk_that_is_there_costs_its_branch_alone(branched, manifest):
@@ -208,6 +249,53 @@ def test_without_trunks_every_point_costs_its_whole_run(study, manifest):
     assert price(study, points[:3], points) == pytest.approx(sum(whole))
 
 
+def test_device_time_is_that_of_finished_jobs(study, manifest, tmp_path, record):
+    ledger, points = Ledger(tmp_path / "results", "mine"), list(plan(study, manifest).points)
+    ledger.write_plan("{}", points)
+    assert device_seconds(ledger, points) is None
+    speeds = {16: 1e9, 32: 2e9, 64: 4e9}
+    besides = itertools.cycle([0.25, 0.25, 5.0])  # Of each size the first compiles.
+    for point in points[::2]:
+        speed = speeds[point.spec.model.d_model]
+        costs = {"train_seconds": point.flops["matmul_full"] / speed, "evaluate_seconds": 2.0}
+        costs["wall_seconds"] = sum(costs.values()) + next(besides)
+        costs |= {"flops_per_second": speed, "peak_flops_per_second": 0.0}
+        made = record(2.0)
+        ledger.write_result(point.id, made | {"costs": made["costs"] | costs})
+    charge = device_seconds(ledger, points)
+    for point in points:
+        spec = point.spec
+        evaluation = spec.train.evaluation
+        n_eval = evaluation.n_tokens + len(spec.train.eval_steps) * evaluation.curve_tokens
+        # A token of evaluation is a third of one of training.
+        flops = point.flops["matmul_full"] * (1 + n_eval / point.n_tokens / 3)
+        [piece] = pieces_of(study, (), [point])
+        expected = flops / speeds[spec.model.d_model] + 0.25
+        assert charge(piece) == pytest.approx(expected, rel=1e-6)
+    assert prices(study, (), points[:2], charge=charge) == pytest.approx(
+        [price(study, (), [point], charge=charge) for point in points[:2]]
+    )
+
+
+def test_the_speed_of_branches_is_told_by_their_trunks(branched, manifest, tmp_path, record):
+    """Branches are short; of a size all jobs together tell its speed."""
+    ledger = Ledger(tmp_path / "results", "mine")
+    points = grow(plan(branched, manifest).points)[0].points
+    [trunk, *_] = pieces_of(branched, (), points)
+    assert trunk.job.kind == "trunk"
+    ledger.write_plan("{}", list(points), [trunk.job])
+    made = record(2.0)
+    costs = {"flops_per_second": 1e9, "train_seconds": 0.4, "peak_flops_per_second": 1e12}
+    ledger.write_result(points[0].id, made | {"costs": made["costs"] | costs})
+    assert calibration.learn(ledger, points) is None
+    costs |= {"flops_per_second": 3e9, "train_seconds": 1.2}
+    record = {"clusters": [points[0].cluster_id], "flops_spent": {"matmul_full": 3.6e9}}
+    record |= made | {"step": 3, "reasons": [""], "costs": made["costs"] | costs}
+    ledger.write_trunk(trunk.job.id, record)
+    [speed] = calibration.learn(ledger, points).flops_per_second.values()
+    assert speed == pytest.approx((0.4 * 1e9 + 1.2 * 3e9) / 1.6)
+
+
 def test_what_is_spent_is_what_the_records_say(branched, manifest, tmp_path, record):
     """A loop that is told 1e12 by its plan and spends 2e12 on disk would pass its budget."""
     ledger = Ledger(tmp_path / "results", "mine")
@@ -224,4 +312,6 @@ def test_what_is_spent_is_what_the_records_say(branched, manifest, tmp_path, rec
     n_trunks = sum(piece.job.kind == "trunk" for piece in pieces)
     assert n_trunks == 2
     assert spent(branched, ledger, points) == pytest.approx(6e9 + n_trunks * 1e9)
-    assert flops_of(branched, pieces) == pytest.approx(price(branched, points[:1], points[1:2]))
+    assert sum(map(training_flops(branched), pieces)) == pytest.approx(
+        price(branched, points[:1], points[1:2])
+    )

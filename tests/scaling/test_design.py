@@ -9,7 +9,16 @@ import pytest
 from scipy.optimize import least_squares
 from scipy.stats import t as student
 
-from scaling.belief import NAMES, Prior, Scatter, believe, covariance, effects, log_loss_slopes
+from scaling.belief import (
+    MOST_SHARED,
+    NAMES,
+    Prior,
+    Scatter,
+    believe,
+    covariance,
+    effects,
+    log_loss_slopes,
+)
 from scaling.design import Outlook, choose, joined, log_spread, outlook, propose, worth
 from scaling.design_targets import Target
 from scaling.laws import ADDITIVE, optimal_params
@@ -30,6 +39,7 @@ def outlook_of(jacobian, target, prior_precision=1e-9, sd=1.0):
         cross=(c @ P @ J.T)[None],
         shared=(J @ P @ J.T)[None],
         own=np.full((1, len(J)), sd**2),
+        noise=np.full((1, len(J)), sd**2),
         config=np.arange(len(J)),
         # Many: Student's t no longer changes.
         seen=frozenset(range(-10000, 0)),
@@ -303,9 +313,13 @@ def test_branches_of_one_trunk_share_noise_and_tell_less():
     branched = dataclasses.replace(runs, cluster_id=np.array(["t", "u", "t", "u"]))
     scatter = Scatter(own=1e-4, misfit=0.0)
     together, own = effects(branched, scatter)
-    expected = 5e-5 * np.array([[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]])
-    np.testing.assert_allclose(together, expected)
-    np.testing.assert_allclose(own, 5e-5)
+    # What they share is the part of the longer one's tokens that both have seen.
+    d = runs.n_tokens
+    first, second = d[0] / d[2], d[1] / d[3]
+    expected = np.array([[1, 0, first, 0], [0, 1, 0, second], [first, 0, 1, 0], [0, second, 0, 1]])
+    assert 0.05 < first < 0.8
+    np.testing.assert_allclose(together, MOST_SHARED * 1e-4 * expected)
+    np.testing.assert_allclose(together.diagonal() + own, 1e-4)
     # A cluster of its own, or of repeats only, is no trunk.
     together, own = effects(runs, scatter)
     np.testing.assert_allclose(together, 0.0)
@@ -329,12 +343,15 @@ def test_what_runs_tell_is_generalised_least_squares():
         both.n_tokens[:, None] == both.n_tokens
     )
     is_branch = np.isin(both.cluster_id, ["t", "u"])
+    d = both.n_tokens
+    in_common = np.minimum(d, d[:, None]) / np.maximum(d, d[:, None])
     found = outlook(belief, target(), planned).given(list(range(len(planned))))
     for r, phi in enumerate(belief.phi):
         sd = np.exp(0.4 * (np.clip(belief.prior.log_loss(phi, both), 0.5, 1.5) - 0.9))
         sd[: len(done)] /= np.sqrt(weights)
-        V = 2e-5 * same_point + 4e-5 * (same_trunk & is_branch)
-        V = (V + np.diag(np.where(is_branch, 4e-5, 8e-5))) * sd * sd[:, None]
+        V = 2e-5 * same_point + MOST_SHARED * 8e-5 * in_common * (same_trunk & is_branch)
+        np.fill_diagonal(V, 1e-4)
+        V = V * sd * sd[:, None]
         J = belief.prior.slopes(phi, both)
         c = target().slopes(belief.prior, phi[None], _ladder(both))[0, 0]
         information = J.T @ np.linalg.solve(V, J) + np.diag(belief.prior.sd**-2)

@@ -14,6 +14,7 @@ from experiments.benchmarks.saving_again_page import (
     draw,
     draw_evidence,
     evidence,
+    of_loop,
     page,
     repeats,
     rms,
@@ -45,9 +46,9 @@ def record():
     sets = {
         "0,1,2": {"alone": way(), "next": way(log_n=19.0)},
         "5,6,7": {"alone": way(10.0), "next": way(1.0)},
-        "25,26,27": {"alone": way(10.0, 2.0), "next": way(10.04, 2.001, 50.0)},
-        "10,11,12": {"alone": way(10.2, 2.01), "next": way(10.18, 2.017, 25.0)},
-        "15,16,17": {"alone": way(9.9, 1.99)},
+        "45,46,47": {"alone": way(10.0, 2.0), "next": way(10.04, 2.001, 50.0)},
+        "30,31,32": {"alone": way(10.2, 2.01), "next": way(10.18, 2.017, 25.0)},
+        "35,36,37": {"alone": way(9.9, 1.99)},
     }
     facts = {
         "command": "make",
@@ -80,7 +81,21 @@ def test_new_sets_count_and_those_that_shaped_the_protocol_do_not(record):
     assert row(text, "text", "curved", "alone, other seeds")[4:] == [
         "", "", "", f"{math.sqrt(0.14 / 3):.3f}", "", f"{math.sqrt(0.0002):.4f}", "0 of 3", "",
     ]  # fmt: skip
-    assert row(text, "text", "25,26,27", "next")[11:13] == ["+0.040", "+0.0010"]
+    assert row(text, "text", "45,46,47", "next")[11:13] == ["+0.040", "+0.0010"]
+
+
+def test_sets_of_the_loop_before_have_a_table_of_their_own(record):
+    sets = record["sets"]["trunks"]
+    sets["10,11,12"] = {"alone": way(10.0, 2.0), "next": way(9.5, 2.0, 40.0)}
+    lines = page(record).splitlines()
+    now, before = (line for line in lines if line.startswith("| text | curved | next |"))
+    assert ("2.83x" in now, "2 of 2" in now) == (True, True)
+    assert ("2.50x" in before, "-0.500" in before, "NO" in before) == (True, True, True)
+    assert lines.index(now) < lines.index("The sets before, chosen per FLOP:") < lines.index(before)
+    # Grids trained alone are compared whatever loop came after them.
+    (control,) = (line for line in lines if line.startswith("| text | curved | alone,"))
+    assert "6 pairs" in control
+    assert len(evidence(of_loop(sets, is_before=False))["next"]) == 2
 
 
 def test_equal_answers_have_no_bias_and_no_more_scatter_than_grids_of_other_seeds():
@@ -111,7 +126,7 @@ def test_evidence_of_a_set_is_over_that_of_runs_alone_of_its_seeds(record):
     band = wide["answers"]["curved"]["target"]["n_params_opt"]
     # Twice the width of the logarithm: a quarter of the evidence, in half of the time.
     band["lower"], band["upper"] = band["value"] * (0.9 / 1.1), band["value"] * (1.1 / 0.9)
-    sets["25,26,27"]["next"] = wide
+    sets["45,46,47"]["next"] = wide
     found = evidence(sets)
     assert list(found) == ["alone", "trunks", "next"]
     assert found["alone"] == [1.0]
