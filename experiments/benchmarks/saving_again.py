@@ -36,6 +36,7 @@ from experiments.provenance import cpu_model, n_cores, software_facts
 from experiments.storage import replace_text
 
 N_SEEDS = 3
+LEAST_REPEATS = 8  # Of a configuration whose mean and scatter stand for the true ones.
 
 
 def main() -> None:
@@ -71,6 +72,7 @@ def main() -> None:
             table.writerows(rows)
             replace_text(known, text.getvalue())
             record.setdefault("noise", {})[study] = noise_by_size(rows)
+            record.setdefault("in_common", {})[study] = correlation_by_ratio(rows)
             replace_text(path, json.dumps(record, indent=1) + "\n")
     replace_text(folder / "saving_again.md", page(record))
     draw(record, folder)
@@ -114,17 +116,42 @@ def pooled(tables: Iterable[Path]) -> list[dict[str, str]]:
 
 def noise_by_size(rows: list[dict[str, str]]) -> list[list[float]]:
     """Size, sd of log loss among runs that differ in their seed only, and degrees of freedom."""
-    groups: dict[tuple[int, int], list[float]] = {}
-    for row in (row for row in rows if row["status"] == "ok"):
-        size = (int(row["n_params"]), int(row["n_tokens"]))
-        groups.setdefault(size, []).append(math.log(float(row["loss_nats"])))
+    configurations = _repeats(rows)
     found = []
-    for n_params in sorted({n_params for n_params, _ in groups}):
-        repeats = [values for (n, _), values in groups.items() if n == n_params]
+    for n_params in sorted({n_params for n_params, _ in configurations}):
+        repeats = [list(runs.values()) for (n, _), runs in configurations.items() if n == n_params]
         if not (dof := sum(len(values) - 1 for values in repeats)):
             continue
         squares = sum((len(v) - 1) * statistics.variance(v) for v in repeats if len(v) > 1)
         found.append([n_params, math.sqrt(squares / dof), dof])
+    return found
+
+
+def correlation_by_ratio(rows: list[dict[str, str]]) -> list[list[float]]:
+    """Ratio of tokens, to half an octave; correlation of log loss between two runs of one size and
+    seed that are so far apart, over seeds; and how many pairs of runs tell it."""
+    scores: dict[tuple[int, int], dict[str, float]] = {}
+    for key, runs in _repeats(rows).items():
+        if len(runs) >= LEAST_REPEATS:
+            mean, sd = statistics.mean(runs.values()), statistics.stdev(runs.values())
+            scores[key] = {cluster: (value - mean) / sd for cluster, value in runs.items()}
+    products: dict[float, list[float]] = {}
+    for (one, two), (first, second) in zip(
+        itertools.combinations(scores, 2), itertools.combinations(scores.values(), 2), strict=True
+    ):
+        if one[0] == two[0]:
+            ratio = 2 ** (round(2 * abs(math.log2(one[1] / two[1]))) / 2)
+            both = set(first) & set(second)
+            products.setdefault(ratio, []).extend(first[c] * second[c] for c in sorted(both))
+    return [[r, statistics.mean(v), len(v)] for r, v in sorted(products.items()) if v]
+
+
+def _repeats(rows: list[dict[str, str]]) -> dict[tuple[int, int], dict[str, float]]:
+    """Log loss by (N, D) and cluster, of runs that are ok."""
+    found: dict[tuple[int, int], dict[str, float]] = {}
+    for row in (row for row in rows if row["status"] == "ok"):
+        key = (int(row["n_params"]), int(row["n_tokens"]))
+        found.setdefault(key, {})[row["cluster_id"]] = math.log(float(row["loss_nats"]))
     return found
 
 

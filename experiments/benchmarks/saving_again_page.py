@@ -108,6 +108,18 @@ def page(record: dict[str, Any]) -> str:
     for study, sizes in record.get("noise", {}).items():
         said = ", ".join(f"{n:,.0f}: {1e3 * sd:.1f} ({dof})" for n, sd, dof in sizes)
         lines.append(f"- {LABELS[study]}: {said}")
+    lines += [
+        "",
+        "## Noise that branches share",
+        "",
+        "Correlation of log loss, over seeds, between runs of one size and seed with so many times "
+        "as many tokens (pairs of runs). The choice of runs takes it to be the part of the longer "
+        "run's tokens that both have seen: one over the ratio.",
+        "",
+    ]
+    for study, ratios in record.get("in_common", {}).items():
+        said = ", ".join(f"{ratio:.3g}: {r:.2f} ({n})" for ratio, r, n in ratios)
+        lines.append(f"- {LABELS[study]}: {said}")
     return "\n".join([*lines, ""])
 
 

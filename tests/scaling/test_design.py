@@ -359,6 +359,16 @@ def test_what_runs_tell_is_generalised_least_squares():
         assert found.target[r, 0, 0] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_branch_alone_surprises_as_a_run_alone_and_less_after_its_sister():
+    done = grid()
+    planned = grid(budgets=(3e19, 1e20), n_sizes=1, seed=3)
+    branches = dataclasses.replace(planned, cluster_id=np.array(["t", "t"]))
+    belief = believe(done, Prior.published(done))
+    alone, shared = (outlook(belief, target(), runs) for runs in (planned, branches))
+    np.testing.assert_allclose(shared.surprises(), alone.surprises())
+    assert shared.given([0]).surprises()[1] < alone.given([0]).surprises()[1]
+
+
 def test_a_run_that_repeats_a_finished_one_knows_it():
     done = grid()
     belief = believe(done, Prior.published(done))

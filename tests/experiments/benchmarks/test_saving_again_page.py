@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.benchmarks.saving_again import empty, noise_by_size, pooled
+from experiments.benchmarks.saving_again import correlation_by_ratio, empty, noise_by_size, pooled
 from experiments.benchmarks.saving_again_page import (
     are_equal,
     differences,
@@ -144,12 +144,37 @@ def test_runs_of_all_ways_are_pooled_and_must_be_the_same_in_each(tmp_path):
         pooled(tmp_path.glob("*.csv"))
 
 
+def row_of(n, d, seed, loss):
+    known = {"status": "ok", "n_params": str(n), "n_tokens": str(d), "loss_nats": str(loss)}
+    return known | {"cluster_id": f"{n} {seed}"}
+
+
+def test_what_runs_of_a_seed_share_is_told_by_ratio_of_tokens():
+    """Planted: 0.9 at a ratio of 1.5, 0.3 at 4, nothing between two sizes."""
+    rng = np.random.default_rng(0)
+    n_seeds = 4000
+    z, one, two, other = rng.standard_normal((4, n_seeds))
+    near, far = (r * z + math.sqrt(1 - r**2) * e for r, e in ((0.9, one), (0.3, two)))
+    tables = {(10, 100): z, (10, 150): near, (10, 400): far, (20, 100): other}
+    rows = [
+        row_of(n, d, seed, math.exp(1.0 + 0.01 * d / 100 * value))
+        for (n, d), values in tables.items()
+        for seed, value in enumerate(values)
+    ]
+    rows += [row_of(10, 800, seed, 2.0 + seed) for seed in range(3)]  # Too few.
+    found = correlation_by_ratio(rows)
+    assert [round(ratio, 2) for ratio, _, _ in found] == [1.41, 2.83, 4.0]
+    expected = [0.9, 0.27, 0.3]
+    assert [r for _, r, _ in found] == pytest.approx(expected, abs=0.05)
+    assert {n for _, _, n in found} == {n_seeds}
+
+
 def test_noise_of_repeats_is_pooled_by_size():
     losses = {(10, 1): (1.0, 1.2), (10, 2): (2.0, 2.0, 2.1), (20, 1): (3.0,), (30, 1): (1.0, 9.0)}
     rows = [
-        {"status": "ok", "n_params": str(n), "n_tokens": str(d), "loss_nats": str(loss)}
+        row_of(n, d, seed, loss)
         for (n, d), values in losses.items()
-        for loss in values
+        for seed, loss in enumerate(values)
     ]
     rows[-1]["status"] = "diverged"
     logs = [np.log(losses[10, 1]), np.log(losses[10, 2])]
@@ -159,7 +184,9 @@ def test_noise_of_repeats_is_pooled_by_size():
 
 def test_the_page_has_the_noise(record):
     record["noise"] = {"trunks": [[6612, 0.0109, 26]]}
+    record["in_common"] = {"trunks": [[1.41421, 0.875, 30]]}
     assert "- text: 6,612: 10.9 (26)" in page(record)
+    assert "- text: 1.41: 0.88 (30)" in page(record)
 
 
 def test_it_begins_with_the_ways_that_were_measured_of_each_study(tmp_path):
