@@ -31,6 +31,9 @@ from experiments.benchmarks.saving_again_page import (
     page,
 )
 from experiments.benchmarks.saving_page import BASE
+from experiments.benchmarks.saving_worth import sd_log_n_opt, world
+from experiments.cli import load_study
+from experiments.fitting import prepare_to_fit
 from experiments.next_runs import NEW_SEEDS
 from experiments.provenance import cpu_model, n_cores, software_facts
 from experiments.storage import replace_text
@@ -73,6 +76,7 @@ def main() -> None:
             replace_text(known, text.getvalue())
             record.setdefault("noise", {})[study] = noise_by_size(rows)
             record.setdefault("in_common", {})[study] = correlation_by_ratio(rows)
+            record.setdefault("worth", {})[study] = worth(study, options.work, known, record)
             replace_text(path, json.dumps(record, indent=1) + "\n")
     replace_text(folder / "saving_again.md", page(record))
     draw(record, folder)
@@ -112,6 +116,33 @@ def pooled(tables: Iterable[Path]) -> list[dict[str, str]]:
                 if rows.setdefault(row["run_id"], row) != row:
                     raise ValueError(f"{path}: run {row['run_id']} differs from another table's")
     return [rows[name] for name in sorted(rows)]
+
+
+def worth(study: str, work: Path, table: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """By set and way, what its runs tell of ln N* at the target (`saving_worth.sd_log_n_opt`).
+
+    Args:
+      table: of all runs.
+    """
+    prepare_to_fit()
+    from scaling.runs import read_runs
+
+    found = record.setdefault("worth", {}).get(study, {})
+    sets = record["sets"][study]
+    base = sets[FIRST][BASE]
+    convention = load_study(study).flops
+
+    def read(path: Path) -> Any:
+        return read_runs(path, flops=convention, params="total")
+
+    noise = record["noise"][study]
+    known = world(read(table), base["forecaster"], noise, base["target_flops"])
+    for seeds, ways in sets.items():
+        for name in ways:
+            path = work / seeds.replace(",", "-") / name.replace(" ", "-") / study / "table.csv"
+            if path.exists():
+                found.setdefault(seeds, {})[name] = sd_log_n_opt(known, read(path))
+    return found
 
 
 def noise_by_size(rows: list[dict[str, str]]) -> list[list[float]]:

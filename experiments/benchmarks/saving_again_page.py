@@ -18,6 +18,7 @@ from experiments.benchmarks.saving_page import (
     evidence_per_second,
     log_width,
 )
+from experiments.benchmarks.saving_worth import evidence as worth_per_second
 from scaling.plot_style import APPROACHES, new_figure, save, styled
 
 # Of make bench-saving, and of a first try of this one: these have shaped the protocol.
@@ -71,7 +72,10 @@ def page(record: dict[str, Any]) -> str:
         *_summaries(record, is_before=False),
         "",
         "*alone, other seeds*: between every two of the grids trained alone. Against alone: "
-        "geometric means, larger is cheaper; wall seconds of the whole command, with fits.",
+        "geometric means, larger is cheaper; wall seconds of the whole command, with fits. "
+        "Evidence per device-second, against alone: by the interval that each study found of "
+        "itself, which its own draw of the noise makes wide or narrow, and by the law and the "
+        "noise of all runs (saving_worth.py), which tells the design alone.",
         "",
         "![differences from runs trained alone](saving_again.png)",
         "",
@@ -90,13 +94,15 @@ def page(record: dict[str, Any]) -> str:
         "## Every set",
         "",
         "| study | seeds | way | runs | FLOPs spent | device s | against alone | wall s | law | "
-        "N* at the top | L* at the top | ln N* | L* | ln width at the target |",
-        f"|{'---|' * 14}",
+        "N* at the top | L* at the top | ln N* | L* | ln width at the target | its sd by the noise "
+        "of all |",
+        f"|{'---|' * 15}",
     ]
     for study, sets in record["sets"].items():
         for seeds, ways in sets.items():
             names = [name for name in (BASE, *CHOSEN) if name in ways]
-            lines += [_row(study, seeds, name, ways, _judge(sets)) for name in names]
+            worth = record.get("worth", {}).get(study, {}).get(seeds, {})
+            lines += [_row(study, seeds, name, ways, _judge(sets), worth) for name in names]
     lines += [
         "",
         "## Noise of repeats",
@@ -126,14 +132,14 @@ def page(record: dict[str, Any]) -> str:
 def _summaries(record: dict[str, Any], *, is_before: bool) -> list[str]:
     """The table of the sets that count, or of those before."""
     lines = [
-        "| study | law | way | sets | device s, against alone | wall s | ln N*: mean | rms | "
-        "L*: mean | rms | within both margins | equal |",
-        f"|{'---|' * 12}",
+        "| study | law | way | sets | device s, against alone | wall s | evidence: its interval | "
+        "the noise of all | ln N*: mean | rms | L*: mean | rms | within both margins | equal |",
+        f"|{'---|' * 14}",
     ]
     for study, sets in record["sets"].items():
         judge = _judge(sets)
         for law in (judge, *(law for law in LAWS if law != judge)):
-            lines += _summary(study, sets, law, record["margins"], is_before=is_before)
+            lines += _summary(study, record, law, is_before=is_before)
     return lines
 
 
@@ -160,16 +166,16 @@ def _complete(sets: dict[str, Any], name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _summary(
-    study: str, sets: dict[str, Any], law: str, margins: dict[str, float], *, is_before: bool
-) -> list[str]:
+def _summary(study: str, record: dict[str, Any], law: str, *, is_before: bool) -> list[str]:
     """One row for runs alone among themselves, of all sets, and one for each other way."""
+    sets, margins = record["sets"][study], record["margins"]
     control, of_this = repeats(sets, law), of_loop(sets, is_before=is_before)
+    worth = record.get("worth", {}).get(study, {})
     if not len(control):
         return []  # A benchmark that has only begun.
     lines = []
     if not is_before:
-        cells = [LABELS[study], law, "alone, other seeds", f"{len(control)} pairs", "", ""]
+        cells = [LABELS[study], law, "alone, other seeds", f"{len(control)} pairs", *[""] * 4]
         lines.append(_joined(cells, control, margins, ""))
     for name in CHOSEN:
         new = _complete(of_this, name)
@@ -181,9 +187,29 @@ def _summary(
         ratios = [
             f"{_mean_ratio(new, name, unit):.2f}x" for unit in ("device_seconds", "wall_seconds")
         ]
-        cells = [LABELS[study], law, name, str(len(new)), *ratios]
+        evidences = _evidences(of_this, worth, name) if judges else ("", "")
+        cells = [LABELS[study], law, name, str(len(new)), *ratios, *evidences]
         lines.append(_joined(cells, found, margins, verdict))
     return lines
+
+
+def _evidences(sets: dict[str, Any], worth: dict[str, Any], name: str) -> tuple[str, str]:
+    """Evidence per device-second over that of runs alone, geometric means: by the interval that
+    each set found of itself, and by the noise of all runs."""
+    own = evidence(sets).get(name, [])
+    told = [
+        worth_per_second(
+            worth[seeds], {way: ways[way]["device_seconds"] for way in (BASE, name)}, name, BASE
+        )
+        for seeds, ways in sets.items()
+        if seeds not in (FIRST, SECOND) and {BASE, name} <= set(ways) & set(worth.get(seeds, {}))
+    ]
+    own_cell, told_cell = (f"{_geometric(v):.2f}x" if v else "" for v in (own, told))
+    return own_cell, told_cell
+
+
+def _geometric(values: list[float]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
 
 
 def _joined(cells: list[str], found: Array, margins: dict[str, float], verdict: str) -> str:
@@ -237,10 +263,12 @@ def _top(way: dict[str, Any], law: str) -> Array:
 
 def _mean_ratio(sets: list[dict[str, Any]], name: str, unit: str) -> float:
     """Geometric mean of what runs alone took over what a way took."""
-    return float(np.exp(np.mean([math.log(ways[BASE][unit] / ways[name][unit]) for ways in sets])))
+    return _geometric([ways[BASE][unit] / ways[name][unit] for ways in sets])
 
 
-def _row(study: str, seeds: str, name: str, ways: dict[str, Any], law: str) -> str:
+def _row(
+    study: str, seeds: str, name: str, ways: dict[str, Any], law: str, worth: dict[str, float]
+) -> str:
     way, base = ways[name], ways[BASE]
     answers = way["answers"][law]
     change = _top(way, law) - _top(base, law)
@@ -259,6 +287,7 @@ def _row(study: str, seeds: str, name: str, ways: dict[str, Any], law: str) -> s
         "" if way is base else f"{change[0]:+.3f}",
         "" if way is base else f"{change[1]:+.4f}",
         f"{log_width(answers['target']['n_params_opt']):.3f}",
+        f"{worth[name]:.3f}" if name in worth else "",
     ]
     return f"| {' | '.join(cells)} |"
 

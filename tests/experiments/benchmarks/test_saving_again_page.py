@@ -74,12 +74,21 @@ def test_new_sets_count_and_those_that_shaped_the_protocol_do_not(record):
     assert repeats(sets, "curved") == pytest.approx(between)
     text = page(record)
     assert row(text, "text", "curved", "next")[3:] == [
-        "2", "2.83x", "2.83x", "+0.010", "0.032", "+0.0040", "0.0050", "2 of 2", "yes",
+        "2", "2.83x", "2.83x", "2.83x", "", "+0.010", "0.032", "+0.0040", "0.0050", "2 of 2", "yes",
     ]  # fmt: skip
+    # By the noise of all runs: a quarter of the variance in half of the time, and no change in a
+    # quarter.
+    record["worth"] = {"trunks": {
+        "45,46,47": {"alone": 0.2, "next": 0.1}, "30,31,32": {"alone": 0.2, "next": 0.2},
+        "5,6,7": {"alone": 0.2, "next": 0.01},
+    }}  # fmt: skip
+    told = page(record)
+    assert row(told, "text", "curved", "next")[6:8] == ["2.83x", f"{math.sqrt(8 * 4):.2f}x"]
+    assert row(told, "text", "45,46,47", "next")[-1] == "0.100"
     # The other surface is shown and judges nothing.
     assert row(text, "text", "additive", "next")[-1] == ""
     assert row(text, "text", "curved", "alone, other seeds")[4:] == [
-        "", "", "", f"{math.sqrt(0.14 / 3):.3f}", "", f"{math.sqrt(0.0002):.4f}", "0 of 3", "",
+        *[""] * 5, f"{math.sqrt(0.14 / 3):.3f}", "", f"{math.sqrt(0.0002):.4f}", "0 of 3", "",
     ]  # fmt: skip
     assert row(text, "text", "45,46,47", "next")[11:13] == ["+0.040", "+0.0010"]
 
