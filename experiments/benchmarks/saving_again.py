@@ -30,10 +30,12 @@ from experiments.benchmarks.saving_again_page import (
     draw_evidence,
     page,
 )
-from experiments.benchmarks.saving_page import BASE
+from experiments.benchmarks.saving_half import half_time
+from experiments.benchmarks.saving_page import BASE, LAWS
 from experiments.benchmarks.saving_worth import sd_log_n_opt, world
 from experiments.cli import load_study
 from experiments.fitting import prepare_to_fit
+from experiments.ledger import Ledger
 from experiments.next_runs import NEW_SEEDS
 from experiments.provenance import cpu_model, n_cores, software_facts
 from experiments.storage import replace_text
@@ -77,6 +79,7 @@ def main() -> None:
             record.setdefault("noise", {})[study] = noise_by_size(rows)
             record.setdefault("in_common", {})[study] = correlation_by_ratio(rows)
             record.setdefault("worth", {})[study] = worth(study, options.work, known, record)
+            record.setdefault("half", {})[study] = half(study, options.work, record)
             replace_text(path, json.dumps(record, indent=1) + "\n")
     replace_text(folder / "saving_again.md", page(record))
     draw(record, folder)
@@ -142,6 +145,17 @@ def worth(study: str, work: Path, table: Path, record: dict[str, Any]) -> dict[s
             path = work / seeds.replace(",", "-") / name.replace(" ", "-") / study / "table.csv"
             if path.exists():
                 found.setdefault(seeds, {})[name] = sd_log_n_opt(known, read(path))
+    return found
+
+
+def half(study: str, work: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """By set and way, what its runs had answered by half of the time (`saving_half.half_time`)."""
+    found = record.setdefault("half", {}).get(study, {})
+    for seeds, ways in record["sets"][study].items():
+        for name in CHOSEN:
+            ledger = Ledger(work / seeds.replace(",", "-") / name.replace(" ", "-"), study)
+            if {BASE, name} <= set(ways) and ledger.table.exists():
+                found.setdefault(seeds, {})[name] = half_time(ledger, ways[BASE], LAWS)
     return found
 
 

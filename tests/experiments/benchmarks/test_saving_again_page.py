@@ -107,6 +107,21 @@ def test_sets_of_the_loop_before_have_a_table_of_their_own(record):
     assert len(evidence(of_loop(sets, is_before=False))["next"]) == 2
 
 
+def test_answers_within_half_of_the_time_are_of_all_sets_that_count(record):
+    sets = record["sets"]["trunks"]
+    sets["10,11,12"] = {"alone": way(10.0, 2.0), "next": way(9.0, 3.0)}
+    record["half"] = {"trunks": {
+        "0,1,2": {"next": way(1.0, 1.0, 1.0)},
+        "10,11,12": {"next": way(10.02, 2.002, 25.0)},
+        "45,46,47": {"next": way(9.96, 2.004, 50.0)},
+    }}  # fmt: skip
+    lines = page(record).splitlines()
+    begin = lines.index("## Within half of the time")
+    (found,) = (line for line in lines[begin:] if line.startswith("| text | curved | next | 2 |"))
+    for words in ("2.83x", "-0.010", "+0.0030", "2 of 2", "yes"):
+        assert words in found
+
+
 def test_equal_answers_have_no_bias_and_no_more_scatter_than_grids_of_other_seeds():
     control = np.array([[0.06, 0.006], [-0.06, -0.006]])
     assert rms(control) == pytest.approx([0.06, 0.006])
