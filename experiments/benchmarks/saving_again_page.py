@@ -72,7 +72,8 @@ def page(record: dict[str, Any]) -> str:
         *_summaries(record, is_before=False),
         "",
         "*alone, other seeds*: between every two of the grids trained alone. Against alone: "
-        "geometric means, larger is cheaper; wall seconds of the whole command, with fits. "
+        "geometric means, larger is cheaper, of what was spent until the goal was met or the "
+        "budget, the FLOPs of the grid, was spent; wall seconds of the whole command, with fits. "
         "Evidence per device-second, against alone: by the interval that each study found of "
         "itself, which its own draw of the noise makes wide or narrow, and by the law and the "
         "noise of all runs (saving_worth.py), which tells the design alone.",
