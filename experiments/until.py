@@ -299,7 +299,7 @@ def _account(loop: _Loop, points: Sequence[Point]) -> tuple[Charge, float, float
     FLOPs of the study's grid.
     """
     study, ledger, most = loop.study, loop.ledger, loop.record["budget"]
-    seconds = device_seconds(ledger, points) if loop.record["per"] == "device-second" else None
+    seconds = device_seconds(ledger, points) if loop.record["per"] == PER[1] else None
     if seconds is None:
         return training_flops(study), spent(study, ledger, points), most
     gone = sum(map(seconds, pieces_of(study, (), points)))

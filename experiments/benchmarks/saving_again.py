@@ -130,7 +130,7 @@ def worth(study: str, work: Path, table: Path, record: dict[str, Any]) -> dict[s
     prepare_to_fit()
     from scaling.runs import read_runs
 
-    found = record.setdefault("worth", {}).get(study, {})
+    found = record.get("worth", {}).get(study, {})
     sets = record["sets"][study]
     base = sets[FIRST][BASE]
     convention = load_study(study).flops
@@ -150,7 +150,7 @@ def worth(study: str, work: Path, table: Path, record: dict[str, Any]) -> dict[s
 
 def half(study: str, work: Path, record: dict[str, Any]) -> dict[str, Any]:
     """By set and way, what its runs had answered by half of the time (`saving_half.half_time`)."""
-    found = record.setdefault("half", {}).get(study, {})
+    found = record.get("half", {}).get(study, {})
     for seeds, ways in record["sets"][study].items():
         for name in CHOSEN:
             ledger = Ledger(work / seeds.replace(",", "-") / name.replace(" ", "-"), study)

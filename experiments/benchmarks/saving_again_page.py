@@ -117,7 +117,12 @@ def page(record: dict[str, Any]) -> str:
             names = [name for name in (BASE, *CHOSEN) if name in ways]
             worth = record.get("worth", {}).get(study, {}).get(seeds, {})
             lines += [_row(study, seeds, name, ways, _judge(sets), worth) for name in names]
-    lines += [
+    return "\n".join([*lines, *_noise(record), ""])
+
+
+def _noise(record: dict[str, Any]) -> list[str]:
+    """How repeats scatter, and what branches share."""
+    lines = [
         "",
         "## Noise of repeats",
         "",
@@ -140,7 +145,7 @@ def page(record: dict[str, Any]) -> str:
     for study, ratios in record.get("in_common", {}).items():
         said = ", ".join(f"{ratio:.3g}: {r:.2f} ({n})" for ratio, r, n in ratios)
         lines.append(f"- {LABELS[study]}: {said}")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def _summaries(record: dict[str, Any], *, is_before: bool) -> list[str]:

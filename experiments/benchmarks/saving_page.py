@@ -56,7 +56,8 @@ def page(record: dict[str, Any]) -> str:
         *_same(ways),
         "",
         "This is one set of seeds. What ways that choose their runs save differs from set to set "
-        "by more than a factor of two: [saving_again.md](saving_again.md).",
+        "by more than a factor of two: [saving_again.md](saving_again.md). Their rows here are of "
+        "an earlier loop, which chose per FLOP; the command now chooses per device-second.",
         "",
         "By the other surface:",
         "",

@@ -82,7 +82,7 @@ def test_what_configurations_miss_is_told_by_their_repeats():
     missed = 0.01 * rng.standard_normal(25)
     loss = runs.loss_nats * np.exp(np.repeat(missed, 12) + 0.004 * rng.standard_normal(300))
     found = world(replace(runs, loss_nats=loss), "additive", noise, TARGET).misfit
-    # Of 25 configurations the fit takes five.
+    # Of 25 configurations the fit takes five; twenty tell a variance to a third, two sd here.
     assert found == pytest.approx(1e-4 * 20 / 25, rel=0.6)
     again = world(runs, "additive", noise, TARGET)
     some = runs.select(np.arange(0, 300, 3))
