@@ -4,6 +4,7 @@
 import io
 import itertools
 import math
+import types
 
 import numpy as np
 import pytest
@@ -166,6 +167,31 @@ def test_per_device_second_it_leaves_out_what_takes_long(isoflop):
     out, timed = seconds("timed", "--per", "device-second")
     assert sum(timed.values()) < 0.7 * sum(plain.values())
     assert "1e+10 FLOPs, or the time that the grid takes for them, are spent" in out
+
+
+def test_no_round_passes_the_budget_of_flops_whatever_it_is_counted_in(
+    study, manifest, tmp_path, monkeypatch
+):
+    points = sorted(plan(study, manifest).points, key=lambda point: point.flops["matmul_full"])
+    flops = [point.flops["matmul_full"] for point in points]
+    record = {"budget": 1.001 * sum(flops[:3]), "per": "device-second", "target_flops": 1e13}
+    loop = until._Loop(
+        study=study,
+        ledger=Ledger(tmp_path / "results", "mine"),
+        console=Console(file=io.StringIO()),
+        goal=parse_goal("ci(a) < 0.02"),
+        record=record | {"goal": "", "rounds": []},
+        grid=points,
+        pool={point.id: point for point in points},
+    )
+
+    def all_of_them(belief, aim, study, known, left, *rest, **options):
+        return types.SimpleNamespace(rows=tuple(range(len(left)))), 0.0
+
+    monkeypatch.setattr(until, "choose_next", all_of_them)
+    monkeypatch.setattr(until, "believed", lambda *rest: (None, None))
+    chosen = until._choose(loop, [], until.runs_of([], study.flops), math.inf)
+    assert [point.id for point in chosen] == [point.id for point in points[:3]]
 
 
 @pytest.mark.parametrize(
