@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.saving_page import LAWS, draw, draw_frontiers, page
+from experiments.calibration import learn
 from experiments.cli import load_study
 from experiments.executors.workers import cache_folder
 from experiments.fitting import prepare_to_fit
@@ -29,6 +30,7 @@ from experiments.jobs import arrange
 from experiments.ledger import Ledger
 from experiments.overrides import override
 from experiments.plan import plan
+from experiments.point import Point
 from experiments.provenance import cpu_model, n_cores, software_facts
 from experiments.storage import replace_text
 from experiments.worker import start_jax
@@ -220,6 +222,9 @@ def outcome(study: str, way: Way, work: Path) -> dict[str, Any]:
         "train_seconds": round(total("train_seconds"), 1),
         "compile_seconds": round(total("compile_seconds"), 1),
         "evaluate_seconds": round(total("evaluate_seconds"), 1),
+        "flops_per_second": {
+            f"{work:.6e}": round(speed) for work, speed in _speeds(ledger, points).items()
+        },
         "flops_attributed": sum(point.flops[convention] for point in points),
         "flops_spent": total(f"flops_spent_{convention}"),
         "table_sha256": _digest(ledger.table),
@@ -239,6 +244,12 @@ def outcome(study: str, way: Way, work: Path) -> dict[str, Any]:
             for law, fit in fits.items()
         },
     }
+
+
+def _speeds(ledger: Ledger, points: list[Point]) -> dict[float, float]:
+    """FLOP/s while training, by FLOPs per step."""
+    known = learn(ledger, points)
+    return {} if known is None else known.flops_per_second
 
 
 def _digest(path: Path) -> str:

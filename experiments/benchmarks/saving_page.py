@@ -43,9 +43,9 @@ def page(record: dict[str, Any]) -> str:
         "where the margins are missed; goals were absolute widths, which low estimates of N* "
         "meet sooner, and are relative to N*.",
         "",
-        f"| study | way | law | runs | FLOPs spent | of | device s | against alone | wall s | "
-        f"{_ANSWERS} |",
-        f"|{'---|' * 15}",
+        f"| study | way | law | runs | FLOPs spent | of | device s | against alone | speed | "
+        f"wall s | {_ANSWERS} |",
+        f"|{'---|' * 16}",
     ]
     ways = record["ways"]
     for name, way in ways.items():
@@ -56,8 +56,7 @@ def page(record: dict[str, Any]) -> str:
         *_same(ways),
         "",
         "This is one set of seeds. What ways that choose their runs save differs from set to set "
-        "by more than a factor of two: [saving_again.md](saving_again.md). Their rows here are of "
-        "an earlier loop, which chose per FLOP; the command now chooses per device-second.",
+        "by more than a factor of two: [saving_again.md](saving_again.md).",
         "",
         "By the other surface:",
         "",
@@ -71,7 +70,10 @@ def page(record: dict[str, Any]) -> str:
     lines += [
         "Device seconds are those of all attempts with compilation (from the cache), evaluation "
         "and checkpoints; fits and choices of the main process are not among them, but in the wall "
-        "seconds of the whole command. ln width: ln upper end - ln lower end of N* at the target.",
+        "seconds of the whole command. Speed: FLOP/s while training, of the networks that both "
+        "ways trained, against *alone* (geometric mean). But for *packed*, which trains otherwise, "
+        "it tells how the machine itself changed from one way to the next: *against alone* is that "
+        "much too large or too small. ln width: ln upper end - ln lower end of N* at the target.",
         "",
         "![evidence per device-second](saving.png)",
         "",
@@ -117,6 +119,7 @@ def _row(
             f"{way['flops_attributed']:.3g}",
             f"{way['device_seconds']:.0f}",
             f"{base['device_seconds'] / way['device_seconds']:.2f}x",
+            f"{_speed(way, base):.2f}x",
             f"{way['wall_seconds']:.0f}",
         ]
     cells += [
@@ -128,6 +131,12 @@ def _row(
         f"{a['value']:.3f} ({a['lower']:.3f} to {a['upper']:.3f})",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _speed(way: dict[str, Any], base: dict[str, Any]) -> float:
+    """How fast networks trained, against the same ones in another way."""
+    ours, theirs = way["flops_per_second"], base["flops_per_second"]
+    return math.exp(np.mean([math.log(ours[work] / theirs[work]) for work in ours.keys() & theirs]))
 
 
 def band_cell(band: dict[str, float], form: str) -> str:

@@ -18,6 +18,7 @@ def way(device_seconds, *, n_params=2e4, loss=2.0, width=2.0, digest="a"):
         "runs": 12,
         "trunks": 0,
         "device_seconds": device_seconds,
+        "flops_per_second": {"1e+08": 3e9, "2e+08": 5e9},
         "flops_attributed": 2e12,
         "flops_spent": 1e12,
         "table_sha256": digest,
@@ -71,10 +72,10 @@ def row(text, which, law="curved"):
 
 def test_answers_are_equal_within_the_margins_and_only_then(record):
     text = page(record)
-    assert row(text, "trunks")[11] == "yes (0.0000, 0.000)"
-    assert row(text, "cosine")[11] == "NO (0.0200, 0.000)"
-    assert row(text, "next")[11] == f"NO (0.0000, {math.log(1.25):.3f})"
-    assert row(text, "alone")[11] == ""
+    assert row(text, "trunks")[12] == "yes (0.0000, 0.000)"
+    assert row(text, "cosine")[12] == "NO (0.0200, 0.000)"
+    assert row(text, "next")[12] == f"NO (0.0000, {math.log(1.25):.3f})"
+    assert row(text, "alone")[12] == ""
     assert row(text, "trunks")[7] == "2.00x"
     assert row(text, "next", "additive")[8] == "0.300 (0.200 to 0.400)"
     assert "the tables of runs of *alone* and *trunks* are the same bytes" in text
@@ -83,6 +84,13 @@ def test_answers_are_equal_within_the_margins_and_only_then(record):
     assert row(page(other), "next", "curved, not certified")[0] == "text"
     other["ways"]["trunks:trunks"]["table_sha256"] = "b"
     assert "are NOT the same bytes" in page(other)
+
+
+def test_how_the_speed_of_the_machine_changed_is_shown(record):
+    assert row(page(record), "trunks")[8] == "1.00x"
+    # Of what both trained: twice and eight times as fast.
+    record["ways"]["trunks:next"]["flops_per_second"] = {"1e+08": 6e9, "2e+08": 4e10, "4e+08": 1.0}
+    assert row(page(record), "next")[8] == "4.00x"
 
 
 def test_differences_are_bold_where_intervals_part(record):
