@@ -11,7 +11,7 @@ import numpy as np
 from scaling import diagnostics, uncertainty
 from scaling.compute import Ladder, minimise
 from scaling.fit import Bootstrap, Fit, Interval, Noise
-from scaling.laws import Law, law_named, optimal_exponents, register
+from scaling.laws import CURVED, Law, law_named, optimal_exponents, register
 from scaling.objectives import HUBER, Objective, objective_named
 from scaling.regression import Constraints, Estimate, estimate, set_up, slopes
 from scaling.replicates import Replicates, replicate
@@ -232,10 +232,25 @@ def _replicate_findings(
             f"{int(at_bound.sum())} of {len(draws.z)} replicates touch a bound of the parameters "
             "and are kept."
         )
-    gamma = Interval.of(replicates.get("gamma", np.zeros(0)), level)
-    if gamma.lower <= 1.0 <= gamma.upper and found.law.name == "curved":
+    if found.law.name != "curved":
+        return sentences
+    gamma = Interval.of(replicates["gamma"], level)
+    ends = f"({gamma.lower:.2f} to {gamma.upper:.2f})"
+    if gamma.lower <= 1.0 <= gamma.upper:
         sentences.append(
-            f"gamma is not resolved from 1 ({gamma.lower:.2f} to {gamma.upper:.2f}): the additive "
-            "form describes these runs as well."
+            f"gamma is not resolved from 1 {ends}: the additive form describes these runs as well."
+        )
+    elif not resolves_gamma(gamma):
+        sentences.append(
+            f"the interval of gamma {ends} ends at its bound: these runs do not determine it, and "
+            "forecasts take the additive form."
         )
     return sentences
+
+
+def resolves_gamma(gamma: Interval) -> bool:
+    """Whether an interval of the curved form's gamma excludes 1, and ends inside its bounds."""
+    (bounds,) = (one for one in CURVED.parameters if one.name == "gamma")
+    # The solver moves log gamma: what lies at a bound is off it by rounding.
+    is_inside = gamma.lower > bounds.lower * (1 + 1e-9) and gamma.upper < bounds.upper * (1 - 1e-9)
+    return is_inside and not gamma.lower <= 1.0 <= gamma.upper

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -128,6 +129,10 @@ def test_curved_form_forecasts_only_where_gamma_is_resolved(noisy):
     assert choose_forecaster([noisy.surface, with_gamma(0.8, 1.3)]) is noisy.surface
     resolved = with_gamma(0.6, 0.9)
     assert choose_forecaster([noisy.surface, resolved]) is resolved
+    # An interval that ends at a bound of gamma, 0.05 or 20, determines nothing.
+    for ends in ((2.0, 20.0 * (1 - 1e-15)), (0.05 * (1 + 1e-15), 0.9), (math.nan, math.nan)):
+        assert choose_forecaster([noisy.surface, with_gamma(*ends)]) is noisy.surface
+    assert choose_forecaster([noisy.surface, high := with_gamma(2.0, 19.9)]) is high
     with pytest.raises(FitError, match="needs a fitted surface"):
         choose_forecaster([noisy.isoflop])
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from scaling.fit import FitError, FitStatus
-from scaling.laws import law_named
+from scaling.frontier import choose_forecaster
+from scaling.laws import CURVED, law_named
 from scaling.runs import Runs, read_runs
 from scaling.surface import fit_surface, refit_under
 
@@ -49,6 +50,23 @@ def test_noisy_law_lies_within_its_interval(planted_named):
         assert interval.lower < truth < interval.upper
     assert fit.bootstrap.method == "residual"
     assert fit.bootstrap.n_failed < 10
+
+
+def test_gamma_that_ends_at_its_bound_is_said_not_to_be_determined():
+    """gamma 15, noise of 1 %: replicates reach its upper bound, 20."""
+    n_params = np.repeat(np.geomspace(1e4, 1e5, 5), 4)
+    n_tokens = np.tile(np.geomspace(2e5, 5e6, 4), 5)
+    truth = [1.0, 60 ** (1 / 15), 300 ** (1 / 15), 0.35 / 15, 0.4 / 15, 15.0]
+    loss = CURVED.predict(np.array(truth), {"n_params": n_params, "n_tokens": n_tokens})
+    loss = loss * np.exp(0.01 * np.random.default_rng(0).standard_normal(20))
+    runs = Runs.from_columns(n_params=n_params, n_tokens=n_tokens, loss_nats=loss)
+    fits = [fit_surface(runs, law, n_bootstrap=50) for law in ("additive", "curved")]
+    gamma = fits[1].intervals["gamma"]
+    assert 1 < gamma.lower < gamma.upper == pytest.approx(20.0)
+    words = f"the interval of gamma ({gamma.lower:.2f} to 20.00) ends at its bound"
+    assert [text.startswith(words) for text in fits[1].findings].count(True) == 1
+    assert not any("of gamma" in text for text in fits[0].findings)
+    assert choose_forecaster(fits) is fits[0]
 
 
 def test_intervals_cover_the_planted_exponent(planted_named):
