@@ -53,7 +53,7 @@ def main() -> None:
     folder = options.results / "benchmarks"
     path = folder / "saving_again.json"
     goes_on = path.exists()
-    record = json.loads(path.read_text()) if goes_on else empty(folder)
+    record = begin(folder)
     ways = [way for way in WAYS if way.name in (BASE, *CHOSEN)]
     for study, seeds in () if options.page else itertools.product(STUDIES, _sets()):
         work = options.work / seeds.replace(",", "-")
@@ -87,17 +87,24 @@ def main() -> None:
     print((folder / "saving_again.md").read_text())
 
 
-def empty(folder: Path) -> dict[str, Any]:
-    """With what make bench-saving found, to be shown beside the rest and counted nowhere."""
+def begin(folder: Path) -> dict[str, Any]:
+    """The record so far, with what make bench-saving found, shown beside the rest and counted
+    nowhere."""
     first = json.loads((folder / "saving.json").read_text())
-    return {
+    path = folder / "saving_again.json"
+    record = {
         "command": "make bench-saving-again",
         "device": cpu_model(),
         "cores": n_cores(),
         "margins": first["margins"],
         **software_facts(),
-        "sets": {study: {FIRST: _of(study, first["ways"])} for study in STUDIES},
+        "sets": {study: {} for study in STUDIES},
     }
+    if path.exists():
+        record = json.loads(path.read_text())
+    for study in STUDIES:
+        record["sets"][study][FIRST] = _of(study, first["ways"])
+    return record
 
 
 def _of(study: str, ways: dict[str, Any]) -> dict[str, Any]:

@@ -66,8 +66,11 @@ def page(record: dict[str, Any]) -> str:
         "try of this page. Its rounds were as large as the loop's stages and overshot the goal: "
         "since then no round spends more than the interval asks for. On zipf it chose runs at half "
         "of the study's lowest budget, and N* by the curved surface, which judged, was half of "
-        "that of *alone*: since then nothing below the lowest budget is chosen. Both were run "
-        "before these changes.",
+        "that of *alone*: since then nothing below the lowest budget is chosen. "
+        f"{SECOND} were run before these changes, {FIRST} after all of them.",
+        "",
+        "Since the new sets were run, a curved surface whose gamma ends at its bound judges no "
+        "round (saving.md says why). None of these sets had ended by such a surface.",
         "",
         *_summaries(record, is_before=False),
         "",

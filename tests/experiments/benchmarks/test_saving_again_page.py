@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.benchmarks.saving_again import correlation_by_ratio, empty, noise_by_size, pooled
+from experiments.benchmarks.saving_again import begin, correlation_by_ratio, noise_by_size, pooled
 from experiments.benchmarks.saving_again_page import (
     are_equal,
     differences,
@@ -214,10 +214,17 @@ def test_the_page_has_the_noise(record):
 
 
 def test_it_begins_with_the_ways_that_were_measured_of_each_study(tmp_path):
-    """zipf is not trained in packs."""
+    """And shows what is in saving.json now, however often that was measured again."""
     names = ("trunks:alone", "trunks:packed", "trunks:next", "trunks_zipf:alone")
     first = {"margins": MARGINS, "ways": {name: way() for name in names}}
     (tmp_path / "saving.json").write_text(json.dumps(first))
-    sets = empty(tmp_path)["sets"]
-    assert list(sets["trunks"]["0,1,2"]) == ["alone", "packed", "next"]
-    assert list(sets["trunks_zipf"]["0,1,2"]) == ["alone"]
+    record = begin(tmp_path)
+    assert list(record["sets"]["trunks"]["0,1,2"]) == ["alone", "packed", "next"]
+    assert list(record["sets"]["trunks_zipf"]["0,1,2"]) == ["alone"]
+    record["sets"]["trunks"]["30,31,32"] = {"alone": way()}
+    (tmp_path / "saving_again.json").write_text(json.dumps(record))
+    first["ways"]["trunks:alone"]["device_seconds"] = 7.0
+    (tmp_path / "saving.json").write_text(json.dumps(first))
+    again = begin(tmp_path)
+    assert again["sets"]["trunks"]["0,1,2"]["alone"]["device_seconds"] == 7.0
+    assert again["sets"]["trunks"]["30,31,32"] == record["sets"]["trunks"]["30,31,32"]
