@@ -222,9 +222,7 @@ def outcome(study: str, way: Way, work: Path) -> dict[str, Any]:
         "train_seconds": round(total("train_seconds"), 1),
         "compile_seconds": round(total("compile_seconds"), 1),
         "evaluate_seconds": round(total("evaluate_seconds"), 1),
-        "flops_per_second": {
-            f"{work:.6e}": round(speed) for work, speed in _speeds(ledger, points).items()
-        },
+        "flops_per_second": _speeds(ledger, points),
         "flops_attributed": sum(point.flops[convention] for point in points),
         "flops_spent": total(f"flops_spent_{convention}"),
         "table_sha256": _digest(ledger.table),
@@ -246,10 +244,11 @@ def outcome(study: str, way: Way, work: Path) -> dict[str, Any]:
     }
 
 
-def _speeds(ledger: Ledger, points: list[Point]) -> dict[float, float]:
-    """FLOP/s while training, by FLOPs per step."""
+def _speeds(ledger: Ledger, points: list[Point]) -> dict[str, int]:
+    """FLOP/s while training, by FLOPs per step; none where nothing took a second."""
     known = learn(ledger, points)
-    return {} if known is None else known.flops_per_second
+    speeds = known.flops_per_second if known else {}
+    return {f"{flops:.6e}": round(speed) for flops, speed in speeds.items()}
 
 
 def _digest(path: Path) -> str:

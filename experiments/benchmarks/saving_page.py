@@ -43,9 +43,10 @@ def page(record: dict[str, Any]) -> str:
         "where the margins are missed; goals were absolute widths, which low estimates of N* "
         "meet sooner, and are relative to N*. When this page was first made with the loop that "
         "chooses per device-second, zipf's *next* had stopped after 17 runs and 48 device-seconds "
-        "by a curved surface with gamma at its bound, and an N* that did not grow with the budget "
-        "(0.38 below *alone* in ln N*): since then such a surface judges nothing, and the ways "
-        "that choose were run again, and after them *alone*, *trunks* and text's *packed*.",
+        "by a curved surface with gamma at its bound, and an N* that did not grow with the budget; "
+        "the additive one had ln N* 0.38 below that of *alone*. Since then such a surface judges "
+        "nothing, and the ways that choose were run again, and after them *alone*, *trunks* and "
+        "text's *packed*.",
         "",
         f"| study | way | law | runs | FLOPs spent | of | device s | against alone | speed | "
         f"wall s | {_ANSWERS} |",
