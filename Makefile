@@ -38,22 +38,22 @@ check: $(VENV)/.ready
 # The peers live in the environment of test-parity; where torch cannot be had they are left out.
 bench: $(VENV)/.ready
 	-$(MAKE) .venv-parity/.ready
-	$(BIN)/python -m experiments.benchmarks.speed
+	$(BIN)/python -m experiments.benchmarks.speed.run
 
 # With the Python that has JAX for the GPU, and torch: make bench-gpu GPU_PYTHON=python
 GPU_PYTHON ?= $(BIN)/python
 bench-gpu:
-	$(GPU_PYTHON) -m experiments.benchmarks.gpu_speed
+	$(GPU_PYTHON) -m experiments.benchmarks.speed.gpu
 
 bench-truth: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.truth
 
-# On a GPU, with the Python that has JAX for it: python -m experiments.benchmarks.packs --device gpu
+# On a GPU, with the Python that has JAX for it: python -m experiments.benchmarks.speed.packs --device gpu
 bench-pack: $(VENV)/.ready
-	$(BIN)/python -m experiments.benchmarks.packs
+	$(BIN)/python -m experiments.benchmarks.speed.packs
 
 bench-coverage: $(VENV)/.ready
-	$(BIN)/python -m experiments.benchmarks.coverage
+	$(BIN)/python -m experiments.benchmarks.coverage.run
 
 # One study run in every way that we have; some forty minutes on two cores.
 bench-saving: $(VENV)/.ready
@@ -68,7 +68,7 @@ bench-design: $(VENV)/.ready
 	$(BIN)/python -m experiments.benchmarks.design
 
 bench-reliability: $(VENV)/.ready
-	$(BIN)/python -m experiments.benchmarks.reliability
+	$(BIN)/python -m experiments.benchmarks.reliability.run
 
 # Half an hour of compiling on two cores.
 bench-check: $(VENV)/.ready .venv-tpu/.ready

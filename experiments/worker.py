@@ -27,21 +27,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.attempt import Session, Stop, run_job
-from experiments.claims import MAX_ATTEMPTS, GaveUp, Owned, this_process
-from experiments.ledger import Ledger
-from experiments.peak import device_peak
-from experiments.point import check_id
-from experiments.storage import DISK_ERRORS
+from experiments.files.storage import DISK_ERRORS
+from experiments.ledger.claims import MAX_ATTEMPTS, GaveUp, Owned, this_process
+from experiments.ledger.ledger import Ledger
+from experiments.machine.jax_setup import start_jax
+from experiments.machine.peak import device_peak
+from experiments.plan.point import check_id
+from experiments.train.attempt import Session, Stop, run_job
 from model.data.manifest import Manifest
-from model.execution import Execution
+from model.network.execution import Execution
 from model.training.control import Interrupted
 
 EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED, EXIT_DISK, EXIT_PREEMPTED = 1, 2, 3, 74, 75
 # Of several jobs the worst is told, in this order.
 _WORST = (EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED)
-# A fifth less time to compile than the default level, and the same speed (d_model 32 to 96).
-CPU_FLAGS = ("--xla_backend_optimization_level=1",)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -87,30 +86,6 @@ def work(
 
 def _disk(error: OSError, ledger: Ledger) -> str:
     return f"cannot write {error.filename or ledger.folder}: {error.strerror}."
-
-
-def start_jax(cores: list[int], cache: str | None, n_threads: int = 0) -> None:
-    """Pins this process to its cores before JAX sizes its thread pools, and caches compilation.
-
-    Whatever starts a worker on a CPU, the program is the same: the flags move the last bits.
-
-    Args:
-      cores: to be pinned to; empty leaves it free.
-      cache: folder of compiled programs.
-      n_threads: CPUs that an engine gives instead of naming them; 0 without, and on accelerators.
-    """
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
-    if n_threads := len(cores) or n_threads:
-        flags = [os.environ.get("XLA_FLAGS", ""), *CPU_FLAGS]
-        flags += ["--xla_cpu_multi_thread_eigen=false"] * (n_threads == 1)
-        os.environ["XLA_FLAGS"] = " ".join(flags).strip()
-    import jax
-
-    if cache:
-        jax.config.update("jax_compilation_cache_dir", cache)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def watch_signals(stop: Stop) -> None:
@@ -177,7 +152,7 @@ def main() -> None:
         listed = Stdin(stop) if options.jobs == "-" else _ids(options)
         cores = [int(core) for core in options.cores.split(",") if core]
         start_jax(cores, options.cache, options.threads)
-        from experiments import followers
+        from experiments.train import followers
         from model.training import processes
 
         processes.initialize_from_environment(os.environ)
@@ -195,7 +170,7 @@ def main() -> None:
 
 def _follow(ledger: Ledger, stop: Stop) -> None:
     """Trains along; told to stop, it leaves that to process 0, but for a compilation."""
-    from experiments import followers
+    from experiments.train import followers
     from model.data.corpus import open_corpus
     from model.training.checkpoint import Checkpoints
 

@@ -4,13 +4,13 @@
 Standard library only. Peaks are of dense products; a datasheet's figure "with sparsity" is twice
 that. Names of TPUs are those of libtpu (`jax.devices()[0].device_kind`, also of a topology that is
 not here); those of GPUs are the driver's. A name that is not in the table has no peak here: what
-is known of such a device is measured (experiments/peak.py), never guessed from its name.
+is known of such a device is measured (experiments/machine/peak.py), never guessed from its name.
 """
 
 import re
 from dataclasses import dataclass, replace
 
-from model.ranges import shown
+from model.field_checks import shown
 
 GIB = 2**30
 # float32 products at JAX's precision "highest" take six bfloat16 passes on a TPU's matrix unit

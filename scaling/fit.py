@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.runs import COLUMNS, Runs
+from scaling.tables.runs import COLUMNS, Runs
 
 Array = np.ndarray
 SCHEMA_VERSION = 1

@@ -1,58 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may import whom, what planning must do without, and what no file may contain."""
+"""Who may import whom, what planning must do without, and what no file may contain.
+
+A room is a folder below `model/`, `scaling/` or `experiments/`; the files beside the folders are a
+room of their own, named after the package. A room imports rooms of lower floors only, so that no
+cycle can arise.
+"""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = [
-    path for name in ("model", "scaling", "experiments") for path in (ROOT / name).rglob("*.py")
-]
-HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "scipy", "matplotlib", "pyarrow")
+PACKAGES = ("model", "scaling", "experiments")
 
-FORBIDDEN = (
-    ("scaling/", ("model", "experiments", "flax", "optax", "orbax", "grain"), ()),
-    ("model/", ("scaling", "experiments"), ()),
-    ("model/data/", ("model.training",), ()),
-    ("model/counts/", ("model.training", "jax", "numpy"), ()),
-    ("model/mixers/", ("model.training",), ()),
-    ("model/channel_mixers/", ("model.training",), ()),
+# Ground floor first.
+FLOORS = (
+    ("experiments/executors", "experiments/files", "model", "scaling/tables"),
+    ("experiments/machine", "experiments/terminal", "model/data", "model/network", "scaling"),
+    ("model/training", "scaling/laws"),
+    ("experiments/study", "scaling/solve", "scaling/uncertainty"),
+    ("experiments/plan", "experiments/studies", "scaling/approaches"),
     (
-        "experiments/",
-        ("model.training.loop", "model.training.step"),
-        (
-            *("worker.py", "calibrate.py", "coordinates.py", "compile_programs.py"),
-            *("ours.py", "small.py", "parts.py", "compiled.py", "pack_speed.py"),
-            "saving.py",
-        ),
+        *("experiments/ledger", "scaling/answers", "scaling/design", "scaling/hyperparameters"),
+        "scaling/profiles",
     ),
-    ("experiments/studies/", ("scaling", "numpy", "jax"), ()),
+    ("experiments/speed", "scaling/plots", "scaling/schedules"),
+    ("experiments/cost", "experiments/train", "scaling/published"),
+    ("experiments", "experiments/checks", "experiments/report"),
+    ("experiments/adaptive", "experiments/fit_tables", "experiments/operations"),
+    ("experiments/cli",),
+    ("experiments/benchmarks",),
 )
 
+# A room, and what it may not import, from this project or from others.
+FORBIDDEN = (
+    ("scaling", ("model", "experiments", "flax", "optax", "orbax", "grain")),
+    ("model", ("scaling", "experiments")),
+    ("model/network/counts", ("jax", "numpy")),
+    ("experiments/studies", ("scaling", "numpy", "jax")),
+    ("experiments/executors", ("model", "msgspec", "rich", "numpy", "jax")),
+)
+
+# Only these may load the training loop or its step: they are processes of their own.
+TRAINERS = ("experiments", "experiments/speed", "experiments/checks", "experiments/benchmarks")
+
+# Asking, planning and looking work on a machine without JAX, in a fraction of a second.
+WITHOUT_JAX = (
+    *("experiments/study", "experiments/studies", "experiments/plan", "experiments/ledger"),
+    *("experiments/operations", "experiments/cost", "experiments/files", "experiments/executors"),
+    *("experiments/terminal", "experiments/cli", "model/network/counts"),
+)
+HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "scipy", "matplotlib", "pyarrow")
+
 LIGHT = """
-import importlib, pkgutil, sys
+import importlib, sys
 for name in {heavy}:
     sys.modules[name] = None
-for name in ("model.config", "model.counts.total", "model.parameterization", "model.sharding",
-             "model.hardware",
-             "model.training.config", "model.training.control", "model.training.checkpoint_files",
-             "model.data.source", "model.data.manifest",
-             "experiments.study", "experiments.plan", "experiments.point", "experiments.ledger",
-             "experiments.cli"):
+for name in {modules}:
     importlib.import_module(name)
-import experiments.studies
-for module in pkgutil.iter_modules(experiments.studies.__path__):
-    importlib.import_module("experiments.studies." + module.name)
-from experiments.cli import main
+from experiments.cli.load_study import load_study
+from experiments.cli.main import main
 main(["plan", {study!r}, "--results", {results!r}])
-from experiments.cli import load_study
-from experiments.ledger import Ledger
-from experiments.plan import plan
-from experiments.point import to_json
+from experiments.ledger.ledger import Ledger
+from experiments.plan.plan import plan
+from experiments.plan.point import to_json
 from model.data.manifest import Manifest
 study = load_study({study!r})
 ledger = Ledger({results!r}, study.name)
@@ -71,8 +86,21 @@ STUDY = dataclasses.replace(STUDY, name="light", data=source)
 """
 
 
+def files(root: Path) -> list[Path]:
+    return sorted(path for name in PACKAGES for path in (root / name).rglob("*.py"))
+
+
+def room_of(path: Path, root: Path) -> str:
+    package, *folders = path.relative_to(root).parts[:-1]
+    return "/".join([package, *folders[:1]])
+
+
+def module_of(path: Path, root: Path) -> str:
+    return ".".join(path.relative_to(root).with_suffix("").parts)
+
+
 def imported(path: Path) -> set[str]:
-    """Names of the modules that a file imports anywhere, relative imports refused."""
+    """Names that a file imports anywhere, relative imports refused."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -84,59 +112,110 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def upward(root: Path) -> Iterator[str]:
+    """Every file outside the rooms, and every import that does not lead down, in words."""
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    room = {module_of(path, root): room_of(path, root) for path in files(root)}
+    for path in files(root):
+        mine = room_of(path, root)
+        if mine not in floor:
+            yield f"{path.relative_to(root)} is in {mine}, which is no room of FLOORS"
+            continue
+        for name in sorted(imported(path) & set(room)):
+            theirs = room[name]
+            if theirs != mine and floor.get(theirs, -1) >= floor[mine]:
+                yield f"{path.relative_to(root)} imports {name} of {theirs}, not below {mine}"
+
+
 def breaks(names: set[str], forbidden: tuple[str, ...]) -> list[str]:
     return [n for n in sorted(names) if any(n == f or n.startswith(f + ".") for f in forbidden)]
 
 
-@pytest.mark.parametrize(("folder", "forbidden", "allowed"), FORBIDDEN, ids=lambda x: str(x))
-def test_imports_flow_one_way(folder, forbidden, allowed):
-    files = [p for p in FILES if p.relative_to(ROOT).as_posix().startswith(folder)]
-    assert files
-    bad = {p.name: breaks(imported(p), forbidden) for p in files if p.name not in allowed}
+def test_every_file_lies_in_a_room_and_imports_lead_down():
+    assert list(upward(ROOT)) == []
+
+
+def test_every_room_of_the_table_exists():
+    rooms = {room_of(path, ROOT) for path in files(ROOT)}
+    assert {room for rooms_ in FLOORS for room in rooms_} == rooms
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"experiments/plan/a.py": "from experiments.cli import b"}, "imports experiments.cli.b"),
+        ({"scaling/laws/a.py": "import experiments.cli.b"}, "imports experiments.cli.b"),
+        (
+            {
+                "experiments/adaptive/a.py": "from experiments.operations.b import c",
+                "experiments/operations/b.py": "from experiments.adaptive import a",
+            },
+            "imports experiments.operations.b",
+        ),
+        ({"experiments/attic/a.py": ""}, "is in experiments/attic, which is no room"),
+        ({"model/attic/deep/a.py": ""}, "is in model/attic, which is no room"),
+    ],
+)
+def test_an_upward_import_a_cycle_and_a_file_outside_the_rooms_are_named(tmp_path, written, said):
+    for name, text in {"experiments/cli/b.py": "", **written}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    first, *_ = upward(tmp_path)
+    assert said in first
+    assert first.startswith(next(iter(written)))
+
+
+@pytest.mark.parametrize(("room", "forbidden"), FORBIDDEN, ids=lambda x: str(x))
+def test_rooms_do_without(room, forbidden):
+    inside = [path for path in files(ROOT) if path.is_relative_to(ROOT / room)]
+    assert inside
+    bad = {str(path): breaks(imported(path), forbidden) for path in inside}
     assert {name: names for name, names in bad.items() if names} == {}
 
 
-def test_executors_need_the_standard_library_only():
-    files = list((ROOT / "experiments" / "executors").glob("*.py"))
-    assert len(files) >= 4
-    for path in files:
-        for name in imported(path):
-            is_ours = name.startswith("experiments.executors.")
-            assert is_ours or name.split(".")[0] in sys.stdlib_module_names, f"{path}: {name}"
+def test_the_training_loop_is_loaded_where_processes_begin():
+    loop = ("model.training.loop", "model.training.step")
+    bad = {
+        str(path): breaks(imported(path), loop)
+        for path in files(ROOT)
+        if path.is_relative_to(ROOT / "experiments") and room_of(path, ROOT) not in TRAINERS
+    }
+    assert {name: names for name, names in bad.items() if names} == {}
 
 
-def test_only_the_parameterization_knows_of_training_and_only_its_configuration():
-    for path in (ROOT / "model").glob("*.py"):
-        found = breaks(imported(path), ("model.training",))
-        expected = path.name == "parameterization.py"
-        assert all(n.startswith("model.training.config") for n in found), path.name
-        assert bool(found) == expected, path.name
-
-
-def test_asking_planning_and_status_need_no_jax_scipy_or_matplotlib(tmp_path):
+def test_asking_planning_and_looking_need_no_jax_scipy_or_matplotlib(tmp_path):
     study = tmp_path / "light.py"
     study.write_text(ZIPF_STUDY)
-    script = LIGHT.format(heavy=HEAVY, study=str(study), results=str(tmp_path / "results"))
+    modules = [
+        module_of(path, ROOT)
+        for path in files(ROOT)
+        if any(path.is_relative_to(ROOT / room) for room in WITHOUT_JAX)
+    ]
+    assert len(modules) > 40
+    script = LIGHT.format(
+        heavy=HEAVY, modules=modules, study=str(study), results=str(tmp_path / "results")
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "0 of " in done.stdout
 
 
 def test_every_file_has_its_licence_line_and_a_name_that_says_what_it_does():
-    everything = [*FILES, *(ROOT / "tests").rglob("*.py")]
+    everything = [*files(ROOT), *(ROOT / "tests").rglob("*.py")]
     for path in everything:
         first = path.read_text().splitlines()[:1]
         if path.name == "__init__.py" and not path.read_text():
             continue
         assert first == ["# SPDX-License-Identifier: Apache-2.0"], path
         assert path.stem not in ("utils", "util", "common", "helpers", "misc"), path
-    for path in FILES:
+    for path in files(ROOT):
         if path.name == "__init__.py":
             assert path.read_text().count("\n") <= 1, path
 
 
 def test_nothing_read_from_disk_can_run_code():
-    for path in FILES:
+    for path in files(ROOT):
         assert not breaks(imported(path), ("pickle", "dill", "marshal", "shelve", "yaml")), path
         calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
         names = {call.id for call in calls if isinstance(call, ast.Name)}

@@ -20,26 +20,29 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import cli, cost, cost_record, pipeline, report
-from experiments.analysis import analyse
-from experiments.attempt import Session, Stop, run_job
-from experiments.claims import this_process
-from experiments.cost import Terms
-from experiments.device_speed import DeviceSpeed, StepLaw
-from experiments.forecast import forecast_point, make_forecast
-from experiments.jobs import solo
-from experiments.ledger import Ledger
-from experiments.plan import plan
-from experiments.point import to_json
+from experiments.cli import main
+from experiments.cost import estimate
+from experiments.cost.estimate import Terms
+from experiments.ledger.claims import this_process
+from experiments.ledger.ledger import Ledger
+from experiments.plan.jobs import solo
+from experiments.plan.plan import plan
+from experiments.plan.point import to_json
+from experiments.plan.trunks import grow, saving
+from experiments.report import report
+from experiments.report.analysis import analyse
+from experiments.report.forecast import forecast_point, make_forecast
+from experiments.speed.device_speed import DeviceSpeed, StepLaw
 from experiments.studies.quickstart import STUDY
-from experiments.study import Ladder
-from experiments.trunks import grow, saving
-from model.counts.total import count_params
+from experiments.study.study import Ladder
+from experiments.train import run_points
+from experiments.train.attempt import Session, Stop, run_job
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
-from model.execution import PLAIN
+from model.network.counts.total import count_params
+from model.network.execution import PLAIN
+from scaling.approaches.surface import fit_surface
 from scaling.fit import FitError
-from scaling.surface import fit_surface
 
 # Hoffmann et al. 2022, eq. 2, in the range of the quickstart.
 E, A, B, ALPHA, BETA = 0.86, 66.0, 124.0, 0.50, 0.41
@@ -148,10 +151,10 @@ def plan_costs(ledger, study, planned) -> None:
         device="abacus", law=law, compile_seconds=None, basis="beads", is_measured=True
     )
     terms = Terms(price=2.0, watts=None, watts_source="", pue=1.0, carbon=400.0)
-    expected = cost.estimate(
-        cost.stages(study, planned), speed, terms, n_devices=1, n_devices_per_work=1
+    expected = estimate.estimate(
+        estimate.stages(study, planned), speed, terms, n_devices=1, n_devices_per_work=1
     )
-    cost_record.remember(ledger, planned.points, expected)
+    planned.remember(ledger, planned.points, expected)
 
 
 def finish(folder, study, train) -> Finished:
@@ -298,7 +301,7 @@ def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_pa
             raise FitError("not asked for")
         return fit_surface(runs, form)
 
-    monkeypatch.setattr("experiments.analysis.fit_surface", one_form_is_enough)
+    monkeypatch.setattr("experiments.report.analysis.fit_surface", one_form_is_enough)
     f = finish(tmp_path, dataclasses.replace(ASKED, forecast_budgets=()), half_diverge)
     n_diverged = sum(point.seed == 2 for point in f.points)
     assert n_diverged > 5
@@ -334,17 +337,17 @@ def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, mon
         train_all(ledger, points, corpus, mesh, planted)
         return []
 
-    monkeypatch.setattr(pipeline, "run_pieces", trained)
+    monkeypatch.setattr(run_points, "run_pieces", trained)
     wide = "sizes.tokens_per_param=0.1,1e5"
-    cli.main(["run", str(tmp_path / "few.py"), *few, wide, "--results", str(tmp_path)])
+    main.main(["run", str(tmp_path / "few.py"), *few, wide, "--results", str(tmp_path)])
     assert "no forecast at 1e+13 FLOPs" in capsys.readouterr().out
     assert (tmp_path / "quickstart" / "report.html").exists()
 
 
 REAL_STUDY = """
 from dataclasses import replace
-from experiments.recipes import TINY_BYTES
-from experiments.study import BatchRule, Ladder, Study
+from experiments.study.recipes import TINY_BYTES
+from experiments.study.study import BatchRule, Ladder, Study
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)
@@ -366,7 +369,13 @@ class Shell:
     cache: Any
 
     def start(self, results: str, *arguments: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "experiments.cli", "run", str(self.folder / "tiny.py")]
+        command = [
+            sys.executable,
+            "-m",
+            "experiments.cli.main",
+            "run",
+            str(self.folder / "tiny.py"),
+        ]
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("JAX_NUMPY")
         } | {"JAX_COMPILATION_CACHE_DIR": str(self.cache), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
@@ -421,8 +430,8 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(tmp
 
 TRUNKS = """
 from dataclasses import replace
-from experiments.recipes import TINY_BYTES
-from experiments.study import BatchRule, Ladder, Study
+from experiments.study.recipes import TINY_BYTES
+from experiments.study.study import BatchRule, Ladder, Study
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 STUDY = Study(

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 STUDY = """
 import dataclasses
 from experiments.studies.zipf_truth import STUDY as truth
-from experiments.study import Ladder
+from experiments.study.study import Ladder
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 # One batch for all runs: every width compiles once.
@@ -33,7 +33,15 @@ STUDY = dataclasses.replace(
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("truth")
     (folder / "study.py").write_text(STUDY)
-    command = [sys.executable, "-m", "experiments.cli", "run", "study.py", "--results", "results"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.cli.main",
+        "run",
+        "study.py",
+        "--results",
+        "results",
+    ]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "results" / "short"
 

@@ -29,13 +29,13 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from experiments.provenance import cpu_model, software_facts
-from experiments.storage import replace_text
-from scaling.laws import ADDITIVE
-from scaling.regression import Estimate, estimate, set_up
-from scaling.replicates import replicate
-from scaling.runs import Runs, read_runs
-from scaling.solver import Problem, solve
+from experiments.files.storage import replace_text
+from experiments.machine.provenance import cpu_model, software_facts
+from scaling.laws.loss_laws import ADDITIVE
+from scaling.solve.newton import Problem, solve
+from scaling.solve.regression import Estimate, estimate, set_up
+from scaling.solve.replicates import replicate
+from scaling.tables.runs import Runs, read_runs
 
 Array = np.ndarray
 N_REPLICATES, N_SCIPY_REPLICATES, N_SCIPY_STARTS = 4000, 100, 100

@@ -22,18 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.saving_page import LAWS, draw, draw_frontiers, page
-from experiments.calibration import learn
-from experiments.cli import load_study
-from experiments.executors.workers import cache_folder
-from experiments.fitting import prepare_to_fit
-from experiments.jobs import arrange
-from experiments.ledger import Ledger
-from experiments.overrides import override
-from experiments.plan import plan
-from experiments.point import Point
-from experiments.provenance import cpu_model, n_cores, software_facts
-from experiments.storage import replace_text
-from experiments.worker import start_jax
+from experiments.cli.load_study import load_study
+from experiments.executors.local_devices import cache_folder
+from experiments.files.storage import replace_text
+from experiments.ledger.ledger import Ledger
+from experiments.machine.jax_setup import prepare_to_fit, start_jax
+from experiments.machine.provenance import cpu_model, n_cores, software_facts
+from experiments.plan.jobs import arrange
+from experiments.plan.plan import plan
+from experiments.plan.point import Point
+from experiments.speed.calibration import learn
+from experiments.study.overrides import override
 from model.data.manifest import Manifest
 
 # Stated before any run: below these the answers of two ways count as equal.
@@ -169,7 +168,7 @@ def run(
         goal = 100 * alone["goal_width"] if alone else 0.0
         target = alone["target_flops"] if alone else 0.0
         options.append(word.format(goal=f"{goal:.6g}", target=f"{target:.6g}"))
-    command = [sys.executable, "-m", "experiments.cli"]
+    command = [sys.executable, "-m", "experiments.cli.main"]
     where = ["--results", str(results)]
     shutil.rmtree(results / study, ignore_errors=True)
     subprocess.run([*command, "data", study, *where], check=True, stdout=subprocess.DEVNULL)
@@ -193,10 +192,10 @@ def run(
 def outcome(study: str, way: Way, work: Path) -> dict[str, Any]:
     """What a finished study cost and what it answers."""
     prepare_to_fit()
-    from scaling.frontier import frontier
-    from scaling.goal import judge, target_interval
-    from scaling.runs import read_runs
-    from scaling.surface import fit_surface
+    from scaling.answers.frontier import frontier
+    from scaling.answers.goal import judge, target_interval
+    from scaling.approaches.surface import fit_surface
+    from scaling.tables.runs import read_runs
 
     ledger = Ledger(_results(work, way), study)
     points = [point for point in ledger.read_plan() if point.role == "grid"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from scaling.plot_style import APPROACHES, log_counts, new_figure, save, scientific, styled
+from scaling.plots.style import APPROACHES, log_counts, new_figure, save, scientific, styled
 
 BASE = "alone"
 LABELS = {"trunks": "text", "trunks_zipf": "zipf"}

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.ledger import Ledger
-from experiments.provenance import cpu_model, software_facts
-from experiments.storage import replace_text
+from experiments.files.storage import replace_text
+from experiments.ledger.ledger import Ledger
+from experiments.machine.provenance import cpu_model, software_facts
 from experiments.studies.zipf_truth import STUDY
 from model.data.manifest import Manifest
 
@@ -59,7 +59,7 @@ def _one_study(number: int, results: Path) -> dict[str, Any]:
         f"evaluation.seed={number}",
         f"seeds={seeds}",
     ]
-    command = [sys.executable, "-m", "experiments.cli", "run", "zipf_truth", *overrides]
+    command = [sys.executable, "-m", "experiments.cli.main", "run", "zipf_truth", *overrides]
     subprocess.run([*command, "--results", str(results)], check=True, stdout=subprocess.DEVNULL)
     ledger = Ledger(results, name)
     truth = Manifest.read(ledger.manifest).entropy_nats

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.executors.base import Resources
-from experiments.executors.tasks import Batch, batches, new_folder
+from experiments.executors.batches import Batch, batches, new_folder
 
 RETRIES = 3
 # A ConfigMap is also an annotation of itself after `kubectl apply`, and those hold 256 KiB; an id
@@ -232,7 +232,7 @@ def _labels() -> dict[str, str]:
 
 
 def _identity() -> list[Object]:
-    """Variables from which the worker's claim is made (experiments/claims.py).
+    """Variables from which the worker's claim is made (experiments/ledger/claims.py).
 
     Every replacement of a pod raises one of the two counts, so that it may take over at once from
     the one before; the count of ignored failures is absent until there is one.

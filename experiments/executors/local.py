@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from experiments.executors.idle import end
-from experiments.executors.job_queue import WATCH_SECONDS, JobQueue, LocalJob
-from experiments.executors.workers import Workers
+from experiments.executors.local_devices import Workers
+from experiments.executors.local_idle import end
+from experiments.executors.local_queue import WATCH_SECONDS, JobQueue, LocalJob
 
 # Between two looks at jobs that others have.
 POLL_SECONDS = 1.0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.executors.base import Resources
-from experiments.executors.tasks import Batch, batches, new_folder
+from experiments.executors.batches import Batch, batches, new_folder
 
 # Slurm may be up to 60 s early with it.
 SIGNAL_SECONDS = 120

@@ -8,10 +8,10 @@ Command: ``isoflop check large_1b --topology v5e:4x4``. Running it is not needed
 parameter it would be 1.3e20 FLOPs.
 """
 
-from experiments.recipes import LLAMA_LIKE
-from experiments.study import Ladder, Study
+from experiments.study.recipes import LLAMA_LIKE
+from experiments.study.study import Ladder, Study
 from model.data.source import Zipf
-from model.execution import Execution
+from model.network.execution import Execution
 from model.training.config import EvalConfig
 
 STUDY = Study(

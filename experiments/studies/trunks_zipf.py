@@ -4,7 +4,7 @@
 from dataclasses import replace
 
 from experiments.studies.trunks import STUDY as TEXT
-from experiments.study import Ladder
+from experiments.study.study import Ladder
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 

@@ -4,7 +4,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
-from model.ranges import (
+from model.field_checks import (
     MAX_SEED,
     check_choice,
     check_flags,

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from model.config import ModelConfig
 from model.data.batches import BatchIterator, batches
 from model.data.corpus import Corpus
+from model.network.config import ModelConfig
 from model.training.config import TrainConfig
 from model.training.step import Program
 

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.execution import AUTO, Execution
+from model.network.config import ModelConfig
+from model.network.execution import AUTO, Execution
 from model.training.checkpoint import Checkpoints, TrunkLost
 from model.training.config import TrainConfig
 from model.training.control import Interrupted, Order
@@ -72,7 +72,7 @@ def train_pack(
       model, configs: every number that moves a loss. The runs of a pack may differ in seeds, rates,
         decays, other constants of the optimiser and the shape of their schedule.
       corpora: where tokens come from; one for all, or one for each run.
-      mesh_shape: sizes of the mesh axes (model/sharding.py); "run" divides the number of runs.
+      mesh_shape: sizes of the mesh axes (network/sharding.py); "run" divides the number of runs.
       checkpoints: of the whole pack; None trains without. ``checkpoint_seconds`` is the least time
         between two.
       execution: how the network is computed; the result says what was chosen.

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 
-from model.config import ModelConfig
-from model.execution import LOGITS_BYTES, USABLE, Execution, Remat
-from model.mixers.attention_kernels import check_kernel, choose_kernel
-from model.sharding import BATCH, LAYOUTS
+from model.network.config import ModelConfig
+from model.network.execution import LOGITS_BYTES, USABLE, Execution, Remat
+from model.network.mixers.attention_kernels import check_kernel, choose_kernel
+from model.network.sharding import BATCH, LAYOUTS
 from model.training.config import TrainConfig
 from model.training.processes import broadcast
 

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from model.sharding import AXES
+from model.network.sharding import AXES
 from model.training.config import Algorithm
 
 

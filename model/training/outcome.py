@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from model.execution import Execution
+from model.network.execution import Execution
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.execution import Execution
-from model.sharding import LAYOUTS, check_divisible
+from model.network.config import ModelConfig
+from model.network.execution import Execution
+from model.network.sharding import LAYOUTS, check_divisible
 from model.training.config import TrainConfig
 
 

@@ -22,15 +22,15 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from model.config import ModelConfig
-from model.execution import AUTO, Execution
-from model.sharding import BATCH, LAYOUTS, make_mesh
+from model.network.config import ModelConfig
+from model.network.execution import AUTO, Execution
+from model.network.sharding import BATCH, LAYOUTS, make_mesh
+from model.network.transformer import Transformer
 from model.training import memory
 from model.training.config import Algorithm, TrainConfig
 from model.training.objectives.next_token import LinearHead
 from model.training.optimizer import Hyper, hyper_arrays, optimizer, roles
 from model.training.processes import fetch
-from model.transformer import Transformer
 
 
 class TrainState(NamedTuple):

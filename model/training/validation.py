@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
+from model.network.config import ModelConfig
 from model.training.config import EvalConfig
 from model.training.step import Program
 

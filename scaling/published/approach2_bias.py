@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.approach2_bias import approach2_bias
-from scaling.plot_style import footnote, new_figure, styled
+from scaling.approaches.isoflop_bias import approach2_bias
+from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
-from scaling.runs import Runs
+from scaling.tables.runs import Runs
 
 Array = np.ndarray
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import chi2
 
-from scaling.laws import ADDITIVE, optimal_exponents
+from scaling.laws.loss_laws import ADDITIVE, optimal_exponents
 from scaling.published import chinchilla_bootstrap as bootstrap
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.chinchilla_figure import figure
 from scaling.published.printed import compare, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
-from scaling.regression import Estimate
+from scaling.solve.regression import Estimate
 
 Array = np.ndarray
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.fit import Interval
-from scaling.laws import optimal_exponents
+from scaling.laws.loss_laws import optimal_exponents
 from scaling.published.case import Comparison
 from scaling.published.printed import compare
-from scaling.regression import Estimate
-from scaling.replicates import Replicates, replicate
+from scaling.solve.regression import Estimate
+from scaling.solve.replicates import Replicates, replicate
 
 Array = np.ndarray
 

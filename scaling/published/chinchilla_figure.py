@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.laws import ADDITIVE, optimal_params
-from scaling.plot_style import count, footnote, log_counts, new_figure, styled
+from scaling.laws.loss_laws import ADDITIVE, optimal_params
+from scaling.plots.style import count, footnote, log_counts, new_figure, styled
 from scaling.published.tables import Table
-from scaling.regression import Estimate
+from scaling.solve.regression import Estimate
 
 Array = np.ndarray
 

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.downstream import ERROR_EXPONENTIAL, TaskForecast, for_column, forecast_task
-from scaling.laws import OVER_TRAINING
-from scaling.plot_style import footnote, new_figure, styled
+from scaling.approaches.surface import fit_surface
+from scaling.laws.loss_laws import OVER_TRAINING
+from scaling.laws.task_error import ERROR_EXPONENTIAL, TaskForecast, for_column, forecast_task
+from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.printed import compare, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
-from scaling.regression import Estimate
-from scaling.runs import Runs
-from scaling.surface import fit_surface
+from scaling.solve.regression import Estimate
+from scaling.tables.runs import Runs
 
 Array = np.ndarray
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from scaling.approaches.isoflop import fit_isoflop
+from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit
-from scaling.isoflop import fit_isoflop
-from scaling.plot_style import footnote, new_figure, styled
-from scaling.plots import plot_isoflop
+from scaling.plots.panels import plot_isoflop
+from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
-from scaling.runs import Runs, read_runs
-from scaling.surface import fit_surface
+from scaling.tables.runs import Runs, read_runs
 
 # (table, rows) -> a, b of Approach 2 (empty where the source's own fit fails), then E, A, B,
 # alpha, beta, a of its variable-projection least squares; digits as they were given.

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.laws import ADDITIVE, optimal_exponents
-from scaling.objectives import objective_named
-from scaling.plot_style import footnote, new_figure, styled
+from scaling.laws.loss_laws import ADDITIVE, optimal_exponents
+from scaling.laws.objectives import objective_named
+from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.printed import compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table
-from scaling.regression import Estimate
+from scaling.solve.regression import Estimate
 
 Array = np.ndarray
 

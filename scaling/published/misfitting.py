@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.laws import optimal_exponents, optimal_params
-from scaling.plot_style import footnote, log_counts, new_figure, styled
+from scaling.laws.loss_laws import optimal_exponents, optimal_params
+from scaling.plots.style import footnote, log_counts, new_figure, styled
 from scaling.published.case import Case, Reproduction
 from scaling.published.printed import compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
-from scaling.regression import Estimate
+from scaling.solve.regression import Estimate
 
 Array = np.ndarray
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.laws import ADDITIVE, DATA_CONSTRAINED
-from scaling.objectives import HUBER
-from scaling.plot_style import count, footnote, new_figure, styled
+from scaling.laws.loss_laws import ADDITIVE, DATA_CONSTRAINED
+from scaling.laws.objectives import HUBER
+from scaling.plots.style import count, footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.printed import compare
 from scaling.published.tables import Table, doubts, minimum, named, read_table
-from scaling.regression import Constraints, Estimate
-from scaling.solver import solve
+from scaling.solve.newton import solve
+from scaling.solve.regression import Constraints, Estimate
 
 Array = np.ndarray
 

@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
-from scaling.objectives import HUBER
-from scaling.plot_style import APPROACHES, new_figure
+from scaling.laws.objectives import HUBER
+from scaling.plots.style import APPROACHES, new_figure
 from scaling.published.case import Case, Comparison, Reproduction
-from scaling.schedule_fits import ScheduleFit, fit_schedules
-from scaling.schedules import (
+from scaling.schedules.fit import ScheduleFit, fit_schedules
+from scaling.schedules.multi_power_law import (
     MULTI_POWER,
     constant,
     cosine,

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit
-from scaling.plot_style import footnote, new_figure, styled
+from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Reproduction
 from scaling.published.printed import compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
-from scaling.regression import Constraints, Estimate
-from scaling.runs import Runs
-from scaling.surface import fit_surface
+from scaling.solve.regression import Constraints, Estimate
+from scaling.tables.runs import Runs
 
 Array = np.ndarray
 

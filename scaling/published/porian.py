@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.isoflop_curves import fit_curve, minima
-from scaling.plot_style import approach_styles, footnote, log_counts, new_figure, styled
+from scaling.approaches.isoflop_curves import fit_curve, minima
+from scaling.plots.style import approach_styles, footnote, log_counts, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
-from scaling.table import Table, read_table
+from scaling.tables.file import Table, read_table
 
 Array = np.ndarray
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from scaling.hyperparameter_surface import NAMES, Grid
-from scaling.hyperparameters import (
+from scaling.hyperparameters.fit import (
     HyperparameterFit,
     best_cells,
     fit_hyperparameters,
     recommend,
     window_sensitivity,
 )
-from scaling.plot_style import APPROACHES, new_figure
+from scaling.hyperparameters.surface_law import NAMES, Grid
+from scaling.plots.style import APPROACHES, new_figure
 from scaling.published.case import Case, Comparison, Reproduction
 
 TABLE = "steplaw_dense_lr_bs.csv"

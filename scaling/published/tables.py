@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.cells import as_column
 from scaling.fit import FitStatus
-from scaling.laws import ADDITIVE, Law
-from scaling.objectives import objective_named
-from scaling.regression import NO_CONSTRAINTS, Constraints, Estimate, estimate, set_up
-from scaling.table import read_table as read_cells
+from scaling.laws.law import Law
+from scaling.laws.loss_laws import ADDITIVE
+from scaling.laws.objectives import objective_named
+from scaling.solve.regression import NO_CONSTRAINTS, Constraints, Estimate, estimate, set_up
+from scaling.tables.cells import as_column
+from scaling.tables.file import read_table as read_cells
 
 Array = np.ndarray
 Table = Mapping[str, Array]

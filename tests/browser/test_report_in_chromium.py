@@ -24,7 +24,7 @@ FLAGS = (
 STUDY = """
 import dataclasses
 from experiments.studies.zipf_truth import STUDY as truth
-from experiments.study import Ladder
+from experiments.study.study import Ladder
 STUDY = dataclasses.replace(
     truth, name="page", budgets=(1e9, 3e9), seeds=(0, 1), question="<b>escaped</b>?",
     sizes=Ladder(d_models=(8, 12, 16, 24), tokens_per_param=(0.2, 400.0)),
@@ -36,7 +36,15 @@ STUDY = dataclasses.replace(
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     (folder / "study.py").write_text(STUDY)
-    command = [sys.executable, "-m", "experiments.cli", "run", "study.py", "--results", "results"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.cli.main",
+        "run",
+        "study.py",
+        "--results",
+        "results",
+    ]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "results" / "page" / "report.html"
 

@@ -5,13 +5,13 @@ import dataclasses
 
 import pytest
 
-from experiments.ledger import Ledger
-from experiments.plan import plan
-from experiments.study import BatchRule, Ladder, OptimizerRule, Recipe, ShapeRule, Study
+from experiments.ledger.ledger import Ledger
+from experiments.plan.plan import plan
+from experiments.study.study import BatchRule, Ladder, OptimizerRule, Recipe, ShapeRule, Study
 from model.data.manifest import Manifest
 from model.data.source import StdlibText, source_to_dict
-from model.parameterization import BaseConstants
 from model.training.config import EvalConfig
+from model.training.parameterization import BaseConstants
 
 # Of its own, so that the numbers worked out by hand outlive a better tuned recipe.
 RECIPE = Recipe(
@@ -187,7 +187,7 @@ def changed():
 _MINE = """
 import dataclasses
 from experiments.studies.quickstart import STUDY
-from experiments.study import Ladder
+from experiments.study.study import Ladder
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)

@@ -9,12 +9,13 @@ import sys
 
 import pytest
 
-from experiments import cli, storage
+from experiments.cli import main
+from experiments.files import storage
 
 STUDY = """
 import dataclasses
 from experiments.studies.quickstart import STUDY
-from experiments.study import Ladder
+from experiments.study.study import Ladder
 from model.data.source import TextFiles, Zipf
 from model.training.config import EvalConfig
 zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
@@ -42,7 +43,7 @@ def isoflop(home, capsys, monkeypatch):
 
     def run(*arguments: str) -> tuple[int, str]:
         try:
-            cli.main(
+            main.main(
                 [*arguments, *(("--results", "results") if "--results" not in arguments else ())]
             )
         except SystemExit as end:
@@ -112,7 +113,11 @@ STUDY_FILES = (
     ("empty", "", "defines no STUDY"),
     ("another type", "STUDY = 3", "defines no STUDY"),
     ("exception", "raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
-    ("missing field", "from experiments.study import Study\nSTUDY = Study(name='x')", "TypeError"),
+    (
+        "missing field",
+        "from experiments.study.study import Study\nSTUDY = Study(name='x')",
+        "TypeError",
+    ),
     ("import", "import no_such_module_at_all", "no_such_module_at_all"),
     ("bytes", "\0", "bad.py"),
 )
@@ -235,7 +240,7 @@ def test_what_only_a_worker_can_see_is_refused_before_training_starts(home, whic
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
 
     def run(command):
-        arguments = [sys.executable, "-m", "experiments.cli", command, "mine.py", mesh]
+        arguments = [sys.executable, "-m", "experiments.cli.main", command, "mine.py", mesh]
         arguments.append("recipe.batch.multiple=2")
         return subprocess.run(
             arguments,

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from experiments import report
-from experiments.analysis import Analysis
-from experiments.collate import collate
-from experiments.report import Report, page
-from scaling.runs import read_runs
+from experiments.ledger.tables import collate
+from experiments.report import report
+from experiments.report.analysis import Analysis
+from experiments.report.report import Report, page
+from scaling.tables.runs import read_runs
 
 PARTS = (
     *("<script>alert(1)</script>", "</td></tr></table>", "<img src=x onerror=alert(1)>", "<!--"),

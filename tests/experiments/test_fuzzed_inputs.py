@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments import calibration, cli
-from experiments.ledger import Damaged, check_id
-from experiments.overrides import override
-from experiments.plan import plan
-from experiments.point import point_from_json, spec_id, to_json
-from experiments.sealed import seal
-from experiments.study import LogSpaced, Study
+from experiments.cli import main
+from experiments.files.checked_json import seal
+from experiments.ledger.ledger import Damaged, check_id
+from experiments.plan.plan import plan
+from experiments.plan.point import point_from_json, spec_id, to_json
+from experiments.speed import calibration
+from experiments.study.overrides import override
+from experiments.study.study import LogSpaced, Study
 from experiments.worker import _ids
 from model.training.config import MuonConfig
 
@@ -195,7 +196,7 @@ def test_a_study_whose_name_is_no_folder_writes_nothing(tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "work").mkdir()
     with pytest.raises(SystemExit) as end:
-        cli.main(["run", "quickstart", f"name={name}", "--results", "work"])
+        main.main(["run", "quickstart", f"name={name}", "--results", "work"])
     assert end.value.code == 2
     err = capsys.readouterr().err
     assert err.startswith("isoflop: name=")

@@ -12,15 +12,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.attempt import Session, Stop, run_job
-from experiments.claims import JobFolder, Owned, this_process
-from experiments.jobs import arrange, solo
-from experiments.ledger import is_lost
-from experiments.peak import Peak
-from experiments.plan import plan
-from experiments.trunks import grow
+from experiments.ledger.claims import JobFolder, Owned, this_process
+from experiments.ledger.ledger import is_lost
+from experiments.machine.peak import Peak
+from experiments.plan.jobs import arrange, solo
+from experiments.plan.plan import plan
+from experiments.plan.trunks import grow
+from experiments.train.attempt import Session, Stop, run_job
 from experiments.worker import work
-from model.execution import PLAIN
+from model.network.execution import PLAIN
 from model.training.control import Interrupted, Order
 
 SECONDS = dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 2.0)

@@ -13,9 +13,9 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
-from model.config import ModelConfig
-from model.sharding import make_mesh
-from model.transformer import Transformer
+from model.network.config import ModelConfig
+from model.network.sharding import make_mesh
+from model.network.transformer import Transformer
 
 ONE = (1, 1, 1, 1)
 LLAMA = ModelConfig(

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments.benchmarks import networks
-from model.counts.total import count_params
-from model.execution import Execution
+from experiments.benchmarks.speed import networks
+from model.network.counts.total import count_params
+from model.network.execution import Execution
 from model.training.optimizer import hyper_arrays
 from model.training.step import compile_program
 
 torch = pytest.importorskip("torch", reason="make test-parity installs it")
 pytest.importorskip("transformers", reason="make test-parity installs it")
-torch_model = pytest.importorskip("experiments.benchmarks.torch_model")
-torch_speed = pytest.importorskip("experiments.benchmarks.torch_speed")
+torch_model = pytest.importorskip("experiments.benchmarks.speed.torch_model")
+torch_speed = pytest.importorskip("experiments.benchmarks.speed.theirs")
 pytestmark = pytest.mark.parity
 
 
@@ -112,7 +112,7 @@ def _llama(c, name, x):
     }[part]
     pieces = x.chunk(len(theirs))
     return [
-        (f"model.layers.{i}.{their}.weight", piece)
+        (f"model.network.layers.{i}.{their}.weight", piece)
         for their, piece in zip(theirs, pieces, strict=True)
     ]
 

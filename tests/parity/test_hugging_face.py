@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from model.config import ModelConfig
-from model.counts.total import count_params
-from model.sharding import make_mesh
+from model.network.config import ModelConfig
+from model.network.counts.total import count_params
+from model.network.sharding import make_mesh
+from model.network.transformer import Transformer
 from model.training.objectives.next_token import next_token_nats
-from model.transformer import Transformer
 
 torch = pytest.importorskip("torch", reason="make test-parity installs it")
 transformers = pytest.importorskip("transformers", reason="make test-parity installs it")
@@ -111,7 +111,7 @@ def from_rotary(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarra
     if not c.tie_embeddings:
         ours["head_dv"] = w["lm_head.weight"].T
     for i in range(c.n_layers):
-        theirs, block = f"model.layers.{i}", f"blocks/{i}"
+        theirs, block = f"model.network.layers.{i}", f"blocks/{i}"
         attention, mlp = f"{theirs}.self_attn", f"{theirs}.mlp"
         ours |= {
             f"{block}/mixer_norm/gain": w[f"{theirs}.input_layernorm.weight"],

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.laws import law_named
-from scaling.runs import Run, Runs
+from scaling.laws.loss_laws import law_named
+from scaling.tables.runs import Run, Runs
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from model.sharding import Layout
+from model.network.sharding import Layout
 
 
 def next_token_nats(

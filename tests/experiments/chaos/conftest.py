@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from experiments.claims import Ending
-from experiments.cli import load_study
-from experiments.jobs import arrange
-from experiments.ledger import Ledger
-from experiments.plan import plan
-from experiments.point import to_json
+from experiments.cli.load_study import load_study
+from experiments.ledger.claims import Ending
+from experiments.ledger.ledger import Ledger
+from experiments.plan.jobs import arrange
+from experiments.plan.plan import plan
+from experiments.plan.point import to_json
 from model.data.prepare import prepare
 
 STUDY = """
 from dataclasses import replace
-from experiments.recipes import TINY_BYTES
-from experiments.study import BatchRule, Ladder, Study
+from experiments.study.recipes import TINY_BYTES
+from experiments.study.study import BatchRule, Ladder, Study
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)
@@ -39,7 +39,7 @@ STUDY = Study(
 # A worker whose clock is wrong by so many seconds, or that runs since another boot: elsewhere.
 DISGUISED = """
 import runpy, sys, time
-from experiments import claims
+from experiments.ledger import claims
 skew, boot = float(sys.argv.pop(1)), sys.argv.pop(1)
 now, text = time.time, claims._text
 time.time = lambda: now() + skew
@@ -90,7 +90,9 @@ class Grid:
         """A runner."""
         where = ("--results", str(self.ledger.results))
         study = str(self.folder / "tiny.py")
-        return self.start("-m", "experiments.cli", "run", study, *self.overrides, *where, *options)
+        return self.start(
+            "-m", "experiments.cli.main", "run", study, *self.overrides, *where, *options
+        )
 
     def prepare(self) -> list[str]:
         """Writes data and plan; ids of the jobs, long ones first."""

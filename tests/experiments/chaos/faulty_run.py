@@ -29,18 +29,18 @@ from typing import Any
 
 import msgspec
 
-from experiments import attempt, finished
-from experiments.attempt import Session, Stop
-from experiments.claims import Owner, this_process
-from experiments.collate import collate
-from experiments.jobs import solo
-from experiments.ledger import Ledger
-from experiments.point import Point
-from experiments.provenance import software_facts
-from experiments.runner import missing_points
+from experiments.ledger.claims import Owner, this_process
+from experiments.ledger.ledger import Ledger, missing_points
+from experiments.ledger.tables import collate
+from experiments.machine.provenance import software_facts
+from experiments.plan.jobs import solo
+from experiments.plan.point import Point
+from experiments.report import finished
+from experiments.train import attempt
+from experiments.train.attempt import Session, Stop
 from experiments.worker import EXIT_DISK, work
 from model.data.manifest import Manifest
-from model.execution import PLAIN
+from model.network.execution import PLAIN
 from model.training import checkpoint_files
 from model.training.checkpoint_files import Saved
 from model.training.control import Interrupted, Order

@@ -13,10 +13,10 @@ import shutil
 import pytest
 from rich.console import Console
 
-from experiments import attempt
-from experiments.claims import this_process
-from experiments.doctor import doctor
-from experiments.ledger import Ledger
+from experiments.ledger.claims import this_process
+from experiments.ledger.ledger import Ledger
+from experiments.operations.doctor import doctor
+from experiments.train import attempt
 
 # Of which damaged files a run itself speaks, by the state of the study; the others are not read
 # then, or (metrics) their lines are counted. `isoflop doctor` names every one.

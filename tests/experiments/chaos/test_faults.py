@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from experiments.ledger import Ledger
+from experiments.ledger.ledger import Ledger
 
 SCRIPT = Path(__file__).with_name("faulty_run.py")
 # Gone or full: what an exit code may then be. A fault that was survived is no failure.

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ledger import Ledger
+from experiments.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.slurm
 
 STUDY = """
 from dataclasses import replace
-from experiments.recipes import TINY_BYTES
-from experiments.study import BatchRule, Ladder, Study
+from experiments.study.recipes import TINY_BYTES
+from experiments.study.study import BatchRule, Ladder, Study
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)
@@ -47,7 +47,13 @@ class Lab:
         return inherited | cache | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
 
     def run(self, results: str, *arguments: str, **environment: str) -> str:
-        command = [sys.executable, "-m", "experiments.cli", "run", str(self.folder / "tiny.py")]
+        command = [
+            sys.executable,
+            "-m",
+            "experiments.cli.main",
+            "run",
+            str(self.folder / "tiny.py"),
+        ]
         done = subprocess.run(
             [*command, "--results", str(self.folder / results), *arguments],
             env=self.environment | environment,

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus, open_corpus
 from model.data.source import Zipf
 from model.data.zipf import describe
+from model.network.config import ModelConfig
 from model.training.config import (
     EvalConfig,
     GroupConfig,

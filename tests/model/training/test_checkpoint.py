@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from model.config import ModelConfig
+from model.network.config import ModelConfig
 from model.training import checkpoint_files
 from model.training.checkpoint import Checkpoints
 from model.training.checkpoint_files import Saved

@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.execution import Execution
+from model.network.config import ModelConfig
+from model.network.execution import Execution
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
 from model.training.control import Interrupted, Order

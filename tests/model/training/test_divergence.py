@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.execution import Execution
+from model.network.config import ModelConfig
+from model.network.execution import Execution
 from model.training import loop
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig

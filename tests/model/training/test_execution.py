@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.execution import AUTO, PLAIN, Execution
+from model.network.config import ModelConfig
+from model.network.execution import AUTO, PLAIN, Execution
 from model.training import memory, step
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig

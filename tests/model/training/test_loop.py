@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.execution import Execution
+from model.network.config import ModelConfig
+from model.network.execution import Execution
 from model.training.config import TrainConfig
 from model.training.loop import Progress, TrainResult, train
 from model.training.step import compile_program

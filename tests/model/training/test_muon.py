@@ -14,13 +14,13 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from model.config import ModelConfig
-from model.sharding import make_mesh
+from model.network.config import ModelConfig
+from model.network.sharding import make_mesh
+from model.network.transformer import Transformer
 from model.training.config import Algorithm, TrainConfig
 from model.training.muon import scale_by_muon
 from model.training.optimizer import hyper_arrays, optimizer, roles
 from model.training.step import compile_program
-from model.transformer import Transformer
 
 ONE = (1, 1, 1, 1)
 N_LAYERS, D, G, R, K = 3, 16, 8, 2, 8

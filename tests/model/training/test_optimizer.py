@@ -12,10 +12,10 @@ import optax
 import pytest
 from flax import nnx
 
-from model.config import ModelConfig
+from model.network.config import ModelConfig
+from model.network.transformer import Transformer
 from model.training.config import ADAMW, GroupConfig, ScheduleConfig, TrainConfig
 from model.training.optimizer import hyper_arrays, optimizer, roles, schedule_factor
-from model.transformer import Transformer
 
 N_STEPS = 20
 # Small and large in turn, so that clipping acts on some gradients and not on others.

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.check import hlo
-from model.config import ModelConfig
-from model.counts.total import count_params
+from experiments.checks.compile import hlo
 from model.data.corpus import Corpus, open_corpus
 from model.data.source import Zipf
 from model.data.zipf import describe
-from model.execution import PLAIN
-from model.sharding import check_divisible
+from model.network.config import ModelConfig
+from model.network.counts.total import count_params
+from model.network.execution import PLAIN
+from model.network.sharding import check_divisible
 from model.training import loop, memory, step
 from model.training.checkpoint import Checkpoints
 from model.training.config import ROLES, TrainConfig

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.execution import Execution
-from model.sharding import make_mesh
+from model.network.config import ModelConfig
+from model.network.execution import Execution
+from model.network.sharding import make_mesh
 from model.training import processes
 from model.training.config import TrainConfig
 from model.training.loop import Progress, train
@@ -31,10 +31,10 @@ from model.training.processes import barrier, broadcast, initialize_from_environ
 from model.training.processes import is_leader
 initialize_from_environment(os.environ)
 
-from model.config import ModelConfig
+from model.network.config import ModelConfig
 from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
-from model.execution import Execution
+from model.network.execution import Execution
 from model.training.checkpoint import Checkpoints
 from model.training.config import *
 from model.training.control import Interrupted, Order

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.execution import Execution
+from model.network.config import ModelConfig
+from model.network.execution import Execution
 from model.training import checkpoint_files
 from model.training.checkpoint import Checkpoints
 from model.training.checkpoint_files import Saved

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
+from model.network.config import ModelConfig
 from model.training.config import TrainConfig
 from model.training.loop import Progress, TrainResult, train
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.config import ModelConfig
 from model.data.corpus import Corpus
-from model.execution import Execution
+from model.network.config import ModelConfig
+from model.network.execution import Execution
 from model.training.checkpoint import Checkpoints, TrunkLost
 from model.training.config import ScheduleConfig, TrainConfig
 from model.training.control import Interrupted, Order

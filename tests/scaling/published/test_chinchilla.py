@@ -10,7 +10,7 @@ from scipy.special import erf
 
 from scaling.published import chinchilla, chinchilla_bootstrap
 from scaling.published.tables import minimum, read_table, select
-from scaling.replicates import replicate
+from scaling.solve.replicates import replicate
 
 # Newton's method with 40 digits on the same rows: E, A, B, alpha, beta.
 EXACT = (1.8172180990101, 477.82586823391, 2143.4173633605, 0.34731049888175, 0.36717243262776)

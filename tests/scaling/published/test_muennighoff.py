@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from scaling.laws import DATA_CONSTRAINED
+from scaling.laws.loss_laws import DATA_CONSTRAINED
 from scaling.published import muennighoff
 from scaling.published.case import TABLES
 from scaling.published.tables import minimum, read_table
-from scaling.regression import Constraints
+from scaling.solve.regression import Constraints
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from model.sharding import FSDP_TENSOR, LAYOUTS, Layout, make_mesh
+from model.network.sharding import FSDP_TENSOR, LAYOUTS, Layout, make_mesh
 from model.training.objectives.next_token import LinearHead
 
 B, L, D, V = 8, 12, 16, 24

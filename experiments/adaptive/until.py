@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop run --until: train, fit, choose the next runs, until a goal is met or FLOPs are spent.
+
+What was chosen in each round is in results/<study>/until.json before it is trained. Everything else
+follows from the results, so that a loop that was killed at any moment goes on as if it had not.
+
+Runs are chosen for what they tell per FLOP, or per device-second as earlier runs of the study took
+them: on a small network a FLOP can take four times as long as on a large one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
+from rich.console import Console
+
+from experiments.adaptive.next_runs import believed, choose_next, family, runs_of
+from experiments.adaptive.prices import (
+    Charge,
+    device_seconds,
+    pieces_of,
+    price,
+    prices,
+    spent,
+    training_flops,
+)
+from experiments.executors.local_idle import IdleWorkers
+from experiments.files import strict_json
+from experiments.files.checked_json import Damaged, seal_record, unseal
+from experiments.ledger.ledger import Ledger
+from experiments.machine.jax_setup import prepare_to_fit
+from experiments.plan.plan import plan
+from experiments.plan.point import Point
+from experiments.study.study import Study
+from experiments.train.runner import Failures
+from model.data.manifest import Manifest
+
+if TYPE_CHECKING:
+    from scaling.answers.goal import Goal
+    from scaling.fit import Fit
+    from scaling.tables.runs import Runs
+
+FILE = "until.json"
+# FLOPs spent by the end of each round, over those that may be: early rounds are cheap, they only
+# tell where the later ones belong.
+STAGES = (0.05, 0.1, 0.17, 0.26, 0.38, 0.5, 0.7, 1.0)
+# Least growth of what is spent, however near the goal is.
+GROWTH = 1.05
+# Bootstrap replicates of a round's fits: first as many as show that a goal is far, wider than _FAR
+# times what it allows; where it is not, as many as every answer has.
+_FEW, _ALL, _FAR = 200, 1000, 1.25
+PER = ("flop", "device-second")
+_TARGETS = {"a": "exponent", "loss": "loss", "n_params_opt": "n_params_opt"}
+
+
+class _Record(TypedDict):
+    goal: str
+    target_flops: float
+    budget: float
+    per: str
+    rounds: list[list[str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Loop:
+    """What stays the same from round to round.
+
+    Attributes:
+      study, ledger, console, goal: of the loop.
+      record: what was asked, and what was chosen so far.
+      grid: the points of the study.
+      pool: what may be chosen, by id.
+    """
+
+    study: Study
+    ledger: Ledger
+    console: Console
+    goal: Goal
+    record: _Record
+    grid: Sequence[Point]
+    pool: Mapping[str, Point]
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """Options of `isoflop run`."""
+    add = sub.add_argument_group("runs chosen by what is known so far").add_argument
+    text = 'goal, such as "ci(a) < 0.02" or "ci(n_params_opt) < 10 %%": ends when it is met'
+    add("--until", default=None, metavar="GOAL", help=text)
+    text = "training budget that N* and the loss of the goal are for (10 times the largest)"
+    add("--target-flops", type=float, default=None, metavar="C", help=text)
+    text = "most FLOPs to spend on all runs (those of the study's grid)"
+    add("--budget", type=float, default=None, metavar="C", help=text)
+    text = "choose runs for what they tell per FLOP (the default), or per device-second"
+    add("--per", choices=PER, default=None, help=text)
+
+
+def check_options(options: Any) -> None:
+    """Refuses what says nothing without a goal.
+
+    Raises:
+      ValueError: for such an option.
+    """
+    for name in () if options.until else ("target_flops", "budget", "per"):
+        if getattr(options, name) is not None:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} is of --until GOAL: give one, or leave it out.")
+
+
+def train_until(
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    manifest: Manifest,
+    console: Console,
+    train: Callable[..., Failures],
+) -> tuple[list[Point], Failures]:
+    """The points that were chosen and trained, and those that failed.
+
+    Args:
+      options: of `isoflop run`.
+      train: experiments.pipeline.train.
+
+    Raises:
+      ValueError: for a goal, target or budget that cannot be, or a study with axes.
+      Elsewhere: if an engine trains a round.
+    """
+    prepare_to_fit()
+    from scaling.answers.goal import parse_goal
+
+    if study.axes:
+        raise ValueError("--until: a study with axes has no single law. Give axes=().")
+    goal = parse_goal(options.until)
+    grid = list(plan(study, manifest).points)
+    target = options.target_flops or 10 * study.budgets[-1]
+    most = options.budget or price(study, (), grid)
+    if not all(math.isfinite(flops) and flops > 0 for flops in (target, most)):
+        raise ValueError("--target-flops and --budget must be positive FLOPs.")
+    pool = {point.id: point for point in (*grid, *family(study, manifest, most))}
+    asked = _Record(
+        goal=goal.text, target_flops=target, budget=most, per=options.per or PER[0], rounds=[]
+    )
+    record = _read(ledger, asked)
+    # What is there already is known already.
+    if not record["rounds"] and (known := [p.id for p in grid if ledger.has_result(p.id)]):
+        record["rounds"].append(known)
+    loop = _Loop(
+        study=study,
+        ledger=ledger,
+        console=console,
+        goal=goal,
+        record=record,
+        grid=grid,
+        pool=pool,
+    )
+    with IdleWorkers() as idle:
+        return _rounds(
+            loop, lambda points: train(options, study, ledger, console, points, points, idle)
+        )
+
+
+def _rounds(loop: _Loop, train: Callable[[list[Point]], Failures]) -> tuple[list[Point], Failures]:
+    """Trains what was chosen, chooses, and begins again; as `train_until`."""
+    study, ledger, console, record = loop.study, loop.ledger, loop.console, loop.record
+    target, most = record["target_flops"], record["budget"]
+    failures: Failures = []
+    runs, needed = runs_of([], study.flops), math.inf
+    while True:
+        ids = [name for names in record["rounds"] for name in names]
+        points = [loop.pool.get(name) or ledger.read_point(name) for name in ids]
+        if points:
+            failures = train(points)
+            runs = _finished(ledger, study, points)
+            said = f"{spent(study, ledger, points):.3g} of {most:.3g} FLOPs spent"
+            needed = _needed(loop.goal, runs, target, console, said)
+            if needed == 1.0:
+                return points, failures
+        chosen = _choose(loop, points, runs, needed)
+        if not chosen:
+            time = "" if record["per"] == PER[0] else ", or the time that the grid takes for them,"
+            console.print(f"{most:.3g} FLOPs{time} are spent, and {loop.goal.text} is not met.")
+            return points, failures
+        record["rounds"].append([point.id for point in chosen])
+        ledger.storage.replace(FILE, seal_record(dict(record)))
+
+
+def _read(ledger: Ledger, asked: _Record) -> _Record:
+    """The rounds of the same question so far."""
+    if (data := ledger.storage.read(FILE)) is None:
+        return asked
+    path = ledger.folder / FILE
+    if (text := unseal(data)) is None:
+        raise Damaged(f"{path} is damaged. Delete it: finished runs are kept and used.")
+    try:
+        record = msgspec.convert(strict_json.loads(text), _Record)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise Damaged(f"{path}: {error}. Delete it: finished runs are kept and used.") from None
+    return record if {**record, "rounds": []} == asked else asked
+
+
+def _finished(ledger: Ledger, study: Study, points: list[Point]) -> Runs:
+    from experiments.report.analysis import grid_runs
+    from scaling.fit import FitError
+
+    try:
+        return grid_runs(ledger, study, points)
+    except FitError:
+        return runs_of([], study.flops)
+
+
+def _needed(goal: Goal, runs: Runs, target: float, console: Console, said: str) -> float:
+    """How many times the FLOPs spent so far the goal should take; 1 where it is met.
+
+    An interval narrows with the root of what is spent. Infinite where nothing is told of it.
+    """
+    from scaling.answers.goal import is_met
+    from scaling.fit import FitError
+
+    console.print("fitting ...")
+    try:
+        for n_bootstrap in (_FEW, _ALL):
+            width, is_there = is_met(goal, _surfaces(runs, n_bootstrap), target)
+            if not width < _FAR * goal.limit:
+                break
+    except (FitError, ValueError):
+        console.print(f"{said}; too few runs for an interval yet.")
+        return math.inf
+    shown = f"{100 * width:.3g} %" if goal.is_relative else f"{width:.4g}"
+    console.print(f"{said}; ci({goal.quantity}) is {shown}, {goal.text} is asked for.")
+    if is_there:
+        return 1.0
+    # Narrow enough and not met: the fit is not certified, and its width tells nothing.
+    return max((width / goal.limit) ** 2, GROWTH) if width >= goal.limit else math.inf
+
+
+def _surfaces(runs: Runs, n_bootstrap: int) -> list[Fit]:
+    """Those that give an answer."""
+    from scaling.approaches.surface import fit_surface
+    from scaling.fit import FitError
+
+    fits = []
+    for law in ("additive", "curved"):
+        with contextlib.suppress(FitError):
+            fits.append(fit_surface(runs, law, n_bootstrap=n_bootstrap))
+    return fits
+
+
+def _choose(loop: _Loop, points: Sequence[Point], runs: Runs, needed: float) -> list[Point]:
+    """The next round's runs; none where the budget pays for no further one.
+
+    Args:
+      points: of the rounds so far. runs: those that are finished.
+      needed: as `_needed` tells: no round spends more than that asks for.
+    """
+    study, ledger, most = loop.study, loop.ledger, loop.record["budget"]
+    has_trunk = ledger.has_trunk
+    known = {point.id for point in points}
+    rest = most - spent(study, ledger, points)
+    left = [point for name, point in loop.pool.items() if name not in known]
+    flops = prices(study, points, left, has_trunk)
+    left = [point for point, price in zip(left, flops, strict=True) if price <= rest]
+    if not left:
+        return []
+    charge, gone, whole = _account(loop, points)
+    least = min(prices(study, points, left, has_trunk, charge))
+    if gone + least > whole:
+        return []
+    # The first stage that pays for anything.
+    stage = next((s for s in STAGES if s * whole - gone >= least), 1.0)
+    budget = min(stage * whole, needed * max(gone, least)) - gone
+    belief, aim = believed(
+        runs,
+        runs_of(left, study.flops),
+        _TARGETS[loop.goal.quantity],
+        loop.record["target_flops"],
+    )
+    proposal, _ = choose_next(
+        belief, aim, study, points, left, has_trunk, max(budget, least), charge=charge
+    )
+    chosen = [left[row] for row in proposal.rows]
+    while (flops_of_all := price(study, points, chosen, has_trunk)) > rest:
+        chosen.pop()
+    loop.console.print(
+        f"next: {len(chosen)} runs, {flops_of_all:.3g} FLOPs, at "
+        f"{', '.join(sorted({f'{p.budget:.3g}' for p in chosen}, key=float))} FLOPs"
+    )
+    return chosen
+
+
+def _account(loop: _Loop, points: Sequence[Point]) -> tuple[Charge, float, float]:
+    """What jobs are charged, what the points have been, and what may be in all.
+
+    Device time only where finished runs tell it; all that may be spent is then the time of as many
+    FLOPs of the study's grid.
+    """
+    study, ledger, most = loop.study, loop.ledger, loop.record["budget"]
+    seconds = device_seconds(ledger, points) if loop.record["per"] == PER[1] else None
+    if seconds is None:
+        return training_flops(study), spent(study, ledger, points), most
+    gone = sum(map(seconds, pieces_of(study, (), points)))
+    return (
+        seconds,
+        gone,
+        most * price(study, (), loop.grid, charge=seconds) / price(study, (), loop.grid),
+    )

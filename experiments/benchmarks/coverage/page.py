@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coverage table: percentages with their standard errors, and which cells miss."""
+
+import argparse
+import json
+import math
+import platform
+import sys
+from collections import Counter
+from typing import Any
+
+from experiments.benchmarks.coverage.counts import LEVELS
+from experiments.files.storage import replace_text
+from experiments.machine.provenance import cpu_model, software_facts
+
+# Points by which a cell may differ from its level, beyond two of its own standard errors.
+ALLOWED = 2.0
+
+
+def write(options: argparse.Namespace, counts: Counter[Any], seconds: float) -> None:
+    """coverage.json and coverage.md under results/benchmarks.
+
+    With options.only the new cells replace those of their studies, and `later` says how they came.
+    """
+    folder, rows = options.results / "benchmarks", _rows(counts)
+    record = {
+        "command": " ".join(["python -m experiments.benchmarks.coverage.run", *sys.argv[1:]]),
+        "seconds": round(seconds),
+        "processes": options.processes,
+        "replicates": options.replicates,
+        "seed": options.seed,
+        "device": cpu_model(),
+        "host_python": platform.python_version(),
+        **software_facts(),
+        "cells": rows,
+    }
+    if options.only and (folder / "coverage.json").exists():
+        record = _merged(json.loads((folder / "coverage.json").read_text()), record)
+    replace_text(folder / "coverage.json", json.dumps(record, indent=1) + "\n")
+    replace_text(folder / "coverage.md", _page(record))
+    print((folder / "coverage.md").read_text())
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The old record with the new cells in place of those of the same studies."""
+    cells = new.pop("cells")
+    new["studies"] = list(dict.fromkeys(row["study"] for row in cells))
+    kept = [row for row in old["cells"] if row["study"] not in new["studies"]]
+    earlier = [
+        part | {"studies": names}
+        for part in old.get("later", [])
+        if (names := [name for name in part["studies"] if name not in new["studies"]])
+    ]
+    return old | {"cells": kept + cells, "later": [*earlier, new]}
+
+
+def _rows(counts: Counter[Any]) -> list[dict[str, Any]]:
+    """One row per (study, estimator, method, quantity, target)."""
+    rows = []
+    for key in dict.fromkeys(key[:-1] for key in counts):
+        n = counts[(*key, "simulations")]
+        names = ("study", "estimator", "method", "quantity", "target")
+        row: dict[str, Any] = dict(zip(names, key, strict=True))
+        row |= {"simulations": n, "answered": counts[(*key, "answers")] / n}
+        answers = max(counts[(*key, "answers")], 1)
+        for level in LEVELS:
+            share = counts[(*key, level)] / answers
+            se = 100 * math.sqrt(level * (1 - level) / answers)
+            row[f"{100 * level:.0f}"] = {
+                "coverage": 100 * share,
+                "se": se,
+                "misses": bool(counts[(*key, "answers")])
+                and abs(100 * share - 100 * level) > ALLOWED + 2 * se,
+            }
+        rows.append(row)
+    return rows
+
+
+def _page(record: dict[str, Any]) -> str:
+    lines = [
+        "# Coverage of intervals on simulated studies",
+        "",
+        f"{_facts(record)} (the constants of resampling.py were chosen on seed 0).",
+        "",
+        *(line for part in record.get("later", []) for line in (_later(part), "")),
+        "Percentage of simulations whose interval holds the truth, among those with an answer. "
+        f"**Bold**: off by more than {ALLOWED:g} points beyond two standard errors. The default is "
+        "residual for both estimators on grids like these, and components where the runs of one "
+        "size and seed are branches of one trunk; residual takes those for independent. Approach 2 "
+        "cannot cover the truth where it is biased: its pseudo-truth is what it answers to "
+        "noise-free losses of the same grid.",
+        "",
+        *_summary(record["cells"]),
+    ]
+    for study in dict.fromkeys(row["study"] for row in record["cells"]):
+        rows = [row for row in record["cells"] if row["study"] == study]
+        lines += ["", f"## {study}", "", *_table(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(part: dict[str, Any]) -> str:
+    return (
+        f"`{part['command']}`, {part['seconds']} s on {part['processes']} processes "
+        f"({part['device']}); {part['replicates']} replicates per interval, seed {part['seed']}"
+    )
+
+
+def _later(part: dict[str, Any]) -> str:
+    listed = "; ".join(part["studies"])
+    return f"Run later: {_facts(part)}. Studies: {listed}."
+
+
+def _summary(rows: list[dict[str, Any]]) -> list[str]:
+    """Per method: how many of its cells (study, quantity, level) are met, and the worst."""
+    lines = [
+        "| estimator | method | target | cells met | too narrow at worst | too wide at worst |",
+        "|---|---|---|---|---|---|",
+    ]
+    names = ("estimator", "method", "target")
+    for key in dict.fromkeys(tuple(row[name] for name in names) for row in rows):
+        mine = [r for r in rows if tuple(r[n] for n in names) == key and r["answered"] > 0]
+        cells = [(r[f"{100 * v:.0f}"], r["study"], r["quantity"], v) for r in mine for v in LEVELS]
+        if not cells:
+            continue
+        met = sum(not cell["misses"] for cell, *_ in cells)
+        low = min(cells, key=lambda c: c[0]["coverage"] - 100 * c[3])
+        high = max(cells, key=lambda c: c[0]["coverage"] - 100 * c[3])
+        ends = [
+            f"{cell['coverage']:.1f} for {100 * level:.0f} % ({study}, {quantity})"
+            for cell, study, quantity, level in (low, high)
+        ]
+        lines.append(f"| {' | '.join([*key, f'{met} of {len(cells)}', *ends])} |")
+    return lines
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    levels = [f"{100 * level:.0f}" for level in LEVELS]
+    errors = ", ".join(f"{rows[0][level]['se']:.1f} at {level} %" for level in levels)
+    lines = [
+        f"{rows[0]['simulations']} simulations; standard errors {errors}.",
+        "",
+        f"| estimator | method | target | quantity | {' | '.join(levels)} | answered |",
+        "|---|---|---|---|" + "---|" * (len(levels) + 1),
+    ]
+    for row in rows:
+        is_known = row["answered"] > 0
+        cells = [f"{row[level]['coverage']:.1f}" if is_known else "none" for level in levels]
+        cells = [
+            f"**{cell}**" if row[level]["misses"] else cell
+            for cell, level in zip(cells, levels, strict=True)
+        ]
+        names = (row["estimator"], row["method"], row["target"], row["quantity"])
+        shown = " | ".join([*names, *cells, f"{100 * row['answered']:.0f} %"])
+        lines.append(f"| {shown} |")
+    return lines

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process, our system: seconds per training step, one line of JSON for each setting.
+
+  python -m experiments.benchmarks.speed.ours cpu|gpu SETTING...
+
+Imports neither the data loader nor checkpoints: a bare machine with JAX, Flax and Optax will do.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.benchmarks.speed import networks
+from experiments.benchmarks.speed.networks import Setting
+from model.network.counts.total import count_params
+from model.network.execution import Execution
+from model.training.optimizer import hyper_arrays
+from model.training.step import Program, compile_program
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("device", choices=("cpu", "gpu"))
+    parser.add_argument("settings", nargs="+", choices=networks.SETTINGS)
+    parser.add_argument("--threads", type=int, default=2, help="of a CPU")
+    options = parser.parse_args()
+    if options.device == "cpu":
+        from experiments.machine.jax_setup import start_jax
+
+        start_jax([], None, options.threads)
+    elif jax.default_backend() != "gpu":
+        parser.error(f"JAX sees no GPU here but {jax.devices()}. Install jax[cuda], or say cpu.")
+    for name in options.settings:
+        print(json.dumps(measure_largest(networks.SETTINGS[name])), flush=True)
+
+
+def measure_largest(setting: Setting) -> dict[str, Any]:
+    """With the largest batch, halved as often as needed, that fits without remat."""
+    try:
+        return measure(setting)
+    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        is_memory = "n_microbatches" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
+        if not is_memory or setting.batch_size == 1:
+            raise
+    return measure_largest(networks.halved(setting))
+
+
+def measure(setting: Setting) -> dict[str, Any]:
+    train = networks.train_config(setting.batch_size, setting.dtype)
+    execution = Execution(remat="none", n_microbatches=1, steps_per_dispatch=setting.n_steps)
+    began = time.perf_counter()
+    program = compile_program(setting.model, train, (1, 1, 1, 1), execution)
+    with jax.set_mesh(program.mesh):
+        hyper = hyper_arrays(train)
+        state = program.init(jax.random.key(0), hyper)
+        n_params = sum(weight.size for weight in jax.tree.leaves(state.params))
+        assert n_params == count_params(setting.model).total, n_params
+        batches = program.put(networks.tokens(setting))
+        state, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(1))
+        first_loss = float(losses[0])
+        first = time.perf_counter() - began
+        repeats = _seconds_per_step(program, state, hyper, batches, 1 + setting.n_repeats)[1:]
+    return {
+        "setting": setting.name,
+        "batch_size": setting.batch_size,
+        "seconds": statistics.median(repeats),
+        "first_step_seconds": first,
+        "first_loss": first_loss,
+        "n_params": n_params,
+        "execution": program.execution.to_text(),
+        "peak_flops_per_second": peak(setting.dtype),
+        "device_kind": jax.devices()[0].device_kind,
+        "versions": {"jax": jax.__version__},
+    }
+
+
+def _seconds_per_step(
+    program: Program, state: Any, hyper: Any, batches: Any, n_repeats: int
+) -> list[float]:
+    seconds, n = [], jnp.int32(len(batches))
+    for _ in range(n_repeats):
+        began = time.perf_counter()
+        state, losses, _ = program.train_chunk(state, hyper, batches, n)
+        losses.block_until_ready()
+        seconds.append((time.perf_counter() - began) / len(batches))
+    return seconds
+
+
+def peak(dtype: str, seconds: float = 0.5) -> float:
+    """FLOP/s of a square matrix product that JAX reaches here."""
+    n = 2048 if jax.default_backend() == "cpu" else 8192
+    a = jnp.ones((n, n), dtype)
+    product = jax.jit(lambda a: a @ a)
+    product(a).block_until_ready()
+    best, began = 0.0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        product(a).block_until_ready()
+        best = max(best, 2 * n**3 / (time.perf_counter() - start))
+    return best
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes that a step must move between devices, in closed form for a layout (network/sharding.py).
+
+A collective over n devices of an array of V bytes (the whole of what the n devices hold or get)
+moves, per device: all-gather and reduce-scatter V (n-1)/n; all-reduce 2 V (n-1)/n, being the one
+after the other; all-to-all of a local part v: v (n-1)/n. "How to scale your model"
+(jax-ml.github.io/scaling-book), chapters on sharding and on training. Scalars are left out: losses,
+norms of gradients.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from model.network.config import ModelConfig
+from model.network.counts.total import count_params
+from model.network.execution import Execution
+from model.network.sharding import AXES
+
+DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
+KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transfer:
+    """One use of a collective.
+
+    Attributes:
+      what: in words.
+      kind: one of KINDS.
+      axes: mesh axes whose devices take part.
+      array_bytes: V of the module's formulas (of an all-to-all: v).
+      count: per step.
+    """
+
+    what: str
+    kind: str
+    axes: tuple[str, ...]
+    array_bytes: float
+    count: int
+
+    def moved(self, mesh: dict[str, int]) -> float:
+        """Bytes per device and step."""
+        n = math.prod(mesh[axis] for axis in self.axes)
+        twice = 2 if self.kind == "all-reduce" else 1
+        return twice * self.count * self.array_bytes * (n - 1) / n
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """What a step's traffic follows from; ``execution`` has nothing left open."""
+
+    model: ModelConfig
+    batch_size: int
+    compute_dtype: str
+    mesh_shape: tuple[int, ...]
+    execution: Execution
+
+    @property
+    def mesh(self) -> dict[str, int]:
+        return dict(zip(AXES, self.mesh_shape, strict=True))
+
+    @property
+    def dtype_bytes(self) -> int:
+        return DTYPE_BYTES[self.compute_dtype]
+
+    @property
+    def weight_axes(self) -> tuple[str, ...]:
+        """Axes over which a weight is gathered before it is used."""
+        return ("fsdp",) if self.execution.layout == "fsdp_tensor" else ("fsdp", "tensor")
+
+    @property
+    def weight_parts(self) -> int:
+        """Parts of a weight that are never gathered: heads, hidden units, vocabulary."""
+        return self.mesh["tensor"] if self.execution.layout == "fsdp_tensor" else 1
+
+    @property
+    def local_tokens(self) -> int:
+        """Tokens of one microbatch whose rows a device works on; positions whole."""
+        rows = self.batch_size // (self.mesh["data"] * self.mesh["fsdp"])
+        return rows // self.execution.n_microbatches * self.model.seq_len
+
+
+def transfers(step: Step) -> list[Transfer]:
+    """Everything that a step must move, as the layout says and the program asks for it."""
+    found = [*_blocks(step), *_embedding(step), *_head(step), *_vectors(step)]
+    split = _tensor if step.execution.layout == "fsdp_tensor" else _context
+    found += split(step)
+    return [transfer for transfer in found if transfer.moved(step.mesh) > 0]
+
+
+def by_kind(step: Step) -> dict[str, float]:
+    """Bytes per device and step of every kind."""
+    total = dict.fromkeys(KINDS, 0.0)
+    for transfer in transfers(step):
+        total[transfer.kind] += transfer.moved(step.mesh)
+    return total
+
+
+def block_weights(model: ModelConfig) -> int:
+    """Weights of matrix products in all blocks."""
+    vectors = _vector_params(model)
+    return count_params(model).non_embedding - vectors
+
+
+def _vector_params(model: ModelConfig) -> int:
+    """Gains and biases, of the blocks and of the last norm."""
+    norm = model.d_model * (1 + (model.norm == "layernorm" and model.use_bias))
+    heads = model.n_heads + 2 * model.n_kv_heads
+    n_mlp_inputs = sum(1 + (kind == "swiglu") for kind in model.layer_channel_mixers)
+    biases = model.n_layers * (heads * model.d_head + 2 * model.d_model)
+    biases += n_mlp_inputs * model.d_ff
+    gains = 2 * model.n_layers * model.d_head * model.use_qk_norm
+    return (2 * model.n_layers + 1) * norm + gains + model.use_bias * biases
+
+
+def _blocks(step: Step) -> Iterator[Transfer]:
+    """ZeRO-3 (Rajbhandari et al. 2019, arXiv:1910.02054, sec. 5.3), once per microbatch.
+
+    Weights W, in the compute dtype, are gathered for the forward pass and again for the backward
+    pass, which is also where remat uses them; gradients, in the compute dtype, are reduce-scattered
+    over "fsdp", and what is left, W / n_fsdp, is all-reduced over "data".
+    """
+    weights = block_weights(step.model) / step.weight_parts * step.dtype_bytes
+    n = step.execution.n_microbatches
+    yield _gather("weights of the blocks, forward and backward", step, weights, 2 * n)
+    yield from _reduce("gradients of the blocks", step, weights, n)
+
+
+def _gather(what: str, step: Step, array_bytes: float, count: int) -> Transfer:
+    return Transfer(
+        what=what, kind="all-gather", axes=step.weight_axes, array_bytes=array_bytes, count=count
+    )
+
+
+def _reduce(what: str, step: Step, array_bytes: float, count: int) -> Iterator[Transfer]:
+    n_parts = math.prod(step.mesh[axis] for axis in step.weight_axes)
+    yield Transfer(
+        what=what,
+        kind="reduce-scatter",
+        axes=step.weight_axes,
+        array_bytes=array_bytes,
+        count=count,
+    )
+    yield Transfer(
+        what=f"{what}, over replicas",
+        kind="all-reduce",
+        axes=("data",),
+        array_bytes=array_bytes / n_parts,
+        count=count,
+    )
+
+
+def _embedding(step: Step) -> Iterator[Transfer]:
+    """The table V D, gathered whole on every device; its gradient is all-reduced whole.
+
+    Once per step, for the table does not change between microbatches; the gradient once for each
+    of them. (Learned positions likewise.)
+    """
+    model = step.model
+    rows = model.vocab_size + (model.positions == "learned") * model.seq_len
+    table = rows * model.d_model * step.dtype_bytes
+    yield Transfer(
+        what="embedding table",
+        kind="all-gather",
+        axes=("fsdp", "tensor"),
+        array_bytes=table,
+        count=1,
+    )
+    axes = ("data", "fsdp") if step.execution.layout == "fsdp_tensor" else ("data", *_both())
+    yield Transfer(
+        what="gradient of the embedding table",
+        kind="all-reduce",
+        axes=axes,
+        array_bytes=table,
+        count=step.execution.n_microbatches,
+    )
+
+
+def _both() -> tuple[str, str]:
+    return ("fsdp", "tensor")
+
+
+def _head(step: Step) -> Iterator[Transfer]:
+    """The head D V, gathered once per step; its float32 gradient, reduced once per loss chunk."""
+    model, execution = step.model, step.execution
+    n_weights = model.d_model * model.vocab_size / step.weight_parts
+    yield _gather("head", step, n_weights * step.dtype_bytes, 1)
+    count = execution.n_microbatches * execution.n_loss_chunks
+    yield from _reduce("gradient of the head", step, n_weights * 4, count)
+
+
+def _vectors(step: Step) -> Iterator[Transfer]:
+    """Gains and biases are whole everywhere; their float32 gradients are all-reduced."""
+    axes = ("data", "fsdp") if step.execution.layout == "fsdp_tensor" else ("data", *_both())
+    yield Transfer(
+        what="gradients of gains and biases",
+        kind="all-reduce",
+        axes=axes,
+        array_bytes=4 * _vector_params(step.model),
+        count=step.execution.n_microbatches,
+    )
+
+
+def _tensor(step: Step) -> Iterator[Transfer]:
+    """Tensor parallelism (Shoeybi et al. 2019, arXiv:1909.08053, sec. 3), per layer and microbatch.
+
+    Forward, the output of the mixer and of the channel mixer [B, L, D] are all-reduced; backward,
+    the gradient of each input projection's input is (queries, keys, values; gate, up). Remat of
+    whole blocks reduces the mixer's output again. Around a split vocabulary: maximum, sum of
+    exponentials and the target's logit of every token in float32, then the gradient [B, L, D] of
+    the head's input.
+    """
+    model, execution = step.model, step.execution
+    activation = step.local_tokens * model.d_model * step.dtype_bytes
+    n_inputs = sum(4 + (kind == "swiglu") for kind in model.layer_channel_mixers)
+    n_again = model.n_layers * (execution.remat == "block")
+    n = execution.n_microbatches
+
+    def reduced(what: str, array_bytes: float, count: int) -> Transfer:
+        return Transfer(
+            what=what, kind="all-reduce", axes=("tensor",), array_bytes=array_bytes, count=count
+        )
+
+    yield reduced("outputs of mixers", activation, n * (2 * model.n_layers + n_again))
+    yield reduced("gradients of inputs of mixers", activation, n * n_inputs)
+    yield reduced("gradient of the head's input", activation, n)
+    yield reduced("softmax over a split vocabulary", 3 * 4 * step.local_tokens, n)
+
+
+def _context(step: Step) -> Iterator[Transfer]:
+    """Positions exchanged for heads around the attention (Jacobs et al. 2023, arXiv:2309.14509).
+
+    Per layer and microbatch: queries, keys and values to whole positions, the output back; the
+    same once more for their gradients, and for remat of whole blocks.
+    """
+    model, execution = step.model, step.execution
+    width = (2 * model.n_heads + 2 * model.n_kv_heads) * model.d_head
+    local = step.local_tokens / step.mesh["tensor"] * width * step.dtype_bytes
+    n_passes = 2 + (execution.remat == "block")
+    yield Transfer(
+        what="positions for heads, and back",
+        kind="all-to-all",
+        axes=("tensor",),
+        array_bytes=local,
+        count=execution.n_microbatches * model.n_layers * n_passes,
+    )

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process that compiles programs, for devices that are here or for a topology that is not.
+
+  python -m experiments.checks.compile.compile_programs < request.json
+
+Says what happens in lines of JSON on standard output; the compiler's warnings go to standard
+error. For a topology it needs jax[tpu] (make .venv-tpu/.ready), but no TPU.
+"""
+
+import json
+import math
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import jax
+import msgspec
+import numpy as np
+from jax.errors import JaxRuntimeError
+
+from experiments.checks.compile import hlo
+from experiments.executors.local_devices import cache_folder
+from experiments.machine.jax_setup import start_jax
+from experiments.machine.peak import CPU_SIZE, measure
+from model.hardware import lookup
+from model.network.config import ModelConfig
+from model.network.execution import USABLE, Execution
+from model.network.sharding import AXES, make_mesh
+from model.training import memory
+from model.training.config import TrainConfig
+from model.training.optimizer import hyper_arrays
+from model.training.step import compile_program
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    if not request["topology"]:
+        start_jax([], str(cache_folder()), request["n_threads"])
+    try:
+        for event in answers(request):
+            print(json.dumps(event), flush=True)
+    except ValueError as error:
+        print(json.dumps({"event": "refused", "reason": str(error)}), flush=True)
+
+
+def answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Events: one "devices", then "compiling" and "compiled" of every setting of every program.
+
+    Args:
+      request: "topology" (its name or None), "wraps_at" (topology.py), "mesh", "execution" (text),
+        "programs" (key -> model and train); ``main`` also reads "n_threads" (worker.py).
+
+    Raises:
+      ValueError: if the devices cannot be had, or cannot be laid out as the mesh says.
+    """
+    devices = topology_devices(request["topology"]) if request["topology"] else None
+    mesh = _mesh(tuple(request["mesh"]), devices)
+    device = describe(mesh, request["wraps_at"])
+    yield {"event": "devices"} | device
+    execution = Execution.from_text(request["execution"])
+    for key, program in request["programs"].items():
+        model = msgspec.convert(program["model"], ModelConfig)
+        train = msgspec.convert(program["train"], TrainConfig)
+        run = Run(model=model, train=train, mesh=mesh, devices=devices)
+        for event in run.attempts(execution, device["memory_bytes"]):
+            yield {"key": key} | event
+
+
+def topology_devices(name: str) -> tuple[Any, ...]:
+    """Devices that exist for the compiler only.
+
+    Raises:
+      ValueError: if libtpu knows no such slice.
+    """
+    # Without these libtpu asks the cloud what machine this is, and waits for an answer.
+    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
+    os.environ |= {"TPU_WORKER_ID": "0"}
+    from jax.experimental import topologies
+
+    try:
+        return tuple(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+    except JaxRuntimeError as error:
+        raise ValueError(f"--topology {name}: libtpu refuses it: {_one_line(error)}") from None
+
+
+def _mesh(shape: tuple[int, ...], devices: tuple[Any, ...] | None) -> Any:
+    try:
+        return make_mesh(shape, devices)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"mesh={shape}: its axes must be products of the dimensions of the slice. "
+            f"{_one_line(error)}"
+        ) from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def describe(mesh: Any, wraps_at: int) -> dict[str, Any]:
+    """What is known of the devices of a mesh: kind, memory, links of each axis, measured peaks."""
+    device = mesh.devices.flat[0]
+    known = lookup(device.device_kind)
+    links = {}
+    if hasattr(device, "coords") and wraps_at:
+        links = {axis: _links(mesh, axis, wraps_at) for axis in AXES}
+    elif known is not None:
+        links = dict.fromkeys(AXES, known.n_links)
+    return {
+        "kind": device.device_kind,
+        "platform": device.platform,
+        "n_devices": mesh.size,
+        "memory_bytes": _memory_bytes(device, mesh.size),
+        "links": links,
+        "measured": {} if known else _measured(),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Of what compiles, as far as it is installed."""
+    names = ("jax", "jaxlib", "libtpu")
+    installed = {name for found in metadata.distributions() if (name := found.name) in names}
+    return {name: metadata.version(name) for name in names if name in installed}
+
+
+def _links(mesh: Any, axis: str, wraps_at: int) -> int:
+    """Links that a collective along a mesh axis may use: two for a ring, one for a line.
+
+    An axis that spans a whole dimension of the slice closes to a ring where that one does.
+    """
+    index = AXES.index(axis)
+    line = np.moveaxis(mesh.devices, index, -1).reshape(-1, mesh.devices.shape[index])[0]
+    lengths = np.array([d.coords for d in mesh.devices.flat]).max(axis=0) + 1
+    spanned = [len(set(places)) for places in np.array([d.coords for d in line]).T]
+    return sum(
+        2 if n == length and n % wraps_at == 0 else 1
+        for n, length in zip(spanned, lengths, strict=True)
+        if n > 1
+    )
+
+
+def _memory_bytes(device: Any, n_devices: int) -> float:
+    """Of one device: as it says itself, else by the table, else its share of the host's."""
+    known = lookup(device.device_kind)
+    try:
+        stats = device.memory_stats() or {}
+    except (RuntimeError, NotImplementedError):
+        stats = {}
+    if "bytes_limit" in stats:
+        return float(stats["bytes_limit"])
+    if known is not None:
+        return known.memory_bytes
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / n_devices
+
+
+def _measured() -> dict[str, float]:
+    return {dtype: measure(dtype, CPU_SIZE) for dtype in ("float32", "bfloat16")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One program to be compiled for one mesh."""
+
+    model: ModelConfig
+    train: TrainConfig
+    mesh: Any
+    devices: tuple[Any, ...] | None
+
+    def attempts(self, execution: Execution, limit: float) -> Iterator[dict[str, Any]]:
+        """Compiles what ``execution`` leaves open from the fastest to the leanest, until one fits.
+
+        Args:
+          limit: bytes of a device; a run uses USABLE of them.
+        """
+        try:
+            for candidate in memory.candidates(execution, self.model, self.train, self.mesh):
+                yield {"event": "compiling", "execution": candidate.to_text()}
+                result = self._compiled(candidate)
+                yield {"event": "compiled", "execution": candidate.to_text()} | result
+                if 0 < result["needed_bytes"] <= USABLE * limit:
+                    return
+        except ValueError as error:
+            yield {"event": "unfit", "reason": str(error)}
+
+    def _compiled(self, execution: Execution) -> dict[str, Any]:
+        """Bytes and collectives of the training step, and what it took to compile it."""
+        began = time.perf_counter()
+        shape = self.mesh.devices.shape
+        program = compile_program(self.model, self.train, shape, execution, self.devices)
+        hyper = hyper_arrays(self.train)
+        state_bytes = _local_bytes(program.abstract_state(hyper))
+        found = _analysed(program.lowered(hyper), state_bytes)
+        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return found | {
+            "state_bytes": state_bytes,
+            "seconds": time.perf_counter() - began,
+            "host_memory_bytes": 1024 * peak_kib,
+        }
+
+
+def _analysed(lowered: Any, state_bytes: int) -> dict[str, Any]:
+    try:
+        compiled = lowered.compile()
+    except JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        needed = exhausted_bytes(str(error), state_bytes)
+        return {"needed_bytes": needed, "collectives": {}, "compiler_says": _one_line(error)}
+    analysis = compiled.memory_analysis()
+    needed = memory.program_bytes(analysis)
+    moved = hlo.by_kind(hlo.collectives(compiled.as_text()))
+    return {"needed_bytes": needed, "collectives": moved, "compiler_says": ""}
+
+
+def _local_bytes(state: Any) -> int:
+    """Bytes per device of abstract arrays with shardings."""
+    leaves = jax.tree.leaves(state)
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves
+    )
+
+
+def exhausted_bytes(message: str, state_bytes: int) -> float:
+    """Bytes that a program would need, from the error of a compiler that gave up; 0 if not said.
+
+    "... required for HLO temporaries (314.95G) exceeds available HBM (15.75G)" leaves out what is
+    there before and after; "Used 17.10G of 15.75G hbm" does not.
+    """
+    if match := re.search(r"Used ([\d.]+)([KMGT]?) of", message):
+        return float(match[1]) * _UNITS[match[2]]
+    if match := re.search(r"temporaries \(([\d.]+)([KMGT]?)\)", message):
+        return float(match[1]) * _UNITS[match[2]] + state_bytes
+    return 0.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop plan: the grid and its cost."""
+
+import collections
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from experiments.plan.plan import Plan
+from experiments.plan.point import Point
+from experiments.plan.trunks import Tree, grow, saving
+
+PLAN_COLUMNS = (
+    *("budget", "d_model", "layers", "params", "tokens", "tok/param"),
+    *("batch", "steps", "runs", "C/asked"),
+)
+
+
+def plan_table(plan: Plan, *, is_branched: bool = False) -> Group:
+    """The grid, one line per budget and size.
+
+    Args:
+      is_branched: whether the study asks for trunks; then they are shown, too.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in PLAN_COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    rows: dict[tuple, list[Point]] = collections.defaultdict(list)
+    for point in plan.points:
+        rows[point.budget, point.spec.model.d_model, tuple(point.axes.items())].append(point)
+    for (budget, d_model, axes), points in rows.items():
+        point = points[0]
+        table.add_row(
+            f"{budget:.3g}",
+            str(d_model),
+            str(point.spec.model.n_layers),
+            f"{point.params.total:,}",
+            f"{point.n_tokens:,}",
+            f"{point.n_tokens / point.params.total:.1f}",
+            str(point.spec.train.batch_size),
+            str(point.spec.train.schedule.n_steps),
+            str(len(points)),
+            f"{point.flops[point.convention] / budget:.4f}",
+            *(", ".join(f"{name}={value:g}" for name, value in axes),) * bool(axes),
+        )
+    lines: list[RenderableType] = [table, Text(_totals(plan))]
+    if is_branched:
+        lines += [Text(), *_trees(plan)]
+    lines += [
+        Text(f"refused: {r.budget:.3g}, d_model {r.d_model}: {r.reason}") for r in plan.refused
+    ]
+    return Group(*lines)
+
+
+def _trees(plan: Plan) -> list[RenderableType]:
+    """Where points leave their trunks, one line per size, and what that saves."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("trunks", "d_model", "spent", "of", "saved"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("budgets, with the step at which they leave the trunk")
+    trees = grow(plan.points)
+    alike: dict[tuple, list[Tree]] = collections.defaultdict(list)
+    for tree in trees:
+        first = tree.points[0]
+        branches = tuple(zip((p.budget for p in tree.points), tree.leaves_at, strict=True))
+        alike[first.spec.model.d_model, tuple(first.axes.items()), branches].append(tree)
+    for (d_model, axes, branches), members in alike.items():
+        less = saving(members)
+        text = " ".join(f"{budget:.3g}@{step}" for budget, step in branches)
+        more = "".join(f" {name}={value:g}" for name, value in axes)
+        table.add_row(
+            str(len(members)),
+            str(d_model),
+            f"{less.spent:.3g}",
+            f"{less.attributed:.3g}",
+            f"{less.share:.1%}",
+            text + more,
+        )
+    total = saving(trees)
+    said = (
+        f"{len(plan.points)} runs on {len(trees)} trunks: {total.spent:.4g} FLOPs are spent for "
+        f"{total.attributed:.4g}, {total.share:.1%} less."
+    )
+    return [table, Text(said)]
+
+
+def _totals(plan: Plan) -> str:
+    convention = plan.points[0].convention
+    flops = sum(point.flops[convention] for point in plan.points)
+    tokens = sum(point.n_tokens for point in plan.points)
+    return f"{len(plan.points)} runs, {flops:.3g} FLOPs ({convention}), {tokens:.3g} tokens"

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A study from its plan to its answer: train, fit, forecast, train the forecast, report.
+
+Each part finds out from the ledger what is left of it, so the whole may be stopped and started
+again anywhere.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+from experiments.adaptive.until import train_until
+from experiments.ledger.ledger import Ledger
+from experiments.machine.jax_setup import prepare_to_fit
+from experiments.plan.plan import Refused
+from experiments.plan.point import Point
+from experiments.report import finished
+from experiments.report.missing_runs import TooManyMissing
+from experiments.study.study import Study
+from experiments.terminal.table import duration
+from experiments.train.run_points import Elsewhere, require_none, train
+from model.data.manifest import Manifest
+
+
+def run(
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    manifest: Manifest,
+    grid: list[Point],
+    console: Console,
+) -> None:
+    """Does what is left of the study, and shows its answer.
+
+    Args:
+      options: of `isoflop run`.
+      grid: the planned points.
+
+    Raises:
+      RunsFailed: after the answer that the other runs allow.
+      TooManyMissing: if they allow none; the tables are written.
+      KeyboardInterrupt, Preempted: passed on, after workers have saved.
+    """
+    began = time.monotonic()
+    try:
+        if options.until is None:
+            answer = finished.recall(ledger, study, grid, options.allow_missing, console.print)
+            if answer is not None:
+                console.print(answer)
+                return
+            failures = train(options, study, ledger, console, grid, grid)
+        else:
+            grid, failures = train_until(options, study, ledger, manifest, console, train)
+        points = list(grid)
+        if study.forecast_budgets and not failures:
+            for point in _forecasts(options, study, ledger, manifest, console, grid):
+                points.append(point)
+                failures += train(options, study, ledger, console, points, points[-1:])
+    except Elsewhere:
+        console.print(
+            f"`isoflop status {options.study} --watch` shows how it goes; the same command goes on "
+            "when it is done, and submits again what has no result."
+        )
+        return
+    try:
+        answer = _answer(options, study, ledger, console, points)
+    except TooManyMissing as error:
+        if not failures:
+            raise
+        answer = str(error)
+        console.print(answer)
+    console.print(f"{duration(time.monotonic() - began)} in all.")
+    require_none(failures, options.max_attempts, options.study)
+    finished.remember(ledger, study, grid, points, answer, options.allow_missing)
+
+
+def _forecasts(
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    manifest: Manifest,
+    console: Console,
+    grid: list[Point],
+) -> Iterator[Point]:
+    """The points beyond the grid, each when its loss has been forecast."""
+    prepare_to_fit()
+    from experiments.report.analysis import analyse
+    from experiments.report.forecast import forecast_point, make_forecast
+    from scaling.fit import FitError
+
+    console.print("fitting ...")
+    analysis = analyse(ledger, study, grid, allow_missing=options.allow_missing)
+    for budget in study.forecast_budgets:
+        try:
+            record = make_forecast(ledger, study, manifest, analysis, budget)
+        except (FitError, Refused) as error:
+            console.print(f"no forecast at {budget:.3g} FLOPs: {error}")
+            continue
+        console.print(_forecast_line(record))
+        yield forecast_point(record)
+
+
+def _forecast_line(record: dict[str, Any]) -> str:
+    law, forecast = next(iter(record["forecasts"].items()))
+    n_params = record["point"]["params"]["total"]
+    return (
+        f"forecast at {record['budget']:.3g} FLOPs, {n_params:,} parameters on "
+        f"{record['point']['n_tokens']:,} tokens: {forecast['value']:.4f} nats "
+        f"({record['level']:.0%} interval {_number(forecast['lower'])} to "
+        f"{_number(forecast['upper'])}, {law} form)"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def _answer(
+    options: Any, study: Study, ledger: Ledger, console: Console, points: list[Point]
+) -> str:
+    """Writes and shows the answer; returns what was shown."""
+    prepare_to_fit()
+    from experiments.report import report
+
+    built = report.build(ledger, study, points, allow_missing=options.allow_missing)
+    with console.capture() as capture:
+        report.print_answer(console, study, ledger, built)
+    report.write(ledger, study, points, built)
+    where = f"table {ledger.table}\nfigures {ledger.figures}\nreport {ledger.report}"
+    answer = f"{capture.get()}{where}"
+    console.print(answer)
+    return answer

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits, hold-outs, multipliers and optima of tables on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from scaling.answers.compute_multiplier import Multiplier
+from scaling.answers.frontier import Band, Frontier
+from scaling.answers.holdout import HoldOut, Prediction
+from scaling.fit import Certificate, Fit, Interval
+from scaling.laws.loss_laws import law_named
+
+if TYPE_CHECKING:
+    from scaling.answers.inference import InferenceOptimum
+    from scaling.profiles.profile import Profile
+
+
+def print_fit(console: Console, fit: Fit) -> None:
+    """Parameters with intervals, exponents, how far the fit can be trusted, and findings."""
+    console.print(_heading(fit))
+    console.print(_parameter_table(fit))
+    console.print(status_line(fit))
+    if fit.certificate is not None:
+        console.print(certificate_line(fit.certificate))
+    console.print(_interval_line(fit))
+    print_findings(console, fit.findings)
+
+
+def print_profile(console: Console, found: Profile) -> None:
+    """One line with the interval and where its threshold comes from; then the findings."""
+    where = "" if found.flops is None else f" at {found.flops:.3g} FLOPs"
+    console.print(
+        f"profile of {found.quantity}{where}: {found.estimate:.6g}, {found.level:.0%} "
+        f"{interval_text(found.interval)} ({found.calibration})" + ", FLAT" * found.flat
+    )
+    print_findings(console, found.findings)
+
+
+def print_findings(console: Console, findings: tuple[str, ...]) -> None:
+    for sentence in dict.fromkeys(findings):
+        console.print(f"- {sentence}")
+
+
+def _heading(fit: Fit) -> str:
+    n, runs = len(fit.fitted_runs), fit.runs
+    what = fit.settings.get("formula", "power laws through optima")
+    by = f"; {fit.settings['minimised']}" if "minimised" in fit.settings else ""
+    return (
+        f"{fit.name}: {what}{by}\n{n} of {len(runs)} runs, "
+        f"{runs.params_convention.replace('_', '-')} parameters, {runs.flops_convention} FLOPs"
+    )
+
+
+def _parameter_table(fit: Fit) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("parameter")
+    table.add_column("value", justify="right")
+    table.add_column(f"{100 * fit.level:g} % interval")
+    fixed, tied = fit.settings.get("fixed", {}), fit.settings.get("tied", {})
+    for name, value in fit.parameters.items():
+        note = "fixed" if name in fixed else f"tied to {tied[name]}" if name in tied else ""
+        known = fit.intervals.get(name)
+        table.add_row(name, f"{value:.6g}", note or interval_text(known))
+    if fit.law == "power_laws" or law_named(fit.law).is_surface:
+        table.add_row("a  (N* ~ C^a)", f"{fit.exponent_a:.4f}", interval_text(fit.intervals["a"]))
+        table.add_row("b  (D* ~ C^b)", f"{fit.exponent_b:.4f}", interval_text(fit.intervals["b"]))
+    return table
+
+
+def interval_text(interval: Interval | None, form: str = "{:.4g}") -> str:
+    """ "1.2 to 1.4", or that there is none."""
+    if interval is None or not interval.is_known:
+        return "none"
+    return f"{form.format(interval.lower)} to {form.format(interval.upper)}"
+
+
+def status_line(fit: Fit) -> str:
+    """How the fit ended; in capital letters where it is not certified."""
+    if fit.is_certified:
+        return f"certified: {fit.status.value}." if fit.certificate else "status: no doubts."
+    return f"NOT CERTIFIED, {fit.status.name}: {fit.status.value.upper()}."
+
+
+def certificate_line(certificate: Certificate) -> str:
+    """The evidence in words."""
+    gap = certificate.next_best_excess
+    others = "no other minimum met" if gap is None else f"next minimum {100 * gap:.2g} % above"
+    condition = certificate.condition
+    return (
+        f"objective {certificate.objective:.10g}, gradient {certificate.gradient_norm:.1g}, "
+        f"condition {'infinite' if condition is None else f'{condition:.2g}'}; "
+        f"{certificate.n_starts_agree} of {certificate.n_starts} starts agree, {others}."
+    )
+
+
+def _interval_line(fit: Fit) -> str:
+    drawn = fit.bootstrap
+    if not drawn.n_replicates:
+        return "no intervals: no replicates were drawn."
+    return (
+        f"intervals: {drawn.method} bootstrap, {drawn.n_replicates} replicates, seed {drawn.seed}, "
+        f"{drawn.n_failed} failed."
+    )
+
+
+def print_hold_out(console: Console, found: HoldOut) -> None:
+    """Laws by error above C."""
+    console.print(f"laws fitted below {found.below:.4g} FLOPs, errors of the loss above it:")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    level = f"{100 * found.level:g} %"
+    for name in ("law", "mean error %", level, "bias %", "excess %", f"{level} (paired)", "status"):
+        table.add_column(name)
+    for prediction in found.predictions:
+        table.add_row(*_hold_out_row(prediction))
+    console.print(table)
+    for name, reason in found.refusals.items():
+        console.print(f"{name}: no answer: {reason}")
+    print_findings(console, found.findings)
+
+
+def _hold_out_row(one: Prediction) -> tuple[str, ...]:
+    percent = [
+        Interval(lower=100 * i.lower, upper=100 * i.upper)
+        for i in (one.interval, one.excess_interval)
+    ]
+    is_best = one.excess == 0.0
+    return (
+        one.law,
+        f"{100 * one.error:.3f}",
+        interval_text(percent[0], "{:.3f}"),
+        f"{100 * one.bias:+.3f}",
+        "best" if is_best else f"{100 * one.excess:+.3f}",
+        "" if is_best else interval_text(percent[1], "{:+.3f}"),
+        "certified" if one.fit.is_certified else f"NOT CERTIFIED: {one.fit.status.name}",
+    )
+
+
+def print_multiplier(console: Console, found: Multiplier) -> None:
+    """C_B/C_A per level of loss."""
+    console.print("compute of B over compute of A at equal loss (below 1: B needs less):")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("loss", "FLOPs of A", "FLOPs of B", "C_B/C_A", f"{100 * found.level:g} %", ""):
+        table.add_column(name)
+    for i, ratio in enumerate(found.ratio):
+        interval = Interval(lower=float(found.lower[i]), upper=float(found.upper[i]))
+        # An end at infinity is an answer here: the level may be out of reach.
+        shown = "none" if interval.lower != interval.lower else (
+            f"{interval.lower:.3g} to {interval.upper:.3g}"
+        )  # fmt: skip
+        table.add_row(
+            f"{found.loss[i]:.4f}",
+            f"{found.flops_a[i]:.3g}",
+            f"{found.flops_b[i]:.3g}",
+            f"{ratio:.4g}",
+            shown,
+            "EXTRAPOLATED" if found.is_extrapolated[i] else "",
+        )
+    console.print(table)
+    print_findings(console, found.findings)
+
+
+def print_optimum(console: Console, front: Frontier) -> None:
+    """N*, D* and L* at each budget."""
+    level = f"{100 * front.level:g} %"
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in (
+        "FLOPs",
+        "N* parameters",
+        level,
+        "D* tokens",
+        level,
+        "D*/N*",
+        "L* nats",
+        level,
+        "",
+    ):
+        table.add_column(name)
+    columns = ((front.n_params_opt, "{:.3g}"), (front.n_tokens_opt, "{:.3g}"))
+    for i, flops in enumerate(front.flops):
+        cells = [f"{flops:.3g}"]
+        for band, form in columns:
+            cells += [form.format(band.value[i]), _ends(band, i, form)]
+        cells += [f"{front.tokens_per_param.value[i]:.3g}", f"{front.loss_opt.value[i]:.4f}"]
+        cells += [_ends(front.loss_opt, i, "{:.4f}")]
+        table.add_row(*cells, "EXTRAPOLATED" if front.is_extrapolated[i] else "")
+    console.print(table)
+    print_findings(console, front.findings)
+
+
+def _ends(band: Band, i: int, form: str) -> str:
+    return interval_text(Interval(lower=float(band.lower[i]), upper=float(band.upper[i])), form)
+
+
+def print_inference(console: Console, found: InferenceOptimum) -> None:
+    """The cheapest model of one loss when inference is counted, beside the training optimum."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    names = ("cheapest", "N parameters", "D tokens", "training FLOPs", "with inference")
+    for name in names:
+        table.add_column(name)
+    for label, one in (("to train", found.training_only), ("to train and serve", found.best)):
+        values = (one.n_params, one.n_tokens, one.training_flops, one.total_flops)
+        table.add_row(label, *(f"{v.value:.3g} ({interval_text(v.interval)})" for v in values))
+    saved, ends = found.flops_saved.value, found.flops_saved.interval
+    percent = Interval(lower=100 * ends.lower, upper=100 * ends.upper)
+    console.print(
+        f"loss {found.best.loss_nats.value:.4f}, {found.inference_tokens:.3g} tokens of inference: "
+        f"{100 * saved:.3g} % ({interval_text(percent, '{:.3g}')}) of all FLOPs saved"
+        + (", EXTRAPOLATED" if found.is_extrapolated else "")
+    )
+    console.print(table)
+    print_findings(console, found.findings)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop reproduce: published numbers computed again, beside ours, with the figure redrawn."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.terminal.table import duration
+
+EXIT_NOT_MET = 1
+
+
+def add_arguments(parser: Any) -> None:
+    """Names of cases or --all, and the folder of results."""
+    parser.add_argument("names", nargs="*", help="cases; none: list them")
+    parser.add_argument("--all", action="store_true", help="every case")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where figures go")
+    parser.set_defaults(overrides=[])
+
+
+def reproduce(options: Any, console: Console) -> None:
+    """Prints each case's table and findings; exits with 1 if a checked number is not met.
+
+    Raises:
+      ValueError: for a name that is no case.
+    """
+    from scaling.published.cases import case_named, case_names
+
+    names = [*options.names, *options.overrides]
+    if options.all and names:
+        raise ValueError(f"--all runs every case: leave out {', '.join(names)}, or --all")
+    chosen = [case_named(name) for name in (case_names() if options.all else names)]
+    if not chosen:
+        _list(console)
+        return
+    began, failures = time.monotonic(), {}
+    for i, case in enumerate(chosen, 1):
+        elapsed = duration(time.monotonic() - began)
+        console.print(f"[{i} of {len(chosen)}, {elapsed}] {case.name}: {case.title} ({case.paper})")
+        failures[case.name] = _show(case, options.results, console)
+    _summary(failures, time.monotonic() - began, console)
+    if any(failures.values()):
+        raise SystemExit(EXIT_NOT_MET)
+
+
+def _list(console: Console) -> None:
+    from scaling.published.cases import case_named, case_names
+
+    for case in map(case_named, case_names()):
+        console.print(f"{case.name:16s} {case.title} ({case.paper})")
+    console.print("isoflop reproduce NAME ... computes them again; --all all of them.")
+
+
+def _show(case: Any, results: Path, console: Console) -> int:
+    """How many numbers of the case are not met, after printing it and saving its figure."""
+    from scaling.plots.style import styled
+    from scaling.published.case import TABLES
+
+    found = case.run(TABLES)
+    console.print(table_of(found.comparisons))
+    for note in dict.fromkeys(c.note for c in found.comparisons if c.note):
+        marked = [c.what for c in found.comparisons if c.note == note]
+        more = f" and {len(marked) - 1} more" if len(marked) > 1 else ""
+        console.print(f"note on {marked[0]}{more}: {note}.")
+    for sentence in found.findings:
+        console.print(f"- {sentence}")
+    path = results / "published" / "figures" / f"{case.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with styled():
+        found.figure.savefig(path, metadata={"Software": None})
+    console.print(f"figure {path}\n")
+    return sum(not c.holds for c in found.comparisons)
+
+
+def table_of(comparisons: Any) -> Table:
+    """What, reference, kind, ours, difference, holds: one line per number."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("what", no_wrap=True)
+    for name in ("reference", "kind", "ours", "difference", "holds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for c in comparisons:
+        judged = c.kind != "published"
+        verdict = ("yes" if c.holds else "NO") if judged else "shown"
+        numbers = (f"{c.reference:.10g}", c.kind, f"{c.ours:.10g}", f"{c.difference:+.2g}")
+        table.add_row(c.what, *numbers, verdict)
+    return table
+
+
+def _summary(failures: dict[str, int], seconds: float, console: Console) -> None:
+    missed = {name: n for name, n in failures.items() if n}
+    text = ", ".join(f"{name} ({n})" for name, n in missed.items()) or "none"
+    console.print(
+        f"{len(failures)} cases in {duration(seconds)}; checked numbers not met: {text}."
+    )  # fmt: skip

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits run on the CPU, also where accelerators train."""
+
+import os
+
+
+def prepare_to_fit() -> None:
+    """Asking JAX for the CPU later would still wake every accelerator.
+
+    In this process alone: a variable would send the workers of the next stage to the CPU, too.
+    """
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
+# A fifth less time to compile than the default level, and the same speed (d_model 32 to 96).
+CPU_FLAGS = ("--xla_backend_optimization_level=1",)
+
+
+def start_jax(cores: list[int], cache: str | None, n_threads: int = 0) -> None:
+    """Pins this process to its cores before JAX sizes its thread pools, and caches compilation.
+
+    Whatever starts a worker on a CPU, the program is the same: the flags move the last bits.
+
+    Args:
+      cores: to be pinned to; empty leaves it free.
+      cache: folder of compiled programs.
+      n_threads: CPUs that an engine gives instead of naming them; 0 without, and on accelerators.
+    """
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    if n_threads := len(cores) or n_threads:
+        flags = [os.environ.get("XLA_FLAGS", ""), *CPU_FLAGS]
+        flags += ["--xla_cpu_multi_thread_eigen=false"] * (n_threads == 1)
+        os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+    import jax
+
+    if cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

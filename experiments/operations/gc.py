@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop gc: what lies in a study's folder and nobody needs any more.
+
+That is: checkpoints of jobs whose points all have their result; files that were being written when
+their process was killed, and worker logs, both a day old by the storage's clock. Results, specs,
+claims, endings and metrics are never among it, nor checkpoints that a run may still need. Trunks
+whose points all have their result go only where that is asked: longer runs could begin from them.
+"""
+
+import argparse
+import os
+import re
+import shutil
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from experiments.files.checked_json import Damaged
+from experiments.ledger.claims import LEASE_SECONDS, JobFolder, this_process
+from experiments.ledger.ledger import Ledger
+from experiments.ledger.point_states import Asked, asked_points, is_held
+from experiments.plan.jobs import TRUNK
+
+DAY_SECONDS = 86400.0
+# Names of the storage (32 digits), of a manifest (8) and of a folder of `isoflop data`.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}|\..+\.[0-9a-f]{8}\.tmp|\.prepare-.+")
+_LOG = re.compile(r"worker-(\d+)-\d+\.log")
+_MOST_NAMED = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leftover:
+    """A file or folder that can go.
+
+    Attributes:
+      path: of it.
+      what: it is, in the plural.
+      n_bytes: of all its files.
+      option: of gc, without which it stays: "others" where its run is no longer asked for.
+    """
+
+    path: Path
+    what: str
+    n_bytes: int
+    option: Literal["", "others", "trunks"] = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of gc."""
+    parser.add_argument("--delete", action="store_true", help="remove what is shown")
+    text = "also checkpoints of runs that the study no longer asks for; their results stay"
+    parser.add_argument("--others", action="store_true", help=text)
+    text = "also the ends of trunks whose points are done; longer runs would train them anew"
+    parser.add_argument("--trunks", action="store_true", help=text)
+    text = "silence after which a run elsewhere is taken for dead"
+    parser.add_argument(
+        "--lease-seconds", type=float, default=LEASE_SECONDS, metavar="S", help=text
+    )
+
+
+def gc(options: Any, ledger: Ledger, console: Console) -> None:
+    """Shows what can go, and removes it where asked.
+
+    Raises:
+      ValueError: if the study was never run.
+    """
+    points = asked_points(ledger, options.study)
+    asked = {point.id for point in points}
+    found = list(leftovers(ledger, points, lease_seconds=options.lease_seconds))
+    chosen = [one for one in found if not one.option or getattr(options, one.option)]
+    for what in dict.fromkeys(one.what for one in chosen):
+        _show([one for one in chosen if one.what == what], console)
+    if options.delete:
+        for one in chosen:
+            _remove(one.path)
+    n_bytes = _size(sum(one.n_bytes for one in chosen))
+    if not chosen:
+        console.print(f"Nothing in {ledger.folder} can go.")
+    elif options.delete:
+        console.print(f"{n_bytes} removed.")
+    else:
+        console.print(f"{n_bytes} can go: `isoflop gc {options.study} --delete` removes it.")
+    left = [one for one in found if one not in chosen]
+    _show_others(ledger, asked, [one for one in left if one.option == "others"], console)
+    if ends := [one for one in left if one.option == "trunks"]:
+        size = _size(sum(one.n_bytes for one in ends))
+        console.print(
+            f"{len(ends)} ends of trunks whose points are done, {size}, go with --trunks."
+        )
+
+
+def leftovers(
+    ledger: Ledger, points: Sequence[Asked], *, lease_seconds: float
+) -> Iterator[Leftover]:
+    """What can go, found without a change; ``points`` are those of the plan."""
+    is_anyone_alive = False
+    asked = {point.id for point in points}
+    needed = {p.cluster_id for p in points if not ledger.has_intact_result(p.id)}
+    for name in ledger.job_ids():
+        job, path = ledger.job(name), ledger.checkpoints(name)
+        trunk = ledger.read_trunk(name) if name.startswith(TRUNK) else None
+        if trunk is not None:
+            if needed.isdisjoint(trunk["clusters"]) and path.is_dir():
+                what = "ends of trunks whose points are all done"
+                yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option="trunks")
+            continue
+        members = _members(job)
+        is_finished = bool(members) and all(map(ledger.has_intact_result, members))
+        is_of_others = not any(member in asked for member in members)
+        if not is_finished and _is_held(job, lease_seconds):
+            is_anyone_alive = True
+        elif members and (is_finished or is_of_others) and path.is_dir():
+            what = f"checkpoints of {'finished' if is_finished else 'unfinished'} runs"
+            what += " that are no longer asked for" if is_of_others else ""
+            option: Literal["", "others"] = "others" if is_of_others else ""
+            yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option=option)
+    yield from _temporary_files(ledger)
+    if not is_anyone_alive:
+        yield from _logs(ledger)
+
+
+def _members(job: JobFolder) -> tuple[str, ...]:
+    """The points that get a result from a job; none where its record cannot be read."""
+    try:
+        record = job.job()
+    except (Damaged, ValueError):
+        return ()
+    return record.results if record else ()
+
+
+def _is_held(job: JobFolder, lease_seconds: float) -> bool:
+    newest = job.newest()
+    has_ended = job.storage.exists(f"{job.key}/attempts/{newest:06d}.json")
+    is_open = newest > 0 and not has_ended
+    return is_open and is_held(job, newest, this_process(), lease_seconds=lease_seconds)
+
+
+def _temporary_files(ledger: Ledger) -> Iterator[Leftover]:
+    for folder, folders, files in os.walk(ledger.folder):
+        for name in [name for name in (*folders, *files) if _TEMPORARY.fullmatch(name)]:
+            path = Path(folder) / name
+            if _is_old(ledger, path):
+                yield Leftover(path=path, what="files of killed writes", n_bytes=_n_bytes(path))
+        # What lies among checkpoints is for the training code to judge.
+        folders[:] = [n for n in folders if n != "checkpoints" and not _TEMPORARY.fullmatch(n)]
+
+
+def _logs(ledger: Ledger) -> Iterator[Leftover]:
+    """Logs of local runners that are gone from this host; nobody is alive elsewhere either."""
+    for path in sorted(ledger.logs.glob("worker-*.log")):
+        name = _LOG.fullmatch(path.name)
+        if name and not Path(f"/proc/{name[1]}").exists() and _is_old(ledger, path):
+            yield Leftover(path=path, what="logs of ended workers", n_bytes=_n_bytes(path))
+
+
+def _is_old(ledger: Ledger, path: Path) -> bool:
+    """Whether it and all below it were last written a day ago, by the storage's clock."""
+    below = path.rglob("*") if path.is_dir() else ()
+    keys = [p.relative_to(ledger.folder).as_posix() for p in (path, *below)]
+    ages = [ledger.storage.age_seconds(key) for key in keys]
+    return all(age is not None and age > DAY_SECONDS for age in ages)
+
+
+def _n_bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return sum(file.lstat().st_size for file in files if file.is_file())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _show(found: list[Leftover], console: Console) -> None:
+    total = _size(sum(one.n_bytes for one in found))
+    console.print(f"{len(found)} {found[0].what}, {total}:")
+    for one in found[:_MOST_NAMED]:
+        console.print(f"  {_size(one.n_bytes):>9}  {one.path}")
+    if len(found) > _MOST_NAMED:
+        console.print(f"  and {len(found) - _MOST_NAMED} more")
+
+
+def _show_others(
+    ledger: Ledger, asked: Container[str], left: list[Leftover], console: Console
+) -> None:
+    """Runs that are no longer asked for: their results stay, in case they are again."""
+    others = ledger.other_runs(asked)
+    if not others:
+        return
+    size = _size(sum(_n_bytes(ledger.folder / "runs" / name) for name in others))
+    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+    console.print(
+        f"{len(others)} runs are no longer asked for, {size}; they stay: "
+        f"{', '.join(others[:_MOST_NAMED])}{more}"
+    )
+    if left:
+        size = _size(sum(one.n_bytes for one in left))
+        console.print(f"Their checkpoints, {size}, go with --others.")
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.3g} TB"

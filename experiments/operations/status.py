@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop status: what is done, running, preempted, diverged, failed or waiting, and its cost."""
+
+import argparse
+import collections
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from experiments.cost import planned_cost, planned_vs_real
+from experiments.cost.planned_vs_real import Real
+from experiments.files.checked_json import Damaged
+from experiments.ledger.claims import LEASE_SECONDS, MAX_ATTEMPTS
+from experiments.ledger.ledger import Ledger
+from experiments.ledger.point_states import (
+    FINAL,
+    Asked,
+    PointState,
+    Row,
+    TrunkState,
+    asked_points,
+    running_trunks,
+    survey,
+)
+from experiments.plan.point import to_json
+from experiments.study.study import Study
+from experiments.terminal.table import duration
+from model.hardware import mfu
+
+WATCH_SECONDS = 2.0
+_COLUMNS = ("done", "running", "preempted", "diverged", "failed", "waiting")
+_MOST_NAMED = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of status."""
+    text = f"look again every so many seconds ({WATCH_SECONDS:g}) until everything has ended"
+    parser.add_argument(
+        "--watch", type=float, nargs="?", const=WATCH_SECONDS, metavar="SECONDS", help=text
+    )
+    add_limits(parser)
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """What `isoflop run` was told, where it was told something else than it takes by itself."""
+    text = "silence after which a run elsewhere is taken for dead"
+    parser.add_argument(
+        "--lease-seconds", type=float, default=LEASE_SECONDS, metavar="S", help=text
+    )
+    text = "failures without progress that make a run a failed one"
+    parser.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
+
+
+def status(options: Any, study: Study, ledger: Ledger, console: Console) -> None:
+    """Prints the state of a study, once or until everything has ended.
+
+    Raises:
+      ValueError: if the study was never run, or --watch is no time.
+    """
+    if options.watch is not None and not 0.1 <= options.watch <= 86400:
+        raise ValueError(f"--watch {options.watch:g}: must be 0.1 to 86400 seconds.")
+    asked = asked_points(ledger, options.study)
+    if options.watch is None:
+        console.print(view(ledger, study, asked, _look(options, study, ledger, asked, {})))
+    else:
+        _watch(options, study, ledger, console, asked)
+
+
+def _look(
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    asked: Sequence[Asked],
+    known: Mapping[str, PointState],
+) -> dict[str, PointState]:
+    return survey(
+        ledger,
+        asked,
+        n_devices=math.prod(study.mesh),
+        lease_seconds=options.lease_seconds,
+        max_attempts=options.max_attempts,
+        known=known,
+    )
+
+
+def _watch(
+    options: Any, study: Study, ledger: Ledger, console: Console, asked: list[Asked]
+) -> None:
+    """Redraws until every run has ended, or Ctrl-C; where there is no terminal, line by line."""
+    states: dict[str, PointState] = {}
+    try:
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                # The plan grows when a forecast is made.
+                asked = asked_points(ledger, options.study)
+                states = _look(options, study, ledger, asked, states)
+                live.update(view(ledger, study, asked, states), refresh=console.is_terminal)
+                if not console.is_terminal:
+                    console.print(_totals(states))
+                if all(state.state in FINAL for state in states.values()):
+                    return
+                time.sleep(options.watch)
+    except KeyboardInterrupt:
+        pass  # Watching stops; what is watched goes on.
+
+
+def view(
+    ledger: Ledger, study: Study, asked: Sequence[Asked], states: Mapping[str, PointState]
+) -> RenderableType:
+    """The whole page."""
+    points = {point.id: point for point in asked}
+    parts: list[RenderableType] = [_counts(asked, states)]
+    running = {name: state for name, state in states.items() if state.state == "running"}
+    if running:
+        parts += [Text(), _running(points, running)]
+    on_trunks = running_trunks(
+        ledger, asked, n_devices=math.prod(study.mesh), lease_seconds=LEASE_SECONDS
+    )
+    if on_trunks:
+        parts += [Text(), _running_trunks(on_trunks)]
+    parts += [Text(line) for line in _troubles(points, states)]
+    trunks = list(ledger.trunks({point.cluster_id for point in asked}).values())
+    parts += [Text(line) for line in (_totals(states), *_costs(asked, states, trunks))]
+    parts += _against_plan(ledger, points, states)
+    parts += [Text(line) for line in _remarks(ledger, study, asked, states)]
+    return Group(*parts)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _counts(asked: Sequence[Asked], states: Mapping[str, PointState]) -> Table:
+    """Runs by budget and size."""
+    table = _table("role", "budget", "d_model", *_COLUMNS)
+    rows: dict[tuple, collections.Counter] = collections.defaultdict(collections.Counter)
+    for point in asked:
+        rows[point.role, point.budget, point.d_model][states[point.id].state] += 1
+    for (role, budget, d_model), counts in rows.items():
+        numbers = [str(counts[kind] or "") for kind in _COLUMNS]
+        table.add_row(role, f"{budget:.3g}", str(d_model), *numbers)
+    return table
+
+
+def _running(points: Mapping[str, Asked], running: Mapping[str, PointState]) -> Table:
+    table = _table("running", "step", "of", "tokens/s", "MFU", "time left", "attempt", "host")
+    for name, state in list(running.items())[:_MOST_NAMED]:
+        row = state.progress
+        speed = None if row is None else row.tokens_per_second
+        left = None if row is None else row.seconds_left
+        table.add_row(
+            _name(points[name]),
+            "starting" if row is None else f"{row.step:,}",
+            f"{points[name].n_steps:,}",
+            "" if speed is None else f"{speed:,.0f}",
+            _mfu(points[name], row),
+            "" if left is None else duration(left),
+            str(state.attempt),
+            state.host,
+        )
+    if len(running) > _MOST_NAMED:
+        table.add_row(f"and {len(running) - _MOST_NAMED} more")
+    return table
+
+
+def _running_trunks(trunks: Sequence[TrunkState]) -> Table:
+    """What points that wait are waiting for."""
+    table = _table("trunk", "step", "to", "tokens/s", "attempt", "host")
+    for trunk in trunks[:_MOST_NAMED]:
+        row = trunk.progress
+        speed = None if row is None else row.tokens_per_second
+        table.add_row(
+            f"d{trunk.of.d_model} seed {trunk.of.seed}",
+            "starting" if row is None else f"{row.step:,}",
+            f"{trunk.steps[1]:,}",
+            "" if speed is None else f"{speed:,.0f}",
+            str(trunk.attempt),
+            trunk.host,
+        )
+    if len(trunks) > _MOST_NAMED:
+        table.add_row(f"and {len(trunks) - _MOST_NAMED} more")
+    return table
+
+
+def _mfu(point: Asked, row: Row | None) -> str:
+    """Share of the peak, in FLOPs of the whole T x T ("matmul_full")."""
+    speed = None if row is None else row.steps_per_second
+    if row is None or speed is None:
+        return ""
+    share = mfu(speed * point.flops["matmul_full"] / point.n_steps, row.peak_flops_per_second)
+    return "" if share is None else f"{share:.1%}"
+
+
+def _troubles(points: Mapping[str, Asked], states: Mapping[str, PointState]) -> list[str]:
+    """Runs that failed, diverged or cannot be read, or wait after an end, with their reason."""
+    kinds = ("damaged", "failed", "diverged", "waiting")
+    bad = [
+        (kind, name, state)
+        for kind in kinds
+        for name, state in states.items()
+        if state.state == kind and state.reason
+    ]
+    lines = [f"{kind} {_name(points[name])}: {s.reason}" for kind, name, s in bad[:_MOST_NAMED]]
+    if len(bad) > _MOST_NAMED:
+        left = collections.Counter(kind for kind, _, _ in bad[_MOST_NAMED:])
+        lines.append("and " + ", ".join(f"{n} more {kind}" for kind, n in left.items()))
+    return lines
+
+
+def _name(point: Asked) -> str:
+    axes = "".join(f" {name.rsplit('.', 1)[-1]}={value:g}" for name, value in point.axes.items())
+    return f"{point.id} ({point.budget:.3g} d{point.d_model} seed {point.seed}{axes})"
+
+
+def _totals(states: Mapping[str, PointState]) -> str:
+    counts: collections.Counter[str] = collections.Counter(state.state for state in states.values())
+    kinds = [f"{counts[kind]} {kind}" for kind in (*_COLUMNS, "damaged") if counts[kind]]
+    n_results = counts["done"] + counts["diverged"]
+    return f"{n_results} of {len(states)} runs have a result: {', '.join(kinds)}."
+
+
+def _costs(
+    asked: Sequence[Asked], states: Mapping[str, PointState], trunks: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Device time, FLOPs and energy so far."""
+    on_trunks = sum(trunk["costs"]["device_seconds"] for trunk in trunks)
+    seconds = sum(state.device_seconds for state in states.values()) + on_trunks
+    flops = sum(state.flops for state in states.values())
+    planned = sum(point.flops[point.convention] for point in asked)
+    conventions = ", ".join(sorted({point.convention for point in asked}))
+    shared = f", {on_trunks / 3600:.2f} of them on {len(trunks)} trunks" if trunks else ""
+    lines = [
+        f"cost so far: {seconds / 3600:.2f} device hours{shared}, {flops:.3g} of {planned:.3g} "
+        f"FLOPs ({conventions})"
+    ]
+    joules: dict[str, float] = collections.defaultdict(float)
+    n_runs: collections.Counter = collections.Counter()
+    for state in states.values():
+        if state.joules is not None:
+            joules[state.joules_source] += state.joules
+            n_runs[state.joules_source] += 1
+    lines += [
+        f"energy of the attempts that finished {n_runs[source]} runs: {amount / 3.6e6:.3g} kWh "
+        f"({source})"
+        for source, amount in joules.items()
+    ]
+    return lines
+
+
+def _against_plan(
+    ledger: Ledger, points: Mapping[str, Asked], states: Mapping[str, PointState]
+) -> list[RenderableType]:
+    """What was planned for the runs that are done, beside what they took."""
+    try:
+        planned = planned_cost.read(ledger)
+    except Damaged as error:
+        return [Text(str(error))]
+    if planned is None:
+        return []
+    done = [
+        Real(
+            run_id=name,
+            role=points[name].role,
+            budget=points[name].budget,
+            d_model=points[name].d_model,
+            device_seconds=state.device_seconds,
+            joules=state.joules,
+            joules_source=state.joules_source,
+        )
+        for name, state in states.items()
+        if state.state == "done" and state.device_seconds > 0
+    ]
+    sizes = {point.cluster_id: (point.budget, point.d_model) for point in points.values()}
+    done += planned_vs_real.of_trunks(ledger.trunks(sizes), sizes)
+    rows = planned_vs_real.compare(planned, done)
+    lines = [Text(f"{name}: {text}") for name, text in planned_vs_real.totals(planned, rows)]
+    return [Text(), planned_vs_real.by_size(rows), *lines] if rows else [*lines]
+
+
+def _remarks(
+    ledger: Ledger, study: Study, asked: Sequence[Asked], states: Mapping[str, PointState]
+) -> list[str]:
+    kinds = {state.state for state in states.values()}
+    lines = []
+    if n_torn := sum(state.n_torn for state in states.values()):
+        lines.append(f"{n_torn} torn or damaged lines of metrics were passed over.")
+    if "failed" in kinds:
+        lines.append("`isoflop retry STUDY` lets failed runs be tried again.")
+    if "damaged" in kinds:
+        lines.append("`isoflop doctor STUDY` says what to do about damaged files.")
+    ids = {point.id for point in asked}
+    if others := ledger.other_runs(ids):
+        lines.append(
+            f"{len(others)} runs in the folder are no longer asked for (isoflop gc STUDY)."
+        )
+    if not ledger.is_study(to_json(study)):
+        lines.append("This is the plan of the last `isoflop run`; the study now asks otherwise.")
+    return lines

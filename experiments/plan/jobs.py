@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How points are computed: alone, packed on one device, or as branches of one trunk. No JAX.
+
+A Job is claimed, a Point has a result. A job computes steps of one run or of a pack of runs:
+
+  kind      steps               members                                 id
+  solo      0 to the end        the point                               the point's
+  pack      0 to the end        points trained together                 hash of the members
+  trunk     begin to a branch   one point per run, whose start it is    trunk- and hash of the start
+  branch    trunk to the end    as solo or pack                         as solo or pack
+
+A trunk gives a checkpoint and no result; the next segment of a trunk, and branches, begin from it
+and name it as their parent.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from experiments.executors.base import Resources
+from experiments.files.checked_json import Damaged, seal
+from experiments.plan.point import Point, spec_id
+from experiments.plan.trunks import Tree, grow, trunk_spec
+from model.network.execution import LOGITS_BYTES
+
+Kind = Literal["solo", "pack", "trunk", "branch"]
+TRUNK = "trunk-"  # The ids of trunks begin so.
+# Parameters, gradients and two moments in float32; as much again for activations and compilation.
+_BYTES_PER_PARAMETER = 32
+_PROCESS_BYTES = 2**30  # Python, JAX and its compiler.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What one worker claims, frozen when made.
+
+    Attributes:
+      id, kind, members: see the module.
+      parent: the trunk whose last checkpoint it begins from, or None.
+      steps: (first, last) of each run.
+      resources: what it was thought to need.
+    """
+
+    id: str
+    kind: Kind
+    members: tuple[str, ...]
+    parent: str | None
+    steps: tuple[int, int]
+    resources: Resources
+
+    def __post_init__(self) -> None:
+        if not self.members or (self.kind == "solo" and len(self.members) != 1):
+            raise ValueError(f"job {self.id}: a {self.kind} of {len(self.members)} points.")
+        begins, ends = self.steps
+        if not 0 <= begins < ends:
+            raise ValueError(f"job {self.id}: steps {begins} to {ends}.")
+        may_have = self.kind in ("trunk", "branch")
+        if (self.parent is not None) != (begins > 0) or (begins > 0 and not may_have):
+            raise ValueError(
+                f"job {self.id}: a {self.kind} from step {begins} with parent {self.parent}."
+            )
+        if self.kind != "trunk" and self.id != job_id(self.members):
+            raise ValueError(f"job {self.id}: its id does not follow from its members.")
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The points that get a result from it."""
+        return () if self.kind == "trunk" else self.members
+
+    @property
+    def reports_as(self) -> tuple[str, ...]:
+        """The ids that metrics of its runs are kept under; a trunk tells of its first run."""
+        return self.results or (self.id,)
+
+    def sealed(self) -> bytes:
+        """The content of its job.json."""
+        return seal(msgspec.json.encode(self).decode())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A job and its points, in the order of its members."""
+
+    job: Job
+    points: tuple[Point, ...]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        point, n = self.points[0], len(self.points)
+        axes = "".join(f" {k.rsplit('.', 1)[-1]}={v:g}" for k, v in point.axes.items())
+        size = f"d{point.spec.model.d_model}"
+        others = f" and {n - 1} more" if n > 1 else ""
+        if self.job.kind == "trunk":
+            return f"trunk {size} to step {self.job.steps[1]} seed {point.seed}{axes}{others}"
+        return f"{point.budget:.3g} {size} seed {point.seed}{axes}{others}"
+
+    @property
+    def program(self) -> tuple:
+        """What is compiled for it."""
+        return (*program(self.points[0]), len(self.points))
+
+    @property
+    def n_steps(self) -> int:
+        return self.job.steps[1] - self.job.steps[0]
+
+    @property
+    def flops(self) -> dict[str, float]:
+        """What it spends, by convention."""
+        share = self.n_steps / self.points[0].spec.train.schedule.n_steps
+        return {
+            convention: share * sum(point.flops[convention] for point in self.points)
+            for convention in self.points[0].flops
+        }
+
+
+def program(point: Point) -> tuple:
+    """What is compiled for a point: those that differ in rates, seeds or length share it."""
+    train = point.spec.train
+    return (point.spec.model, train.batch_size, train.compute_dtype, train.optimizer.compiled)
+
+
+def arrange(
+    points: Sequence[Point],
+    mesh: tuple[int, ...],
+    *,
+    trunks: bool = False,
+    keeps_trunks: bool = False,
+    wanted: Container[str] | None = None,
+    has_trunk: Callable[[str], bool] = lambda trunk: False,
+    pack_size: Callable[[Point], int] = lambda point: 1,
+) -> list[Piece]:
+    """The jobs that compute the points, parents before those that begin from them.
+
+    Args:
+      points: all that are asked for.
+      mesh: sizes of the mesh axes of a run.
+      trunks: whether points that begin alike do so together.
+      keeps_trunks: whether points may come later that begin with what a single one does.
+      wanted: ids of the points to be computed now; None for all.
+      has_trunk: whether a trunk, by its id, need not be trained any more.
+      pack_size: how many runs of a point's shape are best trained together.
+
+    Raises:
+      ValueError: if runs are left over where the mesh's axis "run" has several places.
+    """
+    if trunks:
+        trees = grow(points, grows=keeps_trunks)
+    else:
+        trees = [Tree(points=(point,), leaves_at=(0,)) for point in points]
+    pieces: list[Piece] = []
+    for pack in _packs(trees, wanted, pack_size):
+        if len(pack) % mesh[0]:
+            model = pack[0].points[0].spec.model
+            raise ValueError(
+                f"{len(pack)} runs of one shape (d_model {model.d_model}) do not fill the "
+                f"{mesh[0]} places of the mesh's axis run: ask for a multiple of {mesh[0]} seeds, "
+                "or set mesh=1,1,1,1."
+            )
+        pieces += _pieces(pack, wanted, mesh, has_trunk)
+    return pieces
+
+
+def _packs(
+    trees: Sequence[Tree], wanted: Container[str] | None, pack_size: Callable[[Point], int]
+) -> Iterator[list[Tree]]:
+    """Trees of one shape together: same program, same lengths, same branches still to come."""
+    alike: dict[tuple, list[Tree]] = {}
+    for tree in trees:
+        left = tuple(n for n, point in enumerate(tree.points) if _is_wanted(point, wanted))
+        if left:
+            lengths = tuple(point.spec.train.schedule.n_steps for point in tree.points)
+            key = (*program(tree.points[0]), lengths, tree.leaves_at, left)
+            alike.setdefault(key, []).append(tree)
+    for group in alike.values():
+        size = pack_size(group[0].points[0])
+        for first in range(0, len(group), size):
+            yield group[first : first + size]
+
+
+def _is_wanted(point: Point, wanted: Container[str] | None) -> bool:
+    return wanted is None or point.id in wanted
+
+
+def _pieces(
+    pack: list[Tree],
+    wanted: Container[str] | None,
+    mesh: tuple[int, ...],
+    has_trunk: Callable[[str], bool],
+) -> Iterator[Piece]:
+    """The segments of a pack's trunk that are needed, then its branches, longest first."""
+    first = pack[0]
+    asked = [n for n, point in enumerate(first.points) if _is_wanted(point, wanted)]
+    needed: list[Piece] = []
+    reach = max(first.leaves_at[n] for n in asked)
+    is_needed = False
+    for begins, ends in reversed([s for s in first.segments if s[1] <= reach]):
+        # By a branch that leaves here, or by the next segment.
+        is_needed = is_needed or any(first.leaves_at[n] == ends for n in asked)
+        is_needed = is_needed and not has_trunk(_trunk_id(pack, ends))
+        if is_needed:
+            needed.append(_trunk(pack, begins, ends, mesh))
+    yield from reversed(needed)
+    for n in reversed(asked):
+        members = tuple(tree.points[n] for tree in pack)
+        begins = first.leaves_at[n] if first.segments else 0
+        parent = _trunk_id(pack, begins) if begins else None
+        yield _piece(members, parent, begins, mesh)
+
+
+def _trunk(pack: list[Tree], begins: int, ends: int, mesh: tuple[int, ...]) -> Piece:
+    points = tuple(tree.points[-1] for tree in pack)
+    job = Job(
+        id=_trunk_id(pack, ends),
+        kind="trunk",
+        members=tuple(point.id for point in points),
+        parent=_trunk_id(pack, begins) if begins else None,
+        steps=(begins, ends),
+        resources=resources(points[0], mesh, len(points)),
+    )
+    return Piece(job=job, points=points)
+
+
+def _trunk_id(pack: list[Tree], until: int) -> str:
+    return trunk_id([tree.points[-1] for tree in pack], until)
+
+
+def trunk_id(points: Sequence[Point], until: int) -> str:
+    """The id of the trunk of so many steps that these points begin with."""
+    return f"{TRUNK}{job_id([spec_id(trunk_spec(point.spec, until)) for point in points])}"
+
+
+def _piece(
+    points: tuple[Point, ...], parent: str | None, begins: int, mesh: tuple[int, ...]
+) -> Piece:
+    """A job that ends with results."""
+    kind: Kind = "solo" if len(points) == 1 else "pack"
+    job = Job(
+        id=job_id([point.id for point in points]),
+        kind="branch" if begins else kind,
+        members=tuple(point.id for point in points),
+        parent=parent,
+        steps=(begins, points[0].spec.train.schedule.n_steps),
+        resources=resources(points[0], mesh, len(points)),
+    )
+    return Piece(job=job, points=points)
+
+
+def alone(point: Point, mesh: tuple[int, ...] = (1, 1, 1, 1)) -> Piece:
+    """What trains one point alone."""
+    return _piece((point,), None, 0, mesh)
+
+
+def solo(point: Point, mesh: tuple[int, ...]) -> Job:
+    """The job that trains one point alone."""
+    return alone(point, mesh).job
+
+
+def job_id(members: Sequence[str]) -> str:
+    """A single member's own id, else the first 16 hex digits of sha256 over all in order."""
+    if len(members) == 1:
+        return members[0]
+    return hashlib.sha256(" ".join(members).encode()).hexdigest()[:16]
+
+
+def resources(point: Point, mesh: tuple[int, ...], n_runs: int = 1) -> Resources:
+    """What a job needs, from its size alone: the bytes of its state and one device per mesh cell.
+
+    Batches count twice the logits that exist at a time, of float32 [batch, seq_len, vocab].
+    """
+    model, train = point.spec.model, point.spec.train
+    state = _BYTES_PER_PARAMETER * point.params.total
+    n_devices = math.prod(mesh)
+    logits = 4 * train.batch_size * model.seq_len * model.vocab_size
+    return Resources(
+        n_processes=1,
+        n_cpus=n_devices,
+        n_gpus=0,
+        memory_bytes=_PROCESS_BYTES + n_runs * (state + 2 * min(logits, n_devices * LOGITS_BYTES)),
+        seconds=None,
+    )
+
+
+def job_from_json(text: bytes) -> Job:
+    """The Job in a JSON text; raises Damaged if it is none."""
+    try:
+        return msgspec.json.decode(text, type=Job)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"not a job: {error}") from None
+
+
+def read(job: Job, read_point: Callable[[str], Point]) -> Piece:
+    """The job with its points, and it follows from them.
+
+    Raises:
+      ValueError: if a trunk is not that of its members: a file was changed.
+    """
+    points = tuple(read_point(member) for member in job.members)
+    if job.kind == "trunk" and job.id != trunk_id(points, job.steps[1]):
+        raise ValueError(f"job {job.id} is not the trunk of its members: the file was changed.")
+    return Piece(job=job, points=points)

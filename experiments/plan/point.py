@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One point of a grid: a run with every number resolved, and its stable id. No JAX."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from experiments.files import strict_json
+from model.field_checks import (
+    HUGE,
+    MAX_SEED,
+    check_choice,
+    check_real,
+    check_whole,
+    is_real,
+    one_line,
+    shown,
+)
+from model.network.config import ModelConfig
+from model.network.counts.total import (
+    CHANNEL_MIXERS,
+    FLOP_CONVENTIONS,
+    MIXERS,
+    FlopConvention,
+    ParamCounts,
+)
+from model.training.config import TrainConfig
+
+# Raised by one when the same Spec starts to mean another computation. Part of every id.
+SEMANTICS = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spec:
+    """All that moves the loss of a run, and nothing else; its hash is the run's id.
+
+    Budget, study, recipe and convention names are not in it; host, device and mesh are recorded
+    with the result.
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+    data_fingerprint: str
+    semantics: int
+
+    def __post_init__(self) -> None:
+        check_whole(self, "semantics")
+        if not re.fullmatch("[0-9a-f]{64}", self.data_fingerprint):
+            raise ValueError(
+                f"data_fingerprint={shown(self.data_fingerprint)}: must be 64 hexadecimal digits."
+            )
+        for name, known in (("mixers", MIXERS), ("channel_mixers", CHANNEL_MIXERS)):
+            if unknown := set(getattr(self.model, name)) - set(known):
+                raise ValueError(
+                    f"{name}={shown(min(unknown))}: known are {', '.join(sorted(known))}."
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """A Spec and what the study calls it.
+
+    Attributes:
+      id: hash of the spec.
+      spec: see there.
+      role: "grid" points are fitted; "forecast" points are predicted first and never fitted.
+      budget: FLOPs asked, in ``convention``; grouping uses it.
+      convention: FLOP convention of the budget.
+      seed: of initialisation and data order.
+      axes: values of the study's axes.
+      n_tokens: trained.
+      epochs: passes over the training tokens; None where they are unlimited.
+      params: parameters.
+      flops: achieved, under every convention.
+      cluster_id: points that share noise have the same one (experiments/plan/trunks.py).
+    """
+
+    id: str
+    spec: Spec
+    role: str
+    budget: float
+    convention: FlopConvention
+    seed: int
+    axes: dict[str, float]
+    n_tokens: int
+    epochs: float | None
+    params: ParamCounts
+    flops: dict[str, float]
+    cluster_id: str
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+        check_id(self.cluster_id, "cluster_id")
+        check_choice(self, "role", ("grid", "forecast"))
+        check_choice(self, "convention", FLOP_CONVENTIONS)
+        check_real(self, "budget")
+        check_whole(self, "seed", low=0, high=MAX_SEED)
+        if self.epochs is not None:
+            check_real(self, "epochs")
+        check_whole(self, "n_tokens", high=2**63)
+        check_whole(self.params, "total non_embedding active", high=2**63)
+        if set(self.flops) != set(FLOP_CONVENTIONS):
+            raise ValueError(f"flops={shown(self.flops)}: needs {', '.join(FLOP_CONVENTIONS)}.")
+        for name, low in (("flops", 0.0), ("axes", -HUGE)):
+            for key, value in getattr(self, name).items():
+                if not is_real(value) or not low < value < HUGE:
+                    raise ValueError(f"{name}.{shown(key)}={value}: must be a finite number.")
+
+
+def typed(spec: Spec) -> Spec:
+    """The spec as it is read back from disk: 10000 in a field of floats becomes 10000.0.
+
+    Without it a study that writes a rate as 1 would plan a run whose file has another hash.
+
+    Raises:
+      ValueError: if a field does not have its type.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(spec), Spec)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the study resolves to a run with a wrong type: {error}.") from None
+
+
+def spec_id(spec: Spec) -> str:
+    """First 16 hex digits of sha256 over the canonical JSON, floats at 8 significant digits."""
+    canonical = json.dumps(
+        _rounded(msgspec.to_builtins(spec)), sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.8g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def to_json(value: Any) -> str:
+    """A dataclass as JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+def point_from_json(text: str | bytes) -> Point:
+    """The Point that ``to_json`` wrote.
+
+    Raises:
+      ValueError: one line, if the text is not a Point, strictly read, or its id is not the hash
+        of its spec.
+    """
+    try:
+        point = _as_written(text) or _converted(strict_json.loads(text))
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ValueError(f"not a point of a plan: {one_line(str(error))}") from None
+    if spec_id(point.spec) != point.id:
+        raise ValueError(f"id {point.id} is not the hash of its spec: the file was changed.")
+    return point
+
+
+def _as_written(text: str | bytes) -> Point | None:
+    """The point of a text that is, byte for byte, what ``to_json`` writes of it, or None.
+
+    Such a text needs no strict reading, which takes three times as long.
+    """
+    try:
+        point = msgspec.json.decode(text, type=Point)
+        data = text.encode() if isinstance(text, str) else text
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return point if msgspec.json.encode(point) == data else None
+
+
+def _converted(tree: Any) -> Point:
+    point = msgspec.convert(tree, Point)
+    _refuse_unknown(tree, msgspec.to_builtins(point), "$")
+    return point
+
+
+def _refuse_unknown(given: Any, known: Any, path: str) -> None:
+    """Raises ValueError for a field that is in a tree and not in what was read from it."""
+    for key, value in given.items() if isinstance(given, dict) else ():
+        if key not in known:
+            raise ValueError(f"there is no field {shown(key)} - at `{path}`")
+        _refuse_unknown(value, known[key], f"{path}.{key}")
+
+
+def check_id(name: str, field: str = "id") -> str:
+    """The id of a point or a job, if it can be a folder's name everywhere.
+
+    Raises:
+      ValueError: if it is not 1 to 64 of [a-z0-9-].
+    """
+    if not is_id(name):
+        raise ValueError(
+            f"{field} {shown(name)}: must be 1 to 64 of the characters a-z, 0-9 and '-'."
+        )
+    return name
+
+
+def is_id(name: str) -> bool:
+    """Whether ``check_id`` takes it."""
+    return isinstance(name, str) and re.fullmatch("[a-z0-9-]{1,64}", name) is not None

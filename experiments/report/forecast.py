@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A forecast beyond the grid: written down before the run that it speaks of is trained."""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from experiments.ledger.ledger import Ledger
+from experiments.plan.plan import resolve, width_for
+from experiments.plan.point import Point, point_from_json, to_json
+from experiments.report.analysis import Analysis
+from experiments.study.study import Study
+from model.data.manifest import Manifest
+from scaling.answers.frontier import choose_forecaster, frontier, predict_loss
+
+
+def make_forecast(
+    ledger: Ledger, study: Study, manifest: Manifest, analysis: Analysis, budget: float
+) -> dict[str, Any]:
+    """The forecast at a budget: made now, or the one that was made before.
+
+    The point is the recipe's network whose tokens per parameter are nearest to the fitted
+    optimum's. Its loss is forecast by every surface; the first is the one to judge
+    (scaling.frontier.choose_forecaster).
+
+    Raises:
+      FitError: if no surface could be fitted.
+    """
+    key = _key(study, manifest)
+    if (made := ledger.read_forecast(budget, key)) is not None:
+        return made
+    chosen = choose_forecaster(list(analysis.fits.values()))
+    optimum = frontier(chosen, budget)
+    ratio = float(optimum.tokens_per_param.value[0])
+    point = resolve(
+        study,
+        manifest,
+        budget=budget,
+        d_model=width_for(study, manifest, budget, ratio),
+        seed=min(study.seeds_per_budget[0]),
+        axes={},
+        role="forecast",
+    )
+    surfaces = [fit for fit in analysis.fits.values() if fit.law != "power_laws"]
+    surfaces.sort(key=lambda fit: fit is not chosen)
+    record = {
+        "budget": budget,
+        "level": chosen.level,
+        "n_params_opt": float(optimum.n_params_opt.value[0]),
+        "n_tokens_opt": float(optimum.n_tokens_opt.value[0]),
+        "n_runs_fitted": len(chosen.fitted_runs),
+        "forecasts": {fit.law: _predicted(fit, point) for fit in surfaces},
+        "point": json.loads(to_json(point)),
+    }
+    ledger.write_forecast(budget, key, record)
+    # Of two runners the first one's words stand.
+    return ledger.read_forecast(budget, key) or record
+
+
+def _key(study: Study, manifest: Manifest) -> str:
+    """What a forecast is about besides its budget: another recipe or other data is another one.
+
+    The grid is not in it: runs that are added later do not replace a forecast that was made.
+    """
+    about = [to_json(study.recipe), study.seq_len, study.flops, manifest.fingerprint]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
+
+
+def _predicted(fit: Any, point: Point) -> dict[str, float | None]:
+    forecast = predict_loss(fit, point.params.total, point.n_tokens)
+    return {
+        name: value if math.isfinite(value) else None for name, value in forecast._asdict().items()
+    }
+
+
+def forecast_point(record: dict[str, Any]) -> Point:
+    """The point that a forecast speaks of."""
+    return point_from_json(json.dumps(record["point"]))

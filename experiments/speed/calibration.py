@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measured speed of this machine, kept on disk, so that planning stays pure.
+
+``results/calibration.json`` maps a host to the FLOP/s per worker that runs reached there, by
+network and batch. Speed grows with the work per step, so a shape that was not measured is
+interpolated in log FLOPs per step between the measured ones.
+"""
+
+import dataclasses
+import json
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from experiments.files import strict_json
+from experiments.files.checked_json import Damaged, seal, unseal
+from experiments.files.storage import replace_text
+from experiments.ledger.ledger import Ledger
+from experiments.plan.jobs import Piece
+from experiments.plan.point import Point
+
+MIN_SECONDS = 1.0  # Less, of all runs of a shape, says more about start-up than about speed.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """Speeds of one host.
+
+    Attributes:
+      device: as its worker reported it.
+      flops_per_second: FLOPs per step (convention "matmul_full") -> FLOP/s of one worker.
+      peak_flops_per_second: of one worker (experiments/machine/peak.py); 0 if not known.
+      compile_seconds: typical compilation of one new shape.
+    """
+
+    device: str
+    flops_per_second: dict[float, float]
+    peak_flops_per_second: float
+    compile_seconds: float
+
+    def __post_init__(self) -> None:
+        if not self.flops_per_second:
+            raise ValueError("flops_per_second is empty: at least one speed is needed.")
+        for work, speed in self.flops_per_second.items():
+            if not (0 < work < math.inf and 0 < speed < math.inf):
+                raise ValueError(f"flops_per_second has {work}: {speed}; both must be positive.")
+
+    def seconds(self, point: Point) -> float:
+        """Training time of a point on one worker, without compilation."""
+        flops = point.flops["matmul_full"]
+        return flops / self.speed(flops / point.spec.train.schedule.n_steps)
+
+    def piece_seconds(self, piece: Piece) -> float:
+        """Training time of a job on one worker, without compilation."""
+        share = piece.n_steps / piece.points[0].spec.train.schedule.n_steps
+        return share * sum(self.seconds(point) for point in piece.points)
+
+    def speed(self, flops_per_step: float) -> float:
+        """FLOP/s of one worker at so much work per step; ends of what was measured are kept."""
+        known = sorted(self.flops_per_second.items())
+        x = math.log(flops_per_step)
+        xs = [math.log(work) for work, _ in known]
+        ys = [math.log(speed) for _, speed in known]
+        if x <= xs[0]:
+            return math.exp(ys[0])
+        for i in range(1, len(xs)):
+            if x <= xs[i]:
+                weight = (x - xs[i - 1]) / (xs[i] - xs[i - 1])
+                return math.exp(ys[i - 1] * (1 - weight) + ys[i] * weight)
+        return math.exp(ys[-1])
+
+
+def trained(ledger: Ledger, points: Sequence[Point]) -> list[tuple[Point, dict[str, Any]]]:
+    """The records of grid points that are finished, and of their trunks, each with a point of its
+    shape."""
+    of_cluster = {point.cluster_id: point for point in points if point.role == "grid"}
+    found = [
+        (next(of_cluster[name] for name in trunk["clusters"] if name in of_cluster), trunk)
+        for trunk in ledger.trunks(of_cluster).values()
+    ]
+    for point in points:
+        record = ledger.read_result(point.id)
+        if record is not None and point.role == "grid":
+            found.append((point, record))
+    return found
+
+
+def learn(ledger: Ledger, points: Sequence[Point]) -> Calibration | None:
+    """What `trained` jobs of the points say of the machine that trained them."""
+    found = trained(ledger, points)
+    flops: dict[float, float] = {}
+    seconds: dict[float, float] = {}
+    for point, record in found:
+        work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
+        took = record["costs"].get("train_seconds", 0.0)
+        seconds[work] = seconds.get(work, 0.0) + took
+        flops[work] = flops.get(work, 0.0) + took * record["costs"]["flops_per_second"]
+    speeds = {w: flops[w] / s for w, s in seconds.items() if s >= MIN_SECONDS and flops[w] > 0}
+    if not speeds:
+        return None
+    costs = [record["costs"] for _, record in found]
+    return Calibration(
+        device=found[-1][1]["provenance"]["device"],
+        flops_per_second=speeds,
+        peak_flops_per_second=max(cost["peak_flops_per_second"] for cost in costs),
+        compile_seconds=max(cost.get("compile_seconds", 0.0) for cost in costs),
+    )
+
+
+def load(results: Path) -> Calibration | None:
+    """The calibration of this host, or None."""
+    return load_all(results).get(platform.node())
+
+
+def load_all(results: Path) -> dict[str, Calibration]:
+    """The calibrations of all hosts that share the folder, this one's first; raises Damaged."""
+    everything, host = _read(results), platform.node()
+    return {name: everything[name] for name in sorted(everything, key=lambda n: (n != host, n))}
+
+
+def store(results: Path, calibration: Calibration) -> None:
+    """Merges measured speeds into the file; newer measurements of the same work win."""
+    everything = _read(results)
+    host = platform.node()
+    old = everything[host].flops_per_second if host in everything else {}
+    speeds = _by_work(old) | _by_work(calibration.flops_per_second)
+    everything[host] = dataclasses.replace(calibration, flops_per_second=speeds)
+    text = json.dumps(msgspec.to_builtins(everything), indent=1, sort_keys=True, allow_nan=False)
+    replace_text(_path(results), seal(text).decode())
+
+
+def _by_work(speeds: dict[float, float]) -> dict[float, float]:
+    """Speeds by work to seven digits: one network has one key."""
+    return {float(f"{work:.6e}"): speed for work, speed in speeds.items()}
+
+
+def _path(results: Path) -> Path:
+    return Path(results) / "calibration.json"
+
+
+def _read(results: Path) -> dict[str, Calibration]:
+    path = _path(results)
+    if not path.exists():
+        return {}
+    way_out = "Delete it; `isoflop calibrate` writes it."
+    if (text := unseal(path.read_bytes())) is None:
+        raise Damaged(f"{path} is damaged. {way_out}")
+    try:
+        return msgspec.convert(strict_json.loads(text), dict[str, Calibration], strict=False)
+    except (ValueError, msgspec.ValidationError) as error:
+        words = " ".join(str(error).split())
+        raise Damaged(f"{path} is no calibration: {words}. {way_out}") from None

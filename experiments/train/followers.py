@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One job trained by several processes: process 0 leads, and it alone touches the ledger.
+
+What process 0 trains, it tells the others, who train along on their devices; they learn nothing of
+claims and results. Where it is asked to stop, the training loop itself tells them.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import msgspec
+
+from model.network.config import ModelConfig
+from model.network.execution import Execution
+from model.training.config import TrainConfig
+from model.training.control import Interrupted
+from model.training.processes import broadcast
+
+_END = ""
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """What all processes must agree on to train together."""
+
+    model: ModelConfig
+    configs: tuple[TrainConfig, ...]
+    mesh_shape: tuple[int, ...]
+    execution: Execution
+    checkpoints: str
+    attempt: int
+    trunk: str
+    until: int | None
+
+
+class Leader:
+    """Process 0, alone or with followers.
+
+    Args:
+      train: train_pack of model/training/loop.py.
+    """
+
+    def __init__(self, train: Callable[..., Any]):
+        self._train = train
+        self._is_together = True
+
+    def train(
+        self, model: ModelConfig, configs: Sequence[TrainConfig], corpus: Any, **rest: Any
+    ) -> Any:
+        """As the loop does, announced to the followers first."""
+        checkpoints, trunk = rest["checkpoints"], rest["trunk"]
+        assignment = Assignment(
+            model=model,
+            configs=tuple(configs),
+            mesh_shape=rest["mesh_shape"],
+            execution=rest["execution"],
+            checkpoints=str(checkpoints.folder),
+            attempt=checkpoints.attempt,
+            trunk="" if trunk is None else str(trunk.folder),
+            until=rest["until"],
+        )
+        broadcast(msgspec.json.encode(assignment).decode())
+        try:
+            return self._train(model, configs, corpus, **rest)
+        except (Interrupted, ValueError):
+            raise  # The followers meet the same.
+        except BaseException:
+            # They may sit in a sum that waits for us.
+            self._is_together = jax.process_count() == 1
+            raise
+
+    def jobs(self, ids: Iterable[str]) -> Iterator[str]:
+        """The ids, as long as there is somebody to train with."""
+        for job_id in ids:
+            yield job_id
+            if not self._is_together:
+                return
+
+    def end(self, code: int) -> NoReturn:
+        """Ends the followers and this process."""
+        if not self._is_together:
+            os._exit(code)  # Without the orderly end, for which it would wait for them.
+        broadcast(_END)
+        sys.exit(code)
+
+
+def follow(
+    train: Callable[..., Any],
+    open_checkpoints: Callable[..., Any],
+    corpus: Any,
+    on_phase: Callable[[str], None],
+) -> None:
+    """Trains along until process 0 has no more jobs."""
+    while text := broadcast(_END):
+        job = msgspec.json.decode(text, type=Assignment)
+        saved, trunk = (
+            open_checkpoints(Path(folder), attempt=job.attempt) if folder else None
+            for folder in (job.checkpoints, job.trunk)
+        )
+        try:
+            train(
+                job.model,
+                job.configs,
+                corpus,
+                mesh_shape=job.mesh_shape,
+                execution=job.execution,
+                checkpoints=saved,
+                trunk=trunk,
+                until=job.until,
+                on_phase=on_phase,
+            )
+        except (Interrupted, ValueError):
+            continue  # Process 0 meets the same, and says it.

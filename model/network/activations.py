@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network computes on its way to the logits, to see how large it is."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from model.network.transformer import Block, Transformer
+
+LAYERS = ("mixer", "channel_mixer")
+
+
+def activations(model: Transformer, tokens: Int[Array, "B L"]) -> dict[str, Float[Array, "..."]]:
+    """Activations of one forward pass, in float32.
+
+    embedding [B, L, D]; mixer and channel_mixer [n_repeats, period, B, L, D], before the residual
+    multiplier; residual [B, L, D], the stream after the last block; logits [B, L, V].
+    """
+    graphdef, stacked = nnx.split(model.blocks)
+
+    def repeat(x: Array, state: nnx.State) -> tuple[Array, dict[str, Array]]:
+        found: dict[str, list[Array]] = {name: [] for name in LAYERS}
+        for block in nnx.merge(graphdef, state):
+            x = _through(block, x, found)
+        return x, {name: jnp.stack(values) for name, values in found.items()}
+
+    embedding = model.embedding(tokens, model.compute_dtype)
+    residual, mixed = jax.lax.scan(repeat, embedding, stacked)
+    found = {"embedding": embedding, **mixed, "residual": residual, "logits": model(tokens)[0]}
+    return {name: value.astype(jnp.float32) for name, value in found.items()}
+
+
+def _through(block: Block, x: Array, found: dict[str, list[Array]]) -> Array:
+    """The stream after a block, which is ``block(x)``; what was added to it is put into found."""
+    for name in LAYERS:
+        mixed, _ = getattr(block, name)(getattr(block, f"{name}_norm")(x))
+        found[name].append(mixed)
+        x = x + block.multiplier * mixed
+    return x

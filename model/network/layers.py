@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Norms, rotary positions, embeddings: one small module each.
+
+Every parameter declares its ``role`` (input, hidden, output, vector): the width and depth rules of
+model/training/parameterization.py are per role.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from model.network.config import ModelConfig
+from model.network.sharding import Dims, Layout
+
+
+def normal(
+    rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dims: Dims, role: str, *, n_in: int = 1
+) -> nnx.Param:
+    """A float32 parameter ~ N(0, std^2), laid out over the mesh by ``dims``.
+
+    As a matrix its first ``n_in`` axes are its inputs, which a product contracts, and the others
+    its outputs; they are declared from the end, so that a stack of layers may be put in front.
+    """
+    n = math.prod(shape)
+    draws = _standard_normal(rngs.params(), 1 << (n - 1).bit_length())
+    in_axes = tuple(range(-len(shape), n_in - len(shape)))
+    return nnx.Param(_scaled(draws, std, shape), out_sharding=P(*dims), role=role, in_axes=in_axes)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _standard_normal(key: Array, n: int) -> Float[Array, " n"]:
+    """Flat, and asked for in powers of two only: compiling the generator takes longer than the
+    rest of the initialisation, and so all parameters of all widths share a few programs."""
+    return jax.random.normal(key, (n,), jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _scaled(
+    draws: Float[Array, " n"], std: Float[Array, ""], shape: tuple[int, ...]
+) -> Float[Array, "..."]:
+    return std * draws[: math.prod(shape)].reshape(shape)
+
+
+def constant(shape: tuple[int, ...], value: float, dims: Dims) -> nnx.Param:
+    """A float32 gain or bias."""
+    return nnx.Param(jnp.full(shape, value, jnp.float32), out_sharding=P(*dims), role="vector")
+
+
+# What remat "dots" keeps.
+PRODUCT = "product with a weight"
+
+
+def project(equation: str, x: Array, weight: Array, out: P) -> Array:
+    """``einsum(equation, x, weight)``, laid out as ``out``; the weight's axes: inputs, outputs."""
+    return checkpoint_name(_product(equation, x, weight, out), PRODUCT)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def _product(equation: str, x: Array, weight: Array, out: P) -> Array:
+    """Its own derivative, because a gradient of the weight that is asked for as JAX would, g x^T
+    transposed, misses the fast kernels of the CPU, and transposes the larger of two arrays.
+    """
+    return jnp.einsum(equation, x, weight, out_sharding=out)
+
+
+def _product_forward(equation: str, x: Array, weight: Array, out: P) -> tuple:
+    return _product(equation, x, weight, out), (x, weight)
+
+
+def _product_backward(equation: str, out: P, saved: tuple, slope: Array) -> tuple[Array, Array]:
+    x, weight = saved
+    terms, o = equation.split("->")
+    i, w = terms.split(",")
+    n_in = sum(letter in i for letter in w)
+    x_slope = jnp.einsum(f"{o},{w}->{i}", slope, weight, out_sharding=_spec(x))
+    fan_in, fan_out = math.prod(weight.shape[:n_in]), math.prod(weight.shape[n_in:])
+    if fan_in <= fan_out:
+        return x_slope, jnp.einsum(f"{i},{o}->{w}", x, slope, out_sharding=_spec(weight))
+    turned, spec = w[n_in:] + w[:n_in], _spec(weight)
+    turned_slope = jnp.einsum(
+        f"{o},{i}->{turned}", slope, x, out_sharding=P(*spec[n_in:], *spec[:n_in])
+    )
+    # Without the barrier XLA would undo the order.
+    turned_slope = jax.lax.optimization_barrier(turned_slope)
+    return x_slope, turned_slope.transpose([turned.index(letter) for letter in w])
+
+
+def _spec(x: Array) -> P:
+    return jax.typeof(x).sharding.spec
+
+
+_product.defvjp(_product_forward, _product_backward)
+
+
+class RMSNorm(nnx.Module):
+    """x / sqrt(mean(x^2) + eps) * gain, in float32 (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, width: int, dims: Dims, *, eps: float):
+        self.gain = constant((width,), 1.0, dims)
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*B W"]) -> Float[Array, "*B W"]:
+        x32 = x.astype(jnp.float32)
+        scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
+        return (x32 * scale * _last(self.gain, x)).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """(x - mean) / sqrt(var + eps) * gain + bias, in float32 (Ba et al. 2016, arXiv:1607.06450)."""
+
+    def __init__(self, width: int, dims: Dims, *, eps: float, use_bias: bool):
+        self.gain = constant((width,), 1.0, dims)
+        self.bias = constant((width,), 0.0, dims) if use_bias else None
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*B W"]) -> Float[Array, "*B W"]:
+        x32 = x.astype(jnp.float32)
+        centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+        scale = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
+        y = centred * scale * _last(self.gain, x)
+        return (y if self.bias is None else y + _last(self.bias, x)).astype(x.dtype)
+
+
+def _last(vector: nnx.Param, x: Array) -> Array:
+    """The vector with the leading axes of ``x``, so that no rank is promoted silently."""
+    return vector[...].reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def make_norm(config: ModelConfig, layout: Layout) -> Callable[[Array], Array]:
+    """The norm of the residual stream that the configuration names."""
+    if config.norm == "rmsnorm":
+        return RMSNorm(config.d_model, layout.vector_d, eps=config.norm_eps)
+    return LayerNorm(config.d_model, layout.vector_d, eps=config.norm_eps, use_bias=config.use_bias)
+
+
+def rotate(x: Float[Array, "B L *H K"], theta: float) -> Float[Array, "B L *H K"]:
+    """Rotary positions: the pair (x_j, x_{j+K/2}) turns by position * theta^(-2j/K).
+
+    Su et al. 2021 (arXiv:2104.09864), eq. 15, with the pairing of Llama. The angles are constants
+    of the program, computed in float64: inside it XLA would recompute them for every head.
+    """
+    length, half = x.shape[1], x.shape[-1] // 2
+    angle = np.outer(np.arange(length), theta ** (-np.arange(half) / half))
+    angle = angle.reshape(1, length, *(1,) * (x.ndim - 3), half)
+    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+
+
+class Embedding(nnx.Module):
+    """Token embedding [V, D], plus learned positions [T, D] where the configuration has them."""
+
+    def __init__(self, config: ModelConfig, layout: Layout, *, rngs: nnx.Rngs):
+        std = config.embedding_init_std
+        shape = (config.vocab_size, config.d_model)
+        self.tokens_vd = normal(rngs, shape, std, layout.embed_vd, "input")
+        shape = (config.seq_len, config.d_model)
+        is_learned = config.positions == "learned"
+        self.positions_ld = (
+            normal(rngs, shape, std, layout.position_ld, "input") if is_learned else None
+        )
+        self.layout = layout
+
+    def __call__(self, tokens: Int[Array, "B L"], dtype: DTypeLike) -> Float[Array, "B L D"]:
+        # Gathered whole before the lookup: from a table split over the mesh XLA would rematerialise
+        # the looked-up activations on every device instead.
+        table = jax.sharding.reshard(self.tokens_vd[...].astype(dtype), P(None, None))
+        tokens = jax.sharding.reshard(tokens, P(*self.layout.act_bld[:2]))
+        x = table.at[tokens].get(out_sharding=P(*self.layout.act_bld))
+        if self.positions_ld is None:
+            return x
+        positions = self.positions_ld[...].astype(dtype)[: tokens.shape[1]]
+        return x + jax.sharding.reshard(positions, P(None, None))[None]

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compute multiplier: how much more compute recipe B needs than A for the same loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scaling.answers.frontier import frontier, parameter_draws
+from scaling.approaches.power_laws import power_law_draws
+from scaling.fit import SCHEMA_VERSION, Fit, FitError, encode
+from scaling.laws.loss_laws import law_named
+from scaling.laws.size_ladder import Ladder, minimise
+
+Array = np.ndarray
+
+N_LEVELS = 5
+# Decades of compute searched on both sides of the runs, and grid points over the whole range.
+_DECADES = 8.0
+_GRID = 49
+_SECANTS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Multiplier:
+    """C_B / C_A at equal loss along two frontiers, per level of loss, [P].
+
+    Fields:
+      loss: the levels, nats per token. flops_a, flops_b: compute that reaches them.
+      ratio: C_B / C_A; below 1, B needs less compute. lower, upper: its interval; infinite or 0
+        where a share of the replicates never reaches the level; NaN without replicates.
+      is_extrapolated: the level lies outside what the runs of A or of B support.
+    """
+
+    loss: Array
+    flops_a: Array
+    flops_b: Array
+    ratio: Array
+    lower: Array
+    upper: Array
+    is_extrapolated: Array
+    level: float
+    is_certified: bool
+    findings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; an open end of an interval becomes null."""
+        return {"schema_version": SCHEMA_VERSION, **encode(self)}
+
+
+def compute_multiplier(
+    a: Fit, b: Fit, *, flops: ArrayLike | None = None, level: float | None = None
+) -> Multiplier:
+    """C_B / C_A at equal loss: solves L*_B(C_B) = L*_A(C_A) for each level of loss.
+
+    Both sides of a level are solved in every replicate of either fit; the two sets of replicates
+    are independent, as the two sets of runs are, and are paired one to one. Noise that runs of one
+    fit share is in its replicates; noise that runs of A and of B share (branches of one trunk
+    under two recipes) is not respected, and is named in the findings. The losses must be
+    of the same tokens under the same tokenizer: nothing in the tables shows whether they are.
+
+    Args:
+      a, b: fits with a frontier (a surface or power laws), in the same conventions.
+      flops: of A, at which the levels are taken; by default N_LEVELS, evenly spaced in log C_A
+        over the losses that both sets of runs have reached, or over A's runs where there are none.
+      level: of the interval; A's own when not given.
+
+    Raises:
+      ValueError: if conventions differ, or a budget is not positive and finite.
+      FitError: if a frontier cannot be computed, or B reaches none of the levels.
+    """
+    _require_one_convention(a, b)
+    front_a, front_b = _frontier_loss(a), _frontier_loss(b)
+    at = _levels(a, b, front_a, front_b) if flops is None else _given(flops)
+    log_loss = front_a(np.log(at)[None, :], slice(0, 1))[0]
+    if not np.isfinite(log_loss).any():
+        raise FitError(f"A has no optimum at these budgets; its fit is {a.status.name}")
+    log_a, log_b = _compute_at(a, front_a, log_loss), _compute_at(b, front_b, log_loss)
+    if not np.isfinite(log_a[0]).any() or not np.isfinite(log_b[0]).any():
+        raise FitError(
+            f"B's frontier reaches none of the losses {np.exp(log_loss).round(4).tolist()} of A's; "
+            "compare at other FLOPs."
+        )
+    level = a.level if level is None else level
+    draws = _ratio_draws(log_a[1:], log_b[1:])
+    lower, upper = _interval(draws, level)
+    beyond = _is_beyond(a, np.exp(log_a[0])) | _is_beyond(b, np.exp(log_b[0]))
+    return Multiplier(
+        loss=np.exp(log_loss),
+        flops_a=np.exp(log_a[0]),
+        flops_b=np.exp(log_b[0]),
+        ratio=np.exp(log_b[0] - log_a[0]),
+        lower=lower,
+        upper=upper,
+        is_extrapolated=beyond,
+        level=level,
+        is_certified=a.is_certified and b.is_certified,
+        findings=tuple(_findings(a, b, beyond, draws)),
+    )
+
+
+def _ratio_draws(log_a: Array, log_b: Array) -> Array:
+    """C_B/C_A [R, P] of independent pairs of replicates.
+
+    B's are shuffled: two bootstraps of one seed draw the same numbers, and replicates of equal
+    rank would move together.
+    """
+    n = min(len(log_a), len(log_b))
+    shuffled = np.random.default_rng(0).permutation(log_b)[:n]
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.exp(shuffled - log_a[:n])
+
+
+def _require_one_convention(a: Fit, b: Fit) -> None:
+    kinds = [(f.runs.params_convention, f.runs.flops_convention) for f in (a, b)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"A counts {kinds[0][0]} parameters and {kinds[0][1]} FLOPs, B {kinds[1][0]} and "
+            f"{kinds[1][1]}: read both under one convention"
+        )
+
+
+def _given(flops: ArrayLike) -> Array:
+    values = np.atleast_1d(np.asarray(flops, float))
+    if not np.all(np.isfinite(values) & (values > 0)):
+        raise ValueError(f"budgets must be positive and finite FLOPs, not {values.tolist()}")
+    return values
+
+
+def _frontier_loss(fit: Fit) -> Callable[[Array, slice], Array]:
+    """(log C [R, P], rows) -> log L* [R, P], for those rows of the estimate and replicates."""
+    if fit.law == "power_laws":
+        every = power_law_draws(fit)
+        good = np.all(np.isfinite(list(every.values())), axis=0)
+        draws = {name: values[good, None] for name, values in every.items()}
+        log_ref = np.log(fit.parameters["flops_ref"])
+
+        def along(log_c: Array, rows: slice) -> Array:
+            E, K, c = (draws[name][rows] for name in ("E", "K", "c"))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.log(E + K * np.exp(-c * (log_c - log_ref)))
+
+        return along
+    law, ladder = law_named(fit.law), Ladder.from_runs(fit.fitted_runs)
+    if not law.is_surface:
+        raise FitError(f"{fit.name} is no surface over n_params and n_tokens: it has no frontier")
+    parameters = parameter_draws(fit)
+    parameters = parameters[np.all(np.isfinite(parameters), axis=1)]
+
+    def along_surface(log_c: Array, rows: slice) -> Array:
+        log_loss = law.log_loss_of(parameters[rows])
+        log_c = np.broadcast_to(log_c, (len(parameters[rows]), log_c.shape[-1]))
+        log_n = minimise(log_loss, ladder, log_c)
+        return log_loss(log_n, log_c - ladder.log_cost(log_n))
+
+    return along_surface
+
+
+def _compute_at(fit: Fit, front: Callable[[Array, slice], Array], log_loss: Array) -> Array:
+    """log C [1 + R, P] at which L*(C) is each level; inf where it is never reached.
+
+    A grid brackets it, secant steps close on it: L* is smooth and falls with C.
+    """
+    flops, reach = fit.fitted_runs.flops, _DECADES * np.log(10.0)
+    grid = np.linspace(np.log(flops.min()) - reach, np.log(flops.max()) + reach, _GRID)
+    values = front(grid[None, :], slice(None))
+    # The loss at the largest compute; NaN where the optimum lies beyond the sizes searched.
+    floor = values[:, -1:]
+    start = np.array([_crossing(grid, row, log_loss) for row in values])
+    known = np.isfinite(start)
+    # Rows without a start are carried along and forgotten.
+    x0, x1 = np.where(known, start, grid[0]), np.where(known, start, grid[0]) + 1e-3
+    y0, y1 = front(x0, slice(None)) - log_loss, front(x1, slice(None)) - log_loss
+    for _ in range(_SECANTS):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            step = np.where(y1 != y0, y1 * (x1 - x0) / (y1 - y0), 0.0)
+        x0, y0, x1 = x1, y1, x1 - np.nan_to_num(np.clip(step, -1.0, 1.0))
+        y1 = front(x1, slice(None)) - log_loss
+    never = ~known & (floor > log_loss)
+    return np.where(known & (np.abs(y1) < 1e-9), x1, np.where(never, np.inf, np.nan))
+
+
+def _crossing(grid: Array, values: Array, levels: Array) -> Array:
+    """Where a falling curve meets each level, by straight lines; NaN where it does not."""
+    good = np.isfinite(values)
+    if good.sum() < 2:
+        return np.full(len(levels), np.nan)
+    x, y = grid[good][::-1], np.maximum.accumulate(values[good][::-1])
+    return np.interp(levels, y, x, left=np.nan, right=np.nan)
+
+
+def _levels(
+    a: Fit,
+    b: Fit,
+    front_a: Callable[[Array, slice], Array],
+    front_b: Callable[[Array, slice], Array],
+) -> Array:
+    """FLOPs of A, evenly spaced in logarithm over the losses that both frontiers span."""
+    ends_a = np.log([a.fitted_runs.flops.min(), a.fitted_runs.flops.max()])
+    ends_b = np.log([b.fitted_runs.flops.min(), b.fitted_runs.flops.max()])
+    of_b = front_b(ends_b[None, :], slice(0, 1))[0]
+    same = _compute_at(a, lambda log_c, _: front_a(log_c, slice(0, 1)), of_b)[0]
+    low = max(ends_a[0], same[0]) if np.isfinite(same[0]) else ends_a[0]
+    high = min(ends_a[1], same[1]) if np.isfinite(same[1]) else ends_a[1]
+    if not low < high:
+        low, high = ends_a
+    return np.exp(np.linspace(low, high, N_LEVELS))
+
+
+def _interval(draws: Array, level: float) -> tuple[Array, Array]:
+    """Ends of the percentile interval [P]; infinite draws count, NaN ones do not."""
+    lower, upper = np.full((2, draws.shape[1]), np.nan)
+    for i, column in enumerate(draws.T):
+        known = column[~np.isnan(column)]
+        if len(known) >= 2:
+            # No interpolation between a number and infinity.
+            tail = (1 - level) / 2
+            lower[i] = np.quantile(known, tail, method="lower")
+            upper[i] = np.quantile(known, 1 - tail, method="higher")
+    return lower, upper
+
+
+def _is_beyond(fit: Fit, flops: Array) -> Array:
+    """Whether compute, or the size it asks for, lies outside the runs of a fit."""
+    beyond = np.ones(len(flops), bool)
+    known = np.isfinite(flops) & (flops > 0)
+    if known.any():
+        beyond[known] = frontier(fit, flops[known]).is_extrapolated
+    return beyond
+
+
+def _findings(a: Fit, b: Fit, beyond: Array, draws: Array) -> Sequence[str]:
+    sentences = [
+        f"NOT CERTIFIED: {name} is {fit.status.name}, {fit.status.value}."
+        for name, fit in (("A", a), ("B", b))
+        if not fit.is_certified
+    ]
+    if beyond.any():
+        sentences.append(
+            f"{int(beyond.sum())} of {len(beyond)} levels lie outside the budgets or the sizes of "
+            "the runs of A or B: extrapolation."
+        )
+    n_common = len(_trunks(a) & _trunks(b))
+    if n_common:
+        sentences.append(
+            f"{n_common} trunks (cluster_id) have runs of A and of B, whose noise is then in part "
+            "the same; the interval takes it for independent."
+        )
+    lost = int(np.max(np.sum(np.isnan(draws), axis=0), initial=0))
+    if lost:
+        sentences.append(
+            f"up to {lost} of {len(draws)} pairs of replicates have no frontier at a level and are "
+            "left out: its interval is likely too narrow."
+        )
+    never = int(np.max(np.sum(np.isinf(draws) | (draws == 0), axis=0), initial=0))
+    if never:
+        sentences.append(
+            f"up to {never} of {len(draws)} pairs of replicates never reach a level: its interval "
+            "is open."
+        )
+    if not len(draws):
+        sentences.append("without replicates of both fits there is no interval.")
+    return sentences
+
+
+def _trunks(fit: Fit) -> set[str]:
+    """cluster_id of several runs: other ones may be line numbers, alike in any two tables."""
+    names, counts = np.unique(fit.fitted_runs.cluster_id, return_counts=True)
+    return set(names[counts > 1].tolist())

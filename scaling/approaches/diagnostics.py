@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the data can and cannot tell: refusals, and findings in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scaling.fit import Certificate, Fit, FitError
+from scaling.laws.law import Law
+from scaling.laws.loss_laws import law_named
+from scaling.solve.newton import Problem
+from scaling.tables.runs import Runs
+
+Array = np.ndarray
+
+# Scatter of ln(D/N), or of the direction across the best line in (ln N, ln D), below which the
+# two exponents of a surface cannot be told apart.
+_MIN_SPREAD = 0.1
+
+
+def usable(runs: Runs, reasons: dict[str, str] | None = None) -> tuple[Runs, dict[str, str]]:
+    """Runs that may be fitted, and run_id -> reason for the others."""
+    left_out = dict(reasons or {})
+    for i in np.flatnonzero(~runs.is_ok):
+        left_out.setdefault(str(runs.run_id[i]), f"status {runs.status[i]}")
+    keep = np.array([run_id not in left_out for run_id in runs.run_id], bool)
+    return runs.select(keep), left_out
+
+
+def require_points(problem: Problem) -> None:
+    """Refuses when there are fewer configurations than free parameters + 2.
+
+    Raises:
+      FitError: with the counts.
+    """
+    law, n_free = problem.law, len(problem.lower)
+    n_configurations = 0
+    if problem.n_points:
+        rows = np.stack([np.reshape(v, (problem.n_points, -1))[:, 0] for v in problem.x.values()])
+        n_configurations = len(np.unique(rows, axis=1).T)
+    if n_configurations < n_free + 2:
+        read = ", ".join(name.removeprefix("log_") for name in law.columns)
+        raise FitError(
+            f"the {law.name} law has {n_free} free parameters and needs at least {n_free + 2} "
+            f"different ({read}); these {problem.n_points} usable runs have {n_configurations}. "
+            "Add sizes or budgets, fix or tie parameters, or fit a law with fewer."
+        )
+
+
+def require_numbers(runs: Runs, law: Law) -> None:
+    """Refuses columns of the law with holes, or without logarithm where it takes one.
+
+    Raises:
+      ValueError: naming the column and the runs.
+    """
+    for name in (law.target, *law.columns):
+        plain = name.removeprefix("log_")
+        values = np.asarray(runs.numeric.get(plain, runs.flops), float)
+        is_bad = ~np.isfinite(values) | ((values <= 0) if plain != name else False)
+        rows = is_bad.any(axis=tuple(range(1, values.ndim)))
+        if rows.any():
+            raise ValueError(
+                f"law {law.name} needs {plain}, which is missing or not "
+                f"{'positive' if plain != name else 'finite'} for {int(rows.sum())} of "
+                f"{len(runs)} runs: {', '.join(runs.run_id[rows][:5])}"
+            )
+
+
+def require_identifiable(runs: Runs) -> None:
+    """Refuses when all points lie on one line in (ln N, ln D).
+
+    On one ray D = rN the terms A/N^alpha and B/D^beta are both power laws of N, and nothing tells
+    them apart; likewise when N or D never changes.
+
+    Raises:
+      FitError: saying which line.
+    """
+    log_n, log_d = np.log(runs.n_params), np.log(runs.n_tokens)
+    centred = np.stack([log_n - log_n.mean(), log_d - log_d.mean()], axis=1)
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    across = singular[-1] / np.sqrt(len(runs))
+    if across >= _MIN_SPREAD:
+        return
+    direction = axes[0] / np.max(np.abs(axes[0]))
+    ratio = np.exp(log_d - log_n)
+    if min(abs(direction)) < 0.1:
+        still = "n_params" if abs(direction[0]) < abs(direction[1]) else "n_tokens"
+        where = f"at one value of {still}"
+    elif np.ptp(np.log(ratio)) < 0.5:
+        where = f"on one ray of {np.exp(np.mean(np.log(ratio))):.3g} tokens per parameter"
+    else:
+        where = f"on one line, n_tokens ~ n_params^{direction[1] / direction[0]:.2f}"
+    raise FitError(
+        f"all {len(runs)} usable runs lie {where} (scatter across it {across:.3f} in natural "
+        f"logarithm, at least {_MIN_SPREAD} is needed), so the effects of n_params and n_tokens "
+        "cannot be told apart. Add runs that change one while the other is kept."
+    )
+
+
+def certificate_findings(certificate: Certificate) -> list[str]:
+    """Sentences on what the certificate shows amiss."""
+    sentences = []
+    if certificate.bounds_touched:
+        sentences.append(
+            f"{'; '.join(certificate.bounds_touched)}: the data do not determine it, and the "
+            "other parameters depend on the bound."
+        )
+    for direction in certificate.flat_directions:
+        sentences.append(f"the objective is nearly flat along {direction}.")
+    gap = certificate.next_best_excess
+    if gap is not None and gap < 0.01:
+        sentences.append(
+            f"another local minimum lies only {100 * gap:.2g} % above the best one; its "
+            "parameters would be nearly as good."
+        )
+    if certificate.n_starts_agree < 2:
+        sentences.append(
+            f"only {certificate.n_starts_agree} of {certificate.n_starts} starts reached the "
+            "best objective; a lower one may exist."
+        )
+    return sentences
+
+
+def residual_findings(runs: Runs, residuals: Array) -> list[str]:
+    """Runs that lie far from the law compared with the others (6 robust standard deviations)."""
+    spread = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
+    # Below this the residuals are rounding error of noise-free data, and nothing is far.
+    far = np.flatnonzero(np.abs(residuals) > 6.0 * max(spread, 1e-9))
+    if not len(far):
+        return []
+    shown = ", ".join(f"{runs.run_id[i]} ({residuals[i]:+.3f})" for i in far[:5])
+    more = f" and {len(far) - 5} more" if len(far) > 5 else ""
+    return [
+        f"{len(far)} of {len(runs)} runs lie more than 6 robust standard deviations "
+        f"({spread:.4f} in log loss) from the law: {shown}{more}."
+    ]
+
+
+def replicate_findings(n_failed: int, n_replicates: int, why: str) -> list[str]:
+    """A sentence on failed replicates, when there are any."""
+    if not n_failed:
+        return []
+    sentence = f"{n_failed} of {n_replicates} bootstrap replicates are left out: {why}."
+    # Those that fail are not a random choice: their absence narrows what remains.
+    doubtful = " The intervals are likely too narrow." if n_failed > 0.05 * n_replicates else ""
+    return [sentence + doubtful]
+
+
+def residuals(fit: Fit) -> Array:
+    """log of observed minus log of predicted, of the fitted runs, in their order.
+
+    Raises:
+      ValueError: for a fit of power laws: they give the loss at the optimum only.
+    """
+    if fit.law == "power_laws":
+        raise ValueError(f"{fit.approach} predicts no loss away from the optimum; fit a surface")
+    law, table = law_named(fit.law), fit.fitted_runs.numeric
+    values = [fit.parameters[name] for name in law.names]
+    return np.log(table[law.target]) - np.log(law.predict(values, table))

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the solver starts: variable projection for amplitudes, spread points for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+from scipy.stats import qmc
+
+from scaling.laws.law import Columns, Law
+
+Array = np.ndarray
+
+# Points of the grid of candidates per non-linear parameter.
+GRID_PER_BENT = 32
+# Starts that are solved at first, and how many are kept per non-linear parameter; half of each
+# are the best of all candidates, half are spread over the others.
+N_FIRST, N_PER_BENT = 12, 12
+# Smallest share of the target that a projected amplitude may explain: its logarithm must exist.
+_SMALLEST_SHARE = 1e-4
+
+
+def starts(
+    law: Law, x: Columns, y: Array, *, held: Mapping[str, float], tied: Mapping[str, str]
+) -> Array:
+    """Starting parameters [S, P] in the paper's units; held ones and ties are respected.
+
+    The first N_FIRST are the best of all candidates and others spread over them; so are the rest.
+    """
+    if law.starts is None:
+        candidates = projected(law, x, y, held=held, tied=tied)
+    else:
+        candidates = np.array(law.starts(x, y), float)
+        for name, value in held.items():
+            candidates[:, law.names.index(name)] = value
+        candidates = _follow(law, candidates, tied)
+    with np.errstate(invalid="ignore"):
+        misfit = np.sum((law.predict(candidates, x) / y - 1.0) ** 2, axis=1)
+    order = np.argsort(np.where(np.isfinite(misfit), misfit, np.inf), kind="stable")
+    order = order[: max(1, int(np.isfinite(misfit).sum()))]
+    chosen: list[int] = []
+    for n in (N_FIRST, N_PER_BENT * sum(not p.is_amplitude for p in law.parameters)):
+        left = [i for i in order.tolist() if i not in set(chosen)]
+        chosen += [*left[: n // 2], *left[n // 2 :: max(1, (len(left) - n // 2) // (n // 2))]][:n]
+    return candidates[chosen]
+
+
+def projected(
+    law: Law,
+    x: Columns,
+    y: Array,
+    *,
+    held: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> Array:
+    """Candidates [G, P]: a grid over the non-linear parameters, each with its best amplitudes.
+
+    Variable projection (Golub and Pereyra 1973): with the others held, the law is linear in its
+    amplitudes. Rows are divided by the target, so that the misfit is one of logarithms to first
+    order.
+
+    Args:
+      held: parameters kept at a value. tied: parameters that follow another.
+      ranges: of starts, in place of those that the law's parameters declare.
+    """
+    held, tied, ranges = held or {}, tied or {}, ranges or {}
+    settled = {*held, *tied}
+    grid = _follow(law, _grid(law, settled, held, ranges), tied)
+    free = [p.name for p in law.parameters if p.is_amplitude and p.name not in settled]
+    if free:
+        for name, values in zip(free, _project(law, x, y, grid, free, tied).T, strict=True):
+            grid[:, law.names.index(name)] = values
+    return _follow(law, grid, tied)
+
+
+def _follow(law: Law, values: Array, tied: Mapping[str, str]) -> Array:
+    for follower, leader in tied.items():
+        values[:, law.names.index(follower)] = values[:, law.names.index(leader)]
+    return values
+
+
+def _grid(
+    law: Law,
+    settled: set[str],
+    held: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+) -> Array:
+    """Points [G, P] that fill the starting ranges evenly (Sobol 1967); amplitudes are 1."""
+    parameters = list(enumerate(law.parameters))
+    moved = [i for i, p in parameters if not p.is_amplitude and p.name not in settled]
+    n_grid = GRID_PER_BENT * max(1, 2 ** int(np.ceil(np.log2(max(len(moved), 1)))))
+    grid = np.ones((n_grid, len(law.parameters)))
+    for name, value in held.items():
+        grid[:, law.names.index(name)] = value
+    if moved:
+        points = _evenly(len(moved), n_grid)
+        for column, i in zip(points.T, moved, strict=True):
+            parameter = law.parameters[i]
+            low, high = ranges.get(parameter.name, parameter.start)
+            share = column + 0.5 / n_grid
+            # Small exponents differ more from one another than large ones do.
+            grid[:, i] = low * (high / low) ** share if low > 0 else low + (high - low) * share
+    return grid
+
+
+@lru_cache(maxsize=16)
+def _evenly(n_axes: int, n_points: int) -> Array:
+    return qmc.Sobol(n_axes, scramble=False).random(n_points)
+
+
+def _project(
+    law: Law, x: Columns, y: Array, grid: Array, free: list[str], tied: Mapping[str, str]
+) -> Array:
+    """Best amplitudes [G, K] at each point of the grid, none below a small share of the target."""
+    bare = grid.copy()
+    bare[:, [law.names.index(name) for name in free]] = 0.0
+    offset = law.predict(_follow(law, bare, tied), x)
+    basis = []
+    for name in free:
+        unit = bare.copy()
+        unit[:, law.names.index(name)] = 1.0
+        basis.append(law.predict(_follow(law, unit, tied), x) - offset)
+    stacked = np.stack(basis, axis=-1) / y[:, None]
+    # Columns of size one: N^-alpha spans hundreds of orders of magnitude over the grid.
+    size = np.max(np.abs(np.where(np.isfinite(stacked), stacked, 0.0)), axis=1) + 1e-300
+    scaled = np.nan_to_num(stacked / size[:, None, :])
+    target = np.nan_to_num(1.0 - offset / y)
+    amplitudes = _non_negative(scaled, np.broadcast_to(target, scaled.shape[:2]))
+    return np.maximum(amplitudes, _SMALLEST_SHARE) / size
+
+
+def _non_negative(basis: Array, target: Array) -> Array:
+    """Least squares [G, K] with negative amplitudes set to zero, one after another."""
+    n = basis.shape[2]
+    normal = np.swapaxes(basis, 1, 2) @ basis + 1e-10 * np.eye(n)
+    right = np.einsum("gnk,gn->gk", basis, target)
+    is_out = np.zeros(right.shape, bool)
+    for _ in range(n):
+        penalised = normal + 1e12 * is_out[:, :, None] * np.eye(n)
+        found = np.linalg.solve(penalised, np.where(is_out, 0.0, right)[..., None])[..., 0]
+        worst = np.argmin(found, axis=1)
+        rows = np.flatnonzero(found[np.arange(len(found)), worst] < 0)
+        if not len(rows):
+            break
+        is_out[rows, worst[rows]] = True
+    return found

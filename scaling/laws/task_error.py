@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From loss to the error on tasks, and from a loss surface to the error of a planned run.
+
+Task errors follow the loss more closely than they follow parameters and tokens, so the forecast
+has two steps (Gadre et al. 2024, sec. 2.4; Bhagia et al. 2024, sec. 3): a surface gives the loss,
+an error law gives the error at that loss. Importing this module registers both error laws.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scaling.fit import Fit, Interval
+from scaling.laws.law import Columns, Law, Parameter, amplitude, exponent, positive
+from scaling.laws.loss_laws import law_named, register
+
+Array = np.ndarray
+
+
+def _exponential(xp: Any, p: Any, x: Any) -> Any:
+    eps, k, gamma = p
+    return eps - k * xp.exp(-gamma * x["loss_nats"])
+
+
+ERROR_EXPONENTIAL = register(
+    Law(
+        name="error_exponential",
+        formula="error = eps - k exp(-gamma L)",
+        source="Gadre et al. 2024, eq. 5",
+        columns=("loss_nats",),
+        parameters=(amplitude("eps", lower=1e-6), amplitude("k"), exponent("gamma")),
+        value=_exponential,
+        target="task_error",
+    )
+)
+
+
+def _sigmoid(xp: Any, p: Any, x: Any) -> Any:
+    floor, height, k, L0 = p
+    return floor + height / (1.0 + xp.exp(-k * (x["loss_nats"] - L0)))
+
+
+def _sigmoid_starts(x: Columns, y: Array) -> Array:
+    """Midpoints spread over the losses seen; floor and height by variable projection."""
+    from scaling.laws.starts import projected
+
+    low, high = float(x["loss_nats"].min()), float(x["loss_nats"].max())
+    width = max(high - low, 1e-3)
+    ranges = {"L0": (low - 0.5 * width, high + 0.5 * width)}
+    return projected(ERROR_SIGMOID, x, y, ranges=ranges)
+
+
+ERROR_SIGMOID = register(
+    Law(
+        name="error_sigmoid",
+        formula="error = floor + height / (1 + exp(-k (L - L0)))",
+        source="Bhagia et al. 2024, eq. 3, for the error in place of the accuracy",
+        columns=("loss_nats",),
+        parameters=(
+            amplitude("floor", lower=1e-6),
+            amplitude("height"),
+            positive("k", (0.3, 20.0), 1e-3, 1e3),
+            Parameter(name="L0", is_positive=False, lower=-50.0, upper=50.0, start=(0.1, 10.0)),
+        ),
+        value=_sigmoid,
+        target="task_error",
+        starts=_sigmoid_starts,
+    )
+)
+
+
+def for_column(law: Law, target: str) -> Law:
+    """An error law that predicts the column of that name, known to others as law:column."""
+    return law_named(f"{law.name}:{target}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskForecast:
+    """Loss and task error of one run, with intervals of the laws (no run-to-run noise)."""
+
+    n_params: float
+    n_tokens: float
+    loss_nats: float
+    interval_loss: Interval
+    task_error: float
+    interval_error: Interval
+    level: float
+    n_draws: int
+
+
+def forecast_task(surface: Fit, errors: Fit, *, n_params: float, n_tokens: float) -> TaskForecast:
+    """Task error of a run at (N, D): error law of the surface's loss, with both uncertainties.
+
+    Replicate r of the surface goes through replicate r of the error law. Where both were drawn by
+    pairs from the same runs with the same seed, both have seen the same resample and what is
+    common to them is kept; otherwise they are independent.
+
+    Args:
+      surface: a fit of a law of n_params and n_tokens that predicts loss_nats.
+      errors: a fit of a law of loss_nats.
+
+    Raises:
+      ValueError: if a fit is of another kind, or the levels of their intervals differ.
+    """
+    of_loss, of_error = law_named(surface.law), law_named(errors.law)
+    if not of_loss.is_surface or of_error.columns != ("loss_nats",):
+        raise ValueError(
+            f"a task forecast needs a loss surface and a law of loss_nats; these are "
+            f"{of_loss.name} ({of_loss.formula}) and {of_error.name} ({of_error.formula})"
+        )
+    if not math.isclose(surface.level, errors.level):
+        raise ValueError(
+            f"the surface has {surface.level:g} intervals and the error law {errors.level:g}; "
+            "fit both with one level"
+        )
+    n = min(surface.bootstrap.n_replicates, errors.bootstrap.n_replicates)
+    at = {"n_params": np.array([n_params]), "n_tokens": np.array([n_tokens])}
+    losses = of_loss.predict(_rows(surface, of_loss, n), at)
+    # Each row's error law at that row's loss.
+    error = np.asarray(
+        of_error.value(np, _rows(errors, of_error, n).T, {"loss_nats": losses[:, 0]})
+    )
+    return TaskForecast(
+        n_params=n_params,
+        n_tokens=n_tokens,
+        loss_nats=float(losses[0, 0]),
+        interval_loss=Interval.of(losses[1:, 0], surface.level),
+        task_error=float(error[0]),
+        interval_error=Interval.of(error[1:], surface.level),
+        level=surface.level,
+        n_draws=int(np.isfinite(error[1:]).sum()),
+    )
+
+
+def _rows(fit: Fit, law: Law, n: int) -> Array:
+    """The estimate and the first n replicates, [1 + n, P]."""
+    estimate = np.array([[fit.parameters[name] for name in law.names]])
+    drawn = np.column_stack([fit.replicates[name][:n] for name in law.names])
+    return np.concatenate([estimate, drawn])

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of designs: where the next runs lie, and what intervals cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from scaling.design.propose import Proposal
+from scaling.plots.panels import flops_label
+from scaling.plots.style import (
+    approach_styles,
+    footnote,
+    log_counts,
+    log_losses,
+    new_figure,
+    styled,
+)
+from scaling.tables.runs import Runs
+
+Array = np.ndarray
+
+
+def plot_proposal(ax: Axes, done: Runs, planned: Runs, gains: Array, proposal: Proposal) -> Any:
+    """Finished runs, planned runs coloured by what each alone is worth, proposed ones ringed.
+
+    Returns:
+      what a colour bar needs.
+    """
+    norm = mpl.colors.LogNorm(vmin=1e-3, vmax=max(float(np.max(gains)), 1e-2))
+    shown = ax.scatter(
+        planned.flops, planned.n_params, s=22, c=np.maximum(gains, 1e-3), cmap="viridis_r",
+        norm=norm, label="planned",
+    )  # fmt: skip
+    # On top: a planned repeat lies where a finished run does.
+    ax.scatter(
+        done.flops, done.n_params, s=14, marker="x", color="#888888", label="finished", zorder=3
+    )  # fmt: skip
+    rows = list(proposal.rows)
+    ax.scatter(
+        planned.flops[rows], planned.n_params[rows], s=70, facecolors="none", edgecolors="#d55e00",
+        linewidths=1.3, label="proposed",
+    )  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel(flops_label(planned))
+    ax.set_ylabel("parameters")
+    log_counts(ax.yaxis)
+    ax.legend()
+    return shown
+
+
+@styled()
+def figure_proposal(
+    done: Runs, planned: Runs, gains: Array, proposal: Proposal, *, sentence: str
+) -> Figure:
+    """The proposal in the plane of compute and size."""
+    figure, (ax,) = new_figure()
+    shown = plot_proposal(ax, done, planned, gains, proposal)
+    ax.set_title("Which runs next")
+    figure.colorbar(shown, ax=ax, label="gain alone / gain of all planned")
+    footnote(figure, [sentence, *proposal.findings])
+    return figure
+
+
+def plot_costs(ax: Axes, curves: Mapping[str, tuple[Array, Array]]) -> Axes:
+    """Interval width against FLOPs spent, a line per way of choosing: name -> (FLOPs, width)."""
+    for name, style in approach_styles(list(curves)).items():
+        flops, width = curves[name]
+        ax.plot(flops, width, label=name, markersize=4, **style)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    log_losses(ax.yaxis)
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("FLOPs spent")
+    return ax
+
+
+@styled()
+def figure_costs(
+    panels: Mapping[str, Mapping[str, tuple[Array, Array]]], *, sentences: Sequence[str]
+) -> Figure:
+    """Panels of `plot_costs` side by side: title -> curves."""
+    figure, axes = new_figure(len(panels), width=3.4 * len(panels), height=3.6)
+    for ax, (title, curves) in zip(axes, panels.items(), strict=True):
+        plot_costs(ax, curves).set_title(title)
+    axes[0].set_ylabel("width of the interval")
+    axes[0].legend()
+    footnote(figure, sentences)
+    return figure

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole figures: panels of `plots`, and below them what is left out and which fits are doubtful."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from scaling.answers.frontier import Agreement, Forecast, Frontier
+from scaling.fit import Fit
+from scaling.laws.loss_laws import law_named
+from scaling.plots.panels import (
+    flops_label,
+    plot_agreement,
+    plot_curves,
+    plot_forecast,
+    plot_frontier,
+    plot_isoflop,
+    plot_residuals,
+    plot_surface,
+)
+from scaling.plots.style import footnote, formula_text, new_figure, styled
+from scaling.tables.runs import Curves, Runs
+
+
+@styled()
+def figure_curves(curves: Curves, runs: Runs) -> Figure:
+    """Training curves of all runs."""
+    figure, (ax,) = new_figure()
+    plot_curves(ax, curves, runs).set_title("Training curves")
+    footnote(figure, runs.findings or ["all runs are shown."])
+    return figure
+
+
+@styled()
+def figure_isoflop(fit: Fit) -> Figure:
+    """isoFLOP curves with parabolas and minima."""
+    figure, (ax,) = new_figure()
+    plot_isoflop(ax, fit).set_title("Loss against size at fixed compute")
+    footnote(figure, _notes([fit]))
+    return figure
+
+
+@styled()
+def figure_frontier(frontiers: Sequence[Frontier], fits: Sequence[Fit]) -> Figure:
+    """N*(C) and D*(C) of the approaches."""
+    figure, axes = new_figure(2, width=9.0)
+    plot_frontier(axes, frontiers, fits)
+    for ax in axes:
+        ax.set_xlabel(flops_label(fits[0].runs))
+    bands = f"bands: {100 * frontiers[0].level:.0f} %; dotted: extrapolated."
+    footnote(figure, [bands, *_notes(fits)])
+    return figure
+
+
+@styled()
+def figure_surface(fit: Fit, frontier: Frontier) -> Figure:
+    """Contours of the loss surface with the efficient frontier."""
+    figure, (ax,) = new_figure()
+    plot_surface(ax, fit, frontier).set_title(formula_text(law_named(fit.law).formula))
+    footnote(figure, _notes([fit]))
+    return figure
+
+
+@styled()
+def figure_residuals(fit: Fit) -> Figure:
+    """Residuals of a surface against N, D and C."""
+    figure, axes = new_figure(3, width=9.0, height=3.4)
+    plot_residuals(axes, fit)[0].set_title(f"Residuals, {fit.name}")
+    footnote(figure, ["grey: one standard deviation of one run about the law.", *_notes([fit])])
+    return figure
+
+
+@styled()
+def figure_agreement(compared: Agreement, fits: Sequence[Fit] = ()) -> Figure:
+    """Exponents and optima of the approaches side by side."""
+    figure, axes = new_figure(4, width=10.0, height=2.9)
+    plot_agreement(axes, compared)[0].set_title("Agreement of the approaches")
+    level = f"bars: {100 * compared.level:.0f} % intervals; hollow: not certified."
+    verdicts = [s for s in compared.findings if "disagree" in s]
+    footnote(figure, [level, *verdicts, *_notes(fits)])
+    return figure
+
+
+@styled()
+def figure_forecast(
+    frontier: Frontier,
+    fit: Fit,
+    forecasts: Mapping[str, Forecast],
+    *,
+    flops: float,
+    outcome: float | None = None,
+) -> Figure:
+    """Forecast of one run beyond the grid, against what came out."""
+    figure, axes = new_figure(2, width=9.0, height=3.8)
+    plot_forecast(axes, frontier, fit.runs, forecasts, flops=flops, outcome=outcome)
+    axes[0].set_title("Loss at the optimum")
+    level = f"bars: {100 * fit.level:.0f} % intervals for one run, with run-to-run noise."
+    footnote(figure, [level, *_notes([fit])])
+    return figure
+
+
+def _notes(fits: Sequence[Fit]) -> list[str]:
+    """What the fits leave out and why, and which of them are not certified."""
+    sentences = [
+        f"NOT CERTIFIED: {fit.name} is {fit.status.name}, {fit.status.value}."
+        for fit in fits
+        if not fit.is_certified
+    ]
+    by_text: dict[str, list[str]] = {}
+    for fit in fits:
+        by_text.setdefault(_left_out(fit), []).append(fit.name)
+    return sentences + [f"{', '.join(names)}: {text}" for text, names in by_text.items()]
+
+
+def _left_out(fit: Fit) -> str:
+    reasons: dict[str, int] = {}
+    for reason in fit.left_out.values():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    if not reasons:
+        return f"all {len(fit.runs)} runs used."
+    listed = "; ".join(f"{n} for {reason}" for reason, n in reasons.items())
+    return f"{len(fit.left_out)} of {len(fit.runs)} runs left out: {listed}."

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of hold-outs and of compute multipliers."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scaling.answers.compute_multiplier import Multiplier
+from scaling.answers.holdout import HoldOut
+from scaling.plots.panels import L_LABEL, flops_label
+from scaling.plots.style import approach_styles, footnote, log_losses, new_figure, styled
+
+
+@styled()
+def figure_hold_out(found: HoldOut) -> Figure:
+    """Predicted against observed loss above C, and the errors against compute."""
+    figure, axes = new_figure(2, width=9.0)
+    plot_predicted(axes[0], found).set_title(f"Runs above {found.below:.3g} FLOPs")
+    plot_errors(axes[1], found)
+    footnote(figure, [*found.findings, *(f"{k}: {why}" for k, why in found.refusals.items())])
+    return figure
+
+
+def plot_predicted(ax: Axes, found: HoldOut) -> Axes:
+    """Observed loss (across) and predicted loss (up) of every law, with the line of equality."""
+    observed = found.held.loss_nats
+    styles = approach_styles([p.law for p in found.predictions])
+    for one in found.predictions:
+        style = styles[one.law]
+        ax.plot(
+            observed, one.predicted, style["marker"], color=style["color"], markersize=4,
+            markerfacecolor=style["color"] if one.fit.is_certified else "none", alpha=0.7,
+            label=f"{one.law}, {100 * one.error:.2f} %"
+            + ("" if one.fit.is_certified else ", not certified"),
+        )  # fmt: skip
+    ends = [observed.min(), observed.max()]
+    ax.plot(ends, ends, color="#444444", linewidth=0.8)
+    ax.set(xscale="log", yscale="log", xlabel=f"observed {L_LABEL}", ylabel="predicted")
+    log_losses(ax.xaxis)
+    log_losses(ax.yaxis)
+    ax.legend(loc="upper left")
+    return ax
+
+
+def plot_errors(ax: Axes, found: HoldOut) -> Axes:
+    """Relative error of every law against compute."""
+    styles = approach_styles([p.law for p in found.predictions])
+    for one in found.predictions:
+        style = styles[one.law]
+        error = 100.0 * (one.predicted / found.held.loss_nats - 1.0)
+        ax.plot(
+            found.held.flops, error, style["marker"], color=style["color"], markersize=4, alpha=0.7
+        )
+    ax.axhline(0.0, color="#444444", linewidth=0.8)
+    ax.set(xscale="log", xlabel=flops_label(found.held), ylabel="predicted - observed (%)")
+    return ax
+
+
+@styled()
+def figure_multiplier(found: Multiplier) -> Figure:
+    """C_B/C_A against the loss; hollow where a level is extrapolated."""
+    figure, (ax,) = new_figure()
+    plot_multiplier(ax, found).set_title("Compute of B over A at equal loss")
+    level = f"bars: {100 * found.level:g} % intervals; hollow: extrapolated."
+    footnote(figure, [level, *found.findings])
+    return figure
+
+
+def plot_multiplier(ax: Axes, found: Multiplier) -> Axes:
+    """Ratios with their intervals; an open end runs to the edge of the axes."""
+    colour = "#0072b2"
+    for i, ratio in enumerate(found.ratio):
+        face = "white" if found.is_extrapolated[i] else colour
+        ends = np.clip([found.lower[i], found.upper[i]], ratio / 1e3, ratio * 1e3)
+        ax.plot([found.loss[i]] * 2, ends, color=colour, linewidth=1.6)
+        ax.plot(found.loss[i], ratio, "o", color=colour, markerfacecolor=face, markersize=6)
+    ax.axhline(1.0, color="#444444", linewidth=0.8)
+    ax.set(yscale="log", xlabel=L_LABEL, ylabel="C_B / C_A")
+    log_losses(ax.yaxis)
+    ax.invert_xaxis()
+    return ax

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Profiles: the lowest objective with one quantity held, and the interval that they give.
+
+The interval is the set of values at which the objective, minimised over all else, stays within a
+threshold of its minimum (Venzon and Moolgavkar 1988). It follows the objective where that is not
+quadratic, and shows what no standard error does: flat stretches, other minima, and an end that
+the data do not give. The threshold, and what the result calls it:
+
+* "chi-square(1)" for a likelihood with a fitted scale (Student's t) and at least MANY_DOF degrees
+  of freedom: half its quantile. With 24 of them its 80 % interval held the truth in 70 %;
+* "F(1, dof)" for least squares, whose scale is profiled out: n log RSS is compared with
+  n log(1 + t^2/dof), chi-square(1) for many points and exact for a linear law with few (Bates and
+  Watts 1988, ch. 6);
+* "bootstrap" for all others, and wherever runs share noise (clusters): the quantile over
+  replicates of the excess that holding the quantity at the estimate costs them. The objective
+  itself takes runs for independent; replicates that share noise as the runs do pay more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.signal import find_peaks
+from scipy.stats import chi2
+from scipy.stats import t as student
+
+from scaling.fit import Fit, FitError, Interval
+from scaling.profiles.constrained_fit import (
+    Held,
+    HeldMinima,
+    excess_of_replicates,
+    held_minima,
+    hold,
+)
+from scaling.solve.regression import slopes
+from scaling.uncertainty import resampling
+
+Array = np.ndarray
+
+N_POINTS = 41
+MANY_DOF = 100
+# Doublings of the searched range; 2^14 rough standard errors reach every bound of the box.
+_WIDEN = 14
+# Grids end where the excess has passed this many thresholds.
+_BEYOND = 1.3
+# Below this share of the threshold, values cannot be told apart. A parabola spends a third of its
+# interval there; a profile that spends most of it is called flat.
+_INVISIBLE, _FLAT_SHARE = 0.1, 0.6
+# Share of the threshold by which the objective must rise between two minima.
+_BARRIER = 0.005
+# An end of the interval lies where the excess is the threshold to this share.
+_CROSSED = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Profile:
+    """The objective along one quantity, minimised over everything else.
+
+    Fields:
+      quantity, flops: what is held, and at which budget if it depends on one (else None).
+      estimate: its value in the fit.
+      grid, objective: values held, ascending, and the lowest objective met there, [G].
+      is_certified: whether that is a certified minimum; otherwise an upper bound of it, [G].
+      minimum: lowest objective of all. threshold: excess over it at which the interval ends.
+      interval: hull of the values within the threshold; infinite (or zero, for a positive
+        quantity) where open: the objective does not rise enough before the bound of the box.
+      calibration: where the threshold comes from, see the module.
+      flat: open, or bottomed far wider than a parabola of the same width.
+    """
+
+    quantity: str
+    flops: float | None
+    estimate: float
+    grid: Array
+    objective: Array
+    is_certified: Array
+    minimum: float
+    threshold: float
+    level: float
+    interval: Interval
+    calibration: str
+    flat: bool
+    findings: tuple[str, ...]
+
+    @property
+    def excess(self) -> Array:
+        """Objective above its minimum in units of the threshold, [G]: the interval ends at 1."""
+        return (self.objective - self.minimum) / self.threshold
+
+
+def profile(
+    fit: Fit,
+    quantity: str,
+    *,
+    flops: float | None = None,
+    level: float | None = None,
+    n_points: int = N_POINTS,
+    n_bootstrap: int = 400,
+    seed: int = 0,
+) -> Profile:
+    """The profile of one quantity of a fitted law, and its interval.
+
+    Args:
+      fit: of `fit_surface`; its objective, constraints and runs are used again.
+      quantity: a parameter of the law; "a" or "b", exponents of N* and D* between the lowest and
+        the highest budget; "n_params_opt", "n_tokens_opt" or "loss_opt" at `flops`.
+      level: of the interval; the fit's own when not given.
+      n_points: of the grid.
+      n_bootstrap: replicates where the threshold needs them. seed: of those.
+
+    Raises:
+      ValueError: for a quantity that the law does not have, that a constraint fixes, or that
+        cannot be held.
+      FitError: if the objective leaves no room for a threshold: noise-free data, no replicates.
+    """
+    level = fit.level if level is None else level
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level:g}, must lie between 0 and 1, e.g. 0.95")
+    held = hold(fit, quantity, flops)
+    lowest = float(held_minima(held, np.array([held.at])).objective[0])
+    threshold, calibration = _threshold(fit, held, lowest, level, n_bootstrap, seed)
+    low, high = _bracket(held, lowest, threshold)
+    at = np.union1d(np.linspace(low, high, n_points), _minima_between(held, low, high))
+    found = held_minima(held, at)
+    minimum = min(lowest, float(np.min(found.objective)))
+    ends = _ends(held, at, found, minimum, threshold)
+    flat, bottom = _flatness(at, (found.objective - minimum) / threshold, ends)
+    order = np.argsort(held.value(at))
+    result = Profile(
+        quantity=quantity,
+        flops=flops,
+        estimate=float(held.value(np.array(held.at))),
+        grid=held.value(at)[order],
+        objective=found.objective[order],
+        is_certified=found.is_certified[order],
+        minimum=minimum,
+        threshold=threshold,
+        level=level,
+        interval=_in_order(held, ends),
+        calibration=calibration,
+        flat=flat,
+        findings=(),
+    )
+    return replace(result, findings=tuple(_findings(fit, result, _in_order(held, bottom), lowest)))
+
+
+def _threshold(
+    fit: Fit, held: Held, lowest: float, level: float, n_bootstrap: int, seed: int
+) -> tuple[float, str]:
+    """Excess of the objective at the ends of the interval, and how it was found."""
+    runs, found = fit.fitted_runs, held.original
+    kind, dof = found.problem.objective.kind, found.problem.n_points - len(found.z)
+    is_independent = int(resampling.clusters(runs).max()) + 1 == len(runs)
+    if is_independent and kind == "student_t" and dof >= MANY_DOF:
+        return 0.5 * float(chi2.ppf(level, 1)), "chi-square(1)"
+    if is_independent and kind == "least_squares":
+        threshold, how = (
+            lowest * float(student.ppf((1 + level) / 2, dof)) ** 2 / dof,
+            f"F(1, {dof})",
+        )
+    else:
+        threshold, how = _calibrated(fit, held, level, n_bootstrap, seed)
+    if not threshold > 1e-20 * found.problem.n_points:
+        raise FitError(
+            f"the objective is {lowest:.3g} at its minimum, rounding error: the runs follow the "
+            "law without noise, and a profile has no threshold."
+        )
+    return threshold, how
+
+
+def _calibrated(
+    fit: Fit, held: Held, level: float, n_bootstrap: int, seed: int
+) -> tuple[float, str]:
+    """Quantile of the excess over replicates drawn as the fit draws its own."""
+    runs, found, method = fit.fitted_runs, held.original, fit.bootstrap.method
+    of_points = slopes(found)
+    shared = resampling.shared_variances(runs, found.residuals, of_points)
+    if shared is not None and not shared.trunk_dof:
+        raise FitError(" ".join(resampling.component_findings(runs, shared)))
+    noise = resampling.estimate_noise(runs, found.residuals, len(found.z), shared)
+    fitted, rng = found.problem.y - found.residuals, np.random.default_rng(seed)
+    drawn = n_bootstrap if resampling.can_resample(method, noise) else 0
+    y, weights = resampling.draw_data(
+        method, runs, fitted, found.residuals, len(found.z), drawn, rng,
+        absorbs=resampling.passes_through_points(found.problem.objective, noise),
+        slopes=of_points,
+    )  # fmt: skip
+    excess = excess_of_replicates(held, y, weights)
+    good = excess[np.isfinite(excess)]
+    if len(good) < 2.0 / (1.0 - level):
+        way_out = ", or fit by least_squares, which needs none" if shared is None else ""
+        raise FitError(
+            f"{len(good)} certified replicates of {n_bootstrap}, at least {2 / (1 - level):.0f} "
+            f"are needed for a threshold at {100 * level:g} %: raise n_bootstrap{way_out}."
+        )
+    return float(np.quantile(good, level)), f"bootstrap, {len(good)} {method} replicates"
+
+
+def _bracket(held: Held, lowest: float, threshold: float) -> tuple[float, float]:
+    """Ends of a range of the coordinate beyond the threshold on both sides, or up to the box."""
+    steps, reach, far = np.array([0.25, 0.5, 0.75, 1.0]), np.full(2, 4.0 * held.spread), [0.0, 0.0]
+    for _ in range(_WIDEN):
+        offsets = np.array([[-1.0], [1.0]]) * steps * reach[:, None]
+        at = np.clip(held.at + offsets, *held.box)
+        found = held_minima(held, at.reshape(-1)).objective.reshape(2, -1)
+        limit = min(lowest, float(found.min())) + _BEYOND * threshold
+        # The last value within the limit: beyond it, other minima may lie.
+        last = [int(np.max(np.flatnonzero(~(side > limit)), initial=-1)) for side in found]
+        far = [float(at[s, min(last[s] + 1, len(steps) - 1)]) for s in (0, 1)]
+        is_short = np.array([last[s] == len(steps) - 1 and far[s] != held.box[s] for s in (0, 1)])
+        if not is_short.any():
+            break
+        reach = np.where(is_short, 2.0 * reach, reach)
+    return far[0], far[1]
+
+
+def _minima_between(held: Held, low: float, high: float) -> Array:
+    """Coordinates of the minima that the fit has met: an even grid would step over narrow ones."""
+    met = np.append(held.found.minima[:, held.index], held.at)
+    return met[(met >= low) & (met <= high)]
+
+
+def _ends(
+    held: Held, at: Array, found: HeldMinima, minimum: float, threshold: float
+) -> tuple[float, float]:
+    """Outermost crossings of the threshold; infinite where the grid ends below it."""
+    inside = np.flatnonzero(found.objective <= minimum + threshold)
+    first, last = int(inside[0]), int(inside[-1])
+    lower = _cross(held, at, found, minimum, threshold, first, first - 1) if first else -np.inf
+    is_open = last == len(at) - 1
+    upper = np.inf if is_open else _cross(held, at, found, minimum, threshold, last, last + 1)
+    return lower, upper
+
+
+def _cross(
+    held: Held,
+    at: Array,
+    found: HeldMinima,
+    minimum: float,
+    threshold: float,
+    inside: int,
+    outside: int,
+) -> float:
+    """Where the excess reaches the threshold between two neighbours of the grid."""
+    near, far = float(at[inside]), float(at[outside])
+    starts = [found.z[[inside]], found.z[[outside]]]
+    below, above = (float(found.objective[i] - minimum) / threshold - 1 for i in (inside, outside))
+    middle = near
+    for _ in range(20):
+        share = below / (below - above) if np.isfinite(above) else 0.5
+        middle = near + float(np.clip(share, 0.05, 0.95)) * (far - near)
+        objective = float(held_minima(held, np.array([middle]), starts).objective[0])
+        excess = (objective - minimum) / threshold - 1
+        if abs(excess) < _CROSSED:
+            break
+        near, below, far, above = (
+            (middle, excess, far, above) if excess <= 0 else (near, below, middle, excess)
+        )
+    return middle
+
+
+def _in_order(held: Held, ends: tuple[float, float]) -> Interval:
+    values = np.sort(held.value(np.array(ends)))
+    return Interval(lower=float(values[0]), upper=float(values[1]))
+
+
+def _flatness(
+    at: Array, excess: Array, ends: tuple[float, float]
+) -> tuple[bool, tuple[float, float]]:
+    """Whether the profile is flat, and the range over which its rise is invisible."""
+    bottom = at[excess <= _INVISIBLE]
+    low, high = np.clip(ends, at[0], at[-1])
+    share = (bottom[-1] - bottom[0]) / max(high - low, 1e-300)
+    is_open = not np.all(np.isfinite(ends))
+    return bool(is_open or share > _FLAT_SHARE), (float(bottom[0]), float(bottom[-1]))
+
+
+def _findings(fit: Fit, found: Profile, bottom: Interval, lowest: float) -> list[str]:
+    """What a reader must know before the interval."""
+    name, interval, objective = found.quantity, found.interval, found.objective
+    sentences = [] if fit.is_certified else [f"the fit is {fit.status.name}: {fit.status.value}."]
+    if found.flat:
+        sentences.append(
+            f"{name} is nearly flat from {bottom.lower:.3g} to {bottom.upper:.3g}: the objective "
+            f"rises by less than {_INVISIBLE:g} of what ends the {100 * found.level:g} % interval."
+        )
+    grid = found.grid
+    ends = (
+        ("below", interval.lower < grid[0], grid[0]),
+        ("above", interval.upper > grid[-1], grid[-1]),
+    )
+    sentences += [
+        f"{name} is open {side}: up to the bound of its box, {bound:.3g}, the objective does not "
+        "rise to the threshold."
+        for side, is_open, bound in ends
+        if is_open
+    ]
+    sentences += _minima_findings(found, lowest)
+    n_doubtful = int(np.sum(~found.is_certified))
+    if n_doubtful:
+        sentences.append(
+            f"{n_doubtful} of {len(objective)} held values have no certified minimum: the profile "
+            "there is an upper bound, and the interval may be too narrow."
+        )
+    return sentences
+
+
+def _minima_findings(found: Profile, lowest: float) -> list[str]:
+    sentences, objective = [], found.objective
+    minima = find_peaks(-objective, prominence=_BARRIER * found.threshold)[0]
+    if len(minima) > 1:
+        listed = ", ".join(f"{found.grid[i]:.4g} ({found.excess[i]:.2g})" for i in minima)
+        sentences.append(
+            f"{found.quantity} has {len(minima)} minima along its profile, at {listed}; in "
+            "brackets their excess in units of the threshold."
+        )
+    inside = np.flatnonzero(objective <= found.minimum + found.threshold)
+    if len(inside) != inside[-1] - inside[0] + 1:
+        sentences.append(
+            "the interval is the hull of several pieces: values between them fit worse."
+        )
+    if lowest - found.minimum > 1e-3 * found.threshold:
+        at = found.grid[int(np.argmin(objective))]
+        sentences.append(
+            f"the profile meets a lower objective ({found.minimum:.8g} at {at:.4g}) than the fit "
+            f"({lowest:.8g}): the fit is not the global minimum."
+        )
+    return sentences

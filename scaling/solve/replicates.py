@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The certified minimum of every replicate of a fit's data, from several starts each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from scaling.solve.newton import Problem, Solutions, solve
+from scaling.solve.regression import Estimate, descend
+
+Array = np.ndarray
+
+# Steps under the wider Huber loss, which only has to give a start.
+_WIDE_PASS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicates:
+    """Best minimum of each replicate.
+
+    z: free coordinates [R, F], NaN where none is certified. objective: [R]. is_certified: [R].
+    n_agree: how many of the starts reached it, [R]; where several minima were met and only one
+    start found the lowest, another might be lower still.
+    """
+
+    z: Array
+    objective: Array
+    is_certified: Array
+    n_agree: Array
+    n_starts: int
+
+
+def replicate(
+    found: Estimate, y: Array, weights: Array, *, offset: Array | None = None, n_starts: int = 4
+) -> Replicates:
+    """Solves replicates of the data from the estimate and other minima of it.
+
+    Some replicates have several local minima, and the one nearest to the estimate is not always
+    the lowest.
+
+    Args:
+      y, weights: [R, n], y in the objective's space.
+      offset: of the coordinates, [R, P], where replicates hold a parameter at values of their own.
+      n_starts: per replicate.
+    """
+    problem = replace(found.problem, y=y, weights=weights)
+    if offset is not None:
+        problem = replace(problem, offset=offset)
+    start = np.tile(found.z, (len(y), 1))
+    first = _solved(problem, start, found)
+    best = Replicates(
+        z=np.where(first.is_certified[:, None], first.theta, np.nan),
+        objective=np.where(first.is_certified, first.objective, np.inf),
+        is_certified=first.is_certified,
+        n_agree=first.is_certified.astype(int),
+        n_starts=n_starts,
+    )
+    for begin in _further_starts(found, problem, first, n_starts - 1) if len(y) else ():
+        best = _lower(best, _solved(problem, begin, found))
+    return best
+
+
+def _lower(best: Replicates, solved: Solutions) -> Replicates:
+    """The better of what was known and what another start reached, row by row."""
+    value = np.where(solved.is_certified, solved.objective, np.inf)
+    with np.errstate(invalid="ignore"):
+        tolerance = 1e-9 * np.abs(value) + 1e-22
+        is_better = value < best.objective - tolerance
+        is_same = np.isfinite(value) & (np.abs(value - best.objective) <= tolerance)
+    return Replicates(
+        z=np.where(is_better[:, None], solved.theta, best.z),
+        objective=np.where(is_better, value, best.objective),
+        is_certified=best.is_certified | solved.is_certified,
+        n_agree=np.where(is_better, 1, best.n_agree + is_same),
+        n_starts=best.n_starts,
+    )
+
+
+def _further_starts(
+    found: Estimate, problem: Problem, first: Solutions, n_starts: int
+) -> Iterator[Array]:
+    """Starts [R, F] of every replicate after the first, most telling ones first.
+
+    Other minima of the data as they are; where the replicate ends under a wider Huber loss, which
+    has fewer minima; the two replicates that lie furthest apart, for minima far from the estimate.
+    """
+    shape = first.theta.shape
+    others = [m for m in found.minima if np.max(np.abs(m - found.z)) > 1e-6]
+    starts: list[Callable[[], Array]] = [partial(np.broadcast_to, m, shape) for m in others]
+    if found.problem.objective.kind == "huber":
+        wide = replace(problem, delta=4.0 * found.problem.delta)
+        starts.append(lambda: solve(wide, first.theta, max_iterations=_WIDE_PASS).theta)
+    starts += [partial(np.broadcast_to, z, shape) for z in _furthest(first)]
+    starts.append(partial(np.broadcast_to, found.starts[0], shape))
+    for start in starts[: max(n_starts, 0)]:
+        yield start()
+
+
+def _furthest(solutions: Solutions) -> list[Array]:
+    """The replicates at both ends (0.5 %) of the direction in which they differ most."""
+    z = solutions.theta[solutions.is_certified]
+    if len(z) < 3:
+        return []
+    centred = z - np.median(z, axis=0)
+    along = np.linalg.svd(centred, full_matrices=False)[2][0]
+    order = np.argsort(centred @ along)
+    ends = (0.005 * (len(z) - 1), 0.995 * (len(z) - 1))
+    return [z[order[round(end)]] for end in ends]
+
+
+def _solved(problem: Problem, begin: Array, found: Estimate) -> Solutions:
+    spread = float(np.median(np.abs(found.residuals))) * 1.4826 + 1e-12
+    return descend(problem, begin, spread)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts and losses that look like another unit: said, never corrected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scaling.tables.runs import Runs
+
+# Below this many parameters or tokens a column is more likely in millions or billions.
+_FEW = 3e3
+# ln of a vocabulary of 3e6: guessing uniformly would do better than a higher loss.
+_HIGHEST_LOSS = 15.0
+# FLOPs per 6ND beyond this, either way, are no convention but a unit.
+_FAR = 100.0
+
+
+def unit_findings(runs: Runs) -> tuple[str, ...]:
+    """Sentences on what a unit that was not stated would explain."""
+    ok = runs.select(runs.is_ok)
+    if not len(ok):
+        return ()
+    sentences = []
+    for name in ("n_params", "n_tokens"):
+        middle = float(np.median(getattr(ok, name)))
+        if middle < _FEW:
+            sentences.append(
+                f"{name} is about {middle:.3g}: if the column is in millions or billions, say so "
+                f"({name}=COLUMN:M or :B); all counts below are in its unit."
+            )
+    if float(np.median(ok.loss_nats)) > _HIGHEST_LOSS:
+        sentences.append(
+            f"the loss is about {np.median(ok.loss_nats):.3g} nats: worse than a guess from any "
+            "vocabulary; is it a perplexity or a sum?"
+        )
+    return (*sentences, *_flops_findings(ok))
+
+
+def _flops_findings(ok: Runs) -> list[str]:
+    ratio = ok.flops / (6.0 * ok.n_params * ok.n_tokens)
+    middle = float(np.median(ratio))
+    if not 1 / _FAR < middle < _FAR:
+        return [
+            f"flops are {middle:.3g} times 6 n_params n_tokens: a column is likely in another "
+            "unit; state it (flops=COLUMN:P, n_params=COLUMN:M, ...)."
+        ]
+    off = float(np.max(np.abs(ratio - 1.0)))
+    if ok.flops_convention.startswith("6n") and off > 0.02:
+        return [
+            f"flops differ from 6 n_params n_tokens by up to {100 * off:.2g} % and are used as "
+            "they are."
+        ]
+    return []

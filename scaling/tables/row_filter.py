@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of a table that meet conditions such as fit_240=1 or flops<1e21."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from scaling.tables.cells import as_column, text
+from scaling.tables.file import Table
+
+Array = np.ndarray
+_TESTS = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def filtered(table: Table, conditions: Sequence[str]) -> tuple[Table, tuple[str, ...]]:
+    """The rows that meet all conditions, and what was left out, in words.
+
+    A condition is COLUMN=VALUE, or !=, <, <=, >, >= in place of =; columns by their name in the
+    file, numbers compared as numbers where the whole column and the value are numbers.
+
+    Raises:
+      ValueError: for a condition that is none, a column that is missing, or no row left.
+    """
+    keep = np.ones(len(table), bool)
+    for condition in conditions:
+        keep &= _meets(table, condition)
+    if keep.all():
+        return table, ()
+    asked = " and ".join(conditions)
+    if not keep.any():
+        raise ValueError(f"{table.path}: none of {len(table)} rows meets {asked}")
+    sentence = f"{int((~keep).sum())} of {len(table)} rows are left out: not {asked}."
+    return table.select(keep), (sentence,)
+
+
+def _meets(table: Table, condition: str) -> Array:
+    found = re.fullmatch(r"\s*(.+?)\s*(==|!=|<=|>=|=|<|>)\s*(.*?)\s*", condition)
+    if not found:
+        raise ValueError(f"condition {condition!r} is not of the form COLUMN=VALUE or COLUMN<VALUE")
+    name, sign, value = found.groups()
+    table.require([name])
+    test = _TESTS["=" if sign == "==" else sign]
+    column = as_column(table.columns[name])
+    try:
+        number = float(value)
+    except ValueError:
+        number = np.nan
+    if np.issubdtype(column.dtype, np.floating) and np.isfinite(number):
+        return np.asarray(test(column, number))
+    if sign not in ("=", "==", "!="):
+        raise ValueError(f"condition {condition!r}: {name} or the value is no number")
+    return np.asarray(test(np.array(text(table, name)), value))

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finished runs and training curves as columns; reading and validating their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scaling.tables.cells import Problems, numbers, text
+from scaling.tables.columns import (
+    COLUMNS,
+    FLOPS_CONVENTIONS,
+    NUMBERS,
+    OK,
+    PARAMS_CONVENTIONS,
+    TEXT,
+    convention_of,
+    fields_of,
+    further_columns,
+    grouped_budgets,
+    mapped,
+)
+from scaling.tables.file import read_table
+from scaling.tables.plausibility import unit_findings
+from scaling.tables.row_filter import filtered
+from scaling.tables.units import column_and_factor
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One finished point: what was asked (budget), what was done, and the loss that came out."""
+
+    run_id: str
+    budget: float
+    n_params: float
+    n_tokens: float
+    flops: float
+    loss_nats: float
+    cluster_id: str
+    status: str = OK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Runs:
+    """Finished runs as columns of one length, with the conventions that produced the counts.
+
+    Fields:
+      budget: FLOPs asked for; runs are grouped by it. flops: FLOPs done; fits use those.
+      n_params, n_tokens: parameters and training tokens. loss_nats: final loss, nats per token.
+      cluster_id: runs of one cluster share noise and are resampled together.
+      status: "ok", or why the run cannot be fitted ("diverged", ...).
+      extra: any further columns of the table (learning_rate, seed, d_model, ...).
+      notes: what was assumed or left out when the table was read, in words.
+    """
+
+    run_id: Array
+    budget: Array
+    n_params: Array
+    n_tokens: Array
+    flops: Array
+    loss_nats: Array
+    cluster_id: Array
+    status: Array
+    params_convention: str
+    flops_convention: str
+    extra: Mapping[str, Array] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_name("params", self.params_convention, PARAMS_CONVENTIONS)
+        _check_name("flops", self.flops_convention, FLOPS_CONVENTIONS)
+        lengths = {name: len(getattr(self, name)) for name in COLUMNS}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"columns of runs differ in length: {lengths}; give one value per run")
+
+    def __len__(self) -> int:
+        return len(self.run_id)
+
+    def __iter__(self) -> Iterator[Run]:
+        for i in range(len(self)):
+            text = {name: str(getattr(self, name)[i]) for name in TEXT}
+            numbers = {name: float(getattr(self, name)[i]) for name in NUMBERS}
+            yield Run(**text, **numbers)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_rows(
+        cls, rows: Iterable[Run], *, params_convention: str, flops_convention: str
+    ) -> Runs:
+        """Columns from single runs."""
+        rows = list(rows)
+        columns: dict[str, Any] = {
+            name: np.array([getattr(row, name) for row in rows]) for name in COLUMNS
+        }
+        return cls(
+            **columns, params_convention=params_convention, flops_convention=flops_convention
+        )
+
+    @classmethod
+    def from_columns(
+        cls,
+        *,
+        n_params: ArrayLike,
+        n_tokens: ArrayLike,
+        loss_nats: ArrayLike,
+        flops: ArrayLike | None = None,
+        budget: ArrayLike | None = None,
+        run_id: Sequence[str] | None = None,
+        cluster_id: Sequence[str] | None = None,
+        status: Sequence[str] | None = None,
+        params_convention: str = "total",
+        flops_convention: str = "6n_total",
+    ) -> Runs:
+        """Columns from arrays. Without flops C = 6ND; without a budget each run is its own."""
+        n_params, n_tokens = np.asarray(n_params, float), np.asarray(n_tokens, float)
+        done = 6.0 * n_params * n_tokens if flops is None else np.asarray(flops, float)
+        ids = np.array([f"run{i}" for i in range(len(done))] if run_id is None else run_id, str)
+        return cls(
+            run_id=ids,
+            budget=done if budget is None else np.asarray(budget, float),
+            n_params=n_params,
+            n_tokens=n_tokens,
+            flops=done,
+            loss_nats=np.asarray(loss_nats, float),
+            cluster_id=ids if cluster_id is None else np.array(cluster_id, str),
+            status=np.full(len(ids), OK) if status is None else np.array(status, str),
+            params_convention=params_convention,
+            flops_convention=flops_convention,
+        )
+
+    @property
+    def flops_per_token(self) -> Array:
+        """FLOPs done per training token, in the convention of these runs."""
+        return self.flops / self.n_tokens
+
+    @property
+    def numeric(self) -> dict[str, Array]:
+        """Columns that hold numbers, by name: what a law may read or predict."""
+        extra = {
+            k: v for k, v in self.extra.items() if np.issubdtype(np.asarray(v).dtype, np.number)
+        }
+        return extra | {name: getattr(self, name) for name in NUMBERS}
+
+    @property
+    def is_ok(self) -> Array:
+        """Rows that a fit may use."""
+        return (self.status == OK) & np.isfinite(self.loss_nats)
+
+    @property
+    def not_ok(self) -> dict[str, str]:
+        """run_id -> why a fit may not use it: its status, or that it has no loss."""
+        why = np.where(self.status == OK, "no finite loss", self.status)
+        return {str(self.run_id[i]): str(why[i]) for i in np.flatnonzero(~self.is_ok)}
+
+    @property
+    def budgets(self) -> Array:
+        """Distinct budgets asked, ascending."""
+        return np.unique(self.budget)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What a reader must know before any fit: assumptions, doubtful units, rows not fitted."""
+        said = (*self.notes, *unit_findings(self))
+        bad = self.not_ok
+        if not bad:
+            return said
+        names = ", ".join(f"{run_id} ({why})" for run_id, why in list(bad.items())[:20])
+        more = f" and {len(bad) - 20} more" if len(bad) > 20 else ""
+        left = f"{len(bad)} of {len(self)} runs are not ok and are not fitted: {names}{more}."
+        return (*said, left)
+
+    def select(self, rows: ArrayLike) -> Runs:
+        """The runs of a mask or of indices, in that order."""
+        rows = np.asarray(rows)
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        return Runs(
+            **columns,
+            params_convention=self.params_convention,
+            flops_convention=self.flops_convention,
+            extra={name: values[rows] for name, values in self.extra.items()},
+            notes=self.notes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Curves:
+    """Training curves in long form: one row per run and evaluation, validation loss in nats.
+
+    Rows before the end of a run are not annealed: their learning rate had not yet decayed.
+    """
+
+    run_id: Array
+    step: Array
+    n_tokens: Array
+    flops: Array
+    loss_nats: Array
+
+    def __len__(self) -> int:
+        return len(self.run_id)
+
+    def of(self, run_id: str) -> Curves:
+        """The curve of one run, in the order of training."""
+        rows = np.flatnonzero(self.run_id == run_id)
+        rows = rows[np.argsort(self.n_tokens[rows], kind="stable")]
+        return Curves(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+def read_runs(
+    path: str | Path,
+    *,
+    flops: str | None = None,
+    params: str = "total",
+    columns: Mapping[str, str] | None = None,
+    where: Sequence[str] = (),
+) -> Runs:
+    """Runs from a CSV, JSONL (both also .gz) or Parquet file, every row validated.
+
+    Our own table.csv needs no mapping: the conventions choose among its columns. Any other table
+    has columns named like the fields of `Run`, or a mapping that names them and their units. A
+    table without flops gets C = 6ND, without budget one budget per run (budgets equal to rounding
+    are one, see `budgets`), without run_id the line number, without cluster_id one cluster per
+    run, without status "ok". What is assumed is said in the findings of the runs.
+
+    Args:
+      flops: FLOP convention of the counts, one of FLOPS_CONVENTIONS; when not given
+        "matmul_full" for our own table, "6n_total" where C = 6ND to 0.1 %, else "table".
+      params: parameter convention, one of PARAMS_CONVENTIONS.
+      columns: field of `Run`, or another column that a law reads -> column in the file, with its
+        unit where it is not the field's own: {"n_params": "size:M", "loss_nats": "bpb:bits"};
+        units as in `units.column_and_factor`.
+      where: conditions that rows must meet, such as "fit_240=1"; others are not even validated.
+
+    Raises:
+      ValueError: for a missing column, or for bad rows: all of them in one message.
+      OSError: if there is no such file.
+    """
+    if flops is not None:
+        _check_name("flops", flops, FLOPS_CONVENTIONS)
+    _check_name("params", params, PARAMS_CONVENTIONS)
+    table, notes = filtered(read_table(path), where)
+    mapping = mapped(table, flops, params, columns or {})
+    problems = Problems(table=table)
+    found = fields_of(table, mapping, problems)
+    extra = further_columns(table, mapping, problems)
+    problems.raise_all()
+    budget, assumed = grouped_budgets(found, mapping)
+    return Runs(
+        **(found | {"budget": budget}),
+        params_convention=params,
+        flops_convention=flops or convention_of(mapping, found, params),
+        extra=extra,
+        notes=(*notes, *assumed),
+    )
+
+
+def read_curves(
+    path: str | Path,
+    *,
+    flops: str = "matmul_full",
+    columns: Mapping[str, str] | None = None,
+    where: Sequence[str] = (),
+) -> Curves:
+    """Training curves from a CSV, JSONL or Parquet file.
+
+    Args:
+      path: columns run_id, step, n_tokens, loss_nats, and flops or flops_<convention>.
+      flops: FLOP convention, used to choose the column when there are several.
+      columns: field of `Curves` -> column name in the file, with units as for `read_runs`.
+      where: conditions that rows must meet.
+
+    Raises:
+      ValueError: for a missing column, or for bad rows: all of them in one message.
+    """
+    table, _ = filtered(read_table(path), where)
+    own = f"flops_{flops}"
+    named = {"flops": own if own in table.columns else "flops", **(columns or {})}
+    mapping = {
+        f.name: column_and_factor(f.name, named.get(f.name, f.name), table.columns)
+        for f in fields(Curves)
+    }
+    table.require(column for column, _ in mapping.values())
+    problems = Problems(table=table)
+    ids = text(table, mapping.pop("run_id")[0])
+    values = {
+        name: numbers(table, column, problems, factor=factor, allow_zero=name != "loss_nats")
+        for name, (column, factor) in mapping.items()
+    }
+    problems.raise_all()
+    return Curves(run_id=np.array(ids, str), **values)
+
+
+def best_settings(runs: Runs, axes: Sequence[str]) -> tuple[Runs, tuple[str, ...]]:
+    """Runs at the best setting of each (budget, n_params), and what was left out, in words.
+
+    A study that also varies a learning rate or a batch has several settings per point of the
+    grid. Per (budget, n_params) the setting with the lowest mean loss over its repeats is kept,
+    with all of them. The lowest of several noisy means is too low by about one standard error:
+    a law fitted over all settings does better where there are enough of them.
+
+    Args:
+      runs: rows that are not ok count against no setting and are dropped.
+      axes: names of extra columns that together are a setting.
+
+    Raises:
+      ValueError: if an axis is not a column of the table.
+    """
+    missing = [axis for axis in axes if axis not in runs.extra]
+    if missing:
+        raise ValueError(
+            f"runs have no column {', '.join(missing)}; "
+            f"there are: {', '.join(sorted(runs.extra)) or 'none'}"
+        )
+    usable = np.flatnonzero(runs.is_ok)
+    groups: dict[Any, dict[Any, list[int]]] = {}
+    for i in usable:
+        setting = tuple(runs.extra[axis][i] for axis in axes)
+        cell = groups.setdefault((runs.budget[i], runs.n_params[i]), {})
+        cell.setdefault(setting, []).append(int(i))
+    kept: list[int] = []
+    for cell in groups.values():
+        means = {setting: float(np.mean(runs.loss_nats[rows])) for setting, rows in cell.items()}
+        kept += cell[min(means, key=lambda setting: means[setting])]
+    left = len(runs) - len(kept)
+    finding = (
+        f"{left} of {len(runs)} runs are left out: only the best setting of "
+        f"({', '.join(axes)}) by mean loss is kept per budget and size."
+    )
+    return runs.select(sorted(kept)), (finding,) if left else ()
+
+
+def _check_name(what: str, value: str, legal: Sequence[str]) -> None:
+    if value not in legal:
+        raise ValueError(f"unknown {what} convention {value!r}; choose one of {', '.join(legal)}")

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs by what they need."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from experiments.executors.base import Resources
+from experiments.executors.batches import TASK_JOBS, batches, new_folder
+
+
+def need(seconds=None, *, gib: float = 1.0, **changes) -> Resources:
+    fields = {"n_processes": 1, "n_cpus": 1, "n_gpus": 0, "memory_bytes": int(gib * 2**30)}
+    return Resources(**(fields | changes), seconds=seconds)
+
+
+def tasks(jobs, max_tasks=1000, **limits):
+    return [batch.tasks for batch in batches(jobs, max_tasks, **limits)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ([200, 200, 200, 200], [("0", "1", "2"), ("3",)]),
+        ([599, 1, 1], [("0", "1"), ("2",)]),
+        ([500, 200, 100], [("0",), ("1", "2")]),
+        ([None, 10, None, 10], [("0",), ("1", "3"), ("2",)]),
+        ([5000, 1], [("0",), ("1",)]),
+    ],
+)
+def test_short_jobs_share_a_task_and_keep_their_order(seconds, expected):
+    found = tasks([(str(n), need(s)) for n, s in enumerate(seconds)])
+    assert sorted(task for batch in found for task in batch) == expected
+
+
+def test_jobs_that_need_different_things_are_asked_for_apart():
+    jobs = [
+        ("cpu", need()),
+        ("more-cpus", need(n_cpus=2)),
+        ("gpu", need(n_gpus=1)),
+        ("memory", need(gib=3)),
+        ("as-much", need(gib=3.9)),
+        ("wide", need(n_processes=2)),
+    ]
+    assert tasks(jobs) == [
+        (("cpu",),),
+        (("more-cpus",),),
+        (("gpu",),),
+        (("memory",), ("as-much",)),
+        (("wide",),),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gib", "rounded"), [(0, 1), (0.2, 1), (1, 1), (1.01, 2), (2, 2), (3, 4), (65, 128)]
+)
+def test_memory_is_rounded_up_to_a_power_of_two(gib, rounded):
+    (batch,) = batches([("job", need(gib=gib))], 1)
+    assert batch.needs.memory_bytes == rounded * 2**30
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit"), [(0, 1200), (600, 1200), (601, 2400), (3600, 9600), (90_000, 153_600)]
+)
+def test_the_time_limit_has_a_margin_and_is_rounded_up(seconds, limit):
+    (batch,) = batches([("job", need(seconds))], 1)
+    assert batch.needs.seconds == limit >= 1.5 * seconds + 300
+
+
+def test_a_time_limit_is_of_the_whole_task():
+    (batch,) = batches([(str(n), need(150)) for n in range(4)], 1)
+    assert batch.tasks == (("0", "1", "2", "3"),)
+    assert batch.needs.seconds == 1200
+    assert batch.n_jobs == 4
+
+
+def test_processes_that_work_together_have_their_task_to_themselves():
+    assert tasks([("a", need(1, n_processes=2)), ("b", need(1, n_processes=2))]) == [
+        (("a",), ("b",))
+    ]
+
+
+def test_requests_are_split_at_the_limits():
+    alone = [(str(n), need()) for n in range(7)]
+    assert [len(batch) for batch in tasks(alone, 3)] == [3, 3, 1]
+    short = [(str(n), need(0.0)) for n in range(5 * TASK_JOBS)]
+    assert [[len(task) for task in batch] for batch in tasks(short, max_jobs=2 * TASK_JOBS)] == [
+        [TASK_JOBS, TASK_JOBS],
+        [TASK_JOBS, TASK_JOBS],
+        [TASK_JOBS],
+    ]
+    assert tasks([]) == []
+
+
+def test_new_folders_are_numbered_and_never_given_twice(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: new_folder(tmp_path / "slurm").name, range(80)))
+    assert sorted(found) == [f"{n:06d}" for n in range(1, 81)]
+
+
+def test_a_trunk_and_its_branches_stay_in_one_task_in_their_order():
+    jobs = [("trunk a b", need(500)), ("c", need(50)), ("t d", need(100))]
+    assert tasks(jobs) == [(("trunk", "a", "b", "c"), ("t", "d"))]
+    assert tasks([("trunk a", need(None))]) == [(("trunk", "a"),)]
+    assert tasks([("trunk a", need(9, n_processes=2))]) == [(("trunk", "a"),)]

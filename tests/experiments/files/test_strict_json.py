@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.files import strict_json
+
+REFUSED = (
+    ('{"a": NaN}', '"a" is nan'),
+    ('[{"a": {"b": [1, [2, Infinity]]}}]', '"b" is inf'),
+    ("Infinity", "is inf"),
+    ("[-Infinity]", "is -inf"),
+    ("[1, [[], NaN]]", "is nan"),
+    ("1e999", "is inf"),
+    ("-1" + "0" * 400 + ".0", "is -inf"),
+    ("1" * 5000, "digits"),
+    ('{"a": 1, "b": {"c": 1, "c": 1}}', 'names "c" twice'),
+    ('{"\\u0061": 1, "a": 2}', 'names "a" twice'),
+    ('{"two\\nlines": 1, "two\\nlines": 2}', "twice"),
+    (b'{"a": "\xff"}', "not UTF-8"),
+    (b"\xff\xfe1\x00", "not UTF-8"),
+    (b"\xef\xbb\xbf1", ""),
+    ('"\\ud800"', "surrogate"),
+    ('{"\\udc00": 1}', "surrogate"),
+    ('"\ud800"', "surrogate"),
+    ("{} {}", "Extra data"),
+    ("1,", "Extra data"),
+    ("", "Expecting value"),
+    ('{"a": 1', ""),
+    ("'a'", "Expecting value"),
+    ("[1,]", ""),
+    ("01", "Extra data"),
+    ("[" * 200_000, "nested too deeply"),
+    ('{"a":' * 200_000, "nested too deeply"),
+    ('"\n"', "control character"),
+)
+
+
+@pytest.mark.parametrize(("text", "words"), REFUSED, ids=lambda text: repr(text)[:24])
+def test_what_is_no_json_is_refused_in_one_line(text, words):
+    with pytest.raises(ValueError, match=words or None) as caught:
+        strict_json.loads(text)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 200
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+)
+
+
+@given(VALUES, st.booleans())
+def test_what_is_json_is_read_as_it_was(value, is_ascii):
+    text = json.dumps(value, ensure_ascii=is_ascii, allow_nan=False)
+    assert strict_json.loads(text) == value
+    assert strict_json.loads(text.encode()) == value
+
+
+def test_a_pair_of_surrogates_is_one_character():
+    assert strict_json.loads('"\\ud83d\\ude00"') == "\N{GRINNING FACE}"

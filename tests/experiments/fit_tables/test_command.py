@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop fit TABLE, compare and optimum, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.cli.main import main
+from scaling.fit import Fit
+from scaling.laws.loss_laws import ADDITIVE, optimal_params
+
+TRUTH = (1.69, 406.4, 410.7, 0.34, 0.28)
+COLUMNS = ("--columns", "n_params=size:M,n_tokens=tokens:B", "--columns", "loss_nats=loss")
+# One set of settings for all commands: every (law, objective) is compiled once.
+QUICK = (*COLUMNS, "--bootstrap", "32")
+
+
+def table(folder: Path, name: str, seed: int, gain: float = 1.0) -> str:
+    """Four budgets of seven sizes; `gain` times the compute for the same loss."""
+    budget = np.repeat([1e18, 1e19, 1e20, 1e21], 7)
+    N = optimal_params(TRUTH, budget) * np.tile(np.geomspace(1 / 6, 6, 7), 4)
+    D = budget / (6 * N)
+    noise = np.exp(0.003 * np.random.default_rng(seed).standard_normal(len(N)))
+    loss = ADDITIVE.loss(TRUTH, N / gain**0.5, D / gain**0.5) * noise
+    rows = zip(N / 1e6, D / 1e9, loss, budget, strict=True)
+    lines = [",".join(repr(float(v)) for v in row) + f",{i % 2}" for i, row in enumerate(rows)]
+    path = folder / name
+    path.write_text("\n".join(["size,tokens,loss,budget,odd", *lines]) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; gives what it printed."""
+
+    def command(*arguments):
+        main(list(arguments))
+        return capsys.readouterr().out
+
+    return command
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must be refused with one line; gives the line."""
+
+    def command(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main(list(arguments))
+        assert caught.value.code == 2
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1
+        return line
+
+    return command
+
+
+def test_a_table_is_fitted_printed_written_and_drawn(tmp_path, run):
+    out, figures = tmp_path / "new" / "fit.json", tmp_path / "figures"
+    path = table(tmp_path, "a.csv", 1)
+    text = run("fit", path, *QUICK, "--out", str(out), "--figures", str(figures))
+    fit = Fit.from_json(out.read_text())
+    assert fit.is_certified
+    rows = {line.split()[0]: line.split()[1] for line in text.splitlines() if line[:1].isalpha()}
+    assert rows["alpha"] == f"{fit.parameters['alpha']:.6g}"
+    assert "certified: converged to a certified minimum." in text
+    assert "28 of 28 runs, total parameters, 6n_total FLOPs" in text
+    assert fit.intervals["alpha"].lower < 0.34 < fit.intervals["alpha"].upper
+    names = {p.name for p in figures.iterdir()}
+    assert names == {
+        f"{name}.{kind}"
+        for name in ("fit", "frontier", "surface", "residuals", "bootstrap_pairs")
+        for kind in ("png", "svg")
+    }
+    assert json.loads(out.read_text())["schema_version"] == 1
+
+
+def test_a_fit_that_is_not_certified_says_so_in_capital_letters(tmp_path, run):
+    text = run("fit", table(tmp_path, "a.csv", 1), *QUICK, "--bound", "alpha=0.01:0.2")
+    assert "NOT CERTIFIED, AT_BOUND: A PARAMETER LIES AT A BOUND OF ITS RANGE." in text
+    assert "alpha at its upper bound" in text
+
+
+def test_fixed_and_tied_parameters_are_marked(tmp_path, run):
+    arguments = ("--fix", "E=1.69", "--tie", "beta=alpha", "--bootstrap", "0")
+    text = run("fit", table(tmp_path, "a.csv", 1), *COLUMNS, *arguments)
+    assert "1.69  fixed" in text
+    assert "tied to alpha" in text
+    assert "no intervals: no replicates were drawn" in text
+
+
+def test_budgets_of_a_table_are_fitted_by_approach_2(tmp_path, run):
+    figures = tmp_path / "figures"
+    arguments = ("--approach", "isoflop", "--figures", str(figures))
+    text = run("fit", table(tmp_path, "a.csv", 1), *QUICK, *arguments)
+    assert "a  (N* ~ C^a)" in text
+    assert (figures / "isoflop.png").exists()
+
+
+def test_rows_and_objectives_are_chosen(tmp_path, run):
+    arguments = ("--where", "odd=1", "--law", "power_n_params", "--bootstrap", "0")
+    text = run("fit", table(tmp_path, "a.csv", 1), *COLUMNS, *arguments)
+    assert "14 of 28 rows are left out: not odd=1." in text
+    assert "N* ~ C^a" not in text
+
+
+def test_laws_are_compared_by_hold_out(tmp_path, run):
+    out = tmp_path / "holdout.json"
+    arguments = ("--laws", "additive,power_n_params", "--below", "3e20", "--out", str(out))
+    text = run("compare", table(tmp_path, "a.csv", 1), *COLUMNS, *arguments)
+    lines = text.splitlines()
+    assert lines[2].startswith("additive")
+    assert "best" in lines[2]
+    assert lines[3].startswith("power_n_params")
+    assert json.loads(out.read_text())["below"] == 3e20
+
+
+def test_two_tables_give_the_compute_multiplier(tmp_path, run):
+    out = tmp_path / "multiplier.json"
+    a, b = table(tmp_path, "a.csv", 1), table(tmp_path, "b.csv", 2, gain=0.5)
+    text = run("compare", a, b, *QUICK, "--out", str(out), "--flops", "1e19,1e20,1e25")
+    body = json.loads(out.read_text())
+    assert body["ratio"][1] == pytest.approx(0.5, rel=0.1)
+    assert text.count("EXTRAPOLATED") == 1
+
+
+def test_the_optimum_of_a_written_fit_marks_what_is_extrapolated(tmp_path, run):
+    out, path = str(tmp_path / "fit.json"), table(tmp_path, "a.csv", 1)
+    run("fit", path, *QUICK, "--out", out)
+    text = run("optimum", out, "--flops", "1e20,1e24")
+    assert text == run("optimum", path, "--flops", "1e20,1e24", *QUICK)
+    inside, outside = (line for line in text.splitlines() if line.startswith("1e+2"))
+    assert "EXTRAPOLATED" not in inside
+    assert "EXTRAPOLATED" in outside
+    assert float(inside.split()[1]) == pytest.approx(optimal_params(TRUTH, 1e20), rel=0.1)
+
+
+def test_approach_2_states_its_bias_and_takes_its_curves(tmp_path, run):
+    settings = (*QUICK, "--approach", "isoflop")
+    path = table(tmp_path, "a.csv", 1)
+    parabola, quartic = (
+        run("fit", path, *settings),
+        run("fit", path, *settings, "--curve", "quartic"),
+    )
+    for text in (parabola, quartic):
+        assert "bias of this estimator" in text
+    assert parabola.split("bias of this")[1] != quartic.split("bias of this")[1]
+
+
+def test_profiles_are_printed_and_drawn(tmp_path, run):
+    folder = tmp_path / "figures"
+    text = run(
+        "fit", table(tmp_path, "a.csv", 1), *QUICK, "--loss", "least_squares",
+        "--profile", "alpha,n_params_opt@1e22", "--figures", str(folder),
+    )  # fmt: skip
+    assert "profile of alpha: " in text
+    assert "profile of n_params_opt at 1e+22 FLOPs: " in text
+    assert {"profiles.png", "bootstrap_pairs.svg"} <= {path.name for path in folder.iterdir()}
+
+
+def test_a_model_to_be_served_is_smaller_and_trained_longer(tmp_path, run):
+    text = run(
+        "optimum", table(tmp_path, "a.csv", 1), "--flops", "1e20", "--inference-tokens", "1e12",
+        *QUICK,
+    )  # fmt: skip
+    sizes = {
+        name: float(line.removeprefix(name).split()[0])
+        for line in text.splitlines()
+        for name in ("to train and serve", "to train ")
+        if line.startswith(name) and line.removeprefix(name).split()[0][0].isdigit()
+    }
+    assert sizes["to train and serve"] < 0.6 * sizes["to train "]
+    assert "of all FLOPs saved" in text
+
+
+def test_an_error_law_is_known_by_the_name_of_its_column(tmp_path, run):
+    """Planted: error = .8 - 2 exp(-.9 L)."""
+    loss = np.linspace(2.0, 4.0, 16)
+    error = 0.8 - 2.0 * np.exp(-0.9 * loss)
+    pairs = zip(loss.tolist(), error.tolist(), strict=True)
+    rows = [f"1e8,{20 + i}e8,{x!r},{y!r}" for i, (x, y) in enumerate(pairs)]
+    path = tmp_path / "tasks.csv"
+    path.write_text("\n".join(["n_params,n_tokens,loss_nats,top1", *rows]) + "\n")
+    out = tmp_path / "fit.json"
+    law = ("--law", "error_exponential:top1", "--loss", "raw-least_squares", "--bootstrap", "0")
+    run("fit", str(path), *law, "--out", str(out))
+    found = Fit.from_json(out.read_text())
+    assert found.parameters == pytest.approx({"eps": 0.8, "k": 2.0, "gamma": 0.9}, rel=1e-5)
+
+
+MISTAKES = (
+    (("fit", "TABLE"), "has no column n_params, n_tokens, loss_nats; it has size"),
+    (("fit", "TABLE", *COLUMNS, "--law", "none"), "unknown law 'none'"),
+    (("fit", "TABLE", *COLUMNS, "--loss", "hubert"), "unknown objective 'hubert'"),
+    (("fit", "TABLE", *COLUMNS, "--fix", "E"), "'E' is not of the form NAME=VALUE"),
+    (("fit", "TABLE", *COLUMNS, "--fix", "E=low"), "'low' is not a number"),
+    (("fit", "TABLE", *COLUMNS, "--fix", "F=1"), "has no parameter F"),
+    (("fit", "TABLE", *COLUMNS, "--bound", "E=2:1"), "bounded by 2 to 1"),
+    (("fit", "TABLE", *COLUMNS, "--bootstrap", "0", "--profile", "delta"), "delta"),
+    (("fit", "TABLE", *COLUMNS, "--level", "95"), "must lie between 0 and 1"),
+    (("fit", "TABLE", *COLUMNS, "--bootstrap", "-1"), "must be 0 or more"),
+    (("fit", "TABLE", *COLUMNS, "--method", "magic"), "unknown bootstrap 'magic'"),
+    (("fit", "TABLE", *COLUMNS, "--where", "budget=1e18"), "cannot be told apart"),
+    (("fit", "TABLE", *COLUMNS, "--where", "budget=7"), "none of 28 rows meets budget=7"),
+    (("fit", "TABLE", *COLUMNS, "seeds=0"), "takes no overrides"),
+    (("fit", "TABLE", *COLUMNS, "--law", "additive", "--approach", "isoflop"), "only for"),
+    (("fit", "TABLE", *COLUMNS, "--curve", "akima"), "--curve: only for --approach isoflop"),
+    (("fit", "TABLE", *COLUMNS, "--approach", "envelope"), "needs --curves"),
+    (("fit", "none.csv"), "none.csv: No such file"),
+    (("fit", "quickstart", "--law", "additive"), "--law: for tables"),
+    (("compare", "TABLE", *COLUMNS, "--flops", "1e20"), "--flops: not for compare with one"),
+    (("compare", "TABLE", "TABLE", *COLUMNS, "--below", "1e20"), "not for compare with two"),
+    (("compare", "TABLE", *COLUMNS, "--below", "1e9"), "leave 0 runs below"),
+    (("optimum", "TABLE", "--flops", "much"), "is not a list of positive numbers"),
+    (("optimum", "JSON", "--flops", "1e20"), "is no fit that `isoflop fit --out` wrote"),
+    (("optimum", "JSON", "--flops", "1e20", "--law", "additive"), "is a fit already"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "why"), MISTAKES, ids=[why for _, why in MISTAKES])
+def test_a_mistake_is_one_line(tmp_path, refused, arguments, why):
+    path, other = table(tmp_path, "t.csv", 1), tmp_path / "x.json"
+    other.write_text("[1, 2]")
+    names = {"TABLE": path, "JSON": str(other)}
+    assert why in refused(*(names.get(a, a) for a in arguments))

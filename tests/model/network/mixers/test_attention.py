@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention against loops in NumPy float64."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from jax._src.cudnn import fused_attention_stablehlo
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from model.network.mixers.attention_kernels import (
+    causal_attention,
+    check_kernel,
+    choose_kernel,
+    cudnn_attention,
+    splash_attention,
+)
+from model.network.sharding import FSDP_TENSOR, make_mesh
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+B, L, K = 2, 7, 5
+HEADS = [(1, 1), (3, 1), (1, 3), (2, 3)]
+
+
+def inputs(G: int, R: int, dtype: jnp.dtype = jnp.float32) -> tuple[jax.Array, ...]:
+    rng = np.random.default_rng(0)
+    shapes = (B, L, G, R, K), (B, L, G, K), (B, L, G, K)
+    return tuple(jnp.asarray(2 * rng.normal(size=shape), dtype) for shape in shapes)
+
+
+def one_position(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """softmax(q K^T / sqrt(K)) V of one query over the keys it may see."""
+    weights = np.exp(k @ q / np.sqrt(len(q)))
+    return weights @ v / np.sum(weights)
+
+
+@pytest.mark.parametrize(("G", "R"), HEADS)
+def test_attention_equals_a_loop_over_heads_and_positions(G, R):
+    q, k, v = (np.asarray(x, np.float64) for x in inputs(G, R))
+    expected = np.empty_like(q)
+    for b, l, g, r in np.ndindex(B, L, G, R):
+        past = slice(0, l + 1)
+        expected[b, l, g, r] = one_position(q[b, l, g, r], k[b, past, g], v[b, past, g])
+    np.testing.assert_allclose(causal_attention(*inputs(G, R)), expected, rtol=0, atol=3e-6)
+
+
+def test_blocks_of_a_long_sequence_equal_the_whole_masked_matrix():
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(3, 2, 256, 2, 5))
+    scores = np.einsum("blgk,bmgk->bglm", q, k) / np.sqrt(5)
+    weights = np.exp(scores) * np.tril(np.ones((256, 256)))
+    expected = np.einsum("bglm,bmgk->blgk", weights / weights.sum(-1, keepdims=True), v)
+    ours = causal_attention(*(jnp.asarray(x, jnp.float32) for x in (q[:, :, :, None], k, v)))
+    np.testing.assert_allclose(ours[:, :, :, 0], expected, rtol=0, atol=3e-6)
+
+
+def test_the_first_position_returns_its_own_value():
+    q, k, v = inputs(2, 3)
+    first = causal_attention(q, k, v)[:, 0]
+    np.testing.assert_array_equal(first, np.broadcast_to(v[:, 0, :, None], first.shape))
+
+
+def test_scores_and_softmax_are_float32_under_bfloat16_inputs():
+    jaxpr = jax.make_jaxpr(causal_attention)(*inputs(2, 3, jnp.bfloat16))
+    exponentials = [e for e in jaxpr.eqns if e.primitive.name in ("exp", "reduce_max")]
+    inner = [e for e in jaxpr.eqns if "jaxpr" in e.params]
+    exponentials += [
+        e
+        for outer in inner
+        for e in outer.params["jaxpr"].jaxpr.eqns
+        if e.primitive.name in ("exp", "reduce_max")
+    ]
+    assert exponentials
+    assert {e.outvars[0].aval.dtype for e in exponentials} == {jnp.dtype("float32")}
+    scores = next(e for e in jaxpr.eqns if e.primitive.name == "dot_general")
+    assert scores.params["preferred_element_type"] == jnp.float32
+
+
+def test_heads_that_do_not_match_are_refused():
+    q, _, _ = inputs(2, 3)
+    _, k, v = inputs(3, 1)
+    with pytest.raises(jaxtyping.TypeCheckError):
+        causal_attention(q, k, v)
+
+
+@pytest.mark.parametrize("mesh", [(1, 1, 1, 1), (1, 2, 1, 2)])
+def test_the_kernel_for_tpus_equals_plain_attention_forward_and_backward(mesh):
+    """Interpreted here; its float32 sums are taken in another order."""
+    devices = make_mesh(mesh)
+    rng = np.random.default_rng(0)
+    shapes = {"q": (2, 128, 2, 2, 16), "k": (2, 128, 2, 16), "v": (2, 128, 2, 16)}
+    with jax.set_mesh(devices):
+        inputs = []
+        for name, shape in shapes.items():
+            dims = FSDP_TENSOR.inside_blgrk if name == "q" else FSDP_TENSOR.inside_blgk
+            value = rng.normal(size=shape).astype(np.float32)
+            inputs.append(jax.device_put(value, NamedSharding(devices, P(*dims))))
+
+        def value_and_slopes(kernel):
+            def total(q, k, v):
+                return jnp.sum(jnp.sin(3 * kernel(q, k, v)))
+
+            return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(*inputs)
+
+        plain, fast = value_and_slopes(causal_attention), value_and_slopes(splash_attention)
+    assert float(fast[0]) == pytest.approx(float(plain[0]), abs=1e-2)
+    for ours, theirs in zip(fast[1], plain[1], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-5)
+
+
+def test_the_kernel_for_gpus_is_cudnns_flash_attention_both_ways(monkeypatch):
+    """Lowered for a GPU that is not here: what it computes has not been seen."""
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda _: True)
+    monkeypatch.setattr(
+        fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda _: False
+    )
+    q, k, v = inputs(2, 3, jnp.bfloat16)
+    q, k, v = (jnp.concatenate([x, x[..., :3]], axis=-1)[:, :6] for x in (q, k, v))
+
+    def total(q, k, v):
+        return jnp.sum(cudnn_attention(q, k, v).astype(jnp.float32))
+
+    def packed(q, k, v):
+        return jnp.sum(jax.vmap(total)(q, k, v))
+
+    # One run, and a pack of three: one call serves all of it.
+    for function, arrays in ((total, (q, k, v)), (packed, [jnp.stack([x] * 3) for x in (q, k, v)])):
+        traced = jax.jit(jax.grad(function, argnums=(0, 1, 2))).trace(*arrays)
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+        assert text.count("@__cudnn$fmhaSoftmax(") == 1
+        assert text.count("@__cudnn$fmhaSoftmaxBackward(") == 1
+
+
+CHOICES = [
+    ("gpu", "bfloat16", {}, "cudnn"),
+    ("gpu", "float32", {}, "xla"),
+    ("gpu", "bfloat16", {"d_head": 12}, "xla"),
+    ("gpu", "bfloat16", {"d_head": 256}, "xla"),
+    ("gpu", "bfloat16", {"seq_len": 255}, "xla"),
+    ("tpu", "bfloat16", {}, "splash"),
+    ("tpu", "float32", {}, "splash"),
+    ("tpu", "bfloat16", {"seq_len": 192}, "xla"),
+    ("cpu", "float32", {}, "xla"),
+]
+
+
+@pytest.mark.parametrize("config", ["llama"], indirect=True)
+@pytest.mark.parametrize(("platform", "dtype", "changes", "expected"), CHOICES)
+def test_the_kernel_is_chosen_by_platform_type_and_shape(
+    config, platform, dtype, changes, expected
+):
+    config = replace(config, **{"d_head": 64, "seq_len": 256, **changes})
+    assert choose_kernel(config, platform=platform, compute_dtype=dtype) == expected
+    check_kernel(expected, config, platform=platform, compute_dtype=dtype)
+
+
+@pytest.mark.parametrize("config", ["llama"], indirect=True)
+def test_the_kernel_for_tpus_takes_one_run_at_a_time(config):
+    where = {"platform": "tpu", "compute_dtype": "bfloat16", "n_runs": 2}
+    config = replace(config, d_head=64, seq_len=256)
+    assert choose_kernel(config, **where) == "xla"
+    assert choose_kernel(config, **{**where, "platform": "gpu"}) == "cudnn"
+    with pytest.raises(ValueError, match="'splash' takes one run at a time, here is a pack of 2"):
+        check_kernel("splash", config, **where)

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trunk: what may depend on what, and what each field of the configuration does."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from flax import nnx
+
+from model.network.channel_mixers.mlp import GELU, SwiGLU
+from model.network.sharding import FSDP_TENSOR
+from model.network.transformer import Transformer
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+only = pytest.mark.parametrize
+
+
+def arrays(params: nnx.State) -> dict[str, np.ndarray]:
+    """Name ("blocks/0/mixer/q_dgrk") -> array; those of blocks are stacked, [n_repeats, ...]."""
+    flat = nnx.to_flat_state(params)
+    return {"/".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in flat}
+
+
+def with_arrays(params: nnx.State, values: dict[str, np.ndarray]) -> nnx.State:
+    """``params`` where the named arrays are replaced."""
+    assert values.keys() <= arrays(params).keys()
+
+    def put(path: tuple, leaf: nnx.Param) -> nnx.Param:
+        value = values.get("/".join(map(str, path)))
+        return leaf if value is None else leaf.replace(jax.device_put(value, leaf[...].sharding))
+
+    return nnx.from_flat_state((path, put(path, leaf)) for path, leaf in nnx.to_flat_state(params))
+
+
+def normal(*shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+
+class Shifted:
+    """An embedding plus a shift of what it returns: a place to differentiate at."""
+
+    def __init__(self, embedding: nnx.Module, shift: jax.Array):
+        self.embedding, self.shift, self.tokens_vd = embedding, shift, embedding.tokens_vd
+
+    def __call__(self, tokens: jax.Array, dtype: type) -> jax.Array:
+        return self.embedding(tokens, dtype) + self.shift
+
+
+@only("config", ["llama_gqa", "llama_mqa_tied", "qwen3", "gpt2", "everything"], indirect=True)
+def test_a_logit_depends_on_all_of_its_past_and_exactly_nothing_else(config, network, tokens):
+    _, params = network(config)
+    tokens, length = jnp.asarray(tokens[:2, :5]), 5
+    direction = normal(1, 1, config.vocab_size)
+
+    def along_direction(shift):
+        model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))
+        nnx.update(model, params)
+        model.embedding = nnx.static(Shifted(model.embedding, shift))
+        return jnp.sum(direction * model(tokens)[0], axis=-1)
+
+    slope = jax.jit(jax.jacrev(along_direction))(jnp.zeros((2, length, config.d_model)))
+    depends = np.any(np.asarray(slope) != 0, axis=-1)
+    past = np.tril(np.ones((length, length), bool))
+    np.testing.assert_array_equal(depends, np.einsum("bc,lm->blcm", np.eye(2, dtype=bool), past))
+
+
+def test_changing_later_tokens_leaves_earlier_logits_bit_for_bit_equal(config, network, tokens):
+    apply, params = network(config)
+    other = tokens.copy()
+    other[:, 7:] = (other[:, 7:] + 1) % config.vocab_size
+    logits, changed = apply(params, tokens), apply(params, other)
+    np.testing.assert_array_equal(logits[:, :7], changed[:, :7])
+    assert np.all(np.any(np.asarray(logits != changed), axis=-1)[:, 7:])
+
+
+@only("config", ["qwen3", "gpt2"], indirect=True)
+def test_a_shorter_sequence_gets_the_logits_of_the_longer_one(config, network, tokens):
+    apply, params = network(config)
+    short = apply(params, tokens[:, :5])
+    np.testing.assert_allclose(short, apply(params, tokens)[:, :5], rtol=0, atol=1e-5)
+
+
+@only("config", ["llama_gqa", "llama_mqa_tied", "qwen3", "everything"], indirect=True)
+def test_grouped_queries_equal_full_heads_with_repeated_keys_and_values(config, network, tokens):
+    apply, params = network(config)
+    full, own = network(replace(config, n_kv_heads=config.n_heads))
+    repeats, H, K = config.queries_per_kv_head, config.n_heads, config.d_head
+    shapes = {
+        "q_dgrk": (-1, H, 1, K),
+        "o_grkd": (H, 1, K, config.d_model),
+        "q_bias": (H, 1, K),
+    }
+    values = {}
+    for name, value in arrays(params).items():
+        last = name.split("/")[-1]
+        if last in shapes:
+            value = value.reshape(len(value), *shapes[last])
+        elif last in ("k_dgk", "v_dgk", "k_bias", "v_bias"):
+            value = np.repeat(value, repeats, axis=-2)
+        values[name] = value
+    grouped, repeated = apply(params, tokens), full(with_arrays(own, values), tokens)
+    np.testing.assert_allclose(grouped, repeated, rtol=0, atol=1e-5)
+
+
+@only("config", ["llama", "gpt2"], indirect=True)
+def test_residual_multiplier_equals_scaled_output_projections(config, network, tokens):
+    plain, params = network(replace(config, residual_multiplier=1.0))
+    scaled, _ = network(replace(config, residual_multiplier=0.37))
+    outputs = ("mixer/o_grkd", "mixer/o_bias", "down/weight", "down/bias")
+    values = {n: 0.37 * v for n, v in arrays(params).items() if n.endswith(outputs)}
+    assert len(values) == (4 if config.use_bias else 2)
+    expected = plain(with_arrays(params, values), tokens)
+    np.testing.assert_allclose(scaled(params, tokens), expected, rtol=0, atol=1e-5)
+
+
+@only("config", ["llama", "gpt2"], indirect=True)
+def test_logit_multiplier_multiplies_the_logits(config, network, tokens):
+    plain, params = network(replace(config, logit_multiplier=1.0))
+    scaled, _ = network(replace(config, logit_multiplier=0.25))
+    np.testing.assert_array_equal(scaled(params, tokens), 0.25 * plain(params, tokens))
+
+
+@only("config", ["llama", "gpt2"], indirect=True)
+def test_tied_head_is_the_transposed_embedding_and_collects_both_gradients(config, network, tokens):
+    tied, params = network(replace(config, tie_embeddings=True))
+    untied, own = network(replace(config, tie_embeddings=False))
+    assert set(arrays(own)) - set(arrays(params)) == {"head_dv"}
+    values = arrays(params)
+    same = with_arrays(own, {**values, "head_dv": values["embedding/tokens_vd"].T})
+    np.testing.assert_allclose(tied(params, tokens), untied(same, tokens), rtol=0, atol=1e-6)
+
+    def gradients(apply, params):
+        return arrays(jax.grad(lambda p: jnp.mean(jax.nn.logsumexp(apply(p, tokens), -1)))(params))
+
+    both, apart = gradients(tied, params), gradients(untied, same)
+    expected = apart["embedding/tokens_vd"] + apart["head_dv"].T
+    np.testing.assert_allclose(both["embedding/tokens_vd"], expected, rtol=0, atol=1e-6)
+
+
+WIDE = {"vocab_size": 512, "seq_len": 64, "d_model": 96, "d_ff": 160, "d_head": 20}
+# The name of an array ends in -> its standard deviation, by the docstring of ModelConfig.
+INITIAL_STD = {
+    "embedding/tokens_vd": 0.5,
+    "embedding/positions_ld": 0.5,
+    "mixer/q_dgrk": 0.8 / 96**0.5,
+    "mixer/k_dgk": 0.8 / 96**0.5,
+    "mixer/v_dgk": 0.8 / 96**0.5,
+    "mixer/o_grkd": 0.8 / (4 * 20) ** 0.5,
+    "gate/weight": 0.8 / 96**0.5,
+    "up/weight": 0.8 / 96**0.5,
+    "down/weight": 0.8 / 160**0.5,
+    "head_dv": 0.3,
+    "bias": 0.0,
+    "gain": 0.0,
+}
+
+
+@only("config", ["gpt2_untied_swiglu"], indirect=True)
+def test_every_array_starts_with_the_declared_mean_and_standard_deviation(config):
+    config = replace(config, use_qk_norm=True, **WIDE)
+    model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(params=3))
+    seen = set()
+    for name, value in arrays(nnx.state(model)).items():
+        (ending,) = [ending for ending in INITIAL_STD if name.endswith(ending)]
+        value, std = np.asarray(value, np.float64), INITIAL_STD[ending]
+        mean = 1.0 if ending == "gain" else 0.0
+        # Five standard errors of a normal sample of this size.
+        assert np.std(value) == pytest.approx(std, rel=5 / np.sqrt(2 * value.size)), name
+        assert np.mean(value) == pytest.approx(mean, abs=5 * std / np.sqrt(value.size)), name
+        if std:
+            assert value.ravel()[0] not in seen, f"{name} repeats the numbers of another array"
+            seen.add(value.ravel()[0])
+
+
+@only("config", ["llama_gqa", "qwen3", "gpt2"], indirect=True)
+def test_parameters_and_logits_are_float32_and_bfloat16_compute_stays_near(config, network, tokens):
+    exact, params = network(config)
+    coarse, _ = network(config, jnp.bfloat16)
+    logits, near = np.asarray(exact(params, tokens)), np.asarray(coarse(params, tokens))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    assert logits.dtype == near.dtype == np.float32
+    # bfloat16 keeps 8 bits: 0.4 % per rounding, a few dozen roundings deep.
+    relative = np.sqrt(np.mean((near - logits) ** 2) / np.mean(logits**2))
+    assert 1e-4 < relative < 0.02
+
+
+@only("config", ["llama"], indirect=True)
+@only(
+    "bad",
+    [np.zeros(12, np.int32), np.zeros((2, 12, 1), np.int32), np.zeros((2, 12), np.float32)],
+    ids=["one axis", "three axes", "not integers"],
+)
+def test_tokens_of_a_wrong_shape_or_type_are_refused_while_tracing(config, network, bad):
+    apply, params = network(config)
+    with pytest.raises(jaxtyping.TypeCheckError, match="tokens"):
+        apply(params, bad)
+
+
+@only("config", ["llama", "everything"], indirect=True)
+def test_swiglu_is_silu_of_the_gate_times_up_through_down(config):
+    mlp = SwiGLU(config, FSDP_TENSOR, rngs=nnx.Rngs(params=0))
+    x = normal(2, 3, config.d_model)
+    w = {n: np.asarray(v, np.float64) for n, v in arrays(nnx.state(mlp)).items()}
+    gate, up = x @ w["gate/weight"], x @ w["up/weight"]
+    expected = (gate / (1 + np.exp(-gate)) * up) @ w["down/weight"]
+    np.testing.assert_allclose(mlp(x)[0], expected, rtol=0, atol=1e-5)
+
+
+@only("config", ["llama"], indirect=True)
+def test_gelu_has_the_tanh_form_of_gpt2(config):
+    mlp = GELU(config, FSDP_TENSOR, rngs=nnx.Rngs(params=0))
+    x = 3 * normal(2, 3, config.d_model)
+    w = {n: np.asarray(v, np.float64) for n, v in arrays(nnx.state(mlp)).items()}
+    up = x @ w["up/weight"]
+    gelu = 0.5 * up * (1 + np.tanh(np.sqrt(2 / np.pi) * (up + 0.044715 * up**3)))
+    np.testing.assert_allclose(mlp(x)[0], gelu @ w["down/weight"], rtol=0, atol=1e-5)

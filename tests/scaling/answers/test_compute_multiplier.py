@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compute multiplier against planted ones, identities and scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+
+from scaling.answers.compute_multiplier import compute_multiplier
+from scaling.approaches.surface import fit_surface
+from scaling.fit import FitError
+from scaling.laws.loss_laws import ADDITIVE, optimal_params
+from scaling.plots.holdout import figure_multiplier
+from scaling.plots.style import save
+from scaling.tables.runs import Runs
+
+A = (1.69, 406.4, 410.7, 0.34, 0.28)
+# The same losses for 0.7 times the compute: sizes and tokens are both divided by sqrt(0.7).
+GAIN = 0.7
+B = (1.69, 406.4 * GAIN**0.17, 410.7 * GAIN**0.14, 0.34, 0.28)
+HIGHER_FLOOR = (2.0, 200.0, 300.0, 0.34, 0.28)
+
+
+def runs(theta, *, sd=0.0, seed=0, convention="6n_total"):
+    budget = np.repeat([1e18, 1e19, 1e20, 1e21], 7)
+    N = optimal_params(theta, budget) * np.tile(np.geomspace(1 / 6, 6, 7), 4)
+    D = budget / (6 * N)
+    noise = np.exp(sd * np.random.default_rng(seed).standard_normal(len(N)))
+    return Runs.from_columns(
+        n_params=N, n_tokens=D, loss_nats=ADDITIVE.loss(theta, N, D) * noise, budget=budget,
+        flops_convention=convention,
+    )  # fmt: skip
+
+
+def fitted(theta, **settings):
+    return fit_surface(runs(theta, **settings), n_bootstrap=128)
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return fitted(A, sd=0.003, seed=1), fitted(B, sd=0.003, seed=2)
+
+
+def frontier_loss(theta, flops):
+    N = optimal_params(theta, flops)
+    return float(ADDITIVE.loss(theta, N, flops / (6 * N)))
+
+
+def test_planted_multiplier_is_found_at_every_loss():
+    found = compute_multiplier(fitted(A), fitted(B))
+    np.testing.assert_allclose(found.ratio, GAIN, rtol=1e-5)
+    np.testing.assert_allclose(found.flops_b, GAIN * found.flops_a, rtol=1e-5)
+    np.testing.assert_allclose(found.loss, [frontier_loss(A, c) for c in found.flops_a], rtol=1e-7)
+    assert not found.is_extrapolated.any()
+
+
+def test_two_different_laws_meet_where_scipy_says():
+    """Brent's method on the closed form of L*(C)."""
+    budgets = np.array([1e18, 1e19, 1e20])
+    found = compute_multiplier(fitted(A), fitted(HIGHER_FLOOR), flops=budgets)
+    for flops, flops_b in zip(budgets, found.flops_b, strict=True):
+        loss = frontier_loss(A, flops)
+        expected = brentq(lambda c, loss=loss: frontier_loss(HIGHER_FLOOR, c) - loss, 1e12, 1e27)
+        assert flops_b == pytest.approx(expected, rel=1e-4)
+
+
+def test_intervals_hold_the_planted_multiplier():
+    """At 95 %, and the five of a pair share their noise: one pair in eight may miss it."""
+    held = []
+    for seed in range(8):
+        pair = fitted(A, sd=0.003, seed=2 * seed + 1), fitted(B, sd=0.003, seed=2 * seed + 2)
+        found = compute_multiplier(*pair)
+        held.append((found.lower < GAIN) & (found.upper > GAIN))
+        assert np.all(found.upper - found.lower < 0.3)
+    assert np.mean(held) >= 7 / 8, np.mean(held, axis=1)
+
+
+def test_swapping_the_recipes_inverts_the_multiplier(noisy):
+    a, b = noisy
+    there = compute_multiplier(a, b)
+    back = compute_multiplier(b, a, flops=there.flops_b)
+    np.testing.assert_allclose(back.ratio, 1 / there.ratio, rtol=1e-8)
+    np.testing.assert_allclose(back.loss, there.loss, rtol=1e-9)
+
+
+def test_replicates_of_both_fits_are_independent(noisy):
+    """A fit against itself: were equal draws paired, the interval would have no width.
+
+    Independent errors of two equal fits add: sqrt(2) times the spread of one.
+    """
+    found = compute_multiplier(noisy[0], noisy[0])
+    np.testing.assert_allclose(found.ratio, 1.0, rtol=1e-9)
+    assert np.all(np.log(found.upper / found.lower) > 0.03)
+
+
+def test_a_loss_below_the_other_floor_is_never_reached():
+    a, b = fitted(A), fitted(HIGHER_FLOOR)
+    with pytest.raises(FitError, match="reaches none of the losses"):
+        compute_multiplier(a, b, flops=1e24)
+    found = compute_multiplier(a, b, flops=[1e19, 1e24])
+    assert np.isfinite(found.ratio[0])
+    assert found.ratio[1] == found.upper[1] == np.inf
+    assert any("never reach a level" in s for s in found.findings)
+    assert found.to_dict()["ratio"][1] is None
+
+
+def test_levels_outside_the_runs_are_marked(noisy):
+    found = compute_multiplier(*noisy, flops=[1e15, 1e20, 1e23])
+    assert found.is_extrapolated.tolist() == [True, False, True]
+    assert any("2 of 3 levels lie outside" in s for s in found.findings)
+
+
+def test_tables_under_different_conventions_are_refused(noisy):
+    other = fitted(A, convention="table")
+    with pytest.raises(ValueError, match="one convention"):
+        compute_multiplier(noisy[0], other)
+
+
+def test_figure_is_drawn(noisy, tmp_path):
+    for path in save(figure_multiplier(compute_multiplier(*noisy)), tmp_path / "multiplier"):
+        assert path.stat().st_size > 5000
+
+
+def test_a_level_beyond_either_table_is_marked(noisy):
+    """A ends at 1e20 FLOPs, B at 1e21: 5e20 of A is extrapolated although B has runs there."""
+    every = runs(A, sd=0.003, seed=1)
+    short = fit_surface(every.select(every.budget <= 1e20), n_bootstrap=0)
+    assert compute_multiplier(short, noisy[1], flops=5e20).is_extrapolated.tolist() == [True]
+    assert compute_multiplier(noisy[1], short, flops=5e20).is_extrapolated.tolist() == [True]

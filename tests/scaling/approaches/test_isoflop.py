@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoFLOP parabolas: planted optima, published exponents, budgets without a minimum."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scaling.approaches.isoflop import fit_isoflop
+from scaling.fit import Fit, FitError, FitStatus
+from scaling.tables.runs import Runs, read_runs
+
+BUDGETS = np.array([1e17, 1e18, 1e19, 1e20])
+SHAPE = np.geomspace(1 / 6, 6, 7)
+
+
+def parabolic_runs(a: float = 0.45, curvature: float = 0.05, shift=1.0) -> Runs:
+    """Losses that are parabolas in ln N about N* = 1e8 (C/1e18)^a: no bias of form."""
+    n_opt = 1e8 * (BUDGETS / 1e18) ** a
+    N = (n_opt[:, None] * SHAPE * np.broadcast_to(shift, 4)[:, None]).ravel()
+    budget = np.repeat(BUDGETS, len(SHAPE))
+    x = np.log(N) - np.repeat(np.log(n_opt), len(SHAPE))
+    loss = 1.7 + 1.0 * (budget / 1e18) ** -0.1 + curvature * x**2
+    return Runs.from_columns(n_params=N, n_tokens=budget / (6 * N), loss_nats=loss, budget=budget)
+
+
+def test_parabolic_losses_give_back_the_exponents():
+    fit = fit_isoflop(parabolic_runs(), n_bootstrap=50)
+    assert fit.exponent_a == pytest.approx(0.45, abs=1e-9)
+    assert fit.exponent_a + fit.exponent_b == pytest.approx(1.0, abs=1e-9)
+    assert fit.parameters["E"] == pytest.approx(1.7, abs=1e-4)
+    assert fit.parameters["c"] == pytest.approx(0.1, abs=1e-4)
+    assert fit.status is FitStatus.CONVERGED
+
+
+def test_optima_spend_the_budget():
+    for optimum in fit_isoflop(parabolic_runs(), n_bootstrap=0).optima:
+        spent = 6 * optimum.n_params_opt * optimum.n_tokens_opt
+        assert spent == pytest.approx(optimum.flops, rel=1e-9)
+
+
+def test_published_exponents_are_reproduced(published):
+    """Open-Athena's Approach 2 on the 85 unflagged Chinchilla points: a = .5414, b = .4586."""
+    columns = {"n_params": "params", "n_tokens": "tokens", "loss_nats": "loss", "budget": "budget"}
+    table = read_runs(published / "chinchilla_epoch_isoflop.csv", flops="6n_total", columns=columns)
+    fit = fit_isoflop(table.select(table.extra["qc_outlier"] == 0), n_bootstrap=0)
+    assert fit.exponent_a == pytest.approx(0.5414, abs=5e-5)
+    assert fit.exponent_b == pytest.approx(0.4586, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("width", "bias_percent"), [(2.0, -0.327), (4.0, -1.301), (8.0, -2.903), (16.0, -5.100)]
+)
+def test_known_bias_of_the_parabola_is_reproduced(planted_named, width, bias_percent):
+    """Error of D* at 1e24 FLOPs without noise, arXiv:2603.22339: a parabola is not the law."""
+    from scaling.answers.frontier import frontier
+
+    problem = replace(planted_named("chinchilla"), width=width, n_sizes=15)
+    found = frontier(fit_isoflop(problem.runs(), n_bootstrap=0), 1e24).n_tokens_opt.value[0]
+    alpha, beta = 0.34, 0.28
+    G = (alpha * 406.4 / (beta * 410.7)) ** (1 / (alpha + beta))
+    truth = (1e24 / 6) ** (alpha / (alpha + beta)) / G
+    assert 100 * (found / truth - 1) == pytest.approx(bias_percent, abs=6e-4)
+
+
+def test_noisy_exponent_lies_within_its_interval(planted_named):
+    problem = planted_named("quickstart")
+    truth = fit_isoflop(problem.runs(), n_bootstrap=0).exponent_a
+    hits = 0
+    for seed in range(60):
+        interval = fit_isoflop(problem.runs(sd=0.005, seed=seed), n_bootstrap=100).intervals["a"]
+        hits += interval.lower <= truth <= interval.upper
+    # 95 % of 60 is 57 +- 1.7.
+    assert hits >= 51
+
+
+def test_budget_without_interior_minimum_is_left_out_with_its_reason():
+    fit = fit_isoflop(parabolic_runs(shift=[1, 1, 1, 12.0]), n_bootstrap=20)
+    reasons = {optimum.budget: optimum.reason for optimum in fit.optima}
+    assert "add sizes beyond the smallest" in reasons[1e20]
+    assert [reasons[c] for c in BUDGETS[:3]] == ["", "", ""]
+    assert fit.exponent_a == pytest.approx(0.45, abs=1e-9)
+    assert len(fit.left_out) == len(SHAPE)
+    assert fit.status is FitStatus.TOO_FEW_POINTS
+    text = fit.to_json()
+    assert '"loss_opt": null' in text, "NaN is no JSON"
+    assert Fit.from_json(text).to_json() == text
+
+
+def test_a_vertex_between_the_two_smallest_sizes_is_not_enclosed():
+    """Sizes from 0.75 N* on, the second at 1.36 N*."""
+    fit = fit_isoflop(parabolic_runs(shift=[1, 1, 1, 4.5]), n_bootstrap=0)
+    assert "not one size inside the grid" in fit.optima[3].reason
+    kept = fit_isoflop(parabolic_runs(shift=[1, 1, 1, 4.5]), accept="any", n_bootstrap=0)
+    assert [optimum.reason for optimum in kept.optima] == ["", "", "", ""]
+
+
+def test_downward_parabolas_are_refused():
+    with pytest.raises(FitError, match="opens downward"):
+        fit_isoflop(parabolic_runs(curvature=-0.01))
+
+
+def test_one_budget_is_refused():
+    runs = parabolic_runs()
+    with pytest.raises(FitError, match="at least two budgets"):
+        fit_isoflop(runs.select(runs.budget == 1e18))
+
+
+def test_minimum_outside_every_grid_is_refused():
+    with pytest.raises(FitError, match="interior minima at 0 of 4 budgets"):
+        fit_isoflop(parabolic_runs(shift=20.0))
+
+
+def test_budgets_with_too_few_sizes_are_named():
+    runs = parabolic_runs()
+    thin = runs.select((runs.budget != 1e19) | (np.arange(len(runs)) % 3 == 0))
+    fit = fit_isoflop(thin, n_bootstrap=0)
+    assert any("a parabola needs 5 runs" in sentence for sentence in fit.findings)

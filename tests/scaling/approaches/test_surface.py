@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loss surface: planted laws, a published minimum, coverage, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scaling.answers.frontier import choose_forecaster
+from scaling.approaches.surface import fit_surface, refit_under
+from scaling.fit import FitError, FitStatus
+from scaling.laws.loss_laws import CURVED, law_named
+from scaling.tables.runs import Runs, read_runs
+
+
+def test_noise_free_law_is_recovered(planted):
+    fit = fit_surface(planted.runs(), planted.law, n_bootstrap=0)
+    found = [fit.parameters[name] for name in law_named(planted.law).names]
+    np.testing.assert_allclose(found, planted.parameters, rtol=1e-6)
+    assert fit.status is FitStatus.CONVERGED
+
+
+def test_published_huber_minimum_is_reached(published):
+    """Besiroglu et al. 2024, 240 points, Huber(1e-3): results/published/README.md."""
+    columns = {"n_params": "params", "n_tokens": "tokens", "loss_nats": "loss", "flops": "flops"}
+    table = read_runs(published / "chinchilla_epoch245.csv", flops="6n_total", columns=columns)
+    fit = fit_surface(
+        table.select(table.extra["fit_240"] == 1), objective="huber:1e-3", n_bootstrap=0
+    )
+    assert fit.certificate is not None
+    assert fit.certificate.objective == pytest.approx(0.001018274017801, abs=1e-15)
+    published_values = {
+        "A": (477.8259, 5e-5),
+        "B": (2143.417, 5e-4),
+        "E": (1.817218, 5e-7),
+        "alpha": (0.347310, 6e-7),
+        "beta": (0.367172, 6e-7),
+    }
+    for name, (value, digits) in published_values.items():
+        assert fit.parameters[name] == pytest.approx(value, abs=digits)
+    assert fit.exponent_a == pytest.approx(0.51390, abs=5e-6)
+    assert fit.certificate.gradient_norm < 1e-10
+    assert fit.certificate.n_starts_agree >= 8
+
+
+def test_noisy_law_lies_within_its_interval(planted_named):
+    fit = fit_surface(planted_named("quickstart").runs(sd=0.01, seed=3), n_bootstrap=200)
+    for name, truth in zip(("E", "alpha", "beta"), (0.86, 0.50, 0.41), strict=True):
+        interval = fit.intervals[name]
+        assert interval.lower < truth < interval.upper
+    assert fit.bootstrap.method == "residual"
+    assert fit.bootstrap.n_failed < 10
+
+
+def test_gamma_that_ends_at_its_bound_is_said_not_to_be_determined():
+    """gamma 15, noise of 1 %: replicates reach its upper bound, 20."""
+    n_params = np.repeat(np.geomspace(1e4, 1e5, 5), 4)
+    n_tokens = np.tile(np.geomspace(2e5, 5e6, 4), 5)
+    truth = [1.0, 60 ** (1 / 15), 300 ** (1 / 15), 0.35 / 15, 0.4 / 15, 15.0]
+    loss = CURVED.predict(np.array(truth), {"n_params": n_params, "n_tokens": n_tokens})
+    loss = loss * np.exp(0.01 * np.random.default_rng(0).standard_normal(20))
+    runs = Runs.from_columns(n_params=n_params, n_tokens=n_tokens, loss_nats=loss)
+    fits = [fit_surface(runs, law, n_bootstrap=50) for law in ("additive", "curved")]
+    gamma = fits[1].intervals["gamma"]
+    assert 1 < gamma.lower < gamma.upper == pytest.approx(20.0)
+    words = f"the interval of gamma ({gamma.lower:.2f} to 20.00) ends at its bound"
+    assert [text.startswith(words) for text in fits[1].findings].count(True) == 1
+    assert not any("of gamma" in text for text in fits[0].findings)
+    assert choose_forecaster(fits) is fits[0]
+
+
+def test_intervals_cover_the_planted_exponent(planted_named):
+    """90 % intervals over 24 simulated studies: 21.6 +- 1.5 expected, below 18 is a defect."""
+    problem = planted_named("quickstart")
+    truth = fit_surface(problem.runs(), n_bootstrap=0).exponent_a
+    hits = 0
+    for seed in range(24):
+        fit = fit_surface(problem.runs(sd=0.01, seed=seed), n_bootstrap=96, level=0.9)
+        hits += fit.intervals["a"].lower <= truth <= fit.intervals["a"].upper
+    assert hits >= 18
+
+
+def test_interval_width_grows_with_the_noise(planted_named):
+    problem = planted_named("quickstart")
+    widths = []
+    for sd in (0.003, 0.012):
+        interval = fit_surface(problem.runs(sd=sd, seed=1), n_bootstrap=128).intervals["alpha"]
+        widths.append(interval.upper - interval.lower)
+    assert 2.0 < widths[1] / widths[0] < 8.0
+
+
+def test_one_ray_is_refused():
+    N = np.geomspace(1e6, 1e9, 12)
+    runs = Runs.from_columns(n_params=N, n_tokens=20 * N, loss_nats=2 + 100 * N**-0.3)
+    with pytest.raises(FitError, match="one ray of 20 tokens per parameter"):
+        fit_surface(runs)
+
+
+def test_one_size_is_refused():
+    D = np.geomspace(1e6, 1e9, 12)
+    runs = Runs.from_columns(n_params=np.full(12, 1e6), n_tokens=D, loss_nats=2 + 100 * D**-0.3)
+    with pytest.raises(FitError, match="one value of n_params"):
+        fit_surface(runs)
+
+
+def test_too_few_configurations_are_refused(planted_named):
+    runs = planted_named("chinchilla").runs().select(np.arange(6))
+    with pytest.raises(FitError, match="needs at least 7 different"):
+        fit_surface(runs)
+
+
+def test_runs_that_are_not_ok_are_listed_and_not_fitted(planted_named):
+    runs = planted_named("chinchilla").runs()
+    status = runs.status.astype("U10")
+    status[4] = "diverged"
+    loss = runs.loss_nats.copy()
+    loss[4] = np.nan
+    marked = Runs(
+        **{
+            name: getattr(runs, name)
+            for name in ("run_id", "budget", "n_params", "n_tokens", "flops", "cluster_id")
+        },
+        loss_nats=loss,
+        status=status,
+        params_convention="total",
+        flops_convention="6n_total",
+    )
+    fit = fit_surface(marked, n_bootstrap=0)
+    assert fit.left_out == {str(runs.run_id[4]): "status diverged"}
+    assert f"{runs.run_id[4]} (diverged)" in fit.findings[0]
+    assert len(fit.fitted_runs) == len(runs) - 1
+    assert fit.parameters["alpha"] == pytest.approx(0.34, rel=1e-6)
+
+
+def test_data_without_an_irreducible_loss_touch_the_bound(planted_named):
+    runs = planted_named("chinchilla").runs()
+    loss = law_named("additive").loss(
+        (1e-9, 406.4, 410.7, 0.34, 0.28), runs.n_params, runs.n_tokens
+    )
+    bare = Runs.from_columns(n_params=runs.n_params, n_tokens=runs.n_tokens, loss_nats=loss)
+    fit = fit_surface(bare, n_bootstrap=0)
+    assert fit.status is FitStatus.AT_BOUND
+    assert any("log E at its lower bound" in sentence for sentence in fit.findings)
+
+
+def test_the_same_runs_give_other_exponents_under_other_counts(planted_named):
+    """Counting only some of the parameters of small models moves a (Pearce and Song 2024)."""
+    runs = planted_named("chinchilla").runs()
+    hidden = 1e7 * (runs.n_params / 1e7) ** 0.4
+    fewer = Runs.from_columns(
+        n_params=runs.n_params - np.minimum(hidden, 0.8 * runs.n_params),
+        n_tokens=runs.n_tokens, loss_nats=runs.loss_nats, params_convention="non_embedding",
+        flops_convention="6n_non_embedding",
+    )  # fmt: skip
+    fits = refit_under({"total": runs, "non_embedding": fewer}, n_bootstrap=0)
+    assert fits["total"].exponent_a == pytest.approx(0.28 / 0.62, abs=1e-6)
+    assert fits["non_embedding"].exponent_a > fits["total"].exponent_a + 0.01
+    assert fits["non_embedding"].runs.flops_convention == "6n_non_embedding"

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures draw from fits, say what they leave out, and have the same bytes twice."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from scaling.answers.frontier import agreement, frontier, predict_loss
+from scaling.approaches.isoflop import fit_isoflop
+from scaling.approaches.surface import fit_surface
+from scaling.fit import FitStatus
+from scaling.plots import figures
+from scaling.plots.style import count, formula_text, save, scientific
+from scaling.tables.runs import Curves, Run, Runs
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Every figure of a small study in which one run diverged and one budget has no minimum."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for budget, shift in ((1e11, 1.0), (1e12, 1.0), (1e13, 1.0), (1e14, 30.0)):
+        for N in 3e4 * shift * (budget / 1e11) ** 0.5 * np.geomspace(0.2, 5, 6):
+            D = budget / (6 * N)
+            loss = 0.86 + 66 / N**0.5 + 124 / D**0.41 + 0.003 * rng.standard_normal()
+            name = f"c{budget:.0e}-n{N:.0f}"
+            rows.append(
+                Run(
+                    run_id=name,
+                    budget=budget,
+                    n_params=N,
+                    n_tokens=D,
+                    flops=budget,
+                    loss_nats=loss,
+                    cluster_id=name,
+                    status="ok" if rows else "diverged",
+                )
+            )
+    runs = Runs.from_rows(rows, params_convention="total", flops_convention="6n_total")
+    steps = np.linspace(0.1, 1, 10)
+    curves = Curves(
+        run_id=np.repeat(runs.run_id, 10),
+        step=np.tile(np.arange(10), len(runs)),
+        n_tokens=(runs.n_tokens[:, None] * steps).ravel(),
+        flops=(runs.flops[:, None] * steps).ravel(),
+        loss_nats=(runs.loss_nats[:, None] / steps**0.1).ravel(),
+    )
+    surface, isoflop = fit_surface(runs, n_bootstrap=40), fit_isoflop(runs, n_bootstrap=40)
+    fronts = [frontier(fit, np.geomspace(1e11, 1e15, 9)) for fit in (isoflop, surface)]
+    forecasts = {surface.name: predict_loss(surface, 1e6, 1e8)}
+
+    def draw():
+        compared = agreement([isoflop, surface], 1e15)
+        return {
+            "curves": figures.figure_curves(curves, runs),
+            "isoflop": figures.figure_isoflop(isoflop),
+            "frontier": figures.figure_frontier(fronts, [isoflop, surface]),
+            "surface": figures.figure_surface(surface, fronts[1]),
+            "residuals": figures.figure_residuals(surface),
+            "agreement": figures.figure_agreement(compared, [isoflop, surface]),
+            "forecast": figures.figure_forecast(
+                fronts[1], surface, forecasts, flops=6e14, outcome=0.95
+            ),
+        }
+
+    return draw, isoflop
+
+
+def texts(figure):
+    return figure._supxlabel.get_text()
+
+
+def test_the_same_fit_gives_the_same_bytes(drawn, tmp_path):
+    draw, _ = drawn
+    before = dict(mpl.rcParams)
+    paths = {name: save(figure, tmp_path / name) for name, figure in draw().items()}
+    assert len({path for both in paths.values() for path in both}) == 14
+    assert all(path.stat().st_size > 5000 for both in paths.values() for path in both)
+    again = draw()
+    for name in ("isoflop", "surface"):
+        second = save(again[name], tmp_path / f"{name}-again")
+        for one, two in zip(paths[name], second, strict=True):
+            assert one.read_bytes() == two.read_bytes()
+    assert dict(mpl.rcParams) == before
+
+
+def test_figures_say_what_they_leave_out_and_why(drawn):
+    draw, isoflop = drawn
+    figure_of = draw()
+    assert "1 of 24 runs are not ok" in texts(figure_of["curves"])
+    note = texts(figure_of["isoflop"]).replace("\n", " ")
+    assert f"{len(isoflop.left_out)} of 24 runs left out: 1 for status diverged" in note
+    assert "budget 1e+14 FLOPs: no interior minimum" in note
+    labels = [t.get_text() for t in figure_of["isoflop"].axes[0].get_legend().get_texts()]
+    assert [label for label in labels if "left out" in label] == ["$10^{14}$ (left out)"]
+
+
+def test_fits_that_are_not_certified_are_flagged(drawn):
+    draw, isoflop = drawn
+    assert isoflop.status is FitStatus.TOO_FEW_POINTS
+    assert "NOT CERTIFIED: isoflop is TOO_FEW_POINTS" in texts(draw()["frontier"])
+    legend = draw()["frontier"].axes[0].get_legend()
+    assert legend.get_texts()[0].get_text() == "isoflop, not certified"
+
+
+def test_axes_carry_units(drawn):
+    draw, _ = drawn
+    ax = draw()["isoflop"].axes[0]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("parameters (total)", "loss (nats per token)")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(999.6e3, "1M"), (24000, "24k"), (1.5e9, "1.5B"), (512, "512")]
+)
+def test_counts_are_short(value, shown):
+    assert count(value) == shown
+
+
+def test_powers_and_formulas_are_set_as_mathematics():
+    assert scientific(3e11) == r"$3\times10^{11}$"
+    assert scientific(1e12) == "$10^{12}$"
+    assert formula_text("L = E + A/N^alpha") == r"$L = E + A/N^{\alpha}$"
