@@ -331,13 +331,13 @@ def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, mon
         "epsilon=.1, base=8, n_digits=2, n_answers=1, language_seed=0))"
     )
 
-    def trained(ledger, pieces, mesh, workers, view):
-        points = [point for piece in pieces for point in piece.points]
+    def trained(ledger, planned_jobs, mesh, workers, view):
+        points = [point for planned_job in planned_jobs for point in planned_job.points]
         corpus = SimpleNamespace(manifest=Manifest.read(ledger.manifest))
         train_all(ledger, points, corpus, mesh, planted)
         return []
 
-    monkeypatch.setattr(run_points, "run_pieces", trained)
+    monkeypatch.setattr(run_points, "run_planned_jobs", trained)
     wide = "sizes.tokens_per_param=0.1,1e5"
     main.main(["run", str(tmp_path / "few.py"), *few, wide, "--results", str(tmp_path)])
     assert "no forecast at 1e+13 FLOPs" in capsys.readouterr().out

@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.adaptive.prices import Charge, HasTrunk, pieces_of, prices, training_flops
+from experiments.adaptive.prices import Charge, HasTrunk, planned_jobs_of, prices, training_flops
 from experiments.files.checked_json import seal_record, unseal
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import plan
@@ -180,7 +180,7 @@ def choose_next(
     spent again.
 
     Args:
-      known, has_trunk: as `prices.pieces_of`.
+      known, has_trunk: as `prices.planned_jobs_of`.
       rounds: as `propose`; of several the first leaves most of the budget anyway.
       charge: what the budget is counted in: FLOPs if it is not given.
 
@@ -203,9 +203,11 @@ def choose_next(
         proposal = propose(
             belief, target, planned, np.array(cost), budget=rest, rounds=rounds, taken=rows
         )
-        pieces = pieces_of(study, known, [left[row] for row in proposal.rows], has_trunk)
-        new = {piece.job.id for piece in pieces}
-        spends = sum(map(charge, pieces))
+        planned_jobs = planned_jobs_of(
+            study, known, [left[row] for row in proposal.rows], has_trunk
+        )
+        new = {planned_job.job.id for planned_job in planned_jobs}
+        spends = sum(map(charge, planned_jobs))
         rest = budget - spends
         is_same = proposal.rows == rows
         rows = proposal.rows

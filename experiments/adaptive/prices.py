@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from experiments.cost.estimate import work
 from experiments.ledger.ledger import Ledger
-from experiments.plan.jobs import Piece, arrange
+from experiments.plan.jobs import PlannedJob, arrange
 from experiments.plan.point import Point
 from experiments.speed import device_speed
 from experiments.speed.calibration import learn, trained
@@ -18,12 +18,12 @@ from experiments.study.study import Study
 
 _ALONE = (1, 1, 1, 1)
 HasTrunk = Callable[[str], bool]
-Charge = Callable[[Piece], float]
+Charge = Callable[[PlannedJob], float]
 
 
 def training_flops(study: Study) -> Charge:
     """What a job spends in training, in the study's convention."""
-    return lambda piece: piece.flops[study.flops]
+    return lambda planned_job: planned_job.flops[study.flops]
 
 
 def device_seconds(ledger: Ledger, points: Sequence[Point]) -> Charge | None:
@@ -42,8 +42,8 @@ def device_seconds(ledger: Ledger, points: Sequence[Point]) -> Charge | None:
     # Of most jobs: the first of a program compiles it.
     usual = max(statistics.median(besides), 0.0)
 
-    def seconds(piece: Piece) -> float:
-        done = work(piece)
+    def seconds(planned_job: PlannedJob) -> float:
+        done = work(planned_job)
         return usual + speed.seconds(done.flops + done.eval_flops, done.flops_per_step)
 
     return seconds
@@ -54,9 +54,9 @@ def nothing(trunk_id: str) -> bool:
     return False
 
 
-def pieces_of(
+def planned_jobs_of(
     study: Study, known: Sequence[Point], wanted: Sequence[Point], has_trunk: HasTrunk = nothing
-) -> list[Piece]:
+) -> list[PlannedJob]:
     """The jobs of points that are trained in a study that grows (jobs.arrange).
 
     Args:
@@ -81,9 +81,9 @@ def price(
     has_trunk: HasTrunk = nothing,
     charge: Charge | None = None,
 ) -> float:
-    """What points spend together; as `pieces_of`. FLOPs if no other charge is given."""
-    pieces = pieces_of(study, known, wanted, has_trunk)
-    return sum(map(charge or training_flops(study), pieces))
+    """What points spend together; as `planned_jobs_of`. FLOPs if no other charge is given."""
+    planned_jobs = planned_jobs_of(study, known, wanted, has_trunk)
+    return sum(map(charge or training_flops(study), planned_jobs))
 
 
 def prices(

@@ -24,7 +24,7 @@ from experiments.adaptive.next_runs import believed, choose_next, family, runs_o
 from experiments.adaptive.prices import (
     Charge,
     device_seconds,
-    pieces_of,
+    planned_jobs_of,
     price,
     prices,
     spent,
@@ -302,7 +302,7 @@ def _account(loop: _Loop, points: Sequence[Point]) -> tuple[Charge, float, float
     seconds = device_seconds(ledger, points) if loop.record["per"] == PER[1] else None
     if seconds is None:
         return training_flops(study), spent(study, ledger, points), most
-    gone = sum(map(seconds, pieces_of(study, (), points)))
+    gone = sum(map(seconds, planned_jobs_of(study, (), points)))
     return (
         seconds,
         gone,

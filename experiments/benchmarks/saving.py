@@ -138,9 +138,12 @@ def _warm(name: str, overrides: list[str], work: Path) -> None:
     ledger = Ledger(work, study.name)
     manifest = Manifest.read(ledger.manifest)
     corpus = open_corpus(manifest, ledger.data)
-    programs = {piece.program: piece for piece in arrange(plan(study, manifest).points, study.mesh)}
-    for piece in programs.values():
-        spec = piece.points[0].spec
+    programs = {
+        planned_job.program: planned_job
+        for planned_job in arrange(plan(study, manifest).points, study.mesh)
+    }
+    for planned_job in programs.values():
+        spec = planned_job.points[0].spec
         schedule = replace(spec.train.schedule, n_steps=2, warmup_steps=1, decay_steps=1)
         config = replace(spec.train, schedule=schedule)
         for n_runs in (1, PACK):

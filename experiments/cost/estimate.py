@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a study will cost: device-seconds, wall time, energy, CO2 and money, by piece of work.
+"""What a study will cost: device-seconds, wall time, energy, CO2 and money, by job.
 
 One device-second is a device held for a second, used or not. No JAX, no disk, no clock.
 """
@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from experiments.cost.list_schedule import end_times
-from experiments.plan.jobs import Piece, alone, arrange
+from experiments.plan.jobs import PlannedJob, alone, arrange
 from experiments.plan.plan import Plan
 from experiments.speed.device_speed import DeviceSpeed
 from experiments.study.study import Study
@@ -186,13 +186,15 @@ def _wall_seconds(
 
 def stages(study: Study, plan: Plan) -> list[list[Work]]:
     """The works of a plan: its grid, then each run beyond it, whose size no fit has chosen yet."""
-    grid = [work(piece) for piece in arrange(plan.points, study.mesh, trunks=study.trunks)]
+    grid = [
+        work(planned_job) for planned_job in arrange(plan.points, study.mesh, trunks=study.trunks)
+    ]
     return [grid, *([_beyond(plan, budget)] for budget in study.forecast_budgets)]
 
 
-def work(piece: Piece) -> Work:
+def work(planned_job: PlannedJob) -> Work:
     """A job; its evaluations are those after it begins, and none on a trunk."""
-    job, point = piece.job, piece.points[0]
+    job, point = planned_job.job, planned_job.points[0]
     train = point.spec.train
     flops, n_steps = point.flops["matmul_full"], train.schedule.n_steps
     n_curve = sum(step > job.steps[0] for step in train.eval_steps)
@@ -200,10 +202,10 @@ def work(piece: Piece) -> Work:
     is_trunk = job.kind == "trunk"
     return Work(
         name=job.id,
-        flops=piece.flops["matmul_full"],
+        flops=planned_job.flops["matmul_full"],
         flops_per_step=flops / n_steps,
         eval_flops=0.0 if is_trunk else EVALUATION_SHARE * flops / point.n_tokens * n_eval,
-        program=piece.program,
+        program=planned_job.program,
         after=job.parent,
     )
 

@@ -82,7 +82,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
+class PlannedJob:
     """A job and its points, in the order of its members."""
 
     job: Job
@@ -133,7 +133,7 @@ def arrange(
     wanted: Container[str] | None = None,
     has_trunk: Callable[[str], bool] = lambda trunk: False,
     pack_size: Callable[[Point], int] = lambda point: 1,
-) -> list[Piece]:
+) -> list[PlannedJob]:
     """The jobs that compute the points, parents before those that begin from them.
 
     Args:
@@ -152,7 +152,7 @@ def arrange(
         trees = grow(points, grows=keeps_trunks)
     else:
         trees = [Tree(points=(point,), leaves_at=(0,)) for point in points]
-    pieces: list[Piece] = []
+    planned_jobs: list[PlannedJob] = []
     for pack in _packs(trees, wanted, pack_size):
         if len(pack) % mesh[0]:
             model = pack[0].points[0].spec.model
@@ -161,8 +161,8 @@ def arrange(
                 f"{mesh[0]} places of the mesh's axis run: ask for a multiple of {mesh[0]} seeds, "
                 "or set mesh=1,1,1,1."
             )
-        pieces += _pieces(pack, wanted, mesh, has_trunk)
-    return pieces
+        planned_jobs += _planned_jobs(pack, wanted, mesh, has_trunk)
+    return planned_jobs
 
 
 def _packs(
@@ -186,16 +186,16 @@ def _is_wanted(point: Point, wanted: Container[str] | None) -> bool:
     return wanted is None or point.id in wanted
 
 
-def _pieces(
+def _planned_jobs(
     pack: list[Tree],
     wanted: Container[str] | None,
     mesh: tuple[int, ...],
     has_trunk: Callable[[str], bool],
-) -> Iterator[Piece]:
+) -> Iterator[PlannedJob]:
     """The segments of a pack's trunk that are needed, then its branches, longest first."""
     first = pack[0]
     asked = [n for n, point in enumerate(first.points) if _is_wanted(point, wanted)]
-    needed: list[Piece] = []
+    needed: list[PlannedJob] = []
     reach = max(first.leaves_at[n] for n in asked)
     is_needed = False
     for begins, ends in reversed([s for s in first.segments if s[1] <= reach]):
@@ -209,10 +209,10 @@ def _pieces(
         members = tuple(tree.points[n] for tree in pack)
         begins = first.leaves_at[n] if first.segments else 0
         parent = _trunk_id(pack, begins) if begins else None
-        yield _piece(members, parent, begins, mesh)
+        yield _planned_job(members, parent, begins, mesh)
 
 
-def _trunk(pack: list[Tree], begins: int, ends: int, mesh: tuple[int, ...]) -> Piece:
+def _trunk(pack: list[Tree], begins: int, ends: int, mesh: tuple[int, ...]) -> PlannedJob:
     points = tuple(tree.points[-1] for tree in pack)
     job = Job(
         id=_trunk_id(pack, ends),
@@ -222,7 +222,7 @@ def _trunk(pack: list[Tree], begins: int, ends: int, mesh: tuple[int, ...]) -> P
         steps=(begins, ends),
         resources=resources(points[0], mesh, len(points)),
     )
-    return Piece(job=job, points=points)
+    return PlannedJob(job=job, points=points)
 
 
 def _trunk_id(pack: list[Tree], until: int) -> str:
@@ -234,9 +234,9 @@ def trunk_id(points: Sequence[Point], until: int) -> str:
     return f"{TRUNK}{job_id([spec_id(trunk_spec(point.spec, until)) for point in points])}"
 
 
-def _piece(
+def _planned_job(
     points: tuple[Point, ...], parent: str | None, begins: int, mesh: tuple[int, ...]
-) -> Piece:
+) -> PlannedJob:
     """A job that ends with results."""
     kind: Kind = "solo" if len(points) == 1 else "pack"
     job = Job(
@@ -247,12 +247,12 @@ def _piece(
         steps=(begins, points[0].spec.train.schedule.n_steps),
         resources=resources(points[0], mesh, len(points)),
     )
-    return Piece(job=job, points=points)
+    return PlannedJob(job=job, points=points)
 
 
-def alone(point: Point, mesh: tuple[int, ...] = (1, 1, 1, 1)) -> Piece:
+def alone(point: Point, mesh: tuple[int, ...] = (1, 1, 1, 1)) -> PlannedJob:
     """What trains one point alone."""
-    return _piece((point,), None, 0, mesh)
+    return _planned_job((point,), None, 0, mesh)
 
 
 def solo(point: Point, mesh: tuple[int, ...]) -> Job:
@@ -293,7 +293,7 @@ def job_from_json(text: bytes) -> Job:
         raise Damaged(f"not a job: {error}") from None
 
 
-def read(job: Job, read_point: Callable[[str], Point]) -> Piece:
+def read(job: Job, read_point: Callable[[str], Point]) -> PlannedJob:
     """The job with its points, and it follows from them.
 
     Raises:
@@ -302,4 +302,4 @@ def read(job: Job, read_point: Callable[[str], Point]) -> Piece:
     points = tuple(read_point(member) for member in job.members)
     if job.kind == "trunk" and job.id != trunk_id(points, job.steps[1]):
         raise ValueError(f"job {job.id} is not the trunk of its members: the file was changed.")
-    return Piece(job=job, points=points)
+    return PlannedJob(job=job, points=points)

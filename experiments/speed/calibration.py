@@ -21,7 +21,7 @@ from experiments.files import strict_json
 from experiments.files.checked_json import Damaged, seal, unseal
 from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
-from experiments.plan.jobs import Piece
+from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point
 
 MIN_SECONDS = 1.0  # Less, of all runs of a shape, says more about start-up than about speed.
@@ -55,10 +55,10 @@ class Calibration:
         flops = point.flops["matmul_full"]
         return flops / self.speed(flops / point.spec.train.schedule.n_steps)
 
-    def piece_seconds(self, piece: Piece) -> float:
+    def job_seconds(self, planned_job: PlannedJob) -> float:
         """Training time of a job on one worker, without compilation."""
-        share = piece.n_steps / piece.points[0].spec.train.schedule.n_steps
-        return share * sum(self.seconds(point) for point in piece.points)
+        share = planned_job.n_steps / planned_job.points[0].spec.train.schedule.n_steps
+        return share * sum(self.seconds(point) for point in planned_job.points)
 
     def speed(self, flops_per_step: float) -> float:
         """FLOP/s of one worker at so much work per step; ends of what was measured are kept."""

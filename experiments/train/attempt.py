@@ -16,7 +16,7 @@ from experiments.ledger.claims import MAX_ATTEMPTS, How, JobFolder, Owned, Owner
 from experiments.ledger.ledger import Ledger, Spent, is_lost
 from experiments.machine.peak import NO_PEAK, Peak
 from experiments.machine.provenance import EnergyMeter, device_facts, software_facts
-from experiments.plan.jobs import Job, Piece, read
+from experiments.plan.jobs import Job, PlannedJob, read
 from experiments.plan.point import Point
 from model.data.manifest import bits_per_byte
 from model.hardware import mfu
@@ -171,10 +171,10 @@ def run_job(ledger: Ledger, job_id: str, session: Session) -> list[dict[str, Any
     job = folder.job()
     if job is None:
         raise ValueError(f"no job {job_id} in {ledger.folder}. `isoflop run` makes them.")
-    piece = read(job, ledger.read_point)
+    planned_job = read(job, ledger.read_point)
     if (records := _standing(ledger, job)) is not None:
         return records
-    for point in piece.points:
+    for point in planned_job.points:
         _check_data(ledger, point, session.corpus)
     if job.parent is not None:
         _ensure_trunk(ledger, job, session)
@@ -188,7 +188,7 @@ def run_job(ledger: Ledger, job_id: str, session: Session) -> list[dict[str, Any
         # Whoever had the job may have finished it before we claimed it.
         if (records := _standing(ledger, job)) is not None:
             return records
-        return _train(ledger, piece, attempt, session, notes)
+        return _train(ledger, planned_job, attempt, session, notes)
 
 
 def _standing(ledger: Ledger, job: Job) -> list[dict[str, Any]] | None:
@@ -230,10 +230,14 @@ def _check_data(ledger: Ledger, point: Point, corpus: Any) -> None:
 
 
 def _train(
-    ledger: Ledger, piece: Piece, attempt: Attempt, session: Session, notes: list[list[str]]
+    ledger: Ledger,
+    planned_job: PlannedJob,
+    attempt: Attempt,
+    session: Session,
+    notes: list[list[str]],
 ) -> list[dict[str, Any]]:
     """Trains a job's runs and creates their results, or a trunk's record; those that stand."""
-    job, points = piece.job, piece.points
+    job, points = planned_job.job, planned_job.points
     dtype = points[0].spec.train.compute_dtype
     peak = session.peak(dtype)
     provenance = device_facts() | software_facts()
@@ -274,18 +278,18 @@ def _train(
         outcomes = [_outcome(result, session.corpus) for result in results]
     attempt.check()
     earlier = ledger.spent(job.reports_as[0], before=attempt.number)
-    costs = _costs(piece, results, earlier, time.monotonic() - began, session) | {
+    costs = _costs(planned_job, results, earlier, time.monotonic() - began, session) | {
         name: value / len(points) if name == "joules" and value else value
         for name, value in energy.facts().items()
     }
-    provenance = _provenance(piece, results, earlier, attempt, session) | provenance
+    provenance = _provenance(planned_job, results, earlier, attempt, session) | provenance
     if job.kind == "trunk":
-        record = _trunk_record(piece, outcomes) | {"costs": costs, "provenance": provenance}
+        record = _trunk_record(planned_job, outcomes) | {"costs": costs, "provenance": provenance}
         ledger.write_trunk(job.id, record)
         return [record]
     for point, outcome, more in zip(points, outcomes, notes, strict=True):
         train = point.spec.train
-        share = piece.n_steps / train.schedule.n_steps
+        share = planned_job.n_steps / train.schedule.n_steps
         seeds = {"init_seed": train.init_seed, "data_seed": train.data_seed}
         record = outcome | {
             "notes": outcome["notes"] + more,
@@ -322,25 +326,25 @@ def _lost_outcome(reason: str) -> dict[str, Any]:
     return {"status": "diverged", "reason": reason} | nothing | rest
 
 
-def _trunk_record(piece: Piece, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+def _trunk_record(planned_job: PlannedJob, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "step": piece.job.steps[1],
-        "clusters": sorted({point.cluster_id for point in piece.points}),
+        "step": planned_job.job.steps[1],
+        "clusters": sorted({point.cluster_id for point in planned_job.points}),
         "reasons": [outcome["reason"] for outcome in outcomes],
-        "flops_spent": piece.flops,
+        "flops_spent": planned_job.flops,
         "notes": list(dict.fromkeys(note for one in outcomes for note in one["notes"])),
     }
 
 
 def _provenance(
-    piece: Piece, results: Any, earlier: Spent, attempt: Attempt, session: Session
+    planned_job: PlannedJob, results: Any, earlier: Spent, attempt: Attempt, session: Session
 ) -> dict[str, Any]:
     execution = results[0].execution if results else session.execution
     began = [result.resumed_at for result in results[:1]]
     return {
-        "job_id": piece.job.id,
-        "pack_size": len(piece.points),
-        "trunk": piece.job.parent or "",
+        "job_id": planned_job.job.id,
+        "pack_size": len(planned_job.points),
+        "trunk": planned_job.job.parent or "",
         "attempt": attempt.number,
         "attempts": [
             {"attempt": number, "how": ending.how, "step": ending.step}
@@ -348,31 +352,33 @@ def _provenance(
         ],
         "resumed_at_steps": [*earlier.resumed_at, *began],
         "data_kind": session.corpus.manifest.kind,
-        "data_fingerprint": piece.points[0].spec.data_fingerprint,
+        "data_fingerprint": planned_job.points[0].spec.data_fingerprint,
         "mesh": "x".join(map(str, session.mesh_shape)),
         "execution": execution.to_text(),
     }
 
 
 def _costs(
-    piece: Piece, results: Any, earlier: Spent, wall_seconds: float, session: Session
+    planned_job: PlannedJob, results: Any, earlier: Spent, wall_seconds: float, session: Session
 ) -> dict[str, Any]:
     """One run's share of the seconds of this attempt, by account, and of all attempts; the speed
     of all runs together, in the steps that were timed."""
-    n_runs, n_devices = len(piece.points), math.prod(session.mesh_shape)
+    n_runs, n_devices = len(planned_job.points), math.prod(session.mesh_shape)
     seconds = results[0].seconds if results else {}
     train_seconds = seconds.get("train", 0.0)
     n_timed = results[0].n_timed_steps if results else 0
     steps_per_second = n_timed / train_seconds if train_seconds else 0.0
-    speeds = {c: steps_per_second * flops / piece.n_steps for c, flops in piece.flops.items()}
-    peak = session.peak(piece.points[0].spec.train.compute_dtype)
+    speeds = {
+        c: steps_per_second * flops / planned_job.n_steps for c, flops in planned_job.flops.items()
+    }
+    peak = session.peak(planned_job.points[0].spec.train.compute_dtype)
     total = (earlier.wall_seconds + wall_seconds) / n_runs
     return {
         **{f"{name}_seconds": round(s / n_runs, 3) for name, s in seconds.items()},
         "wall_seconds": round(wall_seconds / n_runs, 3),
         "total_wall_seconds": round(total, 3),
         "device_seconds": round(total * n_devices, 3),
-        "resumed_at": results[0].resumed_at if results else piece.job.steps[0],
+        "resumed_at": results[0].resumed_at if results else planned_job.job.steps[0],
         "flops_per_second": round(speeds["matmul_full"]),
         "peak_flops_per_second": round(peak.flops_per_second),
         "peak_flops_source": peak.source,

@@ -13,7 +13,7 @@ from experiments.executors.kubernetes import Kubernetes
 from experiments.executors.local_devices import cache_folder
 from experiments.executors.slurm import Slurm
 from experiments.ledger.ledger import Ledger
-from experiments.plan.jobs import Piece
+from experiments.plan.jobs import PlannedJob
 from experiments.speed.calibration import Calibration
 from experiments.study.study import Study
 
@@ -46,26 +46,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def submit(
-    options: Any, study: Study, ledger: Ledger, pieces: Sequence[Piece], known: Calibration | None
+    options: Any,
+    study: Study,
+    ledger: Ledger,
+    planned_jobs: Sequence[PlannedJob],
+    known: Calibration | None,
 ) -> str:
-    """Hands the pieces' jobs to the engine; what the user may look at, in words.
+    """Hands jobs to the engine; what the user may look at, in words.
 
     A trunk and all that begins from it are for one worker: no engine need know of an order.
 
     Args:
       options: as ``add_options`` made them.
-      pieces: without a result, and not given up; parents before those that begin from them.
+      planned_jobs: without a result, and not given up; parents before those that begin from them.
       known: measured on this study's own results, for the time that is asked for; None when
         there are none yet.
     """
-    trees: dict[str, list[Piece]] = {}
+    trees: dict[str, list[PlannedJob]] = {}
     root: dict[str, str] = {}
-    for piece in pieces:
-        root[piece.job.id] = root.get(piece.job.parent or "", piece.job.id)
-        trees.setdefault(root[piece.job.id], []).append(piece)
+    for planned_job in planned_jobs:
+        root[planned_job.job.id] = root.get(planned_job.job.parent or "", planned_job.job.id)
+        trees.setdefault(root[planned_job.job.id], []).append(planned_job)
     ordered = sorted(trees.values(), key=lambda tree: -sum(p.flops["matmul_full"] for p in tree))
     jobs = [
-        (" ".join(piece.job.id for piece in tree), _needs(options, study, tree, known))
+        (" ".join(planned_job.job.id for planned_job in tree), _needs(options, study, tree, known))
         for tree in ordered
     ]
     return _executor(options, study).submit(ledger.folder, jobs)
@@ -106,7 +110,7 @@ def _executor(options: Any, study: Study) -> Executor:
 
 
 def _needs(
-    options: Any, study: Study, tree: Sequence[Piece], known: Calibration | None
+    options: Any, study: Study, tree: Sequence[PlannedJob], known: Calibration | None
 ) -> Resources:
     """The mesh's devices in processes of so many GPUs, or of one CPU device each.
 
@@ -123,9 +127,14 @@ def _needs(
         )
     seconds = None
     if known is not None:
-        seconds = sum(known.piece_seconds(piece) for piece in tree) + known.compile_seconds
+        seconds = (
+            sum(known.job_seconds(planned_job) for planned_job in tree) + known.compile_seconds
+        )
     return replace(
-        max((piece.job.resources for piece in tree), key=lambda needs: needs.memory_bytes),
+        max(
+            (planned_job.job.resources for planned_job in tree),
+            key=lambda needs: needs.memory_bytes,
+        ),
         n_processes=n_devices // per_process,
         n_cpus=options.cpus_per_process,
         n_gpus=options.gpus_per_process,

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from experiments.plan.jobs import Piece
+from experiments.plan.jobs import PlannedJob
 from experiments.speed.calibration import Calibration
 from experiments.terminal.table import duration
 
@@ -22,7 +22,7 @@ class RunDisplay:
 
     Args:
       n_points: of this stage.
-      pieces: that are still to be trained.
+      planned_jobs: that are still to be trained.
       calibration: for the time left and the share of the peak; may be None.
     """
 
@@ -30,23 +30,25 @@ class RunDisplay:
         self,
         console: Console,
         n_points: int,
-        pieces: Sequence[Piece],
+        planned_jobs: Sequence[PlannedJob],
         calibration: Calibration | None,
     ):
         self.console, self.n_points, self.calibration = console, n_points, calibration
-        self.n_done = n_points - sum(len(piece.job.results) for piece in pieces)
+        self.n_done = n_points - sum(len(planned_job.job.results) for planned_job in planned_jobs)
         self.n_failed, self.began = 0, time.monotonic()
-        self.weights = {piece.job.id: self._weight(piece) for piece in pieces}
+        self.weights = {
+            planned_job.job.id: self._weight(planned_job) for planned_job in planned_jobs
+        }
         self.work_left = sum(self.weights.values())
         self.work_done = 0.0
-        self.current: dict[int, tuple[Piece, dict]] = {}
+        self.current: dict[int, tuple[PlannedJob, dict]] = {}
         self.last_line = time.monotonic()
         self.live = Live(console=console, refresh_per_second=4, transient=True)
 
-    def _weight(self, piece: Piece) -> float:
+    def _weight(self, planned_job: PlannedJob) -> float:
         if self.calibration is not None:
-            return self.calibration.piece_seconds(piece)
-        return piece.flops["matmul_full"] ** 0.8  # Large runs reach more FLOP/s.
+            return self.calibration.job_seconds(planned_job)
+        return planned_job.flops["matmul_full"] ** 0.8  # Large runs reach more FLOP/s.
 
     def __enter__(self) -> "RunDisplay":
         if self.console.is_terminal:
@@ -62,36 +64,36 @@ class RunDisplay:
         if self.console.is_terminal:
             self.live.stop()
 
-    def progress(self, slot: int, piece: Piece, event: dict[str, Any]) -> None:
-        self.current[slot] = (piece, event)
+    def progress(self, slot: int, planned_job: PlannedJob, event: dict[str, Any]) -> None:
+        self.current[slot] = (planned_job, event)
         if self.console.is_terminal:
             self.live.update(self._view())
         elif time.monotonic() - self.last_line > PLAIN_LINE_SECONDS:
             self.last_line = time.monotonic()
-            self.console.print(f"{self._summary()}; {self._run_line(piece, event)}")
+            self.console.print(f"{self._summary()}; {self._run_line(planned_job, event)}")
 
-    def done(self, slot: int, piece: Piece, runs: Sequence[dict[str, Any]]) -> None:
+    def done(self, slot: int, planned_job: PlannedJob, runs: Sequence[dict[str, Any]]) -> None:
         self.current.pop(slot, None)
-        self.n_done += len(piece.job.results)
-        self.work_done += self.weights[piece.job.id]
+        self.n_done += len(planned_job.job.results)
+        self.work_done += self.weights[planned_job.job.id]
         for run in runs:
             for note in run["notes"]:
-                self.console.print(f"{piece.name}: {note}")
+                self.console.print(f"{planned_job.name}: {note}")
             if run.get("status", "ok") != "ok":
-                self.console.print(f"{piece.name}: {run['status']}: {run['reason']}")
+                self.console.print(f"{planned_job.name}: {run['status']}: {run['reason']}")
 
-    def failed(self, slot: int, piece: Piece, reason: str, attempt: int) -> None:
+    def failed(self, slot: int, planned_job: PlannedJob, reason: str, attempt: int) -> None:
         self.current.pop(slot, None)
         self.n_failed += 1
-        self.console.print(f"{piece.name}: attempt {attempt} failed: {reason}")
+        self.console.print(f"{planned_job.name}: attempt {attempt} failed: {reason}")
 
-    def elsewhere(self, piece: Piece, reason: str) -> None:
-        self.console.print(f"{piece.name}: {reason}; left to it, and looked at again later")
+    def elsewhere(self, planned_job: PlannedJob, reason: str) -> None:
+        self.console.print(f"{planned_job.name}: {reason}; left to it, and looked at again later")
 
     def _time_left(self) -> str:
         running = sum(
-            self.weights[piece.job.id] * _share(piece, event)
-            for piece, event in list(self.current.values())
+            self.weights[planned_job.job.id] * _share(planned_job, event)
+            for planned_job, event in list(self.current.values())
         )
         done = self.work_done + running
         if done <= 0:
@@ -105,27 +107,32 @@ class RunDisplay:
             f"{duration(time.monotonic() - self.began)} gone, {self._time_left()} left"
         )
 
-    def _run_line(self, piece: Piece, event: dict[str, Any]) -> str:
+    def _run_line(self, planned_job: PlannedJob, event: dict[str, Any]) -> str:
         seconds, n_new = event["train_seconds"], event["step"] - event["resumed_at"]
-        line = f"{piece.name}: {_share(piece, event):4.0%} loss {event['loss_nats']:.3f}"
+        line = (
+            f"{planned_job.name}: {_share(planned_job, event):4.0%} loss {event['loss_nats']:.3f}"
+        )
         if seconds <= 0 or not n_new:  # The first chunk compiles: it says nothing about speed.
             return line
-        n_runs = len(piece.points)
+        n_runs = len(planned_job.points)
         tokens_per_second = n_runs * event["n_tokens"] * n_new / event["step"] / seconds
-        flops = n_new * piece.flops["matmul_full"] / piece.n_steps / seconds
+        flops = n_new * planned_job.flops["matmul_full"] / planned_job.n_steps / seconds
         peak = self.calibration.peak_flops_per_second if self.calibration else 0.0
         share = f" (MFU {flops / peak:.0%})" if peak else ""
-        left = (piece.job.steps[1] - event["step"]) / n_new * seconds
+        left = (planned_job.job.steps[1] - event["step"]) / n_new * seconds
         return (
             f"{line} {tokens_per_second / 1e3:.0f}k tok/s {flops / 1e9:.0f} GFLOP/s{share} "
             f"{duration(left)} left"
         )
 
     def _view(self) -> Group:
-        runs = [self._run_line(piece, event) for _, (piece, event) in sorted(self.current.items())]
+        runs = [
+            self._run_line(planned_job, event)
+            for _, (planned_job, event) in sorted(self.current.items())
+        ]
         return Group(Text(self._summary(), style="bold"), *(Text(line) for line in runs))
 
 
-def _share(piece: Piece, event: dict[str, Any]) -> float:
-    """Of a piece's steps, those that are done."""
-    return max(0, event["step"] - piece.job.steps[0]) / piece.n_steps
+def _share(planned_job: PlannedJob, event: dict[str, Any]) -> float:
+    """Of the steps of a job, those that are done."""
+    return max(0, event["step"] - planned_job.job.steps[0]) / planned_job.n_steps

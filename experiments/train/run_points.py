@@ -23,13 +23,13 @@ from experiments.executors.local_devices import (
 )
 from experiments.executors.local_idle import IdleWorkers
 from experiments.ledger.ledger import Ledger, missing_points
-from experiments.plan.jobs import Piece, arrange
+from experiments.plan.jobs import PlannedJob, arrange
 from experiments.plan.point import Point, to_json
 from experiments.speed import calibration, shared_gpu
 from experiments.speed.packs import best_pack, shape_key
 from experiments.study.study import Study
 from experiments.train import engines, live_view
-from experiments.train.runner import Failures, run_pieces
+from experiments.train.runner import Failures, run_planned_jobs
 
 
 class RunsFailed(Exception):
@@ -73,7 +73,7 @@ def train(
       Elsewhere: if an engine does.
     """
     missing = missing_points(ledger, stage)
-    pieces = arrange(
+    planned_jobs = arrange(
         points,
         study.mesh,
         trunks=study.trunks,
@@ -82,13 +82,15 @@ def train(
         has_trunk=ledger.has_trunk,
         pack_size=_pack_size(options, study, missing, console, idle),
     )
-    for name in ledger.write_plan(to_json(study), points, [piece.job for piece in pieces]):
+    for name in ledger.write_plan(
+        to_json(study), points, [planned_job.job for planned_job in planned_jobs]
+    ):
         console.print(f"{name} was damaged; it is written again.")
     if not missing:
         return []
     if options.on == "local":
-        return _train_here(options, study, ledger, console, stage, pieces, idle)
-    return _submit(options, study, ledger, console, pieces)
+        return _train_here(options, study, ledger, console, stage, planned_jobs, idle)
+    return _submit(options, study, ledger, console, planned_jobs)
 
 
 def _pack_size(
@@ -136,7 +138,7 @@ def _best_pack(options: Any, point: Point) -> int | None:
 def _per_device(
     options: Any,
     study: Study,
-    pieces: list[Piece],
+    planned_jobs: list[PlannedJob],
     console: Console,
     idle: IdleWorkers | None,
 ) -> int:
@@ -152,7 +154,7 @@ def _per_device(
     if (best := shared_gpu.best_number(options.results, known.device)) is not None:
         return best
     shapes = shared_gpu.measured(
-        [piece.points[0] for piece in pieces], options.results, known.device
+        [planned_job.points[0] for planned_job in planned_jobs], options.results, known.device
     )
     if len(shapes) < 2:
         return 1
@@ -170,14 +172,14 @@ def _train_here(
     ledger: Ledger,
     console: Console,
     stage: list[Point],
-    pieces: list[Piece],
+    planned_jobs: list[PlannedJob],
     idle: IdleWorkers | None,
 ) -> Failures:
     workers = local_workers(
         options.workers,
         len(stage),
         math.prod(study.mesh),
-        per_device=_per_device(options, study, pieces, console, idle),
+        per_device=_per_device(options, study, planned_jobs, console, idle),
         checkpoint_seconds=options.checkpoint_seconds,
         lease_seconds=options.lease_seconds,
         max_attempts=options.max_attempts,
@@ -185,31 +187,36 @@ def _train_here(
         idle=idle,
     )
     known = calibration.load(options.results)
-    missing = [point for piece in pieces if piece.job.results for point in piece.points]
+    missing = [
+        point
+        for planned_job in planned_jobs
+        if planned_job.job.results
+        for point in planned_job.points
+    ]
     console.print(f"training {len(missing)} runs with {len(workers.cores)} workers ...")
-    with live_view.RunDisplay(console, len(stage), pieces, known) as view:
-        failures = run_pieces(ledger, pieces, study.mesh, workers, view)
+    with live_view.RunDisplay(console, len(stage), planned_jobs, known) as view:
+        failures = run_planned_jobs(ledger, planned_jobs, study.mesh, workers, view)
     if (learned := calibration.learn(ledger, missing)) is not None:
         calibration.store(options.results, learned)
     return failures
 
 
 def _submit(
-    options: Any, study: Study, ledger: Ledger, console: Console, pieces: list[Piece]
+    options: Any, study: Study, ledger: Ledger, console: Console, planned_jobs: list[PlannedJob]
 ) -> Failures:
     """Hands what may still be tried to the engine; returns the rest when that is all."""
     failures: Failures = []
-    left: list[Piece] = []
+    left: list[PlannedJob] = []
     given_up: set[str | None] = set()
-    for piece in pieces:
-        endings = ledger.job(piece.job.id).failures()
-        if piece.job.parent not in given_up and len(endings) < options.max_attempts:
-            left.append(piece)
+    for planned_job in planned_jobs:
+        endings = ledger.job(planned_job.job.id).failures()
+        if planned_job.job.parent not in given_up and len(endings) < options.max_attempts:
+            left.append(planned_job)
             continue
-        reason = endings[-1].reason if endings else f"{piece.job.parent} failed"
-        given_up.add(piece.job.id)
-        if piece.job.results:
-            failures += [(point, reason) for point in piece.points]
+        reason = endings[-1].reason if endings else f"{planned_job.job.parent} failed"
+        given_up.add(planned_job.job.id)
+        if planned_job.job.results:
+            failures += [(point, reason) for point in planned_job.points]
     if not left:
         return failures
     known = calibration.learn(ledger, ledger.read_plan())

@@ -448,9 +448,9 @@ def tree(ledger, branched, manifest):
     """The jobs of one trunk with three branches, planned; the last is the longest branch's."""
     points = list(plan(branched, manifest).points)
     one = grow(points)[0]
-    pieces = arrange(one.points, (1, 1, 1, 1), trunks=True)
-    ledger.write_plan("{}", points, [piece.job for piece in pieces])
-    return [piece.job for piece in pieces if piece.job.kind == "trunk"], one
+    planned_jobs = arrange(one.points, (1, 1, 1, 1), trunks=True)
+    ledger.write_plan("{}", points, [planned_job.job for planned_job in planned_jobs])
+    return [planned_job.job for planned_job in planned_jobs if planned_job.job.kind == "trunk"], one
 
 
 @pytest.fixture

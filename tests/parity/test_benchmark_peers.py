@@ -110,10 +110,10 @@ def _llama(c, name, x):
         "up": ("mlp.gate_proj", "mlp.up_proj"),
         "down": ("mlp.down_proj",),
     }[part]
-    pieces = x.chunk(len(theirs))
+    planned_jobs = x.chunk(len(theirs))
     return [
-        (f"model.network.layers.{i}.{their}.weight", piece)
-        for their, piece in zip(theirs, pieces, strict=True)
+        (f"model.network.layers.{i}.{their}.weight", planned_job)
+        for their, planned_job in zip(theirs, planned_jobs, strict=True)
     ]
 
 

@@ -24,7 +24,7 @@ from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 from experiments.report import finished
 from experiments.report.missing_runs import ALLOWED
-from experiments.train.runner import run_pieces
+from experiments.train.runner import run_planned_jobs
 from model.data.prepare import prepare
 
 STUDY = """
@@ -64,8 +64,8 @@ def measure(n_runs: int = 1000, n_repeats: int = 5) -> dict[str, float]:
         manifest = prepare(study.data, ledger.data)
         manifest.write(ledger.manifest)
         points = list(plan(study, manifest).points)
-        pieces = arrange(points, study.mesh)
-        jobs = [piece.job for piece in pieces]
+        planned_jobs = arrange(points, study.mesh)
+        jobs = [planned_job.job for planned_job in planned_jobs]
         module = (sys.executable, "-m", "experiments.benchmarks.reliability.stand_in_worker")
         one = Workers(cores=((),), command=module)
         seconds = {
@@ -74,7 +74,7 @@ def measure(n_runs: int = 1000, n_repeats: int = 5) -> dict[str, float]:
             )
         }
         seconds["plan"] = _timed(lambda: ledger.write_plan(to_json(study), points, jobs))
-        work = _timed(lambda: run_pieces(ledger, pieces, study.mesh, one, _Silent()))
+        work = _timed(lambda: run_planned_jobs(ledger, planned_jobs, study.mesh, one, _Silent()))
         seconds["run"] = work - seconds.pop("start")
         seconds["collate"] = _timed(lambda: collate(ledger, points))
         assert len(ledger.table.read_text().splitlines()) == len(points) + 1

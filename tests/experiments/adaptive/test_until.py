@@ -13,7 +13,7 @@ from rich.console import Console
 from experiments.adaptive import until
 from experiments.adaptive.prices import (
     device_seconds,
-    pieces_of,
+    planned_jobs_of,
     price,
     prices,
     spent,
@@ -47,13 +47,13 @@ def isoflop(mine_file, capsys, monkeypatch, record):
     monkeypatch.chdir(mine_file.parent)
     trained: list[list[str]] = []
 
-    def run_pieces(ledger, pieces, mesh, workers, view):
+    def run_planned_jobs(ledger, planned_jobs, mesh, workers, view):
         assert (workers.idle is not None) == run.is_until
         trained.append([])
-        for piece in pieces:
+        for planned_job in planned_jobs:
             if run.dies_after is not None and sum(map(len, trained)) >= run.dies_after:
                 raise Killed
-            for point in piece.points if piece.job.results else ():
+            for point in planned_job.points if planned_job.job.results else ():
                 made = record(law(point))
                 made["costs"] |= {"compile_seconds": 0.0, "peak_flops_per_second": 0}
                 made["costs"] |= {"flops_per_second": 0, "stall_seconds": 0.0}
@@ -75,7 +75,7 @@ def isoflop(mine_file, capsys, monkeypatch, record):
     def refuse(*rest):
         raise FitError("not in this test")
 
-    monkeypatch.setattr(run_points, "run_pieces", run_pieces)
+    monkeypatch.setattr(run_points, "run_planned_jobs", run_planned_jobs)
     monkeypatch.setattr(calibration, "learn", lambda ledger, points: None)
     for name in (
         "experiments.report.analysis.fit_surface",
@@ -254,8 +254,8 @@ def test_a_branch_of_a_trunk_that_is_there_costs_its_branch_alone(branched, mani
         """In steps of the trunk's size, where each known point was trained by itself, in order."""
         there = set()
         for n, point in enumerate(known):
-            pieces = pieces_of(branched, known[:n], [point], there.__contains__)
-            there |= {piece.job.id for piece in pieces}
+            planned_jobs = planned_jobs_of(branched, known[:n], [point], there.__contains__)
+            there |= {planned_job.job.id for planned_job in planned_jobs}
         return price(branched, known, wanted, there.__contains__) / per_step
 
     assert cost([first, middle], last) == pytest.approx(n_steps - at[middle.id])
@@ -301,9 +301,9 @@ def test_device_time_is_that_of_finished_jobs(study, manifest, tmp_path, record)
         n_eval = evaluation.n_tokens + len(spec.train.eval_steps) * evaluation.curve_tokens
         # A token of evaluation is a third of one of training.
         flops = point.flops["matmul_full"] * (1 + n_eval / point.n_tokens / 3)
-        [piece] = pieces_of(study, (), [point])
+        [planned_job] = planned_jobs_of(study, (), [point])
         expected = flops / speeds[spec.model.d_model] + 0.25
-        assert charge(piece) == pytest.approx(expected, rel=1e-6)
+        assert charge(planned_job) == pytest.approx(expected, rel=1e-6)
     assert prices(study, (), points[:2], charge=charge) == pytest.approx(
         [price(study, (), [point], charge=charge) for point in points[:2]]
     )
@@ -313,7 +313,7 @@ def test_the_speed_of_branches_is_told_by_their_trunks(branched, manifest, tmp_p
     """Branches are short; of a size all jobs together tell its speed."""
     ledger = Ledger(tmp_path / "results", "mine")
     points = grow(plan(branched, manifest).points)[0].points
-    [trunk, *_] = pieces_of(branched, (), points)
+    [trunk, *_] = planned_jobs_of(branched, (), points)
     assert trunk.job.kind == "trunk"
     ledger.write_plan("{}", list(points), [trunk.job])
     made = record(2.0)
@@ -336,14 +336,16 @@ def test_what_is_spent_is_what_the_records_say(branched, manifest, tmp_path, rec
     assert spent(branched, ledger, points) == 0
     for point in points[:2]:
         ledger.write_result(point.id, record(2.0) | {"flops_spent": {"matmul_full": 3e9}})
-    pieces = pieces_of(branched, points[:1], points[1:2])
-    for piece in (piece for piece in pieces if piece.job.kind == "trunk"):
-        ledger.write_plan("{}", list(points), [piece.job])
+    planned_jobs = planned_jobs_of(branched, points[:1], points[1:2])
+    for planned_job in (
+        planned_job for planned_job in planned_jobs if planned_job.job.kind == "trunk"
+    ):
+        ledger.write_plan("{}", list(points), [planned_job.job])
         trunk = {"clusters": [points[0].cluster_id], "flops_spent": {"matmul_full": 1e9}}
-        ledger.write_trunk(piece.job.id, record(2.0) | trunk | {"step": 3, "reasons": [""]})
-    n_trunks = sum(piece.job.kind == "trunk" for piece in pieces)
+        ledger.write_trunk(planned_job.job.id, record(2.0) | trunk | {"step": 3, "reasons": [""]})
+    n_trunks = sum(planned_job.job.kind == "trunk" for planned_job in planned_jobs)
     assert n_trunks == 2
     assert spent(branched, ledger, points) == pytest.approx(6e9 + n_trunks * 1e9)
-    assert sum(map(training_flops(branched), pieces)) == pytest.approx(
+    assert sum(map(training_flops(branched), planned_jobs)) == pytest.approx(
         price(branched, points[:1], points[1:2])
     )

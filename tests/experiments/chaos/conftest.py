@@ -101,7 +101,7 @@ class Grid:
         manifest = prepare(study.data, self.ledger.data)
         manifest.write(self.ledger.manifest)
         points = plan(study, manifest).points
-        jobs = [piece.job for piece in arrange(points, study.mesh)]
+        jobs = [planned_job.job for planned_job in arrange(points, study.mesh)]
         self.ledger.write_plan(to_json(study), list(points), jobs)
         return [p.id for p in sorted(points, key=lambda p: -p.spec.train.schedule.n_steps)]
 

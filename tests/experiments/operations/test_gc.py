@@ -123,7 +123,7 @@ def test_runs_no_longer_asked_for_are_listed_and_lose_their_checkpoints_only_whe
 
 def test_a_trunk_keeps_its_end_until_that_is_asked_for(go, ledger, branched, manifest):
     points = list(plan(branched, manifest).points)
-    jobs = [piece.job for piece in arrange(points, (1, 1, 1, 1), trunks=True)]
+    jobs = [planned_job.job for planned_job in arrange(points, (1, 1, 1, 1), trunks=True)]
     ledger.write_plan("{}", points, jobs)
     kinds = {"provenance": {}, "costs": {}, "flops_spent": {}, "step": 10, "reasons": [""]}
     ledger.write_trunk(jobs[0].id, kinds | {"clusters": [points[0].cluster_id]})

@@ -244,9 +244,9 @@ def test_trunks_that_run_are_shown_and_their_cost_is_counted(
 ):
     points = list(plan(branched, manifest).points)
     trunks = [
-        piece.job
-        for piece in arrange(points, branched.mesh, trunks=True)
-        if piece.job.kind == "trunk"
+        planned_job.job
+        for planned_job in arrange(points, branched.mesh, trunks=True)
+        if planned_job.job.kind == "trunk"
     ]
     ledger.write_plan(to_json(branched), points, trunks)
     row = {"step": 64, "n_steps": 687, "n_tokens": 64 * 128, "resumed_at": 0}

@@ -128,17 +128,17 @@ def test_a_horizon_makes_what_a_size_shares_the_same_for_all_lengths(points, bra
 
 
 def test_jobs_come_parents_first_and_each_step_is_trained_once(points):
-    pieces = arrange(points, MESH, trunks=True)
+    planned_jobs = arrange(points, MESH, trunks=True)
     seen = set()
-    for piece in pieces:
-        assert piece.job.parent is None or piece.job.parent in seen
-        seen.add(piece.job.id)
-    spent = sum(piece.flops["matmul_full"] for piece in pieces)
+    for planned_job in planned_jobs:
+        assert planned_job.job.parent is None or planned_job.job.parent in seen
+        seen.add(planned_job.job.id)
+    spent = sum(planned_job.flops["matmul_full"] for planned_job in planned_jobs)
     assert spent == pytest.approx(saving(grow(points)).spent)
-    results = [point for piece in pieces for point in piece.job.results]
+    results = [point for planned_job in planned_jobs for point in planned_job.job.results]
     assert sorted(results) == sorted(p.id for p in points)
-    for piece in pieces:
-        assert read(piece.job, {p.id: p for p in points}.__getitem__) == piece
+    for planned_job in planned_jobs:
+        assert read(planned_job.job, {p.id: p for p in points}.__getitem__) == planned_job
 
 
 def test_only_the_trunks_that_missing_points_need_are_asked_for(points):
@@ -147,10 +147,10 @@ def test_only_the_trunks_that_missing_points_need_are_asked_for(points):
     ids = [trunk_id([last], step) for step in tree.leaves_at]
 
     def asked(wanted, there=()):
-        pieces = arrange(
+        planned_jobs = arrange(
             points, MESH, trunks=True, wanted={p.id for p in wanted}, has_trunk=there.__contains__
         )
-        return [piece.job.id for piece in pieces]
+        return [planned_job.job.id for planned_job in planned_jobs]
 
     assert asked(tree.points[:1]) == [ids[0], tree.points[0].id]
     assert asked([last]) == [*ids, last.id]
@@ -161,22 +161,28 @@ def test_only_the_trunks_that_missing_points_need_are_asked_for(points):
 
 def test_a_single_point_of_a_trunk_is_trained_alone(points):
     (one,) = of_size(points, 16)[:1]
-    (piece,) = arrange([one], MESH, trunks=True)
-    assert (piece.job.kind, piece.job.id, piece.job.parent) == ("solo", one.id, None)
+    (planned_job,) = arrange([one], MESH, trunks=True)
+    assert (planned_job.job.kind, planned_job.job.id, planned_job.job.parent) == (
+        "solo",
+        one.id,
+        None,
+    )
 
 
 def test_trees_of_one_shape_are_packed_and_their_trunks_with_them(points):
-    pieces = arrange(points, MESH, trunks=True, pack_size=lambda point: 2)
-    assert [len(piece.points) for piece in pieces] == [2] * len(pieces)
-    assert {piece.job.kind for piece in pieces} == {"trunk", "branch"}
-    for piece in pieces:
-        assert [point.seed for point in piece.points] == [0, 1]
-        if piece.job.kind == "branch":
-            assert piece.job.id == job_id([point.id for point in piece.points])
+    planned_jobs = arrange(points, MESH, trunks=True, pack_size=lambda point: 2)
+    assert [len(planned_job.points) for planned_job in planned_jobs] == [2] * len(planned_jobs)
+    assert {planned_job.job.kind for planned_job in planned_jobs} == {"trunk", "branch"}
+    for planned_job in planned_jobs:
+        assert [point.seed for point in planned_job.points] == [0, 1]
+        if planned_job.job.kind == "branch":
+            assert planned_job.job.id == job_id([point.id for point in planned_job.points])
     solo = arrange(points, MESH, trunks=True)
-    total = sum(piece.flops["matmul_full"] for piece in solo)
-    assert sum(piece.flops["matmul_full"] for piece in pieces) == pytest.approx(total)
-    assert len(pieces) == len(solo) / 2
+    total = sum(planned_job.flops["matmul_full"] for planned_job in solo)
+    assert sum(planned_job.flops["matmul_full"] for planned_job in planned_jobs) == pytest.approx(
+        total
+    )
+    assert len(planned_jobs) == len(solo) / 2
 
 
 def test_a_trunk_that_is_not_its_members_is_refused(points):
@@ -188,8 +194,8 @@ def test_a_trunk_that_is_not_its_members_is_refused(points):
 
 def test_runs_that_do_not_fill_the_mesh_s_places_are_refused(points):
     mesh = (2, 1, 1, 1)
-    pieces = arrange(points, mesh, trunks=True, pack_size=lambda point: 2)
-    assert {len(piece.points) for piece in pieces} == {2}
+    planned_jobs = arrange(points, mesh, trunks=True, pack_size=lambda point: 2)
+    assert {len(planned_job.points) for planned_job in planned_jobs} == {2}
     odd = [point for point in points if point.seed == 0]
     with pytest.raises(ValueError, match=r"1 runs of one shape \(d_model 16\) do not fill the 2"):
         arrange(odd, mesh, pack_size=lambda point: 2)
@@ -212,7 +218,7 @@ def test_a_study_that_grows_keeps_what_a_single_point_could_share(points, study,
         wanted={last.id},
         has_trunk={trunk.job.id}.__contains__,
     )
-    assert [piece.job.kind for piece in later] == ["trunk", "branch"]
+    assert [planned_job.job.kind for planned_job in later] == ["trunk", "branch"]
     assert later[0].job.parent == trunk.job.id
     assert later[0].job.steps[0] == trunk.job.steps[1]
     # Without a plateau there is nothing to keep.

@@ -158,8 +158,8 @@ def trained(monkeypatch, record):
     """A stand-in for training in which the points of ``bad`` diverge."""
     bad = set()
 
-    def run_pieces(ledger, pieces, mesh, workers, view):
-        points = [point for piece in pieces for point in piece.points]
+    def run_planned_jobs(ledger, planned_jobs, mesh, workers, view):
+        points = [point for planned_job in planned_jobs for point in planned_job.points]
         assert Manifest.read(ledger.manifest).kind == "zipf"
         for i, point in enumerate(points):
             diverges = i in bad
@@ -170,7 +170,7 @@ def trained(monkeypatch, record):
             ledger.write_result(point.id, made | {"reason": "step 3" if diverges else ""})
         return []
 
-    monkeypatch.setattr(run_points, "run_pieces", run_pieces)
+    monkeypatch.setattr(run_points, "run_planned_jobs", run_planned_jobs)
     return bad
 
 

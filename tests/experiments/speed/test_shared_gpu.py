@@ -95,7 +95,7 @@ def test_workers_share_each_gpu_as_was_measured(monkeypatch):
 
 
 def test_it_is_measured_once_before_runs_of_several_shapes(points, study, tmp_path, monkeypatch):
-    pieces = arrange(points, (1, 1, 1, 1))
+    planned_jobs = arrange(points, (1, 1, 1, 1))
     options = SimpleNamespace(workers=None, results=tmp_path)
     console = Console(file=io.StringIO())
     known = SimpleNamespace(device="H200")
@@ -110,7 +110,7 @@ def test_it_is_measured_once_before_runs_of_several_shapes(points, study, tmp_pa
 
     def number(**changes):
         asked = SimpleNamespace(**vars(options) | changes)
-        return run_points._per_device(asked, study, pieces, console, None)
+        return run_points._per_device(asked, study, planned_jobs, console, None)
 
     assert number() == 1  # A CPU.
     monkeypatch.setattr(run_points, "has_accelerator", lambda: True)

@@ -13,7 +13,7 @@ OPTIONS = SimpleNamespace(gpus_per_process=0, cpus_per_process=1)
 
 def test_a_tree_is_one_item_with_all_of_its_time(branched, manifest, ledger, monkeypatch):
     points = list(plan(branched, manifest).points)
-    pieces = arrange(points, branched.mesh, trunks=True)
+    planned_jobs = arrange(points, branched.mesh, trunks=True)
     asked = []
     executor = SimpleNamespace(submit=lambda root, jobs: asked.extend(jobs) or "submitted")
     monkeypatch.setattr(engines, "_executor", lambda options, study: executor)
@@ -23,12 +23,12 @@ def test_a_tree_is_one_item_with_all_of_its_time(branched, manifest, ledger, mon
         peak_flops_per_second=1e10,
         compile_seconds=5.0,
     )
-    assert engines.submit(OPTIONS, branched, ledger, pieces, known) == "submitted"
+    assert engines.submit(OPTIONS, branched, ledger, planned_jobs, known) == "submitted"
     assert len(asked) == 4, "two sizes, two seeds"
     assert sorted(" ".join(names for names, _ in asked).split()) == sorted(
-        piece.job.id for piece in pieces
+        planned_job.job.id for planned_job in planned_jobs
     )
-    by_id = {piece.job.id: piece for piece in pieces}
+    by_id = {planned_job.job.id: planned_job for planned_job in planned_jobs}
     seconds = []
     for names, needs in asked:
         ids = names.split()
@@ -45,10 +45,10 @@ def test_branches_of_trunks_that_are_there_go_their_own_ways(
     branched, manifest, ledger, monkeypatch
 ):
     points = list(plan(branched, manifest).points)
-    pieces = arrange(points, branched.mesh, trunks=True, has_trunk=lambda name: True)
+    planned_jobs = arrange(points, branched.mesh, trunks=True, has_trunk=lambda name: True)
     asked = []
     executor = SimpleNamespace(submit=lambda root, jobs: asked.extend(jobs) or "")
     monkeypatch.setattr(engines, "_executor", lambda options, study: executor)
-    engines.submit(OPTIONS, branched, ledger, pieces, None)
+    engines.submit(OPTIONS, branched, ledger, planned_jobs, None)
     # Nothing waits for anything else: each branch may go where it likes.
     assert sorted(names for names, _ in asked) == sorted(point.id for point in points)

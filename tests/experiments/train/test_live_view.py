@@ -21,7 +21,7 @@ def console():
 
 
 @pytest.fixture
-def pieces(points):
+def planned_jobs(points):
     return arrange(points, (1, 1, 1, 1))
 
 
@@ -69,39 +69,43 @@ def test_the_time_left_follows_from_what_is_done(points, console, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     same = [p for p in points if p.spec.model.d_model == 16 and p.budget == 1e11]
-    pieces = arrange(same, (1, 1, 1, 1))
-    view = live_view.RunDisplay(console, len(same), pieces, None)
+    planned_jobs = arrange(same, (1, 1, 1, 1))
+    view = live_view.RunDisplay(console, len(same), planned_jobs, None)
     assert view._time_left() == "unknown"
     now[0] += 30.0
-    view.progress(0, pieces[0], event(same[0], 0.5))
+    view.progress(0, planned_jobs[0], event(same[0], 0.5))
     assert view._time_left() == "1:30"  # A quarter of the work in 30 s.
-    view.done(0, pieces[0], [{"notes": [], "status": "ok"}])
+    view.done(0, planned_jobs[0], [{"notes": [], "status": "ok"}])
     assert view._time_left() == "0:30"
     assert view._summary().startswith("1 of 2 runs done, 0:30 gone")
 
 
-def test_speed_and_share_of_the_peak_are_those_of_this_attempt(points, pieces, console, known):
+def test_speed_and_share_of_the_peak_are_those_of_this_attempt(
+    points, planned_jobs, console, known
+):
     point = points[0]
-    view = live_view.RunDisplay(console, len(pieces), pieces, known)
-    line = view._run_line(pieces[0], event(point, 0.5, train_seconds=5.0))
+    view = live_view.RunDisplay(console, len(planned_jobs), planned_jobs, known)
+    line = view._run_line(planned_jobs[0], event(point, 0.5, train_seconds=5.0))
     speed = point.flops["matmul_full"] / 2 / 5.0
     assert f"{speed / 1e9:.0f} GFLOP/s (MFU {speed / 1e11:.0%})" in line
     half = round(0.25 * point.spec.train.schedule.n_steps)
-    line = view._run_line(pieces[0], event(point, 0.5, train_seconds=2.5, resumed_at=half))
+    line = view._run_line(planned_jobs[0], event(point, 0.5, train_seconds=2.5, resumed_at=half))
     assert float(re.search(r"([0-9.]+) GFLOP", line).group(1)) == pytest.approx(speed / 1e9, abs=1)
 
 
-def test_before_any_time_was_measured_no_speed_is_shown(points, pieces, console):
-    view = live_view.RunDisplay(console, len(pieces), pieces, None)
-    line = view._run_line(pieces[0], event(points[0], 0.1, train_seconds=0.0))
+def test_before_any_time_was_measured_no_speed_is_shown(points, planned_jobs, console):
+    view = live_view.RunDisplay(console, len(planned_jobs), planned_jobs, None)
+    line = view._run_line(planned_jobs[0], event(points[0], 0.1, train_seconds=0.0))
     assert "tok/s" not in line
     assert "left" not in line
 
 
-def test_failures_notes_and_divergence_are_printed_as_they_are(pieces, console):
-    view = live_view.RunDisplay(console, len(pieces), pieces, None)
-    view.failed(0, pieces[0], "killed [/oom] :boom:", 1)
-    view.done(0, pieces[0], [{"notes": ["resumed"], "status": "diverged", "reason": "step 3"}])
+def test_failures_notes_and_divergence_are_printed_as_they_are(planned_jobs, console):
+    view = live_view.RunDisplay(console, len(planned_jobs), planned_jobs, None)
+    view.failed(0, planned_jobs[0], "killed [/oom] :boom:", 1)
+    view.done(
+        0, planned_jobs[0], [{"notes": ["resumed"], "status": "diverged", "reason": "step 3"}]
+    )
     text = console.file.getvalue()
     assert "attempt 1 failed: killed [/oom]" in text
     assert "resumed" in text

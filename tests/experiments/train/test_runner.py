@@ -22,7 +22,7 @@ from experiments.machine.jax_setup import prepare_to_fit
 from experiments.plan.jobs import arrange, trunk_id
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
-from experiments.train.runner import run_pieces
+from experiments.train.runner import run_planned_jobs
 
 STAND_IN = """
 import json, os, sys, time
@@ -89,17 +89,17 @@ class Seen:
         self.finished, self.attempts, self.others = [], [], []
         self.on_progress = lambda: None
 
-    def progress(self, slot, piece, event):
+    def progress(self, slot, planned_job, event):
         self.on_progress()
 
-    def done(self, slot, piece, runs):
-        self.finished.append(piece.job.id)
+    def done(self, slot, planned_job, runs):
+        self.finished.append(planned_job.job.id)
 
-    def failed(self, slot, piece, reason, attempt):
-        self.attempts.append((piece.job.id, attempt, reason))
+    def failed(self, slot, planned_job, reason, attempt):
+        self.attempts.append((planned_job.job.id, attempt, reason))
 
-    def elsewhere(self, piece, reason):
-        self.others.append((piece.job.id, reason))
+    def elsewhere(self, planned_job, reason):
+        self.others.append((planned_job.job.id, reason))
 
 
 @pytest.fixture
@@ -122,8 +122,8 @@ def run(tmp_path, ledger, points, seen):
             idle=idle,
         )
         missing = {point.id for point in missing_points(ledger, chosen)}
-        pieces = arrange(chosen, (1, 1, 1, 1), wanted=missing, trunks=trunks)
-        return run_pieces(ledger, pieces, (1, 1, 1, 1), workers, seen)
+        planned_jobs = arrange(chosen, (1, 1, 1, 1), wanted=missing, trunks=trunks)
+        return run_planned_jobs(ledger, planned_jobs, (1, 1, 1, 1), workers, seen)
 
     return go
 
@@ -421,12 +421,12 @@ def branching(branched, manifest):
 def test_a_branch_waits_for_its_trunk_and_no_step_is_trained_twice(run, ledger, branching, seen):
     assert run({}, n_workers=2, chosen=branching, trunks=True) == []
     names = [name for _, name in order(ledger)]
-    pieces = arrange(branching, (1, 1, 1, 1), trunks=True)
-    assert sorted(names) == sorted(piece.job.id for piece in pieces)
+    planned_jobs = arrange(branching, (1, 1, 1, 1), trunks=True)
+    assert sorted(names) == sorted(planned_job.job.id for planned_job in planned_jobs)
     # What is done is told before anything that begins from it is handed out.
-    for piece in pieces:
-        if piece.job.parent is not None:
-            assert names.index(piece.job.parent) < names.index(piece.job.id)
+    for planned_job in planned_jobs:
+        if planned_job.job.parent is not None:
+            assert names.index(planned_job.job.parent) < names.index(planned_job.job.id)
     assert all(ledger.has_result(point.id) for point in branching)
 
 
@@ -447,9 +447,9 @@ def test_what_has_the_longest_way_to_go_begins_first(run, ledger, branching):
     largest = max(branching, key=lambda point: point.flops["matmul_full"])
     (tree,) = [tree for tree in grow(branching) if largest in tree.points]
     assert first.startswith("trunk-")
-    pieces = arrange(branching, (1, 1, 1, 1), trunks=True)
-    (piece,) = [piece for piece in pieces if piece.job.id == first]
-    assert piece.points[0].spec.model.d_model == tree.points[0].spec.model.d_model
+    planned_jobs = arrange(branching, (1, 1, 1, 1), trunks=True)
+    (planned_job,) = [planned_job for planned_job in planned_jobs if planned_job.job.id == first]
+    assert planned_job.points[0].spec.model.d_model == tree.points[0].spec.model.d_model
 
 
 def test_fitting_here_leaves_the_workers_of_the_next_stage_their_accelerators(monkeypatch):

@@ -47,14 +47,14 @@ def trained(tmp_path, monkeypatch, record):
     monkeypatch.chdir(tmp_path)
     asked = []
 
-    def run_pieces(ledger, pieces, mesh, workers, view):
-        points = [point for piece in pieces for point in piece.points]
+    def run_planned_jobs(ledger, planned_jobs, mesh, workers, view):
+        points = [point for planned_job in planned_jobs for point in planned_job.points]
         asked.append(points)
         for point in points:
             ledger.write_result(point.id, record(planted(point)))
         return []
 
-    monkeypatch.setattr(run_points, "run_pieces", run_pieces)
+    monkeypatch.setattr(run_points, "run_planned_jobs", run_planned_jobs)
     # Nothing was timed.
     monkeypatch.setattr(calibration, "learn", lambda ledger, points: None)
     return asked
@@ -108,15 +108,15 @@ def test_what_is_not_asked_lies_within_the_study(trained):
 
 
 def test_runs_that_diverged_are_named_and_the_others_answer(trained, record, monkeypatch, tmp_path):
-    def run_pieces(ledger, pieces, mesh, workers, view):
-        points = [point for piece in pieces for point in piece.points]
+    def run_planned_jobs(ledger, planned_jobs, mesh, workers, view):
+        points = [point for planned_job in planned_jobs for point in planned_job.points]
         for point in points:
             is_fast = point.axes["optimizer.learning_rate"] == 8.0
             bad = record(None, status="diverged", reason="loss is not finite at step 3")
             ledger.write_result(point.id, bad if is_fast else record(planted(point)))
         return [(points[0], "out of memory")]
 
-    monkeypatch.setattr(run_points, "run_pieces", run_pieces)
+    monkeypatch.setattr(run_points, "run_planned_jobs", run_planned_jobs)
     with pytest.raises(SystemExit) as end:
         main.main([*CHECK, *ASKED])
     assert end.value.code == 1
