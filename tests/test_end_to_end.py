@@ -347,7 +347,8 @@ def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, mon
 REAL_STUDY = """
 from dataclasses import replace
 from experiments.study.recipes import TINY_BYTES
-from experiments.study.study import BatchRule, Ladder, Study
+from experiments.study.recipe import BatchRule
+from experiments.study.study import Ladder, Study
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)
@@ -431,7 +432,8 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(tmp
 TRUNKS = """
 from dataclasses import replace
 from experiments.study.recipes import TINY_BYTES
-from experiments.study.study import BatchRule, Ladder, Study
+from experiments.study.recipe import BatchRule
+from experiments.study.study import Ladder, Study
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 STUDY = Study(

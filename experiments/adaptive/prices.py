@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 from experiments.cost.estimate import work
 from experiments.ledger.ledger import Ledger
-from experiments.plan.jobs import PlannedJob, arrange
+from experiments.plan.arrange import arrange
+from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point
 from experiments.speed import device_speed
 from experiments.speed.calibration import learn, trained

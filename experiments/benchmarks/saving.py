@@ -28,7 +28,7 @@ from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit, start_jax
 from experiments.machine.provenance import cpu_model, n_cores, software_facts
-from experiments.plan.jobs import arrange
+from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
 from experiments.plan.point import Point
 from experiments.speed.calibration import learn

@@ -14,7 +14,7 @@ from rich.console import Console
 from experiments.adaptive.until import train_until
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit
-from experiments.plan.plan import Refused
+from experiments.plan.from_recipe import Refused
 from experiments.plan.point import Point
 from experiments.report import finished
 from experiments.report.missing_runs import TooManyMissing

@@ -8,7 +8,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from experiments.cost.list_schedule import end_times
-from experiments.plan.jobs import PlannedJob, alone, arrange
+from experiments.plan.arrange import arrange
+from experiments.plan.jobs import PlannedJob, alone
 from experiments.plan.plan import Plan
 from experiments.speed.device_speed import DeviceSpeed
 from experiments.study.study import Study

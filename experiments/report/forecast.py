@@ -7,8 +7,9 @@ import math
 from typing import Any
 
 from experiments.ledger.ledger import Ledger
-from experiments.plan.plan import resolve, width_for
 from experiments.plan.point import Point, point_from_json, to_json
+from experiments.plan.resolve import resolve
+from experiments.plan.widths import width_for
 from experiments.report.analysis import Analysis
 from experiments.study.study import Study
 from model.data.manifest import Manifest

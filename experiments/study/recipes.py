@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from experiments.study.study import BatchRule, OptimizerRule, Recipe, ShapeRule
+from experiments.study.recipe import BatchRule, OptimizerRule, Recipe, ShapeRule
 from model.training.config import MuonConfig
 from model.training.parameterization import BaseConstants
 

@@ -23,7 +23,8 @@ from experiments.executors.local_devices import (
 )
 from experiments.executors.local_idle import IdleWorkers
 from experiments.ledger.ledger import Ledger, missing_points
-from experiments.plan.jobs import PlannedJob, arrange
+from experiments.plan.arrange import arrange
+from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point, to_json
 from experiments.speed import calibration, shared_gpu
 from experiments.speed.packs import best_pack, shape_key

@@ -15,7 +15,8 @@ import pytest
 from experiments.ledger.claims import JobFolder, Owned, this_process
 from experiments.ledger.ledger import is_lost
 from experiments.machine.peak import Peak
-from experiments.plan.jobs import arrange, solo
+from experiments.plan.arrange import arrange
+from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
 from experiments.train.attempt import Session, Stop, run_job

@@ -19,7 +19,7 @@ from experiments.cli.load_study import load_study
 from experiments.executors.local_devices import Workers
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import collate
-from experiments.plan.jobs import arrange
+from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 from experiments.report import finished

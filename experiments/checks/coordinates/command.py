@@ -20,9 +20,9 @@ from experiments.checks.coordinates.cases import N_SEQUENCES, QUANTITIES, Case, 
 from experiments.executors.local_devices import cache_folder, local_workers
 from experiments.ledger.ledger import Ledger
 from experiments.machine.provenance import device_facts, software_facts
-from experiments.plan.equal_tokens import resolve_tokens
 from experiments.plan.plan import plan
 from experiments.plan.point import Spec
+from experiments.plan.resolve import resolve_tokens
 from experiments.study.study import Study
 from experiments.terminal.argument_types import seeds, whole_number, whole_numbers
 from model.data.manifest import Manifest

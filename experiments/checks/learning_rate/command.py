@@ -20,9 +20,9 @@ from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import collate
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.machine.provenance import software_facts
-from experiments.plan.equal_tokens import flops_of_a_token, resolve_tokens
 from experiments.plan.plan import plan
 from experiments.plan.point import Point
+from experiments.plan.resolve import flops_of_a_token, resolve_tokens
 from experiments.study.study import Axis, Ladder, Study
 from experiments.terminal.argument_types import positive_numbers, seeds, whole_numbers
 from experiments.train import run_points

@@ -14,7 +14,7 @@ import pytest
 from experiments.cli.load_study import load_study
 from experiments.ledger.claims import Ending
 from experiments.ledger.ledger import Ledger
-from experiments.plan.jobs import arrange
+from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 from model.data.prepare import prepare
@@ -22,7 +22,8 @@ from model.data.prepare import prepare
 STUDY = """
 from dataclasses import replace
 from experiments.study.recipes import TINY_BYTES
-from experiments.study.study import BatchRule, Ladder, Study
+from experiments.study.recipe import BatchRule
+from experiments.study.study import Ladder, Study
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)

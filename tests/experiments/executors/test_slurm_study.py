@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slurm
 STUDY = """
 from dataclasses import replace
 from experiments.study.recipes import TINY_BYTES
-from experiments.study.study import BatchRule, Ladder, Study
+from experiments.study.recipe import BatchRule
+from experiments.study.study import Ladder, Study
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)

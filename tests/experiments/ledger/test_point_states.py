@@ -11,7 +11,8 @@ import pytest
 from experiments.files.checked_json import Damaged, seal
 from experiments.ledger.claims import this_process
 from experiments.ledger.point_states import read_asked, survey
-from experiments.plan.jobs import arrange, solo
+from experiments.plan.arrange import arrange
+from experiments.plan.jobs import solo
 
 ME = this_process({})
 ELSEWHERE = dataclasses.replace(ME, host="moon", boot_id="another")

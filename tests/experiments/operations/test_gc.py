@@ -14,7 +14,8 @@ from rich.console import Console
 
 from experiments.ledger.claims import this_process
 from experiments.operations.gc import gc
-from experiments.plan.jobs import arrange, solo
+from experiments.plan.arrange import arrange
+from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 
 ME = this_process({})

@@ -14,7 +14,8 @@ from experiments.files.checked_json import seal_record
 from experiments.ledger.claims import this_process
 from experiments.ledger.ledger import sealed_plan
 from experiments.operations import status
-from experiments.plan.jobs import arrange, solo
+from experiments.plan.arrange import arrange
+from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 

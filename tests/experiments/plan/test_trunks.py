@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.plan.jobs import arrange, job_id, read, trunk_id
+from experiments.plan.arrange import arrange
+from experiments.plan.jobs import job_id, read, trunk_id
 from experiments.plan.plan import plan
 from experiments.plan.trunks import Saving, grow, saving
 from experiments.study.study import Ladder

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from experiments.executors import local_devices as machine
-from experiments.plan.jobs import arrange
+from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
 from experiments.speed import calibration, shared_gpu
 from experiments.speed.packs import PackSpeeds, shape_key, store

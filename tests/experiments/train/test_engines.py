@@ -3,7 +3,7 @@
 
 from types import SimpleNamespace
 
-from experiments.plan.jobs import arrange
+from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
 from experiments.speed.calibration import Calibration
 from experiments.train import engines

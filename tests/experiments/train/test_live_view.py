@@ -8,7 +8,7 @@ from rich.console import Console
 
 from experiments.cli.plan import plan_table
 from experiments.files.checked_json import seal
-from experiments.plan.jobs import arrange
+from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
 from experiments.speed.calibration import Calibration, load, store
 from experiments.terminal.table import duration

@@ -19,7 +19,8 @@ from experiments.executors.local_idle import IdleWorkers
 from experiments.ledger.claims import MAX_ATTEMPTS, this_process
 from experiments.ledger.ledger import missing_points
 from experiments.machine.jax_setup import prepare_to_fit
-from experiments.plan.jobs import arrange, trunk_id
+from experiments.plan.arrange import arrange
+from experiments.plan.jobs import trunk_id
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
 from experiments.train.runner import run_planned_jobs

@@ -14,7 +14,7 @@ from experiments.checks.coordinates.cases import QUANTITIES, Means
 from experiments.checks.coordinates.command import run_cases
 from experiments.checks.coordinates.measure import measure
 from experiments.checks.coordinates.page import Answer, show, verdict, write
-from experiments.plan.equal_tokens import resolve_tokens
+from experiments.plan.resolve import resolve_tokens
 from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
 from model.data.prepare import prepare

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a recipe makes of a width and a number of tokens: the network and its training. No JAX."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.study.recipe import OptimizerRule, Recipe, ShapeRule
+from model.network.config import ModelConfig
+from model.network.counts.total import count_params
+from model.training.config import (
+    EvalConfig,
+    MuonConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from model.training.parameterization import Transferred, transfer
+
+
+class Refused(ValueError):
+    """One point cannot be trained as asked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Length:
+    """The length of a run in steps.
+
+    Attributes:
+      batch_size: sequences per step.
+      tokens_per_step: those times the sequence length.
+      n_steps: of the run.
+      horizon_steps: of the run that warm-up and weight decay are chosen for.
+    """
+
+    batch_size: int
+    tokens_per_step: int
+    n_steps: int
+    horizon_steps: float
+
+    @property
+    def n_tokens(self) -> int:
+        return self.n_steps * self.tokens_per_step
+
+
+def with_axes(recipe: Recipe, axes: dict[str, float]) -> Recipe:
+    """The recipe with the named fields replaced; a path like "optimizer.learning_rate"."""
+    for path, value in axes.items():
+        recipe = _replace(recipe, path.split("."), value, path)
+    return recipe
+
+
+def _replace(node: Any, names: list[str], value: Any, path: str) -> Any:
+    known = {f.name for f in dataclasses.fields(node)} if dataclasses.is_dataclass(node) else set()
+    if names[0] not in known:
+        raise ValueError(
+            f"axis {path!r}: {type(node).__name__} has no field {names[0]!r}; "
+            f"it has {', '.join(sorted(known))}."
+        )
+    inner = getattr(node, names[0])
+    new = value if len(names) == 1 else _replace(inner, names[1:], value, path)
+    return dataclasses.replace(node, **{names[0]: new})
+
+
+def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int) -> ModelConfig:
+    """The network of this width by the recipe's shape rule, with the base multipliers.
+
+    Raises:
+      Refused: if the heads do not divide the width.
+    """
+    shape = recipe.shape
+    n_layers = round(d_model / shape.width_per_layer)
+    n_layers = min(max(n_layers, shape.min_layers), shape.max_layers)
+    n_heads = max(d_model // shape.head_width, shape.min_heads)
+    if d_model % n_heads or n_heads % shape.queries_per_kv_head:
+        raise Refused(
+            f"{n_heads} heads (head_width={shape.head_width}, queries_per_kv_head="
+            f"{shape.queries_per_kv_head}) do not divide d_model={d_model}. Choose another width."
+        )
+    same = {f.name for f in dataclasses.fields(ModelConfig)} & {
+        f.name for f in dataclasses.fields(ShapeRule)
+    }
+    try:
+        return ModelConfig(
+            vocab_size=vocab_size,
+            seq_len=seq_len,
+            d_model=d_model,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            n_kv_heads=n_heads // shape.queries_per_kv_head,
+            d_head=d_model // n_heads,
+            d_ff=math.ceil(shape.ff_ratio * d_model / shape.ff_multiple) * shape.ff_multiple,
+            residual_multiplier=recipe.base.residual_multiplier,
+            logit_multiplier=recipe.base.logit_multiplier,
+            **{name: getattr(shape, name) for name in same},
+        )
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def length(recipe: Recipe, model: ModelConfig, n_tokens: float) -> Length:
+    """The run of about so many tokens, in whole steps of the recipe's batch."""
+    horizon = n_tokens
+    if recipe.horizon_tokens_per_param is not None:
+        horizon = recipe.horizon_tokens_per_param * count_params(model).total
+    batch_size = _batch_size(recipe, horizon, model.seq_len)
+    tokens_per_step = batch_size * model.seq_len
+    n_steps = round(n_tokens / tokens_per_step)
+    is_own = recipe.horizon_tokens_per_param is None
+    return Length(
+        batch_size=batch_size,
+        tokens_per_step=tokens_per_step,
+        n_steps=n_steps,
+        horizon_steps=n_steps if is_own else horizon / tokens_per_step,
+    )
+
+
+def _batch_size(recipe: Recipe, n_tokens: float, seq_len: int) -> int:
+    rule = recipe.batch
+    tokens = rule.reference_tokens * (n_tokens / rule.reference_run) ** rule.exponent
+    return max(1, round(tokens / seq_len / rule.multiple)) * rule.multiple
+
+
+def transferred_constants(recipe: Recipe, model: ModelConfig, horizon_steps: float) -> Transferred:
+    """The base constants, at the recipe's learning rate, carried over to this network and run."""
+    factor, muon = recipe.optimizer.learning_rate, _muon(recipe.optimizer)
+    base = dataclasses.replace(
+        recipe.base,
+        hidden_rate=factor * recipe.base.hidden_rate,
+        input_rate=factor * recipe.base.input_rate,
+        output_rate=factor * recipe.base.output_rate,
+        vector_rate=factor * recipe.base.vector_rate,
+    )
+    return transfer(
+        base,
+        d_model=model.d_model,
+        n_layers=model.n_layers,
+        decay_per_step=1 / (recipe.optimizer.weight_decay_timescale * horizon_steps),
+        parameterization=recipe.parameterization,
+        muon_scale=muon.scale if muon else None,
+    )
+
+
+def with_multipliers(model: ModelConfig, transferred: Transferred) -> ModelConfig:
+    """The network with the multipliers and the initialisation of its own shape."""
+    return dataclasses.replace(
+        model,
+        residual_multiplier=transferred.residual_multiplier,
+        logit_multiplier=transferred.logit_multiplier,
+        output_init_std=model.output_init_std * transferred.output_init_factor,
+    )
+
+
+def train_config(
+    recipe: Recipe,
+    transferred: Transferred,
+    *,
+    d_model: int,
+    run: Length,
+    evaluation: EvalConfig,
+    seed: int,
+) -> TrainConfig:
+    """The training of a run: rates, decay, moments and schedule in absolute steps.
+
+    Raises:
+      Refused: if a warm-up of the horizon's leaves the run no room for its decay.
+    """
+    return TrainConfig(
+        batch_size=run.batch_size,
+        optimizer=_optimizer(recipe.optimizer, transferred, run.tokens_per_step),
+        schedule=_schedule(recipe, run, d_model),
+        evaluation=evaluation,
+        z_loss_weight=recipe.optimizer.z_loss_weight,
+        compute_dtype=recipe.compute_dtype,
+        init_seed=seed,
+        data_seed=seed,
+    )
+
+
+def _optimizer(
+    rule: OptimizerRule, transferred: Transferred, tokens_per_step: int
+) -> OptimizerConfig:
+    return OptimizerConfig(
+        algorithm=rule.algorithm,
+        input=transferred.input,
+        hidden=transferred.hidden,
+        output=transferred.output,
+        vector=transferred.vector,
+        beta1=rule.beta1,
+        beta2=2 ** (-tokens_per_step / rule.beta2_halflife_tokens),
+        clip_norm=rule.clip_norm,
+        muon=_muon(rule),
+    )
+
+
+def _muon(rule: OptimizerRule) -> MuonConfig | None:
+    return rule.muon if rule.algorithm == "muon" else None
+
+
+def _schedule(recipe: Recipe, run: Length, d_model: int) -> ScheduleConfig:
+    rule = recipe.optimizer
+    warmup = round(rule.warmup_fraction * run.horizon_steps)
+    decay = round(rule.decay_fraction * run.n_steps)
+    if recipe.horizon_tokens_per_param is not None and warmup + decay > run.n_steps:
+        raise Refused(
+            f"at d_model {d_model} a warm-up of {warmup} steps and a decay of {decay} do not "
+            f"fit into {run.n_steps}. Raise the budget, or lower recipe.horizon_tokens_per_param."
+        )
+    return ScheduleConfig(
+        n_steps=run.n_steps,
+        warmup_steps=warmup,
+        decay_steps=min(decay, run.n_steps - warmup),
+        decay=rule.decay,
+        final_fraction=rule.final_fraction,
+    )

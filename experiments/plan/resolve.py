@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One point of a study with every number resolved. No JAX, no disk, no clock.
+
+Each rounding of a point happens here or in what this calls, once.
+"""
+
+from experiments.plan.from_recipe import (
+    Length,
+    Refused,
+    length,
+    model_config,
+    train_config,
+    transferred_constants,
+    with_axes,
+    with_multipliers,
+)
+from experiments.plan.point import SEMANTICS, Point, Spec, spec_id, typed
+from experiments.plan.trunks import cluster_id
+from experiments.study.study import Study
+from model.data.manifest import Manifest
+from model.network.config import ModelConfig
+from model.network.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
+from model.network.sharding import LAYOUTS, check_divisible
+
+BUDGET_TOLERANCE = 0.01
+
+
+def resolve(
+    study: Study,
+    manifest: Manifest,
+    *,
+    budget: float,
+    d_model: int,
+    seed: int,
+    axes: dict[str, float],
+    role: str = "grid",
+) -> Point:
+    """The run of this width that spends the budget.
+
+    Raises:
+      Refused: if the budget cannot be met within 1 %, the data do not suffice, or the mesh does
+        not divide the run.
+    """
+    recipe = with_axes(study.recipe, axes)
+    model = model_config(recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len)
+    per_token = flops_per_token(model, study.flops)
+    run = length(recipe, model, budget / per_token)
+    _check_budget(run, budget=budget, per_token=per_token, d_model=d_model)
+    epochs = _epochs(study, manifest, run.n_tokens, d_model)
+    _check_mesh(study, model, run.batch_size)
+    transferred = transferred_constants(recipe, model, run.horizon_steps)
+    train = train_config(
+        recipe, transferred, d_model=d_model, run=run, evaluation=study.evaluation, seed=seed
+    )
+    model = with_multipliers(model, transferred)
+    fingerprint = manifest.fingerprint
+    spec = typed(Spec(model=model, train=train, data_fingerprint=fingerprint, semantics=SEMANTICS))
+    return Point(
+        id=spec_id(spec),
+        spec=spec,
+        role=role,
+        budget=float(budget),
+        convention=study.flops,
+        seed=seed,
+        axes={name: float(value) for name, value in axes.items()},
+        n_tokens=run.n_tokens,
+        epochs=epochs,
+        params=count_params(model),
+        flops={c: float(flops_per_token(model, c) * run.n_tokens) for c in FLOP_CONVENTIONS},
+        cluster_id=cluster_id(spec),
+    )
+
+
+def resolve_tokens(
+    study: Study,
+    manifest: Manifest,
+    *,
+    n_tokens: float,
+    d_model: int,
+    seed: int,
+    axes: dict[str, float],
+) -> Point:
+    """The run of this width on so many tokens; its budget is what they cost.
+
+    Raises:
+      Refused: as `resolve`.
+    """
+    budget = n_tokens * flops_of_a_token(study, manifest, d_model)
+    return resolve(study, manifest, budget=budget, d_model=d_model, seed=seed, axes=axes)
+
+
+def flops_of_a_token(study: Study, manifest: Manifest, d_model: int) -> float:
+    """Training FLOPs per token of the recipe's network, in the study's convention."""
+    model = model_config(
+        study.recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len
+    )
+    return flops_per_token(model, study.flops)
+
+
+def _check_budget(run: Length, *, budget: float, per_token: float, d_model: int) -> None:
+    achieved = run.n_tokens * per_token
+    if abs(achieved / budget - 1) > BUDGET_TOLERANCE:
+        raise Refused(
+            f"budget {budget:.3g} FLOPs is {budget / per_token:.4g} tokens at d_model {d_model}; "
+            f"{run.n_steps} steps of {run.tokens_per_step} tokens miss it by "
+            f"{achieved / budget - 1:+.1%}, more than 1 %. Raise the budget to at least "
+            f"{50 * run.tokens_per_step * per_token:.3g}, or lower the batch."
+        )
+
+
+def _epochs(study: Study, manifest: Manifest, n_tokens: int, d_model: int) -> float | None:
+    if manifest.n_train_tokens is None:
+        return None
+    epochs = n_tokens / manifest.n_train_tokens
+    if epochs > study.max_epochs:
+        raise Refused(
+            f"{n_tokens:.3g} tokens at d_model {d_model} are {epochs:.2f} epochs of the "
+            f"{manifest.n_train_tokens:.3g} training tokens, above max_epochs="
+            f"{study.max_epochs:g}. Give more data, lower the budget, or raise max_epochs."
+        )
+    return epochs
+
+
+def _check_mesh(study: Study, model: ModelConfig, batch_size: int) -> None:
+    layout = LAYOUTS[study.execution.layout]
+    try:
+        check_divisible(model, study.mesh, batch_size=batch_size, layout=layout)
+    except ValueError as error:
+        raise Refused(f"mesh {study.mesh}: {error}") from None

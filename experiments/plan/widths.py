@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which widths a study trains at a budget. No JAX."""
+
+import math
+
+from experiments.plan.from_recipe import Refused, model_config
+from experiments.study.study import Ladder, Study
+from model.data.manifest import Manifest
+from model.network.counts.total import count_params, flops_per_token
+
+MAX_WIDTH = 2**16  # Several times the widest network that is known; a search must end.
+
+
+def widths(study: Study, manifest: Manifest, budget: float) -> list[int]:
+    """The widths of a budget, ascending."""
+    low, high = study.sizes.tokens_per_param
+    if isinstance(study.sizes, Ladder):
+        ladder = study.sizes.d_models
+        return [d for d in ladder if low <= _tokens_per_param(study, manifest, budget, d) <= high]
+    steps = study.sizes.n_sizes - 1
+    targets = [high * (low / high) ** (i / steps) for i in range(steps + 1)]
+    widths = sorted({width_for(study, manifest, budget, target) for target in targets})
+    if len(widths) < len(targets):
+        raise ValueError(
+            f"budget {budget:.3g}: {len(targets)} sizes over {low:g}...{high:g} tokens per "
+            f"parameter fall on only {len(widths)} widths (multiples of "
+            f"{study.recipe.shape.width_multiple}). Ask for fewer sizes or a wider range."
+        )
+    return widths
+
+
+def width_for(study: Study, manifest: Manifest, budget: float, tokens_per_param: float) -> int:
+    """The width whose ratio of tokens to parameters at this budget is nearest, in logarithm.
+
+    Raises:
+      ValueError: if it is beyond MAX_WIDTH.
+    """
+
+    def ratio(d_model: int) -> float:
+        try:
+            return _tokens_per_param(study, manifest, budget, d_model)
+        except Refused:
+            return math.inf
+
+    multiple = study.recipe.shape.width_multiple
+    top = multiple
+    while ratio(top) > tokens_per_param:
+        if top > MAX_WIDTH:
+            raise ValueError(
+                f"budget {budget:.3g}: {tokens_per_param:.3g} tokens per parameter need a network "
+                f"wider than {MAX_WIDTH}. Lower the budget, or ask for more tokens per parameter."
+            )
+        top *= 2
+    return min(
+        range(multiple, top + 1, multiple),
+        key=lambda d_model: abs(math.log(ratio(d_model) / tokens_per_param)),
+    )
+
+
+def _tokens_per_param(study: Study, manifest: Manifest, budget: float, d_model: int) -> float:
+    model = model_config(
+        study.recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len
+    )
+    return budget / flops_per_token(model, study.flops) / count_params(model).total

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The opinions that a question is answered with. No JAX."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from model.field_checks import (
+    check_choice,
+    check_flags,
+    check_names,
+    check_real,
+    check_text,
+    check_whole,
+    shown,
+)
+from model.network.config import MAX_LAYERS
+from model.network.counts.total import CHANNEL_MIXERS, MIXERS
+from model.training.config import ALGORITHMS, DECAYS, Decay, MuonConfig
+from model.training.parameterization import PARAMETERIZATIONS, BaseConstants, Parameterization
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShapeRule:
+    """Width -> network. Everything but the width is an opinion.
+
+    n_layers = d_model / width_per_layer, rounded, within [min_layers, max_layers];
+    n_heads = d_model / head_width, rounded down, at least min_heads; d_ff = ff_ratio d_model,
+    rounded up to a multiple of ff_multiple. Other fields as in ModelConfig.
+    """
+
+    width_multiple: int
+    width_per_layer: float
+    min_layers: int
+    max_layers: int
+    head_width: int
+    min_heads: int
+    queries_per_kv_head: int
+    ff_ratio: float
+    ff_multiple: int
+    mixers: tuple[str, ...]
+    channel_mixers: tuple[str, ...]
+    norm: Literal["rmsnorm", "layernorm"]
+    norm_eps: float
+    positions: Literal["rope", "learned"]
+    rope_theta: float
+    use_bias: bool
+    use_qk_norm: bool
+    tie_embeddings: bool
+    embedding_init_std: float
+    hidden_init_gain: float
+    output_init_std: float
+
+    def __post_init__(self) -> None:
+        check_whole(self, "width_multiple head_width min_heads queries_per_kv_head ff_multiple")
+        check_whole(self, "min_layers max_layers", high=MAX_LAYERS)
+        check_real(self, "width_per_layer ff_ratio rope_theta hidden_init_gain")
+        check_real(self, "norm_eps embedding_init_std output_init_std", low=0.0)
+        check_choice(self, "norm", ("rmsnorm", "layernorm"))
+        check_choice(self, "positions", ("rope", "learned"))
+        check_flags(self, "use_bias use_qk_norm tie_embeddings")
+        for name, known in (("mixers", MIXERS), ("channel_mixers", CHANNEL_MIXERS)):
+            check_names(self, name)
+            if unknown := [kind for kind in getattr(self, name) if kind not in known]:
+                raise ValueError(
+                    f"{name}={shown(unknown[0])}: known are {', '.join(sorted(known))}."
+                )
+        if self.min_layers > self.max_layers:
+            raise ValueError(f"min_layers={self.min_layers} is above max_layers={self.max_layers}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchRule:
+    """Tokens per step = reference_tokens (n_tokens / reference_run)^exponent, in whole sequences.
+
+    At least ``multiple`` sequences, and a multiple of that.
+    """
+
+    reference_tokens: float
+    reference_run: float
+    exponent: float
+    multiple: int
+
+    def __post_init__(self) -> None:
+        check_real(self, "reference_tokens reference_run")
+        check_real(self, "exponent", low=0.0, high=2.0)
+        check_whole(self, "multiple")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerRule:
+    """AdamW, or Muon for the hidden matrices, by rule.
+
+    Attributes:
+      algorithm: of the hidden matrices; the other roles always have AdamW. The base rate of the
+        hidden role is this algorithm's.
+      muon: Muon's constants; only "muon" reads them, and needs them.
+      learning_rate: factor on all four base rates; the axis to sweep.
+      beta1: AdamW's decay of the first moment per step.
+      beta2_halflife_tokens: its second moment forgets half within so many tokens, whatever the
+        batch: beta2 = 2^(-tokens per step / halflife) (Marek et al. 2025, arXiv:2507.07101).
+      clip_norm: global gradient norm.
+      weight_decay_timescale: the timescale 1 / (rate x decay), in steps, as a fraction of the
+        run (Wang & Aitchison 2024, arXiv:2405.13698).
+      warmup_fraction, decay_fraction: of the run; a fixed warm-up bends the curves (Porian et al.
+        2024, arXiv:2406.19146, sec. 3.2). What both leave is a plateau: warm-up, stable, decay.
+        Where the recipe has a horizon, warm-up and timescale are shares of that.
+      decay, final_fraction: shape of the fall, and the share of the peak rate that it reaches at
+        the end of each run's own token budget; see ScheduleConfig.
+      z_loss_weight: see TrainConfig.
+    """
+
+    algorithm: Literal["adamw", "muon"]
+    muon: MuonConfig | None
+    learning_rate: float
+    beta1: float
+    beta2_halflife_tokens: float
+    clip_norm: float
+    weight_decay_timescale: float
+    warmup_fraction: float
+    decay_fraction: float
+    decay: Decay
+    final_fraction: float
+    z_loss_weight: float
+
+    def __post_init__(self) -> None:
+        check_choice(self, "algorithm", ALGORITHMS)
+        check_real(self, "learning_rate beta2_halflife_tokens clip_norm weight_decay_timescale")
+        check_real(self, "beta1 warmup_fraction decay_fraction final_fraction", low=0.0, high=1.0)
+        check_real(self, "z_loss_weight", low=0.0)
+        check_choice(self, "decay", DECAYS)
+        if self.algorithm == "muon" and self.muon is None:
+            raise ValueError("algorithm='muon' needs its constants: give muon=MuonConfig(...).")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """A named set of opinions: how a width becomes a network and a budget becomes a run.
+
+    Attributes:
+      name: of these constants, with where they come from in the file that defines them.
+      shape, batch, optimizer: the rules.
+      base: constants at the base shape.
+      parameterization: how they are carried to other shapes (model/training/parameterization.py).
+      compute_dtype: dtype of activations and matrix products.
+      horizon_tokens_per_param: the length of run that batch, warm-up and weight decay are chosen
+        for, in tokens per parameter, so that they are the same for all runs of a size, whatever
+        their length: trunks need that. None: each run's own length. The decay of the rate is
+        always a share of the run's own.
+    """
+
+    name: str
+    shape: ShapeRule
+    base: BaseConstants
+    parameterization: Parameterization
+    batch: BatchRule
+    optimizer: OptimizerRule
+    horizon_tokens_per_param: float | None
+    compute_dtype: Literal["float32", "bfloat16"]
+
+    def __post_init__(self) -> None:
+        check_text(self, "name")
+        check_choice(self, "parameterization", PARAMETERIZATIONS)
+        if self.horizon_tokens_per_param is not None:
+            check_real(self, "horizon_tokens_per_param")
+        check_choice(self, "compute_dtype", ("float32", "bfloat16"))

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import math
+
+import pytest
+
+from experiments.plan.from_recipe import with_axes
+from experiments.plan.plan import plan
+from experiments.study.overrides import override
+from experiments.study.study import Axis
+from model.training.config import MuonConfig
+
+
+def by_width(study, manifest, budget):
+    return {
+        p.spec.model.d_model: p
+        for p in plan(study, manifest).points
+        if p.budget == budget and p.seed == 0
+    }
+
+
+def test_an_axis_without_such_a_field_names_the_fields_there_are(study, manifest):
+    with pytest.raises(ValueError, match=r"axis 'optimizer\.speed'.*learning_rate"):
+        with_axes(study.recipe, {"optimizer.speed": 1.0})
+    with pytest.raises(ValueError, match=r"'optimizer\.beta1\.x'"):
+        with_axes(study.recipe, {"optimizer.beta1.x": 1.0})
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(study, manifest, changed):
+    odd = changed(study, "sizes.d_models", (32, 56))
+    with pytest.raises(ValueError, match=r"3 heads .*do not divide d_model=56"):
+        plan(odd, manifest)  # 56 // 16 = 3 heads.
+
+
+def test_shapes_follow_the_recipe(study, manifest):
+    # 8/3 of the width in multiples of 16; heads of 16, at least two; two layers.
+    expected = {16: (2, 8, 48), 32: (2, 16, 96), 64: (4, 16, 176)}
+    for d_model, point in by_width(study, manifest, 1e11).items():
+        model = point.spec.model
+        assert (model.n_heads, model.d_head, model.d_ff) == expected[d_model]
+        assert (model.n_layers, model.n_kv_heads) == (2, model.n_heads)
+
+
+def test_depth_follows_the_width_between_its_bounds(study, manifest, changed):
+    deep = changed(study, "recipe.shape.width_per_layer", 10.0)
+    deep = changed(deep, "recipe.shape.max_layers", 5)
+    deep = changed(deep, "sizes.tokens_per_param", (0.1, 1000.0))
+    layers = {p.spec.model.d_model: p.spec.model.n_layers for p in plan(deep, manifest).points}
+    assert layers == {16: 2, 32: 3, 64: 5}  # round(1.6) = 2, round(3.2) = 3, round(6.4) = 6 > 5.
+
+
+def test_rates_schedule_and_moments_follow_the_rules(study, manifest):
+    """CompleteP, table 1, by hand: base width 64, depth 2, hidden rate 0.01."""
+    for budget in study.budgets:
+        for d_model, point in by_width(study, manifest, budget).items():
+            train, model = point.spec.train, point.spec.model
+            m = d_model / 64
+            steps = train.schedule.n_steps
+            rates = {role: getattr(train.optimizer, role) for role in ("input", "hidden", "vector")}
+            assert rates["hidden"].learning_rate == pytest.approx(0.01 / m)
+            assert rates["input"].learning_rate == pytest.approx(0.02)
+            assert rates["vector"].learning_rate == pytest.approx(0.01)
+            # 1 / (rate x decay) is half of the run, in steps, at every width and rate.
+            for role in ("input", "hidden"):
+                timescale = 1 / (rates[role].learning_rate * rates[role].weight_decay)
+                assert timescale == pytest.approx(0.5 * steps)
+            assert rates["vector"].weight_decay == 0.0
+            assert rates["hidden"].eps == pytest.approx(1e-8 / m)
+            assert model.residual_multiplier == pytest.approx(math.sqrt(0.5))
+            assert model.logit_multiplier == pytest.approx(0.3 / m)
+            assert train.schedule.warmup_steps == round(0.15 * steps)
+            assert train.schedule.warmup_steps + train.schedule.decay_steps in (steps - 1, steps)
+            tokens = train.batch_size * 128
+            assert train.optimizer.beta2 ** (7000 / tokens) == pytest.approx(0.5)
+            asked = point.budget / (point.flops["matmul_full"] / point.n_tokens)
+            assert train.batch_size == max(1, round(512 * math.sqrt(asked / 8e5) / 128))
+
+
+def test_doubling_the_depth_halves_residual_branches_and_epsilon(study, manifest, changed):
+    shallow = by_width(study, manifest, 4e11)[64].spec
+    deep_study = changed(study, "recipe.shape.max_layers", 4)
+    deep_study = changed(deep_study, "recipe.shape.min_layers", 4)
+    deep = by_width(deep_study, manifest, 4e11)[64].spec
+    assert deep.model.residual_multiplier == pytest.approx(shallow.model.residual_multiplier / 2)
+    for role, ratio in (("hidden", 0.5), ("vector", 0.5), ("input", 1.0), ("output", 1.0)):
+        ours, theirs = (getattr(s.train.optimizer, role) for s in (deep, shallow))
+        assert ours.eps == pytest.approx(ratio * theirs.eps)
+        assert ours.learning_rate == pytest.approx(theirs.learning_rate)
+
+
+MUON = MuonConfig(momentum=0.95, nesterov=True, ns_steps=5, scale="spectral")
+
+
+def with_optimizer(study, **changes):
+    rule = dataclasses.replace(study.recipe.optimizer, **changes)
+    return dataclasses.replace(study, recipe=dataclasses.replace(study.recipe, optimizer=rule))
+
+
+def test_a_recipe_with_muon_has_its_constants_in_every_run_and_one_hidden_rate(study, manifest):
+    plain = {p.budget: p for p in plan(study, manifest).points}
+    for point in plan(with_optimizer(study, algorithm="muon", muon=MUON), manifest).points:
+        optimizer = point.spec.train.optimizer
+        assert (optimizer.algorithm, optimizer.muon) == ("muon", MUON)
+        assert optimizer.hidden.learning_rate == pytest.approx(0.01)  # At every width.
+        steps = point.spec.train.schedule.n_steps
+        decay = optimizer.hidden.learning_rate * optimizer.hidden.weight_decay
+        assert 1 / decay == pytest.approx(0.5 * steps)
+        assert optimizer.input == dataclasses.replace(
+            plain[point.budget].spec.train.optimizer.input,
+            weight_decay=optimizer.input.weight_decay,
+            eps=optimizer.input.eps,
+        )
+
+
+def test_muons_constants_of_a_recipe_with_adamw_are_in_no_run(study, manifest):
+    ready = plan(with_optimizer(study, muon=MUON), manifest)
+    assert ready.points == plan(study, manifest).points
+
+
+def test_the_algorithm_and_its_constants_can_be_set_and_swept(study, manifest):
+    constants = '{"momentum":0.9,"nesterov":false,"ns_steps":5,"scale":"rms"}'
+    given = ["recipe.optimizer.algorithm=muon", f"recipe.optimizer.muon={constants}"]
+    axis = Axis(field="optimizer.muon.momentum", values=(0.9, 0.95))
+    swept = dataclasses.replace(override(study, given), axes=(axis,))
+    found = {p.spec.train.optimizer.muon.momentum for p in plan(swept, manifest).points}
+    assert found == {0.9, 0.95}
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "one_minus_sqrt"])
+def test_every_run_has_the_decay_of_the_recipe(study, manifest, decay):
+    chosen = with_optimizer(study, decay=decay, final_fraction=0.1, decay_fraction=0.2)
+    for point in plan(chosen, manifest).points:
+        schedule = point.spec.train.schedule
+        assert (schedule.decay, schedule.final_fraction) == (decay, 0.1)
+        assert schedule.decay_steps == round(0.2 * schedule.n_steps)
+
+
+def test_in_the_standard_parameterisation_only_the_head_follows_the_width(study, manifest, changed):
+    standard = changed(study, "recipe.parameterization", "standard")
+    standard = changed(standard, "recipe.shape.tie_embeddings", False)
+    for d_model, point in by_width(standard, manifest, 1e11).items():
+        model, optimizer = point.spec.model, point.spec.train.optimizer
+        assert optimizer.hidden.learning_rate == 0.01
+        assert {optimizer.hidden.eps, optimizer.input.eps, optimizer.vector.eps} == {1e-8}
+        assert (model.residual_multiplier, model.logit_multiplier) == (2**-0.5, 0.3)
+        assert model.output_init_std == pytest.approx(math.sqrt(64 / d_model))
+        assert (model.embedding_init_std, model.hidden_init_gain) == (0.5, 1.0)
