@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from experiments.adaptive.prices import Charge, HasTrunk, planned_jobs_of, prices, training_flops
 from experiments.files.checked_json import seal_record, unseal
@@ -26,6 +25,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import plan
 from experiments.plan.point import Point, to_json
 from experiments.study.study import LogSpaced, Study
+from experiments.terminal.table import number_table
 from model.data.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -345,9 +345,8 @@ def marks(ledger: Ledger) -> list[str]:
 
 
 def _show(console: Console, record: dict[str, Any]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("budget", "d_model", "seed", "FLOPs", "share of the gain"):
-        table.add_column(name, justify="right")
+    columns = ("budget", "d_model", "seed", "FLOPs", "share of the gain")
+    table = number_table(*columns)
     for row in record["proposed"]:
         cells = (f"{row['budget']:.3g}", str(row["d_model"]), str(row["seed"]))
         table.add_row(*cells, f"{row['flops']:.3g}", f"{row['share']:.1%}")

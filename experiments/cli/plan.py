@@ -4,12 +4,12 @@
 import collections
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
 from experiments.plan.trunks import Tree, grow, saving
+from experiments.terminal.table import number_table
 
 PLAN_COLUMNS = (
     *("budget", "d_model", "layers", "params", "tokens", "tok/param"),
@@ -23,9 +23,7 @@ def plan_table(plan: Plan, *, is_branched: bool = False) -> Group:
     Args:
       is_branched: whether the study asks for trunks; then they are shown, too.
     """
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in PLAN_COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = number_table(*PLAN_COLUMNS)
     rows: dict[tuple, list[Point]] = collections.defaultdict(list)
     for point in plan.points:
         rows[point.budget, point.spec.model.d_model, tuple(point.axes.items())].append(point)
@@ -55,9 +53,8 @@ def plan_table(plan: Plan, *, is_branched: bool = False) -> Group:
 
 def _trees(plan: Plan) -> list[RenderableType]:
     """Where points leave their trunks, one line per size, and what that saves."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("trunks", "d_model", "spent", "of", "saved"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("trunks", "d_model", "spent", "of", "saved")
+    table = number_table(*columns)
     table.add_column("budgets, with the step at which they leave the trunk")
     trees = grow(plan.points)
     alike: dict[tuple, list[Tree]] = collections.defaultdict(list)

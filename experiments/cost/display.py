@@ -5,14 +5,13 @@ import collections
 from collections.abc import Sequence
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from experiments.cost.accuracy import Accuracy
 from experiments.cost.estimate import HOUR, Estimate, Work, known_sum
 from experiments.cost.options import CARBON, CARBON_SOURCE, PUE, PUE_SOURCE
 from experiments.plan.plan import Plan
-from experiments.terminal.table import amount, duration
+from experiments.terminal.table import amount, duration, number_table
 
 COLUMNS = (
     *("budget", "d_model", "runs", "FLOPs", "device-hours"),
@@ -28,9 +27,7 @@ def cost_table(plan: Plan, planned: Estimate, accuracy: Accuracy | None) -> Grou
             "or name another --device."
         )
         return Group(Text(text))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = number_table(*COLUMNS)
     for head, works in _rows(plan, planned):
         table.add_row(*head, str(len(works)), *_cells(planned, works, len(works)))
     n_works = len(planned.works)

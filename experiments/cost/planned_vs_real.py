@@ -10,7 +10,7 @@ from rich.table import Table
 
 from experiments.cost.estimate import HOUR, Terms, beyond_name
 from experiments.cost.planned_cost import Planned
-from experiments.terminal.table import amount
+from experiments.terminal.table import amount, number_table
 
 _COLUMNS = ("role", "budget", "d_model", "runs", "s planned", "s real", "real/planned")
 
@@ -127,9 +127,7 @@ def by_size(rows: Sequence[Compared]) -> Table:
     groups: Mapping[tuple, list[Compared]] = defaultdict(list)
     for row in rows:
         groups[row.real.role, row.real.budget, row.real.d_model].append(row)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in _COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = number_table(*_COLUMNS)
     for (role, budget, d_model), group in groups.items():
         before, after = _seconds(group)
         ratios = sorted(row.ratio for row in group)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from experiments.terminal.table import plain_table
 from scaling.answers.compute_multiplier import Multiplier
 from scaling.answers.frontier import Band, Frontier
 from scaling.answers.holdout import HoldOut, Prediction
@@ -56,8 +57,7 @@ def _heading(fit: Fit) -> str:
 
 
 def _parameter_table(fit: Fit) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("parameter")
+    table = plain_table("parameter")
     table.add_column("value", justify="right")
     table.add_column(f"{100 * fit.level:g} % interval")
     fixed, tied = fit.settings.get("fixed", {}), fit.settings.get("tied", {})
@@ -110,10 +110,9 @@ def _interval_line(fit: Fit) -> str:
 def print_hold_out(console: Console, found: HoldOut) -> None:
     """Laws by error above C."""
     console.print(f"laws fitted below {found.below:.4g} FLOPs, errors of the loss above it:")
-    table = Table(box=None, header_style="bold", pad_edge=False)
     level = f"{100 * found.level:g} %"
-    for name in ("law", "mean error %", level, "bias %", "excess %", f"{level} (paired)", "status"):
-        table.add_column(name)
+    columns = ("law", "mean error %", level, "bias %", "excess %", f"{level} (paired)", "status")
+    table = plain_table(*columns)
     for prediction in found.predictions:
         table.add_row(*_hold_out_row(prediction))
     console.print(table)
@@ -142,9 +141,8 @@ def _hold_out_row(one: Prediction) -> tuple[str, ...]:
 def print_multiplier(console: Console, found: Multiplier) -> None:
     """C_B/C_A per level of loss."""
     console.print("compute of B over compute of A at equal loss (below 1: B needs less):")
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("loss", "FLOPs of A", "FLOPs of B", "C_B/C_A", f"{100 * found.level:g} %", ""):
-        table.add_column(name)
+    level = f"{100 * found.level:g} %"
+    table = plain_table("loss", "FLOPs of A", "FLOPs of B", "C_B/C_A", level, "")
     for i, ratio in enumerate(found.ratio):
         interval = Interval(lower=float(found.lower[i]), upper=float(found.upper[i]))
         # An end at infinity is an answer here: the level may be out of reach.
@@ -166,23 +164,12 @@ def print_multiplier(console: Console, found: Multiplier) -> None:
 def print_optimum(console: Console, front: Frontier) -> None:
     """N*, D* and L* at each budget."""
     level = f"{100 * front.level:g} %"
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in (
-        "FLOPs",
-        "N* parameters",
-        level,
-        "D* tokens",
-        level,
-        "D*/N*",
-        "L* nats",
-        level,
-        "",
-    ):
-        table.add_column(name)
-    columns = ((front.n_params_opt, "{:.3g}"), (front.n_tokens_opt, "{:.3g}"))
+    columns = ("FLOPs", "N* parameters", level, "D* tokens", level, "D*/N*", "L* nats", level, "")
+    table = plain_table(*columns)
+    counts = ((front.n_params_opt, "{:.3g}"), (front.n_tokens_opt, "{:.3g}"))
     for i, flops in enumerate(front.flops):
         cells = [f"{flops:.3g}"]
-        for band, form in columns:
+        for band, form in counts:
             cells += [form.format(band.value[i]), _ends(band, i, form)]
         cells += [f"{front.tokens_per_param.value[i]:.3g}", f"{front.loss_opt.value[i]:.4f}"]
         cells += [_ends(front.loss_opt, i, "{:.4f}")]
@@ -197,10 +184,8 @@ def _ends(band: Band, i: int, form: str) -> str:
 
 def print_inference(console: Console, found: InferenceOptimum) -> None:
     """The cheapest model of one loss when inference is counted, beside the training optimum."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
     names = ("cheapest", "N parameters", "D tokens", "training FLOPs", "with inference")
-    for name in names:
-        table.add_column(name)
+    table = plain_table(*names)
     for label, one in (("to train", found.training_only), ("to train and serve", found.best)):
         values = (one.n_params, one.n_tokens, one.training_flops, one.total_flops)
         table.add_row(label, *(f"{v.value:.3g} ({interval_text(v.interval)})" for v in values))

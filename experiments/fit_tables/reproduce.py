@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments.terminal.table import duration
+from experiments.terminal.table import duration, plain_table
 
 EXIT_NOT_MET = 1
 
@@ -77,8 +77,7 @@ def _show(case: Any, results: Path, console: Console) -> int:
 
 def table_of(comparisons: Any) -> Table:
     """What, reference, kind, ours, difference, holds: one line per number."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("what", no_wrap=True)
+    table = plain_table("what", no_wrap=True)
     for name in ("reference", "kind", "ours", "difference", "holds"):
         table.add_column(name, justify="right", no_wrap=True)
     for c in comparisons:

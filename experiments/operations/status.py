@@ -30,7 +30,7 @@ from experiments.ledger.point_states import (
 )
 from experiments.plan.point import to_json
 from experiments.study.study import Study
-from experiments.terminal.table import duration
+from experiments.terminal.table import duration, number_table
 from model.hardware import mfu
 
 WATCH_SECONDS = 2.0
@@ -132,16 +132,9 @@ def view(
     return Group(*parts)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def _counts(asked: Sequence[Asked], states: Mapping[str, PointState]) -> Table:
     """Runs by budget and size."""
-    table = _table("role", "budget", "d_model", *_COLUMNS)
+    table = number_table("role", "budget", "d_model", *_COLUMNS)
     rows: dict[tuple, collections.Counter] = collections.defaultdict(collections.Counter)
     for point in asked:
         rows[point.role, point.budget, point.d_model][states[point.id].state] += 1
@@ -152,7 +145,7 @@ def _counts(asked: Sequence[Asked], states: Mapping[str, PointState]) -> Table:
 
 
 def _running(points: Mapping[str, Asked], running: Mapping[str, PointState]) -> Table:
-    table = _table("running", "step", "of", "tokens/s", "MFU", "time left", "attempt", "host")
+    table = number_table("running", "step", "of", "tokens/s", "MFU", "time left", "attempt", "host")
     for name, state in list(running.items())[:_MOST_NAMED]:
         row = state.progress
         speed = None if row is None else row.tokens_per_second
@@ -174,7 +167,7 @@ def _running(points: Mapping[str, Asked], running: Mapping[str, PointState]) -> 
 
 def _running_trunks(trunks: Sequence[TrunkState]) -> Table:
     """What points that wait are waiting for."""
-    table = _table("trunk", "step", "to", "tokens/s", "attempt", "host")
+    table = number_table("trunk", "step", "to", "tokens/s", "attempt", "host")
     for trunk in trunks[:_MOST_NAMED]:
         row = trunk.progress
         speed = None if row is None else row.tokens_per_second

@@ -26,7 +26,7 @@ from experiments.report.analysis import APPROACHES, Analysis, analyse
 from experiments.report.cost_figure import figure_cost
 from experiments.report.missing_runs import ALLOWED
 from experiments.study.study import Study
-from experiments.terminal.table import duration
+from experiments.terminal.table import duration, plain_table
 from model.data.manifest import Manifest
 from scaling.answers.frontier import Band, Forecast, Frontier, choose_forecaster
 from scaling.fit import Fit, Interval
@@ -155,9 +155,7 @@ def print_answer(console: Console, study: Study, ledger: Ledger, report: Report)
 
 
 def _exponent_table(analysis: Analysis) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("approach", "a (N* ~ C^a)", "b (D* ~ C^b)", "runs", "status"):
-        table.add_column(column)
+    table = plain_table("approach", "a (N* ~ C^a)", "b (D* ~ C^b)", "runs", "status")
     for fit in _ordered(analysis):
         table.add_row(*_exponent_row(fit))
     return table
@@ -216,10 +214,8 @@ def _band_cell(band: Band, i: int, form: str) -> str:
 
 def _frontier_table(frontier: Frontier) -> Table:
     title = f"Compute-optimal frontier, {frontier.approach}, {frontier.level:.0%} intervals"
-    table = Table(title=title, box=None, header_style="bold", pad_edge=False, title_justify="left")
     rows = frontier_rows(frontier)
-    for column in rows[0]:
-        table.add_column(column, no_wrap=True)
+    table = plain_table(*rows[0], no_wrap=True, title=title)
     for row in rows:
         table.add_row(*row.values())
     return table

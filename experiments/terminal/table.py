@@ -1,6 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """How numbers and tables look on the terminal."""
 
+from rich.console import JustifyMethod
+from rich.table import Table
+
+
+def plain_table(
+    *columns: str, justify: JustifyMethod = "left", no_wrap: bool = False, title: str | None = None
+) -> Table:
+    """A table without lines, with these columns to begin with."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify=justify, no_wrap=no_wrap)
+    return table
+
+
+def number_table(*columns: str) -> Table:
+    """A plain table of numbers: to the right, each on one line."""
+    return plain_table(*columns, justify="right", no_wrap=True)
+
 
 def duration(seconds: float) -> str:
     """Seconds as h:mm:ss or m:ss."""

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from experiments.terminal.table import number_table
 from model.network.execution import USABLE, Execution
 
 GIB = 2**30
@@ -51,15 +52,8 @@ def tables(record: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def _programs(record: dict[str, Any]) -> Table:
-    table = _table(
+    table = number_table(
         *("d_model", "layers", "params", "batch", "runs", "settings"),
         *("GiB", "of", "fits", "step, s", "bound by", "hours"),
     )
@@ -94,7 +88,9 @@ def _fit(row: dict[str, Any], usable: float) -> tuple[str, ...]:
 
 def _collectives(record: dict[str, Any]) -> Table:
     """Bytes per device and step, by formula and as compiled."""
-    table = _table("d_model", "batch", "collective", "MB by formula", "MB compiled (indicative)")
+    table = number_table(
+        "d_model", "batch", "collective", "MB by formula", "MB compiled (indicative)"
+    )
     for row in record["programs"]:
         for kind, cells in _moved(row).items():
             numbers = (f"{cell / 1e6:,.3f}" for cell in cells)

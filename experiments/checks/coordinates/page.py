@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from experiments.checks.coordinates.cases import N_SEQUENCES, QUANTITIES, Case, Means, axis_shapes
 from experiments.files.storage import replace_text
 from experiments.study.study import Study
+from experiments.terminal.table import plain_table
 from model.training.parameterization import Parameterization
 from scaling.hyperparameters.width_depth_growth import FLAT, Growth, growth
 from scaling.plots.style import save_png
@@ -73,9 +73,7 @@ class Answer:
 
 def show(answer: Answer, console: Console) -> None:
     """One line per quantity, and what the recipe's own parameterisation comes to."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in _COLUMNS:
-        table.add_column(name, no_wrap=True)
+    table = plain_table(*_COLUMNS, no_wrap=True)
     for row in answer.rows():
         table.add_row(*_cells(row))
     console.print(table)
