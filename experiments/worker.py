@@ -10,9 +10,8 @@ the ledger.
 Started several times with the variables of a multi-host run (Slurm's, or JAX_COORDINATOR_ADDRESS,
 JAX_NUM_PROCESSES and JAX_PROCESS_ID), the processes train each job together (followers.py).
 
-Exit codes: 0 done, or done before; 1 a job failed (jobs/ID/attempts says how); 2 bad arguments,
-spec or data; 3 somebody alive has the job; 74 the disk; 75 asked to stop (SIGTERM, SIGUSR1), with
-a checkpoint: run me again.
+How it ends is in experiments/executors/exit_codes.py; of a job that failed, jobs/ID/attempts says
+how.
 """
 
 import argparse
@@ -27,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from experiments.executors import exit_codes
 from experiments.files.storage import DISK_ERRORS
 from experiments.ledger.claims import MAX_ATTEMPTS, GaveUp, Owned, this_process
 from experiments.ledger.ledger import Ledger
@@ -38,9 +38,8 @@ from model.data.manifest import Manifest
 from model.network.execution import Execution
 from model.training.control import Interrupted
 
-EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED, EXIT_DISK, EXIT_PREEMPTED = 1, 2, 3, 74, 75
 # Of several jobs the worst is told, in this order.
-_WORST = (EXIT_FAILED, EXIT_BAD_SPEC, EXIT_OWNED)
+_WORST = (exit_codes.FAILED, exit_codes.REFUSED, exit_codes.OWNED)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -51,10 +50,10 @@ def work(
 
     A job that fails or is refused leaves the others their turn; a full disk and a stop do not.
     """
-    codes = [0]
+    codes = [exit_codes.DONE]
     for job_id in ids:
         if session.stop.is_asked:  # While the job before was at its end.
-            return EXIT_PREEMPTED
+            return exit_codes.PREEMPTED
         try:
             keys = ("status", "loss_nats", "reason", "notes")
             records = run_job(ledger, job_id, session)
@@ -62,26 +61,26 @@ def work(
             emit({"event": "done", "id": job_id, "runs": runs})
         except Interrupted:
             emit({"event": "preempted", "id": job_id})
-            return EXIT_PREEMPTED
+            return exit_codes.PREEMPTED
         except Owned as error:
             emit({"event": "owned", "id": job_id, "reason": str(error)})
-            codes.append(EXIT_OWNED)
+            codes.append(exit_codes.OWNED)
         except GaveUp as error:
             emit({"event": "gave up", "id": job_id, "reason": str(error)})
-            codes.append(EXIT_FAILED)
+            codes.append(exit_codes.FAILED)
         except ValueError as error:
             emit({"event": "refused", "id": job_id, "reason": str(error)})
-            codes.append(EXIT_BAD_SPEC)
+            codes.append(exit_codes.REFUSED)
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
             emit({"event": "disk", "id": job_id, "reason": _disk(error, ledger)})
-            return EXIT_DISK
+            return exit_codes.DISK
         except Exception as error:
             traceback.print_exc()
             emit({"event": "failed", "id": job_id, "reason": f"{type(error).__name__}: {error}"})
-            codes.append(EXIT_FAILED)
-    return next((code for code in _WORST if code in codes), 0)
+            codes.append(exit_codes.FAILED)
+    return next((code for code in _WORST if code in codes), exit_codes.DONE)
 
 
 def _disk(error: OSError, ledger: Ledger) -> str:
@@ -145,7 +144,7 @@ def main() -> None:
     parser.add_argument("--lease-seconds", type=float, default=120.0)
     parser.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS)
     options = parser.parse_args()
-    stop = Stop(lambda: os._exit(EXIT_PREEMPTED))
+    stop = Stop(lambda: os._exit(exit_codes.PREEMPTED))
     watch_signals(stop)
     ledger = Ledger(options.root.parent, options.root.name)
     try:
@@ -219,7 +218,7 @@ def _session(
 def _refuse(reason: str, *, is_disk: bool = False) -> NoReturn:
     _emit({"event": "disk" if is_disk else "refused", "id": "", "reason": reason})
     print(f"isoflop: {' '.join(reason.split())}", file=sys.stderr)
-    sys.exit(EXIT_DISK if is_disk else EXIT_BAD_SPEC)
+    sys.exit(exit_codes.DISK if is_disk else exit_codes.REFUSED)
 
 
 def _emit(event: dict[str, Any]) -> None:

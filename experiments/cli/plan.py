@@ -1,20 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """isoflop plan: the grid and its cost."""
 
+import argparse
 import collections
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from experiments.adaptive import next_runs
+from experiments.cli.open_study import add_study, open_plan, open_study
+from experiments.cli.training_options import add_workers
+from experiments.cost import accuracy, display
+from experiments.cost import options as cost_options
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
 from experiments.plan.trunks import Tree, grow, saving
 from experiments.terminal.table import number_table
 
+HELP = "print the grid and its cost; trains nothing"
 PLAN_COLUMNS = (
     *("budget", "d_model", "layers", "params", "tokens", "tok/param"),
     *("batch", "steps", "runs", "C/asked"),
 )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_workers(parser)
+    cost_options.add_options(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    study, ledger = open_study(options)
+    planned, _ = open_plan(study, ledger, console)
+    expected = cost_options.estimate(options, study, ledger, planned)
+    points, speed = planned.points, expected.speed
+    measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
+    console.print(plan_table(planned, is_branched=study.trunks))
+    console.print(display.cost_table(planned, expected, measured))
+    for line in next_runs.marks(ledger):
+        console.print(line)
+    cost_options.refuse_above(options.max_cost, expected)
 
 
 def plan_table(plan: Plan, *, is_branched: bool = False) -> Group:

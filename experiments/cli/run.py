@@ -1,30 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A study from its plan to its answer: train, fit, forecast, train the forecast, report.
+"""isoflop run: train what a study asks for, fit, forecast, train the forecast, report.
 
 Each part finds out from the ledger what is left of it, so the whole may be stopped and started
 again anywhere.
 """
 
+import argparse
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 
-from experiments.adaptive.until import train_until
-from experiments.ledger.ledger import Ledger
+from experiments.adaptive import until
+from experiments.cli.open_study import add_study, open_plan, open_study
+from experiments.cli.training_options import add_training
+from experiments.cost import options as cost_options
+from experiments.cost import planned_cost
+from experiments.ledger.ledger import Ledger, missing_points
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.plan.from_recipe import Refused
 from experiments.plan.point import Point
-from experiments.report import finished
+from experiments.report import finished, missing_runs
 from experiments.report.missing_runs import TooManyMissing
 from experiments.study.study import Study
 from experiments.terminal.table import duration
-from experiments.train.run_points import Elsewhere, require_none, train
+from experiments.train.run_points import Elsewhere, require_none, stop_at_sigterm, train
 from model.data.manifest import Manifest
 
+HELP = "train what is missing, fit, forecast, report; may be interrupted"
 
-def run(
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_training(parser)
+    missing_runs.add_option(parser)
+    until.add_options(parser)
+    cost_options.add_options(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    stop_at_sigterm()
+    until.check_options(options)
+    study, ledger = open_study(options)
+    grid, manifest = open_plan(study, ledger, console)
+    for refusal in grid.refused:
+        console.print(f"left out: {refusal.reason}")
+    expected = cost_options.estimate(options, study, ledger, grid)
+    if options.max_cost is not None and missing_points(ledger, grid.points):
+        cost_options.refuse_above(options.max_cost, expected)
+    for line in planned_cost.remember(ledger, grid.points, expected):
+        console.print(line)
+    answer_study(options, study, ledger, manifest, list(grid.points), console)
+
+
+def answer_study(
     options: Any,
     study: Study,
     ledger: Ledger,
@@ -52,7 +82,7 @@ def run(
                 return
             failures = train(options, study, ledger, console, grid, grid)
         else:
-            grid, failures = train_until(options, study, ledger, manifest, console, train)
+            grid, failures = until.train_until(options, study, ledger, manifest, console, train)
         points = list(grid)
         if study.forecast_budgets and not failures:
             for point in _forecasts(options, study, ledger, manifest, console, grid):

@@ -7,11 +7,11 @@ ids of index i are the file i of a ConfigMap. A job of several processes is a Jo
 one index per process.
 
 What becomes of a pod that did not finish, by the worker's exit code:
-  75 or evicted      replaced, and not counted: it was preempted
-  3                  the same: somebody alive has the job; each replacement waits twice as long, up
+  preempted, evicted replaced, and not counted: it was preempted
+  owned              the same: somebody alive has the job; each replacement waits twice as long, up
                      to ten minutes, until the owner is done or its lease has run out
-  2, 74              its index fails at once: a bad spec or a full disk needs a person
-  1, killed, lost    replaced RETRIES times; the worker itself gives a job up after its attempts
+  refused, disk      its index fails at once: a bad spec or a full disk needs a person
+  failed, killed     replaced RETRIES times; the worker itself gives a job up after its attempts
 """
 
 import hashlib
@@ -23,10 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.executors import exit_codes
 from experiments.executors.base import Resources
 from experiments.executors.batches import Batch, batches, new_folder
 
 RETRIES = 3
+HOPELESS = [exit_codes.REFUSED, exit_codes.DISK]
+AGAIN = [exit_codes.OWNED, exit_codes.PREEMPTED]
 # A ConfigMap is also an annotation of itself after `kubectl apply`, and those hold 256 KiB; an id
 # has at most 64 characters, and each index is a file in every pod.
 MAX_TASKS, MAX_JOBS = 1000, 3000
@@ -156,8 +159,8 @@ class Kubernetes:
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {
                 "rules": [
-                    {"action": hopeless, "onExitCodes": {"operator": "In", "values": [2, 74]}},
-                    {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [3, 75]}},
+                    {"action": hopeless, "onExitCodes": {"operator": "In", "values": HOPELESS}},
+                    {"action": "Ignore", "onExitCodes": {"operator": "In", "values": AGAIN}},
                     {
                         "action": "Ignore",
                         "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from experiments.executors import exit_codes
 from experiments.executors.local_devices import Workers
 from experiments.executors.local_idle import end
 from experiments.executors.local_queue import WATCH_SECONDS, JobQueue, LocalJob
 
 # Between two looks at jobs that others have.
 POLL_SECONDS = 1.0
-EXIT_PREEMPTED = 75  # experiments/worker.py
 
 
 class DiskError(Exception):
@@ -179,7 +179,7 @@ class _Slot(threading.Thread):
             if event["event"] == "disk":
                 raise DiskError(event["reason"])
         code = process.wait()
-        if code == EXIT_PREEMPTED:
+        if code == exit_codes.PREEMPTED:
             self.queue.give_back(job)
         elif not self.is_stopping.is_set():
             self._failed(job, f"worker ended with exit code {code}: {self._last_words()}")

@@ -15,14 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.executors import exit_codes
 from experiments.executors.base import Resources
 from experiments.executors.batches import Batch, batches, new_folder
 
 # Slurm may be up to 60 s early with it.
 SIGNAL_SECONDS = 120
 # Exit codes of the worker that ask for another go, and how often Slurm may start a task again.
-# 3, somebody alive owns the job: the lease of an owner that died elsewhere runs out meanwhile.
-REQUEUE = {75: 100, 3: 3}
+# Owned: the lease of an owner that died elsewhere runs out meanwhile.
+REQUEUE = {exit_codes.PREEMPTED: 100, exit_codes.OWNED: 3}
 
 SCRIPT = """\
 #!/bin/bash

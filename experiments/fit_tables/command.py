@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from experiments.files.storage import replace_text
-from experiments.fit_tables import options
+from experiments.fit_tables import options as table_options
 from experiments.report import missing_runs
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def add_optimum(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    options.add_options(parser)
-    options.add_outputs(parser)
+    table_options.add_options(parser)
+    table_options.add_outputs(parser)
     missing_runs.add_option(parser)
     parser.set_defaults(overrides=[])
 
@@ -60,7 +60,7 @@ def is_table(options: Any) -> bool:
         if options.overrides:
             raise ValueError(f"a table takes no overrides: {' '.join(options.overrides)}")
         return True
-    if used := options.given(options):
+    if used := table_options.given(options):
         raise ValueError(f"{', '.join(used)}: for tables (.csv, .jsonl, .parquet), not for a study")
     return False
 
@@ -69,13 +69,13 @@ def fit(options: Any, console: Console) -> None:
     """Fits a table, prints the result, writes JSON and figures where asked."""
     from experiments.fit_tables.display import print_fit
 
-    runs = options.read(options, options.study)
+    runs = table_options.read(options, options.study)
     n_replicates = 1000 if options.bootstrap is None else options.bootstrap
     if n_replicates * len(runs) > _LONG:
         console.print(
             f"{n_replicates} replicates of {len(runs)} runs take minutes; --bootstrap N for fewer"
         )
-    found = options.fitted(options, runs)
+    found = table_options.fitted(options, runs)
     print_fit(console, found)
     profiles = _profiles(found, options.profile, console)
     _write(options.out, found.to_json(), console)
@@ -115,9 +115,9 @@ def _compare_laws(options: Any, console: Console) -> None:
     from scaling.answers.holdout import DEFAULT_LAWS, hold_out
 
     _refuse(options, "one table", "flops", "law", "approach", "curves", "bootstrap", "method")
-    settings = options.intervals(options) | options.surface_settings(options)
+    settings = table_options.intervals(options) | table_options.surface_settings(options)
     laws = options.laws.split(",") if options.laws else DEFAULT_LAWS
-    runs = options.read(options, options.tables[0])
+    runs = table_options.read(options, options.tables[0])
     found = hold_out(runs, laws, below=options.below, **settings)
     print_hold_out(console, found)
     _write(options.out, _json(found.to_dict()), console)
@@ -132,8 +132,8 @@ def _compare_recipes(options: Any, console: Console) -> None:
     from scaling.answers.compute_multiplier import compute_multiplier
 
     _refuse(options, "two tables", "laws", "below")
-    tables = [options.read(options, path) for path in options.tables]
-    a, b = (options.fitted(options, runs) for runs in tables)
+    tables = [table_options.read(options, path) for path in options.tables]
+    a, b = (table_options.fitted(options, runs) for runs in tables)
     for name, path, one in zip("AB", options.tables, (a, b), strict=True):
         console.print(
             f"{name}: {path}, {one.name}, {len(one.fitted_runs)} runs; {status_line(one)}"
@@ -157,7 +157,7 @@ def optimum(options: Any, console: Console) -> None:
     from scaling.answers.frontier import frontier
 
     _refuse_overrides(options)
-    options.intervals(options)
+    table_options.intervals(options)
     budgets = options.numbers("--flops", options.flops)
     served = []
     if options.inference_tokens:
@@ -181,10 +181,10 @@ def optimum(options: Any, console: Console) -> None:
 
 def _source(options: Any) -> Fit:
     if Path(options.source).suffix.lower() == ".json":
-        if used := [flag for flag in options.given(options) if flag not in _OUTPUTS]:
+        if used := [flag for flag in table_options.given(options) if flag not in _OUTPUTS]:
             raise ValueError(f"{', '.join(used)}: {options.source} is a fit already")
         return read_fit(Path(options.source))
-    return options.fitted(options, options.read(options, options.source))
+    return table_options.fitted(options, table_options.read(options, options.source))
 
 
 _OUTPUTS = ("--out", "--figures", "--level")

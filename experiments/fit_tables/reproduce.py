@@ -8,9 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.executors import exit_codes
 from experiments.terminal.table import duration, plain_table
-
-EXIT_NOT_MET = 1
 
 
 def add_arguments(parser: Any) -> None:
@@ -43,7 +42,7 @@ def reproduce(options: Any, console: Console) -> None:
         failures[case.name] = _show(case, options.results, console)
     _summary(failures, time.monotonic() - began, console)
     if any(failures.values()):
-        raise SystemExit(EXIT_NOT_MET)
+        raise SystemExit(exit_codes.FAILED)
 
 
 def _list(console: Console) -> None:

@@ -7,11 +7,13 @@ again anywhere.
 
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -39,6 +41,15 @@ class RunsFailed(Exception):
 
 class Preempted(Exception):
     """We were told to end."""
+
+
+def stop_at_sigterm() -> None:
+    """Lets SIGTERM raise Preempted."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Preempted
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 class Elsewhere(Exception):

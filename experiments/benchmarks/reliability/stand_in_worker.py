@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from experiments.executors import exit_codes
 from experiments.ledger.claims import this_process
 from experiments.ledger.ledger import Ledger
 from experiments.train.attempt import Session, Stop
@@ -64,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", type=Path, required=True)
     options, _ = parser.parse_known_args()
-    stop = Stop(lambda: sys.exit(75))
+    stop = Stop(lambda: sys.exit(exit_codes.PREEMPTED))
     watch_signals(stop)
     ledger = Ledger(options.root.parent, options.root.name)
     session = Session(

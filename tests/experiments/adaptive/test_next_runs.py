@@ -12,6 +12,7 @@ from experiments.adaptive import next_runs
 from experiments.adaptive.next_runs import IDLE, NEW_SEEDS, family
 from experiments.adaptive.prices import price, prices
 from experiments.cli import main
+from experiments.cli.load_study import load_study
 from experiments.files.checked_json import unseal
 from experiments.ledger.ledger import Ledger
 from experiments.operations.verify import check_file
@@ -65,7 +66,7 @@ def quick_fits(monkeypatch):
 def mine(tmp_path, isoflop):
     """The study, its manifest and ledger, in the folder of `isoflop`."""
     assert main.main(["plan", "mine.py"]) is None
-    study = main.load_study(str(tmp_path / "mine.py"))
+    study = load_study(str(tmp_path / "mine.py"))
     ledger = Ledger(tmp_path / "results", "mine")
     return study, Manifest.read(ledger.manifest), ledger
 

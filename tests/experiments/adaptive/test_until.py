@@ -20,12 +20,14 @@ from experiments.adaptive.prices import (
     training_flops,
 )
 from experiments.cli import main
+from experiments.cli.load_study import load_study
 from experiments.ledger.ledger import Ledger
 from experiments.plan.jobs import trunk_id
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow, saving
 from experiments.speed import calibration
 from experiments.train import run_points
+from model.data.manifest import Manifest
 from scaling.answers.goal import parse_goal
 from scaling.approaches.surface import fit_surface
 from scaling.fit import FitError
@@ -116,8 +118,8 @@ def test_it_ends_as_soon_as_the_goal_is_met(isoflop):
     flops = [float(line.split(" of ")[0]) for line in widths]
     growth = [after / before for before, after in itertools.pairwise(flops)]
     assert all(g <= 1.01 * (v / 16) ** 2 for g, v in zip(growth, values, strict=False))
-    study = main.load_study("mine.py")
-    grid = plan(study, main.Manifest.read(isoflop.ledger.manifest)).points
+    study = load_study("mine.py")
+    grid = plan(study, Manifest.read(isoflop.ledger.manifest)).points
     spent = sum(p.flops[study.flops] for p in isoflop.ledger.read_plan())
     assert spent < sum(p.flops[study.flops] for p in grid)
     assert isoflop.ledger.report.exists()

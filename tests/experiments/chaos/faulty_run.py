@@ -29,6 +29,7 @@ from typing import Any
 
 import msgspec
 
+from experiments.executors import exit_codes
 from experiments.ledger.claims import Owner, this_process
 from experiments.ledger.ledger import Ledger, missing_points
 from experiments.ledger.tables import collate
@@ -38,7 +39,7 @@ from experiments.plan.point import Point
 from experiments.report import finished
 from experiments.train import attempt
 from experiments.train.attempt import Session, Stop
-from experiments.worker import EXIT_DISK, work
+from experiments.worker import work
 from model.data.manifest import Manifest
 from model.network.execution import PLAIN
 from model.training import checkpoint_files
@@ -210,7 +211,7 @@ def main() -> None:
                 ledger = Ledger(Path(request["results"]), STUDY)
                 code, _ = run(ledger, points, manifest, this_process({}))
             except OSError as error:
-                code = EXIT_DISK if error.errno in (errno.EIO, errno.ENOSPC) else 1
+                code = exit_codes.DISK if error.errno in (errno.EIO, errno.ENOSPC) else 1
             finally:
                 if code == 1:
                     traceback.print_exc()

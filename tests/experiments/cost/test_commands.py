@@ -61,7 +61,7 @@ def ledger(tmp_path):
 def trained(monkeypatch):
     """Stands for the training of what is missing; whether it was asked for."""
     asked = []
-    monkeypatch.setattr(run_points, "run", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(run, "answer_study", lambda *arguments: asked.append(arguments))
     return asked
 
 

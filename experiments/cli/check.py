@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop check: compile every program of a study, train nothing."""
+
+import argparse
+import sys
+
+from rich.console import Console
+
+from experiments.checks.compile import command
+from experiments.cli.open_study import add_study, open_plan, open_study
+from experiments.executors import exit_codes
+
+HELP = "compile every program, train nothing: does it fit, what does it move, how long"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    command.add_options(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    study, ledger = open_study(options)
+    planned, _ = open_plan(study, ledger, console)
+    if not command.check(options, study, ledger, planned, console):
+        sys.exit(exit_codes.FAILED)

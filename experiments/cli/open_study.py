@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The study that a command line names, its ledger, its data and its plan."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.cli.load_study import load_study, study_names
+from experiments.ledger.ledger import Ledger
+from experiments.plan.plan import Plan, plan
+from experiments.study.overrides import override
+from experiments.study.study import Study
+from model.data.manifest import Manifest
+from model.data.source import source_to_dict
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """The study, changes to it, and where its results are."""
+    parser.add_argument("study", help=f"a name ({', '.join(study_names())}) or a Python file")
+    parser.add_argument("overrides", nargs="*", help="field=value, for instance seeds=0,1")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of results")
+
+
+def open_study(options: argparse.Namespace) -> tuple[Study, Ledger]:
+    study = override(load_study(options.study), options.overrides)
+    return study, Ledger(options.results, study.name)
+
+
+def open_manifest(
+    study: Study, ledger: Ledger, console: Console, *, again: bool = False
+) -> Manifest:
+    """The manifest of the study's data, written when it is missing."""
+    if ledger.manifest.exists() and not again:
+        manifest = Manifest.read(ledger.manifest)
+        if manifest.source != source_to_dict(study.data):
+            raise ValueError(
+                f"{ledger.manifest} describes other data than the study asks for. "
+                "`isoflop data STUDY` prepares these; finished runs stay."
+            )
+        return manifest
+    from model.data.prepare import prepare
+
+    with ledger.lock():  # Of two runners one prepares, the other waits and reads.
+        if ledger.manifest.exists() and not again:
+            return open_manifest(study, ledger, console)
+        console.print(f"reading {study.data.kind} data into {ledger.data} ...")
+        ledger.data.mkdir(parents=True, exist_ok=True)
+        manifest = prepare(study.data, ledger.data)
+        manifest.write(ledger.manifest)
+    return manifest
+
+
+def open_plan(study: Study, ledger: Ledger, console: Console) -> tuple[Plan, Manifest]:
+    manifest = open_manifest(study, ledger, console)
+    return plan(study, manifest), manifest

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop retry: let failed runs be tried again."""
+
+import argparse
+
+from rich.console import Console
+
+from experiments.cli.open_study import add_study, open_study
+from experiments.operations import retry, status
+
+HELP = "let failed runs be tried again: all of them, or those whose ids follow"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    status.add_limits(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    ids = [word for word in options.overrides if "=" not in word]
+    options.overrides = [word for word in options.overrides if "=" in word]
+    _, ledger = open_study(options)
+    retry.retry(options, ids, ledger, console)
