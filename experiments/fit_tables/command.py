@@ -96,7 +96,7 @@ def _profiles(found: Fit, asked: str | None, console: Console) -> list[Profile]:
     profiles = []
     for text in asked.split(","):
         quantity, _, flops = text.strip().partition("@")
-        at = options.numbers("--profile", flops)[0] if flops else None
+        at = table_options.numbers("--profile", flops)[0] if flops else None
         profiles.append(profile(found, quantity, flops=at))
         print_profile(console, profiles[-1])
     return profiles

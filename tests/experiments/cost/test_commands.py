@@ -5,12 +5,11 @@ import platform
 
 import pytest
 
-from experiments.cli import main
+from experiments.cli import main, run
 from experiments.cost import planned_cost
 from experiments.ledger.ledger import Ledger
 from experiments.speed import calibration
 from experiments.speed.calibration import Calibration
-from experiments.train import run_points
 
 STUDY = """
 import dataclasses
