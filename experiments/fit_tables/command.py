@@ -138,7 +138,7 @@ def _compare_recipes(options: Any, console: Console) -> None:
         console.print(
             f"{name}: {path}, {one.name}, {len(one.fitted_runs)} runs; {status_line(one)}"
         )
-    at = options.numbers("--flops", options.flops) if options.flops else None
+    at = table_options.numbers("--flops", options.flops) if options.flops else None
     found = compute_multiplier(a, b, flops=at)
     print_multiplier(console, found)
     _write(options.out, _json(found.to_dict()), console)
@@ -158,13 +158,13 @@ def optimum(options: Any, console: Console) -> None:
 
     _refuse_overrides(options)
     table_options.intervals(options)
-    budgets = options.numbers("--flops", options.flops)
+    budgets = table_options.numbers("--flops", options.flops)
     served = []
     if options.inference_tokens:
         from experiments.fit_tables.display import print_inference
         from scaling.answers.inference import cheapest_for_loss
 
-        served = options.numbers("--inference-tokens", options.inference_tokens)
+        served = table_options.numbers("--inference-tokens", options.inference_tokens)
     found = _source(options)
     front = frontier(found, budgets, level=options.level)
     console.print(f"{found.name}: {status_line(found)}")
