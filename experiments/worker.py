@@ -36,7 +36,7 @@ from experiments.plan.point import check_id
 from experiments.train.attempt import Session, Stop, run_job
 from model.data.manifest import Manifest
 from model.network.execution import Execution
-from model.training.control import Interrupted
+from model.training.outcome import Interrupted
 
 # Of several jobs the worst is told, in this order.
 _WORST = (exit_codes.FAILED, exit_codes.REFUSED, exit_codes.OWNED)

@@ -14,8 +14,7 @@ from experiments.speed import calibration, device_speed
 from experiments.speed.device_speed import DeviceSpeed
 from experiments.study.study import Study
 from experiments.terminal.argument_types import positive_number, whole_number
-from model.hardware import kind_named
-from model.power import nominal_power
+from model.hardware import kind_named, lookup
 
 # World average of 2024: IEA, Electricity 2025, chapter "Emissions".
 CARBON, CARBON_SOURCE = 445.0, "world average of 2024, IEA, Electricity 2025"
@@ -103,8 +102,8 @@ def _speed(options: Any, study: Study, ledger: Ledger, n_devices: int) -> Device
 def _terms(options: Any, speed: DeviceSpeed | None) -> Terms:
     watts, source = options.watts, "--watts"
     if watts is None:
-        power = None if speed is None else nominal_power(speed.device)
-        watts, source = (None, "") if power is None else (power.watts, power.source)
+        device = None if speed is None else lookup(speed.device)
+        watts, source = (None, "") if device is None else (device.watts, device.watts_source)
     return Terms(
         price=options.price,
         watts=watts,

@@ -21,7 +21,7 @@ from experiments.plan.point import Point
 from model.data.manifest import bits_per_byte
 from model.hardware import mfu
 from model.network.execution import Execution
-from model.training.control import Interrupted, Order
+from model.training.outcome import Interrupted, Order
 
 _REPLACED = "attempt {} was silent too long and was replaced"
 # A heartbeat may be late by a few of its intervals before the lease is over.

@@ -17,7 +17,7 @@ import msgspec
 from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training.config import TrainConfig
-from model.training.control import Interrupted
+from model.training.outcome import Interrupted
 from model.training.processes import broadcast
 
 _END = ""

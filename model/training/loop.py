@@ -18,11 +18,10 @@ from model.network.config import ModelConfig
 from model.network.execution import AUTO, Execution
 from model.training.checkpoint import Checkpoints, TrunkLost
 from model.training.config import TrainConfig
-from model.training.control import Interrupted, Order
 from model.training.feed import Feed
 from model.training.losses import Losses
 from model.training.optimizer import hyper_arrays
-from model.training.outcome import CurvePoint, Progress, TrainResult
+from model.training.outcome import CurvePoint, Interrupted, Order, Progress, TrainResult
 from model.training.pack import check_pack, check_stable
 from model.training.processes import barrier, broadcast, fetch, is_leader
 from model.training.step import compile_program

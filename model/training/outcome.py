@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training says of a run: where it stands, and what came out. No JAX."""
+"""What is said between a run and who started it: where it stands, orders, what came out. No JAX."""
 
+import enum
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,27 @@ class Progress:
     resumed_at: int
     train_seconds: float
     stall_seconds: float
+
+
+class Order(enum.IntEnum):
+    """What a run may be told between two dispatches."""
+
+    GO = 0
+    SAVE_AND_STOP = 1
+    STOP = 2
+
+
+class Interrupted(Exception):
+    """A run stopped because it was ordered to.
+
+    Attributes:
+      step: up to which it had trained.
+      is_saved: whether a checkpoint of that step was written.
+    """
+
+    def __init__(self, step: int, *, is_saved: bool):
+        super().__init__(f"stopped at step {step}")
+        self.step, self.is_saved = step, is_saved
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

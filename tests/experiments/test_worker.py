@@ -22,7 +22,7 @@ from experiments.plan.trunks import grow
 from experiments.train.attempt import Session, Stop, run_job
 from experiments.worker import work
 from model.network.execution import PLAIN
-from model.training.control import Interrupted, Order
+from model.training.outcome import Interrupted, Order
 
 SECONDS = dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 2.0)
 

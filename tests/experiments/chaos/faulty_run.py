@@ -44,7 +44,7 @@ from model.data.manifest import Manifest
 from model.network.execution import PLAIN
 from model.training import checkpoint_files
 from model.training.checkpoint_files import Saved
-from model.training.control import Interrupted, Order
+from model.training.outcome import Interrupted, Order
 
 STUDY, QUESTION, BUDGET = "small", '{"name": "small"}', 1e13
 CALLS = ("open", "write", "fsync", "link", "replace", "rename", "unlink", "rmdir", "mkdir", "utime")

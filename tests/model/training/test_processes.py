@@ -37,7 +37,7 @@ from model.data.manifest import Manifest
 from model.network.execution import Execution
 from model.training.checkpoint import Checkpoints
 from model.training.config import *
-from model.training.control import Interrupted, Order
+from model.training.outcome import Interrupted, Order
 from model.training.loop import train
 
 def control(step):

@@ -13,8 +13,8 @@ from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training.checkpoint import Checkpoints, TrunkLost
 from model.training.config import ScheduleConfig, TrainConfig
-from model.training.control import Interrupted, Order
 from model.training.loop import Progress, TrainResult, train
+from model.training.outcome import Interrupted, Order
 
 # The longest run, whose first 11 steps are those of all; chunks of 7 end where evaluations do not.
 SCHEDULE = ScheduleConfig(

@@ -12,8 +12,8 @@ from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
-from model.training.control import Interrupted, Order
 from model.training.loop import Progress, TrainResult, train
+from model.training.outcome import Interrupted, Order
 
 
 @pytest.fixture(scope="module")
