@@ -5,16 +5,59 @@ import argparse
 
 from rich.console import Console
 
-from experiments.fit_tables import command
+from experiments.cli import table_options
+from experiments.fit_tables.compare import compare_laws, compare_recipes
 from experiments.machine.jax_setup import prepare_to_fit
+from experiments.report import missing_runs
 
 HELP = "rank laws by hold-out; or compute of B over A"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    command.add_compare(parser)
+    parser.add_argument("tables", nargs="+", metavar="TABLE", help="one: laws; two: recipes A, B")
+    parser.add_argument("--laws", help="names, comma separated; one table")
+    parser.add_argument("--below", type=float, metavar="C", help="fit below these FLOPs; one table")
+    parser.add_argument("--flops", metavar="C,...", help="of A, where A and B are compared")
+    table_options.add_table(parser)
+    table_options.add_output(parser)
+    missing_runs.add_option(parser)
+    parser.set_defaults(overrides=[])
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
+    table_options.refuse_overrides(options)
+    if len(options.tables) > 2:
+        raise ValueError(f"compare takes one table or two, not {len(options.tables)}")
     prepare_to_fit()
-    command.compare(options, console)
+    (_laws if len(options.tables) == 1 else _recipes)(options, console)
+
+
+def _laws(options: argparse.Namespace, console: Console) -> None:
+    _refuse(options, "one table", "flops", "law", "approach", "curves", "bootstrap", "method")
+    compare_laws(
+        options.tables[0],
+        table_options.reading(options),
+        laws=options.laws.split(",") if options.laws else None,
+        below=options.below,
+        fitting=table_options.fitting(options),
+        output=table_options.output(options),
+        console=console,
+    )
+
+
+def _recipes(options: argparse.Namespace, console: Console) -> None:
+    _refuse(options, "two tables", "laws", "below")
+    a, b = options.tables
+    compare_recipes(
+        (a, b),
+        table_options.reading(options),
+        flops=table_options.numbers("--flops", options.flops) if options.flops else None,
+        fitting=table_options.fitting(options),
+        output=table_options.output(options),
+        console=console,
+    )
+
+
+def _refuse(options: argparse.Namespace, what: str, *names: str) -> None:
+    if used := table_options.used(options, *names):
+        raise ValueError(f"{', '.join(used)}: not for compare with {what}")

@@ -5,28 +5,43 @@ import argparse
 
 from rich.console import Console
 
+from experiments.cli import table_options
 from experiments.cli.open_report import open_report
 from experiments.cli.open_study import add_study
-from experiments.fit_tables import command
-from experiments.fit_tables import options as table_options
+from experiments.fit_tables.fit import answer_fit
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs
+from scaling.tables.file import is_table
 
 HELP = "fit all approaches to a study's runs, or a law to a TABLE of runs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    table_options.add_options(parser)
-    table_options.add_outputs(parser)
+    table_options.add_table(parser)
+    table_options.add_output(parser)
     missing_runs.add_option(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    if command.is_table(options):
-        prepare_to_fit()
-        return command.fit(options, console)
+    if is_table(options.study):
+        return _fit_table(options, console)
+    if used := table_options.given(options):
+        raise ValueError(f"{', '.join(used)}: for tables (.csv, .jsonl, .parquet), not for a study")
     study, ledger, _, built = open_report(options)
     from experiments.report import report
 
     report.print_answer(console, study, ledger, built)
+
+
+def _fit_table(options: argparse.Namespace, console: Console) -> None:
+    table_options.refuse_overrides(options)
+    prepare_to_fit()
+    answer_fit(
+        options.study,
+        table_options.reading(options),
+        fitting=table_options.fitting(options),
+        profiled=table_options.profiled(options),
+        output=table_options.output(options),
+        console=console,
+    )

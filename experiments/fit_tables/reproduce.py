@@ -1,59 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""isoflop reproduce: published numbers computed again, beside ours, with the figure redrawn."""
+"""Published numbers computed again, beside ours, with the figure redrawn."""
+
+from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from experiments.executors import exit_codes
 from experiments.terminal.table import duration, plain_table
 
-
-def add_arguments(parser: Any) -> None:
-    """Names of cases or --all, and the folder of results."""
-    parser.add_argument("names", nargs="*", help="cases; none: list them")
-    parser.add_argument("--all", action="store_true", help="every case")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where figures go")
-    parser.set_defaults(overrides=[])
+if TYPE_CHECKING:
+    from scaling.published.case import Case, Comparison
 
 
-def reproduce(options: Any, console: Console) -> None:
-    """Prints each case's table and findings; exits with 1 if a checked number is not met.
-
-    Raises:
-      ValueError: for a name that is no case.
-    """
-    from scaling.published.cases import case_named, case_names
-
-    names = [*options.names, *options.overrides]
-    if options.all and names:
-        raise ValueError(f"--all runs every case: leave out {', '.join(names)}, or --all")
-    chosen = [case_named(name) for name in (case_names() if options.all else names)]
-    if not chosen:
-        _list(console)
-        return
+def reproduce(cases: Sequence[Case], results: Path, console: Console) -> bool:
+    """Prints each case's table and findings; whether every checked number is met."""
     began, failures = time.monotonic(), {}
-    for i, case in enumerate(chosen, 1):
+    for i, case in enumerate(cases, 1):
         elapsed = duration(time.monotonic() - began)
-        console.print(f"[{i} of {len(chosen)}, {elapsed}] {case.name}: {case.title} ({case.paper})")
-        failures[case.name] = _show(case, options.results, console)
+        console.print(f"[{i} of {len(cases)}, {elapsed}] {case.name}: {case.title} ({case.paper})")
+        failures[case.name] = _show(case, results, console)
     _summary(failures, time.monotonic() - began, console)
-    if any(failures.values()):
-        raise SystemExit(exit_codes.FAILED)
+    return not any(failures.values())
 
 
-def _list(console: Console) -> None:
-    from scaling.published.cases import case_named, case_names
-
-    for case in map(case_named, case_names()):
+def list_cases(cases: Sequence[Case], console: Console) -> None:
+    for case in cases:
         console.print(f"{case.name:16s} {case.title} ({case.paper})")
     console.print("isoflop reproduce NAME ... computes them again; --all all of them.")
 
 
-def _show(case: Any, results: Path, console: Console) -> int:
+def _show(case: Case, results: Path, console: Console) -> int:
     """How many numbers of the case are not met, after printing it and saving its figure."""
     from scaling.plots.style import styled
     from scaling.published.case import TABLES
@@ -74,7 +55,7 @@ def _show(case: Any, results: Path, console: Console) -> int:
     return sum(not c.holds for c in found.comparisons)
 
 
-def table_of(comparisons: Any) -> Table:
+def table_of(comparisons: Sequence[Comparison]) -> Table:
     """What, reference, kind, ours, difference, holds: one line per number."""
     table = plain_table("what", no_wrap=True)
     for name in ("reference", "kind", "ours", "difference", "holds"):

@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of the commands that read a table of runs, and what they say; nothing heavy is imported.
+"""Options of the commands that read a table of runs, and what they say.
 
 `isoflop fit TABLE --columns n_params=size:M,n_tokens=tokens,loss_nats=loss --law additive`
 """
-
-from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
-from experiments.report.missing_runs import require_enough
-
-if TYPE_CHECKING:
-    from scaling.fit import Fit
-    from scaling.tables.runs import Runs
+from experiments.fit_tables.output import Output
+from experiments.fit_tables.settings import (
+    APPROACHES,
+    Approach,
+    Fitting,
+    Intervals,
+    Profiled,
+    Reading,
+)
 
 T = TypeVar("T")
-APPROACHES = ("surface", "isoflop", "envelope")
 _ONLY_FOR = {
     "surface": ("law", "loss", "fix", "tie", "bound", "profile"),
     "isoflop": ("curve", "tokens"),
@@ -27,7 +28,7 @@ _ONLY_FOR = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_table(parser: argparse.ArgumentParser) -> None:
     """Options on how a table is read and how a law is fitted to it."""
     add = parser.add_argument_group("tables (CSV, JSONL, Parquet)").add_argument
     add("--columns", action="append", metavar="FIELD=COLUMN[:UNIT],...",
@@ -55,108 +56,101 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="intervals by profile: E,a,n_params_opt@1e24,loss_opt@1e24")  # fmt: skip
 
 
-def add_outputs(parser: argparse.ArgumentParser) -> None:
+def add_output(parser: argparse.ArgumentParser) -> None:
     """Options on where results go."""
     parser.add_argument("--out", type=Path, help="file for the result as JSON")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="folder for figures")
 
 
-def given(options: Any) -> list[str]:
+def given(options: argparse.Namespace) -> list[str]:
     """Flags of a table that were used, as on the command line."""
     probe = argparse.ArgumentParser()
-    add_options(probe)
-    add_outputs(probe)
+    add_table(probe)
+    add_output(probe)
     names = [action.dest for action in probe._actions if action.dest != "help"]
-    return [f"--{n.replace('_', '-')}" for n in names if getattr(options, n, None) is not None]
+    return used(options, *names)
 
 
-def read(options: Any, path: str) -> Runs:
-    """The runs of a table as the options describe it.
+def used(options: argparse.Namespace, *names: str) -> list[str]:
+    """Those of the options that were given, as flags."""
+    return [f"--{n.replace('_', '-')}" for n in names if getattr(options, n) is not None]
+
+
+def refuse_overrides(options: argparse.Namespace) -> None:
+    if options.overrides:
+        raise ValueError(f"a table takes no overrides: {' '.join(options.overrides)}")
+
+
+def reading(options: argparse.Namespace) -> Reading:
+    """How the table is read."""
+    return Reading(
+        columns=pairs("--columns", options.columns, str),
+        where=tuple(options.where or ()),
+        flops_convention=options.flops_convention,
+        params_convention=options.params_convention or "total",
+        allow_missing=options.allow_missing,
+    )
+
+
+def fitting(options: argparse.Namespace) -> Fitting:
+    """How a law is fitted.
 
     Raises:
-      TooManyMissing: if more of its rows than --allow-missing diverged, failed or have no loss.
+      ValueError: for an option of another approach, or a value that cannot be.
     """
-    from scaling.tables.runs import read_runs
-
-    runs = read_runs(
-        path,
-        flops=options.flops_convention,
-        params=options.params_convention or "total",
-        columns=pairs("--columns", options.columns, str),
-        where=options.where or (),
-    )
-    way_out = "--where status=ok reads the others only."
-    require_enough(runs.not_ok, len(runs), options.allow_missing, way_out)
-    return runs
-
-
-def fitted(options: Any, runs: Runs) -> Fit:
-    """The fit that the options ask for."""
-    approach = options.approach or "surface"
+    approach: Approach = options.approach or "surface"
     for other, names in _ONLY_FOR.items():
-        unused = [f"--{name}" for name in names if getattr(options, name) is not None]
+        unused = used(options, *names)
         if unused and other != approach:
             raise ValueError(f"{', '.join(unused)}: only for --approach {other}, not {approach}")
-    if approach == "surface":
-        from scaling.approaches.surface import fit_surface
-
-        return fit_surface(
-            runs, options.law or "additive", **surface_settings(options), **intervals(options)
-        )
-    return (_isoflop if approach == "isoflop" else _envelope)(options, runs)
-
-
-def _isoflop(options: Any, runs: Runs) -> Fit:
-    """Approach 2, with its bias beside the exponents where a surface can tell it."""
-    from scaling.approaches.isoflop import fit_isoflop
-    from scaling.approaches.isoflop_bias import with_bias
-    from scaling.approaches.surface import fit_surface
-    from scaling.fit import FitError
-
-    chosen = {k: v for k in _ONLY_FOR["isoflop"] if (v := getattr(options, k)) is not None}
-    found = fit_isoflop(runs, **chosen, **intervals(options))
-    try:
-        return with_bias(found, fit_surface(runs, n_bootstrap=0))
-    except FitError:
-        return found
+    return Fitting(
+        approach=approach,
+        law=options.law or "additive",
+        objective=options.loss,
+        fixed=pairs("--fix", options.fix, _number),
+        tied=pairs("--tie", options.tie, str),
+        bounds=pairs("--bound", options.bound, _range),
+        curve=options.curve or "parabola",
+        tokens=options.tokens or "ladder",
+        curves=options.curves,
+        curves_convention=options.flops_convention or "matmul_full",
+        select=options.select or "lowest",
+        intervals=intervals(options),
+    )
 
 
-def _envelope(options: Any, runs: Runs) -> Fit:
-    from scaling.approaches.envelope import fit_envelope
-    from scaling.tables.runs import read_curves
+def intervals(options: argparse.Namespace) -> Intervals:
+    """How intervals are found.
 
-    if options.curves is None:
-        raise ValueError("--approach envelope needs --curves, a table of losses along training")
-    if options.method is not None:
-        raise ValueError("--method: an envelope resamples its curves, and has no other method")
-    curves = read_curves(options.curves, flops=options.flops_convention or "matmul_full")
-    chosen = {} if options.select is None else {"select": options.select}
-    return fit_envelope(runs, curves, **chosen, **intervals(options))
-
-
-def surface_settings(options: Any) -> dict[str, Any]:
-    """Objective and constraints, as `fit_surface` takes them."""
-    from scaling.laws.objectives import HUBER, objective_named
-
-    return {
-        "objective": objective_named(options.loss) if options.loss else HUBER,
-        "fixed": pairs("--fix", options.fix, _number),
-        "tied": pairs("--tie", options.tie, str),
-        "bounds": pairs("--bound", options.bound, _range),
-    }
-
-
-def intervals(options: Any) -> dict[str, Any]:
-    """Bootstrap settings that were given; estimators have defaults of their own."""
+    Raises:
+      ValueError: for a number that cannot be.
+    """
     if options.bootstrap is not None and options.bootstrap < 0:
         raise ValueError(f"--bootstrap {options.bootstrap}: must be 0 or more replicates")
     if options.seed is not None and options.seed < 0:
         raise ValueError(f"--seed {options.seed}: must be 0 or more")
     if options.level is not None and not 0 < options.level < 1:
         raise ValueError(f"--level {options.level:g}: must lie between 0 and 1, like 0.95")
-    names = {"n_bootstrap": "bootstrap", "seed": "seed", "level": "level", "bootstrap": "method"}
-    chosen = {name: getattr(options, option) for name, option in names.items()}
-    return {name: value for name, value in chosen.items() if value is not None}
+    return Intervals(
+        n_bootstrap=options.bootstrap,
+        seed=options.seed,
+        level=options.level,
+        bootstrap=options.method,
+    )
+
+
+def profiled(options: argparse.Namespace) -> list[Profiled]:
+    """The quantities of --profile, such as E,a,n_params_opt@1e24."""
+    found = []
+    for text in options.profile.split(",") if options.profile else ():
+        quantity, _, flops = text.strip().partition("@")
+        at = numbers("--profile", flops)[0] if flops else None
+        found.append(Profiled(quantity=quantity, flops=at))
+    return found
+
+
+def output(options: argparse.Namespace) -> Output:
+    return Output(out=options.out, figures=options.figures)
 
 
 def pairs(flag: str, texts: list[str] | None, parse: Callable[[str], T]) -> dict[str, T]:

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A law fitted to a table of others' runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from experiments.fit_tables.output import Output
+from experiments.fit_tables.settings import Fitting, Profiled, Reading
+from experiments.report.missing_runs import require_enough
+
+if TYPE_CHECKING:
+    from scaling.answers.frontier import Frontier
+    from scaling.fit import Fit
+    from scaling.profiles.profile import Profile
+    from scaling.tables.runs import Runs
+
+# Replicates times runs beyond which a person should know why nothing happens.
+_LONG = 5_000_000
+
+
+def answer_fit(
+    path: str,
+    reading: Reading,
+    *,
+    fitting: Fitting,
+    profiled: Sequence[Profiled],
+    output: Output,
+    console: Console,
+) -> None:
+    """Fits a table, prints the result, writes JSON and figures where asked."""
+    from experiments.fit_tables.display import print_fit
+
+    runs = read_table(path, reading)
+    asked = fitting.intervals.n_bootstrap
+    n_replicates = 1000 if asked is None else asked
+    if n_replicates * len(runs) > _LONG:
+        console.print(
+            f"{n_replicates} replicates of {len(runs)} runs take minutes; --bootstrap N for fewer"
+        )
+    found = fit_table(runs, fitting)
+    print_fit(console, found)
+    profiles = _profiles(found, profiled, console)
+    output.write(found.to_json(), console)
+    if output.figures:
+        from experiments.fit_tables.figures import draw
+
+        front, names = _whole_frontier(found), _varying(found)
+        for image in draw(found, output.figures, front=front, varying=names, profiles=profiles):
+            console.print(str(image))
+
+
+def _profiles(found: Fit, profiled: Sequence[Profiled], console: Console) -> list[Profile]:
+    """Profiles of the quantities named, printed as they are found."""
+    from experiments.fit_tables.display import print_profile
+    from scaling.profiles.profile import profile
+
+    profiles = []
+    for one in profiled:
+        profiles.append(profile(found, one.quantity, flops=one.flops))
+        print_profile(console, profiles[-1])
+    return profiles
+
+
+def _whole_frontier(fit: Fit) -> Frontier | None:
+    """From the least FLOPs of its runs to three times the most; None for a law without optima."""
+    from scaling.answers.frontier import frontier
+    from scaling.laws.loss_laws import law_named
+
+    if fit.law != "power_laws" and not law_named(fit.law).is_surface:
+        return None
+    flops = fit.fitted_runs.flops
+    return frontier(fit, np.geomspace(flops.min(), 3.0 * flops.max(), 61))
+
+
+def _varying(fit: Fit) -> list[str]:
+    """Parameters that differ between replicates: fixed ones do not."""
+    finite = {name: draws[np.isfinite(draws)] for name, draws in fit.replicates.items()}
+    return [name for name, draws in finite.items() if draws.size > 1 and np.ptp(draws) > 0]
+
+
+def read_table(path: str, reading: Reading) -> Runs:
+    """The runs of a table.
+
+    Raises:
+      TooManyMissing: if more of its rows than allowed diverged, failed or have no loss.
+    """
+    from scaling.tables.runs import read_runs
+
+    runs = read_runs(
+        path,
+        flops=reading.flops_convention,
+        params=reading.params_convention,
+        columns=reading.columns,
+        where=reading.where,
+    )
+    way_out = "--where status=ok reads the others only."
+    require_enough(runs.not_ok, len(runs), reading.allow_missing, way_out)
+    return runs
+
+
+def fit_table(runs: Runs, fitting: Fitting) -> Fit:
+    """The fit that is asked for."""
+    if fitting.approach == "isoflop":
+        return _isoflop(runs, fitting)
+    if fitting.approach == "envelope":
+        return _envelope(runs, fitting)
+    from scaling.approaches.surface import fit_surface
+
+    return fit_surface(runs, fitting.law, **surface_settings(fitting), **fitting.intervals.given())
+
+
+def surface_settings(fitting: Fitting) -> dict[str, Any]:
+    """Objective and constraints, as `fit_surface` takes them."""
+    chosen = {} if fitting.objective is None else {"objective": fitting.objective}
+    return chosen | {"fixed": fitting.fixed, "tied": fitting.tied, "bounds": fitting.bounds}
+
+
+def _isoflop(runs: Runs, fitting: Fitting) -> Fit:
+    """Approach 2, with its bias beside the exponents where a surface can tell it."""
+    from scaling.approaches.isoflop import fit_isoflop
+    from scaling.approaches.isoflop_bias import with_bias
+    from scaling.approaches.surface import fit_surface
+    from scaling.fit import FitError
+
+    intervals = fitting.intervals.given()
+    found = fit_isoflop(runs, curve=fitting.curve, tokens=fitting.tokens, **intervals)
+    try:
+        return with_bias(found, fit_surface(runs, n_bootstrap=0))
+    except FitError:
+        return found
+
+
+def _envelope(runs: Runs, fitting: Fitting) -> Fit:
+    from scaling.approaches.envelope import fit_envelope
+    from scaling.tables.runs import read_curves
+
+    if fitting.curves is None:
+        raise ValueError("--approach envelope needs --curves, a table of losses along training")
+    if fitting.intervals.bootstrap is not None:
+        raise ValueError("--method: an envelope resamples its curves, and has no other method")
+    curves = read_curves(fitting.curves, flops=fitting.curves_convention)
+    return fit_envelope(runs, curves, select=fitting.select, **fitting.intervals.given())
+
+
+def read_fit(path: Path) -> Fit:
+    """A fit from a file that `isoflop fit --out` wrote.
+
+    Raises:
+      ValueError: if it is another file.
+    """
+    from scaling.fit import Fit
+
+    try:
+        return Fit.from_json(path.read_text(encoding="utf-8"))
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is no fit that `isoflop fit --out` wrote ({type(error).__name__}: {error})"
+        ) from None

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be asked of a table of others' runs."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+Approach = Literal["surface", "isoflop", "envelope"]
+APPROACHES: tuple[Approach, ...] = get_args(Approach)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """How a table is read.
+
+    Attributes:
+      columns: field of a run -> "column" or "column:unit".
+      where: "column=value" of the rows to use.
+      flops_convention, params_convention: how the table counts.
+      allow_missing: fraction of rows that may have diverged, failed or have no loss.
+    """
+
+    columns: Mapping[str, str]
+    where: tuple[str, ...]
+    flops_convention: str | None
+    params_convention: str
+    allow_missing: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Intervals:
+    """How intervals are found; None for what the estimator does by itself.
+
+    Attributes:
+      n_bootstrap: replicates; 0 for no intervals.
+      seed, level, bootstrap: of the replicates, of the intervals, and the method by name.
+    """
+
+    n_bootstrap: int | None = None
+    seed: int | None = None
+    level: float | None = None
+    bootstrap: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """What was asked for, as the estimators take it."""
+        asked = dataclasses.asdict(self)
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitting:
+    """How a law is fitted.
+
+    Attributes:
+      objective: its name, such as "huber:1e-3", or None for the surface's own.
+      fixed, tied, bounds: parameters at a value, equal to another, within (low, high).
+      curve, tokens: of Approach 2, as `scaling.approaches.isoflop.fit_isoflop` takes them.
+      curves, select: of Approach 1: a table of losses along training, and which of its points
+        are the envelope. curves_convention: how that table counts FLOPs.
+    """
+
+    approach: Approach
+    law: str
+    objective: str | None
+    fixed: Mapping[str, float]
+    tied: Mapping[str, str]
+    bounds: Mapping[str, tuple[float, float]]
+    curve: str
+    tokens: str
+    curves: Path | None
+    curves_convention: str
+    select: str
+    intervals: Intervals
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profiled:
+    """A quantity whose interval is found by profile; ``flops`` where it belongs to a budget."""
+
+    quantity: str
+    flops: float | None
