@@ -2,12 +2,14 @@
 """isoflop calibrate: measure this machine's speed on the study's networks."""
 
 import argparse
+import dataclasses
 
 from rich.console import Console
 
-from experiments.cli import plan
+from experiments.cli import cost_options
 from experiments.cli.open_study import add_study, open_plan, open_study
-from experiments.cost import options as cost_options
+from experiments.cli.plan import show_plan
+from experiments.cost.target import devices_at_once
 from experiments.speed import calibration
 
 HELP = "measure this machine's speed on the study's networks, and print the plan with it"
@@ -15,7 +17,7 @@ HELP = "measure this machine's speed on the study's networks, and print the plan
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    cost_options.add_options(parser)
+    cost_options.add_cost(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -23,7 +25,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     planned, _ = open_plan(study, ledger, console)
     from experiments.speed.calibrate import calibrate
 
+    target = cost_options.target(options)
     # Asked before: measuring pins this process to the cores of one worker.
-    options.n_devices = options.n_devices or cost_options.devices_at_once(options, study, planned)
+    n_devices = target.n_devices or devices_at_once(target, study, planned)
     calibration.store(options.results, calibrate(study, planned, options.results, console))
-    plan.run(options, console)
+    target = dataclasses.replace(target, n_devices=n_devices)
+    show_plan(study, ledger, planned, target=target, max_cost=options.max_cost, console=console)

@@ -8,13 +8,16 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from experiments.adaptive import next_runs
+from experiments.cli import cost_options
 from experiments.cli.open_study import add_study, open_plan, open_study
 from experiments.cli.training_options import add_workers
 from experiments.cost import accuracy, display
-from experiments.cost import options as cost_options
+from experiments.cost.target import Target, estimate_on, refuse_above
+from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
 from experiments.plan.trunks import Tree, grow, saving
+from experiments.study.study import Study
 from experiments.terminal.table import number_table
 
 HELP = "print the grid and its cost; trains nothing"
@@ -27,20 +30,38 @@ PLAN_COLUMNS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add_workers(parser)
-    cost_options.add_options(parser)
+    cost_options.add_cost(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger = open_study(options)
     planned, _ = open_plan(study, ledger, console)
-    expected = cost_options.estimate(options, study, ledger, planned)
+    target = cost_options.target(options, n_workers=options.workers)
+    show_plan(study, ledger, planned, target=target, max_cost=options.max_cost, console=console)
+
+
+def show_plan(
+    study: Study,
+    ledger: Ledger,
+    planned: Plan,
+    *,
+    target: Target,
+    max_cost: float | None,
+    console: Console,
+) -> None:
+    """The grid, its cost on a target, and what the last `isoflop next` said of it.
+
+    Raises:
+      ValueError: at the end, where it costs more than it may.
+    """
+    expected = estimate_on(target, study, ledger=ledger, plan=planned)
     points, speed = planned.points, expected.speed
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
     console.print(display.cost_table(planned, expected, measured))
     for line in next_runs.marks(ledger):
         console.print(line)
-    cost_options.refuse_above(options.max_cost, expected)
+    refuse_above(max_cost, expected)
 
 
 def plan_table(plan: Plan, *, is_branched: bool = False) -> Group:

@@ -13,10 +13,11 @@ from typing import Any
 from rich.console import Console
 
 from experiments.adaptive import until
+from experiments.cli import cost_options
 from experiments.cli.open_study import add_study, open_plan, open_study
 from experiments.cli.training_options import add_training
-from experiments.cost import options as cost_options
 from experiments.cost import planned_cost
+from experiments.cost.target import estimate_on, refuse_above
 from experiments.ledger.ledger import Ledger, missing_points
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.plan.from_recipe import Refused
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training(parser)
     missing_runs.add_option(parser)
     until.add_options(parser)
-    cost_options.add_options(parser)
+    cost_options.add_cost(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -46,9 +47,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     grid, manifest = open_plan(study, ledger, console)
     for refusal in grid.refused:
         console.print(f"left out: {refusal.reason}")
-    expected = cost_options.estimate(options, study, ledger, grid)
+    is_here = options.on == "local"
+    target = cost_options.target(options, n_workers=options.workers, is_here=is_here)
+    expected = estimate_on(target, study, ledger=ledger, plan=grid)
     if options.max_cost is not None and missing_points(ledger, grid.points):
-        cost_options.refuse_above(options.max_cost, expected)
+        refuse_above(options.max_cost, expected)
     for line in planned_cost.remember(ledger, grid.points, expected):
         console.print(line)
     answer_study(options, study, ledger, manifest, list(grid.points), console)

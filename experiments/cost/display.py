@@ -9,7 +9,7 @@ from rich.text import Text
 
 from experiments.cost.accuracy import Accuracy
 from experiments.cost.estimate import HOUR, Estimate, Work, known_sum
-from experiments.cost.options import CARBON, CARBON_SOURCE, PUE, PUE_SOURCE
+from experiments.cost.target import CARBON, CARBON_SOURCE, PUE, PUE_SOURCE
 from experiments.plan.plan import Plan
 from experiments.terminal.table import amount, duration, number_table
 
