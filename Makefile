@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# `make quickstart` and `make test` need Python 3.11+ with pip, and make; nothing else.
+# `make` lists the targets. They need Python 3.11+ with pip, and make; nothing else.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,129 +12,88 @@ ORDINARY := not parity and not browser and not slurm and not kubernetes and not 
 # uv where it is there and works: the same packages, seconds instead of half a minute.
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: quickstart test test-all test-parity test-browser test-slurm test-kubernetes test-chaos test-tpu \
-  check check-tpu bench bench-gpu bench-truth bench-coverage bench-fit bench-reliability bench-check \
-  bench-design bench-pack bench-saving bench-saving-again clean
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-all check test-parity test-browser test-slurm test-kubernetes \
+  test-chaos test-tpu check-tpu bench bench-truth bench-coverage bench-fit bench-saving \
+  bench-reliability clean
 
-quickstart: $(VENV)/.ready
+help: ## these lines
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: $(VENV)/.ready ## a whole study on two CPU cores, from budgets to figures (5 minutes)
 	$(BIN)/isoflop run quickstart
 
-test: $(VENV)/.ready
+test: $(VENV)/.ready ## the quick tests
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and $(ORDINARY)" tests
 
-test-all: $(VENV)/.ready
+test-all: $(VENV)/.ready ## the slow ones too: whole studies, real training, simulated coverage
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "$(ORDINARY)" tests
 
-# Minutes of kills, faults at every call, damaged files and full disks; as root for all of them.
-test-chaos: $(VENV)/.ready
-	$(BIN)/python -m pytest -q -rs -m chaos tests/experiments/chaos
-
-check: $(VENV)/.ready
+check: $(VENV)/.ready ## format, lint, types, architecture (under a minute)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-# The peers live in the environment of test-parity; where torch cannot be had they are left out.
-bench: $(VENV)/.ready
-	-$(MAKE) .venv-parity/.ready
-	$(BIN)/python -m experiments.benchmarks.speed.run
+test-chaos: $(VENV)/.ready ## kills, faults at every call, damaged files, full disks (as root: all)
+	$(BIN)/python -m pytest -q -rs -m chaos tests/experiments/chaos
 
-# With the Python that has JAX for the GPU, and torch: make bench-gpu GPU_PYTHON=python
-GPU_PYTHON ?= $(BIN)/python
-bench-gpu:
-	$(GPU_PYTHON) -m experiments.benchmarks.speed.gpu
-
-bench-truth: $(VENV)/.ready
-	$(BIN)/python -m experiments.benchmarks.truth
-
-# On a GPU, with the Python that has JAX for it: python -m experiments.benchmarks.speed.packs --device gpu
-bench-pack: $(VENV)/.ready
-	$(BIN)/python -m experiments.benchmarks.speed.packs
-
-bench-coverage: $(VENV)/.ready
-	$(BIN)/python -m experiments.benchmarks.coverage.run
-
-# One study run in every way that we have; some forty minutes on two cores.
-bench-saving: $(VENV)/.ready
-	$(BIN)/python -m experiments.benchmarks.saving
-
-# Its ways that choose their runs again, with other seeds; some ninety minutes on two cores.
-bench-saving-again: $(VENV)/.ready
-	$(BIN)/python -m experiments.benchmarks.saving_again
-
-# Some ten minutes on one core.
-bench-design: $(VENV)/.ready
-	$(BIN)/python -m experiments.benchmarks.design
-
-bench-reliability: $(VENV)/.ready
-	$(BIN)/python -m experiments.benchmarks.reliability.run
-
-# Half an hour of compiling on two cores.
-bench-check: $(VENV)/.ready .venv-tpu/.ready
-	$(BIN)/python -m experiments.benchmarks.check
-
-# An environment of its own: the peers that it is compared with, where this Python has them.
-bench-fit: .venv-bench/.ready
-	.venv-bench/bin/python -m experiments.benchmarks.fits
-
-# An environment of its own: torch and transformers (CPU) are no dependencies of the project.
-test-parity: .venv-parity/.ready
+test-parity: .venv-parity/.ready ## networks and losses against Hugging Face and PyTorch
 	.venv-parity/bin/python -m pytest -q -m parity tests/parity
 
-test-browser: $(VENV)/.ready
+test-browser: $(VENV)/.ready ## the report in a headless Chromium
 	@command -v chromium >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq chromium)
 	$(BIN)/python -m pytest -q -m browser tests/browser
 
-# A Slurm of its own on this machine; without root or apt the tests are skipped and say so.
-# RUNLEVEL=1 keeps the packages from starting daemons of their own.
-test-slurm: $(VENV)/.ready
+# Without root or apt the tests are skipped and say so. RUNLEVEL=1 keeps the packages from starting
+# daemons of their own.
+test-slurm: $(VENV)/.ready ## a real Slurm of its own on this machine
 	@command -v slurmctld >/dev/null 2>&1 || (apt-get update -qq && \
 	  RUNLEVEL=1 apt-get install -y -qq --no-install-recommends slurm-wlm munge) || true
 	$(BIN)/python -m pytest -q -rs -m slurm tests/experiments/executors
 
-# An environment of its own: the published schemas are 100 MB.
-test-kubernetes: .venv-kubernetes/.ready
+test-kubernetes: .venv-kubernetes/.ready ## manifests against the published schemas (100 MB)
 	.venv-kubernetes/bin/python -m pytest -q -rs -m kubernetes tests/experiments/executors
 
-# TPU programs are compiled without a TPU, where libtpu is: minutes, and memory for one compiler.
-check-tpu: $(VENV)/.ready .venv-tpu/.ready
+test-tpu: .venv-tpu/.ready ## programs compiled for TPUs that are not here
+	.venv-tpu/bin/python -m pytest -q -rs -m tpu tests/experiments/checks/compile
+
+check-tpu: $(VENV)/.ready .venv-tpu/.ready ## isoflop check of a 1B model on a TPU v5e 4x4
 	$(BIN)/isoflop check large_1b --topology v5e:4x4
 
-test-tpu: .venv-tpu/.ready
-	.venv-tpu/bin/python -m pytest -q -rs -m tpu tests/experiments/check
+# The peers live in the environment of test-parity; where torch cannot be had they are left out.
+bench: $(VENV)/.ready ## speed against PyTorch; on a GPU: run it with --gpu (see its docstring)
+	-$(MAKE) .venv-parity/.ready
+	$(BIN)/python -m experiments.benchmarks.speed.run
 
-$(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
+bench-truth: $(VENV)/.ready ## real training on five languages of known entropy (20 minutes)
+	$(BIN)/python -m experiments.benchmarks.truth
+
+bench-coverage: $(VENV)/.ready ## how often intervals hold the truth (75 minutes)
+	$(BIN)/python -m experiments.benchmarks.coverage.run
+
+bench-fit: $(VENV)/.ready ## speed and certificates of fits against scipy
+	$(BIN)/python -m experiments.benchmarks.fits
+
+bench-saving: $(VENV)/.ready ## what --until and trunks save on one study (15 minutes)
+	$(BIN)/python -m experiments.benchmarks.saving
+
+bench-reliability: $(VENV)/.ready ## the proofs that a grid loses nothing, counted (40 minutes)
+	$(BIN)/python -m experiments.benchmarks.reliability
+
+clean: ## remove the environments
+	rm -rf $(ENVIRONMENTS) build *.egg-info
+
+ENVIRONMENTS := $(VENV) .venv-parity .venv-kubernetes .venv-tpu
+EXTRAS := dev
+.venv-tpu/.ready: EXTRAS := dev,tpu
+.venv-parity/.ready: PACKAGES := 'torch==2.13.0' 'transformers>=5'
+.venv-kubernetes/.ready: PACKAGES := 'kubernetes-validate>=1.35'
+
+$(ENVIRONMENTS:=/.ready): %/.ready: pyproject.toml $(CONSTRAINTS)
 	@(command -v uv >/dev/null 2>&1 && \
-	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python -c $(CONSTRAINTS) -e '.[dev]') || \
-	 ($(PYTHON) -m venv --clear $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]')
+	  uv venv --quiet --allow-existing --python $(PYTHON) $* && \
+	  uv pip install --quiet --python $*/bin/python -c $(CONSTRAINTS) -e '.[$(EXTRAS)]' $(PACKAGES)) || \
+	 ($(PYTHON) -m venv --clear $* && $*/bin/python -m pip install --quiet \
+	  --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$(EXTRAS)]' $(PACKAGES))
 	@touch $@
-
-.venv-parity/.ready: pyproject.toml $(CONSTRAINTS)
-	$(PYTHON) -m venv .venv-parity
-	.venv-parity/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev]' 'torch==2.13.0' 'transformers>=5'
-	@touch $@
-
-.venv-tpu/.ready: pyproject.toml $(CONSTRAINTS)
-	@(command -v uv >/dev/null 2>&1 && \
-	  uv venv --quiet --allow-existing --python $(PYTHON) .venv-tpu && \
-	  uv pip install --quiet --python .venv-tpu/bin/python -c $(CONSTRAINTS) -e '.[dev,tpu]') || \
-	 ($(PYTHON) -m venv --clear .venv-tpu && \
-	  .venv-tpu/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev,tpu]')
-	@touch $@
-
-.venv-kubernetes/.ready: pyproject.toml $(CONSTRAINTS)
-	$(PYTHON) -m venv .venv-kubernetes
-	.venv-kubernetes/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev]' 'kubernetes-validate>=1.35'
-	@touch $@
-
-.venv-bench/.ready: pyproject.toml $(CONSTRAINTS)
-	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e .
-	-.venv-bench/bin/python -m pip install --quiet simple-scaling-laws
-	@touch $@
-
-clean:
-	rm -rf .venv .venv-bench .venv-kubernetes .venv-parity .venv-tpu build *.egg-info

@@ -15,13 +15,10 @@ os.environ |= {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
-import importlib.metadata
-import importlib.util
 import json
 import statistics
 import time
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +29,13 @@ from scipy.special import logsumexp
 from experiments.files.storage import replace_text
 from experiments.machine.provenance import cpu_model, software_facts
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.solve.newton import Problem, solve
+from scaling.solve.newton import Problem
 from scaling.solve.regression import Estimate, estimate, set_up
 from scaling.solve.replicates import replicate
 from scaling.tables.runs import Runs, read_runs
 
 Array = np.ndarray
-N_REPLICATES, N_SCIPY_REPLICATES, N_SCIPY_STARTS = 4000, 100, 100
-# Hoffmann et al. 2022, appendix D.3: the grid that Besiroglu et al. 2024 start from, e, a, b,
-# alpha, beta.
-GRID = list(
-    product(
-        np.arange(-1.0, 1.5, 0.5),
-        np.arange(0.0, 30.0, 5.0),
-        np.arange(0.0, 30.0, 5.0),
-        np.arange(0.0, 2.5, 0.5),
-        np.arange(0.0, 2.5, 0.5),
-    )
-)
+N_REPLICATES, N_SCIPY_REPLICATES = 4000, 100
 
 
 def main() -> None:
@@ -62,9 +48,7 @@ def main() -> None:
         "first_call_s": first_call,
         "certified_fit_ms": 1e3 * _median(lambda: estimate(problem), 21),
         **_bootstrap(found, runs),
-        **_many_starts(problem, found),
         **_ten_thousand(),
-        **_peer(runs),
     }
     record = {
         "command": "make bench-fit",
@@ -187,33 +171,6 @@ def _scipy_replicates(found: Estimate, runs: Runs, weights: Array) -> tuple[floa
     return time.perf_counter() - began, np.array(values)
 
 
-def _many_starts(problem: Problem, found: Estimate) -> dict[str, Any]:
-    """All 4,500 starts of the published grid, against L-BFGS-B from every 45th of them."""
-    grid = np.array(GRID)
-    z = np.column_stack([grid[:, 0], grid[:, 1], grid[:, 2], grid[:, 3], grid[:, 4]])
-    began = time.perf_counter()
-    solved = solve(problem, z, max_iterations=60)
-    seconds = time.perf_counter() - began
-    best = solved.objective.min()
-    objective = _scipy_objective(_epoch())
-    weights = np.ones(problem.n_points)
-    starts = grid[:: len(grid) // N_SCIPY_STARTS][:N_SCIPY_STARTS][:, [1, 2, 0, 3, 4]]
-    began = time.perf_counter()
-    rivals = [
-        minimize(objective, s, args=(weights,), jac=True, method="L-BFGS-B").fun for s in starts
-    ]
-    scipy_seconds = (time.perf_counter() - began) / N_SCIPY_STARTS * len(grid)
-    return {
-        "starts": len(grid),
-        "starts_s": seconds,
-        "starts_scipy_s": scipy_seconds,
-        "starts_ratio": scipy_seconds / seconds,
-        "starts_reaching_the_minimum": float(np.mean(solved.objective < best * (1 + 1e-6))),
-        "starts_scipy_reaching_the_minimum": float(np.mean(np.array(rivals) < best * (1 + 1e-6))),
-        "starts_excess_over_certified": float(best / found.certificate.objective - 1),
-    }
-
-
 def _ten_thousand() -> dict[str, float]:
     rng = np.random.default_rng(0)
     N, D = np.exp(rng.uniform(16, 23, 10_000)), np.exp(rng.uniform(20, 26, 10_000))
@@ -224,32 +181,7 @@ def _ten_thousand() -> dict[str, float]:
     return {"ten_thousand_points_s": _median(lambda: estimate(problem), 5)}
 
 
-def _peer(runs: Runs) -> dict[str, Any]:
-    """simple-scaling-laws per draw (least squares of its separable power law), where installed."""
-    if importlib.util.find_spec("simple_scaling_laws") is None:
-        return {"peer": "simple-scaling-laws is not installed (it needs Python 3.12)"}
-    import polars
-    import simple_scaling_laws as peer
-
-    frame = polars.DataFrame(
-        {
-            "training_run_id": [str(i) for i in range(len(runs))],
-            "model_size__params": runs.n_params,
-            "dataset_size__tokens": runs.n_tokens,
-            "test_metric__loss": runs.loss_nats,
-        }
-    )
-    peer.fit(frame, n_draws=10)
-    few = _seconds(lambda: peer.fit(frame, n_draws=100))
-    many = _seconds(lambda: peer.fit(frame, n_draws=600))
-    return {
-        "peer": f"simple-scaling-laws {importlib.metadata.version('simple-scaling-laws')}",
-        "peer_draw_ms": 1e3 * (many - few) / 500,
-    }
-
-
 def _page(r: dict[str, Any]) -> str:
-    peer = f"{r['peer_draw_ms']:.2f} ms" if "peer_draw_ms" in r else "not measured"
     rows = [
         ("first fit of a process, compilation included", f"{r['first_call_s']:.2f} s", "5 s"),
         ("certified fit, warm", f"{r['certified_fit_ms']:.1f} ms", "10 ms"),
@@ -257,10 +189,6 @@ def _page(r: dict[str, Any]) -> str:
         ("scipy BFGS, analytic gradient, one start", f"{r['scipy_bfgs_replicate_ms']:.2f} ms", ""),
         ("ratio per replicate", f"{r['replicate_ratio']:.1f}", "15"),
         ("converged replicate, four starts", f"{r['replicate_four_starts_ms']:.3f} ms", ""),
-        (f"{r['peer']}, per draw", peer, ""),
-        (f"{r['starts']} starts, 60 steps each at most", f"{r['starts_s']:.2f} s", ""),
-        ("the same by scipy L-BFGS-B", f"{r['starts_scipy_s']:.1f} s", ""),
-        ("ratio of the two", f"{r['starts_ratio']:.1f}", "10"),
         ("10,000 points, certified fit, warm", f"{r['ten_thousand_points_s']:.3f} s", "1 s"),
     ]
     certified = [
@@ -274,8 +202,6 @@ def _page(r: dict[str, Any]) -> str:
         ("SE(B), four starts", f"{r['se_B']:.2f}"),
         ("SE(A)", f"{r['se_A']:.3f}"),
         ("SE(a)", f"{r['se_a']:.5f}"),
-        ("starts that reach the minimum", f"{r['starts_reaching_the_minimum']:.1%}"),
-        ("the same, scipy L-BFGS-B", f"{r['starts_scipy_reaching_the_minimum']:.1%}"),
     ]
     return "\n".join(
         [

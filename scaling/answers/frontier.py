@@ -178,7 +178,7 @@ def choose_forecaster(
     An interval of gamma that ends at a bound of gamma itself resolves nothing: what lies beyond was
     not asked. Seventeen runs chosen one after another had gamma between 2 and its bound of 20, and
     by the curved form N* did not grow with the budget; the study's whole grid has 0.8 to 2.3
-    (results/benchmarks/saving.md).
+    (results/benchmarks/notes/saving_every_way.md).
 
     Args:
       is_known: whether a curved fit tells what is asked for.

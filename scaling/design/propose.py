@@ -13,7 +13,7 @@ which would show a curved truth are worth something (see `belief`). Repeats of o
 share their lack of fit. And the width counts, not the variance alone: Student's t widens an
 interval while few configurations tell the scatter, which is what a lack of fit is seen by. What a
 design of cheap runs by the additive form alone does under a curved truth is in
-results/benchmarks/design.md: an interval as narrow as the uniform grid's, and beside the truth.
+results/benchmarks/notes/design.md: an interval as narrow as the grid's, and beside the truth.
 """
 
 from __future__ import annotations

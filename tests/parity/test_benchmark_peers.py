@@ -110,10 +110,10 @@ def _llama(c, name, x):
         "up": ("mlp.gate_proj", "mlp.up_proj"),
         "down": ("mlp.down_proj",),
     }[part]
-    planned_jobs = x.chunk(len(theirs))
+    chunks = x.chunk(len(theirs))
     return [
-        (f"model.network.layers.{i}.{their}.weight", planned_job)
-        for their, planned_job in zip(theirs, planned_jobs, strict=True)
+        (f"model.layers.{i}.{their}.weight", chunk)
+        for their, chunk in zip(theirs, chunks, strict=True)
     ]
 
 

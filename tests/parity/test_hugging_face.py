@@ -111,7 +111,7 @@ def from_rotary(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarra
     if not c.tie_embeddings:
         ours["head_dv"] = w["lm_head.weight"].T
     for i in range(c.n_layers):
-        theirs, block = f"model.network.layers.{i}", f"blocks/{i}"
+        theirs, block = f"model.layers.{i}", f"blocks/{i}"
         attention, mlp = f"{theirs}.self_attn", f"{theirs}.mlp"
         ours |= {
             f"{block}/mixer_norm/gain": w[f"{theirs}.input_layernorm.weight"],

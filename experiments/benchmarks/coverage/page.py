@@ -1,57 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coverage table: percentages with their standard errors, and which cells miss."""
 
-import argparse
-import json
 import math
-import platform
-import sys
 from collections import Counter
 from typing import Any
 
 from experiments.benchmarks.coverage.counts import LEVELS
-from experiments.files.storage import replace_text
-from experiments.machine.provenance import cpu_model, software_facts
 
 # Points by which a cell may differ from its level, beyond two of its own standard errors.
 ALLOWED = 2.0
 
 
-def write(options: argparse.Namespace, counts: Counter[Any], seconds: float) -> None:
-    """coverage.json and coverage.md under results/benchmarks.
+def page(counts: Counter[Any], about: str) -> str:
+    """coverage.md.
 
-    With options.only the new cells replace those of their studies, and `later` says how they came.
+    Args:
+      about: what was run, where and when, in a line.
     """
-    folder, rows = options.results / "benchmarks", _rows(counts)
-    record = {
-        "command": " ".join(["python -m experiments.benchmarks.coverage.run", *sys.argv[1:]]),
-        "seconds": round(seconds),
-        "processes": options.processes,
-        "replicates": options.replicates,
-        "seed": options.seed,
-        "device": cpu_model(),
-        "host_python": platform.python_version(),
-        **software_facts(),
-        "cells": rows,
-    }
-    if options.only and (folder / "coverage.json").exists():
-        record = _merged(json.loads((folder / "coverage.json").read_text()), record)
-    replace_text(folder / "coverage.json", json.dumps(record, indent=1) + "\n")
-    replace_text(folder / "coverage.md", _page(record))
-    print((folder / "coverage.md").read_text())
-
-
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The old record with the new cells in place of those of the same studies."""
-    cells = new.pop("cells")
-    new["studies"] = list(dict.fromkeys(row["study"] for row in cells))
-    kept = [row for row in old["cells"] if row["study"] not in new["studies"]]
-    earlier = [
-        part | {"studies": names}
-        for part in old.get("later", [])
-        if (names := [name for name in part["studies"] if name not in new["studies"]])
+    rows = _rows(counts)
+    lines = [
+        "# Coverage of intervals on simulated studies",
+        "",
+        about,
+        "",
+        "Percentage of simulations whose interval holds the truth, among those with an answer. "
+        f"**Bold**: off by more than {ALLOWED:g} points beyond two standard errors. The default is "
+        "residual for both estimators on grids like these, and components where the runs of one "
+        "size and seed are branches of one trunk; residual takes those for independent. Approach 2 "
+        "cannot cover the truth where it is biased: its pseudo-truth is what it answers to "
+        "noise-free losses of the same grid.",
+        "",
+        *_summary(rows),
     ]
-    return old | {"cells": kept + cells, "later": [*earlier, new]}
+    for study in dict.fromkeys(row["study"] for row in rows):
+        lines += ["", f"## {study}", "", *_table([row for row in rows if row["study"] == study])]
+    return "\n".join(lines) + "\n"
 
 
 def _rows(counts: Counter[Any]) -> list[dict[str, Any]]:
@@ -74,40 +57,6 @@ def _rows(counts: Counter[Any]) -> list[dict[str, Any]]:
             }
         rows.append(row)
     return rows
-
-
-def _page(record: dict[str, Any]) -> str:
-    lines = [
-        "# Coverage of intervals on simulated studies",
-        "",
-        f"{_facts(record)} (the constants of resampling.py were chosen on seed 0).",
-        "",
-        *(line for part in record.get("later", []) for line in (_later(part), "")),
-        "Percentage of simulations whose interval holds the truth, among those with an answer. "
-        f"**Bold**: off by more than {ALLOWED:g} points beyond two standard errors. The default is "
-        "residual for both estimators on grids like these, and components where the runs of one "
-        "size and seed are branches of one trunk; residual takes those for independent. Approach 2 "
-        "cannot cover the truth where it is biased: its pseudo-truth is what it answers to "
-        "noise-free losses of the same grid.",
-        "",
-        *_summary(record["cells"]),
-    ]
-    for study in dict.fromkeys(row["study"] for row in record["cells"]):
-        rows = [row for row in record["cells"] if row["study"] == study]
-        lines += ["", f"## {study}", "", *_table(rows)]
-    return "\n".join(lines) + "\n"
-
-
-def _facts(part: dict[str, Any]) -> str:
-    return (
-        f"`{part['command']}`, {part['seconds']} s on {part['processes']} processes "
-        f"({part['device']}); {part['replicates']} replicates per interval, seed {part['seed']}"
-    )
-
-
-def _later(part: dict[str, Any]) -> str:
-    listed = "; ".join(part["studies"])
-    return f"Run later: {_facts(part)}. Studies: {listed}."
 
 
 def _summary(rows: list[dict[str, Any]]) -> list[str]:

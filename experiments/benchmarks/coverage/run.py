@@ -4,10 +4,9 @@
 Every study is drawn --simulations times and fitted by the surface and by Approach 2 with each
 bootstrap; profiles of the likelihoods are judged at the truth itself. Counts are kept per study,
 method, quantity and level, for the truth and, for Approach 2, for its pseudo-truth: what it says
-of noise-free losses. Writes results/benchmarks/coverage.json and coverage.md.
+of noise-free losses. Writes results/benchmarks/coverage.md; some 75 minutes on two cores.
 
---only studies whose names begin so: their cells replace those of the same studies in
-coverage.json, the others stay, e.g. --only branched.
+--only studies whose names begin so, e.g. --only branched: the page is printed, not written.
 """
 
 import argparse
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.coverage.studies import STUDIES
+from experiments.files.storage import replace_text
+from experiments.machine.provenance import cpu_model, software_facts
 
 # Simulations per task: long enough to fill batches, short enough to stop in time.
 TASK = 200
@@ -66,9 +67,22 @@ def main() -> None:
         counts.update(found)
         elapsed = time.perf_counter() - began
         print(f"{done} of {len(tasks)} tasks, {elapsed:.0f} s", flush=True)
-    from experiments.benchmarks.coverage.page import write
+    from experiments.benchmarks.coverage.page import page
 
-    write(options, counts, time.perf_counter() - began)
+    text = page(counts, _about(options, time.perf_counter() - began))
+    print(text)
+    if not options.only:
+        replace_text(options.results / "benchmarks" / "coverage.md", text)
+
+
+def _about(options: argparse.Namespace, seconds: float) -> str:
+    facts = software_facts()
+    return (
+        f"`make bench-coverage`, {seconds:.0f} s on {options.processes} processes ({cpu_model()}), "
+        f"Python {facts['python']}, jax {facts['version_jax']}, commit {facts['git_commit'][:7]}; "
+        f"{options.replicates} replicates per interval, seed {options.seed} (the constants of "
+        "scaling/uncertainty/resampling.py were chosen on seed 0)."
+    )
 
 
 def _results(tasks: list[Any], n_processes: int, deadline: float) -> Iterator[Counter[Any]]:

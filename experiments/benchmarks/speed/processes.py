@@ -13,9 +13,10 @@ from typing import Any
 TORCH_PYTHON = Path(".venv-parity/bin/python")
 
 
-def torch_python(path: Path = TORCH_PYTHON) -> str:
-    """The interpreter that has torch: an environment of its own, or else this one."""
-    return str(path) if path.exists() else sys.executable
+def torch_python(device: str) -> str:
+    """The interpreter that has torch: an environment of its own for CPUs, or else this one."""
+    is_there = device == "cpu" and TORCH_PYTHON.exists()
+    return str(TORCH_PYTHON) if is_there else sys.executable
 
 
 def lines(
@@ -27,7 +28,7 @@ def lines(
       seconds: it is ended after this many.
       env: further variables of its environment.
     """
-    name = f"experiments.benchmarks.{module}"
+    name = f"experiments.benchmarks.speed.{module}"
     began, timed_out = time.perf_counter(), ""
     print(f"{name} {' '.join(arguments)} ...", end=" ", flush=True)
     command = [python, "-m", name, *arguments]

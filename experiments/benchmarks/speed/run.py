@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""make bench: training speed on two CPU cores, against PyTorch, and what a run costs beside.
+"""make bench: training speed against PyTorch, and runs that train together against one at a time.
 
-Every system trains the same networks on the same tokens, one process per system, in rounds, so that
-a change of the machine's speed meets all of them. Writes results/benchmarks/speed.json and .md.
+  python -m experiments.benchmarks.speed.run [--gpu] [--only peers packs] [--networks NAME ...]
 
-  python -m experiments.benchmarks.speed.run [--rounds 3] [--only PART ...]
+On two CPU cores, or with --gpu on one GPU. Every measurement is a process of its own; systems train
+the same networks on the same tokens in turn, so that a change of the machine's speed meets all of
+them. Writes results/benchmarks/speed.json and .md after each process; what is not asked for keeps
+what was measured before. --gpu needs an environment with JAX for the GPU, Flax, Optax and, for the
+peers, torch; where time is short: --rounds 1 --seconds 540.
 """
 
 import argparse
@@ -13,13 +16,16 @@ import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.speed import networks, page, processes, start
+from experiments.benchmarks.speed import networks, packs, processes
+from experiments.benchmarks.speed.page import page
 from experiments.files.storage import replace_text
 from experiments.machine.provenance import cpu_model, software_facts
+from model.hardware import lookup
 from model.network.counts.total import flops_per_token
 
 FOLDER = Path("results") / "benchmarks"
@@ -30,136 +36,166 @@ PEERS = {
     "Hugging Face": ("hugging-face", "eager"),
     "Hugging Face, compiled": ("hugging-face", "compiled"),
 }
+# What is left out first when time runs short comes last.
+GPU_NETWORKS = (networks.LARGE[:1], networks.LARGE[1:], networks.SMALL)
+GPU_SYSTEMS = (OURS, "PyTorch, compiled")
+LEAST_SECONDS = 20.0  # Less is not enough for a process.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gpu", action="store_true", help="on one GPU, not on two CPU cores")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--networks", nargs="+", choices=networks.SETTINGS, help="of the peers")
+    parser.add_argument("--systems", nargs="+", choices=(OURS, *PEERS))
+    parser.add_argument("--widths", nargs="+", type=int, default=packs.WIDTHS, help="of the packs")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--seconds", type=float, default=1e6, help="no process works for longer")
+    parser.add_argument("--torch-python", help="the interpreter that has torch")
+    parser.add_argument("--out", type=Path, default=FOLDER)
     options = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
-    record: dict[str, Any] = {
-        "command": "make bench",
-        "device": cpu_model(),
-        "cores": 2,
-        **software_facts(),
-    }
-    for name in options.only:
-        record[name] = PARTS[name](options.rounds)
-        replace_text(FOLDER / "speed.json", json.dumps(record, indent=1) + "\n")
-    replace_text(FOLDER / "speed.md", page.page(record))
+    device = "gpu" if options.gpu else "cpu"
+    known: dict[str, Any] = {"load_before": round(os.getloadavg()[0], 1), **software_facts()}
+    if device == "cpu":
+        cores = sorted(os.sched_getaffinity(0))[:2]
+        os.sched_setaffinity(0, cores)
+        known |= {"device": cpu_model(), "cores": len(cores)}
+    path = options.out / "speed.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    for case in options.only:
+        for found in CASES[case](device, options):
+            record.setdefault(device, {})[case] = found | known
+            replace_text(path, json.dumps(record, indent=1) + "\n")
+            replace_text(options.out / "speed.md", page(record))
 
 
-def versus(n_rounds: int) -> dict[str, Any]:
-    """Every system in turn, over and over; the medians of the rounds."""
-    names = [setting.name for setting in networks.CPU]
-    found: dict[str, list[dict]] = {}
+def peers(device: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Every system in turn, over and over: what is known after each process."""
+    ends = time.monotonic() + options.seconds
+    found: dict[str, list[dict[str, Any]]] = {}
     missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as cache:
-        for _ in range(n_rounds):
-            for system in (OURS, *PEERS):
-                if reason := _unfit(system):
-                    missing[system] = reason
-                    continue
-                results, reason = _one(system, names, cache)
-                found.setdefault(system, []).extend(results)
+        for _ in range(options.rounds):
+            for system, names in jobs(device, options.networks, options.systems):
+                left = ends - time.monotonic()
+                reason = _unfit(system, left)
+                if not reason:
+                    python = options.torch_python or processes.torch_python(device)
+                    results, reason = _one(device, system, names, left, cache, python)
+                    found.setdefault(system, []).extend(results)
                 if reason:
-                    missing[system] = reason
-    return {"rounds": n_rounds, "not_measured": missing, **summary(found)}
+                    missing[f"{system} ({', '.join(names)})"] = reason
+                yield {"rounds": options.rounds, "not_measured": missing, **summary(found)}
 
 
-def _unfit(system: str) -> str:
+def jobs(
+    device: str, names: list[str] | None, systems: list[str] | None
+) -> list[tuple[str, list[str]]]:
+    """(system, networks) of each process: on a GPU one per network, as time may run short."""
+    groups = (networks.CPU,) if device == "cpu" else GPU_NETWORKS
+    in_turn = systems or ((OURS, *PEERS) if device == "cpu" else GPU_SYSTEMS)
+    batches = [names] if names else [[setting.name for setting in group] for group in groups]
+    return [(system, batch) for batch in batches for system in in_turn]
+
+
+def _unfit(system: str, seconds: float) -> str:
+    if seconds < LEAST_SECONDS:
+        return "no time was left"
     if system.endswith("compiled") and not (shutil.which("g++") or shutil.which("clang++")):
         return "torch.compile needs a C++ compiler, here is none"
     return ""
 
 
-def _one(system: str, names: list[str], cache: str) -> tuple[list[dict], str]:
+def _one(
+    device: str, system: str, names: list[str], seconds: float, cache: str, python: str
+) -> tuple[list[dict[str, Any]], str]:
     if system == OURS:
-        return processes.lines("ours", "cpu", *names)
+        return processes.lines("ours", device, *names, seconds=seconds)
     return processes.lines(
-        "torch_speed",
-        "cpu",
+        "theirs",
+        device,
         *PEERS[system],
         *names,
-        python=processes.torch_python(),
+        python=python,
+        seconds=seconds,
         TORCHINDUCTOR_CACHE_DIR=cache,
     )
 
 
-def summary(found: dict[str, list[dict]]) -> dict[str, Any]:
-    """The machine's peak, versions, and a row for every system and setting.
+def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Device, versions, peaks, and a row for every network and system.
 
     Args:
       found: system -> what its processes printed, in the order of the rounds.
     """
     everything = [result for results in found.values() for result in results]
-    peak = max(result["peak_flops_per_second"] for result in everything)
     rows = [
-        _row(system, setting, [r for r in results if r["setting"] == setting], peak)
-        for setting in dict.fromkeys(result["setting"] for result in everything)
+        _row(system, name, mine, _peak(mine[0], everything))
+        for name in dict.fromkeys(result["setting"] for result in everything)
         for system, results in found.items()
-        if any(r["setting"] == setting for r in results)
+        if (mine := [result for result in results if result["setting"] == name])
     ]
-    ours = {row["setting"]: row["ms_per_step"] for row in rows if row["system"] == OURS}
+    ours = {row["network"]: row["tokens_per_second"] for row in rows if row["system"] == OURS}
     for row in rows:
-        if row["setting"] in ours:
-            row["speedup"] = round(row["ms_per_step"] / ours[row["setting"]], 2)
-    versions = {name: v for result in everything for name, v in result["versions"].items()}
-    peaks = {
-        system: round(max(r["peak_flops_per_second"] for r in results) / 1e9, 1)
-        for system, results in found.items()
-        if results
+        speed = ours.get(row["network"])
+        row["speedup"] = round(speed / row["tokens_per_second"], 2) if speed else None
+    return {
+        "device": ", ".join(sorted({result["device_kind"] for result in everything})),
+        "versions": {name: v for result in everything for name, v in result["versions"].items()},
+        "rows": rows,
     }
-    return {"peak_gflops": round(peak / 1e9, 1), "peaks_gflops": peaks, **versions, "rows": rows}
 
 
-def _row(system: str, name: str, results: list[dict], peak: float) -> dict[str, Any]:
+def _peak(result: dict[str, Any], everything: list[dict[str, Any]]) -> tuple[float, str]:
+    """FLOP/s that the device can reach, and who says so."""
+    dtype = networks.SETTINGS[result["setting"]].dtype
+    known = lookup(result["device_kind"])
+    if known is not None:
+        return known.peak(dtype), known.source
+    alike = [r for r in everything if networks.SETTINGS[r["setting"]].dtype == dtype]
+    largest = max(r["peak_flops_per_second"] for r in alike)
+    return largest, "largest square product that any system reached"
+
+
+def _row(
+    system: str, name: str, results: list[dict[str, Any]], peak: tuple[float, str]
+) -> dict[str, Any]:
     model = networks.SETTINGS[name].model
     seconds = [result["seconds"] for result in results]
-    step, n_tokens = statistics.median(seconds), results[0]["batch_size"] * model.seq_len
+    first = results[0]
+    speed = first["batch_size"] * model.seq_len / statistics.median(seconds)
+    full, causal = (
+        speed * flops_per_token(model, convention) / peak[0]
+        for convention in ("matmul_full", "matmul_causal")
+    )
     return {
-        "setting": name,
+        "network": name,
         "system": system,
-        "n_params": results[0]["n_params"],
-        "batch_size": results[0]["batch_size"],
-        "ms_per_step": round(1e3 * step, 2),
+        "n_params": first["n_params"],
+        "batch_size": first["batch_size"],
+        "ms_per_step": round(1e3 * statistics.median(seconds), 2),
         "ms_lowest": round(1e3 * min(seconds), 2),
         "ms_highest": round(1e3 * max(seconds), 2),
-        "tokens_per_second": round(n_tokens / step),
-        "share_of_peak": round(flops_per_token(model, "matmul_full") * n_tokens / step / peak, 3),
+        "tokens_per_second": round(speed),
+        "mfu_full": float(f"{full:.3g}"),
+        "mfu_causal": float(f"{causal:.3g}"),
+        "peak_gflops": round(peak[0] / 1e9, 1),
+        "peak_source": peak[1],
         # Of the first round: later ones find what it compiled.
-        "first_step_seconds": round(results[0]["first_step_seconds"], 1),
-        "first_loss": round(results[0]["first_loss"], 4),
-        "execution": results[0].get("execution", ""),
+        "first_step_seconds": round(first["first_step_seconds"], 1),
+        "first_loss": round(first["first_loss"], 4),
+        "execution": first.get("execution", ""),
     }
 
 
-def parts(_: int) -> list[dict[str, Any]]:
-    """Profiles of one step of ours."""
-    return [_only(processes.lines("parts", setting.name)) for setting in networks.CPU]
+def together(device: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One width after another."""
+    return packs.measured(device, options.widths, options.seconds)
 
 
-def _only(answer: tuple[list[Any], str]) -> Any:
-    """The one object that a process printed."""
-    found, reason = answer
-    return found[0] if found else {"not_measured": reason}
-
-
-def starts(_: int) -> dict[str, Any]:
-    print("isoflop run, twice ...", flush=True)
-    return start.measure()
-
-
-PARTS: dict[str, Callable[[int], Any]] = {
-    "versus": versus,
-    "parts": parts,
-    "widths": lambda _: _only(processes.lines("small", "widths")),
-    "dispatch": lambda _: _only(processes.lines("small", "dispatch")),
-    "head": lambda _: _only(processes.lines("compiled", "head")),
-    "large": lambda _: _only(processes.lines("compiled", "large")),
-    "starts": starts,
+CASES: dict[str, Callable[[str, argparse.Namespace], Iterator[dict[str, Any]]]] = {
+    "peers": peers,
+    "packs": together,
 }
 
 

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The coverage benchmark: what it draws, and a table of which a part is run again."""
+"""The coverage benchmark: what it draws, and its page."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from experiments.benchmarks.coverage import run
-from experiments.benchmarks.coverage.page import write
+from experiments.benchmarks.coverage.page import page
 from experiments.benchmarks.coverage.studies import STUDIES
 
 
@@ -23,26 +21,20 @@ def counts(study, hits, n=1000):
     )
 
 
-def options(results, only=None):
-    return argparse.Namespace(only=only, results=results, processes=1, replicates=39, seed=1)
+def test_the_page_has_shares_in_per_cent_and_marks_what_misses():
+    text = page(counts("one", 800) + counts("two", 700), "`make bench-coverage`")
+    assert "| surface | residual | truth | a | 80.0 | **100.0** | **100.0** | 100 % |" in text
+    assert "| surface | residual | truth | a | **70.0** | **100.0** | **100.0** | 100 % |" in text
+    assert "1 of 6 | 70.0 for 80 % (two, a) | 100.0 for 90 % (one, a)" in text
 
 
-def test_studies_that_are_run_again_replace_their_cells_alone(tmp_path):
-    both = counts("one", 800) + counts("two", 790)
-    write(options(tmp_path), both, 7.0)
-    write(options(tmp_path, ["two"]), counts("two", 810), 2.0)
-    write(options(tmp_path, ["t"]), counts("two", 820) + counts("three", 830), 3.0)
-    record = json.loads((tmp_path / "benchmarks" / "coverage.json").read_text())
-    found = {cell["study"]: cell["80"]["coverage"] for cell in record["cells"]}
-    assert found == {"one": pytest.approx(80), "two": pytest.approx(82), "three": pytest.approx(83)}
-    assert len(record["cells"]) == 3
-    assert record["seconds"] == 7
-    assert [(part["studies"], part["seconds"]) for part in record["later"]] == [
-        (["two", "three"], 3)
-    ]
-    page = (tmp_path / "benchmarks" / "coverage.md").read_text()
-    assert page.count("Run later") == 1
-    assert "Studies: two; three." in page
+def test_a_part_is_shown_and_the_whole_page_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "_results", lambda *_: iter([counts("symmetric", 800)]))
+    command = ["coverage", "--only", "symm", "--simulations", "1", "--results", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", command)
+    run.main()
+    assert "## symmetric" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_that_no_study_begins_with_is_refused(monkeypatch, capsys):

@@ -3,9 +3,9 @@
 
 Runs the tests of each proof and writes results/benchmarks/reliability.json and reliability.md:
 kills, resumes, faults, damaged files, losses, seconds from a request to end to the end, and what
-the ledger and the runner cost per run. A figure is what a test recorded (record_property, or a
-line "| name | number |" of its summary); a skipped test is shown with its reason. Of a proof that
-is not asked for (--proofs) what was found before is kept, with the commit that it was found at.
+the ledger costs per run. A figure is what a test recorded (record_property, or a line
+"| name | number |" of its summary); a skipped test is shown with its reason. Of a proof that is not
+asked for (--proofs) what was found before is kept, with the commit that it was found at.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.reliability.overhead import measure
 from experiments.files.storage import replace_text
 from experiments.machine.provenance import code_facts, cpu_model, n_cores, software_facts
 
@@ -71,12 +70,16 @@ PROOFS = {
         title="fuzzed specs, overrides and ids; payloads in names and notes",
         tests=(
             *("experiments/test_fuzzed_inputs.py", "experiments/test_escaping.py"),
-            "experiments/test_strict_json.py",
+            "experiments/files/test_strict_json.py",
         ),
     ),
     8: Proof(
         title="diverged, failed and missing runs: in the table, out of the fits, in words",
-        tests=("experiments/test_missing.py",),
+        tests=("experiments/report/test_missing_runs.py",),
+    ),
+    9: Proof(
+        title="what the ledger costs, with a trainer that returns at once",
+        tests=(f"{CHAOS}/test_overhead.py",),
     ),
 }
 
@@ -98,7 +101,6 @@ def main() -> None:
         "n_cores": n_cores(),
         **software_facts(),
         "proofs": dict(sorted(proofs.items())),
-        "overhead": measure(),
     }
     replace_text(folder / "reliability.json", json.dumps(record, indent=1) + "\n")
     replace_text(folder / "reliability.md", _page(record))
@@ -167,9 +169,6 @@ def _page(record: dict[str, Any]) -> str:
             f"| {number} | {n.replace('_', ' ')} | {v} |" for n, v in proof["figures"].items()
         ]
         lines += [f"| {number} | skipped: {reason} | |" for reason in proof["skipped"]]
-    lines += ["", "What the ledger and the runner cost, with a trainer that returns at once:", ""]
-    lines += ["| figure | value |", "|---|---|"]
-    lines += [f"| {n.replace('_', ' ')} | {v} |" for n, v in record["overhead"].items()]
     return "\n".join(lines) + "\n"
 
 
