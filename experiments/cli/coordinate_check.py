@@ -2,10 +2,13 @@
 """isoflop coordinate-check: activations and their updates against width and depth."""
 
 import argparse
+from pathlib import Path
 
 from rich.console import Console
 
-from experiments.checks.coordinates import command
+from experiments.checks.coordinates.cases import Networks
+from experiments.checks.coordinates.check import coordinate_check
+from experiments.cli.argument_types import seeds, whole_number, whole_numbers
 from experiments.cli.open_study import add_study, open_manifest, open_study
 
 HELP = "sizes of activations and of their updates against width and depth"
@@ -13,10 +16,38 @@ HELP = "sizes of activations and of their updates against width and depth"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    command.add_options(parser)
+    add = parser.add_argument
+    text = "at the recipe's base depth (32,64,128,256)"
+    add("--widths", type=whole_numbers, default=(32, 64, 128, 256), metavar="LIST", help=text)
+    text = "at the recipe's base width (2,4,8,16)"
+    add("--depths", type=whole_numbers, default=(2, 4, 8, 16), metavar="LIST", help=text)
+    text = "steps of each network (10)"
+    add("--steps", type=whole_number, default=10, metavar="N", help=text)
+    add("--seeds", type=seeds, default=(0, 1, 2), metavar="LIST", help="of each network (0,1,2)")
+    text = "folder of coordinate_check.json, .md and .png (that of the study)"
+    add("--out", type=Path, default=None, metavar="DIR", help=text)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger = open_study(options)
-    manifest = open_manifest(study, ledger, console)
-    command.coordinate_check(options, study, ledger, manifest, console)
+    networks = Networks(
+        widths=options.widths, depths=options.depths, n_steps=options.steps, seeds=options.seeds
+    )
+    coordinate_check(
+        study,
+        ledger,
+        manifest=open_manifest(study, ledger, console),
+        networks=networks,
+        out=options.out,
+        command=_command(options),
+        console=console,
+    )
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What gives the same answer again, whatever the defaults will be."""
+    said = " ".join(["isoflop coordinate-check", options.study, *options.overrides])
+    said += f" --steps {options.steps}"
+    for name in ("widths", "depths", "seeds"):
+        said += f" --{name} {','.join(map(str, getattr(options, name)))}"
+    return said

@@ -3,8 +3,8 @@
 
 import argparse
 
+from experiments.cli.argument_types import positive_number, whole_number
 from experiments.cost.target import CARBON, CARBON_SOURCE, PUE, PUE_SOURCE, Target
-from experiments.terminal.argument_types import positive_number, whole_number
 
 
 def add_cost(parser: argparse.ArgumentParser) -> None:

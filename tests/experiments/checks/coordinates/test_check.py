@@ -5,22 +5,21 @@ import dataclasses
 import io
 import json
 import math
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from experiments.checks.coordinates.cases import QUANTITIES, Means
-from experiments.checks.coordinates.command import run_cases
+from experiments.checks.coordinates.cases import QUANTITIES, Means, Networks, run_cases
 from experiments.checks.coordinates.measure import measure
-from experiments.checks.coordinates.page import Answer, show, verdict, write
+from experiments.checks.coordinates.page import show, write
+from experiments.checks.coordinates.slopes import answer
 from experiments.plan.resolve import resolve_tokens
 from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
 from model.data.prepare import prepare
 from model.data.source import Zipf
 
-OPTIONS = SimpleNamespace(widths=(32, 64, 128), depths=(2, 4), seeds=(0, 1), steps=7)
+NETWORKS = Networks(widths=(32, 64, 128), depths=(2, 4), seeds=(0, 1), n_steps=7)
 ABOUT = {"command": "isoflop coordinate-check small", "seconds": 1, "device": "abacus"}
 ABOUT |= {"python": "3", "version_jax": "0"}
 
@@ -37,54 +36,59 @@ def planted(spec) -> dict[str, Means]:
     return found | {"logits": Means(1.0, 2.0, moved)}
 
 
+def answered(study, manifest, measure=planted):
+    cases = list(run_cases(study, manifest, networks=NETWORKS, measure=measure))
+    return answer(study.recipe, NETWORKS, cases)
+
+
 @pytest.fixture
-def answer(study, manifest):
-    return Answer(study, OPTIONS, list(run_cases(study, manifest, OPTIONS, planted)))
+def found(study, manifest):
+    return answered(study, manifest)
 
 
-def test_planted_slopes_and_verdicts_come_back(answer):
-    rows = {(r.parameterization, r.axis, r.quantity): r for r in answer.rows()}
+def test_planted_slopes_and_verdicts_come_back(found):
+    rows = {(r.parameterization, r.axis, r.quantity): r for r in found.slopes}
     assert len(rows) == 2 * 2 * len(QUANTITIES)
     assert rows["standard", "width", "logits"].change.exponent == pytest.approx(0.5)
     assert rows["standard", "depth", "logits"].change.exponent == pytest.approx(1.0)
     grows = {key for key, row in rows.items() if row.change.verdict == "grows"}
     assert grows == {("standard", axis, "logits") for axis in ("width", "depth")}
     assert all(row.final.verdict == "flat" for row in rows.values())
-    assert "all 20 slopes are flat" in verdict(answer)
+    assert "all 20 slopes are flat" in found.verdict
 
 
 def test_a_recipe_that_does_not_transfer_is_told_so(study, manifest):
     recipe = dataclasses.replace(study.recipe, parameterization="standard")
     study = dataclasses.replace(study, recipe=recipe)
-    answer = Answer(study, OPTIONS, list(run_cases(study, manifest, OPTIONS, planted)))
-    said = verdict(answer)
+    found = answered(study, manifest)
+    said = found.verdict
     assert "2 of 20 slopes are not flat" in said
     assert "logits change grows with depth" in said
 
 
-def test_networks_differ_in_nothing_but_their_shape_and_run_at_the_peak_rate(answer, study):
-    shapes = {(c.d_model, c.n_layers) for c in answer.cases}
+def test_networks_differ_in_nothing_but_their_shape_and_run_at_the_peak_rate(found, study):
+    shapes = {(c.d_model, c.n_layers) for c in found.cases}
     assert shapes == {(32, 2), (64, 2), (128, 2), (64, 4)}
-    for case in answer.cases:
-        for seed, spec in zip(OPTIONS.seeds, case.specs, strict=True):
+    for case in found.cases:
+        for seed, spec in zip(NETWORKS.seeds, case.specs, strict=True):
             assert (spec.model.d_model, spec.model.n_layers) == (case.d_model, case.n_layers)
             assert spec.train.init_seed == spec.train.data_seed == seed
             schedule = spec.train.schedule
             assert (schedule.n_steps, schedule.warmup_steps, schedule.decay_steps) == (7, 0, 0)
-    first, *others = (case.specs[0].train for case in answer.cases)
+    first, *others = (case.specs[0].train for case in found.cases)
     assert all(train.batch_size == first.batch_size for train in others)
     assert all(train.optimizer.beta2 == first.optimizer.beta2 for train in others)
     base = study.recipe.base
     rates = {
         (case.parameterization, case.d_model): case.specs[0].train.optimizer.hidden.learning_rate
-        for case in answer.cases
+        for case in found.cases
     }
     assert rates["completep", 128] == pytest.approx(base.hidden_rate / 2)
     assert rates["standard", 128] == pytest.approx(base.hidden_rate)
 
 
-def test_every_number_and_its_spec_are_written(answer, tmp_path):
-    paths = write(answer, tmp_path, ABOUT)
+def test_every_number_and_its_spec_are_written(found, tmp_path):
+    paths = write(found, tmp_path, ABOUT)
     assert [path.name for path in paths] == [f"coordinate_check.{k}" for k in ("png", "json", "md")]
     record = json.loads((tmp_path / "coordinate_check.json").read_text())
     assert len(record["slopes"]) == 20
@@ -95,7 +99,7 @@ def test_every_number_and_its_spec_are_written(answer, tmp_path):
     page = (tmp_path / "coordinate_check.md").read_text()
     assert "| standard | width | logits | +0.00 ± 0.00 | flat | +0.50 ± 0.00 | grows |" in page
     console = Console(file=io.StringIO(), width=160)
-    show(answer, console)
+    show(found, console)
     assert console.file.getvalue().count("standard") == 10
 
 
@@ -103,11 +107,11 @@ def test_what_is_not_finite_is_null_and_said(study, manifest, tmp_path):
     def blows_up(spec) -> dict[str, Means]:
         return planted(spec) | {"mixer": Means(1.0, math.inf, math.nan)}
 
-    answer = Answer(study, OPTIONS, list(run_cases(study, manifest, OPTIONS, blows_up)))
-    write(answer, tmp_path, ABOUT)
+    found = answered(study, manifest, blows_up)
+    write(found, tmp_path, ABOUT)
     text = (tmp_path / "coordinate_check.json").read_text()
     json.loads(text, parse_constant=lambda word: pytest.fail(word))
-    assert "mixer change no power law with width" in verdict(answer)
+    assert "mixer change no power law with width" in found.verdict
 
 
 @pytest.fixture(scope="module")
