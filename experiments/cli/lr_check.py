@@ -2,14 +2,17 @@
 """isoflop lr-check: sweep the recipe's learning rate."""
 
 import argparse
+from pathlib import Path
 
 from rich.console import Console
 
-from experiments.checks.learning_rate import command
+from experiments.checks.learning_rate.check import lr_check
+from experiments.checks.learning_rate.sweep import RATES, Sweep, sweep_name, sweep_within
+from experiments.cli.argument_types import positive_numbers, seeds, whole_numbers
 from experiments.cli.open_study import add_study, open_manifest, open_study
 from experiments.cli.training_options import add_training
 from experiments.ledger.ledger import Ledger
-from experiments.train.run_points import stop_at_sigterm
+from experiments.train.run_points import require_none, stop_at_sigterm
 
 HELP = "sweep the recipe's learning rate, print how many nats it is from the best"
 
@@ -17,12 +20,53 @@ HELP = "sweep the recipe's learning rate, print how many nats it is from the bes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add_training(parser)
-    command.add_options(parser)
+    add = parser.add_argument
+    text = "d_model (three of the study's own)"
+    add("--widths", type=whole_numbers, default=None, metavar="LIST", help=text)
+    text = "run lengths (the widest network's at the middle and the largest budget)"
+    add("--tokens", type=positive_numbers, default=None, metavar="LIST", help=text)
+    text = "factors on the recipe's rate, 1 among them (1/8 to 8)"
+    add("--rates", type=positive_numbers, default=RATES, metavar="LIST", help=text)
+    add("--seeds", type=seeds, default=(0, 1), metavar="LIST", help="of each rate (0,1)")
+    text = "folder of lr_check.json, .md and .png (that of the sweep)"
+    add("--out", type=Path, default=None, metavar="DIR", help=text)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     stop_at_sigterm()
     study, _ = open_study(options)
-    ledger = Ledger(options.results, command.sweep_name(study))
+    name = sweep_name(study)
+    ledger = Ledger(options.results, name)
     manifest = open_manifest(study, ledger, console)
-    command.lr_check(options, study, ledger, manifest, console)
+    sweep = sweep_within(
+        study,
+        manifest,
+        widths=options.widths,
+        n_tokens=options.tokens,
+        rates=options.rates,
+        seeds=options.seeds,
+    )
+    failures = lr_check(
+        options,
+        study,
+        ledger,
+        manifest=manifest,
+        sweep=sweep,
+        out=options.out,
+        command=_command(options, sweep),
+        console=console,
+    )
+    require_none(failures, options.max_attempts, f"{options.study} name={name}")
+
+
+def _command(options: argparse.Namespace, sweep: Sweep) -> str:
+    """What gives the same answer again, whatever the defaults will be."""
+    said = ["isoflop lr-check", options.study, *options.overrides]
+    for name, values in (
+        ("widths", sweep.widths),
+        ("tokens", sweep.n_tokens),
+        ("rates", sweep.rates),
+        ("seeds", sweep.seeds),
+    ):
+        said.append(f"--{name} {','.join(f'{value:.12g}' for value in values)}")
+    return " ".join(said)
