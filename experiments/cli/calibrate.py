@@ -10,7 +10,6 @@ from experiments.cli import cost_options
 from experiments.cli.open_study import add_study, open_plan, open_study
 from experiments.cli.plan import show_plan
 from experiments.cost.target import devices_at_once
-from experiments.speed import calibration
 
 HELP = "measure this machine's speed on the study's networks, and print the plan with it"
 
@@ -28,6 +27,6 @@ def run(options: argparse.Namespace, console: Console) -> None:
     target = cost_options.target(options)
     # Asked before: measuring pins this process to the cores of one worker.
     n_devices = target.n_devices or devices_at_once(target, study, planned)
-    calibration.store(options.results, calibrate(study, planned, options.results, console))
+    calibrate(planned.points, study.mesh, results=options.results, console=console)
     target = dataclasses.replace(target, n_devices=n_devices)
     show_plan(study, ledger, planned, target=target, max_cost=options.max_cost, console=console)

@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures this machine's speed on a study's networks, by a few steps of each of some sizes."""
+"""Measures this machine's speed on points' networks, by a few steps of each of some sizes.
 
+As a program it reads points, one line of JSON each, and keeps what it measures:
+
+  python -m experiments.speed.calibrate --results DIR --mesh 1,1,1,1 < points.jsonl
+"""
+
+import argparse
+import functools
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,57 +20,60 @@ from experiments.executors.local_devices import cache_folder, local_workers
 from experiments.machine.jax_setup import start_jax
 from experiments.machine.peak import device_peak
 from experiments.machine.provenance import device_facts
-from experiments.plan.plan import Plan
-from experiments.plan.point import Point
+from experiments.plan.point import Point, point_from_json
+from experiments.speed import calibration
 from experiments.speed.calibration import Calibration
-from experiments.speed.packs import probe
-from experiments.study.study import Study
+from experiments.speed.pack_sizes import known_speeds, search, shape_key, store
 
 N_PROBES = 6
 STEPS = 32
 PROBE_SECONDS = 2.0
 
 
-def calibrate(study: Study, plan: Plan, results: Path, console: Console) -> Calibration:
-    """Speeds of at most N_PROBES programs of the plan, from the least to the most work per step.
+def calibrate(
+    points: Sequence[Point], mesh: tuple[int, ...], *, results: Path, console: Console
+) -> None:
+    """Measures at most N_PROBES programs of the points, from the least to the most work per step.
 
-    On an accelerator also how many runs of each shape train best together, into
-    ``results/packs.json``.
+    Into ``results/calibration.json``; on an accelerator also how many runs of each shape train best
+    together, into ``results/packs.json``.
     """
-    n_devices = int(np.prod(study.mesh))
-    workers = local_workers(None, len(plan.points), n_devices)
+    n_devices = int(np.prod(mesh))
+    workers = local_workers(None, len(points), n_devices)
     start_jax(list(workers.cores[0]), str(cache_folder()))
-    known = device_peak(study.recipe.compute_dtype, n_devices)
+    known = device_peak(points[0].spec.train.compute_dtype, n_devices)
     peak = known.flops_per_second
     console.print(f"peak {peak / 1e9:.0f} GFLOP/s per worker ({known.source})")
     speeds, compile_seconds = {}, []
-    for point in _probes(plan):
-        work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
-        compiling, speeds[work] = _measure(point, study.mesh)
+    for point in _probes(points):
+        compiling, speeds[_work(point)] = _measure(point, mesh)
         compile_seconds.append(compiling)
         console.print(
             f"d_model {point.spec.model.d_model}, batch {point.spec.train.batch_size}: "
-            f"{speeds[work] / 1e9:.0f} GFLOP/s ({speeds[work] / peak:.0%} of peak), "
-            f"compiled in {compiling:.1f} s"
+            f"{speeds[_work(point)] / 1e9:.0f} GFLOP/s ({speeds[_work(point)] / peak:.0%} of "
+            f"peak), compiled in {compiling:.1f} s"
         )
     facts = device_facts()
     if facts["platform"] == "cpu":
         console.print("packs: on a CPU one process per core is the pack")
     elif n_devices == 1:
-        probe(plan.points, results, console)
-    return Calibration(
+        measure_packs(points, results, console)
+    measured = Calibration(
         device=facts["device"],
         flops_per_second=speeds,
         peak_flops_per_second=peak,
         compile_seconds=max(compile_seconds),
     )
+    calibration.store(results, measured)
 
 
-def _probes(plan: Plan) -> list[Point]:
-    def work(point: Point) -> float:
-        return point.flops["matmul_full"] / point.spec.train.schedule.n_steps
+def _work(point: Point) -> float:
+    """FLOPs of a step."""
+    return point.flops["matmul_full"] / point.spec.train.schedule.n_steps
 
-    by_work = {work(point): point for point in plan.points}
+
+def _probes(points: Sequence[Point]) -> list[Point]:
+    by_work = {_work(point): point for point in points}
     ordered = [by_work[key] for key in sorted(by_work)]
     chosen = np.linspace(0, len(ordered) - 1, min(N_PROBES, len(ordered))).round().astype(int)
     return [ordered[i] for i in sorted(set(chosen.tolist()))]
@@ -89,5 +101,39 @@ def _measure(point: Point, mesh: tuple[int, ...]) -> tuple[float, float]:
             state, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(STEPS))
             losses.block_until_ready()
             n_steps += STEPS
-    flops = point.flops["matmul_full"] / train.schedule.n_steps * n_steps
-    return compiling, flops / (time.perf_counter() - began)
+    return compiling, _work(point) * n_steps / (time.perf_counter() - began)
+
+
+def measure_packs(points: Sequence[Point], results: Path, console: Console) -> None:
+    """Measures packs of every shape of the points that is not known yet on this process's device.
+
+    A few seconds a size, most of it compilation. The process must have been set up as a worker's
+    is: on a CPU pinned to one core (machine/jax_setup.py).
+    """
+    from experiments.speed.measure_pack import measure
+
+    device = device_facts()["device"]
+    shapes = {shape_key(point): point for point in points}
+    for key in sorted(shapes):
+        if known_speeds(results, device, key) is not None:
+            continue
+        spec = shapes[key].spec
+        if found := search(functools.partial(measure, spec.model, spec.train)):
+            store(results, device, key, found)
+            speeds = found.run_steps_per_second
+            sizes = ", ".join(f"{size}: {speed:.4g}" for size, speed in speeds.items())
+            console.print(f"{key}: packs of {found.best} (runs x steps / s by size: {sizes})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--mesh", default="1,1,1,1")
+    options = parser.parse_args()
+    points = [point_from_json(line) for line in sys.stdin]
+    mesh = tuple(int(size) for size in options.mesh.split(","))
+    calibrate(points, mesh, results=options.results, console=Console(highlight=False))
+
+
+if __name__ == "__main__":
+    main()

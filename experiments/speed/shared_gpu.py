@@ -16,7 +16,7 @@ from pathlib import Path
 from experiments.executors.local_devices import cache_folder
 from experiments.machine.jax_setup import start_jax
 from experiments.plan.point import Point, point_from_json, to_json
-from experiments.speed.packs import PackSpeeds, known_speeds, search, shape_key, store
+from experiments.speed.pack_sizes import PackSpeeds, known_speeds, search, shape_key, store
 
 KEY = "processes side by side"  # Beside the shapes in results/packs.json.
 MOST = 8
@@ -127,7 +127,7 @@ def main() -> None:
     asked = json.loads(sys.stdin.readline())
     spec = point_from_json(asked["point"]).spec
     start_jax([], str(cache_folder()))
-    from experiments.speed.packs_measured import measure
+    from experiments.speed.measure_pack import measure
 
     def ready() -> None:
         print("ready", flush=True)

@@ -29,7 +29,7 @@ from experiments.plan.arrange import arrange
 from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point, to_json
 from experiments.speed import calibration, shared_gpu
-from experiments.speed.packs import best_pack, shape_key
+from experiments.speed.pack_sizes import best_pack, shape_key
 from experiments.study.study import Study
 from experiments.train import engines, live_view
 from experiments.train.runner import Failures, run_planned_jobs

@@ -43,7 +43,7 @@ def main() -> None:
         start_jax(cores, None)
     import jax
 
-    from experiments.speed.packs_measured import measure
+    from experiments.speed.measure_pack import measure
 
     if jax.default_backend() != options.device:
         parser.error(f"JAX sees no {options.device} here but {jax.devices()}.")

@@ -14,7 +14,7 @@ from experiments.executors import local_devices as machine
 from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
 from experiments.speed import calibration, shared_gpu
-from experiments.speed.packs import PackSpeeds, shape_key, store
+from experiments.speed.pack_sizes import PackSpeeds, shape_key, store
 from experiments.speed.shared_gpu import best_number, measure, measured, probe
 from experiments.train import run_points
 

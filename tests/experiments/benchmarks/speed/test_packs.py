@@ -62,7 +62,7 @@ def test_a_process_that_says_nothing_is_not_measured_with_its_reason(measure):
 
 
 def test_a_process_of_a_pack_prints_its_speed(monkeypatch, capsys):
-    monkeypatch.setattr("experiments.speed.packs_measured.measure", lambda *_: 7.0)
+    monkeypatch.setattr("experiments.speed.measure_pack.measure", lambda *_: 7.0)
     monkeypatch.setattr("experiments.machine.jax_setup.start_jax", lambda *_: None)
     monkeypatch.setattr("sys.argv", ["packs", "cpu", "32", "1", "2"])
     packs.main()

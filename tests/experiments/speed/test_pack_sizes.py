@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The best pack is found by doubling, kept in a file that notices damage, and only looked up."""
 
-import io
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from experiments.files.checked_json import Damaged, seal
 from experiments.plan.plan import plan
 from experiments.plan.point import Point
-from experiments.speed.packs import PackSpeeds, best_pack, probe, search, shape_key, store
+from experiments.speed.pack_sizes import PackSpeeds, best_pack, search, shape_key, store
 
 
 @pytest.fixture
@@ -101,32 +97,9 @@ def test_a_damaged_file_is_named_with_the_way_out(point, tmp_path, damage):
     assert "\n" not in str(refused.value)
 
 
-def test_a_probe_measures_each_shape_once_and_says_what_a_pack_is_on_a_cpu(
-    study, manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    from experiments.speed import packs_measured
-
-    points = plan(study, manifest).points
-    asked: list[tuple] = []
-
-    def measure(model, train, n_runs: int) -> float:
-        asked.append((model.d_model, train.batch_size, n_runs))
-        return 10.0 if n_runs == 1 else 9.0
-
-    monkeypatch.setattr(packs_measured, "measure", measure)
-    text = io.StringIO()
-    for _ in range(2):
-        probe(points, tmp_path, Console(file=text, width=200))
-    shapes = {(p.spec.model.d_model, p.spec.train.batch_size) for p in points}
-    assert sorted(asked) == sorted((*shape, n) for shape in shapes for n in (1, 2))
-    assert "On a CPU one process per core is the pack" in text.getvalue()
-    device = next(iter(json.loads((tmp_path / "packs.json").read_bytes())["record"]))
-    assert {best_pack(tmp_path, device, p) for p in points} == {1}
-
-
 @pytest.mark.slow
 def test_speeds_of_packs_are_measured(point):
-    from experiments.speed.packs_measured import measure
+    from experiments.speed.measure_pack import measure
 
     tiny = of(point, batch_size=1, seq_len=4, n_layers=1, d_model=8, d_ff=8)
     for n_runs in (1, 2):
@@ -136,7 +109,7 @@ def test_speeds_of_packs_are_measured(point):
 def test_memory_that_ends_is_no_error(point, monkeypatch: pytest.MonkeyPatch):
     import jax
 
-    from experiments.speed import packs_measured
+    from experiments.speed import measure_pack
     from model.training.memory import TooLarge
 
     def compile_program(*_: object, **options: object) -> None:
@@ -147,8 +120,8 @@ def test_memory_that_ends_is_no_error(point, monkeypatch: pytest.MonkeyPatch):
         jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
         TooLarge("a device needs more"),
     ]
-    monkeypatch.setattr(packs_measured, "compile_program", compile_program)
-    assert packs_measured.measure(point.spec.model, point.spec.train, 8) is None
-    assert packs_measured.measure(point.spec.model, point.spec.train, 8) is None
+    monkeypatch.setattr(measure_pack, "compile_program", compile_program)
+    assert measure_pack.measure(point.spec.model, point.spec.train, 8) is None
+    assert measure_pack.measure(point.spec.model, point.spec.train, 8) is None
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        packs_measured.measure(point.spec.model, point.spec.train, 8)
+        measure_pack.measure(point.spec.model, point.spec.train, 8)

@@ -3,22 +3,19 @@
 
 ``results/packs.json`` maps a kind of device and a shape (network, batch, dtype, algorithm) to the
 runs x steps per second of packs of 1, 2, 4, ... runs: as far as twice as many still gained
-MIN_GAIN, and the memory lasted. Looking the best pack up is pure; only ``probe`` needs JAX.
+MIN_GAIN, and the memory lasted.
 
-On a CPU a process trains on one core, and one process per core is the pack: there mapping runs over
-a leading axis gained nothing (0.83 to 1.0 times the speed of one run after another on two cores),
-so the best size that is found for such a process is 1.
+On a CPU a process trains on one core, and one process per core is the pack: mapping runs over a
+leading axis gains nothing there, and the best size that is found for such a process is 1.
 """
 
-import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 
 from experiments.files import strict_json
 from experiments.files.checked_json import Damaged, seal, unseal
@@ -104,28 +101,6 @@ def search(measure: Callable[[int], float | None], max_runs: int = MAX_RUNS) -> 
             break
         size *= 2
     return PackSpeeds(run_steps_per_second=speeds) if speeds else None
-
-
-def probe(points: Sequence[Point], results: Path, console: Console) -> None:
-    """Measures every shape of the points that is not known yet on this process's device.
-
-    A few seconds a size, most of it compilation. The process must have been set up as a worker's
-    is: on a CPU pinned to one core (machine/jax_setup.py).
-    """
-    from experiments.machine.provenance import device_facts
-    from experiments.speed.packs_measured import measure
-
-    facts = device_facts()
-    device, shapes = facts["device"], {shape_key(point): point for point in points}
-    for key in sorted(shapes.keys() - _read(results).get(device, {}).keys()):
-        spec = shapes[key].spec
-        if found := search(functools.partial(measure, spec.model, spec.train)):
-            store(results, device, key, found)
-            speeds = found.run_steps_per_second
-            sizes = ", ".join(f"{size}: {speed:.4g}" for size, speed in speeds.items())
-            console.print(f"{key}: packs of {found.best} (runs x steps / s by size: {sizes})")
-    if facts["platform"] == "cpu":
-        console.print("On a CPU one process per core is the pack; each packs what gained above.")
 
 
 def store(results: Path, device: str, key: str, speeds: PackSpeeds) -> None:
