@@ -29,11 +29,11 @@ test: $(VENV)/.ready ## the quick tests
 test-all: $(VENV)/.ready ## the slow ones too: whole studies, real training, simulated coverage
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "$(ORDINARY)" tests
 
-check: $(VENV)/.ready ## format, lint, types, architecture (under a minute)
+check: $(VENV)/.ready ## format, lint, types, architecture, documents (under a minute)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_documents.py
 
 test-chaos: $(VENV)/.ready ## kills, faults at every call, damaged files, full disks (as root: all)
 	$(BIN)/python -m pytest -q -rs -m chaos tests/experiments/chaos

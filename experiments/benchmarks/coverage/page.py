@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from experiments.benchmarks.coverage.counts import LEVELS
+from experiments.benchmarks.coverage.studies import STUDIES
 
 # Points by which a cell may differ from its level, beyond two of its own standard errors.
 ALLOWED = 2.0
@@ -60,17 +61,24 @@ def _rows(counts: Counter[Any]) -> list[dict[str, Any]]:
 
 
 def _summary(rows: list[dict[str, Any]]) -> list[str]:
-    """Per method: how many of its cells (study, quantity, level) are met, and the worst."""
-    lines = [
-        "| estimator | method | target | cells met | too narrow at worst | too wide at worst |",
-        "|---|---|---|---|---|---|",
-    ]
-    names = ("estimator", "method", "target")
-    for key in dict.fromkeys(tuple(row[name] for name in names) for row in rows):
-        mine = [r for r in rows if tuple(r[n] for n in names) == key and r["answered"] > 0]
-        cells = [(r[f"{100 * v:.0f}"], r["study"], r["quantity"], v) for r in mine for v in LEVELS]
-        if not cells:
-            continue
+    """Per method: how many of its cells (study, quantity, level) are met, and the worst.
+
+    Studies whose runs are trained by themselves, then those of branches of shared trunks.
+    """
+    worst = ("too narrow at worst", "too wide at worst")
+    heads = ("runs", "estimator", "method", "target", "cells met", *worst)
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    branched = {study.name for study in STUDIES if study.trunk is not None}
+    groups: dict[tuple[str, str, str, str], list[tuple[dict[str, Any], str, str, float]]] = {}
+    for row in rows:
+        runs = "branches" if row["study"] in branched else "by themselves"
+        key = (runs, row["estimator"], row["method"], row["target"])
+        if row["answered"] > 0:
+            groups.setdefault(key, []).extend(
+                (row[f"{100 * level:.0f}"], row["study"], row["quantity"], level)
+                for level in LEVELS
+            )
+    for key, cells in sorted(groups.items(), key=lambda group: group[0][0] == "branches"):
         met = sum(not cell["misses"] for cell, *_ in cells)
         low = min(cells, key=lambda c: c[0]["coverage"] - 100 * c[3])
         high = max(cells, key=lambda c: c[0]["coverage"] - 100 * c[3])
