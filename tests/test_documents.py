@@ -123,6 +123,29 @@ def test_what_is_not_there_is_found(wrong, found):
     assert checks == found
 
 
+def numbers(text: str) -> set[str]:
+    return set(re.findall(r"\d+(?:[.:]\d+)*", text.replace(",", "")))
+
+
+def figures(text: str) -> Iterator[tuple[str, str]]:
+    """What the README claims, and the page that it names beside it."""
+    yield from re.findall(
+        r"^\|[^|]*\|([^|]*)\| \[[^]]*\]\((results/[^)]*)\) \|$", text, re.MULTILINE
+    )
+    yield from re.findall(r"(52 runs .*?)\[[^]]*\]\((results/[^)]*)\)", text, re.DOTALL)
+
+
+def test_every_figure_of_the_readme_stands_on_the_page_beside_it():
+    claims = list(figures((ROOT / "README.md").read_text()))
+    assert len(claims) > 10
+    wrong = {
+        claim: numbers(claim) - numbers((ROOT / page).read_text())
+        for claim, page in claims
+        if not numbers(claim) <= numbers((ROOT / page).read_text())
+    }
+    assert wrong == {}
+
+
 def test_the_study_that_is_shown_can_be_planned():
     text = (ROOT / "experiments" / "STUDIES.md").read_text()
     (shown,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

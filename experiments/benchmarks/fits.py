@@ -15,7 +15,6 @@ os.environ |= {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -26,8 +25,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from experiments.files.storage import replace_text
-from experiments.machine.provenance import cpu_model, software_facts
+from experiments.benchmarks.record import facts, made_by, write
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.solve.newton import Problem
 from scaling.solve.regression import Estimate, estimate, set_up
@@ -50,17 +48,9 @@ def main() -> None:
         **_bootstrap(found, runs),
         **_ten_thousand(),
     }
-    record = {
-        "command": "make bench-fit",
-        "device": cpu_model(),
-        "cores": 1,
-        **software_facts(),
-        **rows,
-    }
-    folder = Path("results") / "benchmarks"
-    replace_text(folder / "fits.json", json.dumps(record, indent=1) + "\n")
-    replace_text(folder / "fits.md", _page(record))
-    print((folder / "fits.md").read_text())
+    record = facts("make bench-fit", cores=1) | rows
+    write("fits", record, _page(record))
+    print(_page(record))
 
 
 def _epoch() -> Runs:
@@ -207,8 +197,7 @@ def _page(r: dict[str, Any]) -> str:
         [
             "# Fitting: speed and certificates",
             "",
-            f"`{r['command']}` on one core of {r['device']}, Python {r['python']}, jax "
-            f"{r['version_jax']}. Additive law, Huber(1e-3), Epoch's 240 points.",
+            f"{made_by(r)} Additive law, Huber(1e-3), Epoch's 240 points.",
             "",
             "| what | measured | asked |",
             "|---|---|---|",

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.files.storage import replace_text
-from experiments.machine.provenance import code_facts, cpu_model, n_cores, software_facts
+from experiments.benchmarks.record import FOLDER, facts, made_by, write
+from experiments.machine.provenance import code_facts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,24 +87,15 @@ PROOFS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--proofs", type=int, nargs="*", default=list(PROOFS), choices=PROOFS)
-    parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
-    folder = options.results / "benchmarks"
-    before = folder / "reliability.json"
+    before = FOLDER / "reliability.json"
     proofs = json.loads(before.read_text())["proofs"] if before.exists() else {}
     for number in options.proofs:
         proofs[str(number)] = _prove(PROOFS[number])
         print(json.dumps({number: proofs[str(number)]}), flush=True)
-    record = {
-        "command": "make bench-reliability",
-        "device": cpu_model(),
-        "n_cores": n_cores(),
-        **software_facts(),
-        "proofs": dict(sorted(proofs.items())),
-    }
-    replace_text(folder / "reliability.json", json.dumps(record, indent=1) + "\n")
-    replace_text(folder / "reliability.md", _page(record))
-    print((folder / "reliability.md").read_text())
+    record = facts("make bench-reliability") | {"proofs": dict(sorted(proofs.items()))}
+    write("reliability", record, _page(record))
+    print(_page(record))
     sys.exit(any(proof["failed"] for proof in proofs.values()))
 
 
@@ -153,8 +144,7 @@ def _page(record: dict[str, Any]) -> str:
     lines = [
         "# Reliability",
         "",
-        f"`{record['command']}` on {record['device']}, {record['n_cores']} cores, "
-        f"Python {record['python']}, jax {record['version_jax']}.",
+        made_by(record),
         "",
         "| proof | | passed | failed | skipped | seconds | commit |",
         "|---|---|---|---|---|---|---|",

@@ -8,7 +8,6 @@ on two cores. Writes results/benchmarks/saving.json and .md.
 
 import argparse
 import csv
-import json
 import math
 import shutil
 import subprocess
@@ -17,11 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from experiments.benchmarks.record import facts, made_by, write
 from experiments.cli.load_study import load_study
-from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit
-from experiments.machine.provenance import cpu_model, n_cores, software_facts
 
 # Stated before any run: below these the answers of two ways count as equal.
 MARGINS = {"loss_nats": 0.01, "log_n_params": 0.10}
@@ -43,26 +41,19 @@ WAYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", default="trunks")
-    parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--work", type=Path, default=Path("results/saving"), help="of the runs")
     options = parser.parse_args()
-    folder = options.results / "benchmarks"
     ways: dict[str, Any] = {}
     for name in WAYS:
         ways[name] = run(options.study, name, options.work, ways)
-        record = {
-            "command": "make bench-saving",
+        record = facts("make bench-saving") | {
             "study": options.study,
-            "device": cpu_model(),
-            "cores": n_cores(),
             "margins": MARGINS,
             "target_factor": TARGET_FACTOR,
-            **software_facts(),
             "ways": ways,
         }
-        replace_text(folder / "saving.json", json.dumps(record, indent=1) + "\n")
-        replace_text(folder / "saving.md", page(record))
-    print((folder / "saving.md").read_text())
+        write("saving", record, page(record))
+    print(page(record))
 
 
 def run(study: str, name: str, work: Path, before: dict[str, Any]) -> dict[str, Any]:
@@ -134,9 +125,7 @@ def page(record: dict[str, Any]) -> str:
     lines = [
         "# What `--until` saves on one study",
         "",
-        f"`{record['command']}`: study `{record['study']}` on {record['device']}, "
-        f"{record['cores']} cores, Python {record['python']}, jax {record['version_jax']}, commit "
-        f"{record['git_commit'][:7]}.",
+        f"{made_by(record)} Study `{record['study']}`.",
         "",
         "*alone*: the whole grid, every run by itself. *until*: runs chosen by what they tell per "
         f"device-second until N* at {record['target_factor']:g} times the largest budget is as "

@@ -7,7 +7,6 @@ interval and the true entropy; then the bias over the studies and the interval w
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -15,9 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.files.storage import replace_text
+from experiments.benchmarks.record import facts, made_by, write
 from experiments.ledger.ledger import Ledger
-from experiments.machine.provenance import cpu_model, software_facts
 from experiments.studies.zipf_truth import STUDY
 from model.data.manifest import Manifest
 
@@ -34,19 +32,13 @@ def main() -> None:
     for number in range(options.studies):
         rows.append(_one_study(number, options.results))
         print(json.dumps(rows[-1]), flush=True)
-    record = {
-        "command": "make bench-truth",
+    record = facts("make bench-truth") | {
         "seconds": round(time.perf_counter() - began),
-        "device": cpu_model(),
-        "host_python": platform.python_version(),
-        **software_facts(),
         "studies": rows,
         "summary": {form: _summary(rows, form) for form in FORMS},
     }
-    folder = options.results / "benchmarks"
-    replace_text(folder / "truth.json", json.dumps(record, indent=1) + "\n")
-    replace_text(folder / "truth.md", _page(record))
-    print((folder / "truth.md").read_text())
+    write("truth", record, _page(record))
+    print(_page(record))
 
 
 def _one_study(number: int, results: Path) -> dict[str, Any]:
@@ -95,8 +87,7 @@ def _page(record: dict[str, Any]) -> str:
     lines = [
         "# Planted truth: fitted irreducible loss against the true entropy",
         "",
-        f"`{record['command']}`, {record['seconds']} s on {record['device']}, Python "
-        f"{record['python']}, jax {record['version_jax']}. Intervals: 95 %.",
+        f"{made_by(record)} {record['seconds']} s. Intervals: 95 %.",
         "",
         "| study | entropy, nats | form | E | bias | interval | width | covers | status |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.coverage.studies import STUDIES
+from experiments.benchmarks.record import facts, made_by
 from experiments.files.storage import replace_text
-from experiments.machine.provenance import cpu_model, software_facts
 
 # Simulations per task: long enough to fill batches, short enough to stop in time.
 TASK = 200
@@ -69,20 +69,15 @@ def main() -> None:
         print(f"{done} of {len(tasks)} tasks, {elapsed:.0f} s", flush=True)
     from experiments.benchmarks.coverage.page import page
 
-    text = page(counts, _about(options, time.perf_counter() - began))
+    about = (
+        f"{made_by(facts('make bench-coverage', cores=options.processes))} "
+        f"{time.perf_counter() - began:.0f} s; {options.replicates} replicates per interval, seed "
+        f"{options.seed} (those of resampling.py were chosen on seed 0)."
+    )
+    text = page(counts, about)
     print(text)
     if not options.only:
         replace_text(options.results / "benchmarks" / "coverage.md", text)
-
-
-def _about(options: argparse.Namespace, seconds: float) -> str:
-    facts = software_facts()
-    return (
-        f"`make bench-coverage`, {seconds:.0f} s on {options.processes} processes ({cpu_model()}), "
-        f"Python {facts['python']}, jax {facts['version_jax']}, commit {facts['git_commit'][:7]}; "
-        f"{options.replicates} replicates per interval, seed {options.seed} (the constants of "
-        "scaling/uncertainty/resampling.py were chosen on seed 0)."
-    )
 
 
 def _results(tasks: list[Any], n_processes: int, deadline: float) -> Iterator[Counter[Any]]:

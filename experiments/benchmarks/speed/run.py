@@ -21,14 +21,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from experiments.benchmarks.record import FOLDER, write
 from experiments.benchmarks.speed import networks, packs, processes
 from experiments.benchmarks.speed.page import page
-from experiments.files.storage import replace_text
 from experiments.machine.provenance import cpu_model, software_facts
 from model.hardware import lookup
 from model.network.counts.total import flops_per_token
 
-FOLDER = Path("results") / "benchmarks"
 OURS = "isoflop"
 PEERS = {
     "PyTorch": ("plain", "eager"),
@@ -65,8 +64,7 @@ def main() -> None:
     for case in options.only:
         for found in CASES[case](device, options):
             record.setdefault(device, {})[case] = found | known
-            replace_text(path, json.dumps(record, indent=1) + "\n")
-            replace_text(options.out / "speed.md", page(record))
+            write("speed", record, page(record), options.out)
 
 
 def peers(device: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
