@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-from experiments.checks.compile import command
+from experiments.checks.compile.check import check
 from experiments.cli.open_study import add_study, open_plan, open_study
 from experiments.executors import exit_codes
 
@@ -15,11 +15,12 @@ HELP = "compile every program, train nothing: does it fit, what does it move, ho
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    command.add_options(parser)
+    text = "a slice of TPUs that need not be here, for instance v5e:16x16 (default: what is here)"
+    parser.add_argument("--topology", default=None, metavar="NAME", help=text)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger = open_study(options)
     planned, _ = open_plan(study, ledger, console)
-    if not command.check(options, study, ledger, planned, console):
+    if not check(study, planned, topology=options.topology, ledger=ledger, console=console):
         sys.exit(exit_codes.FAILED)

@@ -7,7 +7,6 @@ Says what happens in lines of JSON on standard output; the compiler's warnings g
 error. For a topology it needs jax[tpu] (make .venv-tpu/.ready), but no TPU.
 """
 
-import json
 import math
 import os
 import re
@@ -17,64 +16,70 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
 
 import jax
 import msgspec
 import numpy as np
 from jax.errors import JaxRuntimeError
+from jax.sharding import Mesh
+from jax.stages import Lowered
 
 from experiments.checks.compile import hlo
+from experiments.checks.compile.messages import (
+    Compiled,
+    Compiling,
+    Devices,
+    Event,
+    ProgramToCompile,
+    Refused,
+    Request,
+    Unfit,
+)
 from experiments.executors.local_devices import cache_folder
 from experiments.machine.jax_setup import start_jax
 from experiments.machine.peak import CPU_SIZE, measure
 from model.hardware import lookup
-from model.network.config import ModelConfig
 from model.network.execution import USABLE, Execution
 from model.network.sharding import AXES, make_mesh
 from model.training import memory
-from model.training.config import TrainConfig
 from model.training.optimizer import hyper_arrays
-from model.training.step import compile_program
+from model.training.step import TrainState, compile_program
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def main() -> None:
-    request = json.load(sys.stdin)
-    if not request["topology"]:
-        start_jax([], str(cache_folder()), request["n_threads"])
+    request = msgspec.json.decode(sys.stdin.read(), type=Request)
+    if request.topology is None:
+        start_jax([], str(cache_folder()), request.n_threads)
     try:
         for event in answers(request):
-            print(json.dumps(event), flush=True)
+            _say(event)
     except ValueError as error:
-        print(json.dumps({"event": "refused", "reason": str(error)}), flush=True)
+        _say(Refused(reason=str(error)))
 
 
-def answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Events: one "devices", then "compiling" and "compiled" of every setting of every program.
+def _say(event: Event) -> None:
+    print(msgspec.json.encode(event).decode(), flush=True)
 
-    Args:
-      request: "topology" (its name or None), "wraps_at" (topology.py), "mesh", "execution" (text),
-        "programs" (key -> model and train); ``main`` also reads "n_threads" (worker.py).
+
+def answers(request: Request) -> Iterator[Event]:
+    """The devices, then events of every setting of every program.
 
     Raises:
       ValueError: if the devices cannot be had, or cannot be laid out as the mesh says.
     """
-    devices = topology_devices(request["topology"]) if request["topology"] else None
-    mesh = _mesh(tuple(request["mesh"]), devices)
-    device = describe(mesh, request["wraps_at"])
-    yield {"event": "devices"} | device
-    execution = Execution.from_text(request["execution"])
-    for key, program in request["programs"].items():
-        model = msgspec.convert(program["model"], ModelConfig)
-        train = msgspec.convert(program["train"], TrainConfig)
-        run = Run(model=model, train=train, mesh=mesh, devices=devices)
-        for event in run.attempts(execution, device["memory_bytes"]):
-            yield {"key": key} | event
+    devices = topology_devices(request.topology) if request.topology else None
+    mesh = _mesh(request.mesh, devices)
+    device = describe(mesh, request.wraps_at)
+    yield device
+    execution = Execution.from_text(request.execution)
+    for key, program in request.programs.items():
+        run = Run(key=key, program=program, mesh=mesh, devices=devices)
+        yield from run.attempts(execution, device.memory_bytes)
 
 
-def topology_devices(name: str) -> tuple[Any, ...]:
+def topology_devices(name: str) -> tuple[jax.Device, ...]:
     """Devices that exist for the compiler only.
 
     Raises:
@@ -91,7 +96,7 @@ def topology_devices(name: str) -> tuple[Any, ...]:
         raise ValueError(f"--topology {name}: libtpu refuses it: {_one_line(error)}") from None
 
 
-def _mesh(shape: tuple[int, ...], devices: tuple[Any, ...] | None) -> Any:
+def _mesh(shape: tuple[int, ...], devices: tuple[jax.Device, ...] | None) -> Mesh:
     try:
         return make_mesh(shape, devices)
     except NotImplementedError as error:
@@ -105,7 +110,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:500]
 
 
-def describe(mesh: Any, wraps_at: int) -> dict[str, Any]:
+def describe(mesh: Mesh, wraps_at: int) -> Devices:
     """What is known of the devices of a mesh: kind, memory, links of each axis, measured peaks."""
     device = mesh.devices.flat[0]
     known = lookup(device.device_kind)
@@ -114,15 +119,15 @@ def describe(mesh: Any, wraps_at: int) -> dict[str, Any]:
         links = {axis: _links(mesh, axis, wraps_at) for axis in AXES}
     elif known is not None:
         links = dict.fromkeys(AXES, known.n_links)
-    return {
-        "kind": device.device_kind,
-        "platform": device.platform,
-        "n_devices": mesh.size,
-        "memory_bytes": _memory_bytes(device, mesh.size),
-        "links": links,
-        "measured": {} if known else _measured(),
-        "versions": _versions(),
-    }
+    return Devices(
+        kind=device.device_kind,
+        platform=device.platform,
+        n_devices=mesh.size,
+        memory_bytes=_memory_bytes(device, mesh.size),
+        links=links,
+        measured={} if known else _measured(),
+        versions=_versions(),
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -132,7 +137,7 @@ def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in names if name in installed}
 
 
-def _links(mesh: Any, axis: str, wraps_at: int) -> int:
+def _links(mesh: Mesh, axis: str, wraps_at: int) -> int:
     """Links that a collective along a mesh axis may use: two for a ring, one for a line.
 
     An axis that spans a whole dimension of the slice closes to a ring where that one does.
@@ -148,7 +153,7 @@ def _links(mesh: Any, axis: str, wraps_at: int) -> int:
     )
 
 
-def _memory_bytes(device: Any, n_devices: int) -> float:
+def _memory_bytes(device: jax.Device, n_devices: int) -> float:
     """Of one device: as it says itself, else by the table, else its share of the host's."""
     known = lookup(device.device_kind)
     try:
@@ -170,58 +175,62 @@ def _measured() -> dict[str, float]:
 class Run:
     """One program to be compiled for one mesh."""
 
-    model: ModelConfig
-    train: TrainConfig
-    mesh: Any
-    devices: tuple[Any, ...] | None
+    key: str
+    program: ProgramToCompile
+    mesh: Mesh
+    devices: tuple[jax.Device, ...] | None
 
-    def attempts(self, execution: Execution, limit: float) -> Iterator[dict[str, Any]]:
+    def attempts(self, execution: Execution, limit: float) -> Iterator[Event]:
         """Compiles what ``execution`` leaves open from the fastest to the leanest, until one fits.
 
         Args:
           limit: bytes of a device; a run uses USABLE of them.
         """
+        model, train = self.program.model, self.program.train
         try:
-            for candidate in memory.candidates(execution, self.model, self.train, self.mesh):
-                yield {"event": "compiling", "execution": candidate.to_text()}
+            for candidate in memory.candidates(execution, model, train, self.mesh):
+                yield Compiling(key=self.key, execution=candidate.to_text())
                 result = self._compiled(candidate)
-                yield {"event": "compiled", "execution": candidate.to_text()} | result
-                if 0 < result["needed_bytes"] <= USABLE * limit:
+                yield result
+                if 0 < result.needed_bytes <= USABLE * limit:
                     return
         except ValueError as error:
-            yield {"event": "unfit", "reason": str(error)}
+            yield Unfit(key=self.key, reason=str(error))
 
-    def _compiled(self, execution: Execution) -> dict[str, Any]:
+    def _compiled(self, execution: Execution) -> Compiled:
         """Bytes and collectives of the training step, and what it took to compile it."""
         began = time.perf_counter()
-        shape = self.mesh.devices.shape
-        program = compile_program(self.model, self.train, shape, execution, self.devices)
-        hyper = hyper_arrays(self.train)
+        model, train, shape = self.program.model, self.program.train, self.mesh.devices.shape
+        program = compile_program(model, train, shape, execution, self.devices)
+        hyper = hyper_arrays(train)
         state_bytes = _local_bytes(program.abstract_state(hyper))
-        found = _analysed(program.lowered(hyper), state_bytes)
+        needed, collectives, says = _analysed(program.lowered(hyper), state_bytes)
         peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return found | {
-            "state_bytes": state_bytes,
-            "seconds": time.perf_counter() - began,
-            "host_memory_bytes": 1024 * peak_kib,
-        }
+        return Compiled(
+            key=self.key,
+            execution=execution.to_text(),
+            needed_bytes=needed,
+            collectives=collectives,
+            compiler_says=says,
+            state_bytes=state_bytes,
+            seconds=time.perf_counter() - began,
+            host_memory_bytes=1024 * peak_kib,
+        )
 
 
-def _analysed(lowered: Any, state_bytes: int) -> dict[str, Any]:
+def _analysed(lowered: Lowered, state_bytes: int) -> tuple[float, dict[str, float], str]:
+    """Bytes of a device, collectives, and what the compiler said where it gave up."""
     try:
         compiled = lowered.compile()
     except JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        needed = exhausted_bytes(str(error), state_bytes)
-        return {"needed_bytes": needed, "collectives": {}, "compiler_says": _one_line(error)}
-    analysis = compiled.memory_analysis()
-    needed = memory.program_bytes(analysis)
-    moved = hlo.by_kind(hlo.collectives(compiled.as_text()))
-    return {"needed_bytes": needed, "collectives": moved, "compiler_says": ""}
+        return exhausted_bytes(str(error), state_bytes), {}, _one_line(error)
+    moved = hlo.by_kind(hlo.collectives(compiled.as_text() or ""))
+    return memory.program_bytes(compiled.memory_analysis()), moved, ""
 
 
-def _local_bytes(state: Any) -> int:
+def _local_bytes(state: TrainState) -> int:
     """Bytes per device of abstract arrays with shardings."""
     leaves = jax.tree.leaves(state)
     return sum(

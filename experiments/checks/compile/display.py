@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What isoflop check prints."""
 
-from typing import Any
-
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from experiments.checks.compile.answer import Answer, Outcome, Row, fits, usable_bytes
+from experiments.checks.compile.messages import Compiled, Devices
 from experiments.terminal.table import number_table
-from model.network.execution import USABLE, Execution
+from model.network.execution import Execution
 
 GIB = 2**30
 
@@ -20,93 +20,90 @@ def settings(execution: Execution) -> str:
     return f"{execution.attention} attention, remat {execution.remat}{split}"
 
 
-def outcome(event: dict[str, Any], device: dict[str, Any]) -> str:
+def outcome(event: Compiled, device: Devices) -> str:
     """One line for a program that was compiled, or did not fit."""
-    needed, usable = event["needed_bytes"], USABLE * device["memory_bytes"]
+    needed, usable = event.needed_bytes, usable_bytes(device)
     have = (
         f"{needed / GIB:.2f} of {usable / GIB:.2f} GiB usable" if needed else "more than there is"
     )
-    verdict = "fits" if 0 < needed <= usable else "does not fit"
-    n = event["n_rematerializations"]
+    verdict = "fits" if fits(needed, usable) else "does not fit"
+    n = event.n_rematerializations
     warned = f"; {n} involuntary full rematerializations" if n else ""
-    return f"  {verdict}: {have}, compiled in {event['seconds']:.0f} s{warned}"
+    return f"  {verdict}: {have}, compiled in {event.seconds:.0f} s{warned}"
 
 
-def tables(record: dict[str, Any]) -> RenderableType:
+def tables(answer: Answer) -> RenderableType:
     """The whole answer."""
-    parts: list[RenderableType] = [_programs(record), Text()]
+    parts: list[RenderableType] = [_programs(answer), Text()]
     parts += [
-        Text(f"d_model {row['d_model']}, batch {row['batch_size']}: {row['reason']}")
-        for row in record["programs"]
-        if row["reason"]
+        Text(f"d_model {_d_model(row)}, batch {_batch_size(row)}: {row.reason}")
+        for row in answer.rows
+        if row.reason
     ]
-    if any(_moved(row) for row in record["programs"]):
-        parts += [_collectives(record), Text()]
-    parts += [Text(f"peak: {record['peak_source']}")]
-    parts += [Text(f"- {assumption}") for assumption in record["assumptions"]]
-    if record["study_hours"]:
-        low, high = record["study_hours"]
-        n_runs = sum(len(row["points"]) for row in record["programs"])
-        text = f"{n_runs} runs one after the other: {_range(low, high)} hours at least"
-        parts += [Text(f"{text}, on {record['device']['n_devices']} x {record['device']['kind']}")]
+    moved = _collectives(answer)
+    if moved.row_count:
+        parts += [moved, Text()]
+    parts += [Text(f"peak: {answer.peak_source}")]
+    parts += [Text(f"- {assumption}") for assumption in answer.assumptions]
+    if answer.study_hours:
+        n_runs = sum(len(row.program.points) for row in answer.rows)
+        text = f"{n_runs} runs one after the other: {_range(*answer.study_hours)} hours at least"
+        parts += [Text(f"{text}, on {answer.device.n_devices} x {answer.device.kind}")]
     return Group(*parts)
 
 
-def _programs(record: dict[str, Any]) -> Table:
+def _d_model(row: Row) -> int:
+    return row.program.points[0].spec.model.d_model
+
+
+def _batch_size(row: Row) -> int:
+    return row.program.points[0].spec.train.batch_size
+
+
+def _programs(answer: Answer) -> Table:
     table = number_table(
         *("d_model", "layers", "params", "batch", "runs", "settings"),
         *("GiB", "of", "fits", "step, s", "bound by", "hours"),
     )
-    for row in record["programs"]:
+    for row in answer.rows:
+        point = row.program.points[0]
         table.add_row(
-            str(row["d_model"]),
-            str(row["n_layers"]),
-            f"{row['n_params']:,}",
-            str(row["batch_size"]),
-            str(len(row["points"])),
-            *_fit(row, record["usable_bytes"]),
+            str(_d_model(row)),
+            str(point.spec.model.n_layers),
+            f"{point.params.total:,}",
+            str(_batch_size(row)),
+            str(len(row.program.points)),
+            *_fit(row.outcome),
         )
     return table
 
 
-def _fit(row: dict[str, Any], usable: float) -> tuple[str, ...]:
-    if "execution" not in row:
+def _fit(outcome: Outcome | None) -> tuple[str, ...]:
+    if outcome is None:
         return ("", "", "", "NO", "", "", "")
-    seconds = row["step_seconds"]
-    accounts = {name: seconds[name] for name in ("compute", "memory", "links")}
-    free = row["free_bytes"] / GIB
+    step, free = outcome.step, outcome.free_bytes / GIB
     return (
-        settings(Execution.from_text(row["execution"])),
-        f"{row['needed_bytes'] / GIB:.2f}",
-        f"{usable / GIB:.2f}",
-        f"{free:.2f} free" if row["fits"] else f"NO: {-free:.2f} over",
-        _range(seconds["overlapped"], seconds["serial"]),
-        max(accounts, key=lambda name: accounts[name]),
-        _range(*row["hours"]),
+        settings(outcome.execution),
+        f"{outcome.needed_bytes / GIB:.2f}",
+        f"{outcome.usable_bytes / GIB:.2f}",
+        f"{free:.2f} free" if outcome.fits else f"NO: {-free:.2f} over",
+        _range(step.overlapped_seconds, step.serial_seconds),
+        step.bound_by,
+        _range(*outcome.hours),
     )
 
 
-def _collectives(record: dict[str, Any]) -> Table:
-    """Bytes per device and step, by formula and as compiled."""
+def _collectives(answer: Answer) -> Table:
+    """Bytes per device and step, by formula and as compiled, where there are any."""
     table = number_table(
         "d_model", "batch", "collective", "MB by formula", "MB compiled (indicative)"
     )
-    for row in record["programs"]:
-        for kind, cells in _moved(row).items():
-            numbers = (f"{cell / 1e6:,.3f}" for cell in cells)
-            table.add_row(str(row["d_model"]), str(row["batch_size"]), kind, *numbers)
+    for row in answer.rows:
+        for kind, moved in row.outcome.moved.items() if row.outcome else ():
+            if any(moved):
+                numbers = (f"{n_bytes / 1e6:,.3f}" for n_bytes in moved)
+                table.add_row(str(_d_model(row)), str(_batch_size(row)), kind, *numbers)
     return table
-
-
-def _moved(row: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """Kind of collective -> bytes by formula and as compiled, where there are any."""
-    if "collectives" not in row:
-        return {}
-    formula = row["collectives"]["by_formula"]
-    compiled = row["collectives"]["compiled_indicative"]
-    kinds = dict.fromkeys((*formula, *compiled))
-    both = {kind: (formula.get(kind, 0.0), compiled.get(kind, 0.0)) for kind in kinds}
-    return {kind: cells for kind, cells in both.items() if any(cells)}
 
 
 def _range(low: float, high: float) -> str:

@@ -2,14 +2,25 @@
 """Starts the compiling process (compile_programs.py) and hears what it says. No JAX here."""
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import msgspec
+
+from experiments.checks.compile.messages import (
+    AnyEvent,
+    Compiled,
+    Compiling,
+    Devices,
+    Refused,
+    Request,
+    Unfit,
+)
+
+Heard = Devices | Compiling | Compiled | Unfit
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = "experiments.checks.compile.compile_programs"
 # XLA moved an array to another layout by way of a whole copy on every device.
@@ -33,19 +44,18 @@ def interpreter(topology: str | None) -> str:
     )
 
 
-def compile_programs(python: str, request: dict[str, Any], log: Path) -> Iterator[dict[str, Any]]:
-    """Events of the compiling process; "compiled" ones tell its warnings of that program.
+def compile_programs(python: str, request: Request, log: Path) -> Iterator[Heard]:
+    """Events of the compiling process; those of compiled programs tell the warnings about them.
 
     Args:
       python: the interpreter.
-      request: see compile_programs.py.
       log: gets what the compiler writes.
 
     Raises:
       ValueError: if the process refuses the request, or ends otherwise than it should.
     """
     environ = dict(os.environ)
-    if request["topology"]:
+    if request.topology:
         environ["JAX_PLATFORMS"] = "cpu"  # What is here is not asked.
     command = [python, "-m", MODULE]
     with (
@@ -70,21 +80,19 @@ def compile_programs(python: str, request: dict[str, Any], log: Path) -> Iterato
         )
 
 
-def _events(
-    process: subprocess.Popen, request: dict[str, Any], log: Path
-) -> Iterator[dict[str, Any]]:
+def _events(process: subprocess.Popen, request: Request, log: Path) -> Iterator[Heard]:
     assert process.stdin is not None
     assert process.stdout is not None
     with process.stdin as stdin:
-        json.dump(request, stdin)
+        stdin.write(msgspec.json.encode(request).decode())
     n_warnings = 0
     for line in process.stdout:
-        event = json.loads(line)
-        if event["event"] == "refused":
-            raise ValueError(event["reason"])
-        if event["event"] == "compiled":
+        event = msgspec.json.decode(line, type=AnyEvent)
+        if isinstance(event, Refused):
+            raise ValueError(event.reason)
+        if isinstance(event, Compiled):
             n_before, n_warnings = n_warnings, log.read_text().count(REMATERIALIZATION)
-            event["n_rematerializations"] = n_warnings - n_before
+            event = msgspec.structs.replace(event, n_rematerializations=n_warnings - n_before)
         yield event
     process.wait()
 

@@ -2,11 +2,9 @@
 """The distinct programs of a plan: points that differ in rates, seeds or length share one."""
 
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
 
 from experiments.checks.compile.collectives import Step
+from experiments.checks.compile.messages import ProgramToCompile
 from experiments.plan.jobs import program
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
@@ -30,10 +28,9 @@ class Program:
         model, train = self.points[0].spec.model, self.points[0].spec.train
         return f"d_model {model.d_model}, {model.n_layers} layers, batch {train.batch_size}"
 
-    def request(self) -> dict[str, Any]:
-        """For compile_programs.py."""
+    def to_compile(self) -> ProgramToCompile:
         spec = self.points[0].spec
-        return {"model": msgspec.to_builtins(spec.model), "train": msgspec.to_builtins(spec.train)}
+        return ProgramToCompile(model=spec.model, train=spec.train)
 
     def step(self, mesh_shape: tuple[int, ...], execution: Execution) -> Step:
         spec = self.points[0].spec
@@ -48,7 +45,7 @@ class Program:
 
 def programs(plan: Plan) -> list[Program]:
     """Every distinct program, first use first."""
-    groups: dict[Any, list[Point]] = {}
+    groups: dict[tuple, list[Point]] = {}
     for point in plan.points:
         groups.setdefault(program(point), []).append(point)
     return [Program(key=f"p{n}", points=tuple(points)) for n, points in enumerate(groups.values())]

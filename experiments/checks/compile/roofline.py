@@ -7,6 +7,7 @@ range given here: no program runs at a peak all the time.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from experiments.checks.compile.collectives import Step, block_weights, transfers
@@ -42,7 +43,7 @@ class Rates:
     flops_per_second: float
     memory_bytes_per_second: float | None
     link_bytes_per_second: float | None
-    links: dict[str, float]
+    links: Mapping[str, float]
     source: str
 
 
@@ -53,6 +54,16 @@ class Estimate:
     compute_seconds: float
     memory_seconds: float
     link_seconds: float
+
+    @property
+    def bound_by(self) -> str:
+        """The largest of the three."""
+        seconds = {
+            "compute": self.compute_seconds,
+            "memory": self.memory_seconds,
+            "links": self.link_seconds,
+        }
+        return max(seconds, key=lambda name: seconds[name])
 
     @property
     def overlapped_seconds(self) -> float:
@@ -118,7 +129,7 @@ def _score_bytes(step: Step, n_passes: int) -> float:
     return n_passes * scores * 2 * (4 + step.dtype_bytes)
 
 
-def _link_seconds(step: Step, link_bytes_per_second: float, links: dict[str, float]) -> float:
+def _link_seconds(step: Step, link_bytes_per_second: float, links: Mapping[str, float]) -> float:
     """One collective after the other, each over the links of its axes."""
     seconds = 0.0
     for transfer in transfers(step):

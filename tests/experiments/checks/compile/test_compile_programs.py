@@ -2,7 +2,7 @@
 """The process that compiles, on the devices that are here."""
 
 import dataclasses
-import json
+import functools
 import types
 
 import msgspec
@@ -10,6 +10,14 @@ import numpy as np
 import pytest
 
 from experiments.checks.compile import compile_programs as subject
+from experiments.checks.compile.messages import (
+    AnyEvent,
+    Compiled,
+    Compiling,
+    Devices,
+    ProgramToCompile,
+    Request,
+)
 from experiments.plan.plan import plan
 from model.network.execution import Execution
 from model.network.sharding import AXES, make_mesh
@@ -29,43 +37,57 @@ def point(study, manifest):
     return dataclasses.replace(point, spec=dataclasses.replace(point.spec, train=train))
 
 
+def request(mesh, execution, **programs) -> Request:
+    return Request(
+        topology=None,
+        wraps_at=0,
+        n_threads=1,
+        mesh=mesh,
+        execution=execution.to_text(),
+        programs=programs,
+    )
+
+
 @pytest.fixture
 def events(point):
     """Events of the small study's first program on a mesh of eight."""
-    spec = point.spec
-    program = {"model": msgspec.to_builtins(spec.model), "train": msgspec.to_builtins(spec.train)}
-    request = {"topology": None, "wraps_at": 0, "mesh": MESH, "execution": EXECUTION.to_text()}
-    return list(subject.answers(request | {"programs": {"p0": program}}))
+    return compiled(point.spec.model, point.spec.train)
+
+
+@functools.cache
+def compiled(model, train):
+    program = ProgramToCompile(model=model, train=train)
+    return list(subject.answers(request(MESH, EXECUTION, p0=program)))
 
 
 def test_a_program_is_compiled_and_its_memory_is_that_of_its_analysis(events, point):
-    assert [event["event"] for event in events] == ["devices", "compiling", "compiled"]
-    json.dumps(events)
+    assert [type(event) for event in events] == [Devices, Compiling, Compiled]
     found = events[-1]
+    assert msgspec.json.decode(msgspec.json.encode(found), type=AnyEvent) == found
     program = compile_program(point.spec.model, point.spec.train, MESH, EXECUTION)
     analysis = program.lowered(hyper_arrays(point.spec.train)).compile().memory_analysis()
     # What is donated comes out where it went in.
     beyond = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    assert found["needed_bytes"] == (
+    assert found.needed_bytes == (
         analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + beyond
     )
-    assert found["collectives"]["all-gather"] > 0
-    assert found["seconds"] > 0
+    assert found.collectives["all-gather"] > 0
+    assert found.seconds > 0
 
 
 def test_the_state_is_three_floats_per_parameter_split_over_the_mesh(events, point):
     vectors = 5 * point.spec.model.d_model + 4 * point.spec.model.d_head
     split = 12 * (point.params.total - vectors) / 8
     # Gains are whole everywhere; steps and counts are a few integers.
-    assert 0 <= events[-1]["state_bytes"] - split - 12 * vectors < 100
+    assert 0 <= events[-1].state_bytes - split - 12 * vectors < 100
 
 
 def test_what_is_here_is_described_with_its_memory_and_a_measured_peak(events):
     device = events[0]
-    assert device["platform"] == "cpu"
-    assert device["n_devices"] == 8
-    assert 1e8 < device["memory_bytes"] < 1e13
-    assert set(device["measured"]) == {"float32", "bfloat16"}
+    assert device.platform == "cpu"
+    assert device.n_devices == 8
+    assert 1e8 < device.memory_bytes < 1e13
+    assert set(device.measured) == {"float32", "bfloat16"}
 
 
 @pytest.mark.parametrize(
@@ -86,9 +108,8 @@ def test_what_a_compiler_gave_up_on_is_read_from_its_words(message, expected):
 
 
 def test_a_mesh_that_needs_more_devices_than_there_are_is_refused():
-    request = {"topology": None, "wraps_at": 0, "mesh": (1, 1, 64, 1), "programs": {}}
     with pytest.raises(ValueError, match="needs 64 devices"):
-        list(subject.answers(request | {"execution": ""}))
+        list(subject.answers(request((1, 1, 64, 1), EXECUTION)))
 
 
 def mesh_of_chips(shape: tuple[int, ...], mesh_shape: tuple[int, ...]):
@@ -118,13 +139,23 @@ def test_an_axis_has_the_links_of_the_dimensions_that_it_spans(
 
 
 def test_the_settings_that_are_left_open_are_tried_until_one_fits(point, monkeypatch):
-    run = subject.Run(
-        model=point.spec.model, train=point.spec.train, mesh=make_mesh(MESH), devices=None
-    )
+    program = ProgramToCompile(model=point.spec.model, train=point.spec.train)
+    run = subject.Run(key="p0", program=program, mesh=make_mesh(MESH), devices=None)
     needs = {"none": 30.0, "dots": 20.0, "block": 18.0}
-    monkeypatch.setattr(
-        subject.Run, "_compiled", lambda self, execution: {"needed_bytes": needs[execution.remat]}
-    )
+
+    def stand_in(run, execution) -> Compiled:
+        return Compiled(
+            key=run.key,
+            execution=execution.to_text(),
+            needed_bytes=needs[execution.remat],
+            collectives={},
+            compiler_says="",
+            state_bytes=0,
+            seconds=1.0,
+            host_memory_bytes=0,
+        )
+
+    monkeypatch.setattr(subject.Run, "_compiled", stand_in)
     events = list(run.attempts(Execution(), limit=21.0))
-    tried = [event["execution"] for event in events if event["event"] == "compiled"]
+    tried = [event.execution for event in events if isinstance(event, Compiled)]
     assert [Execution.from_text(text).remat for text in tried] == ["none", "dots", "block"]

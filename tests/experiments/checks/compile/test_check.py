@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from experiments.checks.compile import command, launch
+from experiments.checks.compile import check, launch
 from experiments.cli import main
 
 GIB = 2**30
@@ -54,7 +54,7 @@ def run(tmp_path, monkeypatch, capsys):
     study = tmp_path / "light.py"
     study.write_text(STUDY)
 
-    def check(events: list[dict], *arguments: str, code: int = 0, stderr: str = ""):
+    def run_check(events: list[dict], *arguments: str, code: int = 0, stderr: str = ""):
         script = tmp_path / "stand_in"
         said = "\n".join(map(json.dumps, events))
         script.write_text(
@@ -69,7 +69,7 @@ def run(tmp_path, monkeypatch, capsys):
             """)
         )
         script.chmod(0o755)
-        monkeypatch.setattr(command, "interpreter", lambda topology: str(script))
+        monkeypatch.setattr(check, "interpreter", lambda topology: str(script))
         arguments = ("check", str(study), "--results", str(tmp_path / "results"), *arguments)
         try:
             main.main(list(arguments))
@@ -81,7 +81,7 @@ def run(tmp_path, monkeypatch, capsys):
         record = json.loads(path.read_text()) if path.exists() else None
         return status, output.out, output.err, record
 
-    return check
+    return run_check
 
 
 def test_what_fits_is_told_with_how_much_is_free(run):
