@@ -14,8 +14,9 @@ from typing import Any
 from experiments.files.storage import DISK_ERRORS
 from experiments.ledger.claims import MAX_ATTEMPTS, How, JobFolder, Owned, Owner
 from experiments.ledger.ledger import Ledger, Spent, is_lost
+from experiments.machine.energy import EnergyMeter
 from experiments.machine.peak import NO_PEAK, Peak
-from experiments.machine.provenance import EnergyMeter, device_facts, software_facts
+from experiments.machine.provenance import device_facts, software_facts
 from experiments.plan.jobs import Job, PlannedJob, read
 from experiments.plan.point import Point
 from model.data.manifest import bits_per_byte
