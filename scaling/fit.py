@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling.intervals import UNKNOWN, Interval
 from scaling.tables.runs import COLUMNS, Runs
 
 Array = np.ndarray
@@ -30,30 +31,6 @@ class FitStatus(Enum):
     AT_BOUND = "a parameter lies at a bound of its range"
     NOT_CONVEX = "the objective is not convex at the solution: no isolated minimum"
     TOO_FEW_POINTS = "fewer points than parameters + 2: no room to see a misfit"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """Two-sided interval; NaN where the data give none."""
-
-    lower: float
-    upper: float
-
-    @classmethod
-    def of(cls, draws: Array, level: float) -> Interval:
-        """Percentile interval of the draws that are finite (Efron 1979)."""
-        finite = draws[np.isfinite(draws)]
-        if len(finite) < 2:
-            return cls(lower=math.nan, upper=math.nan)
-        lower, upper = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-        return cls(lower=float(lower), upper=float(upper))
-
-    @property
-    def is_known(self) -> bool:
-        return math.isfinite(self.lower) and math.isfinite(self.upper)
-
-
-UNKNOWN = Interval(lower=math.nan, upper=math.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

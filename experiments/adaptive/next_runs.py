@@ -31,7 +31,7 @@ from model.data.manifest import Manifest
 if TYPE_CHECKING:
     from experiments.report.analysis import Analysis
     from scaling.design.propose import Proposal
-    from scaling.fit import Interval
+    from scaling.intervals import Interval
     from scaling.tables.runs import Runs
 
 FILE = "next.json"
@@ -89,11 +89,20 @@ def propose_next(
     _aim(_runs(list(pool.values()), study), options.target, options.target_flops)
     analysis = analyse(ledger, study, done, allow_missing=1.0) if done else None
     finished = analysis.runs if analysis else _runs([], study)
-    belief, target = believed(finished, planned, options.target, options.target_flops)
-    proposal, flops = choose_next(
-        belief, target, study, done, left, ledger.has_trunk, options.budget, rounds=options.rounds
+    posterior, target = posterior_and_target(
+        finished, planned, options.target, options.target_flops
     )
-    gains = _alone(belief, target, _runs(remaining, study))
+    proposal, flops = choose_next(
+        posterior,
+        target,
+        study,
+        done,
+        left,
+        ledger.has_trunk,
+        options.budget,
+        rounds=options.rounds,
+    )
+    gains = _alone(posterior, target, _runs(remaining, study))
     record = {
         "study": study.name,
         "target": options.target,
@@ -116,7 +125,7 @@ def propose_next(
     }
     ledger.storage.replace(FILE, seal_record(record))
     figure = figure_proposal(
-        finished, planned, _alone(belief, target, planned), proposal, sentence=_sentence(record)
+        finished, planned, _alone(posterior, target, planned), proposal, sentence=_sentence(record)
     )
     ledger.figures.mkdir(parents=True, exist_ok=True)
     image, _ = save(figure, ledger.figures / "next")
@@ -163,7 +172,7 @@ def _finer(sizes: Any) -> list[Any]:
 
 
 def choose_next(
-    belief: Any,
+    posterior: Any,
     target: Any,
     study: Study,
     known: Sequence[Point],
@@ -201,7 +210,7 @@ def choose_next(
         chosen = [left[row] for row in rows]
         cost = prices(study, [*known, *chosen], left, is_there, charge)
         proposal = propose(
-            belief, target, planned, np.array(cost), budget=rest, rounds=rounds, taken=rows
+            posterior, target, planned, np.array(cost), budget=rest, rounds=rounds, taken=rows
         )
         planned_jobs = planned_jobs_of(
             study, known, [left[row] for row in proposal.rows], has_trunk
@@ -216,13 +225,16 @@ def choose_next(
             return proposal, spends
 
 
-def believed(finished: Runs, planned: Runs, target: str, flops: float) -> tuple[Any, Any]:
-    """The belief after the finished runs, and the target at a budget."""
-    from scaling.design.posterior import Prior, believe
-    from scaling.design.propose import joined
+def posterior_and_target(
+    finished: Runs, planned: Runs, target: str, flops: float
+) -> tuple[Any, Any]:
+    """The posterior after the finished runs, and the target at a budget."""
+    from scaling.design.outlook import joined
+    from scaling.design.posterior import fit_posterior
+    from scaling.design.prior import Prior
 
     both = joined(finished, planned)
-    return believe(finished, Prior.published(both)), _aim(both, target, flops)
+    return fit_posterior(finished, Prior.published(both)), _aim(both, target, flops)
 
 
 def _aim(runs: Runs, name: str, flops: float) -> Any:
@@ -233,10 +245,10 @@ def _aim(runs: Runs, name: str, flops: float) -> Any:
     return Target(name=name, flops=flops, low=float(runs.budget.min()))
 
 
-def _alone(belief: Any, target: Any, planned: Runs) -> list[float]:
+def _alone(posterior: Any, target: Any, planned: Runs) -> list[float]:
     from scaling.design.propose import worth as gains
 
-    return gains(belief, target, planned).tolist() if len(planned) else []
+    return gains(posterior, target, planned).tolist() if len(planned) else []
 
 
 def _runs(points: Sequence[Point], study: Study) -> Runs:
@@ -261,7 +273,7 @@ def runs_of(points: Sequence[Point], convention: Any) -> Runs:
 
 def _interval(analysis: Analysis | None, options: Any, proposal: Proposal) -> dict[str, Any]:
     """The interval that a goal is judged by, and what is expected of it afterwards."""
-    from scaling.answers.goal import judge, target_interval
+    from scaling.answers.goal import judge, target_estimate
     from scaling.fit import FitError
 
     nothing: dict[str, Any] = {"estimate": None, "before": None, "after": None}
@@ -271,7 +283,8 @@ def _interval(analysis: Analysis | None, options: Any, proposal: Proposal) -> di
         fit = judge(list(analysis.fits.values()), quantity := _QUANTITY[options.target])
     except FitError:
         return nothing
-    estimate, ends = target_interval(fit, quantity, options.target_flops)
+    found = target_estimate(fit, quantity, options.target_flops)
+    estimate, ends = found.value, found.interval
     if not ends.is_known or not math.isfinite(proposal.ratio):
         return nothing | {"estimate": _finite(estimate)}
     after = _narrowed(estimate, ends, proposal.ratio, is_log=options.target != "exponent")

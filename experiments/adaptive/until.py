@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import msgspec
 from rich.console import Console
 
-from experiments.adaptive.next_runs import believed, choose_next, family, runs_of
+from experiments.adaptive.next_runs import choose_next, family, posterior_and_target, runs_of
 from experiments.adaptive.prices import (
     Charge,
     device_seconds,
@@ -273,14 +273,14 @@ def _choose(loop: _Loop, points: Sequence[Point], runs: Runs, needed: float) -> 
     # The first stage that pays for anything.
     stage = next((s for s in STAGES if s * whole - gone >= least), 1.0)
     budget = min(stage * whole, needed * max(gone, least)) - gone
-    belief, aim = believed(
+    posterior, aim = posterior_and_target(
         runs,
         runs_of(left, study.flops),
         _TARGETS[loop.goal.quantity],
         loop.record["target_flops"],
     )
     proposal, _ = choose_next(
-        belief, aim, study, points, left, has_trunk, max(budget, least), charge=charge
+        posterior, aim, study, points, left, has_trunk, max(budget, least), charge=charge
     )
     chosen = [left[row] for row in proposal.rows]
     while (flops_of_all := price(study, points, chosen, has_trunk)) > rest:

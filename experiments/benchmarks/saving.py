@@ -75,7 +75,7 @@ def outcome(ledger: Ledger, target: float) -> dict[str, Any]:
     """Costs and answers of a finished study; `target` is a budget beyond its grid."""
     prepare_to_fit()
     from scaling.answers.frontier import frontier
-    from scaling.answers.goal import judge, target_interval
+    from scaling.answers.goal import judge, target_estimate
     from scaling.approaches.surface import fit_surface
     from scaling.tables.runs import read_runs
 
@@ -90,7 +90,8 @@ def outcome(ledger: Ledger, target: float) -> dict[str, Any]:
     runs = read_runs(ledger.table, flops=convention, params="total")
     fits = {law: fit_surface(runs, law) for law in LAWS}
     judging = judge(list(fits.values()), "n_params_opt")  # As `isoflop run --until` judges.
-    estimate, ends = target_interval(judging, "n_params_opt", target)
+    found = target_estimate(judging, "n_params_opt", target)
+    estimate, ends = found.value, found.interval
 
     def answer(law: str, budget: float) -> dict[str, dict[str, float]]:
         front = frontier(fits[law], budget)

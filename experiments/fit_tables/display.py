@@ -10,10 +10,11 @@ from rich.table import Table
 
 from experiments.terminal.table import plain_table
 from scaling.answers.compute_multiplier import Multiplier
-from scaling.answers.frontier import Band, Frontier
+from scaling.answers.frontier import Frontier
 from scaling.answers.holdout import HoldOut, Prediction
-from scaling.fit import Certificate, Fit, Interval
-from scaling.laws.loss_laws import law_named
+from scaling.fit import Certificate, Fit
+from scaling.intervals import Band, Interval
+from scaling.laws.registry import law_named
 
 if TYPE_CHECKING:
     from scaling.answers.inference import InferenceOptimum
@@ -179,7 +180,7 @@ def print_optimum(console: Console, front: Frontier) -> None:
 
 
 def _ends(band: Band, i: int, form: str) -> str:
-    return interval_text(Interval(lower=float(band.lower[i]), upper=float(band.upper[i])), form)
+    return interval_text(band.at(i).interval, form)
 
 
 def print_inference(console: Console, found: InferenceOptimum) -> None:

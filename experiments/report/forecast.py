@@ -69,10 +69,10 @@ def _key(study: Study, manifest: Manifest) -> str:
 
 
 def _predicted(fit: Any, point: Point) -> dict[str, float | None]:
-    forecast = predict_loss(fit, point.params.total, point.n_tokens)
-    return {
-        name: value if math.isfinite(value) else None for name, value in forecast._asdict().items()
-    }
+    found = predict_loss(fit, point.params.total, point.n_tokens)
+    ends = {"lower": found.interval.lower, "upper": found.interval.upper}
+    numbers = {"value": found.value, **ends}
+    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
 
 def forecast_point(record: dict[str, Any]) -> Point:

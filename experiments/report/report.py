@@ -28,8 +28,9 @@ from experiments.report.missing_runs import ALLOWED
 from experiments.study.study import Study
 from experiments.terminal.table import duration, plain_table
 from model.data.manifest import Manifest
-from scaling.answers.frontier import Band, Forecast, Frontier, choose_forecaster
-from scaling.fit import Fit, Interval
+from scaling.answers.frontier import Frontier, choose_forecaster
+from scaling.fit import Fit
+from scaling.intervals import Band, Estimated, Interval
 from scaling.plots import figures
 from scaling.plots.style import save
 
@@ -208,8 +209,8 @@ def frontier_rows(frontier: Frontier) -> list[dict[str, str]]:
 
 
 def _band_cell(band: Band, i: int, form: str) -> str:
-    lower, upper = float(band.lower[i]), float(band.upper[i])
-    return _with_interval(float(band.value[i]), Interval(lower=lower, upper=upper), form)
+    found = band.at(i)
+    return _with_interval(found.value, found.interval, form)
 
 
 def _frontier_table(frontier: Frontier) -> Table:
@@ -273,12 +274,19 @@ def draw(ledger: Ledger, report: Report) -> dict[str, Path]:
 
 def _forecast_figure(record: dict[str, Any], fit: Fit, front: Frontier) -> Any:
     forecasts = {
-        law: Forecast(*(math.nan if x is None else x for x in (f["value"], f["lower"], f["upper"])))
+        law: Estimated(
+            value=_nan(f["value"]),
+            interval=Interval(lower=_nan(f["lower"]), upper=_nan(f["upper"])),
+        )
         for law, f in record["forecasts"].items()
     }
     return figures.figure_forecast(
         front, fit, forecasts, flops=record["budget"], outcome=record["outcome"]
     )
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def write(ledger: Ledger, study: Study, points: list[Point], report: Report) -> None:

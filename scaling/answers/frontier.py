@@ -3,39 +3,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from scaling.approaches.power_laws import power_law_draws
 from scaling.approaches.surface import resolves_gamma
-from scaling.fit import SCHEMA_VERSION, Fit, FitError, FitStatus, Interval, encode
-from scaling.laws.loss_laws import law_named
+from scaling.fit import SCHEMA_VERSION, Fit, FitError, FitStatus, encode
+from scaling.intervals import Band, Estimated, Interval
+from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, local_exponents, minimise
 from scaling.uncertainty.resampling import scale_draws
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Band:
-    """A quantity at each budget, [P], with the ends of its interval; NaN where unknown."""
-
-    value: Array
-    lower: Array
-    upper: Array
-
-    @classmethod
-    def of(cls, draws: Array, level: float) -> Band:
-        """From draws [1 + R, P] whose first row is the estimate."""
-        ends = np.full((2, draws.shape[1]), np.nan)
-        for i, column in enumerate(draws[1:].T):
-            interval = Interval.of(column, level)
-            ends[:, i] = interval.lower, interval.upper
-        return cls(value=draws[0], lower=ends[0], upper=ends[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,14 +51,6 @@ class Frontier:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; NaN becomes null."""
         return {"schema_version": SCHEMA_VERSION, **encode(self)}
-
-
-class Forecast(NamedTuple):
-    """Loss of one future run in nats per token; the interval holds its run-to-run noise."""
-
-    value: float
-    lower: float
-    upper: float
 
 
 def frontier(fit: Fit, flops: ArrayLike, *, level: float | None = None) -> Frontier:
@@ -129,8 +105,8 @@ def predict_loss(
     *,
     level: float | None = None,
     seed: int = 0,
-) -> Forecast:
-    """Forecast of the loss of one run of n_params parameters on n_tokens tokens.
+) -> Estimated:
+    """Forecast of the loss of one run of n_params parameters on n_tokens tokens, in nats per token.
 
     L = L_hat(N, D) + noise: each replicate of the surface is paired with one draw of the scatter
     of a new run about the law (run-to-run noise and lack of fit), with the uncertainty of that
@@ -161,7 +137,7 @@ def predict_loss(
         scatter = sd_nats * rng.standard_normal(len(draws))
         draws = draws + scatter * scale_draws(fit.noise.dof, len(draws), rng)
     interval = Interval.of(draws, fit.level if level is None else level)
-    return Forecast(value=float(losses[0]), lower=interval.lower, upper=interval.upper)
+    return Estimated(value=float(losses[0]), interval=interval)
 
 
 def choose_forecaster(
@@ -199,16 +175,16 @@ def choose_forecaster(
 class Agreement:
     """Exponents and optima of several approaches side by side, and whether they agree.
 
-    Rows are (approach, exponent a, exponent b, N*, D*, certified); optima are at `flops`.
+    One entry per approach; optima are at `flops`.
     """
 
     flops: float
     level: float
     approaches: tuple[str, ...]
-    exponent_a: tuple[tuple[float, Interval], ...]
-    exponent_b: tuple[tuple[float, Interval], ...]
-    n_params_opt: tuple[tuple[float, Interval], ...]
-    n_tokens_opt: tuple[tuple[float, Interval], ...]
+    exponent_a: tuple[Estimated, ...]
+    exponent_b: tuple[Estimated, ...]
+    n_params_opt: tuple[Estimated, ...]
+    n_tokens_opt: tuple[Estimated, ...]
     is_certified: tuple[bool, ...]
     findings: tuple[str, ...]
 
@@ -230,10 +206,10 @@ def agreement(fits: Sequence[Fit], flops: float) -> Agreement:
         raise ValueError(f"fits to compare must share one convention, these have {conventions}")
     fronts = [frontier(fit, flops) for fit in fits]
     rows = {
-        "exponent_a": tuple((f.exponent_a, f.intervals["a"]) for f in fits),
-        "exponent_b": tuple((f.exponent_b, f.intervals["b"]) for f in fits),
-        "n_params_opt": tuple(_first(f.n_params_opt) for f in fronts),
-        "n_tokens_opt": tuple(_first(f.n_tokens_opt) for f in fronts),
+        "exponent_a": tuple(Estimated(value=f.exponent_a, interval=f.intervals["a"]) for f in fits),
+        "exponent_b": tuple(Estimated(value=f.exponent_b, interval=f.intervals["b"]) for f in fits),
+        "n_params_opt": tuple(f.n_params_opt.at(0) for f in fronts),
+        "n_tokens_opt": tuple(f.n_tokens_opt.at(0) for f in fronts),
     }
     names = tuple(fit.name for fit in fits)
     labels = {
@@ -318,22 +294,17 @@ def _frontier_findings(
     return sentences
 
 
-def _first(band: Band) -> tuple[float, Interval]:
-    interval = Interval(lower=float(band.lower[0]), upper=float(band.upper[0]))
-    return float(band.value[0]), interval
-
-
-def _compare(label: str, names: Sequence[str], row: Sequence[tuple[float, Interval]]) -> str:
+def _compare(label: str, names: Sequence[str], row: Sequence[Estimated]) -> str:
+    ends = [one.interval for one in row]
     shown = ", ".join(
-        f"{name} {value:.3g} ({interval.lower:.3g} to {interval.upper:.3g})"
-        for name, (value, interval) in zip(names, row, strict=True)
+        f"{name} {one.value:.3g} ({one.interval.lower:.3g} to {one.interval.upper:.3g})"
+        for name, one in zip(names, row, strict=True)
     )
-    known = [i for i in range(len(row)) if row[i][1].is_known]
+    known = [i for i, end in enumerate(ends) if end.is_known]
     apart = [
         f"{names[i]} and {names[j]}"
-        for i in known
-        for j in known
-        if i < j and max(row[i][1].lower, row[j][1].lower) > min(row[i][1].upper, row[j][1].upper)
+        for i, j in itertools.combinations(known, 2)
+        if max(ends[i].lower, ends[j].lower) > min(ends[i].upper, ends[j].upper)
     ]
     verdict = f"disagree ({'; '.join(apart)})" if apart else "agree"
     return f"{label}: the approaches {verdict}: {shown}."

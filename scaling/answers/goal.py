@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scaling.answers.frontier import choose_forecaster, frontier
-from scaling.fit import Fit, Interval
+from scaling.fit import Fit
+from scaling.intervals import Estimated
 
 QUANTITIES = ("a", "loss", "n_params_opt")
 _FORM = re.compile(r"\s*ci\(\s*(\w+)\s*\)\s*<\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%?)\s*")
@@ -72,10 +73,10 @@ def is_met(goal: Goal, fits: Sequence[Fit], flops: float) -> tuple[float, bool]:
       FitError: if no fit is a surface.
     """
     fit = judge(fits, goal.quantity)
-    estimate, interval = target_interval(fit, goal.quantity, flops)
-    width = interval.upper - interval.lower
+    found = target_estimate(fit, goal.quantity, flops)
+    width = found.interval.upper - found.interval.lower
     if goal.is_relative:
-        width = width / abs(estimate)
+        width = width / abs(found.value)
     return width, bool(tells(fit, goal.quantity) and width < goal.limit)
 
 
@@ -101,11 +102,9 @@ def tells(fit: Fit, quantity: str) -> bool:
     return quantity != "loss" and at_bound == ("E",)
 
 
-def target_interval(fit: Fit, quantity: str, flops: float) -> tuple[float, Interval]:
+def target_estimate(fit: Fit, quantity: str, flops: float) -> Estimated:
     """Estimate and interval of one of QUANTITIES; of a over the fitted budgets, else at `flops`."""
     if quantity == "a":
-        return fit.exponent_a, fit.intervals["a"]
+        return Estimated(value=fit.exponent_a, interval=fit.intervals["a"])
     front = frontier(fit, flops)
-    band = front.loss_opt if quantity == "loss" else front.n_params_opt
-    interval = Interval(lower=float(band.lower[0]), upper=float(band.upper[0]))
-    return float(band.value[0]), interval
+    return (front.loss_opt if quantity == "loss" else front.n_params_opt).at(0)

@@ -15,9 +15,10 @@ import numpy as np
 
 from scaling.approaches.diagnostics import usable
 from scaling.approaches.surface import fit_surface
-from scaling.fit import SCHEMA_VERSION, Fit, FitError, Interval, encode
+from scaling.fit import SCHEMA_VERSION, Fit, FitError, encode
+from scaling.intervals import Interval
 from scaling.laws.law import Law
-from scaling.laws.loss_laws import law_named
+from scaling.laws.registry import law_named
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes that account for inference: the cheapest model for a loss, or the best for a total budget.
+"""Sizes that account for inference: the cheapest model of a loss to train and to serve.
 
 Training costs flops_per_token(N) D under the runs' convention, serving 2 N per token (Sardana et
 al. 2024, eq. 2). A model that will be served for D_inf tokens should be smaller, and trained on
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.answers.frontier import parameter_draws
-from scaling.fit import Fit, FitStatus, Interval
-from scaling.laws.loss_laws import law_named
+from scaling.fit import Fit, FitStatus
+from scaling.intervals import Estimated
+from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, golden_section
 
 Array = np.ndarray
@@ -25,19 +26,6 @@ INFERENCE_FLOPS_PER_PARAM = 2.0
 # Decades beyond the runs' sizes, and beyond their tokens, in which an optimum is looked for.
 _DECADES = 6.0
 _N_GRID = 193
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimated:
-    """A number with its percentile interval over the fit's replicates."""
-
-    value: float
-    interval: Interval
-
-    @classmethod
-    def of(cls, draws: Array, level: float) -> Estimated:
-        """From draws [1 + R] whose first is the estimate."""
-        return cls(value=float(draws[0]), interval=Interval.of(draws[1:], level))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,43 +90,6 @@ def cheapest_for_loss(
             f"{_lowest(log_loss, fit):.4g} nats"
         )
     return _optimum(fit, log_loss, ladder, best, inference_tokens, level)
-
-
-def best_for_budget(
-    fit: Fit, total_flops: float, inference_tokens: float, *, level: float | None = None
-) -> InferenceOptimum:
-    """The model of lowest loss whose training and serving together cost a given budget.
-
-    Minimises L(N, D) with flops_per_token(N) D = total - 2 N D_inf: the dual of
-    `cheapest_for_loss`, which gives the same model at the loss found here.
-
-    Args:
-      fit: a fitted surface. total_flops: of training, in the fit's convention, and inference.
-      inference_tokens, level: as for `cheapest_for_loss`.
-
-    Raises:
-      ValueError: if the fit is no surface, or no size leaves anything to train with.
-    """
-    log_loss, ladder = _surface_of(fit)
-    _check("total_flops", total_flops, total_flops > 0)
-    _check("inference_tokens", inference_tokens, inference_tokens >= 0)
-
-    def log_tokens(log_n: Array) -> Array:
-        left = total_flops - INFERENCE_FLOPS_PER_PARAM * inference_tokens * np.exp(log_n)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(left > 0, np.log(left), np.nan) - ladder.log_cost(log_n)
-
-    def along(log_n: Array) -> Array:
-        values = log_loss(log_n, log_tokens(log_n))
-        return np.where(np.isfinite(values), values, np.inf)
-
-    log_n = _lowest_along(along, ladder, (len(_good_draws(fit)), 1))
-    if not np.isfinite(log_n[0, 0]):
-        raise ValueError(
-            f"no size within {_DECADES:g} decades of the runs is best for {total_flops:.3g} FLOPs "
-            f"with {inference_tokens:.3g} tokens of inference; raise the budget"
-        )
-    return _optimum(fit, log_loss, ladder, (log_n, log_tokens(log_n)), inference_tokens, level)
 
 
 def _optimum(

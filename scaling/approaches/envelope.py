@@ -10,7 +10,8 @@ import numpy as np
 from scaling.approaches import diagnostics
 from scaling.approaches.envelope_grid import SELECT, Grid, curve_grid, final_grid, winners
 from scaling.approaches.power_laws import POWER_LAW_PARAMETERS, power_laws
-from scaling.fit import UNKNOWN, Bootstrap, Fit, FitError, FitStatus, Interval, Noise, Optimum
+from scaling.fit import Bootstrap, Fit, FitError, FitStatus, Noise, Optimum
+from scaling.intervals import UNKNOWN, Interval
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.runs import Curves, Runs
 from scaling.uncertainty import resampling

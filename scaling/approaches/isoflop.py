@@ -12,7 +12,8 @@ from scaling.approaches.isoflop_budgets import Budget, isoflop_budgets, with_dra
 from scaling.approaches.isoflop_curves import Curve, minima, require_curve
 from scaling.approaches.isoflop_draws import Draws, draw
 from scaling.approaches.power_laws import FEWEST_FOR_LOSS, power_law_status, power_laws
-from scaling.fit import Bootstrap, Fit, Interval, Optimum
+from scaling.fit import Bootstrap, Fit, Optimum
+from scaling.intervals import Interval
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.runs import Runs
 

@@ -17,7 +17,7 @@ from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.surface import chord_exponents, optimal_log_params
 from scaling.fit import Fit, FitError
 from scaling.laws.law import Law
-from scaling.laws.loss_laws import law_named
+from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.runs import Runs
 

@@ -17,7 +17,8 @@ from scaling.approaches.isoflop_intervals import (
     scatters,
     why_not,
 )
-from scaling.fit import UNKNOWN, FitError, Interval
+from scaling.fit import FitError
+from scaling.intervals import UNKNOWN, Interval
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling

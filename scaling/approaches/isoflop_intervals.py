@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from scaling.approaches.isoflop_curves import Curve
-from scaling.fit import UNKNOWN, Interval
+from scaling.intervals import UNKNOWN, Interval
 
 Array = np.ndarray
 

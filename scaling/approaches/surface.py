@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from scaling.approaches import diagnostics
-from scaling.fit import Bootstrap, Fit, Interval, Noise
+from scaling.fit import Bootstrap, Fit, Noise
+from scaling.intervals import Interval
 from scaling.laws.law import Law
-from scaling.laws.loss_laws import CURVED, law_named, optimal_exponents, register
+from scaling.laws.loss_laws import CURVED
 from scaling.laws.objectives import HUBER, Objective, objective_named
+from scaling.laws.optimum import optimal_exponents
+from scaling.laws.registry import law_named, register
 from scaling.laws.size_ladder import Ladder, minimise
 from scaling.solve.newton import Problem
 from scaling.solve.regression import Constraints, Estimate, estimate, set_up, slopes
@@ -194,20 +196,6 @@ def optimal_log_params(law: Law, parameters: Array, ladder: Ladder, log_flops: A
         shape = (int(good.sum()), len(log_flops))
         found[good] = minimise(log_loss, ladder, np.broadcast_to(log_flops, shape))
     return found
-
-
-def refit_under(
-    runs_by_convention: Mapping[str, Runs], law: str | Law = "additive", **settings: Any
-) -> dict[str, Fit]:
-    """The same law fitted under several FLOP or parameter conventions, by name.
-
-    Exponents of N*(C) of 0.37, 0.54 and 0.70 have come from one data set by counting alone.
-
-    Args:
-      runs_by_convention: the same runs, read with `read_runs(flops=..., params=...)`.
-      settings: as for `fit_surface`.
-    """
-    return {name: fit_surface(runs, law, **settings) for name, runs in runs_by_convention.items()}
 
 
 def _convention_findings(ladder: Ladder) -> list[str]:

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is believed of a law and of its scatter, before and after some runs, as draws.
-
-L = E + (tN + tD)^gamma with tN^gamma = T_N (N/N_0)^-alpha and tD^gamma = T_D (D/D_0)^-beta: the
-curved form of `laws.CURVED`, written so that T_N and T_D are the two reducible losses at the middle
-(N_0, D_0) of the runs and gamma = 1 is the additive form with the same exponents. A design that
-trusts the additive form alone learns nothing of its failure; gamma with a narrow prior makes it
-pay for points that would show it.
+"""A loss law and its scatter given some finished runs, as draws of both.
 
 Draws are randomised maximum likelihood: each minimises the misfit to perturbed losses plus the
 distance to a perturbed prior (Oliver et al. 1996; exact for a linear law). With many runs they
@@ -18,44 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.laws.loss_laws import CURVED
+from scaling.design.prior import N_ADDITIVE, NAMES, PUBLISHED, WIDER, Prior
+from scaling.design.scatter import Scatter, covariance, fit_scatter
 from scaling.tables.runs import Runs
-from scaling.uncertainty.resampling import configurations, estimate_noise, local_scale
 
 Array = np.ndarray
 
-NAMES = ("log E", "log T_N", "log T_D", "alpha", "beta", "log gamma")
-# Parameters of the additive form: what is reported, and what a fit takes degrees of freedom for.
-N_ADDITIVE = 5
-# E, alpha, beta of surfaces fitted to public tables: Hoffmann et al. 2022, table A.3 (as stated in
-# eq. 10); Besiroglu et al. 2024, table 1; and the four tables of arXiv:2603.22339 without the
-# points that its authors flag (`published.isoflop_sets.REFERENCE`).
-PUBLISHED = (
-    (1.69, 0.34, 0.28),
-    (1.8172, 0.3478, 0.3658),
-    (1.9001, 0.3752, 0.4310),
-    (2.5598, 0.6786, 0.4389),
-    (2.7634, 0.7197, 0.3963),
-    (2.7007, 0.6427, 0.7083),
-)
-# Other data and tokens have other laws: the prior is this much wider than these few scatter.
-_WIDER = 2.0
-# The reducible losses at the middle of a grid: 0.3 nats, within a factor 3.3 (one sd).
-_LOG_TERM, _LOG_TERM_SD = np.log(0.3), 1.2
-# The scatter of one run about the law, in log loss, before any run tells it, as if from so many
-# degrees of freedom: published tables scatter by 0.003 to 0.02 about their surfaces.
-_SD, _SD_DOF = 0.01, 3.0
-# Of that variance, the part that all repeats of one configuration share (lack of fit): believed,
-# and at least. It is why ten repeats are not worth ten configurations.
-_MISFIT, _LEAST_MISFIT = 0.2, 0.1
-# The noise may grow with the loss, not fall: on the word of a few residuals the cheapest runs would
-# be the surest ones. And the slope is believed by half at so many degrees of freedom.
-_SLOPE_DOF = 20.0
-# Two branches of one trunk, of D and D' > D tokens, share D / D' of their run-to-run variance, the
-# part of the longer one's tokens that both have seen; at most this, so that each keeps noise of its
-# own and no covariance is singular. Measured correlations
-# (results/benchmarks/notes/saving_again.md): 0.6 where D' = 2 D, 0.2 to 0.3 at 4 D, 0.0 at 8 D.
-MOST_SHARED = 0.95
 # Runs r standard deviations from the law weigh min(5/(4 + r^2), 1), as under Student's t with 4
 # degrees of freedom, and of normal noise this much of the variance is left.
 _TAILS, _LEFT = 4.0, 0.7666
@@ -64,103 +26,7 @@ _PASSES, _STEPS, _STILL = 5, 60, 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prior:
-    """Independent normal distributions of NAMES about a middle; an sd of zero fixes one.
-
-    Fields:
-      mean, sd: [6]. log_n, log_d: ln N_0 and ln D_0.
-      noise_sd, noise_dof: of the scatter of one run in log loss.
-    """
-
-    mean: Array
-    sd: Array
-    log_n: float
-    log_d: float
-    noise_sd: float = _SD
-    noise_dof: float = _SD_DOF
-
-    @classmethod
-    def published(cls, runs: Runs, *, gamma_sd: float = 0.25) -> Prior:
-        """From the fits of public tables, about the middle of these runs or planned runs.
-
-        gamma_sd: sd of log gamma about 0; 0 for a believer in the additive form.
-        """
-        fits = np.array(PUBLISHED)
-        fits[:, 0] = np.log(fits[:, 0])
-        E, alpha, beta = fits.mean(axis=0)
-        sd_E, sd_alpha, sd_beta = _WIDER * fits.std(axis=0, ddof=1)
-        return cls(
-            mean=np.array([E, _LOG_TERM, _LOG_TERM, alpha, beta, 0.0]),
-            sd=np.array([sd_E, _LOG_TERM_SD, _LOG_TERM_SD, sd_alpha, sd_beta, gamma_sd]),
-            log_n=float(np.log(runs.n_params).mean()),
-            log_d=float(np.log(runs.n_tokens).mean()),
-        )
-
-    def curved(self, phi: Array) -> Array:
-        """Parameters of `laws.CURVED` [..., 6] from NAMES [..., 6]."""
-        log_E, log_N, log_D, alpha, beta, log_gamma = np.moveaxis(phi, -1, 0)
-        gamma = np.exp(log_gamma)
-        log_A, log_B = log_N + alpha * self.log_n, log_D + beta * self.log_d
-        columns = [log_E, log_A / gamma, log_B / gamma]
-        return np.stack([*np.exp(columns), alpha / gamma, beta / gamma, gamma], axis=-1)
-
-    def log_loss(self, phi: Array, runs: Runs) -> Array:
-        """log L [..., n] for NAMES [..., 6]."""
-        return np.log(
-            CURVED.predict(self.curved(phi), {"n_params": runs.n_params, "n_tokens": runs.n_tokens})
-        )
-
-    def slopes(self, phi: Array, runs: Runs) -> Array:
-        """d log L / d NAMES, [..., n, 6]."""
-        p = np.moveaxis(np.asarray(phi, float), -1, 0)[..., None]
-        return log_loss_slopes(
-            p, np.log(runs.n_params) - self.log_n, np.log(runs.n_tokens) - self.log_d
-        )
-
-
-def log_loss_slopes(p: Array, n: Array, d: Array) -> Array:
-    """d log L / d NAMES [..., n, 6]; p: NAMES [6, ..., 1], n = ln N/N_0, d = ln D/D_0."""
-    log_E, log_N, log_D, alpha, beta, log_gamma = p
-    gamma = np.exp(log_gamma)
-    u, v = (log_N - alpha * n) / gamma, (log_D - beta * d) / gamma
-    both = np.logaddexp(u, v)
-    share, reducible = np.exp(u - both), np.exp(gamma * both)
-    loss = np.exp(log_E) + reducible
-    bend = gamma * (both - share * u - (1.0 - share) * v)
-    terms = (share, 1.0 - share, -share * n, -(1.0 - share) * d, bend)
-    ofs = [np.exp(log_E) / loss, *(term * reducible / loss for term in terms)]
-    return np.stack(np.broadcast_arrays(*ofs), axis=-1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scatter:
-    """How runs scatter about the law, in log loss: variances, and how they change with the loss.
-
-    Fields:
-      own: of a run alone, of which branches of one trunk share some; misfit: shared by the runs of
-        a configuration.
-      slope, at: sd is multiplied by exp(slope (log L - at)), within the fitted losses `span`.
-      dof: degrees of freedom that the runs gave; the rest is the prior's.
-    """
-
-    own: float
-    misfit: float
-    slope: float = 0.0
-    at: float = 0.0
-    span: tuple[float, float] = (0.0, 0.0)
-    dof: float = 0.0
-
-    @property
-    def one_run_sd(self) -> float:
-        return float(np.sqrt(self.own + self.misfit))
-
-    def scale(self, log_loss: Array) -> Array:
-        """Factor on the sd at a fitted log loss, same shape."""
-        return np.exp(self.slope * (np.clip(log_loss, *self.span) - self.at))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Belief:
+class LawPosterior:
     """Draws of the law given some runs.
 
     Fields:
@@ -183,7 +49,7 @@ class Belief:
         return self.prior.curved(self.phi)
 
 
-def believe(runs: Runs, prior: Prior, *, n_draws: int = 32, seed: int = 0) -> Belief:
+def fit_posterior(runs: Runs, prior: Prior, *, n_draws: int = 32, seed: int = 0) -> LawPosterior:
     """What the runs and the prior say of the law.
 
     Args:
@@ -194,7 +60,7 @@ def believe(runs: Runs, prior: Prior, *, n_draws: int = 32, seed: int = 0) -> Be
     rng = np.random.default_rng(seed)
     z = rng.standard_normal((n_draws, len(NAMES)))
     y = np.log(runs.loss_nats)
-    scatter = _scatter(prior, runs, y, np.zeros(len(runs)), dof=0)
+    scatter = fit_scatter(prior, runs, y, np.zeros(len(runs)), dof=0)
     weights = np.ones(len(runs))
     begin, best = z, prior.mean
     for _ in range(_PASSES if len(runs) else 0):
@@ -203,14 +69,14 @@ def believe(runs: Runs, prior: Prior, *, n_draws: int = 32, seed: int = 0) -> Be
         begin = (best - prior.mean)[None] / np.where(prior.sd > 0, prior.sd, 1.0)
         fitted = prior.log_loss(best, runs)
         residuals = y - fitted
-        scatter = _scatter(prior, runs, fitted, residuals * np.sqrt(weights / _LEFT))
+        scatter = fit_scatter(prior, runs, fitted, residuals * np.sqrt(weights / _LEFT))
         spread = scatter.one_run_sd * scatter.scale(fitted)
         weights = np.minimum((_TAILS + 1) / (_TAILS + (residuals / spread) ** 2), 1.0)
     root = np.linalg.cholesky(covariance(runs, scatter, y, weights))
     noisy = y + rng.standard_normal((n_draws, len(runs))) @ root.T
     begin = np.broadcast_to(begin[:1], z.shape)
     known = _known(prior, runs, best, root)
-    return Belief(
+    return LawPosterior(
         prior=prior,
         runs=runs,
         phi=_descended(prior, runs, noisy, begin, z, root)[0],
@@ -219,55 +85,6 @@ def believe(runs: Runs, prior: Prior, *, n_draws: int = 32, seed: int = 0) -> Be
         scatter=scatter,
         known=known,
         findings=tuple(_findings(prior, runs, scatter, known)),
-    )
-
-
-def covariance(runs: Runs, scatter: Scatter, log_loss: Array, weights: Array) -> Array:
-    """Of the runs about the law, [n, n]: own noise, what repeats share, what branches share."""
-    scale = scatter.scale(log_loss) / np.sqrt(weights)
-    together, own = effects(runs, scatter)
-    return (together + np.diag(own)) * scale[:, None] * scale
-
-
-def effects(runs: Runs, scatter: Scatter) -> tuple[Array, Array]:
-    """Covariance that runs share [n, n], and the variance that each has to itself [n]."""
-    if not len(runs):
-        return np.zeros((0, 0)), np.zeros(0)
-    config = configurations(runs)
-    trunk = np.unique(runs.cluster_id, return_inverse=True)[1].reshape(-1)
-    same_config, same_trunk = (label[:, None] == label for label in (config, trunk))
-    is_branch = np.any(same_trunk & ~same_config, axis=1)
-    log_d = np.log(runs.n_tokens)
-    in_common = np.exp(-np.abs(log_d[:, None] - log_d)) * (same_trunk & is_branch)
-    shared = MOST_SHARED * scatter.own
-    return scatter.misfit * same_config + shared * in_common, scatter.own - shared * is_branch
-
-
-def _scatter(
-    prior: Prior, runs: Runs, fitted: Array, residuals: Array, *, dof: int | None = None
-) -> Scatter:
-    """Scatter of the residuals, drawn towards the prior's as far as they are few."""
-    labels = configurations(runs) if len(runs) else np.zeros(0, int)
-    dof = max(len(np.unique(labels)) - N_ADDITIVE, 0) if dof is None else dof
-    total, misfit, slope = prior.noise_sd**2, _MISFIT, 0.0
-    if dof:
-        scale = local_scale(fitted, residuals, N_ADDITIVE)
-        noise = estimate_noise(runs, residuals / scale, N_ADDITIVE)
-        total = (prior.noise_dof * total + dof * noise.one_run_sd**2) / (prior.noise_dof + dof)
-        if np.ptp(fitted) > 0:
-            found = float(np.polyfit(fitted, np.log(scale), 1)[0])
-            slope = max(found, 0.0) * dof / (dof + _SLOPE_DOF)
-        if n_repeats := len(runs) - len(np.unique(labels)):
-            seen = noise.misfit_sd**2 / max(noise.one_run_sd**2, 1e-300)
-            misfit = (prior.noise_dof * misfit + n_repeats * seen) / (prior.noise_dof + n_repeats)
-    misfit = max(misfit, _LEAST_MISFIT)
-    return Scatter(
-        own=(1 - misfit) * total,
-        misfit=misfit * total,
-        slope=slope,
-        at=float(fitted.mean()) if len(runs) else 0.0,
-        span=(float(fitted.min()), float(fitted.max())) if len(runs) else (0.0, 0.0),
-        dof=dof,
     )
 
 
@@ -325,7 +142,7 @@ def _findings(prior: Prior, runs: Runs, scatter: Scatter, known: float) -> list[
     if not len(runs):
         return [
             f"no run is finished: the proposal rests on {len(PUBLISHED)} published fits, made "
-            f"{_WIDER:g} times wider, and on a scatter of {prior.noise_sd:g} in log loss."
+            f"{WIDER:g} times wider, and on a scatter of {prior.noise_sd:g} in log loss."
         ]
     found = []
     n_free = int(np.sum(prior.sd > 0))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.approaches.surface import optimal_log_params
-from scaling.design.posterior import N_ADDITIVE, Prior
+from scaling.design.prior import N_ADDITIVE, Prior
 from scaling.laws.loss_laws import CURVED
 from scaling.laws.size_ladder import Ladder
 
@@ -57,7 +57,7 @@ class Target:
         return CURVED.log_loss_of(curved)(best, ends[1] - ladder.log_cost(best))
 
     def slopes(self, prior: Prior, phi: Array, ladder: Ladder) -> Array:
-        """d target / d belief.NAMES by central differences, [R, T, 6]."""
+        """d target / d prior.NAMES by central differences, [R, T, 6]."""
         steps = _STEP * np.eye(phi.shape[1])
         sides = [
             self.values(prior, (phi[:, None] + step).reshape(-1, phi.shape[1]), ladder)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from scaling.approaches import diagnostics
-from scaling.fit import Bootstrap, Certificate, FitError, FitStatus, Interval
+from scaling.fit import Bootstrap, Certificate, FitError, FitStatus
 from scaling.hyperparameters.surface_law import (
     N_BEFORE_FLOORS,
     NAMES,
@@ -24,6 +24,7 @@ from scaling.hyperparameters.surface_law import (
     surface_columns,
     surface_law,
 )
+from scaling.intervals import Interval
 from scaling.laws.objectives import HUBER, Objective, objective_named
 from scaling.solve.regression import Constraints, Estimate, estimate, set_up
 from scaling.solve.replicates import replicate

@@ -17,7 +17,7 @@ import numpy as np
 
 from scaling.approaches.isoflop_curves import Curve, fit_curve
 from scaling.approaches.isoflop_intervals import loss_above_minimum, polynomial_minimum, scatters
-from scaling.fit import UNKNOWN, Interval
+from scaling.intervals import UNKNOWN, Interval
 
 Array = np.ndarray
 

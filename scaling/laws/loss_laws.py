@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Laws as data: a formula over named columns, and what is known of its parameters.
+"""Laws of the loss: each written once, in the units of its paper.
 
-A `Law` is written once, in the units of its paper, and evaluated by JAX (fitting) and by numpy
-(prediction). The solver, the bootstraps and the frontier never learn which law they work on. A new
-one takes ten lines:
+The loss over parameters and tokens first (Approach 3), then laws of further columns. `law.py` says
+what a law is, `registry.py` finds one by its name. A new one takes ten lines:
 
     POWER = Law(
         name="power", formula="L = E + K C^-c", source="my notebook",
@@ -17,15 +16,12 @@ and `fit_surface(runs, POWER)` fits it.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from scaling.laws.law import Array, Columns, Law, Parameter, amplitude, exponent, positive
+from scaling.laws.starts import projected, starts
 
 
 def _additive(xp: Any, p: Any, x: Any) -> Any:
@@ -61,9 +57,7 @@ def _curved_starts(x: Columns, y: Array) -> Array:
 
     (A N^-alpha)^gamma = A^gamma N^-(alpha gamma), so amplitude logs and exponents are divided.
     """
-    from scaling.laws.starts import starts
-
-    straight = starts(ADDITIVE, x, y, held={}, tied={})[:20]
+    straight = starts(ADDITIVE, x, y, fixed={}, tied={})[:20]
     bent = []
     for gamma in (0.37, 0.67, 1.0, 1.5, 2.7):
         E, A, B, alpha, beta = straight.T
@@ -150,13 +144,11 @@ def broken_power_law(column: str) -> Law:
         bend = xp.logaddexp(0.0 * x[name], (x[name] - log_d) / f)
         return E + K * xp.exp(-c0 * x[name] - c1 * f * bend)
 
-    def starts(x: Columns, y: Array) -> Array:
-        from scaling.laws.starts import projected
-
+    def spread(x: Columns, y: Array) -> Array:
         low, high = float(x[name].min()), float(x[name].max())
-        return projected(LAWS[f"broken_{column}"], x, y, ranges={"log_d": (low, high)})
+        return projected(law, x, y, ranges={"log_d": (low, high)})
 
-    return Law(
+    law = Law(
         name=f"broken_{column}",
         formula=f"L = E + K x^-c0 (1 + (x/d)^(1/f))^(-c1 f), x = {column}, log_d = ln d",
         source="Caballero et al. 2022, eq. 1, one break",
@@ -170,8 +162,9 @@ def broken_power_law(column: str) -> Law:
             positive("f", (0.05, 2.0), 1e-2, 10.0),
         ),
         value=value,
-        starts=starts,
+        starts=spread,
     )
+    return law
 
 
 def _width_depth(xp: Any, p: Any, x: Any) -> Any:
@@ -251,78 +244,13 @@ DATA_CONSTRAINED = Law(
 )
 
 _ONE_COLUMN = ("flops", "n_params", "n_tokens")
-LAWS: dict[str, Law] = {
-    law.name: law
-    for law in (
-        ADDITIVE,
-        CURVED,
-        KAPLAN,
-        OVER_TRAINING,
-        WIDTH_DEPTH,
-        DATA_CONSTRAINED,
-        *(power_law(column) for column in _ONE_COLUMN),
-        *(broken_power_law(column) for column in _ONE_COLUMN),
-    )
-}
-
-
-# Laws of other targets, each in the module that says what they are for.
-_ELSEWHERE = {
-    "error_exponential": "scaling.laws.task_error",
-    "error_sigmoid": "scaling.laws.task_error",
-}
-
-
-def law_named(name: str) -> Law:
-    """The law of that name; name:column for an error law that predicts another column.
-
-    Raises:
-      ValueError: if there is none, naming those there are.
-    """
-    base, _, target = name.partition(":")
-    if base in _ELSEWHERE:
-        importlib.import_module(_ELSEWHERE[base])
-    if name in LAWS:
-        return LAWS[name]
-    if target and base in _ELSEWHERE:
-        return register(replace(LAWS[base], name=name, target=target))
-    known = [*(law for law in LAWS if ":" not in law), *_ELSEWHERE]
-    raise ValueError(f"unknown law {name!r}; choose one of {', '.join(dict.fromkeys(known))}")
-
-
-def register(law: Law) -> Law:
-    """The law, known by its name from now on, so that its fits can be drawn and extrapolated.
-
-    Raises:
-      ValueError: if another law has that name.
-    """
-    if LAWS.setdefault(law.name, law) != law:
-        raise ValueError(f"another law is called {law.name!r}; give yours a name of its own")
-    return law
-
-
-def optimal_exponents(alpha: ArrayLike, beta: ArrayLike) -> tuple[Array, Array]:
-    """Exponents (a, b) of N* ~ C^a and D* ~ C^b.
-
-    a = beta/(alpha+beta), b = alpha/(alpha+beta): Hoffmann et al. 2022, eq. 4. Holds for
-    C = 6ND only; gamma of the curved form does not move the optimum, being a monotone map.
-    """
-    alpha, beta = np.asarray(alpha, float), np.asarray(beta, float)
-    return beta / (alpha + beta), alpha / (alpha + beta)
-
-
-def optimal_params(parameters: Sequence[float] | Array, flops: ArrayLike) -> Array:
-    """Compute-optimal parameter count N*(C) of the additive or curved surface.
-
-    N* = G (C/6)^a with a = beta/(alpha+beta) and G = (alpha A / beta B)^(1/(alpha+beta)):
-    Hoffmann et al. 2022, eq. 4. Holds for C = 6ND only (convention "6n_total"); under other
-    conventions `compute.minimise` finds the optimum along the runs' own size ladder.
-
-    Args:
-      parameters: E, A, B, alpha, beta (and gamma, which has no influence), shape [..., P].
-      flops: training budgets C, in FLOPs, > 0; broadcast against the parameters' leading axes.
-    """
-    values = np.asarray(parameters, float)
-    A, B, alpha, beta = (values[..., i] for i in (1, 2, 3, 4))
-    G = (alpha * A / (beta * B)) ** (1.0 / (alpha + beta))
-    return G * (np.asarray(flops, float) / 6.0) ** (beta / (alpha + beta))
+LOSS_LAWS = (
+    ADDITIVE,
+    CURVED,
+    KAPLAN,
+    OVER_TRAINING,
+    WIDTH_DEPTH,
+    DATA_CONSTRAINED,
+    *(power_law(column) for column in _ONE_COLUMN),
+    *(broken_power_law(column) for column in _ONE_COLUMN),
+)

@@ -21,8 +21,6 @@ from scaling.tables.runs import Runs
 
 Array = np.ndarray
 
-# The convention in which C = 6ND holds by definition, per parameter convention.
-SIX_N = {"6n_total": "total", "6n_non_embedding": "non_embedding"}
 
 # Sizes closer than this are one rung: a slope between them would be rounding error.
 _SAME_SIZE = 1e-3

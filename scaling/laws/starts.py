@@ -23,17 +23,17 @@ _SMALLEST_SHARE = 1e-4
 
 
 def starts(
-    law: Law, x: Columns, y: Array, *, held: Mapping[str, float], tied: Mapping[str, str]
+    law: Law, x: Columns, y: Array, *, fixed: Mapping[str, float], tied: Mapping[str, str]
 ) -> Array:
-    """Starting parameters [S, P] in the paper's units; held ones and ties are respected.
+    """Starting parameters [S, P] in the paper's units; fixed ones and ties are respected.
 
     The first N_FIRST are the best of all candidates and others spread over them; so are the rest.
     """
     if law.starts is None:
-        candidates = projected(law, x, y, held=held, tied=tied)
+        candidates = projected(law, x, y, fixed=fixed, tied=tied)
     else:
         candidates = np.array(law.starts(x, y), float)
-        for name, value in held.items():
+        for name, value in fixed.items():
             candidates[:, law.names.index(name)] = value
         candidates = _follow(law, candidates, tied)
     with np.errstate(invalid="ignore"):
@@ -52,23 +52,23 @@ def projected(
     x: Columns,
     y: Array,
     *,
-    held: Mapping[str, float] | None = None,
+    fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> Array:
     """Candidates [G, P]: a grid over the non-linear parameters, each with its best amplitudes.
 
-    Variable projection (Golub and Pereyra 1973): with the others held, the law is linear in its
+    Variable projection (Golub and Pereyra 1973): with the others fixed, the law is linear in its
     amplitudes. Rows are divided by the target, so that the misfit is one of logarithms to first
     order.
 
     Args:
-      held: parameters kept at a value. tied: parameters that follow another.
+      fixed: parameters kept at a value. tied: parameters that follow another.
       ranges: of starts, in place of those that the law's parameters declare.
     """
-    held, tied, ranges = held or {}, tied or {}, ranges or {}
-    settled = {*held, *tied}
-    grid = _follow(law, _grid(law, settled, held, ranges), tied)
+    fixed, tied, ranges = fixed or {}, tied or {}, ranges or {}
+    settled = {*fixed, *tied}
+    grid = _follow(law, _grid(law, settled, fixed, ranges), tied)
     free = [p.name for p in law.parameters if p.is_amplitude and p.name not in settled]
     if free:
         for name, values in zip(free, _project(law, x, y, grid, free, tied).T, strict=True):
@@ -85,7 +85,7 @@ def _follow(law: Law, values: Array, tied: Mapping[str, str]) -> Array:
 def _grid(
     law: Law,
     settled: set[str],
-    held: Mapping[str, float],
+    fixed: Mapping[str, float],
     ranges: Mapping[str, tuple[float, float]],
 ) -> Array:
     """Points [G, P] that fill the starting ranges evenly (Sobol 1967); amplitudes are 1."""
@@ -93,7 +93,7 @@ def _grid(
     moved = [i for i, p in parameters if not p.is_amplitude and p.name not in settled]
     n_grid = GRID_PER_BENT * max(1, 2 ** int(np.ceil(np.log2(max(len(moved), 1)))))
     grid = np.ones((n_grid, len(law.parameters)))
-    for name, value in held.items():
+    for name, value in fixed.items():
         grid[:, law.names.index(name)] = value
     if moved:
         points = _evenly(len(moved), n_grid)

@@ -3,22 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from scaling.design.propose import Proposal
 from scaling.plots.panels import flops_label
 from scaling.plots.style import (
-    approach_styles,
     footnote,
     log_counts,
-    log_losses,
     new_figure,
     styled,
 )
@@ -66,31 +62,4 @@ def figure_proposal(
     ax.set_title("Which runs next")
     figure.colorbar(shown, ax=ax, label="gain alone / gain of all planned")
     footnote(figure, [sentence, *proposal.findings])
-    return figure
-
-
-def plot_costs(ax: Axes, curves: Mapping[str, tuple[Array, Array]]) -> Axes:
-    """Interval width against FLOPs spent, a line per way of choosing: name -> (FLOPs, width)."""
-    for name, style in approach_styles(list(curves)).items():
-        flops, width = curves[name]
-        ax.plot(flops, width, label=name, markersize=4, **style)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    log_losses(ax.yaxis)
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("FLOPs spent")
-    return ax
-
-
-@styled()
-def figure_costs(
-    panels: Mapping[str, Mapping[str, tuple[Array, Array]]], *, sentences: Sequence[str]
-) -> Figure:
-    """Panels of `plot_costs` side by side: title -> curves."""
-    figure, axes = new_figure(len(panels), width=3.4 * len(panels), height=3.6)
-    for ax, (title, curves) in zip(axes, panels.items(), strict=True):
-        plot_costs(ax, curves).set_title(title)
-    axes[0].set_ylabel("width of the interval")
-    axes[0].legend()
-    footnote(figure, sentences)
     return figure

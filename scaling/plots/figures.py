@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from scaling.answers.frontier import Agreement, Forecast, Frontier
+from scaling.answers.frontier import Agreement, Frontier
 from scaling.fit import Fit
-from scaling.laws.loss_laws import law_named
+from scaling.intervals import Estimated
+from scaling.laws.registry import law_named
 from scaling.plots.panels import (
     flops_label,
     plot_agreement,
@@ -87,12 +88,12 @@ def figure_agreement(compared: Agreement, fits: Sequence[Fit] = ()) -> Figure:
 def figure_forecast(
     frontier: Frontier,
     fit: Fit,
-    forecasts: Mapping[str, Forecast],
+    forecasts: Mapping[str, Estimated],
     *,
     flops: float,
     outcome: float | None = None,
 ) -> Figure:
-    """Forecast of one run beyond the grid, against what came out."""
+    """Estimated of one run beyond the grid, against what came out."""
     figure, axes = new_figure(2, width=9.0, height=3.8)
     plot_forecast(axes, frontier, fit.runs, forecasts, flops=flops, outcome=outcome)
     axes[0].set_title("Loss at the optimum")

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.answers.frontier import Band, frontier, parameter_draws
+from scaling.answers.frontier import frontier, parameter_draws
 from scaling.fit import Fit
-from scaling.laws.loss_laws import law_named
+from scaling.intervals import Band
+from scaling.laws.registry import law_named
 from scaling.plots.panels import L_LABEL, flops_label
 from scaling.plots.style import footnote, formula_text, new_figure, styled
 

@@ -8,16 +8,18 @@ panels, with notes on what is left out and which fits are doubtful.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from scaling.answers.frontier import Agreement, Forecast, Frontier
+from scaling.answers.frontier import Agreement, Frontier
 from scaling.approaches.diagnostics import residuals
 from scaling.approaches.isoflop_curves import value_at
-from scaling.fit import Fit, Interval
-from scaling.laws.loss_laws import law_named
+from scaling.fit import Fit
+from scaling.intervals import Estimated, Interval
+from scaling.laws.registry import law_named
 from scaling.plots.style import (
     approach_styles,
     budget_styles,
@@ -184,14 +186,10 @@ def plot_agreement(axes: Sequence[Axes], compared: Agreement) -> Sequence[Axes]:
     styles = approach_styles(compared.approaches)
     height = np.arange(len(compared.approaches))[::-1]
     for ax, (label, row) in zip(axes, panels, strict=True):
-        for y, name, certified, (value, interval) in zip(
+        for y, name, certified, found in zip(
             height, compared.approaches, compared.is_certified, row, strict=True
         ):
-            style = styles[name]
-            if interval.is_known:
-                ax.plot([interval.lower, interval.upper], [y, y], color=style["color"], lw=2)
-            face = style["color"] if certified else "white"
-            ax.plot(value, y, style["marker"], color=style["color"], mfc=face, markersize=7)
+            _bar(ax, y, found, styles[name], is_hollow=not certified)
         ax.set(xlabel=label, yticks=height, ylim=(-0.6, len(height) - 0.4))
         ax.set_yticklabels([])
         ax.grid(False, axis="y")
@@ -209,7 +207,7 @@ def plot_forecast(
     axes: Sequence[Axes],
     frontier: Frontier,
     runs: Runs,
-    forecasts: Mapping[str, Forecast],
+    forecasts: Mapping[str, Estimated],
     *,
     flops: float,
     outcome: float | None = None,
@@ -235,9 +233,7 @@ def plot_forecast(
     styles = approach_styles(list(forecasts))
     height = np.arange(len(forecasts))[::-1]
     for y, (name, forecast) in zip(height, forecasts.items(), strict=True):
-        style = styles[name]
-        right.plot([forecast.lower, forecast.upper], [y, y], color=style["color"], lw=2)
-        right.plot(forecast.value, y, style["marker"], color=style["color"], markersize=7)
+        _bar(right, y, forecast, styles[name])
     if outcome is not None:
         left.plot(flops, outcome, "*", color="#222222", ms=11, label="measured", zorder=5)
         right.axvline(outcome, color="#222222", linestyle="--", label="measured")
@@ -250,6 +246,17 @@ def plot_forecast(
     right.set_title(f"one run at {scientific(flops)} FLOPs")
     right.grid(False, axis="y")
     return axes
+
+
+def _bar(
+    ax: Axes, y: float, found: Estimated, style: Mapping[str, Any], *, is_hollow: bool = False
+) -> None:
+    """A number on a horizontal axis, with its interval where that is known."""
+    ends = found.interval
+    if ends.is_known:
+        ax.plot([ends.lower, ends.upper], [y, y], color=style["color"], lw=2)
+    face = "white" if is_hollow else style["color"]
+    ax.plot(found.value, y, style["marker"], color=style["color"], mfc=face, markersize=7)
 
 
 def _labelled(front: Frontier) -> str:

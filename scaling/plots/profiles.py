@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.fit import Fit, Interval
+from scaling.fit import Fit
+from scaling.intervals import Interval
 from scaling.plots.style import footnote, new_figure, scientific, styled
 from scaling.profiles.profile import Profile
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Surfaces written in terms of their own optimum, so that N*(C), L*(C) or a can be held.
+"""Surfaces written in terms of their own optimum, so that N*(C), L*(C) or a can be fixed.
 
 L = E + (A N^-alpha + B D^-beta)^gamma, minimised over N at D = C/f(N), has at its optimum
 
@@ -11,7 +11,7 @@ there are S kappa beta/(alpha + kappa beta) and S alpha/(alpha + kappa beta), so
     L = E + (L* - E) (w (N/N*)^-alpha + (1 - w) (D/D*)^-beta)^gamma,   w = kappa beta/(alpha + ...)
 
 is the same surface with N* and L* in place of A and B: an exact reparametrisation under every
-FLOP convention. A quantity that is a parameter is held like any other.
+FLOP convention. A quantity that is a parameter is fixed like any other.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _check(law: Law) -> None:
     if law.name not in HAVE_OPTIMUM_FORM:
         raise ValueError(
             f"law {law.name} ({law.formula}) cannot be written in terms of its optimum, so a, b, "
-            f"N*(C) and L*(C) cannot be held; laws that can: {', '.join(HAVE_OPTIMUM_FORM)}. "
+            f"N*(C) and L*(C) cannot be profiled; laws that can: {', '.join(HAVE_OPTIMUM_FORM)}. "
             "Profile a parameter, or take the bootstrap's interval"
         )
 
@@ -111,7 +111,7 @@ def _split(law: Law, p: Any, n_budgets: int) -> tuple[Any, ...]:
 
 
 def _derived(
-    law: Law, kind: str, powers: tuple[str, str], held: tuple[str, ...], value: Any
+    law: Law, kind: str, powers: tuple[str, str], budgets: tuple[str, ...], value: Any
 ) -> Law:
     own = {parameter.name: parameter for parameter in law.parameters}
     own["a"] = exponent("a", lower=1e-3, upper=0.999)
@@ -127,7 +127,7 @@ def _derived(
             positive("loss_opt", (1e-3, 1e3), *_WIDE),
             *(own[name] for name in powers),
             *gamma,
-            *(positive(name, (1.0, 1e30), *_WIDE) for name in held),
+            *(positive(name, (1.0, 1e30), *_WIDE) for name in budgets),
         ),
         value=value,
     )

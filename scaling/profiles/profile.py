@@ -1,19 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles: the lowest objective with one quantity held, and the interval that they give.
+"""Profiles: the lowest objective with one quantity fixed, and the interval that they give.
 
 The interval is the set of values at which the objective, minimised over all else, stays within a
-threshold of its minimum (Venzon and Moolgavkar 1988). It follows the objective where that is not
-quadratic, and shows what no standard error does: flat stretches, other minima, and an end that
-the data do not give. The threshold, and what the result calls it:
-
-* "chi-square(1)" for a likelihood with a fitted scale (Student's t) and at least MANY_DOF degrees
-  of freedom: half its quantile. With 24 of them its 80 % interval held the truth in 70 %;
-* "F(1, dof)" for least squares, whose scale is profiled out: n log RSS is compared with
-  n log(1 + t^2/dof), chi-square(1) for many points and exact for a linear law with few (Bates and
-  Watts 1988, ch. 6);
-* "bootstrap" for all others, and wherever runs share noise (clusters): the quantile over
-  replicates of the excess that holding the quantity at the estimate costs them. The objective
-  itself takes runs for independent; replicates that share noise as the runs do pay more.
+threshold of its minimum (Venzon and Moolgavkar 1988), see `threshold`. It follows the objective
+where that is not quadratic, and shows what no standard error does: flat stretches, other minima,
+and an end that the data do not give.
 """
 
 from __future__ import annotations
@@ -22,24 +13,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.signal import find_peaks
-from scipy.stats import chi2
-from scipy.stats import t as student
 
-from scaling.fit import Fit, FitError, Interval
-from scaling.profiles.constrained_fit import (
-    Held,
-    HeldMinima,
-    excess_of_replicates,
-    held_minima,
-    hold,
-)
-from scaling.solve.regression import slopes
-from scaling.uncertainty import resampling
+from scaling.fit import Fit
+from scaling.intervals import Interval
+from scaling.profiles.constrained_fit import ConstrainedMinima, constrained_minima
+from scaling.profiles.fixed_quantity import FixedQuantity, fix_quantity
+from scaling.profiles.threshold import profile_threshold
 
 Array = np.ndarray
 
 N_POINTS = 41
-MANY_DOF = 100
 # Doublings of the searched range; 2^14 rough standard errors reach every bound of the box.
 _WIDEN = 14
 # Grids end where the excess has passed this many thresholds.
@@ -58,9 +41,9 @@ class Profile:
     """The objective along one quantity, minimised over everything else.
 
     Fields:
-      quantity, flops: what is held, and at which budget if it depends on one (else None).
+      quantity, flops: what is profiled, and at which budget if it depends on one (else None).
       estimate: its value in the fit.
-      grid, objective: values held, ascending, and the lowest objective met there, [G].
+      grid, objective: its values, ascending, and the lowest objective met there, [G].
       is_certified: whether that is a certified minimum; otherwise an upper bound of it, [G].
       minimum: lowest objective of all. threshold: excess over it at which the interval ends.
       interval: hull of the values within the threshold; infinite (or zero, for a positive
@@ -111,132 +94,82 @@ def profile(
 
     Raises:
       ValueError: for a quantity that the law does not have, that a constraint fixes, or that
-        cannot be held.
+        cannot be fixed.
       FitError: if the objective leaves no room for a threshold: noise-free data, no replicates.
     """
     level = fit.level if level is None else level
     if not 0 < level < 1:
         raise ValueError(f"level is {level:g}, must lie between 0 and 1, e.g. 0.95")
-    held = hold(fit, quantity, flops)
-    lowest = float(held_minima(held, np.array([held.at])).objective[0])
-    threshold, calibration = _threshold(fit, held, lowest, level, n_bootstrap, seed)
-    low, high = _bracket(held, lowest, threshold)
-    at = np.union1d(np.linspace(low, high, n_points), _minima_between(held, low, high))
-    found = held_minima(held, at)
+    fixed = fix_quantity(fit, quantity, flops)
+    lowest = float(constrained_minima(fixed, np.array([fixed.at])).objective[0])
+    threshold, calibration = profile_threshold(
+        fit, fixed, lowest, level=level, n_bootstrap=n_bootstrap, seed=seed
+    )
+    low, high = _bracket(fixed, lowest, threshold)
+    at = np.union1d(np.linspace(low, high, n_points), _minima_between(fixed, low, high))
+    found = constrained_minima(fixed, at)
     minimum = min(lowest, float(np.min(found.objective)))
-    ends = _ends(held, at, found, minimum, threshold)
+    ends = _ends(fixed, at, found, minimum, threshold)
     flat, bottom = _flatness(at, (found.objective - minimum) / threshold, ends)
-    order = np.argsort(held.value(at))
+    order = np.argsort(fixed.value(at))
     result = Profile(
         quantity=quantity,
         flops=flops,
-        estimate=float(held.value(np.array(held.at))),
-        grid=held.value(at)[order],
+        estimate=float(fixed.value(np.array(fixed.at))),
+        grid=fixed.value(at)[order],
         objective=found.objective[order],
         is_certified=found.is_certified[order],
         minimum=minimum,
         threshold=threshold,
         level=level,
-        interval=_in_order(held, ends),
+        interval=_in_order(fixed, ends),
         calibration=calibration,
         flat=flat,
         findings=(),
     )
-    return replace(result, findings=tuple(_findings(fit, result, _in_order(held, bottom), lowest)))
+    return replace(result, findings=tuple(_findings(fit, result, _in_order(fixed, bottom), lowest)))
 
 
-def _threshold(
-    fit: Fit, held: Held, lowest: float, level: float, n_bootstrap: int, seed: int
-) -> tuple[float, str]:
-    """Excess of the objective at the ends of the interval, and how it was found."""
-    runs, found = fit.fitted_runs, held.original
-    kind, dof = found.problem.objective.kind, found.problem.n_points - len(found.z)
-    is_independent = int(resampling.clusters(runs).max()) + 1 == len(runs)
-    if is_independent and kind == "student_t" and dof >= MANY_DOF:
-        return 0.5 * float(chi2.ppf(level, 1)), "chi-square(1)"
-    if is_independent and kind == "least_squares":
-        threshold, how = (
-            lowest * float(student.ppf((1 + level) / 2, dof)) ** 2 / dof,
-            f"F(1, {dof})",
-        )
-    else:
-        threshold, how = _calibrated(fit, held, level, n_bootstrap, seed)
-    if not threshold > 1e-20 * found.problem.n_points:
-        raise FitError(
-            f"the objective is {lowest:.3g} at its minimum, rounding error: the runs follow the "
-            "law without noise, and a profile has no threshold."
-        )
-    return threshold, how
-
-
-def _calibrated(
-    fit: Fit, held: Held, level: float, n_bootstrap: int, seed: int
-) -> tuple[float, str]:
-    """Quantile of the excess over replicates drawn as the fit draws its own."""
-    runs, found, method = fit.fitted_runs, held.original, fit.bootstrap.method
-    of_points = slopes(found)
-    shared = resampling.shared_variances(runs, found.residuals, of_points)
-    if shared is not None and not shared.trunk_dof:
-        raise FitError(" ".join(resampling.component_findings(runs, shared)))
-    noise = resampling.estimate_noise(runs, found.residuals, len(found.z), shared)
-    fitted, rng = found.problem.y - found.residuals, np.random.default_rng(seed)
-    drawn = n_bootstrap if resampling.can_resample(method, noise) else 0
-    y, weights = resampling.draw_data(
-        method, runs, fitted, found.residuals, len(found.z), drawn, rng,
-        absorbs=resampling.passes_through_points(found.problem.objective, noise),
-        slopes=of_points,
-    )  # fmt: skip
-    excess = excess_of_replicates(held, y, weights)
-    good = excess[np.isfinite(excess)]
-    if len(good) < 2.0 / (1.0 - level):
-        way_out = ", or fit by least_squares, which needs none" if shared is None else ""
-        raise FitError(
-            f"{len(good)} certified replicates of {n_bootstrap}, at least {2 / (1 - level):.0f} "
-            f"are needed for a threshold at {100 * level:g} %: raise n_bootstrap{way_out}."
-        )
-    return float(np.quantile(good, level)), f"bootstrap, {len(good)} {method} replicates"
-
-
-def _bracket(held: Held, lowest: float, threshold: float) -> tuple[float, float]:
+def _bracket(fixed: FixedQuantity, lowest: float, threshold: float) -> tuple[float, float]:
     """Ends of a range of the coordinate beyond the threshold on both sides, or up to the box."""
-    steps, reach, far = np.array([0.25, 0.5, 0.75, 1.0]), np.full(2, 4.0 * held.spread), [0.0, 0.0]
+    steps, reach, far = np.array([0.25, 0.5, 0.75, 1.0]), np.full(2, 4.0 * fixed.spread), [0.0, 0.0]
     for _ in range(_WIDEN):
         offsets = np.array([[-1.0], [1.0]]) * steps * reach[:, None]
-        at = np.clip(held.at + offsets, *held.box)
-        found = held_minima(held, at.reshape(-1)).objective.reshape(2, -1)
+        at = np.clip(fixed.at + offsets, *fixed.box)
+        found = constrained_minima(fixed, at.reshape(-1)).objective.reshape(2, -1)
         limit = min(lowest, float(found.min())) + _BEYOND * threshold
         # The last value within the limit: beyond it, other minima may lie.
         last = [int(np.max(np.flatnonzero(~(side > limit)), initial=-1)) for side in found]
         far = [float(at[s, min(last[s] + 1, len(steps) - 1)]) for s in (0, 1)]
-        is_short = np.array([last[s] == len(steps) - 1 and far[s] != held.box[s] for s in (0, 1)])
+        is_short = np.array([last[s] == len(steps) - 1 and far[s] != fixed.box[s] for s in (0, 1)])
         if not is_short.any():
             break
         reach = np.where(is_short, 2.0 * reach, reach)
     return far[0], far[1]
 
 
-def _minima_between(held: Held, low: float, high: float) -> Array:
+def _minima_between(fixed: FixedQuantity, low: float, high: float) -> Array:
     """Coordinates of the minima that the fit has met: an even grid would step over narrow ones."""
-    met = np.append(held.found.minima[:, held.index], held.at)
+    met = np.append(fixed.found.minima[:, fixed.index], fixed.at)
     return met[(met >= low) & (met <= high)]
 
 
 def _ends(
-    held: Held, at: Array, found: HeldMinima, minimum: float, threshold: float
+    fixed: FixedQuantity, at: Array, found: ConstrainedMinima, minimum: float, threshold: float
 ) -> tuple[float, float]:
     """Outermost crossings of the threshold; infinite where the grid ends below it."""
     inside = np.flatnonzero(found.objective <= minimum + threshold)
     first, last = int(inside[0]), int(inside[-1])
-    lower = _cross(held, at, found, minimum, threshold, first, first - 1) if first else -np.inf
+    lower = _cross(fixed, at, found, minimum, threshold, first, first - 1) if first else -np.inf
     is_open = last == len(at) - 1
-    upper = np.inf if is_open else _cross(held, at, found, minimum, threshold, last, last + 1)
+    upper = np.inf if is_open else _cross(fixed, at, found, minimum, threshold, last, last + 1)
     return lower, upper
 
 
 def _cross(
-    held: Held,
+    fixed: FixedQuantity,
     at: Array,
-    found: HeldMinima,
+    found: ConstrainedMinima,
     minimum: float,
     threshold: float,
     inside: int,
@@ -250,7 +183,7 @@ def _cross(
     for _ in range(20):
         share = below / (below - above) if np.isfinite(above) else 0.5
         middle = near + float(np.clip(share, 0.05, 0.95)) * (far - near)
-        objective = float(held_minima(held, np.array([middle]), starts).objective[0])
+        objective = float(constrained_minima(fixed, np.array([middle]), starts).objective[0])
         excess = (objective - minimum) / threshold - 1
         if abs(excess) < _CROSSED:
             break
@@ -260,8 +193,8 @@ def _cross(
     return middle
 
 
-def _in_order(held: Held, ends: tuple[float, float]) -> Interval:
-    values = np.sort(held.value(np.array(ends)))
+def _in_order(fixed: FixedQuantity, ends: tuple[float, float]) -> Interval:
+    values = np.sort(fixed.value(np.array(ends)))
     return Interval(lower=float(values[0]), upper=float(values[1]))
 
 
@@ -300,7 +233,7 @@ def _findings(fit: Fit, found: Profile, bottom: Interval, lowest: float) -> list
     n_doubtful = int(np.sum(~found.is_certified))
     if n_doubtful:
         sentences.append(
-            f"{n_doubtful} of {len(objective)} held values have no certified minimum: the profile "
+            f"{n_doubtful} of {len(objective)} fixed values have no certified minimum: the profile "
             "there is an upper bound, and the interval may be too narrow."
         )
     return sentences

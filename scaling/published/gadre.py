@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from scaling.answers.task_error import TaskForecast, forecast_task
 from scaling.approaches.surface import fit_surface
+from scaling.laws.error_laws import ERROR_EXPONENTIAL
 from scaling.laws.loss_laws import OVER_TRAINING
-from scaling.laws.task_error import ERROR_EXPONENTIAL, TaskForecast, for_column, forecast_task
 from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.printed import compare, compare_all
@@ -110,7 +111,7 @@ def forecast_with_intervals(table: Table) -> TaskForecast:
     runs = replace(bare, extra={ERROR: small[ERROR]})
     return forecast_task(
         fit_surface(runs),
-        fit_surface(runs, for_column(ERROR_EXPONENTIAL, ERROR)),
+        fit_surface(runs, f"error_exponential:{ERROR}"),
         n_params=float(row["n_params"][0]),
         n_tokens=float(row["n_tokens"][0]),
     )

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scaling.approaches import diagnostics
-from scaling.fit import Bootstrap, Certificate, FitStatus, Interval
+from scaling.fit import Bootstrap, Certificate, FitStatus
+from scaling.intervals import Interval
 from scaling.laws.law import Law
 from scaling.laws.objectives import HUBER, Objective, objective_named
 from scaling.schedules.multi_power_law import MULTI_POWER, schedule_columns

@@ -100,29 +100,6 @@ def two_stage(
     return _warmed_up(lr, n_warmup)
 
 
-def from_points(step: ArrayLike, lr: ArrayLike, *, n_warmup: int, is_held: bool = False) -> Array:
-    """lr [T + 1] through logged points (step, lr), after a linear warm-up to the first of them.
-
-    Args:
-      is_held: keep each rate until the next point (a schedule of stages); otherwise straight
-        lines. A drop between two points is therefore placed at the second or spread over the gap:
-        where the schedule is known, build it instead.
-
-    Raises:
-      ValueError: if steps do not increase, or rates are negative or not finite.
-    """
-    steps, rates = np.asarray(step, float), np.asarray(lr, float)
-    if len(steps) < 1 or np.any(np.diff(steps) <= 0) or steps[0] < 0:
-        raise ValueError("steps of a schedule must increase from 0 or more, each given once")
-    _check(rates)
-    every = np.arange(int(steps[-1]) + 1)
-    if is_held:
-        dense = rates[np.clip(np.searchsorted(steps, every, side="right") - 1, 0, None)]
-    else:
-        dense = np.interp(every, steps, rates)
-    return _warmed_up(dense, n_warmup)
-
-
 def schedule_columns(
     run: Sequence[str] | Array, step: ArrayLike, schedules: Mapping[str, Array]
 ) -> dict[str, Array]:

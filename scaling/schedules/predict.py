@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.answers.frontier import Band
-from scaling.fit import Interval
+from scaling.intervals import Band, Interval
 from scaling.schedules.fit import ScheduleFit
 from scaling.schedules.multi_power_law import schedule_columns
 

@@ -185,7 +185,7 @@ def estimate(problem: Problem, constraints: Constraints = NO_CONSTRAINTS) -> Est
     """
     law, observed = problem.law, problem.y
     y = np.exp(observed) if problem.objective.is_log else observed
-    begin = starts(law, problem.x, y, held=constraints.fixed, tied=constraints.tied)
+    begin = starts(law, problem.x, y, fixed=constraints.fixed, tied=constraints.tied)
     scatter = _scatter(law, problem, begin)
     z = _free_coordinates(problem, law.to_coordinates(begin), scatter)
     problem = replace(problem, delta=problem.objective.delta(scatter))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from scaling.tables.columns import (
     NUMBERS,
     OK,
     PARAMS_CONVENTIONS,
-    TEXT,
     convention_of,
     fields_of,
     further_columns,
@@ -31,20 +30,6 @@ from scaling.tables.row_filter import filtered
 from scaling.tables.units import column_and_factor
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One finished point: what was asked (budget), what was done, and the loss that came out."""
-
-    run_id: str
-    budget: float
-    n_params: float
-    n_tokens: float
-    flops: float
-    loss_nats: float
-    cluster_id: str
-    status: str = OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,25 +67,6 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.run_id)
-
-    def __iter__(self) -> Iterator[Run]:
-        for i in range(len(self)):
-            text = {name: str(getattr(self, name)[i]) for name in TEXT}
-            numbers = {name: float(getattr(self, name)[i]) for name in NUMBERS}
-            yield Run(**text, **numbers)  # type: ignore[arg-type]
-
-    @classmethod
-    def from_rows(
-        cls, rows: Iterable[Run], *, params_convention: str, flops_convention: str
-    ) -> Runs:
-        """Columns from single runs."""
-        rows = list(rows)
-        columns: dict[str, Any] = {
-            name: np.array([getattr(row, name) for row in rows]) for name in COLUMNS
-        }
-        return cls(
-            **columns, params_convention=params_convention, flops_convention=flops_convention
-        )
 
     @classmethod
     def from_columns(
@@ -222,7 +188,7 @@ def read_runs(
     """Runs from a CSV, JSONL (both also .gz) or Parquet file, every row validated.
 
     Our own table.csv needs no mapping: the conventions choose among its columns. Any other table
-    has columns named like the fields of `Run`, or a mapping that names them and their units. A
+    has columns named like the fields of `Runs`, or a mapping that names them and their units. A
     table without flops gets C = 6ND, without budget one budget per run (budgets equal to rounding
     are one, see `budgets`), without run_id the line number, without cluster_id one cluster per
     run, without status "ok". What is assumed is said in the findings of the runs.
@@ -231,7 +197,7 @@ def read_runs(
       flops: FLOP convention of the counts, one of FLOPS_CONVENTIONS; when not given
         "matmul_full" for our own table, "6n_total" where C = 6ND to 0.1 %, else "table".
       params: parameter convention, one of PARAMS_CONVENTIONS.
-      columns: field of `Run`, or another column that a law reads -> column in the file, with its
+      columns: field of `Runs`, or another column that a law reads -> column in the file, with its
         unit where it is not the field's own: {"n_params": "size:M", "loss_nats": "bpb:bits"};
         units as in `units.column_and_factor`.
       where: conditions that rows must meet, such as "fit_240=1"; others are not even validated.

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.laws.loss_laws import law_named
-from scaling.tables.runs import Run, Runs
+from scaling.laws.registry import law_named
+from scaling.tables.runs import Runs
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 
@@ -39,26 +39,19 @@ class Planted:
         law = law_named(self.law)
         A, B, alpha, beta = self.parameters[1:5]
         G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
-        rows = []
+        columns = {"budget": [], "n_params": [], "n_tokens": [], "loss_nats": [], "run_id": []}
         for budget in self.budgets:
             centre = self.off_centre * G * (budget / 6) ** (beta / (alpha + beta))
             for N in centre * np.geomspace(1 / self.width, self.width, self.n_sizes):
                 D = budget / self.flops_per_token(N)
                 loss = float(law.loss(self.parameters, N, D))
                 for k in range(self.n_seeds):
-                    rows.append(
-                        Run(
-                            run_id=f"c{budget:.3g}-n{N:.6g}-s{k}",
-                            budget=budget,
-                            n_params=N,
-                            n_tokens=D,
-                            flops=budget,
-                            loss_nats=loss * float(np.exp(sd * rng.standard_normal())),
-                            cluster_id=f"c{budget:.3g}-n{N:.6g}-s{k}",
-                        )
-                    )
+                    noisy = loss * float(np.exp(sd * rng.standard_normal()))
+                    row = (budget, N, D, noisy, f"c{budget:.3g}-n{N:.6g}-s{k}")
+                    for values, value in zip(columns.values(), row, strict=True):
+                        values.append(value)
         convention = "matmul_full" if self.overhead else "6n_total"
-        return Runs.from_rows(rows, params_convention="total", flops_convention=convention)
+        return Runs.from_columns(**columns, flops=columns["budget"], flops_convention=convention)
 
 
 FIVE = (1e17, 1e18, 1e19, 1e20, 1e21)

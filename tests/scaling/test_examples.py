@@ -34,10 +34,10 @@ def differences(printed: str, shown: str) -> list[str]:
 
 def test_every_example_prints_what_is_shown(monkeypatch):
     """Blocks share their names, like a session; the law that one registers is forgotten."""
-    from scaling.laws import loss_laws
+    from scaling.laws import registry
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(loss_laws, "LAWS", dict(loss_laws.LAWS))
+    monkeypatch.setattr(registry, "LAWS", dict(registry.LAWS))
     page = (ROOT / "scaling" / "EXAMPLES.md").read_text()
     blocks = BLOCK.findall(page)
     assert len(blocks) == page.count("```python") >= 9

@@ -20,7 +20,8 @@ from scaling.approaches.power_laws import power_law_draws
 from scaling.approaches.surface import fit_surface, problem_of
 from scaling.fit import FitError
 from scaling.laws.objectives import HUBER
-from scaling.profiles.constrained_fit import held_at, hold
+from scaling.profiles.constrained_fit import fixed_at
+from scaling.profiles.fixed_quantity import fix_quantity
 from scaling.solve.newton import Problem, solve
 from scaling.solve.regression import NO_CONSTRAINTS, Estimate
 from scaling.tables.runs import Runs
@@ -182,9 +183,9 @@ def _profiles(
     clean, truth = np.log(runs.loss_nats), study.truth()
     for quantity in QUANTITIES:
         at_budget = quantity in ("n_params_opt", "loss_opt")
-        held = hold(fit, quantity, study.flops if at_budget else None)
+        held = fix_quantity(fit, quantity, study.flops if at_budget else None)
         at = np.log(truth[quantity]) if held.log else truth[quantity]
-        bound = held_at(held, np.array([at]))
+        bound = fixed_at(held, np.array([at]))
         free = _lowest(held.original, held.original.problem, held.original.z, clean + noise)
         rest = _lowest(held.original, replace(bound, offset=bound.offset[0]),
                        np.delete(held.found.z, held.index), clean + noise)  # fmt: skip
@@ -211,7 +212,7 @@ def _calibrated_profiles(
     law, truth, clean = study.surface, study.truth(), np.log(runs.loss_nats)
     first = replace(runs, loss_nats=runs.loss_nats * np.exp(noise[0]))
     fit = fit_surface(first, law, objective="least_squares", n_bootstrap=0)
-    original = hold(fit, "E").original
+    original = fix_quantity(fit, "E").original
     start = np.tile(law.to_coordinates(study.parameters), (len(noise), 1))
     fits = _solved(original.problem, clean + noise, np.ones_like(noise), start)
     fitted = np.log(law.predict(law.to_parameters(fits), original.problem.x))
@@ -224,13 +225,13 @@ def _calibrated_profiles(
     )
     for quantity in QUANTITIES:
         at_budget = quantity in ("n_params_opt", "loss_opt")
-        held = hold(fit, quantity, study.flops if at_budget else None)
+        held = fix_quantity(fit, quantity, study.flops if at_budget else None)
         excess = []
         for values, lowest, where in (
             (clean + noise, free, np.full(len(noise), truth[quantity])),
             (y, free_of_draws, np.repeat(estimates[quantity], n)),
         ):
-            bound = held_at(held, np.log(where) if held.log else where)
+            bound = fixed_at(held, np.log(where) if held.log else where)
             begin = np.delete(held.found.z, held.index)
             excess.append(_lowest(held.original, bound, begin, values) - lowest)
         paid, of_draws = excess[0], excess[1].reshape(len(noise), n)

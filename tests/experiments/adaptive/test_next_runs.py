@@ -238,10 +238,12 @@ def test_what_siblings_of_a_new_trunk_save_is_spent_again(branched, manifest):
     left = [*asked, *family(branched, manifest, most=1e13)]
     left = list({point.id: point for point in left}.values())
     runs = next_runs.runs_of(left, branched.flops)
-    belief, target = next_runs.believed(next_runs.runs_of([], branched.flops), runs, "loss", 1e13)
+    posterior, target = next_runs.posterior_and_target(
+        next_runs.runs_of([], branched.flops), runs, "loss", 1e13
+    )
     budget = price(branched, (), asked)
     proposal, spends = next_runs.choose_next(
-        belief, target, branched, (), left, lambda trunk: False, budget
+        posterior, target, branched, (), left, lambda trunk: False, budget
     )
     chosen = [left[row] for row in proposal.rows]
     assert spends == pytest.approx(price(branched, (), chosen))

@@ -14,8 +14,10 @@ from scaling.answers.frontier import agreement, choose_forecaster, frontier, pre
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.power_laws import power_laws
 from scaling.approaches.surface import fit_surface
-from scaling.fit import Fit, FitError, FitStatus, Interval
-from scaling.laws.loss_laws import law_named, optimal_params
+from scaling.fit import Fit, FitError, FitStatus
+from scaling.intervals import Interval
+from scaling.laws.optimum import optimal_params
+from scaling.laws.registry import law_named
 from scaling.tables.runs import Runs
 
 BUDGETS = np.array([1e18, 1e19, 1e20])
@@ -98,7 +100,7 @@ def test_forecast_interval_includes_the_noise_of_one_run(noisy):
     N = float(optimal_params(TRUTH, 1e12))
     forecast = predict_loss(noisy.surface, N, 1e12 / (6 * N))
     band = frontier(noisy.surface, 1e12).loss_opt
-    assert forecast.upper - forecast.lower > 2 * (band.upper[0] - band.lower[0])
+    assert forecast.interval.upper - forecast.interval.lower > 2 * (band.upper[0] - band.lower[0])
     assert noisy.surface.noise.run_sd_nats == pytest.approx(SD, rel=0.4)
 
 
@@ -109,8 +111,8 @@ def test_forecasts_cover_new_runs():
     new = truth + SD * np.random.default_rng(9).standard_normal(500)
     inside = []
     for seed in range(10):
-        forecast = predict_loss(fit_surface(noisy_runs(seed), n_bootstrap=100), N, D)
-        inside.append(np.mean((new > forecast.lower) & (new < forecast.upper)))
+        ends = predict_loss(fit_surface(noisy_runs(seed), n_bootstrap=100), N, D).interval
+        inside.append(np.mean((new > ends.lower) & (new < ends.upper)))
     # One study's share varies by about 0.08, the mean of ten by 0.025.
     assert 0.88 < np.mean(inside) <= 1.0
 

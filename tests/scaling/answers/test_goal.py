@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from scaling.answers.frontier import choose_forecaster
-from scaling.answers.goal import Goal, is_met, judge, parse_goal, target_interval, tells
+from scaling.answers.goal import Goal, is_met, judge, parse_goal, target_estimate, tells
 from scaling.approaches.surface import fit_surface, optimal_log_params
-from scaling.fit import FitError, FitStatus, Interval
+from scaling.fit import FitError, FitStatus
+from scaling.intervals import Interval
 from scaling.laws.loss_laws import CURVED
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.runs import Runs
@@ -107,7 +108,7 @@ def test_a_fit_that_lies_at_the_bound_of_e_alone_tells_where_the_optimum_is():
     assert judge(fits, "n_params_opt") is judge(fits, "a") is curved
     assert judge(fits, "loss") is choose_forecaster(fits) is additive
     width, is_there = is_met(parse_goal("ci(n_params_opt) < 1e6"), fits, 4e12)
-    _, ends = target_interval(curved, "n_params_opt", 4e12)
+    ends = target_estimate(curved, "n_params_opt", 4e12).interval
     assert (width, is_there) == (ends.upper - ends.lower, True)
     for at_bound in (("gamma",), ("E", "alpha")):
         other = dataclasses.replace(
@@ -129,7 +130,7 @@ def test_intervals_at_the_bound_of_e_cover():
         log_n = optimal_log_params(CURVED, NO_FLOOR[None], Ladder.from_runs(runs), flops)[0]
         truth = {"a": (log_n[1] - log_n[0]) / np.log(16.0), "n_params_opt": np.exp(log_n[2])}
         for name, value in truth.items():
-            _, ends = target_interval(fit, name, 4e12)
+            ends = target_estimate(fit, name, 4e12).interval
             covered[name] += ends.lower <= value <= ends.upper
         n_at_bound += 1
         if n_at_bound == 40:

@@ -10,8 +10,9 @@ import pytest
 
 from scaling.answers.holdout import hold_out
 from scaling.fit import FitError
-from scaling.laws import loss_laws
-from scaling.laws.loss_laws import ADDITIVE, optimal_params
+from scaling.laws import registry
+from scaling.laws.loss_laws import ADDITIVE
+from scaling.laws.optimum import optimal_params
 from scaling.plots.holdout import figure_hold_out
 from scaling.plots.style import save
 from scaling.tables.runs import Runs, read_runs
@@ -82,8 +83,8 @@ def test_paired_interval_has_the_width_of_the_mean_difference(found):
 
 def test_equal_laws_differ_by_nothing_in_every_resample(planted_runs, monkeypatch):
     """What makes a run hard for both cancels: the paired interval has no width."""
-    monkeypatch.setattr(loss_laws, "LAWS", dict(loss_laws.LAWS))
-    one = loss_laws.law_named("power_n_params")
+    monkeypatch.setattr(registry, "LAWS", dict(registry.LAWS))
+    one = registry.law_named("power_n_params")
     found = hold_out(planted_runs, [one, replace(one, name="twin")], below=3e19)
     other = found.predictions[1]
     assert other.interval.upper - other.interval.lower > 0.001

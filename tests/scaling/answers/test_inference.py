@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import brentq, minimize_scalar
 
 from scaling.answers.frontier import frontier
-from scaling.answers.inference import best_for_budget, cheapest_for_loss
+from scaling.answers.inference import cheapest_for_loss
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.surface import fit_surface
 
@@ -89,17 +89,6 @@ def test_serving_makes_models_smaller_and_training_longer(exact):
     assert found[1].flops_saved.value == pytest.approx(saved)
 
 
-def test_the_dual_finds_the_same_model(exact):
-    primal = cheapest_for_loss(exact, 2.2, SERVED)
-    dual = best_for_budget(exact, primal.best.total_flops.value, SERVED)
-    assert dual.best.loss_nats.value == pytest.approx(2.2, rel=1e-9)
-    assert dual.best.n_params.value == pytest.approx(primal.best.n_params.value, rel=1e-5)
-    assert dual.best.total_flops.value == pytest.approx(primal.best.total_flops.value, rel=1e-9)
-    assert dual.training_only.n_params.value == pytest.approx(
-        primal.training_only.n_params.value, rel=1e-5
-    )
-
-
 def test_another_flop_convention_is_followed(planted_named):
     """flops_per_token = 6 N (1 + 60 N^-1/2) along the ladder: brute force under the same count."""
     problem = planted_named("quickstart")
@@ -145,8 +134,6 @@ def test_intervals_hold_the_truth_and_ratios_are_paired(noisy):
 def test_what_cannot_be_is_refused_in_words(exact, planted_named):
     with pytest.raises(ValueError, match=r"no cheapest model of 1\.6 nats"):
         cheapest_for_loss(exact, 1.6, SERVED)
-    with pytest.raises(ValueError, match="raise the budget"):
-        best_for_budget(exact, 1e12, 1e14)
     with pytest.raises(ValueError, match="inference_tokens is -1"):
         cheapest_for_loss(exact, 2.2, -1.0)
     with pytest.raises(ValueError, match="no loss surface"):

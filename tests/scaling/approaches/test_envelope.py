@@ -12,7 +12,8 @@ from scipy.spatial import ConvexHull
 from scaling.approaches.envelope import fit_envelope
 from scaling.approaches.envelope_grid import lower_hull
 from scaling.fit import FitError
-from scaling.laws.loss_laws import law_named, optimal_params
+from scaling.laws.optimum import optimal_params
+from scaling.laws.registry import law_named
 from scaling.tables.runs import Curves, Runs
 
 LAW = (1.69, 406.4, 410.7, 0.34, 0.28)

@@ -9,19 +9,14 @@ import pytest
 from scipy.optimize import least_squares
 from scipy.stats import t as student
 
-from scaling.design.posterior import (
-    MOST_SHARED,
-    NAMES,
-    Prior,
-    Scatter,
-    believe,
-    covariance,
-    effects,
-    log_loss_slopes,
-)
-from scaling.design.propose import Outlook, choose, joined, log_spread, outlook, propose, worth
+from scaling.design.outlook import Outlook, joined, log_spread, outlook
+from scaling.design.posterior import fit_posterior
+from scaling.design.prior import NAMES, Prior, log_loss_slopes
+from scaling.design.propose import choose, propose, worth
+from scaling.design.scatter import MOST_SHARED, Scatter, covariance, effects
 from scaling.design.target import Target
-from scaling.laws.loss_laws import ADDITIVE, optimal_params
+from scaling.laws.loss_laws import ADDITIVE
+from scaling.laws.optimum import optimal_params
 from scaling.tables.runs import Runs
 
 # Hoffmann et al. 2022, eq. 10.
@@ -137,10 +132,10 @@ def target(name="loss", flops=1e21):
     return Target(name=name, flops=flops, low=1e17)
 
 
-def fixed_scatter(belief, own=SD**2):
-    """The same belief with the noise that was planted, additive form only."""
+def fixed_scatter(posterior, own=SD**2):
+    """The same posterior with the noise that was planted, additive form only."""
     scatter = Scatter(own=own, misfit=0.0)
-    return dataclasses.replace(belief, scatter=scatter, weights=np.ones(len(belief.runs)))
+    return dataclasses.replace(posterior, scatter=scatter, weights=np.ones(len(posterior.runs)))
 
 
 def test_the_expected_narrowing_is_that_of_refits():
@@ -148,12 +143,12 @@ def test_the_expected_narrowing_is_that_of_refits():
     done, added = grid(), grid(budgets=(3e19, 1e20), n_sizes=3, width=3.0, seed=1)
     prior = dataclasses.replace(Prior.published(done), sd=np.array([9.0, 9, 9, 9, 9, 0.0]))
     clean = grid(sd=0.0)
-    belief = fixed_scatter(believe(clean, prior, n_draws=4))
+    posterior = fixed_scatter(fit_posterior(clean, prior, n_draws=4))
     truth = np.log([E, 1, 1, 1, 1, 1])
     truth[1] = np.log(A) - ALPHA * prior.log_n
     truth[2] = np.log(B) - BETA * prior.log_d
     truth[3:] = ALPHA, BETA, 0.0
-    belief = dataclasses.replace(belief, phi=truth[None], best=truth)
+    posterior = dataclasses.replace(posterior, phi=truth[None], best=truth)
     refits = {False: [], True: []}
     rng = np.random.default_rng(5)
     for more in (False, True):
@@ -171,7 +166,7 @@ def test_the_expected_narrowing_is_that_of_refits():
             y = exact + SD * rng.standard_normal(len(runs))
             refits[more].append(least_squares(lambda th, y=y, f=predicted: f(th) - y, start).x)
     for name in ("loss", "n_params_opt", "exponent"):
-        start = outlook(belief, target(name), added)
+        start = outlook(posterior, target(name), added)
         expected = [
             float(o.target[0, 0, 0]) ** 0.5 for o in (start, start.given(list(range(len(added)))))
         ]
@@ -228,11 +223,11 @@ def _ladder(runs):
 def test_without_runs_draws_are_the_prior():
     runs = grid()
     prior = Prior.published(runs)
-    belief = believe(runs.select(NOTHING), prior, n_draws=2000)
-    np.testing.assert_allclose(belief.phi.mean(axis=0), prior.mean, atol=0.1)
-    np.testing.assert_allclose(belief.phi.std(axis=0), prior.sd, rtol=0.06)
-    assert belief.known == 0.0
-    assert any("no run is finished" in sentence for sentence in belief.findings)
+    posterior = fit_posterior(runs.select(NOTHING), prior, n_draws=2000)
+    np.testing.assert_allclose(posterior.phi.mean(axis=0), prior.mean, atol=0.1)
+    np.testing.assert_allclose(posterior.phi.std(axis=0), prior.sd, rtol=0.06)
+    assert posterior.known == 0.0
+    assert any("no run is finished" in sentence for sentence in posterior.findings)
 
 
 def test_with_many_runs_draws_lie_about_the_truth_as_wide_as_they_say():
@@ -242,7 +237,7 @@ def test_with_many_runs_draws_lie_about_the_truth_as_wide_as_they_say():
         runs = grid(seed=seed, n_sizes=7)
         prior = Prior.published(runs, gamma_sd=0.0)
         prior = dataclasses.replace(prior, noise_sd=SD, noise_dof=1e9)
-        phi = believe(runs, prior, n_draws=40).phi
+        phi = fit_posterior(runs, prior, n_draws=40).phi
         scores.append((phi[:, 3:5].mean(axis=0) - [ALPHA, BETA]) / phi[:, 3:5].std(axis=0))
     # An sd of 60 scores is known to 9 %; 40 draws and robust weights make each score wider.
     assert np.all(np.abs(np.mean(scores, axis=0)) < 0.4)
@@ -251,26 +246,26 @@ def test_with_many_runs_draws_lie_about_the_truth_as_wide_as_they_say():
 
 def test_few_runs_say_that_the_prior_decides():
     few = grid().select(np.arange(3))
-    found = believe(few, Prior.published(few))
+    found = fit_posterior(few, Prior.published(few))
     assert np.all(np.isfinite(found.phi))
     text = " ".join(found.findings)
     assert "for the rest the proposal rests on the prior" in text
     assert "mostly the prior's" in text
-    assert believe(grid(n_sizes=9), Prior.published(few)).findings == ()
+    assert fit_posterior(grid(n_sizes=9), Prior.published(few)).findings == ()
 
 
 def test_scatter_is_drawn_from_the_prior_to_that_of_the_runs():
     few, many = grid(n_sizes=2, sd=0.05), grid(n_sizes=12, sd=0.05, n_seeds=2)
     prior = Prior.published(many)
-    assert prior.noise_sd < believe(few, prior).scatter.one_run_sd < 0.055
-    assert believe(many, prior).scatter.one_run_sd == pytest.approx(0.05, rel=0.2)
+    assert prior.noise_sd < fit_posterior(few, prior).scatter.one_run_sd < 0.055
+    assert fit_posterior(many, prior).scatter.one_run_sd == pytest.approx(0.05, rel=0.2)
     sure = dataclasses.replace(prior, noise_dof=1e9)
-    assert believe(many, sure).scatter.one_run_sd == pytest.approx(prior.noise_sd, rel=1e-3)
+    assert fit_posterior(many, sure).scatter.one_run_sd == pytest.approx(prior.noise_sd, rel=1e-3)
 
 
 def test_repeats_never_lose_their_lack_of_fit():
     many = grid(n_sizes=9, n_seeds=6)
-    scatter = believe(many, Prior.published(many)).scatter
+    scatter = fit_posterior(many, Prior.published(many)).scatter
     assert 0.099 <= scatter.misfit / scatter.one_run_sd**2 < 0.2
 
 
@@ -280,7 +275,7 @@ def test_noise_may_grow_with_the_loss_and_not_fall(power, sign):
     noise = SD * np.random.default_rng(2).standard_normal(len(clean))
     noise *= (clean.loss_nats / clean.loss_nats.mean()) ** power
     runs = dataclasses.replace(clean, loss_nats=clean.loss_nats * np.exp(noise))
-    slope = believe(runs, Prior.published(runs)).scatter.slope
+    slope = fit_posterior(runs, Prior.published(runs)).scatter.slope
     assert np.sign(slope) == sign
 
 
@@ -289,7 +284,9 @@ def test_an_outlier_hardly_moves_the_belief():
     loss = runs.loss_nats.copy()
     loss[10] *= 1.2
     prior = Prior.published(runs)
-    clean, spoilt = (believe(r, prior) for r in (runs, dataclasses.replace(runs, loss_nats=loss)))
+    clean, spoilt = (
+        fit_posterior(r, prior) for r in (runs, dataclasses.replace(runs, loss_nats=loss))
+    )
     moved = np.abs(spoilt.best - clean.best)[3:5]
     assert np.all(moved < 2.5 * clean.phi.std(axis=0)[3:5])
     assert spoilt.weights[10] < 0.05
@@ -333,10 +330,10 @@ def test_what_runs_tell_is_generalised_least_squares():
     planned = dataclasses.replace(planned, run_id=np.array(list("abcdefgh")))
     done = dataclasses.replace(done, cluster_id=np.array(["t"] * 3 + list(done.run_id[3:])))
     planned = dataclasses.replace(planned, cluster_id=np.array(list("tuuuefgh")))
-    belief = believe(done, Prior.published(done), n_draws=3)
+    posterior = fit_posterior(done, Prior.published(done), n_draws=3)
     weights = np.linspace(0.3, 1.0, len(done))
     scatter = Scatter(own=8e-5, misfit=2e-5, slope=0.4, at=0.9, span=(0.5, 1.5))
-    belief = dataclasses.replace(belief, scatter=scatter, weights=weights)
+    posterior = dataclasses.replace(posterior, scatter=scatter, weights=weights)
     both = joined(done, planned)
     same_trunk = both.cluster_id[:, None] == both.cluster_id
     same_point = (both.n_params[:, None] == both.n_params) & (
@@ -345,16 +342,16 @@ def test_what_runs_tell_is_generalised_least_squares():
     is_branch = np.isin(both.cluster_id, ["t", "u"])
     d = both.n_tokens
     in_common = np.minimum(d, d[:, None]) / np.maximum(d, d[:, None])
-    found = outlook(belief, target(), planned).given(list(range(len(planned))))
-    for r, phi in enumerate(belief.phi):
-        sd = np.exp(0.4 * (np.clip(belief.prior.log_loss(phi, both), 0.5, 1.5) - 0.9))
+    found = outlook(posterior, target(), planned).given(list(range(len(planned))))
+    for r, phi in enumerate(posterior.phi):
+        sd = np.exp(0.4 * (np.clip(posterior.prior.log_loss(phi, both), 0.5, 1.5) - 0.9))
         sd[: len(done)] /= np.sqrt(weights)
         V = 2e-5 * same_point + MOST_SHARED * 8e-5 * in_common * (same_trunk & is_branch)
         np.fill_diagonal(V, 1e-4)
         V = V * sd * sd[:, None]
-        J = belief.prior.slopes(phi, both)
-        c = target().slopes(belief.prior, phi[None], _ladder(both))[0, 0]
-        information = J.T @ np.linalg.solve(V, J) + np.diag(belief.prior.sd**-2)
+        J = posterior.prior.slopes(phi, both)
+        c = target().slopes(posterior.prior, phi[None], _ladder(both))[0, 0]
+        information = J.T @ np.linalg.solve(V, J) + np.diag(posterior.prior.sd**-2)
         expected = c @ np.linalg.solve(information, c)
         assert found.target[r, 0, 0] == pytest.approx(expected, rel=1e-5)
 
@@ -363,25 +360,25 @@ def test_a_branch_alone_surprises_as_a_run_alone_and_less_after_its_sister():
     done = grid()
     planned = grid(budgets=(3e19, 1e20), n_sizes=1, seed=3)
     branches = dataclasses.replace(planned, cluster_id=np.array(["t", "t"]))
-    belief = believe(done, Prior.published(done))
-    alone, shared = (outlook(belief, target(), runs) for runs in (planned, branches))
+    posterior = fit_posterior(done, Prior.published(done))
+    alone, shared = (outlook(posterior, target(), runs) for runs in (planned, branches))
     np.testing.assert_allclose(shared.surprises(), alone.surprises())
     assert shared.given([0]).surprises()[1] < alone.given([0]).surprises()[1]
 
 
 def test_a_run_that_repeats_a_finished_one_knows_it():
     done = grid()
-    belief = believe(done, Prior.published(done))
+    posterior = fit_posterior(done, Prior.published(done))
     ids = np.array([f"x{i}" for i in range(len(done))])
     again = dataclasses.replace(done, run_id=ids, cluster_id=ids)
     beside = dataclasses.replace(again, n_params=again.n_params * 1.0001)
-    told = [outlook(belief, target(), runs).gains() for runs in (again, beside)]
+    told = [outlook(posterior, target(), runs).gains() for runs in (again, beside)]
     assert np.all(told[0] < told[1])
 
 
 def test_one_at_a_time_and_all_at_once_agree():
     done = grid()
-    start = outlook(believe(done, Prior.published(done)), target(), grid(seed=9, n_sizes=4))
+    start = outlook(fit_posterior(done, Prior.published(done)), target(), grid(seed=9, n_sizes=4))
     rows = [1, 6, 1, 0]  # The last repeats a finished run.
     step = start
     for row in rows:
@@ -411,7 +408,9 @@ def test_a_proposal_keeps_its_budget_narrows_and_is_the_same_again(name):
     cost = planned.flops.copy()
     cost[::5] *= 0.3
     found = [
-        propose(believe(done, Prior.published(planned)), target(name), planned, cost, budget=3e20)
+        propose(
+            fit_posterior(done, Prior.published(planned)), target(name), planned, cost, budget=3e20
+        )
         for _ in range(2)
     ]
     one = found[0]
@@ -427,18 +426,18 @@ def test_a_proposal_keeps_its_budget_narrows_and_is_the_same_again(name):
 def test_what_is_taken_in_any_case_comes_first_and_is_known_to_the_choice():
     done = grid()
     planned = grid(budgets=(1e18, 1e19, 3e19, 1e20), n_sizes=7, n_seeds=2, seed=4)
-    belief, cost = believe(done, Prior.published(planned)), planned.flops
-    whole = propose(belief, target(), planned, cost, budget=3e20)
+    posterior, cost = fit_posterior(done, Prior.published(planned)), planned.flops
+    whole = propose(posterior, target(), planned, cost, budget=3e20)
     taken = whole.rows[:3]
     rest = 3e20 - cost[list(taken)].sum()
-    found = propose(belief, target(), planned, cost, budget=rest, taken=taken)
+    found = propose(posterior, target(), planned, cost, budget=rest, taken=taken)
     assert found.rows[:3] == taken
     assert len(set(found.rows)) == len(found.rows)
     assert found.cost <= 3e20
     # The choice within the rest is no better than that within all, and nearly as good.
     assert whole.ratio <= found.ratio * 1.001 < 1.05 * whole.ratio
     # Who does not know of them spends the rest on other runs.
-    alone = propose(belief, target(), planned, cost, budget=rest)
+    alone = propose(posterior, target(), planned, cost, budget=rest)
     assert set(alone.rows) != set(found.rows[3:])
 
 
@@ -448,8 +447,8 @@ def test_what_costs_less_is_chosen_instead_of_its_equal():
     planned = grid(budgets=(1e20,), n_sizes=5, seed=4)
     both = joined(planned, dataclasses.replace(planned, run_id=np.array(list("abcde"))))
     cost = np.concatenate([planned.flops, 0.4 * planned.flops])
-    belief = believe(done, Prior.published(done))
-    found = propose(belief, target(), both, cost, budget=0.9e20)
+    posterior = fit_posterior(done, Prior.published(done))
+    found = propose(posterior, target(), both, cost, budget=0.9e20)
     assert found.rows
     assert all(row >= 5 for row in found.rows)
 
@@ -457,9 +456,9 @@ def test_what_costs_less_is_chosen_instead_of_its_equal():
 def test_the_first_of_several_rounds_is_its_cheapest_part():
     done = grid()
     planned = grid(budgets=(1e18, 1e19, 1e20), n_sizes=5, seed=4)
-    belief = believe(done, Prior.published(done))
+    posterior = fit_posterior(done, Prior.published(done))
     whole, part = (
-        propose(belief, target(), planned, planned.flops, budget=4e20, rounds=n) for n in (1, 4)
+        propose(posterior, target(), planned, planned.flops, budget=4e20, rounds=n) for n in (1, 4)
     )
     assert set(part.rows) < set(whole.rows)
     assert part.cost <= 1e20
@@ -472,7 +471,7 @@ def test_far_off_the_valley_nothing_is_worth_its_flops_for_the_loss():
     done = grid(n_sizes=7)
     near = grid(budgets=(1e20,), n_sizes=3, width=2.0, seed=2)
     far = dataclasses.replace(near, n_params=near.n_params * 300, n_tokens=near.n_tokens / 300)
-    gains = worth(believe(done, Prior.published(done)), target(), joined(near, far))
+    gains = worth(fit_posterior(done, Prior.published(done)), target(), joined(near, far))
     assert np.all(gains > 0)
     assert gains[:3].min() > 2 * gains[3:].max()
 
@@ -480,18 +479,18 @@ def test_far_off_the_valley_nothing_is_worth_its_flops_for_the_loss():
 def test_the_only_planned_run_is_worth_all_there_is_to_gain():
     done = grid()
     one = grid(budgets=(1e20,), n_sizes=1, seed=2)
-    belief = believe(done, Prior.published(done))
-    assert worth(belief, target(), one) == pytest.approx([1.0])
+    posterior = fit_posterior(done, Prior.published(done))
+    assert worth(posterior, target(), one) == pytest.approx([1.0])
 
 
 def test_uncertain_curvature_makes_runs_near_the_target_worth_more():
-    """A believer in the additive form spends less at the largest budget."""
+    """A prior that is sure of the additive form spends less at the largest budget."""
     done = grid()
     planned = grid(budgets=(1e17, 1e18, 1e19, 1e20), n_sizes=7, n_seeds=3, seed=4)
     spent = []
     for gamma_sd in (0.0, 0.5):
-        belief = believe(done, Prior.published(done, gamma_sd=gamma_sd))
-        start = outlook(belief, target(), planned)
+        posterior = fit_posterior(done, Prior.published(done, gamma_sd=gamma_sd))
+        start = outlook(posterior, target(), planned)
         gains = start.gains()
         is_top = planned.budget == 1e20
         spent.append(gains[is_top].max() / gains[~is_top].max())
@@ -500,8 +499,8 @@ def test_uncertain_curvature_makes_runs_near_the_target_worth_more():
 
 def test_without_runs_a_first_grid_is_proposed_and_says_that_it_has_no_interval():
     planned = grid(budgets=(1e17, 1e18, 1e19), n_sizes=5, n_seeds=2)
-    belief = believe(planned.select(NOTHING), Prior.published(planned))
-    found = propose(belief, target(), planned, planned.flops, budget=3e19)
+    posterior = fit_posterior(planned.select(NOTHING), Prior.published(planned))
+    found = propose(posterior, target(), planned, planned.flops, budget=3e19)
     chosen = planned.select(np.array(found.rows))
     assert np.isnan(found.ratio)
     assert len(set(zip(chosen.n_params, chosen.n_tokens, strict=True))) >= 8
@@ -518,12 +517,12 @@ def test_runs_that_are_not_ok_tell_nothing():
         status=np.where(np.arange(len(runs)) == 3, "diverged", "ok"),
     )
     kept = runs.select(np.arange(len(runs)) != 3)
-    assert believe(bad, prior).phi.tobytes() == believe(kept, prior).phi.tobytes()
+    assert fit_posterior(bad, prior).phi.tobytes() == fit_posterior(kept, prior).phi.tobytes()
 
 
 def test_what_cannot_be_is_refused_in_a_sentence():
     done = grid()
-    belief = believe(done, Prior.published(done))
+    posterior = fit_posterior(done, Prior.published(done))
     planned = grid(budgets=(1e20,), seed=4)
     for cost, budget, rounds, words in (
         (planned.flops, 1e19, 1, "pays for no planned run: the cheapest costs 1e+20"),
@@ -533,11 +532,11 @@ def test_what_cannot_be_is_refused_in_a_sentence():
         (planned.flops, 1e21, 0, "rounds=0"),
     ):
         with pytest.raises(ValueError, match=words.replace("+", r"\+")):
-            propose(belief, target(), planned, cost, budget=budget, rounds=rounds)
+            propose(posterior, target(), planned, cost, budget=budget, rounds=rounds)
     with pytest.raises(ValueError, match="pays for no planned run: there is none"):
-        propose(belief, target(), planned.select(NOTHING), np.zeros(0), budget=1.0)
+        propose(posterior, target(), planned.select(NOTHING), np.zeros(0), budget=1.0)
     with pytest.raises(ValueError, match="no planned runs"):
-        worth(belief, target(), planned.select(NOTHING))
+        worth(posterior, target(), planned.select(NOTHING))
     for name, flops, words in (("N", 1e21, "unknown target"), ("loss", 1e16, "above the lowest"),
                                ("loss", np.inf, "finite")):  # fmt: skip
         with pytest.raises(ValueError, match=words):
@@ -550,7 +549,11 @@ def test_names_and_slopes_have_one_order():
 
 def test_draws_in_which_nothing_moves_the_target_are_left_out_and_counted(monkeypatch):
     runs, planned = grid(), grid(budgets=(3e18, 1e21), seed=1)
-    belief, aim, real = believe(runs, Prior.published(runs), n_draws=8), target(), Target.slopes
+    posterior, aim, real = (
+        fit_posterior(runs, Prior.published(runs), n_draws=8),
+        target(),
+        Target.slopes,
+    )
     n_stuck = 3
 
     def stuck(self, prior, phi, ladder):
@@ -559,9 +562,9 @@ def test_draws_in_which_nothing_moves_the_target_are_left_out_and_counted(monkey
         return found
 
     monkeypatch.setattr(Target, "slopes", stuck)
-    proposal = propose(belief, aim, planned, planned.flops, budget=2e21)
+    proposal = propose(posterior, aim, planned, planned.flops, budget=2e21)
     assert proposal.rows
     assert any(f"{n_stuck} of 8 draws" in finding for finding in proposal.findings)
     n_stuck = 8
     with pytest.raises(ValueError, match="does not depend on the law in any draw"):
-        propose(belief, aim, planned, planned.flops, budget=2e21)
+        propose(posterior, aim, planned, planned.flops, budget=2e21)

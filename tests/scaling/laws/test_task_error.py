@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scaling.laws.task_error import ERROR_EXPONENTIAL, ERROR_SIGMOID, forecast_task
 
 from scaling.approaches.surface import fit_surface
-from scaling.laws.task_error import ERROR_EXPONENTIAL, ERROR_SIGMOID, for_column, forecast_task
 
 ERROR = "mean_error"
 TRUTH = (0.86, 2.2, 0.7)
@@ -35,7 +35,7 @@ def study():
         Runs.from_columns(n_params=N, n_tokens=D, loss_nats=seen),
         extra={ERROR: error_of(seen) + 0.0005 * rng.standard_normal(36)},
     )
-    law = for_column(ERROR_EXPONENTIAL, ERROR)
+    law = f"error_exponential:{ERROR}"
     surface, errors = (fit_surface(runs, x, n_bootstrap=150) for x in ("additive", law))
     return surface, errors, float(loss(*LARGE))
 

@@ -4,7 +4,7 @@
 import numpy as np
 
 from scaling.design.propose import Proposal
-from scaling.plots.design import figure_costs, figure_proposal
+from scaling.plots.design import figure_proposal
 from scaling.plots.style import save
 from scaling.tables.runs import Runs
 
@@ -35,13 +35,3 @@ def test_a_proposal_shows_every_run_once_and_rings_the_proposed(tmp_path):
     assert "few runs." in figure.get_supxlabel()
     first = [path.read_bytes() for path in save(figure, tmp_path / "a")]
     assert first == [path.read_bytes() for path in save(proposal_figure(), tmp_path / "b")]
-
-
-def test_costs_show_a_line_per_way_of_choosing():
-    curves = {"design": (np.array([1e20, 2e20]), np.array([0.2, 0.1])),
-              "uniform grid": (np.array([4e20]), np.array([0.1]))}  # fmt: skip
-    figure = figure_costs({"one": curves, "two": curves}, sentences=["medians."])
-    assert [ax.get_title("left") for ax in figure.axes] == ["one", "two"]
-    for ax in figure.axes:
-        assert [line.get_label() for line in ax.get_lines()] == ["design", "uniform grid"]
-        np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), [0.2, 0.1])

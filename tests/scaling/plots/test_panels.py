@@ -13,32 +13,22 @@ from scaling.approaches.surface import fit_surface
 from scaling.fit import FitStatus
 from scaling.plots import figures
 from scaling.plots.style import count, formula_text, save, scientific
-from scaling.tables.runs import Curves, Run, Runs
+from scaling.tables.runs import Curves, Runs
 
 
 @pytest.fixture(scope="module")
 def drawn():
     """Every figure of a small study in which one run diverged and one budget has no minimum."""
     rng = np.random.default_rng(0)
-    rows = []
+    rows = {"budget": [], "n_params": [], "n_tokens": [], "loss_nats": []}
     for budget, shift in ((1e11, 1.0), (1e12, 1.0), (1e13, 1.0), (1e14, 30.0)):
         for N in 3e4 * shift * (budget / 1e11) ** 0.5 * np.geomspace(0.2, 5, 6):
             D = budget / (6 * N)
             loss = 0.86 + 66 / N**0.5 + 124 / D**0.41 + 0.003 * rng.standard_normal()
-            name = f"c{budget:.0e}-n{N:.0f}"
-            rows.append(
-                Run(
-                    run_id=name,
-                    budget=budget,
-                    n_params=N,
-                    n_tokens=D,
-                    flops=budget,
-                    loss_nats=loss,
-                    cluster_id=name,
-                    status="ok" if rows else "diverged",
-                )
-            )
-    runs = Runs.from_rows(rows, params_convention="total", flops_convention="6n_total")
+            for values, value in zip(rows.values(), (budget, N, D, loss), strict=True):
+                values.append(value)
+    status = ["diverged", *["ok"] * (len(rows["budget"]) - 1)]
+    runs = Runs.from_columns(**rows, flops=rows["budget"], status=status)
     steps = np.linspace(0.1, 1, 10)
     curves = Curves(
         run_id=np.repeat(runs.run_id, 10),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scaling.approaches.surface import fit_surface
-from scaling.fit import Interval
+from scaling.intervals import Interval
 from scaling.plots.profiles import figure_bootstrap_pairs, figure_profiles
 from scaling.plots.style import save
 from scaling.profiles.profile import Profile

@@ -16,7 +16,7 @@ from scaling.fit import FitError
 from scaling.laws.law import Law, Parameter
 from scaling.laws.loss_laws import ADDITIVE, CURVED
 from scaling.laws.size_ladder import Ladder
-from scaling.profiles import profile as profile_module
+from scaling.profiles import threshold
 from scaling.profiles.optimum_form import optimum, pieces, with_exponent, with_optimum
 from scaling.profiles.profile import profile
 from scaling.tables.runs import Runs
@@ -239,7 +239,7 @@ DECAY = Law(
 
 def test_several_minima_and_pieces_are_named(monkeypatch):
     # Chi-square at any size: a bootstrap at this level would need 20,000 replicates.
-    monkeypatch.setattr(profile_module, "MANY_DOF", 1)
+    monkeypatch.setattr(threshold, "MANY_DOF", 1)
     fit = fit_surface(two_basins(), DECAY, objective="student_t:1", n_bootstrap=0)
     found = profile(fit, "c", level=0.9999)
     assert "2 minima along its profile" in " ".join(found.findings)

@@ -12,7 +12,6 @@ from scaling.schedules.multi_power_law import (
     MULTI_POWER,
     constant,
     cosine,
-    from_points,
     schedule_columns,
     two_stage,
     warmup_stable_decay,
@@ -92,14 +91,6 @@ def test_schedules_have_their_rates_at_the_ends():
     # Half-way down: the arithmetic mean of a line, the geometric one of an exponential.
     assert SCHEDULES["linear"][5250] == pytest.approx((PEAK + LOW) / 2)
     assert SCHEDULES["exponential"][5250] == pytest.approx(np.sqrt(PEAK * LOW))
-
-
-def test_logged_points_give_lines_or_stages():
-    steps, rates = [4, 8, 12], [1.0, 1.0, 0.2]
-    lines = from_points(steps, rates, n_warmup=4)
-    assert lines.tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
-    held = from_points(steps, rates, n_warmup=4, is_held=True)
-    assert held[8:].tolist() == [1.0, 1.0, 1.0, 1.0, 0.2]
 
 
 FITTED = ("cosine", "constant", "two stages")

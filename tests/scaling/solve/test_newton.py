@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from scaling.laws import task_error
-from scaling.laws.loss_laws import LAWS
+from scaling.laws import error_laws
 from scaling.laws.objectives import Objective, objective_named
+from scaling.laws.registry import LAWS
 from scaling.solve.newton import solve
 from scaling.solve.regression import Constraints, estimate, set_up
 
@@ -28,8 +28,8 @@ PLANTED = {
     "broken_flops": (1.3, 90.0, 0.1, 0.2, 16.0, 0.5),
     "broken_n_params": (1.3, 20.0, 0.1, 0.3, 9.0, 0.4),
     "broken_n_tokens": (1.3, 20.0, 0.1, 0.3, 11.0, 0.4),
-    task_error.ERROR_EXPONENTIAL.name: (0.9, 2.0, 0.7),
-    task_error.ERROR_SIGMOID.name: (0.2, 0.6, 1.5, 3.0),
+    error_laws.ERROR_EXPONENTIAL.name: (0.9, 2.0, 0.7),
+    error_laws.ERROR_SIGMOID.name: (0.2, 0.6, 1.5, 3.0),
 }
 OBJECTIVES = ("huber", "huber:0.05", "lad", "least_squares", "quantile:0.3", "student_t:4")
 

@@ -221,7 +221,7 @@ def test_a_forecast_of_a_new_run_holds_the_noise_of_a_new_trunk():
     runs = branched(1, 0.95, seed=3)
     found, other = surface(runs), surface(alone(runs))
     assert found.noise.dof <= 4 < other.noise.dof
-    wide, narrow = (predict_loss(f, 3e9, 1e10) for f in (found, other))
+    wide, narrow = (predict_loss(f, 3e9, 1e10).interval for f in (found, other))
     assert wide.upper - wide.lower > 1.5 * (narrow.upper - narrow.lower)
 
 

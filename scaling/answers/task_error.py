@@ -1,81 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From loss to the error on tasks, and from a loss surface to the error of a planned run.
+"""The error on a task that a planned run would have.
 
 Task errors follow the loss more closely than they follow parameters and tokens, so the forecast
 has two steps (Gadre et al. 2024, sec. 2.4; Bhagia et al. 2024, sec. 3): a surface gives the loss,
-an error law gives the error at that loss. Importing this module registers both error laws.
+an error law gives the error at that loss.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from scaling.fit import Fit, Interval
-from scaling.laws.law import Columns, Law, Parameter, amplitude, exponent, positive
-from scaling.laws.loss_laws import law_named, register
+from scaling.fit import Fit
+from scaling.intervals import Interval
+from scaling.laws.law import Law
+from scaling.laws.registry import law_named
 
 Array = np.ndarray
-
-
-def _exponential(xp: Any, p: Any, x: Any) -> Any:
-    eps, k, gamma = p
-    return eps - k * xp.exp(-gamma * x["loss_nats"])
-
-
-ERROR_EXPONENTIAL = register(
-    Law(
-        name="error_exponential",
-        formula="error = eps - k exp(-gamma L)",
-        source="Gadre et al. 2024, eq. 5",
-        columns=("loss_nats",),
-        parameters=(amplitude("eps", lower=1e-6), amplitude("k"), exponent("gamma")),
-        value=_exponential,
-        target="task_error",
-    )
-)
-
-
-def _sigmoid(xp: Any, p: Any, x: Any) -> Any:
-    floor, height, k, L0 = p
-    return floor + height / (1.0 + xp.exp(-k * (x["loss_nats"] - L0)))
-
-
-def _sigmoid_starts(x: Columns, y: Array) -> Array:
-    """Midpoints spread over the losses seen; floor and height by variable projection."""
-    from scaling.laws.starts import projected
-
-    low, high = float(x["loss_nats"].min()), float(x["loss_nats"].max())
-    width = max(high - low, 1e-3)
-    ranges = {"L0": (low - 0.5 * width, high + 0.5 * width)}
-    return projected(ERROR_SIGMOID, x, y, ranges=ranges)
-
-
-ERROR_SIGMOID = register(
-    Law(
-        name="error_sigmoid",
-        formula="error = floor + height / (1 + exp(-k (L - L0)))",
-        source="Bhagia et al. 2024, eq. 3, for the error in place of the accuracy",
-        columns=("loss_nats",),
-        parameters=(
-            amplitude("floor", lower=1e-6),
-            amplitude("height"),
-            positive("k", (0.3, 20.0), 1e-3, 1e3),
-            Parameter(name="L0", is_positive=False, lower=-50.0, upper=50.0, start=(0.1, 10.0)),
-        ),
-        value=_sigmoid,
-        target="task_error",
-        starts=_sigmoid_starts,
-    )
-)
-
-
-def for_column(law: Law, target: str) -> Law:
-    """An error law that predicts the column of that name, known to others as law:column."""
-    return law_named(f"{law.name}:{target}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Intervals, and numbers that carry one: alone, or one per budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """Two-sided interval; NaN where the data give none."""
+
+    lower: float
+    upper: float
+
+    @classmethod
+    def of(cls, draws: Array, level: float) -> Interval:
+        """Percentile interval of the draws [R] that are finite (Efron 1979)."""
+        finite = draws[np.isfinite(draws)]
+        if len(finite) < 2:
+            return UNKNOWN
+        lower, upper = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+        return cls(lower=float(lower), upper=float(upper))
+
+    @property
+    def is_known(self) -> bool:
+        return math.isfinite(self.lower) and math.isfinite(self.upper)
+
+
+UNKNOWN = Interval(lower=math.nan, upper=math.nan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimated:
+    """A number with its interval."""
+
+    value: float
+    interval: Interval
+
+    @classmethod
+    def of(cls, draws: Array, level: float) -> Estimated:
+        """From draws [1 + R] whose first is the estimate."""
+        return cls(value=float(draws[0]), interval=Interval.of(draws[1:], level))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Band:
+    """A quantity at each budget, [G], with the ends of its interval; NaN where unknown."""
+
+    value: Array
+    lower: Array
+    upper: Array
+
+    @classmethod
+    def of(cls, draws: Array, level: float) -> Band:
+        """From draws [1 + R, G] whose first row is the estimate."""
+        ends = [Interval.of(column, level) for column in draws[1:].T]
+        lower, upper = np.array([(end.lower, end.upper) for end in ends]).reshape(-1, 2).T
+        return cls(value=draws[0], lower=lower, upper=upper)
+
+    def at(self, i: int) -> Estimated:
+        """The quantity at one budget."""
+        interval = Interval(lower=float(self.lower[i]), upper=float(self.upper[i]))
+        return Estimated(value=float(self.value[i]), interval=interval)
