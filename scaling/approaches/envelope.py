@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from scaling.approaches import diagnostics
 from scaling.approaches.envelope_grid import SELECT, Grid, curve_grid, final_grid, winners
-from scaling.approaches.power_laws import POWER_LAW_PARAMETERS, power_laws
+from scaling.approaches.power_laws import POWER_LAW_PARAMETERS, power_law_fields, power_laws
 from scaling.fit import Bootstrap, Fit, FitError, FitStatus, Noise, Optimum
-from scaling.intervals import UNKNOWN, Interval
+from scaling.intervals import UNKNOWN
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.runs import Curves, Runs
 from scaling.uncertainty import resampling
@@ -71,9 +71,45 @@ def fit_envelope(
       FitError: when the envelope has no interior part.
       ValueError: for an unknown choice, or shifts without repeats.
     """
-    for name, value, legal in (("select", select, SELECT), ("bootstrap", bootstrap, BOOTSTRAPS)):
-        if value not in legal:
-            raise ValueError(f"unknown {name}={value!r}; choose one of {', '.join(legal)}")
+    _require("select", select, SELECT)
+    _require("bootstrap", bootstrap, BOOTSTRAPS)
+    usable, left_out, grid = _usable_grid(runs, curves, select, n_points, smoothing)
+    is_hull = select != "lowest"
+    chosen, interior = _interior(grid, is_hull=is_hull)
+    noise, shared, method = _noise(usable, bootstrap)
+    lines = _replicated(grid, usable, noise, shared, n_bootstrap, np.random.default_rng(seed))
+    values = _draws(grid, lines, is_hull=is_hull)
+    replicates = {name: column[1:] for name, column in values.items()}
+    n_failed = int(np.sum(~np.isfinite(replicates["a"])))
+    n_sizes = len(np.unique(grid.n_params[chosen[interior]]))
+    is_enough = n_sizes >= MIN_SIZES
+    return Fit(
+        approach="envelope",
+        **power_law_fields(values, replicates, grid.log_flops[interior].mean(), level),
+        status=FitStatus.CONVERGED if is_enough else FitStatus.TOO_FEW_POINTS,
+        findings=(
+            *runs.findings,
+            *_envelope_findings(grid, chosen, interior, select),
+            *(resampling.component_findings(usable, shared) if shared else ()),
+            *diagnostics.replicate_findings(n_failed, n_bootstrap, "no interior envelope"),
+            *([] if is_enough else [f"only {n_sizes} sizes make up the interior envelope."]),
+            *Ladder.from_runs(usable).findings,
+        ),
+        runs=runs,
+        left_out=left_out,
+        optima=_optima(grid, chosen, interior),
+        noise=noise,
+        bootstrap=Bootstrap(
+            method=method, level=level, n_replicates=n_bootstrap, n_failed=n_failed, seed=seed
+        ),
+        settings={"select": select, "n_points": n_points, "smoothing": smoothing},
+    )
+
+
+def _usable_grid(
+    runs: Runs, curves: Curves | None, select: str, n_points: int, smoothing: float
+) -> tuple[Runs, dict[str, str], Grid]:
+    """Runs that may be used, run_id -> reason of the others, and the losses to compare."""
     if curves is None and select != "final_hull":
         raise ValueError(f"select={select!r} needs curves; without them take 'final_hull'")
     usable, left_out = diagnostics.usable(runs, _without_curve(runs, curves, select))
@@ -84,51 +120,24 @@ def fit_envelope(
             f"{MIN_SIZES}; add sizes."
         )
     if select == "final_hull" or curves is None:
-        grid = final_grid(usable)
-    else:
-        grid = curve_grid(usable, curves, n_points, smoothing)
-    chosen, interior = winners(grid, grid.mean(), is_hull=select != "lowest")
+        return usable, left_out, final_grid(usable)
+    return usable, left_out, curve_grid(usable, curves, n_points, smoothing)
+
+
+def _interior(grid: Grid, *, is_hull: bool) -> tuple[Array, Array]:
+    """The configuration chosen at each FLOP value, and which values are enclosed by others."""
+    chosen, interior = winners(grid, grid.mean(), is_hull=is_hull)
     if np.count_nonzero(interior) < 2 or len(set(chosen[interior].tolist())) < 2:
         raise FitError(
             "the envelope has no interior part: at every FLOP value the smallest or the largest "
             "size present has the lowest loss. Add smaller and larger sizes, or longer curves."
         )
-    noise, shared, method = _noise(usable, bootstrap)
-    lines = _replicated(grid, usable, noise, shared, n_bootstrap, np.random.default_rng(seed))
-    draws = _draws(grid, lines, is_hull=select != "lowest")
-    replicates = {name: values[1:] for name, values in draws.items()}
-    n_failed = int(np.sum(~np.isfinite(replicates["a"])))
-    findings = [
-        *runs.findings,
-        *_envelope_findings(grid, chosen, interior, select),
-        *(resampling.component_findings(usable, shared) if shared else ()),
-        *diagnostics.replicate_findings(n_failed, n_bootstrap, "no interior envelope"),
-    ]
-    sizes = np.unique(grid.n_params[chosen[interior]])
-    if len(sizes) < MIN_SIZES:
-        findings.append(f"only {len(sizes)} sizes make up the interior envelope.")
-    parameters = {k: float(v[0]) for k, v in draws.items() if k not in ("a", "b")}
-    log_ref = grid.log_flops[interior].mean()
-    return Fit(
-        approach="envelope",
-        law="power_laws",
-        parameters=parameters | {"flops_ref": float(np.exp(log_ref))},
-        intervals={k: Interval.of(v, level) for k, v in replicates.items()},
-        exponent_a=float(draws["a"][0]),
-        exponent_b=float(draws["b"][0]),
-        status=FitStatus.CONVERGED if len(sizes) >= MIN_SIZES else FitStatus.TOO_FEW_POINTS,
-        certificate=None,
-        findings=(*findings, *Ladder.from_runs(usable).findings),
-        runs=runs,
-        left_out=left_out,
-        optima=_optima(grid, chosen, interior),
-        noise=noise,
-        bootstrap=Bootstrap(
-            method=method, level=level, n_replicates=n_bootstrap, n_failed=n_failed, seed=seed
-        ),
-        replicates=replicates,
-        settings={"select": select, "n_points": n_points, "smoothing": smoothing},
-    )
+    return chosen, interior
+
+
+def _require(name: str, value: str, legal: Sequence[str]) -> None:
+    if value not in legal:
+        raise ValueError(f"unknown {name}={value!r}; choose one of {', '.join(legal)}")
 
 
 def _without_curve(runs: Runs, curves: Curves | None, select: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,9 +11,13 @@ from scaling.approaches import diagnostics
 from scaling.approaches.isoflop_budgets import Budget, isoflop_budgets, with_drawn_intervals
 from scaling.approaches.isoflop_curves import Curve, minima, require_curve
 from scaling.approaches.isoflop_draws import Draws, draw
-from scaling.approaches.power_laws import FEWEST_FOR_LOSS, power_law_status, power_laws
+from scaling.approaches.power_laws import (
+    FEWEST_FOR_LOSS,
+    power_law_fields,
+    power_law_status,
+    power_laws,
+)
 from scaling.fit import Bootstrap, Fit, Optimum
-from scaling.intervals import Interval
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.runs import Runs
 
@@ -72,62 +76,59 @@ def fit_isoflop(
     usable, left_out = diagnostics.usable(runs)
     budgets = isoflop_budgets(usable, curve=curve, tokens=tokens, accept=accept, level=level)
     used = [b for b in budgets if not b.reason]
-    reasons = {b.budget: b.reason for b in budgets if b.reason}
-    left_out |= {
-        str(i): f"budget {b:.3g} FLOPs: {reasons[b]}"
-        for i, b in zip(usable.run_id, usable.budget, strict=True)
-        if b in reasons
-    }
     fitted = usable.select(np.concatenate([b.rows for b in used]))
-    ladder = Ladder.from_runs(fitted)
-    drawn = draw(
-        fitted,
-        [b.curves[0] for b in used],
-        n_bootstrap,
-        seed=seed,
-        bootstrap=bootstrap,
-        seed_noise=seed_noise,
-    )
+    ladder, curves = Ladder.from_runs(fitted), [b.curves[0] for b in used]
+    drawn = draw(fitted, curves, n_bootstrap, seed=seed, bootstrap=bootstrap, seed_noise=seed_noise)
     if curve == "akima":
         budgets = with_drawn_intervals(budgets, drawn, level)
-    log_n, log_d, loss = _optimal(used, drawn, ladder)
+    optima = _optimal(used, drawn, ladder)
     log_c = np.log([b.flops for b in used])
-    draws = power_laws(log_c, log_n, log_d, loss)
-    replicates = {name: values[1:] for name, values in draws.items()}
-    if len(used) < FEWEST_FOR_LOSS:
-        # E = 0 was taken, not found: replicates of it would be surer than the data are.
-        replicates |= {name: np.full(len(log_n) - 1, np.nan) for name in ("E", "K", "c")}
-    n_drawn = len(log_n) - 1
-    n_failed = int(np.sum(~np.isfinite(replicates["a"])))
-    findings = [*runs.findings, *_findings(budgets, ladder, accept)]
-    findings += drawn.findings
-    findings += diagnostics.replicate_findings(n_failed, n_drawn, "fewer than two interior minima")
+    values = power_laws(log_c, *optima)
+    replicates = _replicates(values, len(used))
+    n_drawn, n_failed = len(optima[0]) - 1, int(np.sum(~np.isfinite(replicates["a"])))
+    findings = [
+        *runs.findings,
+        *_findings(budgets, ladder, accept),
+        *drawn.findings,
+        *diagnostics.replicate_findings(n_failed, n_drawn, "fewer than two interior minima"),
+    ]
     status = power_law_status(len(used), findings)
     if n_bootstrap and not n_drawn:
         findings.append(drawn.why_none)
-    parameters = {k: float(v[0]) for k, v in draws.items() if k not in ("a", "b")}
-    best = np.stack([np.exp(log_n[0]), np.exp(log_d[0]), loss[0]], axis=1)
-    found = {b.budget: row for b, row in zip(used, best, strict=True)}
     return Fit(
         approach="isoflop",
-        law="power_laws",
-        parameters=parameters | {"flops_ref": float(np.exp(log_c.mean()))},
-        intervals={k: Interval.of(v, level) for k, v in replicates.items()},
-        exponent_a=float(draws["a"][0]),
-        exponent_b=float(draws["b"][0]),
+        **power_law_fields(values, replicates, log_c.mean(), level),
         status=status,
-        certificate=None,
         findings=tuple(findings),
         runs=runs,
-        left_out=left_out,
-        optima=tuple(_optimum(b, ladder, found.get(b.budget, _NOT_USED)) for b in budgets),
+        left_out=left_out | _of_unused_budgets(usable, budgets),
+        optima=_reported(budgets, ladder, optima),
         noise=drawn.noise,
         bootstrap=Bootstrap(
             method=drawn.method, level=level, n_replicates=n_drawn, n_failed=n_failed, seed=seed
         ),
-        replicates=replicates,
         settings={"curve": curve, "tokens": tokens, "accept": accept, "seed_noise": drawn.given},
     )
+
+
+def _of_unused_budgets(runs: Runs, budgets: Sequence[Budget]) -> dict[str, str]:
+    """run_id -> why its budget is not used."""
+    reasons = {b.budget: b.reason for b in budgets if b.reason}
+    return {
+        str(i): f"budget {b:.3g} FLOPs: {reasons[b]}"
+        for i, b in zip(runs.run_id, runs.budget, strict=True)
+        if b in reasons
+    }
+
+
+def _replicates(values: Mapping[str, Array], n_budgets: int) -> dict[str, Array]:
+    """Replicates [R] of the power laws, after the estimate."""
+    replicates = {name: column[1:] for name, column in values.items()}
+    if n_budgets < FEWEST_FOR_LOSS:
+        # E = 0 was taken, not found: replicates of it would be surer than the data are.
+        unknown = np.full(len(replicates["a"]), np.nan)
+        replicates |= dict.fromkeys(("E", "K", "c"), unknown)
+    return replicates
 
 
 def _require(value: str, legal: Sequence[str], what: str) -> None:
@@ -167,6 +168,15 @@ def _findings(budgets: list[Budget], ladder: Ladder, accept: str) -> list[str]:
     if accept == "any":
         left.append("every budget with a minimum is used, resolved or not.")
     return [*left, *ladder.findings]
+
+
+def _reported(
+    budgets: Sequence[Budget], ladder: Ladder, optima: tuple[Array, Array, Array]
+) -> tuple[Optimum, ...]:
+    """Every budget with its N*, D*, L*: NaN where it is not used."""
+    log_n, log_d, loss = (rows[0] for rows in optima)
+    best = iter(zip(np.exp(log_n), np.exp(log_d), loss, strict=True))
+    return tuple(_optimum(b, ladder, _NOT_USED if b.reason else next(best)) for b in budgets)
 
 
 def _optimum(entry: Budget, ladder: Ladder, optimum: Sequence[float]) -> Optimum:

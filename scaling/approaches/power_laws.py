@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from scaling.fit import Fit, FitStatus
+from scaling.intervals import Interval
 
 Array = np.ndarray
 
@@ -54,6 +58,28 @@ def power_law_status(n_budgets: int, findings: list[str]) -> FitStatus:
     return FitStatus.TOO_FEW_POINTS
 
 
+def power_law_fields(
+    values: Mapping[str, Array], replicates: Mapping[str, Array], log_ref: float, level: float
+) -> dict[str, Any]:
+    """Fields of a `Fit` that power laws give.
+
+    Args:
+      values: name -> [1 + R], as `power_laws` returns it, the estimate first. replicates: [R] each.
+      log_ref: log C_ref of the power laws.
+    """
+    estimates = {name: float(column[0]) for name, column in values.items()}
+    a, b = estimates.pop("a"), estimates.pop("b")
+    return {
+        "law": "power_laws",
+        "parameters": estimates | {"flops_ref": float(np.exp(log_ref))},
+        "intervals": {name: Interval.of(column, level) for name, column in replicates.items()},
+        "exponent_a": a,
+        "exponent_b": b,
+        "certificate": None,
+        "replicates": replicates,
+    }
+
+
 def power_law_draws(fit: Fit) -> dict[str, Array]:
     """Parameters of the power laws, name -> [1 + R]: the estimate first."""
     estimates = {**fit.parameters, "a": fit.exponent_a, "b": fit.exponent_b}
@@ -90,8 +116,7 @@ def _saturating(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
         may_saturate = may_saturate[:, :1]
     misfit, E, K = _project(x, y, w, c, may_saturate)
     best = np.argmin(misfit, axis=1)[:, None]
-    chosen = (np.take_along_axis(v, best, axis=1)[:, 0] for v in (E, K, c))
-    E, K, c = chosen
+    E, K, c = (np.take_along_axis(v, best, axis=1)[:, 0] for v in (E, K, c))
     return E, K, c
 
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from scaling.solve.regression import Constraints, Estimate, estimate, set_up, sl
 from scaling.solve.replicates import Replicates, replicate
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
+from scaling.uncertainty.variance_components import Posterior
 
 Array = np.ndarray
 
@@ -70,49 +73,36 @@ def fit_surface(
     objective = objective_named(objective) if isinstance(objective, str) else objective
     constraints = Constraints(fixed=fixed or {}, tied=tied or {}, bounds=bounds or {})
     fitted, left_out = diagnostics.usable(runs)
-    problem = problem_of(fitted, law, objective, constraints)
-    n_free = len(problem.lower)
-    diagnostics.require_points(problem)
-    if law.is_surface:
-        diagnostics.require_identifiable(fitted)
+    problem = _checked_problem(fitted, law, objective, constraints)
     found = estimate(problem, constraints)
-    method = resampling.choose_method(bootstrap, fitted, n_free)
-    shared = resampling.shared_variances(fitted, found.residuals, slopes(found))
-    noise = resampling.estimate_noise(fitted, found.residuals, n_free, shared)
-    drawn = n_bootstrap if resampling.can_resample(method, noise) else 0
-    draws = _replicates(found, fitted, noise, method, drawn, seed, replicate_starts)
-    parameters = np.concatenate([found.parameters[None], found.parameters_of(draws.z)])
-    a, b = chord_exponents(law, parameters, fitted)
-    columns = {name: parameters[:, i] for i, name in enumerate(law.names)}
-    replicates = {name: values[1:] for name, values in (columns | {"a": a, "b": b}).items()}
-    if not law.is_surface:
-        del replicates["a"], replicates["b"]
-    n_failed = int(np.sum(~draws.is_certified | (law.is_surface & ~np.isfinite(a[1:]))))
-    findings = [
-        *runs.findings,
-        *diagnostics.certificate_findings(found.certificate),
-        *diagnostics.residual_findings(fitted, found.residuals),
-        *resampling.cluster_findings(fitted, method, n_free, shared),
-        *(_convention_findings(Ladder.from_runs(fitted)) if law.is_surface else ()),
-        *_replicate_findings(found, replicates, draws, level),
-        *diagnostics.replicate_findings(n_failed, drawn, "no certified minimum or no optimum"),
-    ]
+    scatter = _scatter(found, fitted, bootstrap)
+    drawn = n_bootstrap if resampling.can_resample(scatter.method, scatter.noise) else 0
+    draws = _replicates(found, fitted, scatter, drawn, seed, replicate_starts)
+    values = _values(found, draws, fitted)
+    replicates = {name: column[1:] for name, column in values.items()}
+    is_lost = ~draws.is_certified | ~np.isfinite(replicates["a"] if law.is_surface else 0.0)
+    n_failed = int(np.sum(is_lost))
     return Fit(
         approach="surface",
         law=law.name,
-        parameters={name: float(columns[name][0]) for name in law.names},
-        intervals={name: Interval.of(values, level) for name, values in replicates.items()},
-        exponent_a=float(a[0]),
-        exponent_b=float(b[0]),
+        parameters={name: float(values[name][0]) for name in law.names},
+        intervals={name: Interval.of(column, level) for name, column in replicates.items()},
+        exponent_a=float(values["a"][0]) if law.is_surface else np.nan,
+        exponent_b=float(values["b"][0]) if law.is_surface else np.nan,
         status=found.status,
         certificate=found.certificate,
-        findings=tuple(findings),
+        findings=(
+            *runs.findings,
+            *_findings(found, fitted, scatter),
+            *_replicate_findings(found, replicates, draws, level),
+            *diagnostics.replicate_findings(n_failed, drawn, "no certified minimum or no optimum"),
+        ),
         runs=runs,
         left_out=left_out,
         optima=(),
-        noise=noise,
+        noise=scatter.noise,
         bootstrap=Bootstrap(
-            method=method,
+            method=scatter.method,
             level=level,
             n_replicates=drawn,
             n_failed=n_failed,
@@ -121,16 +111,20 @@ def fit_surface(
             n_single=int(np.sum(draws.n_agree == 1)) if replicate_starts > 1 else 0,
         ),
         replicates=replicates,
-        settings={
-            "objective": objective.name,
-            "minimised": objective.sentence,
-            "formula": law.formula,
-            "source": law.source,
-            "fixed": dict(constraints.fixed),
-            "tied": dict(constraints.tied),
-            "bounds": {name: list(box) for name, box in constraints.bounds.items()},
-        },
+        settings=_settings(law, objective, constraints),
     )
+
+
+def _settings(law: Law, objective: Objective, constraints: Constraints) -> dict[str, Any]:
+    return {
+        "objective": objective.name,
+        "minimised": objective.sentence,
+        "formula": law.formula,
+        "source": law.source,
+        "fixed": dict(constraints.fixed),
+        "tied": dict(constraints.tied),
+        "bounds": {name: list(box) for name, box in constraints.bounds.items()},
+    }
 
 
 def problem_of(runs: Runs, law: Law, objective: Objective, constraints: Constraints) -> Problem:
@@ -146,24 +140,82 @@ def problem_of(runs: Runs, law: Law, objective: Objective, constraints: Constrai
     return set_up(law, table, table[law.target], objective=objective, constraints=constraints)
 
 
+def _checked_problem(
+    runs: Runs, law: Law, objective: Objective, constraints: Constraints
+) -> Problem:
+    """The problem of runs that suffice for the law."""
+    problem = problem_of(runs, law, objective, constraints)
+    diagnostics.require_points(problem)
+    if law.is_surface:
+        diagnostics.require_identifiable(runs)
+    return problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scatter:
+    """How runs scatter about the fitted law, and the bootstrap that suits them.
+
+    slopes: of the predictions by the free coordinates, [n, F]. shared: what noise runs share.
+    """
+
+    method: str
+    noise: Noise
+    shared: Posterior | None
+    slopes: Array
+
+
+def _scatter(found: Estimate, runs: Runs, bootstrap: str) -> _Scatter:
+    n_free, of_points = len(found.z), slopes(found)
+    shared = resampling.shared_variances(runs, found.residuals, of_points)
+    return _Scatter(
+        method=resampling.choose_method(bootstrap, runs, n_free),
+        noise=resampling.estimate_noise(runs, found.residuals, n_free, shared),
+        shared=shared,
+        slopes=of_points,
+    )
+
+
 def _replicates(
     found: Estimate,
     runs: Runs,
-    noise: Noise,
-    method: str,
+    scatter: _Scatter,
     n_replicates: int,
     seed: int,
     n_starts: int,
 ) -> Replicates:
     """Minima of the replicates; none when none are asked for."""
-    fitted = found.problem.y - found.residuals
     y, weights = resampling.draw_data(
-        method, runs, fitted, found.residuals, len(found.z), n_replicates,
+        scatter.method,
+        runs,
+        found.problem.y - found.residuals,
+        found.residuals,
+        len(found.z),
+        n_replicates,
         np.random.default_rng(seed),
-        absorbs=resampling.passes_through_points(found.problem.objective, noise),
-        slopes=slopes(found),
-    )  # fmt: skip
+        absorbs=resampling.passes_through_points(found.problem.objective, scatter.noise),
+        slopes=scatter.slopes,
+    )
     return replicate(found, y, weights, n_starts=n_starts)
+
+
+def _values(found: Estimate, draws: Replicates, runs: Runs) -> dict[str, Array]:
+    """Parameters, and a and b of a surface: the estimate, then replicates [1 + R]."""
+    rows = np.concatenate([found.parameters[None], found.parameters_of(draws.z)])
+    values = {name: rows[:, i] for i, name in enumerate(found.law.names)}
+    if found.law.is_surface:
+        values["a"], values["b"] = chord_exponents(found.law, rows, runs)
+    return values
+
+
+def _findings(found: Estimate, runs: Runs, scatter: _Scatter) -> list[str]:
+    """What to know of the estimate, before its replicates."""
+    is_surface, n_free = found.law.is_surface, len(found.z)
+    return [
+        *diagnostics.certificate_findings(found.certificate),
+        *diagnostics.residual_findings(runs, found.residuals),
+        *resampling.cluster_findings(runs, scatter.method, n_free, scatter.shared),
+        *(_convention_findings(Ladder.from_runs(runs)) if is_surface else ()),
+    ]
 
 
 def chord_exponents(law: Law, parameters: Array, runs: Runs) -> tuple[Array, Array]:

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scaling.laws.task_error import ERROR_EXPONENTIAL, ERROR_SIGMOID, forecast_task
 
+from scaling.answers.task_error import forecast_task
 from scaling.approaches.surface import fit_surface
+from scaling.laws.error_laws import ERROR_EXPONENTIAL, ERROR_SIGMOID
 
 ERROR = "mean_error"
 TRUTH = (0.86, 2.2, 0.7)
