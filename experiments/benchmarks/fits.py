@@ -27,8 +27,8 @@ from scipy.special import logsumexp
 
 from experiments.benchmarks.record import facts, made_by, write
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.solve.newton import Problem
-from scaling.solve.regression import Estimate, estimate, set_up
+from scaling.solve.problem import Problem, set_up
+from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
 from scaling.tables.runs import Runs, read_runs
 

@@ -127,35 +127,41 @@ def hold_out(
     good, _ = usable(runs)
     below = _split(good.flops) if below is None else below
     train, held = _sides(good, below)
-    fits, refusals = _fits(train, known, {"n_bootstrap": 0} | settings)
-    if not fits:
-        reasons = "; ".join(f"{name}: {why}" for name, why in refusals.items())
-        raise FitError(
-            f"no law can be fitted to the {len(train)} runs below {below:.4g}: {reasons}"
-        )
+    fits, refusals = _fits(train, below, known, {"n_bootstrap": 0} | settings)
     predicted = [_predict(law, fits[law.name], held) for law in known if law.name in fits]
+    found = _ranked(fits, predicted, held, level, seed)
+    return HoldOut(
+        below=float(below),
+        train=train,
+        held=held,
+        level=level,
+        predictions=found,
+        refusals=refusals,
+        findings=_findings(train, held, found),
+    )
+
+
+def _ranked(
+    fits: Mapping[str, Fit], predicted: Sequence[Array], held: Runs, level: float, seed: int
+) -> tuple[Prediction, ...]:
+    """Predictions by ascending error, each compared with the best."""
     relative = np.array(predicted) / held.loss_nats - 1.0
-    draws = _resampled(np.abs(relative), held, seed)
-    order = np.argsort(_last_if_nan(np.abs(relative).mean(axis=1)), kind="stable")
-    best = int(order[0])
-    names = list(fits)
-    found = tuple(
+    sizes, draws = np.abs(relative), _resampled(np.abs(relative), held, seed)
+    order = np.argsort(_last_if_nan(sizes.mean(axis=1)), kind="stable")
+    best, named = int(order[0]), list(fits.items())
+    return tuple(
         Prediction(
-            law=names[i],
-            fit=fits[names[i]],
+            law=named[i][0],
+            fit=named[i][1],
             predicted=predicted[i],
-            error=float(np.abs(relative[i]).mean()),
+            error=float(sizes[i].mean()),
             interval=Interval.of(draws[i], level),
             bias=float(relative[i].mean()),
-            excess=float((np.abs(relative[i]) - np.abs(relative[best])).mean()),
+            excess=float((sizes[i] - sizes[best]).mean()),
             excess_interval=Interval.of(draws[i] - draws[best], level),
         )
         for i in order
     )
-    return HoldOut(
-        below=float(below), train=train, held=held, level=level, predictions=found,
-        refusals=refusals, findings=_findings(train, held, found),
-    )  # fmt: skip
 
 
 def _check_laws(laws: Sequence[Law]) -> None:
@@ -194,7 +200,7 @@ def _sides(runs: Runs, below: float) -> tuple[Runs, Runs]:
 
 
 def _fits(
-    train: Runs, laws: Sequence[Law], settings: Mapping[str, Any]
+    train: Runs, below: float, laws: Sequence[Law], settings: Mapping[str, Any]
 ) -> tuple[dict[str, Fit], dict[str, str]]:
     fits, refusals = {}, {}
     for law in laws:
@@ -202,6 +208,11 @@ def _fits(
             fits[law.name] = fit_surface(train, law, **settings)
         except (FitError, ValueError) as error:
             refusals[law.name] = str(error)
+    if not fits:
+        reasons = "; ".join(f"{name}: {why}" for name, why in refusals.items())
+        raise FitError(
+            f"no law can be fitted to the {len(train)} runs below {below:.4g}: {reasons}"
+        )
     return fits, refusals
 
 

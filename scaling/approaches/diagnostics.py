@@ -8,7 +8,7 @@ import numpy as np
 from scaling.fit import Certificate, Fit, FitError
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
-from scaling.solve.newton import Problem
+from scaling.solve.problem import Problem
 from scaling.tables.runs import Runs
 
 Array = np.ndarray

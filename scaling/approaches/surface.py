@@ -18,8 +18,8 @@ from scaling.laws.objectives import HUBER, Objective, objective_named
 from scaling.laws.optimum import optimal_exponents
 from scaling.laws.registry import law_named, register
 from scaling.laws.size_ladder import Ladder, minimise
-from scaling.solve.newton import Problem
-from scaling.solve.regression import Constraints, Estimate, estimate, set_up, slopes
+from scaling.solve.problem import Constraints, Problem, set_up
+from scaling.solve.regression import Estimate, estimate, slopes
 from scaling.solve.replicates import Replicates, replicate
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling

@@ -17,6 +17,7 @@ import numpy as np
 from scaling.approaches import diagnostics
 from scaling.fit import Bootstrap, Certificate, FitError, FitStatus
 from scaling.hyperparameters.surface_law import (
+    CURVATURE,
     N_BEFORE_FLOORS,
     NAMES,
     SHAPE,
@@ -26,7 +27,8 @@ from scaling.hyperparameters.surface_law import (
 )
 from scaling.intervals import Interval
 from scaling.laws.objectives import HUBER, Objective, objective_named
-from scaling.solve.regression import Constraints, Estimate, estimate, set_up
+from scaling.solve.problem import Constraints, set_up
+from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
 from scaling.uncertainty.resampling import pairs_weights
 
@@ -125,25 +127,16 @@ def fit_hyperparameters(
     near, sparse = _near(grid, window)
     _require_spread(near)
     centre = np.array([np.mean(np.log(near.n_params)), np.mean(np.log(near.n_tokens))])
-    law = surface_law(near.n_groups)
-    constraints = Constraints(fixed=fixed or {})
-    columns = surface_columns(near, centre)
-    problem = set_up(law, columns, near.loss_nats, objective=kind, constraints=constraints)
-    diagnostics.require_points(problem)
-    found = estimate(problem, constraints)
+    found = _minimum(near, centre, kind, Constraints(fixed=fixed or {}))
     replicates, n_failed = _replicates(found, near, centre, n_bootstrap, seed)
-    values = _in_units(found.parameters, centre)
-    c11, c12, c22 = found.parameters[5:8]
-    root = np.array([[c11, c12], [0.0, c22]])
+    named = dict(zip(NAMES, replicates.T, strict=True))
+    own = dict(zip(found.law.names, map(float, found.parameters), strict=True))
     first = np.unique(near.group, return_index=True)[1]
     return HyperparameterFit(
-        parameters=dict(zip(NAMES, map(float, values), strict=True)),
-        intervals={
-            name: Interval.of(column, level)
-            for name, column in zip(NAMES, replicates.T, strict=True)
-        },
-        shape=dict(zip(SHAPE, map(float, found.parameters[8:N_BEFORE_FLOORS]), strict=True)),
-        curvature=root.T @ root,
+        parameters=dict(zip(NAMES, map(float, _in_units(found.parameters, centre)), strict=True)),
+        intervals={name: Interval.of(values, level) for name, values in named.items()},
+        shape={name: own[name] for name in SHAPE},
+        curvature=_curvature(own),
         centre=centre,
         floors=found.parameters[N_BEFORE_FLOORS:],
         groups=np.stack([near.n_params[first], near.n_tokens[first]], axis=1),
@@ -169,6 +162,20 @@ def fit_hyperparameters(
         ),
         replicates=replicates,
     )
+
+
+def _minimum(grid: Grid, centre: Array, objective: Objective, constraints: Constraints) -> Estimate:
+    """The surface fitted to the cells, with N and D about a centre."""
+    law, columns = surface_law(grid.n_groups), surface_columns(grid, centre)
+    problem = set_up(law, columns, grid.loss_nats, objective=objective, constraints=constraints)
+    diagnostics.require_points(problem)
+    return estimate(problem, constraints)
+
+
+def _curvature(parameters: Mapping[str, float]) -> Array:
+    c11, c12, c22 = (parameters[name] for name in CURVATURE)
+    root = np.array([[c11, c12], [0.0, c22]])
+    return root.T @ root
 
 
 def recommend(

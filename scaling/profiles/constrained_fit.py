@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.profiles.fixed_quantity import FixedQuantity
-from scaling.solve.newton import Problem
-from scaling.solve.regression import Estimate, descend
+from scaling.solve.minima import descend
+from scaling.solve.problem import Problem
+from scaling.solve.regression import Estimate
 from scaling.solve.replicates import replicate
 
 Array = np.ndarray

@@ -20,7 +20,8 @@ from scaling.laws.objectives import objective_named
 from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder
 from scaling.profiles.optimum_form import optimum, pieces, with_exponent, with_optimum
-from scaling.solve.regression import Constraints, Estimate, estimate, set_up, slopes
+from scaling.solve.problem import Constraints, set_up
+from scaling.solve.regression import Estimate, estimate, slopes
 from scaling.tables.runs import Runs
 
 Array = np.ndarray

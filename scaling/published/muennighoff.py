@@ -20,7 +20,8 @@ from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.printed import compare
 from scaling.published.tables import Table, doubts, minimum, named, read_table
 from scaling.solve.newton import solve
-from scaling.solve.regression import Constraints, Estimate
+from scaling.solve.problem import Constraints
+from scaling.solve.regression import Estimate
 
 Array = np.ndarray
 

@@ -14,7 +14,8 @@ from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Reproduction
 from scaling.published.printed import compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
-from scaling.solve.regression import Constraints, Estimate
+from scaling.solve.problem import Constraints
+from scaling.solve.regression import Estimate
 from scaling.tables.runs import Runs
 
 Array = np.ndarray

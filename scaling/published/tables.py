@@ -12,7 +12,8 @@ from scaling.fit import FitStatus
 from scaling.laws.law import Law
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.laws.objectives import objective_named
-from scaling.solve.regression import NO_CONSTRAINTS, Constraints, Estimate, estimate, set_up
+from scaling.solve.problem import NO_CONSTRAINTS, Constraints, set_up
+from scaling.solve.regression import Estimate, estimate
 from scaling.tables.cells import as_column
 from scaling.tables.file import read_table as read_cells
 

@@ -16,7 +16,8 @@ from scaling.intervals import Interval
 from scaling.laws.law import Law
 from scaling.laws.objectives import HUBER, Objective, objective_named
 from scaling.schedules.multi_power_law import MULTI_POWER, schedule_columns
-from scaling.solve.regression import Constraints, Estimate, estimate, set_up
+from scaling.solve.problem import Constraints, set_up
+from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
 from scaling.uncertainty.resampling import wild_draws
 
@@ -96,31 +97,25 @@ def fit_schedules(
       ValueError: for rows without a schedule, or losses that are not positive and finite.
       FitError: when evaluations are fewer than parameters + 2.
     """
-    runs, loss = np.asarray(run), np.asarray(loss_nats, float)
-    _check_losses(runs, np.asarray(step), loss)
-    if cluster not in ("auto", "run", "block"):
-        raise ValueError(f"unknown cluster {cluster!r}; choose auto, run or block")
+    runs, steps, loss = np.asarray(run), np.asarray(step), np.asarray(loss_nats, float)
+    _check(runs, steps, loss, cluster)
     kind = objective_named(objective) if isinstance(objective, str) else objective
     constraints = Constraints(fixed=fixed or {}, bounds=bounds or {})
-    columns = schedule_columns(runs, step, schedules)
+    columns = schedule_columns(runs, steps, schedules)
     problem = set_up(MULTI_POWER, columns, loss, objective=kind, constraints=constraints)
     diagnostics.require_points(problem)
     found = estimate(problem, constraints)
-    labels, method = _clusters(runs, np.asarray(step), found, cluster)
+    labels, method = _clusters(runs, steps, found, cluster)
     replicates = _replicates(found, labels, n_bootstrap, seed)
     n_failed = int(np.sum(~np.all(np.isfinite(replicates), axis=1)))
     misfit, n_predicted = _misfit_sd(found, runs)
+    named = dict(zip(MULTI_POWER.names, replicates.T, strict=True))
     fitted = [np.asarray(schedules[name], float) for name in dict.fromkeys(runs.tolist())]
-    after = [lr[int(np.argmax(lr)) :] for lr in fitted]
-    names = MULTI_POWER.names
     return ScheduleFit(
         law=MULTI_POWER,
         objective=kind,
-        parameters=dict(zip(names, map(float, found.parameters), strict=True)),
-        intervals={
-            name: Interval.of(values, level)
-            for name, values in zip(names, replicates.T, strict=True)
-        },
+        parameters=dict(zip(MULTI_POWER.names, map(float, found.parameters), strict=True)),
+        intervals={name: Interval.of(values, level) for name, values in named.items()},
         status=found.status,
         certificate=found.certificate,
         findings=(
@@ -140,12 +135,15 @@ def fit_schedules(
         residual_sd=float(np.sqrt(np.sum(found.residuals**2) / (len(loss) - len(found.z)))),
         misfit_sd=misfit,
         n_predicted=n_predicted,
-        lr_range=(
-            float(min(np.min(lr) for lr in after)),
-            float(max(np.max(lr) for lr in after)),
-        ),
+        lr_range=_range_after_warmup(fitted),
         lr_sum=float(np.exp(np.max(columns["log_lr_sum"]))),
     )
+
+
+def _range_after_warmup(schedules: Sequence[Array]) -> tuple[float, float]:
+    """Lowest and highest rate from each schedule's peak on."""
+    after = np.concatenate([lr[int(np.argmax(lr)) :] for lr in schedules])
+    return float(after.min()), float(after.max())
 
 
 def block_labels(run: Array, step: Array, residuals: Array) -> Array:
@@ -247,7 +245,9 @@ def _misfit_findings(misfit: float, n_predicted: int, n_runs: int) -> list[str]:
     return [sentence + lost]
 
 
-def _check_losses(run: Array, step: Array, loss: Array) -> None:
+def _check(run: Array, step: Array, loss: Array, cluster: str) -> None:
+    if cluster not in ("auto", "run", "block"):
+        raise ValueError(f"unknown cluster {cluster!r}; choose auto, run or block")
     if not len(run) == len(step) == len(loss) > 0:
         raise ValueError(f"run, step and loss have {len(run)}, {len(step)} and {len(loss)} rows")
     bad = np.flatnonzero(~(np.isfinite(loss) & (loss > 0)))

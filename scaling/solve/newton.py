@@ -6,25 +6,20 @@ program in float64 on the CPU, with exact derivatives (JAX). Asking JAX for the 
 initialises every platform: set JAX_PLATFORMS=cpu before JAX is imported in a process that only
 fits.
 
-Steps solve (H + damping M) s = -g. H is the exact Hessian; M is the majoriser of iteratively
-reweighted least squares (Holland and Welsch 1977), which knows how many kinks of a robust
-objective a step would cross. Both transform alike under linear changes of the parameters, so the
-units of the data and the correlation of an amplitude with its exponent do not matter. Where
-H + damping M is not positive definite, M alone gives the step, which descends.
+`newton_step` says what a step is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from scaling.laws.law import Law
-from scaling.laws.objectives import Objective, huber
+from scaling.solve.newton_step import LONGEST_STEP, newton_steps
+from scaling.solve.problem import Problem
 
 Array = np.ndarray
 
@@ -39,41 +34,6 @@ MAX_ITERATIONS = 1000
 # first, one last step reaches the minimum to rounding; the second still counts as converged.
 STOP_DECREMENT = 1e-13
 CERTIFIED_DECREMENT = 1e-9
-# State of a row whose next step is its last.
-_LAST = 0.5
-# In any coordinate: logarithms of positive parameters, the others as they are. Further than this
-# second derivatives mean nothing, and a term may be thrown away for good.
-_LONGEST_STEP = 3.0
-# Above this many parameters derivatives are mapped rather than written out, to compile in time.
-_WRITTEN_OUT = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """What is minimised, over coordinates z [F]: law and objective take `expand` z + `offset`.
-
-    Fields:
-      x: columns of the law, first axis n. y: observed, logarithms where the objective asks for
-        them. weights. Both [n], or [S, n] to give each row of a batch its own.
-      expand, offset: [P, F] and [P] or [S, P]; ties and fixed values live here.
-      lower, upper: box of z, [F].
-      delta: half-width of Huber's quadratic part; a row of a batch may have its own, [S].
-    """
-
-    law: Law
-    objective: Objective
-    x: Mapping[str, Array]
-    y: Array
-    weights: Array
-    expand: Array
-    offset: Array
-    lower: Array
-    upper: Array
-    delta: Any
-
-    @property
-    def n_points(self) -> int:
-        return int(self.y.shape[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +77,7 @@ def solve(
     state = _fresh(np.clip(starts, problem.lower, problem.upper))
     data = _row_data(problem, n_rows)
     shared = _shared(problem, stop)
-    burst = _compiled(problem.law, problem.objective.kind, problem.objective.is_log, n_free)
+    burst = newton_steps(problem.law, problem.objective.kind, problem.objective.is_log, n_free)
     going = np.arange(n_rows)
     with _float64_on_the_cpu():
         for first in range(0, max(max_iterations, 1), BURST):
@@ -172,7 +132,7 @@ def _fresh(theta: Array) -> list[Array]:
         square,
         square.copy(),
         np.full(n_rows, 0.1),
-        np.full(n_rows, _LONGEST_STEP),
+        np.full(n_rows, LONGEST_STEP),
         np.zeros((n_rows, n_free)),
         np.full(n_rows, np.inf),
         np.zeros(n_rows),
@@ -217,163 +177,6 @@ def _shared(problem: Problem, stop: float) -> dict[str, Any]:
         "stop": stop,
         "floor": 1e-26 * n * unit,
     }
-
-
-@lru_cache(maxsize=64)
-def _compiled(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., Any]:
-    """Up to `limit` steps for a chunk of rows; compiled once per number of points."""
-    import jax
-    import jax.numpy as jnp
-
-    expand_row = _expansion(law, kind, is_log, n_free)
-
-    def advance(state: Any, data: Any, shared: Any) -> Any:
-        """One step of every row that is still going: evaluate the trial point, propose another."""
-        theta, f, g, h, m, damping, reach, step, decrement, iterations, going = state
-        lower, upper = shared["lower"], shared["upper"]
-        trial = jnp.clip(theta + step, lower, upper)
-        there = jax.vmap(expand_row, in_axes=(0, 0, None))(trial, data, shared)
-        is_last, is_going = going == _LAST, going > 0
-        # The last step is judged by its gradient: the objective no longer resolves the gain.
-        no_higher = there[0] <= f + 1e-12 * jnp.abs(f) + shared["floor"]
-        flatter = _steepness(jnp, there[1], h, m) < _steepness(jnp, g, h, m)
-        better = is_going & ((there[0] < f) & ~is_last | is_last & no_higher & flatter)
-        pick = lambda new, old: jnp.where(  # noqa: E731
-            better.reshape((-1,) + (1,) * (old.ndim - 1)), new, old
-        )
-        theta = pick(trial, theta)
-        f, g, h, m = (pick(new, old) for new, old in zip(there, (f, g, h, m), strict=True))
-        worse = jnp.maximum(damping * 6.0, 1e-4)
-        damping = jnp.where(is_going, jnp.where(better, damping * 0.15, worse), damping)
-        # A failed step is shortened as well: across many kinks damping alone shortens too slowly.
-        length = jnp.max(jnp.abs(step), axis=1)
-        reach = jnp.where(better, jnp.minimum(4.0 * reach, _LONGEST_STEP), 0.3 * length)
-        step, decrement = jax.vmap(_proposal, in_axes=(0, 0, 0, 0, 0, 0, None, None))(
-            theta, g, h, m, damping, reach, lower, upper
-        )
-        small = decrement <= shared["stop"] * jnp.abs(f) + shared["floor"]
-        going = jnp.where(is_last | (damping > 1e12), 0.0, jnp.where(small, _LAST, 1.0) * is_going)
-        damping = jnp.where(going == _LAST, 0.0, damping)
-        counted = iterations + is_going
-        return theta, f, g, h, m, damping, reach, step, decrement, counted, going
-
-    def run(state: Any, data: Any, shared: Any, limit: Any) -> Any:
-        def body(carry: Any) -> Any:
-            state, k = carry
-            return advance(state, data, shared), k + 1
-
-        def more(carry: Any) -> Any:
-            return (carry[1] < limit) & jnp.any(carry[0][-1] > 0)
-
-        return jax.lax.while_loop(more, body, (tuple(state), 0))[0]
-
-    return jax.jit(run)
-
-
-def _expansion(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., Any]:
-    """(z, data, shared) -> objective, gradient, exact Hessian and majoriser of one row."""
-    import jax
-    import jax.numpy as jnp
-
-    n_law = len(law.parameters)
-    is_positive = [p.is_positive for p in law.parameters]
-    axes = np.eye(n_free)
-
-    def expand_row(z: Any, data: Any, shared: Any) -> Any:
-        y, w, offset, delta = data
-
-        def residual(z: Any) -> Any:
-            full = shared["expand"] @ z + offset
-            p = [jnp.exp(full[i]) if is_positive[i] else full[i] for i in range(n_law)]
-            value = law.value(jnp, p, shared["x"])
-            return y - (jnp.log(value) if is_log else value)
-
-        def value(z: Any) -> Any:
-            r = residual(z)
-            if kind == "student_t":
-                log_scale = (shared["expand"] @ z + offset)[n_law]
-                nu = shared["parameter"]
-                t = jnp.log1p(r**2 * jnp.exp(-2.0 * log_scale) / nu)
-                return jnp.sum(w * (log_scale + 0.5 * (nu + 1.0) * t))
-            return jnp.sum(w * _side(jnp, r, shared) * huber(jnp, r, delta))
-
-        r, slopes = residual(z), jax.jacfwd(residual)(z)
-        if kind == "student_t":
-            log_scale = (shared["expand"] @ z + offset)[n_law]
-            nu = shared["parameter"]
-            u = w * (nu + 1.0) / (nu * jnp.exp(2.0 * log_scale) + r**2)
-            of_scale = shared["expand"][n_law]
-            majoriser = jnp.outer(of_scale, of_scale) * 2.0 * jnp.sum(w) * nu / (nu + 3.0)
-        else:
-            u = w * _side(jnp, r, shared) * delta / jnp.maximum(jnp.abs(r), delta)
-            majoriser = jnp.zeros((n_free, n_free))
-        majoriser = majoriser + (slopes.T * u) @ slopes
-        gradient = jax.grad(value)
-        if n_free > _WRITTEN_OUT:
-            hessian = jax.jacfwd(gradient)(z)
-        else:
-            hessian = jnp.stack([jax.jvp(gradient, (z,), (axis,))[1] for axis in axes])
-        return value(z), gradient(z), hessian, majoriser
-
-    return expand_row
-
-
-def _steepness(jnp: Any, g: Any, h: Any, m: Any) -> Any:
-    """Squared gradient [R] in units of the curvature along each coordinate."""
-    curvature = jnp.abs(jnp.diagonal(h, axis1=1, axis2=2)) + jnp.diagonal(m, axis1=1, axis2=2)
-    return jnp.sum(g**2 / (curvature + 1e-300), axis=1)
-
-
-def _side(jnp: Any, residual: Any, shared: Any) -> Any:
-    return jnp.where(residual > 0, shared["tails"][0], shared["tails"][1])
-
-
-def _proposal(
-    theta: Any, g: Any, h: Any, m: Any, damping: Any, reach: Any, lower: Any, upper: Any
-) -> tuple[Any, Any]:
-    """The damped step in the coordinates not held at a bound, and the undamped decrement."""
-    import jax.numpy as jnp
-
-    # Held: at a bound that the gradient presses against.
-    free = ~(((theta <= lower) & (g > 0)) | ((theta >= upper) & (g < 0)))
-    both = free[:, None] & free[None, :]
-    diagonal = jnp.diagonal(m) + jnp.abs(jnp.diagonal(h))
-    scale = 1.0 / jnp.sqrt(diagonal + 1e-30 * jnp.max(diagonal) + 1e-300)
-    eye = jnp.eye(len(theta))
-    scaled = lambda matrix: jnp.where(  # noqa: E731
-        both, matrix * scale[:, None] * scale[None, :], eye
-    )
-    h, m, g = scaled(h), scaled(m), jnp.where(free, g * scale, 0.0)
-    ridge = 1e-14 * eye
-    newton, is_convex = _descend(h + damping * m + ridge, g)
-    reweighted, _ = _descend((1.0 + damping) * m + 1e-10 * eye, g)
-    step = jnp.where(is_convex, newton, reweighted)
-    undamped, is_minimum = _descend(h + ridge, g)
-    decrement = jnp.where(is_minimum, -0.5 * jnp.dot(undamped, g), jnp.inf)
-    step = jnp.where(free, step * scale, 0.0)
-    length = jnp.max(jnp.abs(step))
-    return step * jnp.minimum(1.0, reach / (length + 1e-300)), decrement
-
-
-def _descend(matrix: Any, gradient: Any) -> tuple[Any, Any]:
-    """-matrix^-1 gradient, and whether the matrix is positive definite."""
-    import jax
-    import jax.numpy as jnp
-
-    factor = jax.lax.linalg.cholesky(matrix)
-    step = -jax.scipy.linalg.cho_solve((factor, True), gradient)
-    is_definite = jnp.all(jnp.isfinite(step))
-    return jnp.where(is_definite, step, 0.0), is_definite
-
-
-def with_rows(problem: Problem, rows: Array) -> Problem:
-    """The problem of some rows of a batch."""
-    changes = {}
-    for name, n_axes in (("y", 1), ("weights", 1), ("offset", 1), ("delta", 0)):
-        values = np.asarray(getattr(problem, name))
-        if values.ndim > n_axes:
-            changes[name] = values[rows]
-    return replace(problem, **changes)
 
 
 def best_row(solutions: Solutions) -> int:

@@ -9,8 +9,10 @@ from functools import partial
 
 import numpy as np
 
-from scaling.solve.newton import Problem, Solutions, solve
-from scaling.solve.regression import Estimate, descend
+from scaling.solve.minima import descend
+from scaling.solve.newton import Solutions, solve
+from scaling.solve.problem import Problem
+from scaling.solve.regression import Estimate
 
 Array = np.ndarray
 

@@ -22,8 +22,9 @@ from scaling.fit import FitError
 from scaling.laws.objectives import HUBER
 from scaling.profiles.constrained_fit import fixed_at
 from scaling.profiles.fixed_quantity import fix_quantity
-from scaling.solve.newton import Problem, solve
-from scaling.solve.regression import NO_CONSTRAINTS, Estimate
+from scaling.solve.newton import solve
+from scaling.solve.problem import NO_CONSTRAINTS, Problem
+from scaling.solve.regression import Estimate
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
 

@@ -12,7 +12,7 @@ from scaling.laws.loss_laws import DATA_CONSTRAINED
 from scaling.published import muennighoff
 from scaling.published.case import TABLES
 from scaling.published.tables import minimum, read_table
-from scaling.solve.regression import Constraints
+from scaling.solve.problem import Constraints
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from scaling.laws import error_laws
 from scaling.laws.objectives import Objective, objective_named
 from scaling.laws.registry import LAWS
 from scaling.solve.newton import solve
-from scaling.solve.regression import Constraints, estimate, set_up
+from scaling.solve.problem import Constraints, set_up
+from scaling.solve.regression import estimate
 
 PLANTED = {
     "additive": (1.7, 30.0, 60.0, 0.35, 0.3),

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From many starts to the minima of one objective, kinked or smooth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from scaling.laws.starts import N_FIRST
+from scaling.solve.newton import Solutions, best_row, solve
+from scaling.solve.problem import Problem, with_rows
+
+Array = np.ndarray
+
+_REPLICATE_PASS = 60
+
+
+# Starts that need more steps than this go on only while too few of them agree, as do all others;
+# laws with more non-linear parameters than these are known to have several minima.
+_FIRST_PASS, _SECOND_PASS = 24, 300
+
+
+_WIDER = (16.0, 8.0, 4.0, 2.0)
+
+
+_ENOUGH_AGREE = 4
+
+
+_FEW_BENT = 2
+
+
+# Kinked objectives are reached through Huber's, whose half-width shrinks by this factor.
+_SHRINK = 0.15
+
+
+def _half_widths(problem: Problem, scatter: float) -> list[float]:
+    """Half-widths on the way to a kinked objective's; just its own for a smooth one."""
+    final = problem.objective.delta(scatter)
+    if not problem.objective.is_kinked:
+        return [final]
+    n = int(np.ceil(np.log(0.3 * scatter / final) / -np.log(_SHRINK)))
+    return [0.3 * scatter * _SHRINK**k for k in range(n)] + [final]
+
+
+def descend_all(problem: Problem, z: Array, scatter: float) -> Solutions:
+    """Starts to their minima; all of them where the first few do not agree on the best one."""
+    first, *later = _half_widths(problem, scatter)
+    problem = replace(problem, delta=first)
+    found = solve(problem, z[:N_FIRST], max_iterations=_FIRST_PASS)
+    n_bent = sum(not p.is_amplitude for p in problem.law.parameters)
+    if n_bent > _FEW_BENT or _n_agree(found, best_row(found)) < _ENOUGH_AGREE:
+        found = _joined(found, solve(problem, z[N_FIRST:], max_iterations=_FIRST_PASS))
+        found = _insisted(problem, found)
+    if not later:
+        return found
+    # Starts that have met go on as one.
+    _, kept, back = np.unique(_labels(found), return_index=True, return_inverse=True)
+    theta = found.theta[kept]
+    for delta in later:
+        found = solve(replace(problem, delta=delta), theta, max_iterations=100)
+        theta = found.theta
+    return _picked(found, back)
+
+
+def _insisted(problem: Problem, solutions: Solutions) -> Solutions:
+    """The solutions, those not yet at a minimum led there through wider Huber losses.
+
+    Along a flat valley with many kinks Newton's steps are short: every residual within delta
+    counts as a wall. A wider loss has fewer of them.
+    """
+    late = np.flatnonzero(~solutions.is_certified)
+    if not len(late):
+        return solutions
+    rows = with_rows(problem, late)
+    theta = solutions.theta[late]
+    if problem.objective.kind == "huber":
+        for factor in _WIDER:
+            wide = replace(rows, delta=factor * np.asarray(rows.delta))
+            theta = solve(wide, theta, max_iterations=_FIRST_PASS).theta
+    more = solve(rows, theta, max_iterations=_SECOND_PASS)
+    # A wider loss may lead to another minimum: only what is lower, or certified at last, counts.
+    is_better = more.is_certified | (more.objective < solutions.objective[late])
+    return _replaced(solutions, late[is_better], _picked(more, np.flatnonzero(is_better)))
+
+
+def _labels(solutions: Solutions) -> Array:
+    """Of each row, the first row that ended at the same place."""
+    apart = np.abs(solutions.theta[:, None] - solutions.theta[None]).max(axis=2)
+    return np.argmax(apart < 1e-4, axis=1)
+
+
+def _joined(one: Solutions, other: Solutions) -> Solutions:
+    names = Solutions.__slots__
+    return Solutions(**{n: np.concatenate([getattr(one, n), getattr(other, n)]) for n in names})
+
+
+def _picked(solutions: Solutions, rows: Array) -> Solutions:
+    return Solutions(**{name: getattr(solutions, name)[rows] for name in Solutions.__slots__})
+
+
+def _replaced(solutions: Solutions, rows: Array, other: Solutions) -> Solutions:
+    columns = {name: getattr(solutions, name).copy() for name in Solutions.__slots__}
+    for name, values in columns.items():
+        values[rows] = getattr(other, name)
+    return Solutions(**columns)
+
+
+def agreeing(solutions: Solutions, row: int) -> Array:
+    """Rows that ended where this one did."""
+    best = solutions.objective[row]
+    with np.errstate(invalid="ignore"):
+        excess = (solutions.objective - best) / max(abs(best), 1e-300)
+    # On noise-free data every objective is rounding error: compare where the rows ended instead.
+    near = np.max(np.abs(solutions.theta - solutions.theta[row]), axis=1) < 1e-5
+    return near | (excess < 1e-9)
+
+
+def _n_agree(solutions: Solutions, row: int) -> int:
+    return int(np.sum(agreeing(solutions, row) & solutions.is_certified))
+
+
+def distinct_minima(solutions: Solutions, n_most: int = 3) -> Array:
+    """Coordinates [M, F] of the certified minima, best first, each once."""
+    order = np.argsort(np.where(solutions.is_certified, solutions.objective, np.inf))
+    found: list[Array] = []
+    for row in order[: int(solutions.is_certified.sum())]:
+        theta = solutions.theta[row]
+        if all(np.max(np.abs(theta - other)) > 1e-3 for other in found):
+            found.append(theta)
+        if len(found) == n_most:
+            break
+    return np.array(found).reshape(-1, solutions.theta.shape[1])
+
+
+def descend(problem: Problem, begin: Array, spread: float) -> Solutions:
+    """Minima near the starts [S, F]; kinked objectives through Huber's with shrinking half-width.
+
+    spread: of the residuals, on whose scale kinks are smoothed.
+    """
+    if not problem.objective.is_kinked:
+        return _insisted(problem, solve(problem, begin, max_iterations=_REPLICATE_PASS))
+    *first, last = _half_widths(problem, spread)
+    for delta in first:
+        begin = solve(replace(problem, delta=delta), begin, max_iterations=100).theta
+    return solve(replace(problem, delta=last), begin, max_iterations=100)
