@@ -21,6 +21,7 @@ from scaling.laws.law import Law
 from scaling.laws.registry import law_named
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
+from scaling.uncertainty.groups import clusters
 
 Array = np.ndarray
 
@@ -222,7 +223,7 @@ def _predict(law: Law, fit: Fit, runs: Runs) -> Array:
 
 def _resampled(errors: Array, held: Runs, seed: int) -> Array:
     """Mean error of each law in each resample of clusters, [laws, R]; the same draws for all."""
-    labels = resampling.clusters(held)
+    labels = clusters(held)
     if labels.max() == 0:
         return np.full((len(errors), 0), np.nan)
     weights = resampling.pairs_weights(labels, _N_RESAMPLES, np.random.default_rng(seed))
@@ -239,7 +240,7 @@ def _findings(train: Runs, held: Runs, found: Sequence[Prediction]) -> tuple[str
         f"fitted to {len(train)} runs up to {train.flops.max():.3g} FLOPs, judged on {len(held)} "
         f"up to {held.flops.max():.3g} ({reach:.3g} times as many)."
     ]
-    n_clusters = int(resampling.clusters(held).max()) + 1
+    n_clusters = int(clusters(held).max()) + 1
     if n_clusters < 8:
         sentences.append(
             f"only {n_clusters} independent runs are held out: the ranking may be chance."

@@ -15,7 +15,9 @@ from scaling.intervals import UNKNOWN
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.runs import Curves, Runs
 from scaling.uncertainty import resampling
-from scaling.uncertainty.variance_components import Posterior
+from scaling.uncertainty.choice import component_findings
+from scaling.uncertainty.noise import repeat_noise
+from scaling.uncertainty.variance_components import VariancePosterior
 
 Array = np.ndarray
 
@@ -90,7 +92,7 @@ def fit_envelope(
         findings=(
             *runs.findings,
             *_envelope_findings(grid, chosen, interior, select),
-            *(resampling.component_findings(usable, shared) if shared else ()),
+            *(component_findings(usable, shared) if shared else ()),
             *diagnostics.replicate_findings(n_failed, n_bootstrap, "no interior envelope"),
             *([] if is_enough else [f"only {n_sizes} sizes make up the interior envelope."]),
             *Ladder.from_runs(usable).findings,
@@ -147,9 +149,9 @@ def _without_curve(runs: Runs, curves: Curves | None, select: str) -> dict[str, 
     return {str(i): "no curve" for i in runs.run_id if i not in has_curve}
 
 
-def _noise(runs: Runs, bootstrap: str) -> tuple[Noise | None, Posterior | None, str]:
+def _noise(runs: Runs, bootstrap: str) -> tuple[Noise | None, VariancePosterior | None, str]:
     """Run-to-run noise where replicates are shifted by it, None where runs are resampled."""
-    noise, shared = resampling.repeat_noise(runs)
+    noise, shared = repeat_noise(runs)
     if bootstrap == "shifts" and noise is None:
         raise ValueError(
             "bootstrap='shifts' needs repeats of a configuration (of another cluster_id where runs "
@@ -164,7 +166,7 @@ def _replicated(
     grid: Grid,
     runs: Runs,
     noise: Noise | None,
-    shared: Posterior | None,
+    shared: VariancePosterior | None,
     n_replicates: int,
     rng: np.random.Generator,
 ) -> Iterator[Array]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.tables.runs import Curves, Runs
-from scaling.uncertainty import resampling
+from scaling.uncertainty.groups import configurations
 
 Array = np.ndarray
 
@@ -67,7 +67,7 @@ def curve_grid(runs: Runs, curves: Curves, n_points: int, smoothing: float) -> G
 
 def final_grid(runs: Runs) -> Grid:
     """The final point of every configuration alone; all sizes count as present everywhere."""
-    labels = resampling.configurations(runs)
+    labels = configurations(runs)
     # Repeats differ by the rounding of their step counts and share one FLOP value.
     log_c = np.bincount(labels, np.log(runs.flops)) / np.bincount(labels)
     log_flops = np.unique(log_c)
@@ -77,7 +77,7 @@ def final_grid(runs: Runs) -> Grid:
 
 
 def _grid(runs: Runs, log_flops: Array, log_loss: Array) -> Grid:
-    labels = resampling.configurations(runs)
+    labels = configurations(runs)
     first = np.unique(labels, return_index=True)[1]
     return Grid(
         log_flops=log_flops,

@@ -21,7 +21,7 @@ from scaling.fit import FitError
 from scaling.intervals import UNKNOWN, Interval
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.runs import Runs
-from scaling.uncertainty import resampling
+from scaling.uncertainty.groups import share_noise
 
 Array = np.ndarray
 
@@ -87,7 +87,7 @@ def isoflop_budgets(
             reason = known.reason or why
             budgets[i] = replace(known, found=(*known.found, found), reason=reason)
     _require_two(runs, budgets)
-    return _with_shared_noise(runs, budgets, level) if resampling.share_noise(runs) else budgets
+    return _with_shared_noise(runs, budgets, level) if share_noise(runs) else budgets
 
 
 def _with_shared_noise(runs: Runs, budgets: list[Budget], level: float) -> list[Budget]:

@@ -14,6 +14,14 @@ from scaling.approaches.isoflop_curves import Curve
 from scaling.fit import Noise
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
+from scaling.uncertainty.choice import (
+    can_resample,
+    choose_method,
+    cluster_findings,
+    component_findings,
+)
+from scaling.uncertainty.groups import share_noise
+from scaling.uncertainty.noise import estimate_noise, repeat_noise, shared_variances
 
 Array = np.ndarray
 
@@ -76,7 +84,7 @@ def draw(
         given = named if callable(seed_noise) else float(seed_noise)
         normal = rng.standard_normal((n_replicates, len(fitted)))
         drawn = _plain(fitted + sd * normal, None, GIVEN, given)
-        return replace(drawn, findings=[_NOT_SHARED]) if resampling.share_noise(runs) else drawn
+        return replace(drawn, findings=[_NOT_SHARED]) if share_noise(runs) else drawn
     if curves[0].kind == "akima":
         return _from_repeats(runs, fitted, n_replicates, rng)
     return _from_residuals(runs, fitted, curves, n_replicates, bootstrap, rng)
@@ -89,12 +97,12 @@ def _plain(targets: Array, noise: Noise | None, method: str, given: float | str 
 
 
 def _from_repeats(runs: Runs, fitted: Array, n_replicates: int, rng: np.random.Generator) -> Draws:
-    noise, shared = resampling.repeat_noise(runs)
+    noise, shared = repeat_noise(runs)
     if noise is None:
         return _plain(np.empty((0, len(fitted))), None, "none", None)
     if shared is not None:
         moved = fitted * np.exp(shared.draws(n_replicates, rng))
-        found = resampling.component_findings(runs, shared)
+        found = component_findings(runs, shared)
         return replace(_plain(moved, noise, REPEATS, None), findings=found)
     scale = noise.run_sd * resampling.scale_draws(noise.dof, n_replicates, rng)
     normal = rng.standard_normal((n_replicates, len(fitted)))
@@ -111,10 +119,10 @@ def _from_residuals(
 ) -> Draws:
     scatter, slopes = _scatter(runs, curves)
     n_absorbed = slopes.shape[1]
-    shared = resampling.shared_variances(runs, scatter, slopes)
-    noise = resampling.estimate_noise(runs, scatter, n_absorbed, shared)
-    method = resampling.choose_method(bootstrap, runs, n_absorbed)
-    drawn = n_replicates if resampling.can_resample(method, noise) else 0
+    shared = shared_variances(runs, scatter, slopes)
+    noise = estimate_noise(runs, scatter, n_absorbed, shared)
+    method = choose_method(bootstrap, runs, n_absorbed)
+    drawn = n_replicates if can_resample(method, noise) else 0
     # Relative to the curve: log loss scatters alike at all budgets, nats do not. Pairs keep the
     # losses that were measured and draw weights only.
     level = np.log(np.maximum(fitted, runs.loss_nats.min()))
@@ -123,7 +131,7 @@ def _from_residuals(
     )
     findings: Sequence[str] = ()
     if shared is not None:
-        findings = resampling.cluster_findings(runs, method, n_absorbed, shared)
+        findings = cluster_findings(runs, method, n_absorbed, shared)
     measured = np.broadcast_to(runs.loss_nats, moved.shape)
     targets = measured if method == "pairs" else fitted * (1.0 + moved - level)
     return Draws(
@@ -143,7 +151,7 @@ def pooled_share(runs: Runs, curves: Sequence[Curve]) -> float:
     """
     fitted = np.concatenate([c.loss(c.x) for c in curves])
     slopes = block_diag(*(c.basis(c.x / np.ptp(c.x)) for c in curves)) / fitted[:, None]
-    shared = resampling.shared_variances(runs, runs.loss_nats / fitted - 1.0, slopes)
+    shared = shared_variances(runs, runs.loss_nats / fitted - 1.0, slopes)
     if shared is None:
         return 1.0
     A = _projector(_members(shared.configurations)) - _projector(slopes * fitted[:, None])

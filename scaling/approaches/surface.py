@@ -23,7 +23,14 @@ from scaling.solve.regression import Estimate, estimate, slopes
 from scaling.solve.replicates import Replicates, replicate
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
-from scaling.uncertainty.variance_components import Posterior
+from scaling.uncertainty.choice import (
+    can_resample,
+    choose_method,
+    cluster_findings,
+    passes_through_points,
+)
+from scaling.uncertainty.noise import estimate_noise, shared_variances
+from scaling.uncertainty.variance_components import VariancePosterior
 
 Array = np.ndarray
 
@@ -76,7 +83,7 @@ def fit_surface(
     problem = _checked_problem(fitted, law, objective, constraints)
     found = estimate(problem, constraints)
     scatter = _scatter(found, fitted, bootstrap)
-    drawn = n_bootstrap if resampling.can_resample(scatter.method, scatter.noise) else 0
+    drawn = n_bootstrap if can_resample(scatter.method, scatter.noise) else 0
     draws = _replicates(found, fitted, scatter, drawn, seed, replicate_starts)
     values = _values(found, draws, fitted)
     replicates = {name: column[1:] for name, column in values.items()}
@@ -160,16 +167,16 @@ class _Scatter:
 
     method: str
     noise: Noise
-    shared: Posterior | None
+    shared: VariancePosterior | None
     slopes: Array
 
 
 def _scatter(found: Estimate, runs: Runs, bootstrap: str) -> _Scatter:
     n_free, of_points = len(found.z), slopes(found)
-    shared = resampling.shared_variances(runs, found.residuals, of_points)
+    shared = shared_variances(runs, found.residuals, of_points)
     return _Scatter(
-        method=resampling.choose_method(bootstrap, runs, n_free),
-        noise=resampling.estimate_noise(runs, found.residuals, n_free, shared),
+        method=choose_method(bootstrap, runs, n_free),
+        noise=estimate_noise(runs, found.residuals, n_free, shared),
         shared=shared,
         slopes=of_points,
     )
@@ -192,7 +199,7 @@ def _replicates(
         len(found.z),
         n_replicates,
         np.random.default_rng(seed),
-        absorbs=resampling.passes_through_points(found.problem.objective, scatter.noise),
+        absorbs=passes_through_points(found.problem.objective, scatter.noise),
         slopes=scatter.slopes,
     )
     return replicate(found, y, weights, n_starts=n_starts)
@@ -213,7 +220,7 @@ def _findings(found: Estimate, runs: Runs, scatter: _Scatter) -> list[str]:
     return [
         *diagnostics.certificate_findings(found.certificate),
         *diagnostics.residual_findings(runs, found.residuals),
-        *resampling.cluster_findings(runs, scatter.method, n_free, scatter.shared),
+        *cluster_findings(runs, scatter.method, n_free, scatter.shared),
         *(_convention_findings(Ladder.from_runs(runs)) if is_surface else ()),
     ]
 

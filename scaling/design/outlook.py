@@ -16,7 +16,7 @@ from scaling.design.scatter import effects
 from scaling.design.target import Target
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.runs import COLUMNS, Runs
-from scaling.uncertainty.resampling import configurations
+from scaling.uncertainty.groups import configurations
 
 Array = np.ndarray
 

@@ -30,7 +30,7 @@ from scaling.design.posterior import LawPosterior
 from scaling.design.prior import N_ADDITIVE
 from scaling.design.target import Target
 from scaling.tables.runs import Runs
-from scaling.uncertainty.resampling import configurations
+from scaling.uncertainty.groups import configurations
 
 Array = np.ndarray
 

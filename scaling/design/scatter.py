@@ -9,7 +9,8 @@ import numpy as np
 
 from scaling.design.prior import N_ADDITIVE, Prior
 from scaling.tables.runs import Runs
-from scaling.uncertainty.resampling import configurations, estimate_noise, local_scale
+from scaling.uncertainty.groups import configurations
+from scaling.uncertainty.noise import estimate_noise, local_scale
 
 Array = np.ndarray
 

@@ -22,6 +22,9 @@ from scaling.profiles.constrained_fit import excess_of_replicates
 from scaling.profiles.fixed_quantity import FixedQuantity
 from scaling.solve.regression import slopes
 from scaling.uncertainty import resampling
+from scaling.uncertainty.choice import can_resample, component_findings, passes_through_points
+from scaling.uncertainty.groups import clusters
+from scaling.uncertainty.noise import estimate_noise, shared_variances
 
 MANY_DOF = 100
 
@@ -42,7 +45,7 @@ def profile_threshold(
     """
     runs, found = fit.fitted_runs, fixed.original
     kind, dof = found.problem.objective.kind, found.problem.n_points - len(found.z)
-    is_independent = int(resampling.clusters(runs).max()) + 1 == len(runs)
+    is_independent = int(clusters(runs).max()) + 1 == len(runs)
     if is_independent and kind == "student_t" and dof >= MANY_DOF:
         return 0.5 * float(chi2.ppf(level, 1)), "chi-square(1)"
     if is_independent and kind == "least_squares":
@@ -66,15 +69,15 @@ def _calibrated(
     """Quantile of the excess over replicates drawn as the fit draws its own."""
     runs, found, method = fit.fitted_runs, fixed.original, fit.bootstrap.method
     of_points = slopes(found)
-    shared = resampling.shared_variances(runs, found.residuals, of_points)
+    shared = shared_variances(runs, found.residuals, of_points)
     if shared is not None and not shared.trunk_dof:
-        raise FitError(" ".join(resampling.component_findings(runs, shared)))
-    noise = resampling.estimate_noise(runs, found.residuals, len(found.z), shared)
+        raise FitError(" ".join(component_findings(runs, shared)))
+    noise = estimate_noise(runs, found.residuals, len(found.z), shared)
     fitted, rng = found.problem.y - found.residuals, np.random.default_rng(seed)
-    drawn = n_bootstrap if resampling.can_resample(method, noise) else 0
+    drawn = n_bootstrap if can_resample(method, noise) else 0
     y, weights = resampling.draw_data(
         method, runs, fitted, found.residuals, len(found.z), drawn, rng,
-        absorbs=resampling.passes_through_points(found.problem.objective, noise),
+        absorbs=passes_through_points(found.problem.objective, noise),
         slopes=of_points,
     )  # fmt: skip
     excess = excess_of_replicates(fixed, y, weights)

@@ -47,7 +47,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Posterior:
+class VariancePosterior:
     """Variances of trunks, of misfit and of own noise on a grid, with their weights.
 
     Fields:
@@ -109,7 +109,9 @@ class Posterior:
         return own[:, None] * drawn
 
 
-def posterior(residuals: Array, slopes: Array, trunks: Array, configurations: Array) -> Posterior:
+def variance_posterior(
+    residuals: Array, slopes: Array, trunks: Array, configurations: Array
+) -> VariancePosterior:
     """The variances that the residuals [n] speak for.
 
     Args:
@@ -143,7 +145,7 @@ def posterior(residuals: Array, slopes: Array, trunks: Array, configurations: Ar
         log_density = np.where(least >= 0.5 * _LEAST, log_density, -np.inf)
         weights = np.exp(log_density - log_density.max())
         weights /= weights.sum()
-    return Posterior(
+    return VariancePosterior(
         trunk=trunk.reshape(-1),
         misfit=misfit.reshape(-1),
         weights=weights.reshape(-1),

@@ -27,6 +27,8 @@ from scaling.solve.problem import NO_CONSTRAINTS, Problem
 from scaling.solve.regression import Estimate
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
+from scaling.uncertainty.choice import passes_through_points
+from scaling.uncertainty.noise import estimate_noise
 
 Array = np.ndarray
 Counts = Counter[Any]
@@ -111,10 +113,10 @@ def _draws(
     n_parameters = slopes.shape[1]
     if not np.all(np.isfinite(fitted)):
         return np.full((n, len(fitted)), np.nan), np.ones((n, len(fitted)))
-    noise = resampling.estimate_noise(runs, residuals, n_parameters)
+    noise = estimate_noise(runs, residuals, n_parameters)
     return resampling.draw_data(
         method, runs, fitted, residuals, n_parameters, n, rng,
-        absorbs=resampling.passes_through_points(HUBER, noise), slopes=slopes,
+        absorbs=passes_through_points(HUBER, noise), slopes=slopes,
     )  # fmt: skip
 
 

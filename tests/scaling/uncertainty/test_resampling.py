@@ -9,6 +9,9 @@ import pytest
 from scaling.laws.objectives import objective_named
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
+from scaling.uncertainty.choice import choose_method, passes_through_points
+from scaling.uncertainty.groups import clusters, configurations
+from scaling.uncertainty.noise import estimate_noise, local_scale
 
 
 def grid(n_configurations=40, n_repeats=3, cluster_id=None):
@@ -26,15 +29,15 @@ def test_repeats_and_shared_cluster_ids_are_one_cluster():
         loss_nats=[2, 2, 2, 2, 2],
         cluster_id=["a", "b", "b", "c", "d"],
     )
-    assert resampling.configurations(runs).tolist() == [0, 0, 1, 2, 3]
-    assert resampling.clusters(runs).tolist() == [0, 0, 0, 1, 2]
+    assert configurations(runs).tolist() == [0, 0, 1, 2, 3]
+    assert clusters(runs).tolist() == [0, 0, 0, 1, 2]
 
 
 def test_run_noise_and_lack_of_fit_are_told_apart():
     runs = grid(400)
     rng = np.random.default_rng(0)
     shared = np.repeat(0.02 * rng.standard_normal(400), 3)
-    noise = resampling.estimate_noise(runs, shared + 0.01 * rng.standard_normal(1200), 5)
+    noise = estimate_noise(runs, shared + 0.01 * rng.standard_normal(1200), 5)
     assert noise.run_sd == pytest.approx(0.01, rel=0.1)
     assert noise.misfit_sd == pytest.approx(0.02, rel=0.1)
     assert noise.dof == 395
@@ -43,7 +46,7 @@ def test_run_noise_and_lack_of_fit_are_told_apart():
 def test_without_repeats_all_scatter_is_run_noise():
     runs = grid(400, 1)
     residuals = 0.01 * np.random.default_rng(0).standard_normal(400)
-    noise = resampling.estimate_noise(runs, residuals, 5)
+    noise = estimate_noise(runs, residuals, 5)
     assert noise.run_sd_nats is None
     assert noise.misfit_sd == 0.0
     assert noise.run_sd == pytest.approx(0.01, rel=0.1)
@@ -55,7 +58,7 @@ def test_residual_draws_have_the_spread_that_was_measured(misfit):
     rng = np.random.default_rng(1)
     shared = np.repeat(misfit * rng.standard_normal(200), 3)
     residuals = shared + 0.01 * rng.standard_normal(600)
-    noise = resampling.estimate_noise(runs, residuals, 5)
+    noise = estimate_noise(runs, residuals, 5)
     drawn = resampling.residual_draws(runs, residuals, noise, 500, rng)
     assert drawn.std() == pytest.approx(noise.one_run_sd, rel=0.05)
     by_config = drawn.reshape(500, 200, 3)
@@ -90,12 +93,12 @@ def test_pairs_keep_clusters_whole():
     ],
 )
 def test_the_bootstrap_suits_the_design(runs, expected):
-    assert resampling.choose_method("auto", runs, 5) == expected
+    assert choose_method("auto", runs, 5) == expected
 
 
 def test_unknown_bootstrap_is_refused():
     with pytest.raises(ValueError, match="choose one of auto, pairs"):
-        resampling.choose_method("jackknife", grid(), 5)
+        choose_method("jackknife", grid(), 5)
 
 
 def on_budgets(n_budgets, n_sizes):
@@ -117,13 +120,13 @@ def on_budgets(n_budgets, n_sizes):
     ],
 )
 def test_pairs_need_eight_clusters_at_every_budget(runs, expected):
-    assert resampling.choose_method("auto", runs, 5) == expected
+    assert choose_method("auto", runs, 5) == expected
 
 
 def test_one_thin_budget_is_enough_to_keep_the_design():
     full = on_budgets(4, 20)
     thin = full.select(np.concatenate([np.arange(60), np.arange(60, 67)]))
-    assert resampling.choose_method("auto", thin, 5) == "residual"
+    assert choose_method("auto", thin, 5) == "residual"
 
 
 @pytest.mark.parametrize("method", ["residual", "wild"])
@@ -173,7 +176,7 @@ def test_a_few_residuals_of_one_scale_stay_nearly_flat():
     slopes = []
     for n in (10, 30, 300):
         drawn = [planted(1.0, n, 1, rng) for _ in range(200)]
-        logs = [np.log(resampling.local_scale(f, r, 5)[[0, -1]]) for f, r in drawn]
+        logs = [np.log(local_scale(f, r, 5)[[0, -1]]) for f, r in drawn]
         slopes.append(np.std([(a - b) / 3.4 for a, b in logs]))
     # An undrawn slope has the standard error sqrt(0.571/n) for normal noise: 0.24, 0.14, 0.044.
     assert slopes[2] == pytest.approx(0.044, rel=0.25)
@@ -190,7 +193,7 @@ def test_a_few_residuals_of_one_scale_stay_nearly_flat():
     ],
 )
 def test_data_without_a_slope_have_one_scale(fitted, residuals, n_parameters):
-    assert np.all(resampling.local_scale(fitted, residuals, n_parameters) == 1.0)
+    assert np.all(local_scale(fitted, residuals, n_parameters) == 1.0)
 
 
 def test_means_of_repeats_are_drawn_with_the_spread_they_have():
@@ -199,7 +202,7 @@ def test_means_of_repeats_are_drawn_with_the_spread_they_have():
     deviation = 0.01 * rng.standard_normal(200)
     mean = 0.001 * rng.standard_normal(200)
     residuals = np.stack([mean + deviation, mean - deviation], axis=1).reshape(-1)
-    noise = resampling.estimate_noise(runs, residuals, 5)
+    noise = estimate_noise(runs, residuals, 5)
     drawn = resampling.residual_draws(runs, residuals, noise, 500, rng)
     means = drawn.reshape(500, 200, 2).mean(axis=2)
     assert means.std() == pytest.approx(mean.std(), rel=0.05)
@@ -211,5 +214,5 @@ def test_means_of_repeats_are_drawn_with_the_spread_they_have():
      ("student_t", False), ("quantile:0.1", False)],
 )  # fmt: skip
 def test_only_l1_like_fits_have_their_residuals_filled_in(objective, expected):
-    noise = resampling.estimate_noise(grid(40, 1), np.full(40, 0.01), 5)
-    assert resampling.passes_through_points(objective_named(objective), noise) == expected
+    noise = estimate_noise(grid(40, 1), np.full(40, 0.01), 5)
+    assert passes_through_points(objective_named(objective), noise) == expected

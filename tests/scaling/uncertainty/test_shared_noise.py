@@ -20,7 +20,9 @@ from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.profiles.profile import profile
 from scaling.tables.runs import Runs
-from scaling.uncertainty import resampling
+from scaling.uncertainty import noise, resampling
+from scaling.uncertainty.groups import configurations
+from scaling.uncertainty.variance_components import variance_posterior
 
 CHINCHILLA = (1.69, 406.4, 410.7, 0.34, 0.28)
 
@@ -125,13 +127,14 @@ def test_runs_that_share_no_noise_never_meet_trunks(name, together, monkeypatch)
     """Clusters of one run, or of repeats of one configuration, are drawn as ever."""
     runs = alone(branched(2, 0.5))
     if together == "repeats":
-        labels = resampling.configurations(runs)
+        labels = configurations(runs)
         runs = replace(runs, cluster_id=np.array([f"c{k}" for k in labels]))
 
     def never(*_):
         raise AssertionError("trunks were asked for")
 
-    monkeypatch.setattr(resampling, "posterior", never)
+    for module in (noise, resampling):
+        monkeypatch.setattr(module, "variance_posterior", never)
     found = FITS[name](runs)
     assert found.bootstrap.method in ("residual", "run-to-run shifts")
     assert found.intervals["a"].is_known
@@ -179,13 +182,14 @@ def test_identical_branches_tell_no_more_of_a_level_than_their_trunks():
 
 def test_variances_are_told_by_what_all_parameters_of_the_surface_leave(monkeypatch):
     """E, A, B, alpha and beta: five directions, of noise as it is and divided by its scale."""
-    ranks, posterior = [], resampling.posterior
+    ranks = []
 
     def seen(residuals, slopes, *labels):
         ranks.append(int(np.linalg.matrix_rank(slopes / np.linalg.norm(slopes, axis=0), tol=1e-7)))
-        return posterior(residuals, slopes, *labels)
+        return variance_posterior(residuals, slopes, *labels)
 
-    monkeypatch.setattr(resampling, "posterior", seen)
+    for module in (noise, resampling):
+        monkeypatch.setattr(module, "variance_posterior", seen)
     found = surface(branched(2, 0.5))
     assert ranks == [5, 5]
     assert found.bootstrap.method == "components"

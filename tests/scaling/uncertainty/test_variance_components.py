@@ -8,7 +8,7 @@ import pytest
 from scipy.linalg import null_space
 from scipy.stats import t as student
 
-from scaling.uncertainty.variance_components import posterior
+from scaling.uncertainty.variance_components import variance_posterior
 
 
 def crossed(n_sizes, n_budgets, n_seeds):
@@ -32,7 +32,7 @@ def test_weights_are_the_dense_restricted_likelihood():
     trunks, configurations = trunks[kept], np.unique(configurations[kept], return_inverse=True)[1]
     slopes = np.column_stack([np.ones(19), configurations, configurations**2, 2.0 * configurations])
     r = drawn(trunks, configurations, 0.7, 0.3, 0.5, rng)
-    found = posterior(r, slopes, trunks, configurations)
+    found = variance_posterior(r, slopes, trunks, configurations)
     K = null_space(slopes.T, rcond=1e-10)
     assert found.dof == K.shape[1] == 16
     Z, M = (np.equal.outer(label, label).astype(float) for label in (trunks, configurations))
@@ -60,7 +60,7 @@ def test_branches_that_do_not_differ_count_as_one_run_per_trunk(n_branches):
     trunks = np.repeat(np.arange(6), n_branches)
     of_trunks = rng.standard_normal(6)
     runs = np.arange(len(trunks))
-    found = posterior(of_trunks[trunks], np.ones((len(trunks), 1)), trunks, runs)
+    found = variance_posterior(of_trunks[trunks], np.ones((len(trunks), 1)), trunks, runs)
     assert found.trunk_dof == 5
     means = found.draws(40_000, rng).mean(axis=1)
     for level in (0.8, 0.95):
@@ -77,7 +77,7 @@ def test_planted_components_are_found(trunk, misfit):
     rng = np.random.default_rng(2)
     trunks, configurations = crossed(24, 6, 3)
     r = drawn(trunks, configurations, np.sqrt(trunk), misfit, np.sqrt(1 - trunk), rng)
-    found = posterior(r, np.ones((len(r), 1)), trunks, configurations)
+    found = variance_posterior(r, np.ones((len(r), 1)), trunks, configurations)
     assert found.shares[0] == pytest.approx(trunk, abs=0.1)
     assert found.shares[1] <= found.shares[0] <= found.shares[2]
     sd, misfit_sd, _ = found.one_run
@@ -102,7 +102,7 @@ def test_one_seed_tells_trunks_by_what_the_fit_leaves_of_sizes():
     budget = configurations % 5
     slopes = np.concatenate([np.vander(x, 3) * (budget == b)[:, None] for b in range(5)], axis=1)
     r = drawn(trunks, configurations, 1.0, 0.0, 0.01, rng)
-    found = posterior(r, slopes, trunks, configurations)
+    found = variance_posterior(r, slopes, trunks, configurations)
     assert (found.dof, found.trunk_dof) == (10, 2)
     assert found.one_run[2] == 2
 
@@ -113,7 +113,7 @@ def test_means_of_trunks_that_scatter_less_than_their_runs_are_drawn_as_they_sca
     trunks, configurations = crossed(12, 4, 2)
     r = rng.standard_normal(96)
     r -= 0.95 * (np.bincount(trunks, r) / 4)[trunks]
-    found = posterior(r, np.ones((96, 1)), trunks, configurations)
+    found = variance_posterior(r, np.ones((96, 1)), trunks, configurations)
     of_trunks = found.draws(4000, rng).reshape(4000, 12, 4, 2).mean(axis=2)
     measured = (np.bincount(trunks, r) / 4).std(ddof=1)
     assert measured < 0.05
@@ -125,10 +125,10 @@ def test_a_fit_that_follows_every_trunk_leaves_nothing_to_tell():
     trunks, configurations = crossed(3, 5, 1)
     slopes = np.eye(3)[trunks]
     r = np.random.default_rng(4).standard_normal(15)
-    assert posterior(r, slopes, trunks, configurations).trunk_dof == 0
+    assert variance_posterior(r, slopes, trunks, configurations).trunk_dof == 0
 
 
 def test_noise_free_residuals_have_no_spread():
     trunks, configurations = crossed(5, 4, 2)
-    found = posterior(np.zeros(40), np.ones((40, 1)), trunks, configurations)
+    found = variance_posterior(np.zeros(40), np.ones((40, 1)), trunks, configurations)
     assert np.max(np.abs(found.draws(50, np.random.default_rng(5)))) < 1e-20
