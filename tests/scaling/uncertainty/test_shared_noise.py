@@ -20,7 +20,8 @@ from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.profiles.profile import profile
 from scaling.tables.runs import Runs
-from scaling.uncertainty import noise, resampling
+from scaling.uncertainty import noise as noise_module
+from scaling.uncertainty import resampling
 from scaling.uncertainty.groups import configurations
 from scaling.uncertainty.variance_components import variance_posterior
 
@@ -133,7 +134,7 @@ def test_runs_that_share_no_noise_never_meet_trunks(name, together, monkeypatch)
     def never(*_):
         raise AssertionError("trunks were asked for")
 
-    for module in (noise, resampling):
+    for module in (noise_module, resampling):
         monkeypatch.setattr(module, "variance_posterior", never)
     found = FITS[name](runs)
     assert found.bootstrap.method in ("residual", "run-to-run shifts")
@@ -188,7 +189,7 @@ def test_variances_are_told_by_what_all_parameters_of_the_surface_leave(monkeypa
         ranks.append(int(np.linalg.matrix_rank(slopes / np.linalg.norm(slopes, axis=0), tol=1e-7)))
         return variance_posterior(residuals, slopes, *labels)
 
-    for module in (noise, resampling):
+    for module in (noise_module, resampling):
         monkeypatch.setattr(module, "variance_posterior", seen)
     found = surface(branched(2, 0.5))
     assert ranks == [5, 5]
