@@ -71,7 +71,7 @@ def _profiles(found: Fit, profiled: Sequence[Profiled], console: Console) -> lis
 def _whole_frontier(fit: Fit) -> Frontier | None:
     """From the least FLOPs of its runs to three times the most; None for a law without optima."""
     from scaling.answers.frontier import frontier
-    from scaling.laws.loss_laws import law_named
+    from scaling.laws.registry import law_named
 
     if fit.law != "power_laws" and not law_named(fit.law).is_surface:
         return None
