@@ -156,4 +156,4 @@ def test_the_same_runs_give_other_exponents_under_other_counts(planted_named):
     total, non_embedding = (fit_surface(counted, n_bootstrap=0) for counted in (runs, fewer))
     assert total.exponent_a == pytest.approx(0.28 / 0.62, abs=1e-6)
     assert non_embedding.exponent_a > total.exponent_a + 0.01
-    assert fits["non_embedding"].runs.flops_convention == "6n_non_embedding"
+    assert non_embedding.runs.flops_convention == "6n_non_embedding"
