@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from scaling.intervals import UNKNOWN, Interval
+from scaling.tables.arrays import Array
 from scaling.tables.runs import COLUMNS, Runs
 
-Array = np.ndarray
 SCHEMA_VERSION = 1
 
 

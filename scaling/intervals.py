@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,8 @@ from scaling.laws.loss_laws import ADDITIVE
 from scaling.solve.problem import Problem, set_up
 from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
-from scaling.tables.runs import Runs, read_runs
+from scaling.tables.read_tables import read_runs
+from scaling.tables.runs import Runs
 
 Array = np.ndarray
 N_REPLICATES, N_SCIPY_REPLICATES = 4000, 100

@@ -77,7 +77,7 @@ def outcome(ledger: Ledger, target: float) -> dict[str, Any]:
     from scaling.answers.frontier import frontier
     from scaling.answers.goal import judge, target_estimate
     from scaling.approaches.surface import fit_surface
-    from scaling.tables.runs import read_runs
+    from scaling.tables.read_tables import read_runs
 
     points = [point for point in ledger.read_plan() if point.role == "grid"]
     convention = points[0].convention

@@ -91,7 +91,7 @@ def read_table(path: str, reading: Reading) -> Runs:
     Raises:
       TooManyMissing: if more of its rows than allowed diverged, failed or have no loss.
     """
-    from scaling.tables.runs import read_runs
+    from scaling.tables.read_tables import read_runs
 
     runs = read_runs(
         path,
@@ -139,7 +139,7 @@ def _isoflop(runs: Runs, fitting: Fitting) -> Fit:
 
 def _envelope(runs: Runs, fitting: Fitting) -> Fit:
     from scaling.approaches.envelope import fit_envelope
-    from scaling.tables.runs import read_curves
+    from scaling.tables.read_tables import read_curves
 
     if fitting.curves is None:
         raise ValueError("--approach envelope needs --curves, a table of losses along training")

@@ -12,13 +12,15 @@ from experiments.ledger.tables import collate
 from experiments.plan.point import Point
 from experiments.report.missing_runs import ALLOWED, listed, require_enough
 from experiments.study.study import Study
-from scaling.answers.frontier import Agreement, Frontier, agreement, frontier
+from scaling.answers.agreement import Agreement, agreement
+from scaling.answers.frontier import Frontier, frontier
 from scaling.approaches.envelope import fit_envelope
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.isoflop_bias import with_bias
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
-from scaling.tables.runs import Curves, Runs, best_settings, read_curves, read_runs
+from scaling.tables.read_tables import read_curves, read_runs
+from scaling.tables.runs import Curves, Runs, best_settings
 
 NOT_TRAINED = "not trained"
 APPROACHES = ("envelope", "isoflop", "additive", "curved")

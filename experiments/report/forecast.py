@@ -13,7 +13,8 @@ from experiments.plan.widths import width_for
 from experiments.report.analysis import Analysis
 from experiments.study.study import Study
 from model.data.manifest import Manifest
-from scaling.answers.frontier import choose_forecaster, frontier, predict_loss
+from scaling.answers.frontier import frontier
+from scaling.answers.loss_forecast import choose_forecaster, predict_loss
 
 
 def make_forecast(
@@ -23,7 +24,7 @@ def make_forecast(
 
     The point is the recipe's network whose tokens per parameter are nearest to the fitted
     optimum's. Its loss is forecast by every surface; the first is the one to judge
-    (scaling.frontier.choose_forecaster).
+    (scaling.loss_forecast.choose_forecaster).
 
     Raises:
       FitError: if no surface could be fitted.

@@ -28,7 +28,8 @@ from experiments.report.missing_runs import ALLOWED
 from experiments.study.study import Study
 from experiments.terminal.table import duration, plain_table
 from model.data.manifest import Manifest
-from scaling.answers.frontier import Frontier, choose_forecaster
+from scaling.answers.frontier import Frontier
+from scaling.answers.loss_forecast import choose_forecaster
 from scaling.fit import Fit
 from scaling.intervals import Band, Estimated, Interval
 from scaling.plots import figures

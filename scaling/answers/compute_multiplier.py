@@ -15,8 +15,7 @@ from scaling.approaches.power_laws import power_law_draws
 from scaling.fit import SCHEMA_VERSION, Fit, FitError, encode
 from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, minimise
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 N_LEVELS = 5
 # Decades of compute searched on both sides of the runs, and grid points over the whole range.

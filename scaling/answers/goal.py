@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scaling.answers.frontier import choose_forecaster, frontier
+from scaling.answers.frontier import frontier
+from scaling.answers.loss_forecast import choose_forecaster
 from scaling.fit import Fit
 from scaling.intervals import Estimated
 
@@ -81,7 +82,7 @@ def is_met(goal: Goal, fits: Sequence[Fit], flops: float) -> tuple[float, bool]:
 
 
 def judge(fits: Sequence[Fit], quantity: str) -> Fit:
-    """The surface whose interval of one of QUANTITIES counts, see `frontier.choose_forecaster`.
+    """The surface whose interval of one of QUANTITIES counts, see `choose_forecaster`.
 
     Raises:
       FitError: if no fit is a surface.

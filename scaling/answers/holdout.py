@@ -19,11 +19,10 @@ from scaling.fit import SCHEMA_VERSION, Fit, FitError, encode
 from scaling.intervals import Interval
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
 from scaling.uncertainty.groups import clusters
-
-Array = np.ndarray
 
 DEFAULT_LAWS = ("additive", "curved", "kaplan", "over_training")
 # Share of the runs that the default split holds out.

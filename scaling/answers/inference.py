@@ -18,8 +18,8 @@ from scaling.fit import Fit, FitStatus
 from scaling.intervals import Estimated
 from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, golden_section
+from scaling.tables.arrays import Array
 
-Array = np.ndarray
 LogLoss = Callable[[Array, Array], Array]
 
 INFERENCE_FLOPS_PER_PARAM = 2.0

@@ -17,8 +17,7 @@ from scaling.fit import Fit
 from scaling.intervals import Interval
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

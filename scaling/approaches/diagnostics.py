@@ -9,9 +9,8 @@ from scaling.fit import Certificate, Fit, FitError
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
 from scaling.solve.problem import Problem
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
 
 # Scatter of ln(D/N), or of the direction across the best line in (ln N, ln D), below which the
 # two exponents of a surface cannot be told apart.

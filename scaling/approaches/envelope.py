@@ -13,13 +13,12 @@ from scaling.approaches.power_laws import POWER_LAW_PARAMETERS, power_law_fields
 from scaling.fit import Bootstrap, Fit, FitError, FitStatus, Noise, Optimum
 from scaling.intervals import UNKNOWN
 from scaling.laws.size_ladder import Ladder
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Curves, Runs
 from scaling.uncertainty import resampling
 from scaling.uncertainty.choice import component_findings
 from scaling.uncertainty.noise import repeat_noise
 from scaling.uncertainty.variance_components import VariancePosterior
-
-Array = np.ndarray
 
 MIN_SIZES = 4
 # Points of the envelope kept in the fit for tables and figures.

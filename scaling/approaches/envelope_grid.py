@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Curves, Runs
 from scaling.uncertainty.groups import configurations
-
-Array = np.ndarray
 
 SELECT = ("lowest", "hull", "final_hull")
 # The share of a run's own tokens after which its learning rate counts as decayed.

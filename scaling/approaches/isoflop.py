@@ -19,9 +19,8 @@ from scaling.approaches.power_laws import (
 )
 from scaling.fit import Bootstrap, Fit, Optimum
 from scaling.laws.size_ladder import Ladder
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
 
 ACCEPT = ("resolved", "any")
 TOKENS = ("ladder", "curve")

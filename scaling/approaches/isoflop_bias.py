@@ -19,9 +19,8 @@ from scaling.fit import Fit, FitError
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

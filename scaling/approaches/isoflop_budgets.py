@@ -20,10 +20,9 @@ from scaling.approaches.isoflop_intervals import (
 from scaling.fit import FitError
 from scaling.intervals import UNKNOWN, Interval
 from scaling.laws.size_ladder import Ladder
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.uncertainty.groups import share_noise
-
-Array = np.ndarray
 
 _NOT_SEEN = Minimum(size=UNKNOWN, loss=UNKNOWN, curvature=UNKNOWN, is_open=(False, False))
 _OVER = ("parameters", "tokens")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 DEGREES = {"parabola": 2, "cubic": 3, "quartic": 4}
 CURVES = (*DEGREES, "akima")

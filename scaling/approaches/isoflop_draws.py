@@ -12,6 +12,7 @@ from scipy.linalg import block_diag
 
 from scaling.approaches.isoflop_curves import Curve
 from scaling.fit import Noise
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
 from scaling.uncertainty.choice import (
@@ -22,8 +23,6 @@ from scaling.uncertainty.choice import (
 )
 from scaling.uncertainty.groups import share_noise
 from scaling.uncertainty.noise import estimate_noise, repeat_noise, shared_variances
-
-Array = np.ndarray
 
 GIVEN = "seed noise as given"
 REPEATS = "run-to-run noise of the repeats"

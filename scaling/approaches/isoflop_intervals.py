@@ -17,8 +17,7 @@ from scipy.stats import t as student
 
 from scaling.approaches.isoflop_curves import Curve
 from scaling.intervals import UNKNOWN, Interval
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # With so many degrees of freedom a budget speaks for itself, so that an outlier elsewhere does
 # not widen its interval; with fewer, the scatter of all budgets is pooled.

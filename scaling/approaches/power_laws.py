@@ -10,8 +10,7 @@ import numpy as np
 
 from scaling.fit import Fit, FitStatus
 from scaling.intervals import Interval
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Saturation exponents tried for L*(C), and the refinement around the best one.
 _SATURATION = np.geomspace(0.01, 1.2, 60)

@@ -21,6 +21,7 @@ from scaling.laws.size_ladder import Ladder, minimise
 from scaling.solve.problem import Constraints, Problem, set_up
 from scaling.solve.regression import Estimate, estimate, slopes
 from scaling.solve.replicates import Replicates, replicate
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.uncertainty import resampling
 from scaling.uncertainty.choice import (
@@ -31,8 +32,6 @@ from scaling.uncertainty.choice import (
 )
 from scaling.uncertainty.noise import estimate_noise, shared_variances
 from scaling.uncertainty.variance_components import VariancePosterior
-
-Array = np.ndarray
 
 
 def fit_surface(
@@ -57,7 +56,7 @@ def fit_surface(
 
     Which form: "additive" (5 parameters) is the default for forecasts. The curved form's gamma is
     not resolved from 1 by a few dozen noisy runs; its extra freedom then buys wider intervals and
-    no accuracy. See `frontier.choose_forecaster`.
+    no accuracy. See `loss_forecast.choose_forecaster`.
 
     Args:
       runs: rows whose status is not ok are left out and listed. Columns of the law other than

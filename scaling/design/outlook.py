@@ -15,10 +15,9 @@ from scaling.design.prior import N_ADDITIVE
 from scaling.design.scatter import effects
 from scaling.design.target import Target
 from scaling.laws.size_ladder import Ladder
+from scaling.tables.arrays import Array
 from scaling.tables.runs import COLUMNS, Runs
 from scaling.uncertainty.groups import configurations
-
-Array = np.ndarray
 
 # Of the largest variance of the target in any draw: below it a draw says that nothing moves it.
 _STILL = 1e-6

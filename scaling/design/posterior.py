@@ -14,9 +14,8 @@ import numpy as np
 
 from scaling.design.prior import N_ADDITIVE, NAMES, PUBLISHED, WIDER, Prior
 from scaling.design.scatter import Scatter, covariance, fit_scatter
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
 
 # Runs r standard deviations from the law weigh min(5/(4 + r^2), 1), as under Student's t with 4
 # degrees of freedom, and of normal noise this much of the variance is left.

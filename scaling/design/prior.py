@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.loss_laws import CURVED
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
 
 NAMES = ("log E", "log T_N", "log T_D", "alpha", "beta", "log gamma")
 

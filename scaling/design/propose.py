@@ -29,10 +29,9 @@ from scaling.design.outlook import Outlook, joined, outlook
 from scaling.design.posterior import LawPosterior
 from scaling.design.prior import N_ADDITIVE
 from scaling.design.target import Target
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.uncertainty.groups import configurations
-
-Array = np.ndarray
 
 # Of the whole budget, charged to each run in the choice only: hundreds of runs that cost nothing
 # and tell nothing would fill a proposal otherwise.

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.design.prior import N_ADDITIVE, Prior
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.uncertainty.groups import configurations
 from scaling.uncertainty.noise import estimate_noise, local_scale
-
-Array = np.ndarray
 
 # Of that variance, the part that all repeats of one configuration share (lack of fit): as published
 # tables suggest, and at least. It is why ten repeats are not worth ten configurations.

@@ -11,8 +11,7 @@ from scaling.approaches.surface import optimal_log_params
 from scaling.design.prior import N_ADDITIVE, Prior
 from scaling.laws.loss_laws import CURVED
 from scaling.laws.size_ladder import Ladder
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 TARGETS = ("loss", "n_params_opt", "exponent", "all")
 # Of the derivatives: N* is found to 1e-8.

@@ -30,9 +30,8 @@ from scaling.laws.objectives import HUBER, Objective, objective_named
 from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
+from scaling.tables.arrays import Array
 from scaling.uncertainty.resampling import pairs_weights
-
-Array = np.ndarray
 
 WINDOW = 0.01
 # Cells of a group below this count say nothing of a curved surface with its own floor.

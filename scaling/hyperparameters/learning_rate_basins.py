@@ -18,8 +18,7 @@ import numpy as np
 from scaling.approaches.isoflop_curves import Curve, fit_curve
 from scaling.approaches.isoflop_intervals import loss_above_minimum, polynomial_minimum, scatters
 from scaling.intervals import UNKNOWN, Interval
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Rates that a curve goes through: the lowest and two on each side, where they are.
 N_RATES = 5

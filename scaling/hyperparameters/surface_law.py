@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scaling.laws.law import Columns, Law, Parameter, amplitude, positive
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 NAMES = ("i", "p", "q", "j", "r")
 CURVATURE = ("c11", "c12", "c22")

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from scaling.laws.law import Array, Columns, Law, Parameter, amplitude, exponent, positive
+from scaling.laws.law import Columns, Law, Parameter, amplitude, exponent, positive
 from scaling.laws.starts import projected
+from scaling.tables.arrays import Array
 
 
 def _exponential(xp: Any, p: Any, x: Any) -> Any:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-Array = np.ndarray
-
+from scaling.tables.arrays import Array
 
 Columns = Mapping[str, Array]
 

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from scaling.laws.law import Array, Columns, Law, Parameter, amplitude, exponent, positive
+from scaling.laws.law import Columns, Law, Parameter, amplitude, exponent, positive
 from scaling.laws.starts import projected, starts
+from scaling.tables.arrays import Array
 
 
 def _additive(xp: Any, p: Any, x: Any) -> Any:

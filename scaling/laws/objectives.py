@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Hoffmann et al. 2022, sec. 3.3. Far below the usual scatter of log loss (about 0.01), it makes
 # the fit nearly one of least absolute deviations: robust, at the cost of wider intervals.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 
 def optimal_exponents(alpha: ArrayLike, beta: ArrayLike) -> tuple[Array, Array]:

@@ -17,10 +17,8 @@ from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
-
 
 # Sizes closer than this are one rung: a slope between them would be rounding error.
 _SAME_SIZE = 1e-3

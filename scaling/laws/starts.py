@@ -10,8 +10,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from scaling.laws.law import Columns, Law
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Points of the grid of candidates per non-linear parameter.
 GRID_PER_BENT = 32

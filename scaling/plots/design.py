@@ -11,16 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.design.propose import Proposal
-from scaling.plots.panels import flops_label
+from scaling.plots.labels import flops_label
 from scaling.plots.style import (
     footnote,
     log_counts,
     new_figure,
     styled,
 )
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
 
 
 def plot_proposal(ax: Axes, done: Runs, planned: Runs, gains: Array, proposal: Proposal) -> Any:

@@ -7,20 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from scaling.answers.frontier import Agreement, Frontier
+from scaling.answers.agreement import Agreement
+from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
 from scaling.intervals import Estimated
 from scaling.laws.registry import law_named
-from scaling.plots.panels import (
-    flops_label,
-    plot_agreement,
-    plot_curves,
-    plot_forecast,
-    plot_frontier,
-    plot_isoflop,
-    plot_residuals,
-    plot_surface,
-)
+from scaling.plots.labels import flops_label
+from scaling.plots.panels import plot_agreement, plot_forecast, plot_frontier, plot_surface
+from scaling.plots.run_marks import plot_curves, plot_isoflop, plot_residuals
 from scaling.plots.style import footnote, formula_text, new_figure, styled
 from scaling.tables.runs import Curves, Runs
 

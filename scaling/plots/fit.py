@@ -11,7 +11,7 @@ from scaling.answers.frontier import frontier, parameter_draws
 from scaling.fit import Fit
 from scaling.intervals import Band
 from scaling.laws.registry import law_named
-from scaling.plots.panels import L_LABEL, flops_label
+from scaling.plots.labels import L_LABEL, flops_label
 from scaling.plots.style import footnote, formula_text, new_figure, styled
 
 COLOUR = "#0072b2"

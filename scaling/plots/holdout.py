@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from scaling.answers.compute_multiplier import Multiplier
 from scaling.answers.holdout import HoldOut
-from scaling.plots.panels import L_LABEL, flops_label
+from scaling.plots.labels import L_LABEL, flops_label
 from scaling.plots.style import approach_styles, footnote, log_losses, new_figure, styled
 
 

@@ -14,8 +14,7 @@ from scaling.fit import Fit
 from scaling.intervals import Interval
 from scaling.plots.style import footnote, new_figure, scientific, styled
 from scaling.profiles.profile import Profile
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 _LINE, _MARK, _CLOUD = "#0072b2", "#d55e00", "#999999"
 _LABELS = {

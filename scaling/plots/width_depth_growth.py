@@ -6,15 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from scaling.hyperparameters.width_depth_growth import Growth
 from scaling.plots.style import approach_styles, footnote, styled
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,7 @@ from scaling.solve.minima import descend
 from scaling.solve.problem import Problem
 from scaling.solve.regression import Estimate
 from scaling.solve.replicates import replicate
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Rounds in which every value also starts from its neighbours' minima.
 _SWEEPS = 3

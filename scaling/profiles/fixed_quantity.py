@@ -22,9 +22,8 @@ from scaling.laws.size_ladder import Ladder
 from scaling.profiles.optimum_form import optimum, pieces, with_exponent, with_optimum
 from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import Estimate, estimate, slopes
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
 
 OF_OPTIMUM = ("n_params_opt", "n_tokens_opt", "loss_opt")
 

@@ -24,8 +24,7 @@ import numpy as np
 
 from scaling.laws.law import Law, exponent, positive
 from scaling.laws.size_ladder import Ladder, minimise
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Laws that can be written so: the additive one has gamma = 1.
 HAVE_OPTIMUM_FORM = ("additive", "curved")

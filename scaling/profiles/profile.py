@@ -19,8 +19,7 @@ from scaling.intervals import Interval
 from scaling.profiles.constrained_fit import ConstrainedMinima, constrained_minima
 from scaling.profiles.fixed_quantity import FixedQuantity, fix_quantity
 from scaling.profiles.threshold import profile_threshold
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 N_POINTS = 41
 # Doublings of the searched range; 2^14 rough standard errors reach every bound of the box.

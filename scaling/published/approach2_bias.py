@@ -14,8 +14,6 @@ from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.tables.runs import Runs
 
-Array = np.ndarray
-
 BUDGETS = (1e17, 1e18, 1e19, 1e20, 1e21)
 N_POINTS = 15
 WIDTHS = (2.0, 4.0, 8.0, 16.0)

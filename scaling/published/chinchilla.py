@@ -22,8 +22,6 @@ from scaling.published.printed import compare, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.regression import Estimate
 
-Array = np.ndarray
-
 TABLE = "chinchilla_epoch245.csv"
 HELD_OUT_FLOPS = 1e21
 

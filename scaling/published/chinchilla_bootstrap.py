@@ -13,8 +13,7 @@ from scaling.published.case import Comparison
 from scaling.published.printed import compare
 from scaling.solve.regression import Estimate
 from scaling.solve.replicates import Replicates, replicate
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 N_REPLICATES = 4000
 SEED = 42

@@ -14,8 +14,7 @@ from scaling.laws.optimum import optimal_params
 from scaling.plots.style import count, footnote, log_counts, new_figure, styled
 from scaling.published.tables import Table
 from scaling.solve.regression import Estimate
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 _OURS, _THEIRS = "#0072b2", "#d55e00"
 

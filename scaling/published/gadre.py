@@ -24,9 +24,8 @@ from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.printed import compare, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.regression import Estimate
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
 
 TABLE = "gadre_overtraining.csv"
 LOSS, ERROR = "loss_c4_val", "err_avg17"

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit
-from scaling.plots.panels import plot_isoflop
+from scaling.plots.run_marks import plot_isoflop
 from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
-from scaling.tables.runs import Runs, read_runs
+from scaling.tables.read_tables import read_runs
+from scaling.tables.runs import Runs
 
 # (table, rows) -> a, b of Approach 2 (empty where the source's own fit fails), then E, A, B,
 # alpha, beta, a of its variable-projection least squares; digits as they were given.

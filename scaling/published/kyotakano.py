@@ -22,8 +22,7 @@ from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.printed import compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table
 from scaling.solve.regression import Estimate
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 TABLE = "kyotakano_llm.csv"
 WEIGHT = 10.0

@@ -14,8 +14,7 @@ from scaling.published.case import Case, Reproduction
 from scaling.published.printed import compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.regression import Estimate
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 TABLE = "misfitting_final.csv"
 ALL_ROWS = {

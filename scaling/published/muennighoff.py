@@ -22,8 +22,7 @@ from scaling.published.tables import Table, doubts, minimum, named, read_table
 from scaling.solve.newton import solve
 from scaling.solve.problem import Constraints
 from scaling.solve.regression import Estimate
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 TABLE = "muennighoff_data_constrained.csv"
 FIXED = {

@@ -25,8 +25,7 @@ from scaling.schedules.multi_power_law import (
     two_stage,
     warmup_stable_decay,
 )
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 TABLE = "multipowerlaw_curves_25m_100m.csv"
 FITTED = ("cosine_24000", "constant_24000", "wsdcon_9")

@@ -16,9 +16,8 @@ from scaling.published.printed import compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.problem import Constraints
 from scaling.solve.regression import Estimate
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
 
 TABLE = "olmo_ladder_final.csv"
 PAPER_MULTIPLIERS = (1.0, 2.0, 5.0, 10.0)

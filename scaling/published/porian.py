@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from scaling.approaches.isoflop_curves import fit_curve, minima
 from scaling.plots.style import approach_styles, footnote, log_counts, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
+from scaling.tables.arrays import Array
 from scaling.tables.file import Table, read_table
-
-Array = np.ndarray
 
 KEY = ("hparams", "warmup", "decay", "param_count", "loss_split")
 # The sd in nats that the source gives RefinedWeb runs (0.002 for losses below e^3, as all are).

@@ -6,18 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from scaling.fit import FitStatus
 from scaling.laws.law import Law
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.laws.objectives import objective_named
 from scaling.solve.problem import NO_CONSTRAINTS, Constraints, set_up
 from scaling.solve.regression import Estimate, estimate
+from scaling.tables.arrays import Array
 from scaling.tables.cells import as_column
 from scaling.tables.file import read_table as read_cells
 
-Array = np.ndarray
 Table = Mapping[str, Array]
 
 # Column of the published tables -> column that laws read.

@@ -19,9 +19,8 @@ from scaling.schedules.multi_power_law import MULTI_POWER, schedule_columns
 from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
+from scaling.tables.arrays import Array
 from scaling.uncertainty.resampling import wild_draws
-
-Array = np.ndarray
 
 # Fewer runs than this per parameter, and blocks of evaluations are the clusters.
 _RUNS_PER_PARAMETER = 2

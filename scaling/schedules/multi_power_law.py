@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scaling.laws.law import Law, amplitude, exponent, positive
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Width of a block of steps in log lr and in log S_k(t). Two nodes keep a block's weight, mean and
 # variance, so that the error is of third order: 2e-7 nats for the schedules and parameters of Luo

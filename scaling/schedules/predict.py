@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 from scaling.intervals import Band, Interval
 from scaling.schedules.fit import ScheduleFit
 from scaling.schedules.multi_power_law import schedule_columns
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

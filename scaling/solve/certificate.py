@@ -11,8 +11,7 @@ from scaling.fit import Certificate, FitStatus
 from scaling.solve.minima import agreeing
 from scaling.solve.newton import Solutions
 from scaling.solve.problem import Problem
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # A term whose largest contribution is below this share of the target is not there.
 _VANISHED = 1e-5

@@ -10,8 +10,7 @@ import numpy as np
 from scaling.laws.starts import N_FIRST
 from scaling.solve.newton import Solutions, best_row, solve
 from scaling.solve.problem import Problem, with_rows
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 _REPLICATE_PASS = 60
 

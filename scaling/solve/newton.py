@@ -20,8 +20,7 @@ import numpy as np
 
 from scaling.solve.newton_step import LONGEST_STEP, newton_steps
 from scaling.solve.problem import Problem
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Rows per compiled call, and the multiple to which points are padded (with weight zero): few
 # shapes, so few compilations.

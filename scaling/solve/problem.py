@@ -11,8 +11,7 @@ import numpy as np
 
 from scaling.laws.law import Law
 from scaling.laws.objectives import HUBER, Objective
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

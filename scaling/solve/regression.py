@@ -14,8 +14,7 @@ from scaling.solve.certificate import certify
 from scaling.solve.minima import descend_all, distinct_minima
 from scaling.solve.newton import best_row
 from scaling.solve.problem import NO_CONSTRAINTS, Constraints, Problem
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,7 @@ from scaling.solve.minima import descend
 from scaling.solve.newton import Solutions, solve
 from scaling.solve.problem import Problem
 from scaling.solve.regression import Estimate
-
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Steps under the wider Huber loss, which only has to give a start.
 _WIDE_PASS = 24

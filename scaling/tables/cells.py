@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from scaling.tables.arrays import Array
 from scaling.tables.file import Table, row_list
 
-Array = np.ndarray
 # Problems written out one by one; beyond, their row numbers are listed.
 _SHOWN = 40
 

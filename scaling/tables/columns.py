@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from scaling.tables.arrays import Array
 from scaling.tables.cells import Problems, as_column, numbers, text
 from scaling.tables.file import Table
 from scaling.tables.rounded_budgets import merge_rounded
 from scaling.tables.units import check_fields, column_and_factor
-
-Array = np.ndarray
 
 PARAMS_CONVENTIONS = ("total", "non_embedding")
 # "table": as the table counts them, which it does not say.

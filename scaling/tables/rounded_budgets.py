@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Rounding: budgets within this of their group's smallest are one budget ...
 ROUNDING = 1e-3

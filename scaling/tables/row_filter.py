@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scaling.tables.arrays import Array
 from scaling.tables.cells import as_column, text
 from scaling.tables.file import Table
 
-Array = np.ndarray
 _TESTS = {
     "=": operator.eq,
     "!=": operator.ne,

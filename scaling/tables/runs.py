@@ -1,35 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finished runs and training curves as columns; reading and validating their tables."""
+"""Finished runs and training curves as columns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.tables.cells import Problems, numbers, text
+from scaling.tables.arrays import Array
 from scaling.tables.columns import (
     COLUMNS,
     FLOPS_CONVENTIONS,
     NUMBERS,
     OK,
     PARAMS_CONVENTIONS,
-    convention_of,
-    fields_of,
-    further_columns,
-    grouped_budgets,
-    mapped,
 )
-from scaling.tables.file import read_table
 from scaling.tables.plausibility import unit_findings
-from scaling.tables.row_filter import filtered
-from scaling.tables.units import column_and_factor
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,8 +48,7 @@ class Runs:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_name("params", self.params_convention, PARAMS_CONVENTIONS)
-        _check_name("flops", self.flops_convention, FLOPS_CONVENTIONS)
+        check_conventions(self.params_convention, self.flops_convention)
         lengths = {name: len(getattr(self, name)) for name in COLUMNS}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"columns of runs differ in length: {lengths}; give one value per run")
@@ -177,90 +165,6 @@ class Curves:
         return Curves(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
-def read_runs(
-    path: str | Path,
-    *,
-    flops: str | None = None,
-    params: str = "total",
-    columns: Mapping[str, str] | None = None,
-    where: Sequence[str] = (),
-) -> Runs:
-    """Runs from a CSV, JSONL (both also .gz) or Parquet file, every row validated.
-
-    Our own table.csv needs no mapping: the conventions choose among its columns. Any other table
-    has columns named like the fields of `Runs`, or a mapping that names them and their units. A
-    table without flops gets C = 6ND, without budget one budget per run (budgets equal to rounding
-    are one, see `budgets`), without run_id the line number, without cluster_id one cluster per
-    run, without status "ok". What is assumed is said in the findings of the runs.
-
-    Args:
-      flops: FLOP convention of the counts, one of FLOPS_CONVENTIONS; when not given
-        "matmul_full" for our own table, "6n_total" where C = 6ND to 0.1 %, else "table".
-      params: parameter convention, one of PARAMS_CONVENTIONS.
-      columns: field of `Runs`, or another column that a law reads -> column in the file, with its
-        unit where it is not the field's own: {"n_params": "size:M", "loss_nats": "bpb:bits"};
-        units as in `units.column_and_factor`.
-      where: conditions that rows must meet, such as "fit_240=1"; others are not even validated.
-
-    Raises:
-      ValueError: for a missing column, or for bad rows: all of them in one message.
-      OSError: if there is no such file.
-    """
-    if flops is not None:
-        _check_name("flops", flops, FLOPS_CONVENTIONS)
-    _check_name("params", params, PARAMS_CONVENTIONS)
-    table, notes = filtered(read_table(path), where)
-    mapping = mapped(table, flops, params, columns or {})
-    problems = Problems(table=table)
-    found = fields_of(table, mapping, problems)
-    extra = further_columns(table, mapping, problems)
-    problems.raise_all()
-    budget, assumed = grouped_budgets(found, mapping)
-    return Runs(
-        **(found | {"budget": budget}),
-        params_convention=params,
-        flops_convention=flops or convention_of(mapping, found, params),
-        extra=extra,
-        notes=(*notes, *assumed),
-    )
-
-
-def read_curves(
-    path: str | Path,
-    *,
-    flops: str = "matmul_full",
-    columns: Mapping[str, str] | None = None,
-    where: Sequence[str] = (),
-) -> Curves:
-    """Training curves from a CSV, JSONL or Parquet file.
-
-    Args:
-      path: columns run_id, step, n_tokens, loss_nats, and flops or flops_<convention>.
-      flops: FLOP convention, used to choose the column when there are several.
-      columns: field of `Curves` -> column name in the file, with units as for `read_runs`.
-      where: conditions that rows must meet.
-
-    Raises:
-      ValueError: for a missing column, or for bad rows: all of them in one message.
-    """
-    table, _ = filtered(read_table(path), where)
-    own = f"flops_{flops}"
-    named = {"flops": own if own in table.columns else "flops", **(columns or {})}
-    mapping = {
-        f.name: column_and_factor(f.name, named.get(f.name, f.name), table.columns)
-        for f in fields(Curves)
-    }
-    table.require(column for column, _ in mapping.values())
-    problems = Problems(table=table)
-    ids = text(table, mapping.pop("run_id")[0])
-    values = {
-        name: numbers(table, column, problems, factor=factor, allow_zero=name != "loss_nats")
-        for name, (column, factor) in mapping.items()
-    }
-    problems.raise_all()
-    return Curves(run_id=np.array(ids, str), **values)
-
-
 def best_settings(runs: Runs, axes: Sequence[str]) -> tuple[Runs, tuple[str, ...]]:
     """Runs at the best setting of each (budget, n_params), and what was left out, in words.
 
@@ -300,6 +204,13 @@ def best_settings(runs: Runs, axes: Sequence[str]) -> tuple[Runs, tuple[str, ...
     return runs.select(sorted(kept)), (finding,) if left else ()
 
 
-def _check_name(what: str, value: str, legal: Sequence[str]) -> None:
-    if value not in legal:
-        raise ValueError(f"unknown {what} convention {value!r}; choose one of {', '.join(legal)}")
+def check_conventions(params: str, flops: str) -> None:
+    """Raises ValueError for a convention that there is not."""
+    for what, value, legal in (
+        ("params", params, PARAMS_CONVENTIONS),
+        ("flops", flops, FLOPS_CONVENTIONS),
+    ):
+        if value not in legal:
+            raise ValueError(
+                f"unknown {what} convention {value!r}; choose one of {', '.join(legal)}"
+            )

@@ -9,11 +9,10 @@ import numpy as np
 
 from scaling.fit import Noise
 from scaling.laws.objectives import Objective
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.uncertainty.groups import clusters, configurations
 from scaling.uncertainty.variance_components import VariancePosterior
-
-Array = np.ndarray
 
 METHODS = ("auto", "pairs", "residual", "components", "wild")
 

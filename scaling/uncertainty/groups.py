@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-
-Array = np.ndarray
 
 
 def configurations(runs: Runs) -> Array:

@@ -6,11 +6,10 @@ from __future__ import annotations
 import numpy as np
 
 from scaling.fit import Noise
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.uncertainty.groups import configurations, share_noise, trunks
 from scaling.uncertainty.variance_components import VariancePosterior, variance_posterior
-
-Array = np.ndarray
 
 # Prior standard deviation, about zero, of the slope of log scale per standard deviation of the
 # fitted value; steepest slope considered.

@@ -43,12 +43,11 @@ from __future__ import annotations
 import numpy as np
 
 from scaling.fit import Noise
+from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.uncertainty.groups import clusters, configurations, trunks
 from scaling.uncertainty.noise import estimate_noise, local_scale
 from scaling.uncertainty.variance_components import variance_posterior
-
-Array = np.ndarray
 
 _WEBB = np.sqrt([0.5, 1.0, 1.5])
 # Size of the residuals that replace absorbed ones, relative to the others. The errors at absorbed

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Array = np.ndarray
+from scaling.tables.arrays import Array
 
 # Variance of means of trunks and of configurations, relative to what own noise gives them: the
 # smallest considered where it may be below 1, the largest, and points of the grid in its log for

@@ -12,7 +12,7 @@ from experiments.ledger.tables import collate
 from experiments.report import report
 from experiments.report.analysis import Analysis
 from experiments.report.report import Report, page
-from scaling.tables.runs import read_runs
+from scaling.tables.read_tables import read_runs
 
 PARTS = (
     *("<script>alert(1)</script>", "</td></tr></table>", "<img src=x onerror=alert(1)>", "<!--"),

@@ -16,7 +16,7 @@ from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.study.study import Ladder
 from scaling.approaches.surface import fit_surface
-from scaling.tables.runs import read_runs
+from scaling.tables.read_tables import read_runs
 
 ME = this_process({})
 

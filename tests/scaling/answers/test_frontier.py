@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scaling.answers.frontier import agreement, choose_forecaster, frontier, predict_loss
+from scaling.answers.agreement import agreement
+from scaling.answers.frontier import frontier
+from scaling.answers.loss_forecast import choose_forecaster, predict_loss
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.power_laws import power_laws
 from scaling.approaches.surface import fit_surface

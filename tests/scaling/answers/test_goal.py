@@ -6,8 +6,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from scaling.answers.frontier import choose_forecaster
 from scaling.answers.goal import Goal, is_met, judge, parse_goal, target_estimate, tells
+from scaling.answers.loss_forecast import choose_forecaster
 from scaling.approaches.surface import fit_surface, optimal_log_params
 from scaling.fit import FitError, FitStatus
 from scaling.intervals import Interval

@@ -15,7 +15,8 @@ from scaling.laws.loss_laws import ADDITIVE
 from scaling.laws.optimum import optimal_params
 from scaling.plots.holdout import figure_hold_out
 from scaling.plots.style import save
-from scaling.tables.runs import Runs, read_runs
+from scaling.tables.read_tables import read_runs
+from scaling.tables.runs import Runs
 
 TRUTH = (1.69, 406.4, 410.7, 0.34, 0.28)
 

@@ -10,7 +10,8 @@ import pytest
 
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.fit import Fit, FitError, FitStatus
-from scaling.tables.runs import Runs, read_runs
+from scaling.tables.read_tables import read_runs
+from scaling.tables.runs import Runs
 
 BUDGETS = np.array([1e17, 1e18, 1e19, 1e20])
 SHAPE = np.geomspace(1 / 6, 6, 7)

@@ -6,12 +6,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scaling.answers.frontier import choose_forecaster
+from scaling.answers.loss_forecast import choose_forecaster
 from scaling.approaches.surface import fit_surface
 from scaling.fit import FitError, FitStatus
 from scaling.laws.loss_laws import CURVED
 from scaling.laws.registry import law_named
-from scaling.tables.runs import Runs, read_runs
+from scaling.tables.read_tables import read_runs
+from scaling.tables.runs import Runs
 
 
 def test_noise_free_law_is_recovered(planted):

@@ -7,7 +7,9 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from scaling.answers.frontier import agreement, frontier, predict_loss
+from scaling.answers.agreement import agreement
+from scaling.answers.frontier import frontier
+from scaling.answers.loss_forecast import predict_loss
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.surface import fit_surface
 from scaling.fit import FitStatus

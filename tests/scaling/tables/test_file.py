@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scaling.tables.runs import Runs, read_curves, read_runs
+from scaling.tables.read_tables import read_curves, read_runs
+from scaling.tables.runs import Runs
 
 COLUMNS = {"n_params": "params", "n_tokens": "tokens", "loss_nats": "loss"}
 HEAD = "params,tokens,loss\n"

@@ -8,7 +8,8 @@ import gzip
 import numpy as np
 import pytest
 
-from scaling.tables.runs import Runs, best_settings, read_curves, read_runs
+from scaling.tables.read_tables import read_curves, read_runs
+from scaling.tables.runs import Runs, best_settings
 
 HEADER = (
     "run_id,budget,n_params,n_params_non_embedding,n_tokens,flops_6n_total,"

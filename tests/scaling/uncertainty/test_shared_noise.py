@@ -10,8 +10,8 @@ import pytest
 
 from experiments.benchmarks.coverage.studies import SimulatedStudy
 from scaling.answers.compute_multiplier import compute_multiplier
-from scaling.answers.frontier import predict_loss
 from scaling.answers.holdout import hold_out
+from scaling.answers.loss_forecast import predict_loss
 from scaling.approaches import envelope as envelope_module
 from scaling.approaches.envelope import fit_envelope
 from scaling.approaches.isoflop import fit_isoflop

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forecast of the loss of one run, and which surface to forecast with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from scaling.answers.frontier import parameter_draws
+from scaling.approaches.surface import resolves_gamma
+from scaling.fit import Fit, FitError
+from scaling.intervals import Estimated, Interval
+from scaling.laws.registry import law_named
+from scaling.uncertainty.resampling import scale_draws
+
+
+def predict_loss(
+    fit: Fit,
+    n_params: float,
+    n_tokens: float,
+    *,
+    level: float | None = None,
+    seed: int = 0,
+) -> Estimated:
+    """Forecast of the loss of one run of n_params parameters on n_tokens tokens, in nats per token.
+
+    L = L_hat(N, D) + noise: each replicate of the surface is paired with one draw of the scatter
+    of a new run about the law (run-to-run noise and lack of fit), with the uncertainty of that
+    scatter itself. The scatter is taken as constant in nats, at the mean loss of the fitted runs:
+    so it was measured over a decade of compute, and for a run beyond the grid, whose loss is
+    lower, it is the wider of the two choices. The form of the law is taken as given: compare the
+    additive and the curved form, see `choose_forecaster`.
+
+    Args:
+      fit: a fitted surface.
+      n_params, n_tokens: of the run, in the fit's parameter convention.
+      level: of the interval; the fit's own when not given.
+      seed: of the noise draws.
+
+    Raises:
+      ValueError: if the fit is not a surface, or a count is not positive and finite.
+    """
+    if fit.law == "power_laws":
+        raise ValueError(f"{fit.approach} gives the loss along the optimum only; fit a surface")
+    for name, value in (("n_params", n_params), ("n_tokens", n_tokens)):
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} is {value}, must be positive and finite")
+    losses = law_named(fit.law).loss(parameter_draws(fit), n_params, n_tokens)
+    draws = losses[1:][np.isfinite(losses[1:])]
+    if fit.noise is not None and fit.noise.dof > 0:
+        rng = np.random.default_rng(seed)
+        sd_nats = fit.noise.one_run_sd * float(np.mean(fit.fitted_runs.loss_nats))
+        scatter = sd_nats * rng.standard_normal(len(draws))
+        draws = draws + scatter * scale_draws(fit.noise.dof, len(draws), rng)
+    interval = Interval.of(draws, fit.level if level is None else level)
+    return Estimated(value=float(losses[0]), interval=interval)
+
+
+def choose_forecaster(
+    fits: Sequence[Fit], *, is_known: Callable[[Fit], bool] = lambda fit: fit.is_certified
+) -> Fit:
+    """The surface to forecast with: additive, unless the data resolve gamma from 1.
+
+    The curved form contains the additive one (gamma = 1). When gamma's interval includes 1 the
+    extra parameter is not supported by the data: along its flat direction E and gamma trade, the
+    point forecast a few times beyond the grid hardly moves (0.004 nats at 3x in the quickstart's
+    setting), and the interval is wider for nothing. When gamma's interval excludes 1 the additive
+    form is wrong in a way the data show, and its extrapolation is biased by it.
+
+    An interval of gamma that ends at a bound of gamma itself resolves nothing: what lies beyond was
+    not asked. Seventeen runs chosen one after another had gamma between 2 and its bound of 20, and
+    by the curved form N* did not grow with the budget; the study's whole grid has 0.8 to 2.3
+    (results/benchmarks/notes/saving_every_way.md).
+
+    Args:
+      is_known: whether a curved fit tells what is asked for.
+
+    Raises:
+      FitError: when no surface is among the fits.
+    """
+    surfaces = {fit.law: fit for fit in fits if fit.law != "power_laws"}
+    curved = surfaces.get("curved")
+    if curved is not None and is_known(curved) and resolves_gamma(curved.intervals["gamma"]):
+        return curved
+    if not surfaces:
+        raise FitError("a forecast needs a fitted surface, and none of the fits is one.")
+    return surfaces.get("additive") or next(iter(surfaces.values()))

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels of axes, and the legend of budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from scaling.plots.style import budget_styles, scientific
+from scaling.tables.runs import Runs
+
+N_LABEL = "parameters"
+
+
+D_LABEL = "training tokens"
+
+
+L_LABEL = "loss (nats per token)"
+
+
+def has_budgets(runs: Runs) -> bool:
+    """Whether runs share budgets, so that colour by budget means something."""
+    return len(runs.budgets) <= max(12, len(runs) // 3)
+
+
+def budget_legend(
+    ax: Axes, runs: Runs, *, left_out: set[float] | None = None, more: Sequence[Line2D] = ()
+) -> None:
+    handles = list(more)
+    if has_budgets(runs):
+        for budget, style in budget_styles(runs.budgets).items():
+            is_out = budget in (left_out or ())
+            label = scientific(budget) + (" (left out)" if is_out else "")
+            face = "none" if is_out else style["color"]
+            handle = Line2D([], [], **style, linestyle="none", markerfacecolor=face, label=label)
+            handles.insert(0, handle)
+    if handles:
+        # Beside the axes: inside, it would hide runs of one end of the grid.
+        title = "FLOPs" if has_budgets(runs) else None
+        columns = 1 + (len(handles) - 1) // 14
+        ax.legend(
+            handles=handles,
+            title=title,
+            alignment="left",
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            ncols=columns,
+        )
+
+
+def flops_label(runs: Runs) -> str:
+    """Axis label of compute, naming the FLOP convention."""
+    return f"training FLOPs ({runs.flops_convention})"
+
+
+def params_label(runs: Runs) -> str:
+    return f"{N_LABEL} ({runs.params_convention.replace('_', '-')})"

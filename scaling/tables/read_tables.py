@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs and training curves from the files of anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from scaling.tables.cells import Problems, numbers, text
+from scaling.tables.columns import (
+    convention_of,
+    fields_of,
+    further_columns,
+    grouped_budgets,
+    mapped,
+)
+from scaling.tables.file import read_table
+from scaling.tables.row_filter import filtered
+from scaling.tables.runs import Curves, Runs, check_conventions
+from scaling.tables.units import column_and_factor
+
+
+def read_runs(
+    path: str | Path,
+    *,
+    flops: str | None = None,
+    params: str = "total",
+    columns: Mapping[str, str] | None = None,
+    where: Sequence[str] = (),
+) -> Runs:
+    """Runs from a CSV, JSONL (both also .gz) or Parquet file, every row validated.
+
+    Our own table.csv needs no mapping: the conventions choose among its columns. Any other table
+    has columns named like the fields of `Runs`, or a mapping that names them and their units. A
+    table without flops gets C = 6ND, without budget one budget per run (budgets equal to rounding
+    are one, see `budgets`), without run_id the line number, without cluster_id one cluster per
+    run, without status "ok". What is assumed is said in the findings of the runs.
+
+    Args:
+      flops: FLOP convention of the counts, one of FLOPS_CONVENTIONS; when not given
+        "matmul_full" for our own table, "6n_total" where C = 6ND to 0.1 %, else "table".
+      params: parameter convention, one of PARAMS_CONVENTIONS.
+      columns: field of `Runs`, or another column that a law reads -> column in the file, with its
+        unit where it is not the field's own: {"n_params": "size:M", "loss_nats": "bpb:bits"};
+        units as in `units.column_and_factor`.
+      where: conditions that rows must meet, such as "fit_240=1"; others are not even validated.
+
+    Raises:
+      ValueError: for a missing column, or for bad rows: all of them in one message.
+      OSError: if there is no such file.
+    """
+    check_conventions(params, flops or "table")
+    table, notes = filtered(read_table(path), where)
+    mapping = mapped(table, flops, params, columns or {})
+    problems = Problems(table=table)
+    found = fields_of(table, mapping, problems)
+    extra = further_columns(table, mapping, problems)
+    problems.raise_all()
+    budget, assumed = grouped_budgets(found, mapping)
+    return Runs(
+        **(found | {"budget": budget}),
+        params_convention=params,
+        flops_convention=flops or convention_of(mapping, found, params),
+        extra=extra,
+        notes=(*notes, *assumed),
+    )
+
+
+def read_curves(
+    path: str | Path,
+    *,
+    flops: str = "matmul_full",
+    columns: Mapping[str, str] | None = None,
+    where: Sequence[str] = (),
+) -> Curves:
+    """Training curves from a CSV, JSONL or Parquet file.
+
+    Args:
+      path: columns run_id, step, n_tokens, loss_nats, and flops or flops_<convention>.
+      flops: FLOP convention, used to choose the column when there are several.
+      columns: field of `Curves` -> column name in the file, with units as for `read_runs`.
+      where: conditions that rows must meet.
+
+    Raises:
+      ValueError: for a missing column, or for bad rows: all of them in one message.
+    """
+    table, _ = filtered(read_table(path), where)
+    own = f"flops_{flops}"
+    named = {"flops": own if own in table.columns else "flops", **(columns or {})}
+    mapping = {
+        f.name: column_and_factor(f.name, named.get(f.name, f.name), table.columns)
+        for f in fields(Curves)
+    }
+    table.require(column for column, _ in mapping.values())
+    problems = Problems(table=table)
+    ids = text(table, mapping.pop("run_id")[0])
+    values = {
+        name: numbers(table, column, problems, factor=factor, allow_zero=name != "loss_nats")
+        for name, (column, factor) in mapping.items()
+    }
+    problems.raise_all()
+    return Curves(run_id=np.array(ids, str), **values)
