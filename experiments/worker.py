@@ -15,7 +15,6 @@ how.
 """
 
 import argparse
-import json
 import math
 import os
 import signal
@@ -26,9 +25,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
+
 from experiments.executors import exit_codes
+from experiments.executors import worker_events as events
+from experiments.executors.worker_settings import WorkerSettings
+from experiments.executors.worker_settings import parser as settings_parser
 from experiments.files.storage import DISK_ERRORS
-from experiments.ledger.claims import MAX_ATTEMPTS, GaveUp, Owned, this_process
+from experiments.ledger.claims import GaveUp, Owned, this_process
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import start_jax
 from experiments.machine.peak import device_peak
@@ -44,7 +48,7 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 def work(
-    ledger: Ledger, ids: Iterator[str], session: Session, emit: Callable[[dict[str, Any]], None]
+    ledger: Ledger, ids: Iterator[str], session: Session, emit: Callable[[events.Event], None]
 ) -> int:
     """Trains jobs one after the other; returns the exit code.
 
@@ -55,32 +59,36 @@ def work(
         if session.stop.is_asked:  # While the job before was at its end.
             return exit_codes.PREEMPTED
         try:
-            keys = ("status", "loss_nats", "reason", "notes")
             records = run_job(ledger, job_id, session)
-            runs = [{key: record[key] for key in keys if key in record} for record in records]
-            emit({"event": "done", "id": job_id, "runs": runs})
+            emit(events.Done(id=job_id, runs=tuple(_run(record) for record in records)))
         except Interrupted:
-            emit({"event": "preempted", "id": job_id})
+            emit(events.Preempted(id=job_id))
             return exit_codes.PREEMPTED
         except Owned as error:
-            emit({"event": "owned", "id": job_id, "reason": str(error)})
+            emit(events.Owned(id=job_id, reason=str(error)))
             codes.append(exit_codes.OWNED)
         except GaveUp as error:
-            emit({"event": "gave up", "id": job_id, "reason": str(error)})
+            emit(events.GaveUp(id=job_id, reason=str(error)))
             codes.append(exit_codes.FAILED)
         except ValueError as error:
-            emit({"event": "refused", "id": job_id, "reason": str(error)})
+            emit(events.Refused(id=job_id, reason=str(error)))
             codes.append(exit_codes.REFUSED)
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
-            emit({"event": "disk", "id": job_id, "reason": _disk(error, ledger)})
+            emit(events.DiskFailed(id=job_id, reason=_disk(error, ledger)))
             return exit_codes.DISK
         except Exception as error:
             traceback.print_exc()
-            emit({"event": "failed", "id": job_id, "reason": f"{type(error).__name__}: {error}"})
+            emit(events.Failed(id=job_id, reason=f"{type(error).__name__}: {error}"))
             codes.append(exit_codes.FAILED)
     return next((code for code in _WORST if code in codes), exit_codes.DONE)
+
+
+def _run(record: dict[str, Any]) -> events.Run:
+    """A run's record in short; a trunk's has notes alone."""
+    told = {name: record[name] for name in events.Run.__struct_fields__ if name in record}
+    return msgspec.convert(told, events.Run)
 
 
 def _disk(error: OSError, ledger: Ledger) -> str:
@@ -131,26 +139,19 @@ class Stdin:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="experiments.worker")
+    parser = argparse.ArgumentParser(prog="experiments.worker", parents=[settings_parser()])
     parser.add_argument("--root", type=Path, required=True, help="results/STUDY")
     parser.add_argument("--job", action="append", default=[], help="id; may be repeated")
     parser.add_argument("--jobs", default=None, help="file of ids, or - for standard input")
-    parser.add_argument("--mesh", default="1,1,1,1", help="four sizes, comma separated")
-    parser.add_argument("--execution", default="", help="field=value, comma separated")
-    parser.add_argument("--cores", default="", help="pin to these, comma separated")
-    parser.add_argument("--threads", type=int, default=0, help="CPUs, where they are not named")
-    parser.add_argument("--cache", default=None, help="folder of compiled programs")
-    parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
-    parser.add_argument("--lease-seconds", type=float, default=120.0)
-    parser.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS)
-    options = parser.parse_args()
+    told = vars(parser.parse_args())
+    root, named, listed = (told.pop(name) for name in ("root", "job", "jobs"))
     stop = Stop(lambda: os._exit(exit_codes.PREEMPTED))
     watch_signals(stop)
-    ledger = Ledger(options.root.parent, options.root.name)
+    ledger = Ledger(root.parent, root.name)
     try:
-        listed = Stdin(stop) if options.jobs == "-" else _ids(options)
-        cores = [int(core) for core in options.cores.split(",") if core]
-        start_jax(cores, options.cache, options.threads)
+        settings = WorkerSettings(**told)
+        ids = Stdin(stop) if listed == "-" else _ids(named, listed)
+        start_jax(settings.cores, settings.cache, settings.threads or 0)
         from experiments.train import followers
         from model.training import processes
 
@@ -158,13 +159,13 @@ def main() -> None:
         if not processes.is_leader():
             return _follow(ledger, stop)
         leader = followers.Leader(_loop())
-        session = _session(ledger, options, stop, leader.train)
+        session = _session(ledger, settings, stop, leader.train)
     except OSError as error:
         is_disk = error.errno in DISK_ERRORS
         _refuse(_disk(error, ledger) if is_disk else str(error), is_disk=is_disk)
     except ValueError as error:
         _refuse(str(error))
-    leader.end(work(ledger, leader.jobs(listed), session, _emit))
+    leader.end(work(ledger, leader.jobs(ids), session, _emit))
 
 
 def _follow(ledger: Ledger, stop: Stop) -> None:
@@ -183,47 +184,46 @@ def _loop() -> Callable[..., Any]:
     return train_pack
 
 
-def _ids(options: argparse.Namespace) -> list[str]:
-    listed = Path(options.jobs).read_text().split() if options.jobs else []
-    ids = [check_id(name) for name in (*options.job, *listed)]
+def _ids(named: list[str], file: str | None) -> list[str]:
+    listed = Path(file).read_text().split() if file else []
+    ids = [check_id(name) for name in (*named, *listed)]
     if not ids:
         raise ValueError("no job is named. Give --job ID or --jobs FILE.")
     return ids
 
 
 def _session(
-    ledger: Ledger, options: argparse.Namespace, stop: Stop, train: Callable[..., Any]
+    ledger: Ledger, settings: WorkerSettings, stop: Stop, train: Callable[..., Any]
 ) -> Session:
     from model.data.corpus import open_corpus
     from model.training.checkpoint import Checkpoints
 
-    mesh_shape = tuple(int(size) for size in options.mesh.split(","))
-    n_devices = math.prod(mesh_shape)
+    n_devices = math.prod(settings.mesh)
     return Session(
         me=this_process(),
         corpus=open_corpus(Manifest.read(ledger.manifest), ledger.data),
-        mesh_shape=mesh_shape,
-        execution=Execution.from_text(options.execution),
+        mesh_shape=settings.mesh,
+        execution=Execution.from_text(settings.execution),
         train=train,
         open_checkpoints=Checkpoints,
         stop=stop,
         emit=_emit,
-        checkpoint_seconds=options.checkpoint_seconds,
-        lease_seconds=options.lease_seconds,
-        max_attempts=options.max_attempts,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        lease_seconds=settings.lease_seconds,
+        max_attempts=settings.max_attempts,
         peak=lambda dtype: device_peak(dtype, n_devices),
     )
 
 
 def _refuse(reason: str, *, is_disk: bool = False) -> NoReturn:
-    _emit({"event": "disk" if is_disk else "refused", "id": "", "reason": reason})
+    _emit((events.DiskFailed if is_disk else events.Refused)(id="", reason=reason))
     print(f"isoflop: {' '.join(reason.split())}", file=sys.stderr)
     sys.exit(exit_codes.DISK if is_disk else exit_codes.REFUSED)
 
 
-def _emit(event: dict[str, Any]) -> None:
+def _emit(event: events.Event) -> None:
     try:
-        print(json.dumps(event), flush=True)
+        print(events.encode(event), flush=True)
     except BrokenPipeError:
         # Our runner is gone. We save and end without it: what counts is in the ledger.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

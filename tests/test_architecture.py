@@ -42,7 +42,7 @@ FORBIDDEN = (
     ("model", ("scaling", "experiments")),
     ("model/network/counts", ("jax", "numpy")),
     ("experiments/studies", ("scaling", "numpy", "jax")),
-    ("experiments/executors", ("model", "msgspec", "rich", "numpy", "jax")),
+    ("experiments/executors", ("model", "rich", "numpy", "jax")),
 )
 
 # Only these may load the training loop or its step: they are processes of their own.

@@ -331,10 +331,10 @@ def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, mon
         "epsilon=.1, base=8, n_digits=2, n_answers=1, language_seed=0))"
     )
 
-    def trained(ledger, planned_jobs, mesh, workers, view):
+    def trained(ledger, planned_jobs, jobs, executor, view, **_):
         points = [point for planned_job in planned_jobs for point in planned_job.points]
         corpus = SimpleNamespace(manifest=Manifest.read(ledger.manifest))
-        train_all(ledger, points, corpus, mesh, planted)
+        train_all(ledger, points, corpus, executor.settings.mesh, planted)
         return []
 
     monkeypatch.setattr(run_points, "run_planned_jobs", trained)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 FILE = "until.json"
 # FLOPs spent by the end of each round, over those that may be: early rounds are cheap, they only
 # tell where the later ones belong.
-STAGES = (0.05, 0.1, 0.17, 0.26, 0.38, 0.5, 0.7, 1.0)
+ROUND_ENDS = (0.05, 0.1, 0.17, 0.26, 0.38, 0.5, 0.7, 1.0)
 # Least growth of what is spent, however near the goal is.
 GROWTH = 1.05
 # Bootstrap replicates of a round's fits: first as many as show that a goal is far, wider than _FAR
@@ -118,13 +118,13 @@ def train_until(
     ledger: Ledger,
     manifest: Manifest,
     console: Console,
-    train: Callable[..., Failures],
+    train: Callable[[list[Point], IdleWorkers], Failures],
 ) -> tuple[list[Point], Failures]:
     """The points that were chosen and trained, and those that failed.
 
     Args:
       options: of `isoflop run`.
-      train: experiments.pipeline.train.
+      train: trains points, with workers that wait for more.
 
     Raises:
       ValueError: for a goal, target or budget that cannot be, or a study with axes.
@@ -159,9 +159,7 @@ def train_until(
         pool=pool,
     )
     with IdleWorkers() as idle:
-        return _rounds(
-            loop, lambda points: train(options, study, ledger, console, points, points, idle)
-        )
+        return _rounds(loop, lambda points: train(points, idle))
 
 
 def _rounds(loop: _Loop, train: Callable[[list[Point]], Failures]) -> tuple[list[Point], Failures]:
@@ -270,9 +268,9 @@ def _choose(loop: _Loop, points: Sequence[Point], runs: Runs, needed: float) -> 
     least = min(prices(study, points, left, has_trunk, charge))
     if gone + least > whole:
         return []
-    # The first stage that pays for anything.
-    stage = next((s for s in STAGES if s * whole - gone >= least), 1.0)
-    budget = min(stage * whole, needed * max(gone, least)) - gone
+    # The first round that pays for anything.
+    share = next((s for s in ROUND_ENDS if s * whole - gone >= least), 1.0)
+    budget = min(share * whole, needed * max(gone, least)) - gone
     posterior, aim = posterior_and_target(
         runs,
         runs_of(left, study.flops),

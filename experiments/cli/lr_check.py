@@ -10,7 +10,7 @@ from experiments.checks.learning_rate.check import lr_check
 from experiments.checks.learning_rate.sweep import RATES, Sweep, sweep_name, sweep_within
 from experiments.cli.argument_types import positive_numbers, seeds, whole_numbers
 from experiments.cli.open_study import add_study, open_manifest, open_study
-from experiments.cli.training_options import add_training
+from experiments.cli.training_options import add_training, training
 from experiments.ledger.ledger import Ledger
 from experiments.train.run_points import require_none, stop_at_sigterm
 
@@ -38,6 +38,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     name = sweep_name(study)
     ledger = Ledger(options.results, name)
     manifest = open_manifest(study, ledger, console)
+    asked = training(options)
     sweep = sweep_within(
         study,
         manifest,
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         seeds=options.seeds,
     )
     failures = lr_check(
-        options,
+        asked,
         study,
         ledger,
         manifest=manifest,
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         command=_command(options, sweep),
         console=console,
     )
-    require_none(failures, options.max_attempts, f"{options.study} name={name}")
+    require_none(failures, asked.max_attempts, f"{options.study} name={name}")
 
 
 def _command(options: argparse.Namespace, sweep: Sweep) -> str:

@@ -8,6 +8,7 @@ again anywhere.
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -15,9 +16,10 @@ from rich.console import Console
 from experiments.adaptive import until
 from experiments.cli import cost_options
 from experiments.cli.open_study import add_study, open_plan, open_study
-from experiments.cli.training_options import add_training
+from experiments.cli.training_options import add_training, training
 from experiments.cost import planned_cost
 from experiments.cost.target import estimate_on, refuse_above
+from experiments.executors.local_idle import IdleWorkers
 from experiments.ledger.ledger import Ledger, missing_points
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.plan.from_recipe import Refused
@@ -26,7 +28,8 @@ from experiments.report import finished, missing_runs
 from experiments.report.missing_runs import TooManyMissing
 from experiments.study.study import Study
 from experiments.terminal.table import duration
-from experiments.train.run_points import Elsewhere, require_none, stop_at_sigterm, train
+from experiments.train.run_points import Training, require_none, stop_at_sigterm, train
+from experiments.train.runner import Elsewhere, Failures
 from model.data.manifest import Manifest
 
 HELP = "train what is missing, fit, forecast, report; may be interrupted"
@@ -54,80 +57,112 @@ def run(options: argparse.Namespace, console: Console) -> None:
         refuse_above(options.max_cost, expected)
     for line in planned_cost.remember(ledger, grid.points, expected):
         console.print(line)
-    answer_study(options, study, ledger, manifest, list(grid.points), console)
+    work = Work(
+        name=options.study,
+        study=study,
+        ledger=ledger,
+        manifest=manifest,
+        grid=list(grid.points),
+        training=training(options),
+        allow_missing=options.allow_missing,
+        console=console,
+    )
+    goal = None if options.until is None else options
+    answer_study(work, goal)
 
 
-def answer_study(
-    options: Any,
-    study: Study,
-    ledger: Ledger,
-    manifest: Manifest,
-    grid: list[Point],
-    console: Console,
-) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """A study that is to be answered.
+
+    Attributes:
+      name: what the command line calls it.
+      study, ledger, manifest, console: of the study.
+      grid: the planned points.
+      training: how they are trained.
+      allow_missing: share of the points that fits may do without.
+    """
+
+    name: str
+    study: Study
+    ledger: Ledger
+    manifest: Manifest
+    grid: list[Point]
+    training: Training
+    allow_missing: float
+    console: Console
+
+    def train(
+        self, points: list[Point], wanted: list[Point], idle: IdleWorkers | None = None
+    ) -> Failures:
+        return train(self.training, self.study, self.ledger, self.console, points, wanted, idle)
+
+
+def answer_study(work: Work, goal: argparse.Namespace | None) -> None:
     """Does what is left of the study, and shows its answer.
 
     Args:
-      options: of `isoflop run`.
-      grid: the planned points.
+      goal: until which runs are chosen; None trains the grid.
 
     Raises:
       RunsFailed: after the answer that the other runs allow.
       TooManyMissing: if they allow none; the tables are written.
       KeyboardInterrupt, Preempted: passed on, after workers have saved.
     """
-    began = time.monotonic()
+    study, ledger, console = work.study, work.ledger, work.console
+    began, grid = time.monotonic(), work.grid
     try:
-        if options.until is None:
-            answer = finished.recall(ledger, study, grid, options.allow_missing, console.print)
+        if goal is None:
+            answer = finished.recall(ledger, study, grid, work.allow_missing, console.print)
             if answer is not None:
                 console.print(answer)
                 return
-            failures = train(options, study, ledger, console, grid, grid)
+            failures = work.train(grid, grid)
         else:
-            grid, failures = until.train_until(options, study, ledger, manifest, console, train)
+            grid, failures = until.train_until(
+                goal,
+                study,
+                ledger,
+                work.manifest,
+                console,
+                lambda points, idle: work.train(points, points, idle),
+            )
         points = list(grid)
         if study.forecast_budgets and not failures:
-            for point in _forecasts(options, study, ledger, manifest, console, grid):
+            for point in _forecasts(work, grid):
                 points.append(point)
-                failures += train(options, study, ledger, console, points, points[-1:])
-    except Elsewhere:
+                failures += work.train(points, points[-1:])
+    except Elsewhere as error:
         console.print(
-            f"`isoflop status {options.study} --watch` shows how it goes; the same command goes on "
-            "when it is done, and submits again what has no result."
+            f"{error}\n`isoflop status {work.name} --watch` shows how it goes; the same command "
+            "goes on when it is done, and submits again what has no result."
         )
         return
     try:
-        answer = _answer(options, study, ledger, console, points)
+        answer = _answer(work, points)
     except TooManyMissing as error:
         if not failures:
             raise
         answer = str(error)
         console.print(answer)
     console.print(f"{duration(time.monotonic() - began)} in all.")
-    require_none(failures, options.max_attempts, options.study)
-    finished.remember(ledger, study, grid, points, answer, options.allow_missing)
+    require_none(failures, work.training.max_attempts, work.name)
+    finished.remember(ledger, study, grid, points, answer, work.allow_missing)
 
 
-def _forecasts(
-    options: Any,
-    study: Study,
-    ledger: Ledger,
-    manifest: Manifest,
-    console: Console,
-    grid: list[Point],
-) -> Iterator[Point]:
+def _forecasts(work: Work, grid: list[Point]) -> Iterator[Point]:
     """The points beyond the grid, each when its loss has been forecast."""
     prepare_to_fit()
     from experiments.report.analysis import analyse
     from experiments.report.forecast import forecast_point, make_forecast
     from scaling.fit import FitError
 
+    study, ledger, console = work.study, work.ledger, work.console
     console.print("fitting ...")
-    analysis = analyse(ledger, study, grid, allow_missing=options.allow_missing)
+    analysis = analyse(ledger, study, grid, allow_missing=work.allow_missing)
     for budget in study.forecast_budgets:
         try:
-            record = make_forecast(ledger, study, manifest, analysis, budget)
+            record = make_forecast(ledger, study, work.manifest, analysis, budget)
         except (FitError, Refused) as error:
             console.print(f"no forecast at {budget:.3g} FLOPs: {error}")
             continue
@@ -150,14 +185,13 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
 
 
-def _answer(
-    options: Any, study: Study, ledger: Ledger, console: Console, points: list[Point]
-) -> str:
+def _answer(work: Work, points: list[Point]) -> str:
     """Writes and shows the answer; returns what was shown."""
     prepare_to_fit()
     from experiments.report import report
 
-    built = report.build(ledger, study, points, allow_missing=options.allow_missing)
+    study, ledger, console = work.study, work.ledger, work.console
+    built = report.build(ledger, study, points, allow_missing=work.allow_missing)
     with console.capture() as capture:
         report.print_answer(console, study, ledger, built)
     report.write(ledger, study, points, built)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of the commands that train."""
+"""Options of the commands that train, or that look at what trains."""
 
 import argparse
+import typing
 
-from experiments.ledger.claims import MAX_ATTEMPTS
-from experiments.train import engines
+from experiments.executors.worker_settings import CHECKPOINT_SECONDS, LEASE_SECONDS, MAX_ATTEMPTS
+from experiments.train.engines import Engine, Name
+from experiments.train.run_points import Training
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -14,11 +16,72 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 def add_training(parser: argparse.ArgumentParser) -> None:
     """How runs are trained, and where."""
     add_workers(parser)
-    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S")
+    add = parser.add_argument
+    add("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS, metavar="S")
     text = "silence after which another host may take a run over"
-    parser.add_argument("--lease-seconds", type=float, default=120.0, metavar="S", help=text)
+    add("--lease-seconds", type=float, default=LEASE_SECONDS, metavar="S", help=text)
     text = "failures without progress after which a run waits for `isoflop retry`"
-    parser.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
+    add("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
     text = "runs of one shape trained together on a device (as was measured to be best)"
-    parser.add_argument("--pack", type=int, default=None, metavar="N", help=text)
-    engines.add_options(parser)
+    add("--pack", type=int, default=None, metavar="N", help=text)
+    _add_engine(parser)
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    """--on, and what an engine other than this machine must be told."""
+    names = typing.get_args(Name)
+    parser.add_argument("--on", choices=names, default="local", help="where runs are trained")
+    add = parser.add_argument_group("engines other than local").add_argument
+    add("--gpus-per-process", type=int, default=0, metavar="N", help="0 trains on CPUs")
+    add("--cpus-per-process", type=int, default=1, metavar="N")
+    add("--hours", type=float, default=None, help="most hours of a task; longer runs resume")
+    add("--max-concurrent", type=int, default=None, metavar="N", help="tasks at once")
+    add("--setup", default="", help="shell line before the worker (activate an environment)")
+    add("--partition", default="", help="of Slurm")
+    add("--account", default="", help="of Slurm")
+    add("--qos", default="", help="of Slurm")
+    text = "further option of sbatch, such as --sbatch=--constraint=a100; may be repeated"
+    add("--sbatch", action="append", default=[], metavar="OPTION", help=text)
+    add("--image", default="", help="of Kubernetes: with this project and its Python")
+    text = "of Kubernetes: PersistentVolumeClaim with the results folder at its top"
+    add("--volume-claim", default="", metavar="NAME", help=text)
+    add("--namespace", default="", help="of Kubernetes")
+    add("--queue", default="", help="of Kubernetes: LocalQueue of Kueue")
+    text = "of Kubernetes: label=value of nodes; may be repeated"
+    add("--node-selector", action="append", default=[], metavar="LABEL", help=text)
+    text = "of Kubernetes: accelerator,topology,chips per host; such a slice for each run"
+    add("--tpu", default="", metavar="SLICE", help=text)
+
+
+def training(options: argparse.Namespace) -> Training:
+    """What ``add_training`` was told.
+
+    Raises:
+      ValueError: for numbers that cannot be.
+    """
+    engine = Engine(
+        name=options.on,
+        gpus_per_process=options.gpus_per_process,
+        cpus_per_process=options.cpus_per_process,
+        hours=options.hours,
+        max_concurrent=options.max_concurrent,
+        setup=options.setup,
+        partition=options.partition,
+        account=options.account,
+        qos=options.qos,
+        sbatch=tuple(options.sbatch),
+        image=options.image,
+        volume_claim=options.volume_claim,
+        namespace=options.namespace,
+        queue=options.queue,
+        node_selector=tuple(options.node_selector),
+        tpu=options.tpu,
+    )
+    return Training(
+        engine=engine,
+        n_workers=options.workers,
+        pack=options.pack,
+        checkpoint_seconds=options.checkpoint_seconds,
+        lease_seconds=options.lease_seconds,
+        max_attempts=options.max_attempts,
+    )

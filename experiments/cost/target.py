@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from experiments.cost.estimate import Estimate, Terms, estimate, stages
-from experiments.executors.local_devices import local_workers
+from experiments.executors.local_devices import worker_places
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan
 from experiments.speed import calibration, device_speed
@@ -67,8 +67,7 @@ def devices_at_once(target: Target, study: Study, plan: Plan) -> int:
     n_devices = math.prod(study.mesh)
     if target.device is not None or not target.is_here:
         return n_devices
-    workers = local_workers(target.n_workers, len(plan.points), n_devices)
-    return len(workers.cores) * n_devices
+    return len(worker_places(target.n_workers, len(plan.points), n_devices)) * n_devices
 
 
 def _speed(target: Target, study: Study, ledger: Ledger, n_devices: int) -> DeviceSpeed | None:

@@ -5,8 +5,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from experiments.executors.base import Resources
+from experiments.executors.base import QueuedJob, Resources
 
 GIB = 2**30
 # Jobs share a task up to here: starting Python and JAX is then a few per cent of it. Their number
@@ -18,6 +19,33 @@ TIME_FACTOR, START_SECONDS = 1.5, 300.0
 SHORTEST_LIMIT = TIME_FACTOR * TASK_SECONDS + START_SECONDS
 
 Task = tuple[str, ...]
+
+
+class Tree(NamedTuple):
+    """A job and all that begins from it, in an order in which one worker can train them."""
+
+    ids: Task
+    needs: Resources
+
+
+def trees(jobs: Sequence[QueuedJob]) -> list[Tree]:
+    """Each job with all that begins from it, long trees first.
+
+    No engine need know then that jobs have an order.
+    """
+    members: dict[str, list[QueuedJob]] = {}
+    root: dict[str, str] = {}
+    for job in jobs:
+        root[job.id] = root.get(job.after or "", job.id)
+        members.setdefault(root[job.id], []).append(job)
+    ordered = sorted(members.values(), key=lambda tree: -sum(job.flops for job in tree))
+    return [Tree(tuple(job.id for job in tree), _needs(tree)) for tree in ordered]
+
+
+def _needs(tree: Sequence[QueuedJob]) -> Resources:
+    largest = max((job.needs for job in tree), key=lambda needs: needs.memory_bytes)
+    seconds = [job.needs.seconds for job in tree if job.needs.seconds is not None]
+    return replace(largest, seconds=sum(seconds) if len(seconds) == len(tree) else None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,25 +65,20 @@ class Batch:
         return sum(len(task) for task in self.tasks)
 
 
-def batches(
-    jobs: Sequence[tuple[str, Resources]], max_tasks: int, max_jobs: float = math.inf
-) -> list[Batch]:
+def batches(jobs: Sequence[Tree], max_tasks: int, max_jobs: float = math.inf) -> list[Batch]:
     """Jobs by what they need, in the order given; short ones share a task.
 
     Memory and time are rounded up to powers of two (from 1 GiB, from 20 minutes), so that a ladder
     of sizes becomes a few requests rather than one per size.
 
     Args:
-      jobs: id and resources of each; several ids, separated by spaces, stay in one task and in
-        their order: a trunk and its branches.
       max_tasks, max_jobs: the most of one request; at least 1 and TASK_JOBS.
     """
-    sizes: dict[Resources, list[tuple[str, Resources]]] = {}
-    for name, resources in jobs:
-        memory = _power_of_two(resources.memory_bytes, GIB)
-        sizes.setdefault(replace(resources, memory_bytes=memory, seconds=None), []).append(
-            (name, resources)
-        )
+    sizes: dict[Resources, list[Tree]] = {}
+    for tree in jobs:
+        memory = _power_of_two(tree.needs.memory_bytes, GIB)
+        size = replace(tree.needs, memory_bytes=memory, seconds=None)
+        sizes.setdefault(size, []).append(tree)
     requests: dict[Resources, list[Task]] = {}
     for size, members in sizes.items():
         for task, seconds in _tasks(members):
@@ -67,20 +90,20 @@ def batches(
     ]
 
 
-def _tasks(jobs: list[tuple[str, Resources]]) -> Iterator[tuple[Task, float | None]]:
-    """Neighbours together while they fit TASK_SECONDS; a job of unknown length stays alone."""
+def _tasks(jobs: list[Tree]) -> Iterator[tuple[Task, float | None]]:
+    """Neighbours together while they fit TASK_SECONDS; a tree of unknown length stays alone."""
     ids: list[str] = []
     total = 0.0
-    for name, resources in jobs:
+    for tree, needs in jobs:
         # The processes of a job that spans hosts meet once: such a job has its task to itself.
-        if resources.seconds is None or resources.n_processes > 1:
-            yield tuple(name.split()), resources.seconds
+        if needs.seconds is None or needs.n_processes > 1:
+            yield tree, needs.seconds
             continue
-        if ids and (total + resources.seconds > TASK_SECONDS or len(ids) >= TASK_JOBS):
+        if ids and (total + needs.seconds > TASK_SECONDS or len(ids) >= TASK_JOBS):
             yield tuple(ids), total
             ids, total = [], 0.0
-        ids += name.split()
-        total += resources.seconds
+        ids += tree
+        total += needs.seconds
     if ids:
         yield tuple(ids), total
 

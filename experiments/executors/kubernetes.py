@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.executors import exit_codes
-from experiments.executors.base import Resources
-from experiments.executors.batches import Batch, batches, new_folder
+from experiments.executors.base import QueuedJob, Resources, Watcher
+from experiments.executors.batches import Batch, Tree, batches, new_folder, trees
+from experiments.executors.worker_settings import MODULE
 
 RETRIES = 3
 HOPELESS = [exit_codes.REFUSED, exit_codes.DISK]
@@ -67,7 +68,7 @@ class Kubernetes:
     max_concurrent: int | None = None
     node_selector: tuple[str, ...] = ()
     tpu: str = ""
-    worker: tuple[str, ...] = ("python", "-m", "experiments.worker")
+    worker: tuple[str, ...] = ("python", *MODULE)
 
     def __post_init__(self) -> None:
         if not self.image or not self.volume_claim:
@@ -83,21 +84,20 @@ class Kubernetes:
                 "tpu-v5-lite-podslice,4x4,4."
             )
 
-    def submit(self, root: Path, jobs: Sequence[tuple[str, Resources]]) -> str:
+    def run(self, root: Path, jobs: Sequence[QueuedJob], watcher: Watcher) -> str | None:
         """Writes the manifest under <study>/kubernetes/ and says how to start it."""
         if not jobs:
-            return "no jobs."
+            return None
         folder = new_folder(root / "kubernetes")
-        items = self.objects(root, folder.name, jobs)
+        asked = trees(jobs)
+        items = self.objects(root, folder.name, asked)
         path = folder / "manifest.json"
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2)
         path.write_text(text + "\n")
         n_jobs = sum(item["kind"] == "Job" for item in items)
-        return f"{len(jobs)} jobs in {n_jobs} Indexed Jobs. Start them: kubectl create -f {path}"
+        return f"{len(asked)} jobs in {n_jobs} Indexed Jobs. Start them: kubectl create -f {path}"
 
-    def objects(
-        self, root: Path, number: str, jobs: Sequence[tuple[str, Resources]]
-    ) -> list[Object]:
+    def objects(self, root: Path, number: str, jobs: Sequence[Tree]) -> list[Object]:
         """ConfigMaps, Services and Jobs, in the order in which they are to be made."""
         digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
         study = re.sub("[^a-z0-9]+", "-", root.name.lower()).strip("-")[:20].strip("-")

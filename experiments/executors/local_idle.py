@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worker processes that wait for their next job between two stages: their programs are compiled.
+"""Worker processes that wait for their next job between two lists of jobs: their programs are
+compiled.
 
 They end when their input does, and so with us, however we end.
 """
@@ -20,7 +21,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 class IdleWorkers:
-    """Processes by what they were started with; used by one stage at a time."""
+    """Processes by what they were started with; used by one list of jobs at a time."""
 
     def __init__(self) -> None:
         self._waiting: dict[Hashable, subprocess.Popen] = {}

@@ -7,47 +7,32 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
+from experiments.executors.base import QueuedJob
+
 WATCH_SECONDS = 0.1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LocalJob:
-    """A job to be done here.
-
-    Attributes:
-      id: of the job.
-      program: what it compiles; jobs of one program stay together.
-      size: large ones first.
-      after: the job that must have been done before, or None.
-    """
-
-    id: str
-    program: Hashable
-    size: float
-    after: str | None = None
 
 
 @dataclass
 class JobQueue:
     """Jobs left, grouped by compiled program: a worker stays with a program while it lasts."""
 
-    groups: dict[Hashable, collections.deque[LocalJob]] = field(default_factory=dict)
+    groups: dict[Hashable, collections.deque[QueuedJob]] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
     taken: set[Hashable] = field(default_factory=set)
-    later: list[LocalJob] = field(default_factory=list)
+    later: list[QueuedJob] = field(default_factory=list)
     undone: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, jobs: Sequence[LocalJob]) -> "JobQueue":
-        """Groups by decreasing size of their largest job: long ones first."""
-        queue = cls(undone={job.id for job in jobs})
-        for job in sorted(jobs, key=lambda job: -job.size):
+    def of(cls, jobs: Sequence[QueuedJob]) -> "JobQueue":
+        """Groups by the longest chain that begins with one of their jobs: long ones first."""
+        queue, ahead = cls(undone={job.id for job in jobs}), _flops_ahead(jobs)
+        for job in sorted(jobs, key=lambda job: -ahead[job.id]):
             queue.groups.setdefault(job.program, collections.deque()).append(job)
         return queue
 
     def take(
-        self, last: LocalJob | None, is_stopping: Callable[[], bool] = lambda: False
-    ) -> LocalJob | None:
+        self, last: QueuedJob | None, is_stopping: Callable[[], bool] = lambda: False
+    ) -> QueuedJob | None:
         """The next job that need not wait for another; waits while there are only such.
 
         Of the program of ``last`` where there is one. None at the end, or when told to stop.
@@ -69,16 +54,16 @@ class JobQueue:
                 self.changed.wait(WATCH_SECONDS)
         return None
 
-    def _ready(self, key: Hashable) -> LocalJob | None:
+    def _ready(self, key: Hashable) -> QueuedJob | None:
         return next((job for job in self.groups[key] if job.after not in self.undone), None)
 
-    def done(self, job: LocalJob) -> None:
+    def done(self, job: QueuedJob) -> None:
         """Lets those begin that waited for it."""
         with self.changed:
             self.undone.discard(job.id)
             self.changed.notify_all()
 
-    def drop(self, job: LocalJob) -> list[LocalJob]:
+    def drop(self, job: QueuedJob) -> list[QueuedJob]:
         """Takes out all that waited for a job which will not be done, and returns them."""
         with self.changed:
             dropped = [job]
@@ -91,13 +76,27 @@ class JobQueue:
             self.changed.notify_all()
             return dropped[1:]
 
-    def give_back(self, job: LocalJob) -> None:
+    def give_back(self, job: QueuedJob) -> None:
         with self.changed:
             self.groups[job.program].appendleft(job)
             self.changed.notify_all()
 
-    def put_off(self, job: LocalJob) -> bool:
+    def put_off(self, job: QueuedJob) -> bool:
         """Asks for it again at the end, as another has it; whether there is anything else to do."""
         with self.changed:
             self.later.append(job)
             return any(self._ready(key) is not None for key in self.groups)
+
+
+def _flops_ahead(jobs: Sequence[QueuedJob]) -> dict[str, float]:
+    """Of each job, what the longest chain that begins with it costs: such a one should begin soon.
+
+    Jobs come after those that they begin from.
+    """
+    ahead: dict[str, float] = {}
+    after: dict[str, float] = {}
+    for job in reversed(jobs):
+        ahead[job.id] = job.flops + after.get(job.id, 0.0)
+        if job.after is not None:
+            after[job.after] = max(after.get(job.after, 0.0), ahead[job.id])
+    return ahead

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.executors import exit_codes
-from experiments.executors.base import Resources
-from experiments.executors.batches import Batch, batches, new_folder
+from experiments.executors.base import QueuedJob, Watcher
+from experiments.executors.batches import Batch, batches, new_folder, trees
+from experiments.executors.worker_settings import MODULE
 
 # Slurm may be up to 60 s early with it.
 SIGNAL_SECONDS = 120
@@ -74,7 +75,7 @@ class Slurm:
     max_concurrent: int | None = None
     options: tuple[str, ...] = ()
     setup: str = ""
-    worker: tuple[str, ...] = (sys.executable, "-m", "experiments.worker")
+    worker: tuple[str, ...] = (sys.executable, *MODULE)
 
     def __post_init__(self) -> None:
         limit, most = self.time_limit_seconds, self.max_concurrent
@@ -89,8 +90,8 @@ class Slurm:
             if not text.isprintable():
                 raise ValueError(f"{text!r}: options of Slurm are one line of printable text.")
 
-    def submit(self, root: Path, jobs: Sequence[tuple[str, Resources]]) -> str:
-        """Arrays of the jobs that Slurm does not hold already.
+    def run(self, root: Path, jobs: Sequence[QueuedJob], watcher: Watcher) -> str | None:
+        """Arrays of the jobs that Slurm does not hold already; what was submitted, in words.
 
         Raises:
           ValueError: if Slurm does not answer or refuses; arrays submitted before stay.
@@ -99,9 +100,12 @@ class Slurm:
         for path in (str(root), str(Path.cwd())):
             if not path.isprintable() or "\\" in path:
                 raise ValueError(f"{path!r}: sbatch takes printable paths without backslash only.")
+        if not jobs:
+            return None
         held = queued(root)
-        left = [job for job in jobs if held.isdisjoint(job[0].split())]
-        lines = [f"{len(jobs) - len(left)} jobs are in the queue already."] if held else []
+        asked = trees(jobs)
+        left = [tree for tree in asked if held.isdisjoint(tree.ids)]
+        lines = [f"{len(asked) - len(left)} jobs are in the queue already."] if held else []
         for batch in batches(left, max_array_size()):
             folder = new_folder(root / "slurm")
             lines.append(f"{batch.n_jobs} jobs: {self._submit_array(root, folder, batch)}")

@@ -22,12 +22,13 @@ from typing import Literal
 
 import msgspec
 
+from experiments.executors.worker_settings import LEASE_SECONDS as LEASE_SECONDS
+from experiments.executors.worker_settings import MAX_ATTEMPTS as MAX_ATTEMPTS
 from experiments.files.checked_json import Damaged, seal, unseal
 from experiments.files.storage import Storage
 from experiments.plan.jobs import Job, job_from_json
 
 How = Literal["exception", "oom", "killed", "disk", "refused", "preempted"]
-MAX_ATTEMPTS = 3
 # Not the job's own fault: it was asked to go, cannot be trained at all, or had no disk.
 NO_FAILURE = ("disk", "refused", "preempted")
 
@@ -313,6 +314,3 @@ class JobFolder:
         if (text := unseal(data)) is None:
             raise Damaged(f"{self.key}/{name} is damaged.{way_out}")
         return text
-
-
-LEASE_SECONDS = 120.0

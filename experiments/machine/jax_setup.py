@@ -2,12 +2,14 @@
 """Fits run on the CPU, also where accelerators train."""
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 
 def prepare_to_fit() -> None:
     """Asking JAX for the CPU later would still wake every accelerator.
 
-    In this process alone: a variable would send the workers of the next stage to the CPU, too.
+    In this process alone: a variable would send the workers of the next runs to the CPU, too.
     """
     import jax
 
@@ -18,7 +20,7 @@ def prepare_to_fit() -> None:
 CPU_FLAGS = ("--xla_backend_optimization_level=1",)
 
 
-def start_jax(cores: list[int], cache: str | None, n_threads: int = 0) -> None:
+def start_jax(cores: Sequence[int], cache: Path | None, n_threads: int = 0) -> None:
     """Pins this process to its cores before JAX sizes its thread pools, and caches compilation.
 
     Whatever starts a worker on a CPU, the program is the same: the flags move the last bits.
@@ -37,6 +39,6 @@ def start_jax(cores: list[int], cache: str | None, n_threads: int = 0) -> None:
     import jax
 
     if cache:
-        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

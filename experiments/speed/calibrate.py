@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from experiments.executors.local_devices import cache_folder, local_workers
+from experiments.executors.local_devices import cache_folder, worker_places
 from experiments.machine.jax_setup import start_jax
 from experiments.machine.peak import device_peak
 from experiments.machine.provenance import device_facts
@@ -39,8 +39,7 @@ def calibrate(
     together, into ``results/packs.json``.
     """
     n_devices = int(np.prod(mesh))
-    workers = local_workers(None, len(points), n_devices)
-    start_jax(list(workers.cores[0]), str(cache_folder()))
+    start_jax(worker_places(None, len(points), n_devices)[0].cores, cache_folder())
     known = device_peak(points[0].spec.train.compute_dtype, n_devices)
     peak = known.flops_per_second
     console.print(f"peak {peak / 1e9:.0f} GFLOP/s per worker ({known.source})")

@@ -126,7 +126,7 @@ def _said(process: subprocess.Popen, word: str) -> str | None:
 def main() -> None:
     asked = json.loads(sys.stdin.readline())
     spec = point_from_json(asked["point"]).spec
-    start_jax([], str(cache_folder()))
+    start_jax([], cache_folder())
     from experiments.speed.measure_pack import measure
 
     def ready() -> None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from experiments.executors.worker_events import Event, Progress
+from experiments.executors.worker_settings import CHECKPOINT_SECONDS, LEASE_SECONDS, MAX_ATTEMPTS
 from experiments.files.storage import DISK_ERRORS
-from experiments.ledger.claims import MAX_ATTEMPTS, How, JobFolder, Owned, Owner
+from experiments.ledger.claims import How, JobFolder, Owned, Owner
 from experiments.ledger.ledger import Ledger, Spent, is_lost
 from experiments.machine.energy import EnergyMeter
 from experiments.machine.peak import NO_PEAK, Peak
@@ -70,7 +72,7 @@ class Session:
         what stands in for it.
       open_checkpoints: folder, attempt=N -> Checkpoints (model/training/checkpoint.py).
       stop: see Stop.
-      emit: takes what happens as JSON objects.
+      emit: takes what happens.
       checkpoint_seconds: least time between two checkpoints.
       lease_seconds: silence after which others may take a job from us.
       max_attempts: failures after which a job is left alone.
@@ -84,9 +86,9 @@ class Session:
     train: Callable[..., Any]
     open_checkpoints: Callable[..., Any]
     stop: Stop
-    emit: Callable[[dict[str, Any]], None] = lambda event: None
-    checkpoint_seconds: float = 60.0
-    lease_seconds: float = 120.0
+    emit: Callable[[Event], None] = lambda event: None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    lease_seconds: float = LEASE_SECONDS
     max_attempts: int = MAX_ATTEMPTS
     peak: Callable[[str], Peak] = lambda dtype: NO_PEAK
 
@@ -253,7 +255,7 @@ def _train(
         written = [dataclasses.asdict(row) | spent for row in rows]
         for owner, row in zip(job.reports_as, written, strict=False):
             ledger.write_metrics(owner, attempt.number, row)
-        session.emit({"event": "progress", "id": job.id} | written[0])
+        session.emit(_progress(job.id, rows[0]))
 
     def checkpoints(job_id: str) -> Any:
         return session.open_checkpoints(ledger.checkpoints(job_id), attempt=attempt.number)
@@ -304,6 +306,17 @@ def _train(
     records = _standing(ledger, job)
     assert records is not None, job.id
     return records
+
+
+def _progress(job_id: str, row: Any) -> Progress:
+    return Progress(
+        id=job_id,
+        step=row.step,
+        resumed_at=row.resumed_at,
+        n_tokens=row.n_tokens,
+        train_seconds=row.train_seconds,
+        loss_nats=row.loss_nats if math.isfinite(row.loss_nats) else None,
+    )
 
 
 def _outcome(result: Any, corpus: Any) -> dict[str, Any]:

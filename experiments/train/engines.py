@@ -1,142 +1,142 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`isoflop run --on ENGINE`: what a study's jobs need and which executor gets them."""
+"""`isoflop run --on ENGINE`: what a study's jobs need there, and the executor that gets them."""
 
-import argparse
+import dataclasses
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
-from experiments.executors.base import Executor, Resources
+from experiments.executors.base import Executor, QueuedJob, Resources
 from experiments.executors.kubernetes import Kubernetes
 from experiments.executors.local_devices import cache_folder
 from experiments.executors.slurm import Slurm
-from experiments.ledger.ledger import Ledger
+from experiments.executors.worker_settings import MODULE, WorkerSettings
 from experiments.plan.jobs import PlannedJob
 from experiments.speed.calibration import Calibration
-from experiments.study.study import Study
 
-ENGINES = ("local", "slurm", "kubernetes")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """--on, and what an engine other than this machine must be told."""
-    parser.add_argument("--on", choices=ENGINES, default="local", help="where runs are trained")
-    add = parser.add_argument_group("engines other than local").add_argument
-    add("--gpus-per-process", type=int, default=0, metavar="N", help="0 trains on CPUs")
-    add("--cpus-per-process", type=int, default=1, metavar="N")
-    add("--hours", type=float, default=None, help="most hours of a task; longer runs resume")
-    add("--max-concurrent", type=int, default=None, metavar="N", help="tasks at once")
-    add("--setup", default="", help="shell line before the worker (activate an environment)")
-    add("--partition", default="", help="of Slurm")
-    add("--account", default="", help="of Slurm")
-    add("--qos", default="", help="of Slurm")
-    text = "further option of sbatch, such as --sbatch=--constraint=a100; may be repeated"
-    add("--sbatch", action="append", default=[], metavar="OPTION", help=text)
-    add("--image", default="", help="of Kubernetes: with this project and its Python")
-    text = "of Kubernetes: PersistentVolumeClaim with the results folder at its top"
-    add("--volume-claim", default="", metavar="NAME", help=text)
-    add("--namespace", default="", help="of Kubernetes")
-    add("--queue", default="", help="of Kubernetes: LocalQueue of Kueue")
-    text = "of Kubernetes: label=value of nodes; may be repeated"
-    add("--node-selector", action="append", default=[], metavar="LABEL", help=text)
-    text = "of Kubernetes: accelerator,topology,chips per host; such a slice for each run"
-    add("--tpu", default="", metavar="SLICE", help=text)
+Name = Literal["local", "slurm", "kubernetes"]
 
 
-def submit(
-    options: Any,
-    study: Study,
-    ledger: Ledger,
-    planned_jobs: Sequence[PlannedJob],
-    known: Calibration | None,
-) -> str:
-    """Hands jobs to the engine; what the user may look at, in words.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Engine:
+    """Where runs are trained, and what an engine other than this machine must be told.
 
-    A trunk and all that begins from it are for one worker: no engine need know of an order.
-
-    Args:
-      options: as ``add_options`` made them.
-      planned_jobs: without a result, and not given up; parents before those that begin from them.
-      known: measured on this study's own results, for the time that is asked for; None when
-        there are none yet.
+    Attributes:
+      name: of the engine; local is this machine.
+      gpus_per_process: 0 trains on CPUs.
+      cpus_per_process: at least 1.
+      hours: most of a task, or None; longer runs go on after a checkpoint.
+      max_concurrent: tasks at once, or None.
+      setup, partition, account, qos, sbatch: of Slurm (executors/slurm.py).
+      image, volume_claim, namespace, queue, node_selector, tpu: of Kubernetes
+        (executors/kubernetes.py).
     """
-    trees: dict[str, list[PlannedJob]] = {}
-    root: dict[str, str] = {}
-    for planned_job in planned_jobs:
-        root[planned_job.job.id] = root.get(planned_job.job.parent or "", planned_job.job.id)
-        trees.setdefault(root[planned_job.job.id], []).append(planned_job)
-    ordered = sorted(trees.values(), key=lambda tree: -sum(p.flops["matmul_full"] for p in tree))
-    jobs = [
-        (" ".join(planned_job.job.id for planned_job in tree), _needs(options, study, tree, known))
-        for tree in ordered
-    ]
-    return _executor(options, study).submit(ledger.folder, jobs)
+
+    name: Name = "local"
+    gpus_per_process: int = 0
+    cpus_per_process: int = 1
+    hours: float | None = None
+    max_concurrent: int | None = None
+    setup: str = ""
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    sbatch: tuple[str, ...] = ()
+    image: str = ""
+    volume_claim: str = ""
+    namespace: str = ""
+    queue: str = ""
+    node_selector: tuple[str, ...] = ()
+    tpu: str = ""
+
+    def __post_init__(self) -> None:
+        if self.gpus_per_process < 0 or self.cpus_per_process < 1:
+            raise ValueError(
+                "--gpus-per-process must be at least 0 and --cpus-per-process at least 1."
+            )
+
+    @property
+    def is_here(self) -> bool:
+        return self.name == "local"
 
 
-def _executor(options: Any, study: Study) -> Executor:
-    is_cpu = not options.gpus_per_process and not options.tpu
-    flags = (
-        *(("--threads", str(options.cpus_per_process)) if is_cpu else ()),
-        *("--mesh", ",".join(map(str, study.mesh))),
-        *("--execution", study.execution.to_text()),
-        *("--checkpoint-seconds", str(options.checkpoint_seconds)),
-        *("--lease-seconds", str(options.lease_seconds)),
-        *("--max-attempts", str(options.max_attempts)),
-    )
-    module = ("-m", "experiments.worker")
-    if options.on == "kubernetes":
-        return Kubernetes(
-            image=options.image,
-            volume_claim=options.volume_claim,
-            namespace=options.namespace,
-            queue=options.queue,
-            max_concurrent=options.max_concurrent,
-            node_selector=tuple(options.node_selector),
-            tpu=options.tpu,
-            worker=("python", *module, *flags),
-        )
-    return Slurm(
-        partition=options.partition,
-        account=options.account,
-        qos=options.qos,
-        time_limit_seconds=None if options.hours is None else 3600 * options.hours,
-        max_concurrent=options.max_concurrent,
-        options=tuple(options.sbatch),
-        setup=options.setup,
-        worker=(sys.executable, *module, *flags, "--cache", str(cache_folder())),
-    )
-
-
-def _needs(
-    options: Any, study: Study, tree: Sequence[PlannedJob], known: Calibration | None
-) -> Resources:
-    """The mesh's devices in processes of so many GPUs, or of one CPU device each.
+def remote_executor(engine: Engine, settings: WorkerSettings) -> Executor:
+    """The executor of an engine other than this machine.
 
     Raises:
-      ValueError: if they do not divide.
+      ValueError: if the engine is not told what it needs.
     """
-    n_devices, per_process = math.prod(study.mesh), options.gpus_per_process or 1
-    if options.gpus_per_process < 0 or options.cpus_per_process < 1:
-        raise ValueError("--gpus-per-process must be at least 0 and --cpus-per-process at least 1.")
+    if not engine.gpus_per_process and not engine.tpu:
+        settings = dataclasses.replace(settings, threads=engine.cpus_per_process)
+    if engine.name == "kubernetes":
+        return Kubernetes(
+            image=engine.image,
+            volume_claim=engine.volume_claim,
+            namespace=engine.namespace,
+            queue=engine.queue,
+            max_concurrent=engine.max_concurrent,
+            node_selector=engine.node_selector,
+            tpu=engine.tpu,
+            worker=("python", *MODULE, *settings.to_arguments()),
+        )
+    settings = dataclasses.replace(settings, cache=cache_folder())
+    return Slurm(
+        partition=engine.partition,
+        account=engine.account,
+        qos=engine.qos,
+        time_limit_seconds=None if engine.hours is None else 3600 * engine.hours,
+        max_concurrent=engine.max_concurrent,
+        options=engine.sbatch,
+        setup=engine.setup,
+        worker=(sys.executable, *MODULE, *settings.to_arguments()),
+    )
+
+
+def queued_jobs(
+    planned_jobs: list[PlannedJob],
+    mesh: tuple[int, ...],
+    engine: Engine,
+    known: Calibration | None,
+) -> list[QueuedJob]:
+    """What an executor is told of jobs: the mesh's devices in processes of so many GPUs, or of one
+    CPU device each.
+
+    Args:
+      planned_jobs: parents before those that begin from them.
+      known: speeds, for the time that is asked for; None where nothing was measured.
+
+    Raises:
+      ValueError: if processes do not divide the devices.
+    """
+    n_devices, per_process = math.prod(mesh), engine.gpus_per_process or 1
     if n_devices % per_process:
         raise ValueError(
             f"--gpus-per-process {per_process}: must divide the {n_devices} devices of the study's "
-            f"mesh {'x'.join(map(str, study.mesh))}."
+            f"mesh {'x'.join(map(str, mesh))}."
         )
-    seconds = None
-    if known is not None:
-        seconds = (
-            sum(known.job_seconds(planned_job) for planned_job in tree) + known.compile_seconds
+    ids = {planned_job.job.id for planned_job in planned_jobs}
+    jobs = []
+    for planned_job in planned_jobs:
+        after = planned_job.job.parent if planned_job.job.parent in ids else None
+        seconds = None
+        if known is not None:
+            # What begins from another job is trained by its worker, whose program is compiled.
+            seconds = known.job_seconds(planned_job) + (known.compile_seconds if not after else 0)
+        needs = Resources(
+            n_processes=n_devices // per_process,
+            n_cpus=engine.cpus_per_process,
+            n_gpus=engine.gpus_per_process,
+            memory_bytes=planned_job.job.resources.memory_bytes,
+            seconds=seconds,
         )
-    return replace(
-        max(
-            (planned_job.job.resources for planned_job in tree),
-            key=lambda needs: needs.memory_bytes,
-        ),
-        n_processes=n_devices // per_process,
-        n_cpus=options.cpus_per_process,
-        n_gpus=options.gpus_per_process,
-        seconds=seconds,
-    )
+        jobs.append(
+            QueuedJob(
+                id=planned_job.job.id,
+                needs=needs,
+                flops=planned_job.flops["matmul_full"],
+                program=planned_job.program,
+                after=after,
+            )
+        )
+    return jobs

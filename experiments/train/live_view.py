@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees on the terminal: the plan as a table, the grid while it trains."""
+"""What a person sees on the terminal while a grid trains."""
 
+import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from experiments.executors.worker_events import Progress, Run
 from experiments.plan.jobs import PlannedJob
 from experiments.speed.calibration import Calibration
 from experiments.terminal.table import duration
@@ -21,7 +22,7 @@ class RunDisplay:
     """Live view of a grid: done by budget, every worker's run, time left.
 
     Args:
-      n_points: of this stage.
+      n_points: that are asked for now, finished ones included.
       planned_jobs: that are still to be trained.
       calibration: for the time left and the share of the peak; may be None.
     """
@@ -41,7 +42,7 @@ class RunDisplay:
         }
         self.work_left = sum(self.weights.values())
         self.work_done = 0.0
-        self.current: dict[int, tuple[PlannedJob, dict]] = {}
+        self.current: dict[int, tuple[PlannedJob, Progress]] = {}
         self.last_line = time.monotonic()
         self.live = Live(console=console, refresh_per_second=4, transient=True)
 
@@ -51,8 +52,6 @@ class RunDisplay:
         return planned_job.flops["matmul_full"] ** 0.8  # Large runs reach more FLOP/s.
 
     def __enter__(self) -> "RunDisplay":
-        if self.console.is_terminal:
-            self.live.start()
         return self
 
     def __exit__(
@@ -61,26 +60,26 @@ class RunDisplay:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.console.is_terminal:
-            self.live.stop()
+        self.live.stop()
 
-    def progress(self, slot: int, planned_job: PlannedJob, event: dict[str, Any]) -> None:
+    def progress(self, slot: int, planned_job: PlannedJob, event: Progress) -> None:
         self.current[slot] = (planned_job, event)
         if self.console.is_terminal:
+            self.live.start()
             self.live.update(self._view())
         elif time.monotonic() - self.last_line > PLAIN_LINE_SECONDS:
             self.last_line = time.monotonic()
             self.console.print(f"{self._summary()}; {self._run_line(planned_job, event)}")
 
-    def done(self, slot: int, planned_job: PlannedJob, runs: Sequence[dict[str, Any]]) -> None:
+    def done(self, slot: int, planned_job: PlannedJob, runs: Sequence[Run]) -> None:
         self.current.pop(slot, None)
         self.n_done += len(planned_job.job.results)
         self.work_done += self.weights[planned_job.job.id]
         for run in runs:
-            for note in run["notes"]:
+            for note in run.notes:
                 self.console.print(f"{planned_job.name}: {note}")
-            if run.get("status", "ok") != "ok":
-                self.console.print(f"{planned_job.name}: {run['status']}: {run['reason']}")
+            if run.status != "ok":
+                self.console.print(f"{planned_job.name}: {run.status}: {run.reason}")
 
     def failed(self, slot: int, planned_job: PlannedJob, reason: str, attempt: int) -> None:
         self.current.pop(slot, None)
@@ -107,19 +106,18 @@ class RunDisplay:
             f"{duration(time.monotonic() - self.began)} gone, {self._time_left()} left"
         )
 
-    def _run_line(self, planned_job: PlannedJob, event: dict[str, Any]) -> str:
-        seconds, n_new = event["train_seconds"], event["step"] - event["resumed_at"]
-        line = (
-            f"{planned_job.name}: {_share(planned_job, event):4.0%} loss {event['loss_nats']:.3f}"
-        )
+    def _run_line(self, planned_job: PlannedJob, event: Progress) -> str:
+        seconds, n_new = event.train_seconds, event.step - event.resumed_at
+        loss = math.nan if event.loss_nats is None else event.loss_nats
+        line = f"{planned_job.name}: {_share(planned_job, event):4.0%} loss {loss:.3f}"
         if seconds <= 0 or not n_new:  # The first chunk compiles: it says nothing about speed.
             return line
         n_runs = len(planned_job.points)
-        tokens_per_second = n_runs * event["n_tokens"] * n_new / event["step"] / seconds
+        tokens_per_second = n_runs * event.n_tokens * n_new / event.step / seconds
         flops = n_new * planned_job.flops["matmul_full"] / planned_job.n_steps / seconds
         peak = self.calibration.peak_flops_per_second if self.calibration else 0.0
         share = f" (MFU {flops / peak:.0%})" if peak else ""
-        left = (planned_job.job.steps[1] - event["step"]) / n_new * seconds
+        left = (planned_job.job.steps[1] - event.step) / n_new * seconds
         return (
             f"{line} {tokens_per_second / 1e3:.0f}k tok/s {flops / 1e9:.0f} GFLOP/s{share} "
             f"{duration(left)} left"
@@ -133,6 +131,6 @@ class RunDisplay:
         return Group(Text(self._summary(), style="bold"), *(Text(line) for line in runs))
 
 
-def _share(planned_job: PlannedJob, event: dict[str, Any]) -> float:
+def _share(planned_job: PlannedJob, event: Progress) -> float:
     """Of the steps of a job, those that are done."""
-    return max(0, event["step"] - planned_job.job.steps[0]) / planned_job.n_steps
+    return max(0, event.step - planned_job.job.steps[0]) / planned_job.n_steps

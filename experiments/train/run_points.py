@@ -1,38 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A study from its plan to its answer: train, fit, forecast, train the forecast, report.
+"""Trains what is missing of a list of points, here or with an engine.
 
-Each part finds out from the ledger what is left of it, so the whole may be stopped and started
-again anywhere.
+What is left is found out from the ledger, so it may be stopped and started again anywhere.
 """
 
+import dataclasses
 import math
-import os
 import signal
-import subprocess
-import sys
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rich.console import Console
 
-from experiments.executors.local_devices import (
-    has_accelerator,
-    local_workers,
-    share_of,
-    visible_gpus,
-)
+from experiments.executors.base import Executor
+from experiments.executors.local import Local
+from experiments.executors.local_devices import cache_folder, worker_places
 from experiments.executors.local_idle import IdleWorkers
+from experiments.executors.worker_settings import (
+    CHECKPOINT_SECONDS,
+    LEASE_SECONDS,
+    MAX_ATTEMPTS,
+    WorkerSettings,
+)
 from experiments.ledger.ledger import Ledger, missing_points
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point, to_json
-from experiments.speed import calibration, shared_gpu
-from experiments.speed.pack_sizes import best_pack, shape_key
+from experiments.speed import calibration
 from experiments.study.study import Study
-from experiments.train import engines, live_view
+from experiments.train.device_sharing import asked_pack, best_packs, workers_per_device
+from experiments.train.engines import Engine, queued_jobs, remote_executor
+from experiments.train.live_view import RunDisplay
 from experiments.train.runner import Failures, run_planned_jobs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How runs are to be trained; nothing of it moves their losses.
+
+    Attributes:
+      engine: where.
+      n_workers: processes on this machine, or None for as many as are good.
+      pack: runs of one shape that train together on a device, or None for as many as are best.
+      checkpoint_seconds, lease_seconds, max_attempts: of executors/worker_settings.py.
+    """
+
+    engine: Engine
+    n_workers: int | None = None
+    pack: int | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    lease_seconds: float = LEASE_SECONDS
+    max_attempts: int = MAX_ATTEMPTS
+
+    def settings(self, study: Study) -> WorkerSettings:
+        """What every worker of the study is told."""
+        return WorkerSettings(
+            mesh=study.mesh,
+            execution=study.execution.to_text(),
+            checkpoint_seconds=self.checkpoint_seconds,
+            lease_seconds=self.lease_seconds,
+            max_attempts=self.max_attempts,
+        )
 
 
 class RunsFailed(Exception):
@@ -52,10 +82,6 @@ def stop_at_sigterm() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-class Elsewhere(Exception):
-    """An engine has what is left."""
-
-
 def require_none(failures: Failures, max_attempts: int, study: str) -> None:
     """Raises RunsFailed if any run did; ``study`` is what the command line calls theirs."""
     if failures:
@@ -67,24 +93,26 @@ def require_none(failures: Failures, max_attempts: int, study: str) -> None:
 
 
 def train(
-    options: Any,
+    training: Training,
     study: Study,
     ledger: Ledger,
     console: Console,
     points: list[Point],
-    stage: list[Point],
+    wanted: list[Point],
     idle: IdleWorkers | None = None,
 ) -> Failures:
-    """Trains what is missing of a stage; ``points`` is all that is asked for so far.
+    """Trains what is missing of the wanted points; returns those that failed.
 
     Args:
-      idle: given where stage follows stage in a study that grows: workers on this machine wait
-        there (executors/workers.py), and trunks are kept for points to come.
+      points: all that are asked for so far, the wanted ones among them.
+      idle: given where a study grows: workers on this machine wait there for points to come
+        (executors/local_idle.py), and trunks are kept for them.
 
     Raises:
-      Elsewhere: if an engine does.
+      Elsewhere: if an engine has what is left.
+      ValueError: if what is asked for does not fit the study or this machine.
     """
-    missing = missing_points(ledger, stage)
+    missing = missing_points(ledger, wanted)
     planned_jobs = arrange(
         points,
         study.mesh,
@@ -92,145 +120,65 @@ def train(
         keeps_trunks=idle is not None,
         wanted={point.id for point in missing},
         has_trunk=ledger.has_trunk,
-        pack_size=_pack_size(options, study, missing, console, idle),
+        pack_size=_pack_size(training, study, ledger, points, missing, console, idle),
     )
-    for name in ledger.write_plan(
-        to_json(study), points, [planned_job.job for planned_job in planned_jobs]
-    ):
+    jobs = [planned_job.job for planned_job in planned_jobs]
+    for name in ledger.write_plan(to_json(study), points, jobs):
         console.print(f"{name} was damaged; it is written again.")
     if not missing:
         return []
-    if options.on == "local":
-        return _train_here(options, study, ledger, console, stage, planned_jobs, idle)
-    return _submit(options, study, ledger, console, planned_jobs)
+    executor: Executor
+    if training.engine.is_here:
+        known = calibration.load(ledger.results)
+        executor = _local(training, study, ledger, planned_jobs, len(wanted), console, idle)
+        console.print(f"training {len(missing)} runs with {len(executor.places)} workers ...")
+    else:
+        known = calibration.learn(ledger, ledger.read_plan())
+        executor = remote_executor(training.engine, training.settings(study))
+    with RunDisplay(console, len(wanted), planned_jobs, known) as view:
+        failures = run_planned_jobs(
+            ledger,
+            planned_jobs,
+            queued_jobs(planned_jobs, study.mesh, training.engine, known),
+            executor,
+            view,
+            max_attempts=training.max_attempts,
+        )
+    if (learned := calibration.learn(ledger, missing)) is not None:
+        calibration.store(ledger.results, learned)
+    return failures
 
 
 def _pack_size(
-    options: Any,
+    training: Training,
     study: Study,
+    ledger: Ledger,
+    points: list[Point],
     missing: list[Point],
     console: Console,
     idle: IdleWorkers | None,
 ) -> Callable[[Point], int]:
-    """Runs that train together: as many as was asked for, or as was measured to be best here.
-
-    On a CPU, and with another engine's devices, nothing is measured: one process per core is the
-    pack there. What the mesh's axis "run" has places for trains together in any case.
-
-    Raises:
-      ValueError: if --pack does not fit the mesh.
-    """
-    n_places = study.mesh[0]
-    if (asked := options.pack) is not None:
-        if asked < 1 or asked % n_places:
-            raise ValueError(
-                f"--pack {asked}: must be a multiple of the {n_places} places of the mesh's axis "
-                "run, at least 1."
-            )
-        return lambda point: asked
-    if options.on != "local" or not has_accelerator():
-        return lambda point: n_places
-    shapes = Counter(shape_key(point) for point in missing)
-    several = [point for point in missing if shapes[shape_key(point)] > 1]
-    if any(_best_pack(options, point) is None for point in several):
-        console.print("measuring how many runs of a shape train best together ...")
-        if idle is not None:
-            idle.close()  # They hold the device's memory.
-        command = [sys.executable, "-m", "experiments.cli.main", "calibrate", options.study]
-        where = ["--results", str(options.results)]
-        subprocess.run([*command, *options.overrides, *where], check=True, capture_output=True)
-    return lambda point: max(_best_pack(options, point) or 1, n_places)
+    """Runs that train together: as many as was asked for, or as was measured to be best here."""
+    if training.pack is not None:
+        return asked_pack(training.pack, study.mesh)
+    if not training.engine.is_here:
+        return lambda point: study.mesh[0]
+    return best_packs(ledger.results, study.mesh, points, missing, console, idle)
 
 
-def _best_pack(options: Any, point: Point) -> int | None:
-    known = calibration.load(options.results)
-    return None if known is None else best_pack(options.results, known.device, point)
-
-
-def _per_device(
-    options: Any,
-    study: Study,
-    planned_jobs: list[PlannedJob],
-    console: Console,
-    idle: IdleWorkers | None,
-) -> int:
-    """Workers that share a GPU: as many as was measured to be best for runs of several shapes.
-
-    One where somebody chose (--workers), on a CPU or a TPU, and for meshes of several devices.
-    """
-    gpus = visible_gpus() if has_accelerator() else []
-    if options.workers is not None or not gpus or math.prod(study.mesh) > 1:
-        return 1
-    if (known := calibration.load(options.results)) is None:
-        return 1
-    if (best := shared_gpu.best_number(options.results, known.device)) is not None:
-        return best
-    shapes = shared_gpu.measured(
-        [planned_job.points[0] for planned_job in planned_jobs], options.results, known.device
-    )
-    if len(shapes) < 2:
-        return 1
-    console.print("measuring how many processes share a GPU best ...")
-    if idle is not None:
-        idle.close()  # They hold the device's memory.
-    numbers = [2**i for i in range(shared_gpu.MOST.bit_length())]
-    shares = [os.environ | share_of(gpus[0], n) for n in numbers]
-    return shared_gpu.probe(shapes, options.results, known.device, shares)
-
-
-def _train_here(
-    options: Any,
+def _local(
+    training: Training,
     study: Study,
     ledger: Ledger,
-    console: Console,
-    stage: list[Point],
     planned_jobs: list[PlannedJob],
+    n_wanted: int,
+    console: Console,
     idle: IdleWorkers | None,
-) -> Failures:
-    workers = local_workers(
-        options.workers,
-        len(stage),
-        math.prod(study.mesh),
-        per_device=_per_device(options, study, planned_jobs, console, idle),
-        checkpoint_seconds=options.checkpoint_seconds,
-        lease_seconds=options.lease_seconds,
-        max_attempts=options.max_attempts,
-        execution=study.execution.to_text(),
-        idle=idle,
-    )
-    known = calibration.load(options.results)
-    missing = [
-        point
-        for planned_job in planned_jobs
-        if planned_job.job.results
-        for point in planned_job.points
-    ]
-    console.print(f"training {len(missing)} runs with {len(workers.cores)} workers ...")
-    with live_view.RunDisplay(console, len(stage), planned_jobs, known) as view:
-        failures = run_planned_jobs(ledger, planned_jobs, study.mesh, workers, view)
-    if (learned := calibration.learn(ledger, missing)) is not None:
-        calibration.store(options.results, learned)
-    return failures
-
-
-def _submit(
-    options: Any, study: Study, ledger: Ledger, console: Console, planned_jobs: list[PlannedJob]
-) -> Failures:
-    """Hands what may still be tried to the engine; returns the rest when that is all."""
-    failures: Failures = []
-    left: list[PlannedJob] = []
-    given_up: set[str | None] = set()
-    for planned_job in planned_jobs:
-        endings = ledger.job(planned_job.job.id).failures()
-        if planned_job.job.parent not in given_up and len(endings) < options.max_attempts:
-            left.append(planned_job)
-            continue
-        reason = endings[-1].reason if endings else f"{planned_job.job.parent} failed"
-        given_up.add(planned_job.job.id)
-        if planned_job.job.results:
-            failures += [(point, reason) for point in planned_job.points]
-    if not left:
-        return failures
-    known = calibration.learn(ledger, ledger.read_plan())
-    console.print(engines.submit(options, study, ledger, left, known))
-    raise Elsewhere
+) -> Local:
+    n_devices, per_device = math.prod(study.mesh), 1
+    # Unless somebody chose, and a mesh of several devices has them to itself.
+    if training.n_workers is None and n_devices == 1:
+        per_device = workers_per_device(ledger.results, planned_jobs, console, idle)
+    settings = dataclasses.replace(training.settings(study), cache=cache_folder())
+    found = worker_places(training.n_workers, n_wanted, n_devices, per_device=per_device)
+    return Local(places=found, settings=settings, idle=idle)

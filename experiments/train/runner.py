@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan minus done -> jobs -> local workers. May be killed and restarted, or run twice, any time."""
+"""Plan minus done -> jobs -> executor. May be killed and restarted, or run twice, any time."""
 
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from experiments.executors.local import run_jobs
-from experiments.executors.local_devices import Workers
-from experiments.executors.local_queue import LocalJob
+from experiments.executors import worker_events as events
+from experiments.executors.base import Executor, QueuedJob
 from experiments.files.checked_json import Damaged
 from experiments.ledger.claims import GaveUp, JobFolder, Owned, Owner, this_process
 from experiments.ledger.ledger import Ledger
@@ -18,12 +17,16 @@ from experiments.plan.point import Point
 Failures = list[tuple[Point, str]]
 
 
+class Elsewhere(Exception):
+    """An engine has what is left; what the user may look at, in words."""
+
+
 class Display(Protocol):
     """Shows what happens; see experiments/train/live_view.py."""
 
-    def progress(self, slot: int, planned_job: PlannedJob, event: dict[str, Any]) -> None: ...
+    def progress(self, slot: int, planned_job: PlannedJob, event: events.Progress) -> None: ...
 
-    def done(self, slot: int, planned_job: PlannedJob, runs: Sequence[dict[str, Any]]) -> None: ...
+    def done(self, slot: int, planned_job: PlannedJob, runs: Sequence[events.Run]) -> None: ...
 
     def failed(self, slot: int, planned_job: PlannedJob, reason: str, attempt: int) -> None: ...
 
@@ -33,46 +36,37 @@ class Display(Protocol):
 def run_planned_jobs(
     ledger: Ledger,
     planned_jobs: Sequence[PlannedJob],
-    mesh: tuple[int, ...],
-    workers: Workers,
+    jobs: Sequence[QueuedJob],
+    executor: Executor,
     display: Display,
+    *,
+    max_attempts: int,
 ) -> Failures:
-    """Trains every job; returns the points that failed with their reason.
+    """Has every job trained that may still be tried; returns the points that failed, with reasons.
+
+    Args:
+      jobs: what the executor is told of ``planned_jobs``, in their order.
 
     Raises:
+      Elsewhere: if the executor goes on without us.
       ValueError: if a worker refused its input (mesh, data, spec): nothing else was started.
       DiskError: if the results folder cannot be written; finished points are kept.
       KeyboardInterrupt: passed on, after the workers were stopped.
     """
-    watch = _Watch(ledger, planned_jobs, workers.max_attempts, display)
-    ahead = _flops_ahead(planned_jobs)
-    here = {planned_job.job.id for planned_job in planned_jobs}
-    jobs = [
-        LocalJob(
-            id=planned_job.job.id,
-            program=planned_job.program,
-            size=ahead[planned_job.job.id],
-            after=planned_job.job.parent if planned_job.job.parent in here else None,
-        )
-        for planned_job in planned_jobs
-    ]
-    run_jobs(ledger.folder, jobs, mesh, workers, watch)
+    watch = _Watch(ledger, planned_jobs, max_attempts, display)
+    left: list[QueuedJob] = []
+    given_up: set[str] = set()
+    for job in jobs:
+        failures = ledger.job(job.id).failures()
+        if job.after not in given_up and len(failures) < max_attempts:
+            left.append(job)
+            continue
+        given_up.add(job.id)
+        lost = f"what it begins from, {job.after}, failed"
+        watch.give_up(job.id, failures[-1].reason if failures else lost)
+    if (said := executor.run(ledger.folder, left, watch)) is not None:
+        raise Elsewhere(said)
     return watch.failures
-
-
-def _flops_ahead(planned_jobs: Sequence[PlannedJob]) -> dict[str, float]:
-    """Of each job, what the longest chain that begins with it costs: such a one should begin soon.
-
-    Children come after their parents in ``planned_jobs``.
-    """
-    ahead: dict[str, float] = {}
-    after: dict[str, float] = {}
-    for planned_job in reversed(planned_jobs):
-        job = planned_job.job
-        ahead[job.id] = planned_job.flops["matmul_full"] + after.get(job.id, 0.0)
-        if job.parent is not None:
-            after[job.parent] = max(after.get(job.parent, 0.0), ahead[job.id])
-    return ahead
 
 
 def _owner(job: JobFolder, number: int) -> Owner | None:
@@ -98,20 +92,22 @@ class _Watch:
         self.failures: Failures = []
         self.told: set[str] = set()
 
-    def event(self, slot: int, job_id: str, event: dict[str, Any]) -> None:
+    def event(self, slot: int, job_id: str, event: events.Event) -> None:
         planned_job = self.planned_jobs[job_id]
-        if event["event"] == "progress":
-            self.display.progress(slot, planned_job, event)
-        elif event["event"] == "done":
-            self.display.done(slot, planned_job, event["runs"])
-        elif event["event"] == "owned":
-            if job_id not in self.told:  # It is asked for again and again.
-                self.display.elsewhere(planned_job, event["reason"])
-            self.told.add(job_id)
-        else:
-            self._gave_up(planned_job, event["reason"])
+        match event:
+            case events.Progress():
+                self.display.progress(slot, planned_job, event)
+            case events.Done(runs=runs):
+                self.display.done(slot, planned_job, runs)
+            case events.Owned(reason=reason):
+                if job_id not in self.told:  # It is asked for again and again.
+                    self.display.elsewhere(planned_job, reason)
+                self.told.add(job_id)
+            case events.GaveUp(reason=reason):
+                self.give_up(job_id, reason)
 
-    def _gave_up(self, planned_job: PlannedJob, reason: str) -> None:
+    def give_up(self, job_id: str, reason: str) -> None:
+        planned_job = self.planned_jobs[job_id]
         if planned_job.job.kind != "trunk":  # Of a trunk, what begins from it is told one by one.
             self.failures += [(point, reason) for point in planned_job.points]
 
@@ -134,7 +130,7 @@ class _Watch:
         self.display.failed(slot, planned_job, reason, len(failures))
         if len(failures) < self.max_attempts:
             return "again"
-        self._gave_up(planned_job, reason)
+        self.give_up(job_id, reason)
         return "lost"
 
     def _is_done(self, planned_job: PlannedJob) -> bool:

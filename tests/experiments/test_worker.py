@@ -10,6 +10,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from experiments.ledger.claims import JobFolder, Owned, this_process
@@ -92,7 +93,7 @@ def go(ledger, planned, make_session):
         said = []
         ids = [planned[0].id] if ids is None else ids
         code = work(ledger, iter(ids), make_session(train, **changes), said.append)
-        return code, said
+        return code, [msgspec.to_builtins(event) for event in said]
 
     return go
 
@@ -261,10 +262,11 @@ def test_a_job_that_was_finished_while_we_looked_is_not_trained_again(
 
 EMIT_TWICE = """
 import sys
+from experiments.executors.worker_events import Preempted
 from experiments.worker import _emit
 sys.stdin.read()
-_emit({"event": "progress"})
-_emit({"event": "progress"})
+_emit(Preempted(id="a"))
+_emit(Preempted(id="a"))
 sys.exit(75)
 """
 

@@ -17,7 +17,7 @@ from experiments.checks.compile.launch import compile_programs, interpreter
 from experiments.checks.compile.messages import Compiled, Compiling, Devices, Request, Unfit
 from experiments.checks.compile.programs import Program, programs
 from experiments.checks.compile.topology import Topology, parse_topology
-from experiments.executors.local_devices import local_workers
+from experiments.executors.local_devices import worker_places
 from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan
@@ -67,7 +67,7 @@ def _request(study: Study, topology: Topology | None, found: list[Program]) -> R
     return Request(
         topology=topology.name if topology else None,
         wraps_at=topology.family.wraps_at if topology else 0,
-        n_threads=len(local_workers(None, n_points, math.prod(study.mesh)).cores[0]),
+        n_threads=len(worker_places(None, n_points, math.prod(study.mesh))[0].cores),
         mesh=study.mesh,
         execution=study.execution.to_text(),
         programs={program.key: program.to_compile() for program in found},

@@ -51,7 +51,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def main() -> None:
     request = msgspec.json.decode(sys.stdin.read(), type=Request)
     if request.topology is None:
-        start_jax([], str(cache_folder()), request.n_threads)
+        start_jax([], cache_folder(), request.n_threads)
     try:
         for event in answers(request):
             _say(event)

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.checks.coordinates.cases import N_SEQUENCES, Networks, run_cases
-from experiments.executors.local_devices import cache_folder, local_workers
+from experiments.executors.local_devices import cache_folder, worker_places
 from experiments.ledger.ledger import Ledger
 from experiments.machine.provenance import device_facts, software_facts
 from experiments.study.study import Study
@@ -38,7 +38,7 @@ def coordinate_check(
     began = time.monotonic()
     from experiments.machine.jax_setup import start_jax
 
-    start_jax(list(local_workers(1, 1, 1).cores[0]), str(cache_folder()))
+    start_jax(worker_places(1, 1, 1)[0].cores, cache_folder())
     from experiments.checks.coordinates.measure import measure
     from experiments.checks.coordinates.page import show, write
     from experiments.checks.coordinates.slopes import answer

@@ -8,7 +8,6 @@ started again, and `isoflop status STUDY name=NAME-lr-check` shows it.
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -19,13 +18,13 @@ from experiments.machine.jax_setup import prepare_to_fit
 from experiments.machine.provenance import software_facts
 from experiments.plan.point import Point
 from experiments.study.study import Study
-from experiments.train import run_points
-from experiments.train.runner import Failures
+from experiments.train.run_points import Training, train
+from experiments.train.runner import Elsewhere, Failures
 from model.data.manifest import Manifest
 
 
 def lr_check(
-    training: Any,
+    training: Training,
     study: Study,
     ledger: Ledger,
     *,
@@ -49,8 +48,8 @@ def lr_check(
     points = sweep_points(study, manifest, sweep)
     asked = sweep_study(study, sweep, points)
     try:
-        failures = run_points.train(training, asked, ledger, console, points, points)
-    except run_points.Elsewhere:
+        failures = train(training, asked, ledger, console, points, points)
+    except Elsewhere:
         console.print("the same command shows the answer when these runs are done.")
         return []
     collate(ledger, points)

@@ -49,8 +49,8 @@ def isoflop(mine_file, capsys, monkeypatch, record):
     monkeypatch.chdir(mine_file.parent)
     trained: list[list[str]] = []
 
-    def run_planned_jobs(ledger, planned_jobs, mesh, workers, view):
-        assert (workers.idle is not None) == run.is_until
+    def run_planned_jobs(ledger, planned_jobs, jobs, executor, view, **_):
+        assert (executor.idle is not None) == run.is_until
         trained.append([])
         for planned_job in planned_jobs:
             if run.dies_after is not None and sum(map(len, trained)) >= run.dies_after:

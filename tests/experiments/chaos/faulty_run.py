@@ -183,7 +183,7 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> t
     )
     ids = [point.id for point in missing_points(ledger, points)]
     if code := work(ledger, iter(ids), session, said.append):
-        return code, json.dumps(said)
+        return code, msgspec.json.encode(said).decode()
     collate(ledger, points)
     if ledger.read_forecast(BUDGET, "abcd") is None:
         about = {"budget": BUDGET, "level": 0.9, "forecasts": {}}
@@ -191,7 +191,7 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> t
         ledger.write_forecast(BUDGET, "abcd", about | {"point": point})
     ledger.report.write_text("the answer")
     finished.remember(ledger, None, points, points, "the answer", 0.0)
-    return 0, json.dumps(said)
+    return 0, msgspec.json.encode(said).decode()
 
 
 def main() -> None:

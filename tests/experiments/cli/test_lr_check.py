@@ -47,7 +47,7 @@ def trained(tmp_path, monkeypatch, record):
     monkeypatch.chdir(tmp_path)
     asked = []
 
-    def run_planned_jobs(ledger, planned_jobs, mesh, workers, view):
+    def run_planned_jobs(ledger, planned_jobs, jobs, executor, view, **_):
         points = [point for planned_job in planned_jobs for point in planned_job.points]
         asked.append(points)
         for point in points:
@@ -108,7 +108,7 @@ def test_what_is_not_asked_lies_within_the_study(trained):
 
 
 def test_runs_that_diverged_are_named_and_the_others_answer(trained, record, monkeypatch, tmp_path):
-    def run_planned_jobs(ledger, planned_jobs, mesh, workers, view):
+    def run_planned_jobs(ledger, planned_jobs, jobs, executor, view, **_):
         points = [point for planned_job in planned_jobs for point in planned_job.points]
         for point in points:
             is_fast = point.axes["optimizer.learning_rate"] == 8.0

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from experiments.executors.base import Resources
-from experiments.executors.batches import TASK_JOBS, batches, new_folder
+from experiments.executors.base import QueuedJob, Resources
+from experiments.executors.batches import TASK_JOBS, Tree, batches, new_folder, trees
 
 
 def need(seconds=None, *, gib: float = 1.0, **changes) -> Resources:
@@ -14,8 +14,13 @@ def need(seconds=None, *, gib: float = 1.0, **changes) -> Resources:
     return Resources(**(fields | changes), seconds=seconds)
 
 
+def apart(jobs):
+    """Trees of one job each."""
+    return [Tree((name,), needs) for name, needs in jobs]
+
+
 def tasks(jobs, max_tasks=1000, **limits):
-    return [batch.tasks for batch in batches(jobs, max_tasks, **limits)]
+    return [batch.tasks for batch in batches(apart(jobs), max_tasks, **limits)]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +60,7 @@ def test_jobs_that_need_different_things_are_asked_for_apart():
     ("gib", "rounded"), [(0, 1), (0.2, 1), (1, 1), (1.01, 2), (2, 2), (3, 4), (65, 128)]
 )
 def test_memory_is_rounded_up_to_a_power_of_two(gib, rounded):
-    (batch,) = batches([("job", need(gib=gib))], 1)
+    (batch,) = batches(apart([("job", need(gib=gib))]), 1)
     assert batch.needs.memory_bytes == rounded * 2**30
 
 
@@ -63,12 +68,12 @@ def test_memory_is_rounded_up_to_a_power_of_two(gib, rounded):
     ("seconds", "limit"), [(0, 1200), (600, 1200), (601, 2400), (3600, 9600), (90_000, 153_600)]
 )
 def test_the_time_limit_has_a_margin_and_is_rounded_up(seconds, limit):
-    (batch,) = batches([("job", need(seconds))], 1)
+    (batch,) = batches(apart([("job", need(seconds))]), 1)
     assert batch.needs.seconds == limit >= 1.5 * seconds + 300
 
 
 def test_a_time_limit_is_of_the_whole_task():
-    (batch,) = batches([(str(n), need(150)) for n in range(4)], 1)
+    (batch,) = batches(apart([(str(n), need(150)) for n in range(4)]), 1)
     assert batch.tasks == (("0", "1", "2", "3"),)
     assert batch.needs.seconds == 1200
     assert batch.n_jobs == 4
@@ -98,8 +103,38 @@ def test_new_folders_are_numbered_and_never_given_twice(tmp_path):
     assert sorted(found) == [f"{n:06d}" for n in range(1, 81)]
 
 
-def test_a_trunk_and_its_branches_stay_in_one_task_in_their_order():
-    jobs = [("trunk a b", need(500)), ("c", need(50)), ("t d", need(100))]
-    assert tasks(jobs) == [(("trunk", "a", "b", "c"), ("t", "d"))]
-    assert tasks([("trunk a", need(None))]) == [(("trunk", "a"),)]
-    assert tasks([("trunk a", need(9, n_processes=2))]) == [(("trunk", "a"),)]
+@pytest.mark.parametrize(
+    ("seconds", "n_processes", "expected"),
+    [
+        ({}, 1, [(("trunk", "a", "b"),), (("c",),)]),
+        ({"trunk": 300, "a": 100, "b": 100, "c": 50}, 1, [(("trunk", "a", "b", "c"),)]),
+        ({"trunk": 300, "a": 100, "b": 100, "c": 150}, 1, [(("trunk", "a", "b"), ("c",))]),
+        ({"trunk": 3, "a": 1, "b": 1, "c": 1}, 2, [(("trunk", "a", "b"), ("c",))]),
+    ],
+)
+def test_a_trunk_and_its_branches_stay_in_one_task_in_their_order(seconds, n_processes, expected):
+    jobs = [
+        QueuedJob(
+            id=name,
+            needs=need(seconds.get(name), n_processes=n_processes),
+            flops=1.0,
+            after={"a": "trunk", "b": "trunk"}.get(name),
+        )
+        for name in ("trunk", "a", "b", "c")
+    ]
+    found = [batch.tasks for batch in batches(trees(jobs), 1000)]
+    assert sorted(task for batch in found for task in batch) == sorted(
+        task for batch in expected for task in batch
+    )
+
+
+def test_long_trees_come_first_and_need_the_memory_of_their_largest_job():
+    jobs = [
+        QueuedJob(id="short", needs=need(gib=9), flops=5.0),
+        QueuedJob(id="trunk", needs=need(10, gib=1), flops=4.0),
+        QueuedJob(id="branch", needs=need(20, gib=3), flops=2.0, after="trunk"),
+    ]
+    first, second = trees(jobs)
+    assert (first.ids, second.ids) == (("trunk", "branch"), ("short",))
+    assert (first.needs.seconds, first.needs.memory_bytes) == (30, 3 * 2**30)
+    assert second.needs.seconds is None

@@ -7,7 +7,7 @@ import string
 
 import pytest
 
-from experiments.executors.base import Resources
+from experiments.executors.base import QueuedJob, Resources
 from experiments.executors.kubernetes import MAX_JOBS, MAX_TASKS, RETRIES, Kubernetes
 from experiments.ledger.claims import engine_identity
 
@@ -24,7 +24,8 @@ def engine(**options) -> Kubernetes:
 
 def written(tmp_path, jobs, **options):
     """Objects of the manifest of a study with an awkward name, by kind."""
-    told = engine(**options).submit(tmp_path / "My_Study-", jobs)
+    queue = [QueuedJob(id=name, needs=needs, flops=1.0) for name, needs in jobs]
+    told = engine(**options).run(tmp_path / "My_Study-", queue, None)
     manifest = json.loads((tmp_path / told.split(f"{tmp_path}/")[1]).read_text())
     assert (manifest["apiVersion"], manifest["kind"]) == ("v1", "List")
     kinds = {}
@@ -209,7 +210,7 @@ def test_each_manifest_has_a_number_and_names_of_its_own(tmp_path):
     elsewhere.mkdir()
     names.append(written(elsewhere, [("a", ONE)])["Job"][0]["metadata"]["name"])
     assert len(set(names)) == 3
-    assert engine().submit(tmp_path / "My_Study-", []) == "no jobs."
+    assert engine().run(tmp_path / "My_Study-", [], None) is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.executors.base import Resources
+from experiments.executors.base import QueuedJob, Resources
 from experiments.executors.slurm import Slurm, job_name, queued
 
 ONE = Resources(n_processes=1, n_cpus=3, n_gpus=0, memory_bytes=3 * 2**30, seconds=None)
@@ -57,10 +57,15 @@ def run_task(script, task: int, *, state: str = "RUNNING", restarts: str = "") -
     return done.returncode, done.stdout
 
 
+def queue(jobs):
+    """Jobs of ids and needs, none before another."""
+    return [QueuedJob(id=name, needs=needs, flops=1.0) for name, needs in jobs]
+
+
 def submitted(root, jobs, **options):
     """The scripts of the arrays."""
     known = sorted(root.glob("slurm/*"))
-    Slurm(**options).submit(root, jobs)
+    Slurm(**options).run(root, queue(jobs), None)
     return [folder / "script.sh" for folder in sorted(root.glob("slurm/*")) if folder not in known]
 
 
@@ -183,12 +188,14 @@ def test_arrays_are_split_at_the_size_that_slurm_allows(slurm, tmp_path):
 def test_what_is_in_the_queue_is_not_submitted(slurm, tmp_path):
     jobs = [(f"job-{n}", ONE) for n in range(3)]
     engine, root = Slurm(), tmp_path / "study"
-    engine.submit(root, jobs)
+    engine.run(root, queue(jobs), None)
     (folder,) = root.glob("slurm/*")
     name = job_name(root, folder)
     (slurm / "queue").write_text(f"2 {name}\n0 {name}\n")
     assert queued(root) == {"job-0", "job-2"}
-    assert engine.submit(root, jobs).startswith("2 jobs are in the queue already.\n1 jobs: ")
+    assert engine.run(root, queue(jobs), None).startswith(
+        "2 jobs are in the queue already.\n1 jobs: "
+    )
     assert (root / "slurm" / "000002" / "tasks.txt").read_text() == "job-1\n"
     assert queued(tmp_path / "other") == set()
 
@@ -203,12 +210,12 @@ def test_an_allocation_that_we_are_in_does_not_leak(slurm, tmp_path, monkeypatch
 def test_refusals_are_one_line(slurm, tmp_path, monkeypatch):
     (slurm / "sbatch").write_text("#!/bin/sh\nprintf 'sbatch: no\\nsbatch: never\\n' >&2; exit 1\n")
     with pytest.raises(ValueError, match=r"^sbatch: no sbatch: never\. Nothing more"):
-        Slurm().submit(tmp_path / "study", [("job", ONE)])
+        Slurm().run(tmp_path / "study", queue([("job", ONE)]), None)
     with pytest.raises(ValueError, match="backslash"):
-        Slurm().submit(tmp_path / "a\\b", [("job", ONE)])
+        Slurm().run(tmp_path / "a\\b", queue([("job", ONE)]), None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="no scontrol here"):
-        Slurm().submit(tmp_path / "elsewhere", [("job", ONE)])
+        Slurm().run(tmp_path / "elsewhere", queue([("job", ONE)]), None)
 
 
 @pytest.mark.parametrize(

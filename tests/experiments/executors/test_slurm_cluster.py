@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.executors.base import Resources
+from experiments.executors.base import QueuedJob, Resources
 from experiments.executors.slurm import REQUEUE, Slurm
 
 pytestmark = pytest.mark.slurm
@@ -58,6 +58,11 @@ def engine(**options) -> Slurm:
     return Slurm(worker=STAND_IN, **options)
 
 
+def queue(jobs):
+    """Jobs of ids and needs, none before another."""
+    return [QueuedJob(id=name, needs=needs, flops=1.0) for name, needs in jobs]
+
+
 def only_task(slurm) -> str:
     (row,) = slurm.queued()
     return row["id"]
@@ -73,7 +78,7 @@ def test_every_job_is_done_once_in_arrays_of_the_size_that_slurm_allows(slurm, t
     jobs = [study.ask_for(f"job-{n}") for n in range(12)]
     larger = Resources(n_processes=1, n_cpus=2, n_gpus=0, memory_bytes=3 * 2**30, seconds=5.0)
     jobs += [(study.ask_for(f"large-{n}")[0], larger) for n in range(3)]
-    told = engine(max_concurrent=2, partition="low").submit(study.root, jobs)
+    told = engine(max_concurrent=2, partition="low").run(study.root, queue(jobs), None)
     assert told.count("Slurm array") == 4, "5 + 5 + 2 tasks, and three short jobs in one"
     slurm.wait_until_empty()
     assert study.steps() == {name: 2 for name, _ in jobs}
@@ -89,16 +94,16 @@ def test_every_job_is_done_once_in_arrays_of_the_size_that_slurm_allows(slurm, t
 
 def test_jobs_that_slurm_holds_are_not_submitted_again(study, slurm):
     jobs = [study.ask_for(f"job-{n}", n_steps=30) for n in range(6)]
-    engine().submit(study.root, jobs[:4])
+    engine().run(study.root, queue(jobs[:4]), None)
     before = slurm.queued()
-    told = engine().submit(study.root, jobs[:4])
+    told = engine().run(study.root, queue(jobs[:4]), None)
     assert told == "4 jobs are in the queue already."
     assert {r["id"] for r in slurm.queued()} == {r["id"] for r in before}
-    told = engine().submit(study.root, jobs)
+    told = engine().run(study.root, queue(jobs), None)
     assert "4 jobs are in the queue already." in told
     assert "2 jobs: Slurm array" in told
     elsewhere = Study(study.root.with_name("other"))
-    told = engine().submit(elsewhere.root, [elsewhere.ask_for(name) for name, _ in jobs])
+    told = engine().run(elsewhere.root, queue([elsewhere.ask_for(name) for name, _ in jobs]), None)
     assert "6 jobs: Slurm array" in told.replace("5 jobs", "").replace("1 jobs", "6 jobs")
     slurm.wait_until_empty()
     assert study.steps() == {name: 30 for name, _ in jobs}
@@ -108,7 +113,7 @@ def test_jobs_that_slurm_holds_are_not_submitted_again(study, slurm):
 @pytest.mark.parametrize(("save", "name"), [(1, "saves in time"), (60, "is killed while saving")])
 def test_a_preempted_job_is_requeued_and_goes_on(study, slurm, figures, save, name):
     job = study.ask_for("preempted", n_steps=40, seconds=0.25, save=save)
-    engine(partition="low").submit(study.root, [job])
+    engine(partition="low").run(study.root, queue([job]), None)
     slurm.wait(lambda: study.is_saved("preempted", 3))
     task = only_task(slurm)
     preempt(slurm)
@@ -128,7 +133,7 @@ def test_a_preempted_job_is_requeued_and_goes_on(study, slurm, figures, save, na
 def test_near_its_time_limit_a_job_saves_and_is_requeued_by_its_script(study, slurm, figures):
     # Longer than the half minute that Slurm may take to look at time limits.
     job = study.ask_for("slow", n_steps=1000, seconds=0.2)
-    engine(time_limit_seconds=3600.0).submit(study.root, [job])
+    engine(time_limit_seconds=3600.0).run(study.root, queue([job]), None)
     slurm.wait(lambda: study.is_saved("slow", 2))
     task = only_task(slurm)
     assert slurm.job(task)["TimeLimit"] == "01:00:00"
@@ -145,7 +150,7 @@ def test_near_its_time_limit_a_job_saves_and_is_requeued_by_its_script(study, sl
 
 
 def test_a_cancelled_job_saves_and_stays_cancelled(study, slurm):
-    engine().submit(study.root, [study.ask_for("cancelled", n_steps=200, save=1)])
+    engine().run(study.root, queue([study.ask_for("cancelled", n_steps=200, save=1)]), None)
     slurm.wait(lambda: study.is_saved("cancelled"))
     task = only_task(slurm)
     slurm.ask("scancel", task)
@@ -157,7 +162,7 @@ def test_a_cancelled_job_saves_and_stays_cancelled(study, slurm):
 
 @pytest.mark.parametrize("code", [1, 2, 74])
 def test_a_job_that_another_go_would_not_mend_is_not_requeued(study, slurm, code):
-    engine().submit(study.root, [study.ask_for("broken", exit=code)])
+    engine().run(study.root, queue([study.ask_for("broken", exit=code)]), None)
     task = only_task(slurm)
     slurm.wait_until_empty()
     assert len(study.events("broken")) == 1
@@ -167,7 +172,7 @@ def test_a_job_that_another_go_would_not_mend_is_not_requeued(study, slurm, code
 
 @pytest.mark.parametrize("until", [1, 1000])
 def test_a_job_that_somebody_owns_is_asked_again_a_few_times(study, slurm, figures, until):
-    engine().submit(study.root, [study.ask_for("owned", exit=3, until=until)])
+    engine().run(study.root, queue([study.ask_for("owned", exit=3, until=until)]), None)
     slurm.wait_until_empty()
     n_requeues = len(study.events("owned")) - (3 if until == 1 else 1)
     assert len(study.events("owned", "exit 3")) == (1 if until == 1 else 1 + REQUEUE[3])
@@ -177,13 +182,13 @@ def test_a_job_that_somebody_owns_is_asked_again_a_few_times(study, slurm, figur
 
 def test_a_killed_job_is_left_alone_and_submitted_by_the_next_run(study, slurm, figures):
     jobs = [study.ask_for(f"job-{n}", n_steps=60) for n in range(2)]
-    engine().submit(study.root, jobs)
+    engine().run(study.root, queue(jobs), None)
     slurm.wait(lambda: study.is_saved("job-0", 5))
     os.kill(study.events("job-0", "start")[0]["pid"], signal.SIGKILL)
     slurm.wait_until_empty()
     assert study.steps() == {"job-1": 60}
     unfinished = [job for job in jobs if job[0] not in study.steps()]
-    engine().submit(study.root, unfinished)
+    engine().run(study.root, queue(unfinished), None)
     slurm.wait_until_empty()
     assert study.steps() == {"job-0": 60, "job-1": 60}
     assert study.events("job-0", "start")[1]["step"] >= 5
@@ -195,7 +200,7 @@ def test_a_killed_job_is_left_alone_and_submitted_by_the_next_run(study, slurm, 
 def test_jobs_of_a_lost_node_are_requeued(study, slurm, figures):
     jobs = [study.ask_for(f"job-{n}", n_steps=40, seconds=0.25) for n in range(2)]
     two_cpus = Resources(n_processes=1, n_cpus=2, n_gpus=0, memory_bytes=2**30, seconds=None)
-    engine().submit(study.root, [(name, two_cpus) for name, _ in jobs])
+    engine().run(study.root, queue([(name, two_cpus) for name, _ in jobs]), None)
     slurm.wait(lambda: all(study.is_saved(name, 3) for name, _ in jobs))
     slurm.lose("n1")
     slurm.wait(lambda: sum(row["state"] == "PENDING" for row in slurm.queued()) == 1, hurry=False)
@@ -211,7 +216,7 @@ def test_jobs_of_a_lost_node_are_requeued(study, slurm, figures):
 def test_a_run_on_two_nodes_has_one_process_on_each_and_is_requeued_as_one(study, slurm, figures):
     two = Resources(n_processes=2, n_cpus=1, n_gpus=0, memory_bytes=2**30, seconds=None)
     name, _ = study.ask_for("wide", n_steps=20, seconds=0.2)
-    engine().submit(study.root, [(name, two)])
+    engine().run(study.root, queue([(name, two)]), None)
     slurm.wait(lambda: study.is_saved("wide", 2))
     task = only_task(slurm)
     preempt(slurm)
@@ -229,5 +234,5 @@ def test_a_run_on_two_nodes_has_one_process_on_each_and_is_requeued_as_one(study
 
 def test_what_slurm_refuses_is_one_line(study, slurm):
     with pytest.raises(ValueError, match="invalid partition") as refusal:
-        engine(partition="nowhere").submit(study.root, [study.ask_for("job")])
+        engine(partition="nowhere").run(study.root, queue([study.ask_for("job")]), None)
     assert "\n" not in str(refusal.value)

@@ -158,7 +158,7 @@ def trained(monkeypatch, record):
     """A stand-in for training in which the points of ``bad`` diverge."""
     bad = set()
 
-    def run_planned_jobs(ledger, planned_jobs, mesh, workers, view):
+    def run_planned_jobs(ledger, planned_jobs, jobs, executor, view, **_):
         points = [point for planned_job in planned_jobs for point in planned_job.points]
         assert Manifest.read(ledger.manifest).kind == "zipf"
         for i, point in enumerate(points):

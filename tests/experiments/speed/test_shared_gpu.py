@@ -16,7 +16,8 @@ from experiments.plan.plan import plan
 from experiments.speed import calibration, shared_gpu
 from experiments.speed.pack_sizes import PackSpeeds, shape_key, store
 from experiments.speed.shared_gpu import best_number, measure, measured, probe
-from experiments.train import run_points
+from experiments.train import device_sharing, run_points
+from experiments.train.engines import Engine
 
 SPEEDS = PackSpeeds(run_steps_per_second={1: 100.0, 2: 200.0, 4: 204.0})
 STAND_IN = """
@@ -87,16 +88,15 @@ def test_the_number_doubles_while_it_gains_and_is_kept(points, tmp_path, monkeyp
 def test_workers_share_each_gpu_as_was_measured(monkeypatch):
     monkeypatch.setattr(machine, "has_accelerator", lambda: True)
     monkeypatch.setattr(machine, "visible_gpus", lambda: ["0", "1"])
-    workers = machine.local_workers(None, 100, 1, per_device=2)
-    assert [e["CUDA_VISIBLE_DEVICES"] for e in workers.environments] == ["0", "1", "0", "1"]
-    assert {e["XLA_PYTHON_CLIENT_MEM_FRACTION"] for e in workers.environments} == {"0.450"}
-    assert len(machine.local_workers(None, 3, 1, per_device=2).cores) == 3
-    assert len(machine.local_workers(1, 100, 1, per_device=2).cores) == 1
+    shown = [place.environment for place in machine.worker_places(None, 100, 1, per_device=2)]
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in shown] == ["0", "1", "0", "1"]
+    assert {e["XLA_PYTHON_CLIENT_MEM_FRACTION"] for e in shown} == {"0.450"}
+    assert len(machine.worker_places(None, 3, 1, per_device=2)) == 3
+    assert len(machine.worker_places(1, 100, 1, per_device=2)) == 1
 
 
 def test_it_is_measured_once_before_runs_of_several_shapes(points, study, tmp_path, monkeypatch):
     planned_jobs = arrange(points, (1, 1, 1, 1))
-    options = SimpleNamespace(workers=None, results=tmp_path)
     console = Console(file=io.StringIO())
     known = SimpleNamespace(device="H200")
     monkeypatch.setattr(calibration, "load", lambda results: known)
@@ -108,17 +108,21 @@ def test_it_is_measured_once_before_runs_of_several_shapes(points, study, tmp_pa
 
     monkeypatch.setattr(shared_gpu, "measure", stand_in)
 
-    def number(**changes):
-        asked = SimpleNamespace(**vars(options) | changes)
-        return run_points._per_device(asked, study, planned_jobs, console, None)
+    def number(n_workers=None):
+        """Of processes that share the one GPU."""
+        training = run_points.Training(engine=Engine(), n_workers=n_workers)
+        ledger = SimpleNamespace(results=tmp_path)
+        local = run_points._local(training, study, ledger, planned_jobs, 100, console, None)
+        return len(local.places)
 
-    assert number() == 1  # A CPU.
-    monkeypatch.setattr(run_points, "has_accelerator", lambda: True)
-    monkeypatch.setattr(run_points, "visible_gpus", lambda: ["3"])
+    assert device_sharing.workers_per_device(tmp_path, planned_jobs, console, None) == 1, "a CPU"
+    for module in (device_sharing, machine):
+        monkeypatch.setattr(module, "has_accelerator", lambda: True)
+        monkeypatch.setattr(module, "visible_gpus", lambda: ["3"])
     assert number() == 1  # Of no shape is its pack known.
     for point in points:
         store(tmp_path, "H200", shape_key(point), SPEEDS)
-    assert number(workers=3) == 1
+    assert number(n_workers=3) == 3
     assert calls == []
     assert number() == 4
     assert calls == ["0.900", "0.450", "0.225", "0.113"]

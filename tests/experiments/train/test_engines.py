@@ -1,37 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine is handed: trees whole, parents first, long ones first."""
+"""What an engine is told of jobs, and how it is asked for."""
 
-from types import SimpleNamespace
+import dataclasses
 
+import pytest
+
+from experiments.executors.batches import trees
+from experiments.executors.worker_settings import WorkerSettings
 from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
 from experiments.speed.calibration import Calibration
-from experiments.train import engines
+from experiments.train.engines import Engine, queued_jobs, remote_executor
 
-OPTIONS = SimpleNamespace(gpus_per_process=0, cpus_per_process=1)
+SLURM = Engine(name="slurm")
 
 
-def test_a_tree_is_one_item_with_all_of_its_time(branched, manifest, ledger, monkeypatch):
+def test_a_tree_is_one_item_with_all_of_its_time(branched, manifest):
     points = list(plan(branched, manifest).points)
     planned_jobs = arrange(points, branched.mesh, trunks=True)
-    asked = []
-    executor = SimpleNamespace(submit=lambda root, jobs: asked.extend(jobs) or "submitted")
-    monkeypatch.setattr(engines, "_executor", lambda options, study: executor)
     known = Calibration(
         device="abacus",
         flops_per_second={1e8: 1e9},
         peak_flops_per_second=1e10,
         compile_seconds=5.0,
     )
-    assert engines.submit(OPTIONS, branched, ledger, planned_jobs, known) == "submitted"
+    asked = trees(queued_jobs(planned_jobs, branched.mesh, SLURM, known))
     assert len(asked) == 4, "two sizes, two seeds"
-    assert sorted(" ".join(names for names, _ in asked).split()) == sorted(
-        planned_job.job.id for planned_job in planned_jobs
-    )
     by_id = {planned_job.job.id: planned_job for planned_job in planned_jobs}
+    assert sorted(name for tree in asked for name in tree.ids) == sorted(by_id)
     seconds = []
-    for names, needs in asked:
-        ids = names.split()
+    for ids, needs in asked:
         for name in ids:
             parent = by_id[name].job.parent
             assert parent is None or ids.index(parent) < ids.index(name)
@@ -41,14 +39,38 @@ def test_a_tree_is_one_item_with_all_of_its_time(branched, manifest, ledger, mon
     assert seconds == sorted(seconds, reverse=True)
 
 
-def test_branches_of_trunks_that_are_there_go_their_own_ways(
-    branched, manifest, ledger, monkeypatch
-):
+def test_branches_of_trunks_that_are_there_go_their_own_ways(branched, manifest):
     points = list(plan(branched, manifest).points)
     planned_jobs = arrange(points, branched.mesh, trunks=True, has_trunk=lambda name: True)
-    asked = []
-    executor = SimpleNamespace(submit=lambda root, jobs: asked.extend(jobs) or "")
-    monkeypatch.setattr(engines, "_executor", lambda options, study: executor)
-    engines.submit(OPTIONS, branched, ledger, planned_jobs, None)
+    asked = trees(queued_jobs(planned_jobs, branched.mesh, SLURM, None))
     # Nothing waits for anything else: each branch may go where it likes.
-    assert sorted(names for names, _ in asked) == sorted(point.id for point in points)
+    assert sorted(tree.ids for tree in asked) == sorted((point.id,) for point in points)
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (SLURM, (4, 1, 0)),
+        (Engine(name="slurm", gpus_per_process=2, cpus_per_process=6), (2, 6, 2)),
+    ],
+)
+def test_the_devices_of_the_mesh_are_split_into_processes(points, engine, expected):
+    (job, *_) = queued_jobs(arrange(points[:1], (1, 4, 1, 1)), (1, 4, 1, 1), engine, None)
+    assert (job.needs.n_processes, job.needs.n_cpus, job.needs.n_gpus) == expected
+
+
+def test_processes_that_do_not_divide_the_mesh_are_refused(points):
+    engine = Engine(name="slurm", gpus_per_process=3)
+    with pytest.raises(ValueError, match="--gpus-per-process 3: must divide the 4 devices"):
+        queued_jobs(arrange(points[:1], (1, 4, 1, 1)), (1, 4, 1, 1), engine, None)
+    with pytest.raises(ValueError, match="--cpus-per-process at least 1"):
+        Engine(cpus_per_process=0)
+
+
+@pytest.mark.parametrize("engine", [SLURM, Engine(name="kubernetes", image="a", volume_claim="b")])
+def test_workers_on_cpus_are_told_how_many_they_have_and_workers_on_gpus_are_not(engine):
+    settings = WorkerSettings(mesh=(1, 2, 1, 1))
+    assert "--threads" in remote_executor(engine, settings).worker
+    worker = remote_executor(dataclasses.replace(engine, gpus_per_process=1), settings).worker
+    assert "--threads" not in worker
+    assert worker[worker.index("--mesh") + 1] == "1,2,1,1"

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from experiments.cli.plan import plan_table
+from experiments.executors.worker_events import Progress, Run
 from experiments.files.checked_json import seal
 from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
@@ -38,16 +39,14 @@ def known():
 def event(point, share, *, train_seconds=10.0, resumed_at=0):
     n_steps = point.spec.train.schedule.n_steps
     step = round(share * n_steps)
-    return {
-        "step": step,
-        "n_steps": n_steps,
-        "n_tokens": point.n_tokens * step / n_steps,
-        "loss_nats": 2.5,
-        "grad_norm": 1.0,
-        "resumed_at": resumed_at,
-        "train_seconds": train_seconds,
-        "stall_seconds": 0.0,
-    }
+    return Progress(
+        id=point.id,
+        step=step,
+        n_tokens=round(point.n_tokens * step / n_steps),
+        loss_nats=2.5,
+        resumed_at=resumed_at,
+        train_seconds=train_seconds,
+    )
 
 
 def test_durations_read_like_a_clock():
@@ -75,7 +74,7 @@ def test_the_time_left_follows_from_what_is_done(points, console, monkeypatch):
     now[0] += 30.0
     view.progress(0, planned_jobs[0], event(same[0], 0.5))
     assert view._time_left() == "1:30"  # A quarter of the work in 30 s.
-    view.done(0, planned_jobs[0], [{"notes": [], "status": "ok"}])
+    view.done(0, planned_jobs[0], [Run()])
     assert view._time_left() == "0:30"
     assert view._summary().startswith("1 of 2 runs done, 0:30 gone")
 
@@ -103,9 +102,7 @@ def test_before_any_time_was_measured_no_speed_is_shown(points, planned_jobs, co
 def test_failures_notes_and_divergence_are_printed_as_they_are(planned_jobs, console):
     view = live_view.RunDisplay(console, len(planned_jobs), planned_jobs, None)
     view.failed(0, planned_jobs[0], "killed [/oom] :boom:", 1)
-    view.done(
-        0, planned_jobs[0], [{"notes": ["resumed"], "status": "diverged", "reason": "step 3"}]
-    )
+    view.done(0, planned_jobs[0], [Run(notes=("resumed",), status="diverged", reason="step 3")])
     text = console.file.getvalue()
     assert "attempt 1 failed: killed [/oom]" in text
     assert "resumed" in text

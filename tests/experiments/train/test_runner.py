@@ -13,16 +13,18 @@ import jax
 import pytest
 
 from experiments.executors import local, local_devices
-from experiments.executors.local import DiskError
-from experiments.executors.local_devices import Workers, local_workers
+from experiments.executors.local import DiskError, Local
+from experiments.executors.local_devices import Place, worker_places
 from experiments.executors.local_idle import IdleWorkers
-from experiments.ledger.claims import MAX_ATTEMPTS, this_process
+from experiments.executors.worker_settings import MAX_ATTEMPTS, WorkerSettings
+from experiments.ledger.claims import this_process
 from experiments.ledger.ledger import missing_points
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import trunk_id
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
+from experiments.train.engines import Engine, queued_jobs
 from experiments.train.runner import run_planned_jobs
 
 STAND_IN = """
@@ -35,7 +37,7 @@ ledger = Ledger(root.parent, root.name)
 behaviour = json.loads(Path(sys.argv[1]).read_text())
 (ledger.folder / f"{os.getpid()}.pid").write_text("")
 def say(**event):
-    print(json.dumps(event), flush=True)
+    print(json.dumps({"id": name} | event), flush=True)
 for line in sys.stdin:
     name = line.strip()
     with (ledger.folder / "order.txt").open("a") as file:
@@ -76,7 +78,8 @@ for line in sys.stdin:
         rest = {"status": "ok", "curve": [], "notes": [], "costs": {}, "provenance": {}}
         ledger.write_result(name, words | numbers | rest)
         sys.exit(9)
-    say(event="progress", id=name, step=1, n_steps=2)
+    numbers = {"resumed_at": 0, "n_tokens": 8, "train_seconds": 0.5, "loss_nats": 2.5}
+    say(event="progress", step=1, **numbers)
     if not name.startswith("trunk-"):
         ledger.write_result(name, {"status": "ok"})
     say(event="done", id=name, runs=[{"status": "ok", "reason": "", "notes": []}])
@@ -117,14 +120,18 @@ def run(tmp_path, ledger, points, seen):
         script.write_text(STAND_IN)
         orders.write_text(json.dumps(behaviour))
         ledger.write_plan("{}", list(chosen))
-        workers = Workers(
-            cores=((),) * n_workers,
-            command=(sys.executable, str(script), str(orders)),
+        local_executor = Local(
+            places=(Place(),) * n_workers,
+            settings=WorkerSettings(),
+            program=(sys.executable, str(script), str(orders)),
             idle=idle,
         )
         missing = {point.id for point in missing_points(ledger, chosen)}
         planned_jobs = arrange(chosen, (1, 1, 1, 1), wanted=missing, trunks=trunks)
-        return run_planned_jobs(ledger, planned_jobs, (1, 1, 1, 1), workers, seen)
+        jobs = queued_jobs(planned_jobs, (1, 1, 1, 1), Engine(), None)
+        return run_planned_jobs(
+            ledger, planned_jobs, jobs, local_executor, seen, max_attempts=MAX_ATTEMPTS
+        )
 
     return go
 
@@ -175,7 +182,7 @@ def test_long_points_come_first_and_a_worker_stays_with_a_program(run, ledger, p
     assert changes == len({program(p) for p in points}) - 1
 
 
-def test_a_worker_waits_for_the_next_stage_and_ends_with_us(run, ledger, points):
+def test_a_worker_waits_for_jobs_to_come_and_ends_with_us(run, ledger, points):
     with IdleWorkers() as idle:
         run({}, n_workers=2, chosen=points[:4], idle=idle)
         first = pids(ledger)
@@ -183,7 +190,7 @@ def test_a_worker_waits_for_the_next_stage_and_ends_with_us(run, ledger, points)
         assert all(is_alive(pid) for pid in first)
         run({}, n_workers=2, chosen=points[4:8], idle=idle)
         assert pids(ledger) == first
-        # What the next stage has no use for ends before it begins.
+        # What the next jobs have no use for ends before they begin.
         run({}, n_workers=1, chosen=points[8:9], idle=idle)
         assert pids(ledger) == first
         (left,) = [pid for pid in first if is_alive(pid)]
@@ -311,18 +318,20 @@ def test_an_interrupt_ends_the_workers(run, ledger, points, seen, monkeypatch):
 RUN_AND_BE_INTERRUPTED = """
 import signal, sys
 from pathlib import Path
-from experiments.executors.local_queue import LocalJob
-from experiments.executors.local import run_jobs
-from experiments.executors.local_devices import Workers
+from experiments.executors.base import QueuedJob
+from experiments.executors.local import Local
+from experiments.executors.local_devices import Place
+from experiments.executors.worker_settings import WorkerSettings
 class Told(Exception): pass
 def tell(*_): raise Told
 signal.signal(signal.SIGTERM, tell)
 class Watch:
     def event(self, *_): print("training", flush=True)
-workers = Workers(cores=((), ()), command=(sys.executable, sys.argv[1]))
-jobs = [LocalJob(id=name, program=name, size=1.0) for name in "ab"]
+command = (sys.executable, sys.argv[1])
+local = Local(places=(Place(), Place()), settings=WorkerSettings(), program=command)
+jobs = [QueuedJob(id=name, needs=None, program=name, flops=1.0) for name in "ab"]
 try:
-    run_jobs(Path(sys.argv[2]), jobs, (1, 1, 1, 1), workers, Watch())
+    local.run(Path(sys.argv[2]), jobs, Watch())
 except Told:
     print("told", sorted(p.name for p in Path(sys.argv[2]).glob("*.saved")), flush=True)
 """
@@ -336,7 +345,7 @@ def save(*_):
     sys.exit(75)
 signal.signal(signal.SIGTERM, save)
 name = sys.stdin.readline().strip()
-print(json.dumps({"event": "progress"}), flush=True)
+print(json.dumps({"event": "owned", "id": name, "reason": "told"}), flush=True)
 time.sleep(60)
 """
 
@@ -385,24 +394,32 @@ def test_a_worker_outlives_ctrl_c_and_ends_when_its_input_ends(make_manifest, le
             worker.kill()
 
 
+def cores(*asked):
+    return [place.cores for place in worker_places(*asked)]
+
+
+def environments(*asked):
+    return [place.environment for place in worker_places(*asked)]
+
+
 def test_workers_share_the_cores_without_overlap(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7}, raising=False)
-    assert local_workers(None, 10, 1).cores == ((2,), (3,), (5,), (7,))
-    assert local_workers(None, 2, 1).cores == ((2, 3), (5, 7))
-    assert local_workers(None, 10, 8).cores == ((2, 3, 5, 7),)
-    assert local_workers(3, 10, 1).cores == ((2,), (3,), (5,))
+    assert cores(None, 10, 1) == [(2,), (3,), (5,), (7,)]
+    assert cores(None, 2, 1) == [(2, 3), (5, 7)]
+    assert cores(None, 10, 8) == [(2, 3, 5, 7)]
+    assert cores(3, 10, 1) == [(2,), (3,), (5,)]
     with pytest.raises(ValueError, match="--workers 0"):
-        local_workers(0, 10, 1)
+        worker_places(0, 10, 1)
 
 
 def test_workers_on_gpus_have_one_each_or_share_its_memory(monkeypatch):
     monkeypatch.setattr(local_devices, "has_accelerator", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    shown = [e["CUDA_VISIBLE_DEVICES"] for e in local_workers(None, 10, 1).environments]
+    shown = [e["CUDA_VISIBLE_DEVICES"] for e in environments(None, 10, 1)]
     assert shown == ["0", "3"]
-    assert len(local_workers(None, 1, 1).environments) == 1
-    five = local_workers(5, 10, 1).environments
+    assert len(environments(None, 1, 1)) == 1
+    five = environments(5, 10, 1)
     assert [e["CUDA_VISIBLE_DEVICES"] for e in five] == ["0", "3", "0", "3", "0"]
     for gpu in "03":
         shares = [
@@ -411,7 +428,7 @@ def test_workers_on_gpus_have_one_each_or_share_its_memory(monkeypatch):
             if e["CUDA_VISIBLE_DEVICES"] == gpu
         ]
         assert sum(shares) <= 0.9 + 1e-9
-    assert local_workers(None, 10, 2).environments == ({},), "a mesh of several takes all"
+    assert environments(None, 10, 2) == [{}], "a mesh of several takes all"
 
 
 @pytest.fixture
@@ -453,7 +470,7 @@ def test_what_has_the_longest_way_to_go_begins_first(run, ledger, branching):
     assert planned_job.points[0].spec.model.d_model == tree.points[0].spec.model.d_model
 
 
-def test_fitting_here_leaves_the_workers_of_the_next_stage_their_accelerators(monkeypatch):
+def test_fitting_here_leaves_workers_their_accelerators(monkeypatch):
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     prepare_to_fit()
     assert "JAX_PLATFORMS" not in os.environ
