@@ -165,7 +165,7 @@ def test_a_finished_study_is_not_refused_for_what_it_has_cost(
     arguments = ("--price", "1", "--max-cost", "0.1")
     assert isoflop("run", *arguments)[0] == 2
     assert isoflop("run", "--price", "1")[0] == 0
-    _, _, _, _, grid, _ = trained.pop()
+    grid = trained.pop()[0].grid
     for point in grid:
         ledger.write_result(point.id, record())
     assert isoflop("run", *arguments)[0] == 0
