@@ -40,7 +40,7 @@ WAYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", default="trunks")
+    parser.add_argument("--study", default="trunks", help="name or file; with trunks=True")
     parser.add_argument("--work", type=Path, default=Path("results/saving"), help="of the runs")
     options = parser.parse_args()
     ways: dict[str, Any] = {}
@@ -59,16 +59,17 @@ def main() -> None:
 def run(study: str, name: str, work: Path, before: dict[str, Any]) -> dict[str, Any]:
     """One study one way, from nothing; what it cost and what it answers."""
     overrides, options = WAYS[name]
-    target = TARGET_FACTOR * load_study(study).budgets[-1]
+    asked = load_study(study)
+    target = TARGET_FACTOR * asked.budgets[-1]
     goal = 100 * before[ALONE]["goal_width"] if options else 0.0
     results = work / name.replace(" ", "-")
-    shutil.rmtree(results / study, ignore_errors=True)
+    shutil.rmtree(results / asked.name, ignore_errors=True)
     command = [sys.executable, "-m", "experiments.cli.main", "run", study, *overrides]
     command += [word.format(goal=goal, target=target) for word in options]
     began = time.perf_counter()
     subprocess.run([*command, "--results", str(results)], check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - began
-    return {"wall_seconds": round(seconds, 1), **outcome(Ledger(results, study), target)}
+    return {"wall_seconds": round(seconds, 1), **outcome(Ledger(results, asked.name), target)}
 
 
 def outcome(ledger: Ledger, target: float) -> dict[str, Any]:
