@@ -123,6 +123,19 @@ def test_what_is_not_there_is_found(wrong, found):
     assert checks == found
 
 
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "results" / "benchmarks").rglob("*.md")), ids=lambda page: page.stem
+)
+def test_a_measured_page_links_what_exists_and_a_note_says_when_and_by_which_program(page):
+    text = page.read_text()
+    assert {link for link in LINK.findall(text) if not (page.parent / link).exists()} == set()
+    if page.parent.name == "notes":
+        first = (
+            r"Measured on \d{4}-\d\d-\d\d with commit ([0-9a-f]{7}) by .*`git show \1:[\w/.]+`.*"
+        )
+        assert re.fullmatch(first, text.splitlines()[0])
+
+
 def numbers(text: str) -> set[str]:
     return set(re.findall(r"\d+(?:[.:]\d+)*", text.replace(",", "")))
 
