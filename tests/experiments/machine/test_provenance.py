@@ -22,10 +22,10 @@ def git(tmp_path):
             command, cwd=tmp_path, check=True, capture_output=True, text=True
         ).stdout.strip()
 
-    for folder in ("model", "scaling", "experiments", "notes"):
-        (tmp_path / folder).mkdir()
+    for folder in ("model", "scaling", "experiments/machine", "notes"):
+        (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "a.py").write_text("a = 1\n")
-    (tmp_path / "experiments" / "provenance.py").write_text("")
+    (tmp_path / "experiments" / "machine" / "provenance.py").write_text("")
     (tmp_path / ".gitignore").write_text("ignored.py\n")
     run("init", "-q")
     run("add", ".")
