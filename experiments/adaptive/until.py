@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import msgspec
 from rich.console import Console
 
-from experiments.adaptive.next_runs import choose_next, family, posterior_and_target, runs_of
+from experiments.adaptive.choose import choose_next, posterior_and_target, runs_of
+from experiments.adaptive.family import family
 from experiments.adaptive.prices import (
     Charge,
     device_seconds,
@@ -28,7 +29,6 @@ from experiments.adaptive.prices import (
     price,
     prices,
     spent,
-    training_flops,
 )
 from experiments.executors.local_idle import IdleWorkers
 from experiments.files import strict_json
@@ -259,26 +259,34 @@ def _choose(loop: _Loop, points: Sequence[Point], runs: Runs, needed: float) -> 
     has_trunk = ledger.has_trunk
     known = {point.id for point in points}
     rest = most - spent(study, ledger, points)
-    left = [point for name, point in loop.pool.items() if name not in known]
-    flops = prices(study, points, left, has_trunk)
-    left = [point for point, price in zip(left, flops, strict=True) if price <= rest]
-    if not left:
+    pool = [point for name, point in loop.pool.items() if name not in known]
+    flops = zip(pool, prices(study, points, pool, has_trunk), strict=True)
+    affordable = [(point, price) for point, price in flops if price <= rest]
+    if not affordable:
         return []
+    left = [point for point, _ in affordable]
     charge, gone, whole = _account(loop, points)
-    least = min(prices(study, points, left, has_trunk, charge))
-    if gone + least > whole:
+    costs = [price for _, price in affordable]
+    if charge is not None:
+        costs = prices(study, points, left, has_trunk, charge)
+    budget = _round_budget(gone, whole, min(costs), needed)
+    if budget is None:
         return []
-    # The first round that pays for anything.
-    share = next((s for s in ROUND_ENDS if s * whole - gone >= least), 1.0)
-    budget = min(share * whole, needed * max(gone, least)) - gone
-    posterior, aim = posterior_and_target(
+    posterior, target = posterior_and_target(
         runs,
         runs_of(left, study.flops),
-        _TARGETS[loop.goal.quantity],
-        loop.record["target_flops"],
+        target=_TARGETS[loop.goal.quantity],
+        flops=loop.record["target_flops"],
     )
     proposal, _ = choose_next(
-        posterior, aim, study, points, left, has_trunk, max(budget, least), charge=charge
+        posterior,
+        target,
+        study=study,
+        known=points,
+        left=left,
+        has_trunk=has_trunk,
+        budget=budget,
+        charge=charge,
     )
     chosen = [left[row] for row in proposal.rows]
     while (flops_of_all := price(study, points, chosen, has_trunk)) > rest:
@@ -290,19 +298,31 @@ def _choose(loop: _Loop, points: Sequence[Point], runs: Runs, needed: float) -> 
     return chosen
 
 
-def _account(loop: _Loop, points: Sequence[Point]) -> tuple[Charge, float, float]:
+def _round_budget(gone: float, whole: float, least: float, needed: float) -> float | None:
+    """What a round may spend; None where the whole pays for nothing more.
+
+    Args:
+      gone: what the rounds so far have spent of the whole.
+      least: price of the cheapest run.
+      needed: times what is gone that the goal should take.
+    """
+    if gone + least > whole:
+        return None
+    # The first round that pays for anything.
+    share = next((s for s in ROUND_ENDS if s * whole - gone >= least), 1.0)
+    return max(min(share * whole, needed * max(gone, least)) - gone, least)
+
+
+def _account(loop: _Loop, points: Sequence[Point]) -> tuple[Charge | None, float, float]:
     """What jobs are charged, what the points have been, and what may be in all.
 
-    Device time only where finished runs tell it; all that may be spent is then the time of as many
-    FLOPs of the study's grid.
+    FLOPs, where the charge is None. Device time only where finished runs tell it; all that may be
+    spent is then the time of as many FLOPs of the study's grid.
     """
     study, ledger, most = loop.study, loop.ledger, loop.record["budget"]
     seconds = device_seconds(ledger, points) if loop.record["per"] == PER[1] else None
     if seconds is None:
-        return training_flops(study), spent(study, ledger, points), most
+        return None, spent(study, ledger, points), most
     gone = sum(map(seconds, planned_jobs_of(study, (), points)))
-    return (
-        seconds,
-        gone,
-        most * price(study, (), loop.grid, charge=seconds) / price(study, (), loop.grid),
-    )
+    per_flop = price(study, (), loop.grid, charge=seconds) / price(study, (), loop.grid)
+    return seconds, gone, most * per_flop

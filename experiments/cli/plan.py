@@ -7,7 +7,7 @@ import collections
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from experiments.adaptive import next_runs
+from experiments.adaptive.next_display import marks
 from experiments.cli import cost_options
 from experiments.cli.open_study import add_study, open_plan, open_study
 from experiments.cli.training_options import add_workers
@@ -59,7 +59,7 @@ def show_plan(
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
     console.print(display.cost_table(planned, expected, measured))
-    for line in next_runs.marks(ledger):
+    for line in marks(ledger):
         console.print(line)
     refuse_above(max_cost, expected)
 

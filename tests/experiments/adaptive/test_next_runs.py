@@ -7,9 +7,12 @@ import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from experiments.adaptive import next_runs
-from experiments.adaptive.next_runs import IDLE, NEW_SEEDS, family
+from experiments.adaptive.choose import choose_next, posterior_and_target, runs_of
+from experiments.adaptive.family import NEW_SEEDS, family
+from experiments.adaptive.next_record import IDLE
+from experiments.adaptive.next_runs import Question, propose_next
 from experiments.adaptive.prices import price, prices
 from experiments.cli import main
 from experiments.cli.load_study import load_study
@@ -228,8 +231,9 @@ def test_what_cannot_be_is_refused_in_one_line(isoflop, mine, finish, arguments,
 
 def test_a_study_with_axes_is_told_to_choose(study, manifest, ledger):
     study = dataclasses.replace(study, axes=(Axis(field="optimizer.learning_rate", values=(1.0,)),))
+    question = Question(budget=1e12, target="loss", target_flops=1e13)
     with pytest.raises(ValueError, match=r"varies optimizer\.learning_rate"):
-        next_runs.propose_next(None, study, ledger, manifest, None)
+        propose_next(question, study, ledger=ledger, manifest=manifest, console=Console())
 
 
 def test_what_siblings_of_a_new_trunk_save_is_spent_again(branched, manifest):
@@ -237,13 +241,17 @@ def test_what_siblings_of_a_new_trunk_save_is_spent_again(branched, manifest):
     asked = list(plan(branched, manifest).points)
     left = [*asked, *family(branched, manifest, most=1e13)]
     left = list({point.id: point for point in left}.values())
-    runs = next_runs.runs_of(left, branched.flops)
-    posterior, target = next_runs.posterior_and_target(
-        next_runs.runs_of([], branched.flops), runs, "loss", 1e13
-    )
+    runs, nothing = runs_of(left, branched.flops), runs_of([], branched.flops)
+    posterior, target = posterior_and_target(nothing, runs, target="loss", flops=1e13)
     budget = price(branched, (), asked)
-    proposal, spends = next_runs.choose_next(
-        posterior, target, branched, (), left, lambda trunk: False, budget
+    proposal, spends = choose_next(
+        posterior,
+        target,
+        study=branched,
+        known=(),
+        left=left,
+        has_trunk=lambda trunk: False,
+        budget=budget,
     )
     chosen = [left[row] for row in proposal.rows]
     assert spends == pytest.approx(price(branched, (), chosen))

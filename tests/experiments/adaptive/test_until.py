@@ -193,11 +193,11 @@ def test_no_round_passes_the_budget_of_flops_whatever_it_is_counted_in(
         pool={point.id: point for point in points},
     )
 
-    def all_of_them(posterior, aim, study, known, left, *rest, **options):
+    def all_of_them(posterior, target, *, left, **rest):
         return types.SimpleNamespace(rows=tuple(range(len(left)))), 0.0
 
     monkeypatch.setattr(until, "choose_next", all_of_them)
-    monkeypatch.setattr(until, "posterior_and_target", lambda *rest: (None, None))
+    monkeypatch.setattr(until, "posterior_and_target", lambda *rest, **more: (None, None))
     chosen = until._choose(loop, [], until.runs_of([], study.flops), math.inf)
     assert [point.id for point in chosen] == [point.id for point in points[:3]]
 
