@@ -10,12 +10,11 @@ them: on a small network a FLOP can take four times as long as on a large one.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import msgspec
 from rich.console import Console
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from scaling.fit import Fit
     from scaling.tables.runs import Runs
 
+Per = Literal["flop", "device-second"]
 FILE = "until.json"
 # FLOPs spent by the end of each round, over those that may be: early rounds are cheap, they only
 # tell where the later ones belong.
@@ -55,8 +55,25 @@ GROWTH = 1.05
 # Bootstrap replicates of a round's fits: first as many as show that a goal is far, wider than _FAR
 # times what it allows; where it is not, as many as every answer has.
 _FEW, _ALL, _FAR = 200, 1000, 1.25
-PER = ("flop", "device-second")
 _TARGETS = {"a": "exponent", "loss": "loss", "n_params_opt": "n_params_opt"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """When to stop.
+
+    Attributes:
+      goal: such as "ci(a) < 0.02".
+      target_flops: training budget that N* and the loss of the goal are for; None for 10 times the
+        study's largest.
+      budget: most FLOPs to spend on all runs; None for those of the study's grid.
+      per: what the gain of a run is set against.
+    """
+
+    goal: str
+    target_flops: float | None = None
+    budget: float | None = None
+    per: Per = "flop"
 
 
 class _Record(TypedDict):
@@ -87,34 +104,10 @@ class _Loop:
     pool: Mapping[str, Point]
 
 
-def add_options(sub: argparse.ArgumentParser) -> None:
-    """Options of `isoflop run`."""
-    add = sub.add_argument_group("runs chosen by what is known so far").add_argument
-    text = 'goal, such as "ci(a) < 0.02" or "ci(n_params_opt) < 10 %%": ends when it is met'
-    add("--until", default=None, metavar="GOAL", help=text)
-    text = "training budget that N* and the loss of the goal are for (10 times the largest)"
-    add("--target-flops", type=float, default=None, metavar="C", help=text)
-    text = "most FLOPs to spend on all runs (those of the study's grid)"
-    add("--budget", type=float, default=None, metavar="C", help=text)
-    text = "choose runs for what they tell per FLOP (the default), or per device-second"
-    add("--per", choices=PER, default=None, help=text)
-
-
-def check_options(options: Any) -> None:
-    """Refuses what says nothing without a goal.
-
-    Raises:
-      ValueError: for such an option.
-    """
-    for name in () if options.until else ("target_flops", "budget", "per"):
-        if getattr(options, name) is not None:
-            option = "--" + name.replace("_", "-")
-            raise ValueError(f"{option} is of --until GOAL: give one, or leave it out.")
-
-
 def train_until(
-    options: Any,
+    asked: Asked,
     study: Study,
+    *,
     ledger: Ledger,
     manifest: Manifest,
     console: Console,
@@ -123,7 +116,6 @@ def train_until(
     """The points that were chosen and trained, and those that failed.
 
     Args:
-      options: of `isoflop run`.
       train: trains points, with workers that wait for more.
 
     Raises:
@@ -135,17 +127,15 @@ def train_until(
 
     if study.axes:
         raise ValueError("--until: a study with axes has no single law. Give axes=().")
-    goal = parse_goal(options.until)
+    goal = parse_goal(asked.goal)
     grid = list(plan(study, manifest).points)
-    target = options.target_flops or 10 * study.budgets[-1]
-    most = options.budget or price(study, (), grid)
+    target = asked.target_flops or 10 * study.budgets[-1]
+    most = asked.budget or price(study, (), grid)
     if not all(math.isfinite(flops) and flops > 0 for flops in (target, most)):
         raise ValueError("--target-flops and --budget must be positive FLOPs.")
     pool = {point.id: point for point in (*grid, *family(study, manifest, most))}
-    asked = _Record(
-        goal=goal.text, target_flops=target, budget=most, per=options.per or PER[0], rounds=[]
-    )
-    record = _read(ledger, asked)
+    question = _Record(goal=goal.text, target_flops=target, budget=most, per=asked.per, rounds=[])
+    record = _read(ledger, question)
     # What is there already is known already.
     if not record["rounds"] and (known := [p.id for p in grid if ledger.has_result(p.id)]):
         record["rounds"].append(known)
@@ -180,7 +170,7 @@ def _rounds(loop: _Loop, train: Callable[[list[Point]], Failures]) -> tuple[list
                 return points, failures
         chosen = _choose(loop, points, runs, needed)
         if not chosen:
-            time = "" if record["per"] == PER[0] else ", or the time that the grid takes for them,"
+            time = "" if record["per"] == "flop" else ", or the time that the grid takes for them,"
             console.print(f"{most:.3g} FLOPs{time} are spent, and {loop.goal.text} is not met.")
             return points, failures
         record["rounds"].append([point.id for point in chosen])
@@ -320,7 +310,7 @@ def _account(loop: _Loop, points: Sequence[Point]) -> tuple[Charge | None, float
     spent is then the time of as many FLOPs of the study's grid.
     """
     study, ledger, most = loop.study, loop.ledger, loop.record["budget"]
-    seconds = device_seconds(ledger, points) if loop.record["per"] == PER[1] else None
+    seconds = device_seconds(ledger, points) if loop.record["per"] == "device-second" else None
     if seconds is None:
         return None, spent(study, ledger, points), most
     gone = sum(map(seconds, planned_jobs_of(study, (), points)))

@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.adaptive import until
-from experiments.cli import cost_options
+from experiments.adaptive.until import Asked, train_until
+from experiments.cli import cost_options, until_options
 from experiments.cli.open_study import add_study, open_plan, open_study
 from experiments.cli.training_options import add_training, training
 from experiments.cost import planned_cost
@@ -39,13 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add_training(parser)
     missing_runs.add_option(parser)
-    until.add_options(parser)
+    until_options.add_until(parser)
     cost_options.add_cost(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     stop_at_sigterm()
-    until.check_options(options)
+    goal = until_options.asked(options)
     study, ledger = open_study(options)
     grid, manifest = open_plan(study, ledger, console)
     for refusal in grid.refused:
@@ -67,7 +67,6 @@ def run(options: argparse.Namespace, console: Console) -> None:
         allow_missing=options.allow_missing,
         console=console,
     )
-    goal = None if options.until is None else options
     answer_study(work, goal)
 
 
@@ -98,7 +97,7 @@ class Work:
         return train(self.training, self.study, self.ledger, self.console, points, wanted, idle)
 
 
-def answer_study(work: Work, goal: argparse.Namespace | None) -> None:
+def answer_study(work: Work, goal: Asked | None) -> None:
     """Does what is left of the study, and shows its answer.
 
     Args:
@@ -119,13 +118,13 @@ def answer_study(work: Work, goal: argparse.Namespace | None) -> None:
                 return
             failures = work.train(grid, grid)
         else:
-            grid, failures = until.train_until(
+            grid, failures = train_until(
                 goal,
                 study,
-                ledger,
-                work.manifest,
-                console,
-                lambda points, idle: work.train(points, points, idle),
+                ledger=ledger,
+                manifest=work.manifest,
+                console=console,
+                train=lambda points, idle: work.train(points, points, idle),
             )
         points = list(grid)
         if study.forecast_budgets and not failures:
