@@ -143,7 +143,7 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def to_json(value: Any) -> str:
+def to_json(value: object) -> str:
     """A dataclass as JSON text."""
     return msgspec.json.encode(value).decode()
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a check found: whether each program fits, what it moves, and how long it takes at least."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,10 +158,10 @@ def rates(device: Devices, dtype: str) -> Rates:
     )
 
 
-def record(answer: Answer) -> dict[str, Any]:
-    """The answer as check.json has it."""
+def to_json(answer: Answer) -> str:
+    """The content of check.json."""
     hours = answer.study_hours
-    return {
+    record = {
         "study": answer.study.name,
         "topology": answer.topology,
         "mesh": list(answer.study.mesh),
@@ -171,6 +172,7 @@ def record(answer: Answer) -> dict[str, Any]:
         "peak_source": answer.peak_source,
         "assumptions": list(answer.assumptions),
     }
+    return json.dumps(record, indent=1, allow_nan=False)
 
 
 def _row_record(row: Row) -> dict[str, Any]:

@@ -5,14 +5,13 @@ Nothing is trained: the programs are compiled for devices that are here, or for 
 that is not.
 """
 
-import json
 import math
 from collections import defaultdict
 
 from rich.console import Console
 
 from experiments.checks.compile import display
-from experiments.checks.compile.answer import Answer, rates, record, row
+from experiments.checks.compile.answer import Answer, rates, row, to_json
 from experiments.checks.compile.launch import compile_programs, interpreter
 from experiments.checks.compile.messages import Compiled, Compiling, Devices, Request, Unfit
 from experiments.checks.compile.programs import Program, programs
@@ -45,8 +44,7 @@ def check(
     )
     request = _request(study, slice_of, found)
     answer = _answer(python, request, study=study, found=found, ledger=ledger, console=console)
-    text = json.dumps(record(answer), indent=1, allow_nan=False)
-    replace_text(ledger.folder / "check.json", text)
+    replace_text(ledger.folder / "check.json", to_json(answer))
     console.print(display.tables(answer))
     console.print(f"written {ledger.folder / 'check.json'}")
     return all(row.fits for row in answer.rows)

@@ -53,7 +53,7 @@ def coordinate_check(
         cases.append(case)
     found = answer(study.recipe, networks, cases)
     show(found, console)
-    about = {
+    about: dict[str, str | int] = {
         "command": command,
         "seconds": round(time.monotonic() - began),
         "device": device_facts()["device"],

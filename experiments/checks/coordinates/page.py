@@ -3,6 +3,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def _slope(found: Growth) -> str:
     return f"{found.exponent:+.2f}{error}"
 
 
-def write(answer: Answer, folder: Path, about: dict[str, Any]) -> list[Path]:
+def write(answer: Answer, folder: Path, about: Mapping[str, str | int]) -> list[Path]:
     """coordinate_check.json, .md and .png; returns their paths.
 
     Args:
@@ -95,8 +96,9 @@ def _panels(answer: Answer) -> list[list[Panel]]:
     ]
 
 
-def _record(answer: Answer, about: dict[str, Any]) -> dict[str, Any]:
-    return about | {
+def _record(answer: Answer, about: Mapping[str, str | int]) -> dict[str, Any]:
+    return {
+        **about,
         "recipe": answer.recipe.name,
         "verdict": answer.verdict,
         "flat_below": FLAT,
@@ -121,7 +123,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _page(answer: Answer, about: dict[str, Any]) -> str:
+def _page(answer: Answer, about: Mapping[str, str | int]) -> str:
     lines = [
         "# Coordinate check: sizes of activations against width and depth",
         "",

@@ -60,7 +60,7 @@ def lr_check(
     measured = measure(ledger, sweep, points)
     for one in measured:
         console.print(one.sentence)
-    about = {
+    about: dict[str, str | int] = {
         "command": command,
         "recipe": study.recipe.name,
         "seconds": round(time.monotonic() - began),

@@ -3,6 +3,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from scaling.plots.style import save_png
 _COLUMNS = ("tokens", "d_model", "parameters", "batch", "best factor", "lowest loss", "cost, nats")
 
 
-def write(measured: list[Measured], folder: Path, about: dict[str, Any]) -> list[Path]:
+def write(measured: list[Measured], folder: Path, about: Mapping[str, str | int]) -> list[Path]:
     """lr_check.png, .json and .md; returns their paths.
 
     Args:
@@ -28,7 +29,7 @@ def write(measured: list[Measured], folder: Path, about: dict[str, Any]) -> list
     folder.mkdir(parents=True, exist_ok=True)
     notes = [note for one in measured for note in one.notes]
     save_png(figure_basins(_panels(measured), notes), paths[0])
-    record = about | {"notes": notes, "sweeps": [_row(one) for one in measured]}
+    record = {**about, "notes": notes, "sweeps": [_row(one) for one in measured]}
     replace_text(paths[1], json.dumps(record, indent=1, allow_nan=False) + "\n")
     replace_text(paths[2], _page(measured, about, notes))
     return paths
@@ -78,7 +79,7 @@ def _row(one: Measured) -> dict[str, Any]:
     }
 
 
-def _page(measured: list[Measured], about: dict[str, Any], notes: list[str]) -> str:
+def _page(measured: list[Measured], about: Mapping[str, str | int], notes: list[str]) -> str:
     n_seeds = len(measured[0].losses)
     lines = [
         "# Learning rate check: what the recipe's rate loses against the best",

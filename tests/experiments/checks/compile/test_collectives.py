@@ -14,41 +14,21 @@ import pytest
 from experiments.checks.compile import hlo
 from experiments.checks.compile.collectives import Step, block_weights, by_kind, transfers
 from experiments.plan.plan import plan
-from model.network.config import ModelConfig
 from model.network.counts.total import count_params
 from model.network.execution import Execution
 from model.training.optimizer import hyper_arrays
 from model.training.step import compile_program
 
-MODEL = ModelConfig(
-    vocab_size=96,
-    seq_len=32,
-    d_model=64,
-    n_layers=4,
-    n_heads=4,
-    n_kv_heads=2,
-    d_head=16,
-    d_ff=128,
-    mixers=("attention",),
-    channel_mixers=("swiglu",),
-    norm="rmsnorm",
-    norm_eps=1e-5,
-    positions="rope",
-    rope_theta=1e4,
-    use_bias=False,
-    use_qk_norm=False,
-    tie_embeddings=False,
-    embedding_init_std=0.1,
-    hidden_init_gain=1.0,
-    output_init_std=0.1,
-    residual_multiplier=1.0,
-    logit_multiplier=1.0,
-)
 SCANNED = Execution(
     attention="xla", layers="scanned", remat="none", n_microbatches=1, n_loss_chunks=2
 )
 MESHES = [(1, 1, 8, 1), (1, 8, 1, 1), (1, 1, 4, 2), (1, 2, 2, 2)]
 LEAN = dataclasses.replace(SCANNED, remat="dots", n_microbatches=2)
+
+
+@pytest.fixture
+def model(llama):
+    return llama(vocab_size=96, seq_len=32, d_model=64, n_layers=4, n_heads=4, d_head=16, d_ff=128)
 
 
 @pytest.fixture
@@ -58,21 +38,20 @@ def train(study, manifest):
 
 
 @functools.cache
-def compiled(train, mesh, execution) -> dict[str, float]:
-    program = compile_program(MODEL, train, mesh, execution)
+def compiled(model, train, mesh, execution) -> dict[str, float]:
+    program = compile_program(model, train, mesh, execution)
     text = program.lowered(hyper_arrays(train)).compile().as_text()
     return hlo.by_kind(hlo.collectives(text))
 
 
-def formula(mesh, execution) -> dict[str, float]:
-    step = Step(
-        model=MODEL,
-        batch_size=16,
-        compute_dtype="float32",
-        mesh_shape=mesh,
-        execution=execution,
+def step(model, mesh, execution, dtype="float32") -> Step:
+    return Step(
+        model=model, batch_size=16, compute_dtype=dtype, mesh_shape=mesh, execution=execution
     )
-    return by_kind(step)
+
+
+def formula(model, mesh, execution) -> dict[str, float]:
+    return by_kind(step(model, mesh, execution))
 
 
 def check_reductions(found: dict[str, float], expected: dict[str, float]) -> None:
@@ -81,65 +60,66 @@ def check_reductions(found: dict[str, float], expected: dict[str, float]) -> Non
 
 
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
-def test_reductions_move_the_bytes_of_the_formulas(mesh, train):
-    check_reductions(compiled(train, mesh, SCANNED), formula(mesh, SCANNED))
+def test_reductions_move_the_bytes_of_the_formulas(mesh, model, train):
+    check_reductions(compiled(model, train, mesh, SCANNED), formula(model, mesh, SCANNED))
 
 
 @pytest.mark.parametrize("remat", ["dots", "block"])
-def test_accumulation_and_remat_move_the_bytes_of_the_formulas(remat, train):
+def test_accumulation_and_remat_move_the_bytes_of_the_formulas(remat, model, train):
     mesh = (1, 2, 2, 2)
     execution = dataclasses.replace(LEAN, remat=remat)
-    check_reductions(compiled(train, mesh, execution), formula(mesh, execution))
+    check_reductions(compiled(model, train, mesh, execution), formula(model, mesh, execution))
 
 
-def test_weights_are_gathered_for_both_passes(train):
+def test_weights_are_gathered_for_both_passes(model, train):
     mesh = (1, 2, 2, 2)
-    assert compiled(train, mesh, LEAN)["all-gather"] == formula(mesh, LEAN)["all-gather"]
+    assert (
+        compiled(model, train, mesh, LEAN)["all-gather"] == formula(model, mesh, LEAN)["all-gather"]
+    )
 
 
-def test_a_scan_that_keeps_everything_gathers_the_head_once_more_at_most(train):
+def test_a_scan_that_keeps_everything_gathers_the_head_once_more_at_most(model, train):
     mesh, head = (1, 1, 8, 1), 4 * 64 * 96 * 7 / 8
-    extra = compiled(train, mesh, SCANNED)["all-gather"] - formula(mesh, SCANNED)["all-gather"]
+    extra = (
+        compiled(model, train, mesh, SCANNED)["all-gather"]
+        - formula(model, mesh, SCANNED)["all-gather"]
+    )
     assert 0 <= extra <= head
 
 
-def test_positions_are_exchanged_for_heads_by_all_to_all(train):
+def test_positions_are_exchanged_for_heads_by_all_to_all(model, train):
     mesh, execution = (1, 2, 2, 2), dataclasses.replace(SCANNED, layout="fsdp_context")
-    found, expected = compiled(train, mesh, execution), formula(mesh, execution)
+    found, expected = compiled(model, train, mesh, execution), formula(model, mesh, execution)
     assert found["all-to-all"] == expected["all-to-all"] > 0
 
 
-def test_one_device_moves_nothing():
-    assert transfers(step_of((1, 1, 1, 1))) == []
+def test_one_device_moves_nothing(model):
+    assert transfers(step(model, (1, 1, 1, 1), SCANNED, "bfloat16")) == []
 
 
-def step_of(mesh: tuple[int, ...], **changes) -> Step:
-    given = {"model": MODEL, "batch_size": 16, "compute_dtype": "bfloat16", "mesh_shape": mesh}
-    return Step(**given | {"execution": SCANNED} | changes)
-
-
-def test_fsdp_moves_three_times_the_weights_of_the_blocks_in_two_bytes():
+def test_fsdp_moves_three_times_the_weights_of_the_blocks_in_two_bytes(model):
     # "How to scale your model", chapter on training: two gathers and a reduce-scatter of W.
-    moved = {t.what: t.moved(step_of((1, 1, 8, 1)).mesh) for t in transfers(step_of((1, 1, 8, 1)))}
+    split = step(model, (1, 1, 8, 1), SCANNED, "bfloat16")
+    moved = {transfer.what: transfer.moved(split.mesh) for transfer in transfers(split)}
     blocks = sum(bytes_ for what, bytes_ in moved.items() if "of the blocks" in what)
     attention = 64 * 16 * (4 + 4 + 2 + 2)
     assert blocks == 3 * 2 * 4 * (attention + 3 * 64 * 128) * 7 / 8
 
 
-def test_vectors_and_matrices_of_the_blocks_are_all_there_is_between_the_embeddings():
+def test_vectors_and_matrices_of_the_blocks_are_all_there_is_between_the_embeddings(model):
     for changes in (
         {},
         {"use_bias": True, "norm": "layernorm"},
         {"use_qk_norm": True, "channel_mixers": ("swiglu", "gelu")},
     ):
-        model = dataclasses.replace(MODEL, **changes)
+        other = dataclasses.replace(model, **changes)
         per_layer = {"swiglu": 3, "gelu": 2}
-        mlp = sum(per_layer[kind] * 64 * 128 for kind in model.layer_channel_mixers)
-        assert block_weights(model) == mlp + 4 * 64 * 16 * (4 + 4 + 2 + 2)
-        assert block_weights(model) < count_params(model).non_embedding
+        mlp = sum(per_layer[kind] * 64 * 128 for kind in other.layer_channel_mixers)
+        assert block_weights(other) == mlp + 4 * 64 * 16 * (4 + 4 + 2 + 2)
+        assert block_weights(other) < count_params(other).non_embedding
 
 
-def test_gradients_are_reduced_once_for_every_microbatch():
+def test_gradients_are_reduced_once_for_every_microbatch(model):
     twice = dataclasses.replace(SCANNED, n_microbatches=2)
-    one, two = (by_kind(step_of((1, 1, 8, 1), execution=e)) for e in (SCANNED, twice))
+    one, two = (formula(model, (1, 1, 8, 1), execution) for execution in (SCANNED, twice))
     assert two["reduce-scatter"] == 2 * one["reduce-scatter"]

@@ -7,33 +7,8 @@ import pytest
 
 from experiments.checks.compile.collectives import Step
 from experiments.checks.compile.roofline import Rates, estimate, memory_bytes, step_flops
-from model.network.config import ModelConfig
 from model.network.execution import Execution
 
-MODEL = ModelConfig(
-    vocab_size=1000,
-    seq_len=128,
-    d_model=256,
-    n_layers=3,
-    n_heads=4,
-    n_kv_heads=2,
-    d_head=64,
-    d_ff=512,
-    mixers=("attention",),
-    channel_mixers=("swiglu",),
-    norm="rmsnorm",
-    norm_eps=1e-5,
-    positions="rope",
-    rope_theta=1e4,
-    use_bias=False,
-    use_qk_norm=False,
-    tie_embeddings=False,
-    embedding_init_std=0.1,
-    hidden_init_gain=1.0,
-    output_init_std=0.1,
-    residual_multiplier=1.0,
-    logit_multiplier=1.0,
-)
 EXECUTION = Execution(
     attention="splash", layers="scanned", remat="none", n_microbatches=1, n_loss_chunks=1
 )
@@ -49,31 +24,38 @@ HEAD = 256 * 1000
 CONTEXT = 3 * 4 * 128 * 4 * 64  # Forward, per token, all positions.
 
 
-def step(mesh=(1, 1, 8, 1), **changes) -> Step:
-    execution = dataclasses.replace(EXECUTION, **changes)
-    return Step(
-        model=MODEL,
-        batch_size=16,
-        compute_dtype="bfloat16",
-        mesh_shape=mesh,
-        execution=execution,
+@pytest.fixture
+def step(llama):
+    model = llama(
+        vocab_size=1000, seq_len=128, d_model=256, n_layers=3, n_heads=4, d_head=64, d_ff=512
     )
 
+    def make(mesh=(1, 1, 8, 1), **changes) -> Step:
+        return Step(
+            model=model,
+            batch_size=16,
+            compute_dtype="bfloat16",
+            mesh_shape=mesh,
+            execution=dataclasses.replace(EXECUTION, **changes),
+        )
 
-def test_flops_are_three_forward_passes_and_what_remat_repeats():
+    return make
+
+
+def test_flops_are_three_forward_passes_and_what_remat_repeats(step):
     tokens, forward = 16 * 128, 2 * (BLOCKS + HEAD) + CONTEXT / 2
     assert step_flops(step()) == 3 * forward * tokens
     assert step_flops(step(remat="block")) == (4 * forward - 2 * HEAD) * tokens
     assert step_flops(step(remat="dots")) == pytest.approx((3 * forward + CONTEXT / 2) * tokens)
 
 
-def test_plain_attention_computes_masked_scores_too():
+def test_plain_attention_computes_masked_scores_too(step):
     tokens = 16 * 128
     more = step_flops(step(attention="xla")) - step_flops(step())
     assert more == 3 * CONTEXT / 2 * tokens
 
 
-def test_each_account_is_its_work_over_its_rate():
+def test_each_account_is_its_work_over_its_rate(step):
     found = estimate(step(), RATES)
     assert found.compute_seconds == pytest.approx(step_flops(step()) / 8 / 1e12)
     assert found.memory_seconds == pytest.approx(memory_bytes(step()) / 1e11)
@@ -82,7 +64,7 @@ def test_each_account_is_its_work_over_its_rate():
     assert found.serial_seconds == pytest.approx(sum(accounts))
 
 
-def test_traffic_over_fsdp_uses_the_links_of_fsdp():
+def test_traffic_over_fsdp_uses_the_links_of_fsdp(step):
     # Blocks: two gathers and a reduce-scatter in bfloat16; head: one gather, and float32 back;
     # table: a gather and an all-reduce; gains: an all-reduce in float32.
     per_device = 2 * 3 * BLOCKS + (2 + 4) * HEAD + 2 * 3 * HEAD + 2 * 4 * 7 * 256
@@ -90,20 +72,20 @@ def test_traffic_over_fsdp_uses_the_links_of_fsdp():
     assert found == pytest.approx(per_device * 7 / 8 / (4 * 1e9))
 
 
-def test_what_is_not_known_takes_no_time_and_the_rest_is_unchanged():
+def test_what_is_not_known_takes_no_time_and_the_rest_is_unchanged(step):
     blind = dataclasses.replace(RATES, memory_bytes_per_second=None, link_bytes_per_second=None)
     found = estimate(step(), blind)
     assert found.memory_seconds == found.link_seconds == 0
     assert found.serial_seconds == found.compute_seconds == estimate(step(), RATES).compute_seconds
 
 
-def test_stored_scores_are_the_difference_between_plain_and_flash_attention():
+def test_stored_scores_are_the_difference_between_plain_and_flash_attention(step):
     tokens = 16 * 128 / 8
     more = memory_bytes(step(attention="xla")) - memory_bytes(step())
     assert more == pytest.approx(3 * tokens * 3 * 4 * 128 * 2 * (4 + 2))
 
 
-def test_memory_traffic_has_the_update_of_every_parameter():
+def test_memory_traffic_has_the_update_of_every_parameter(step):
     # With next to no tokens what is left is 28 bytes of state and the weights of three passes.
     small = dataclasses.replace(step((1, 1, 1, 1)), batch_size=0)
     n_params = BLOCKS + 2 * HEAD + 7 * 256
