@@ -25,19 +25,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-import msgspec
-
 from experiments.executors import exit_codes
 from experiments.executors import worker_events as events
 from experiments.executors.worker_settings import WorkerSettings
 from experiments.executors.worker_settings import parser as settings_parser
 from experiments.files.storage import DISK_ERRORS
-from experiments.ledger.claims import GaveUp, Owned, this_process
+from experiments.ledger.claims import GaveUp, Owned
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.owner import this_process
+from experiments.ledger.result import Result, Trunk
 from experiments.machine.jax_setup import start_jax
 from experiments.machine.peak import device_peak
 from experiments.plan.point import check_id
-from experiments.train.attempt import Session, Stop, run_job
+from experiments.train.attempt import run_job
+from experiments.train.session import Session, Stop
 from model.data.manifest import Manifest
 from model.network.execution import Execution
 from model.training.outcome import Interrupted
@@ -85,10 +86,16 @@ def work(
     return next((code for code in _WORST if code in codes), exit_codes.DONE)
 
 
-def _run(record: dict[str, Any]) -> events.Run:
+def _run(record: Result | Trunk) -> events.Run:
     """A run's record in short; a trunk's has notes alone."""
-    told = {name: record[name] for name in events.Run.__struct_fields__ if name in record}
-    return msgspec.convert(told, events.Run)
+    if isinstance(record, Trunk):
+        return events.Run(notes=record.notes)
+    return events.Run(
+        status=record.status,
+        loss_nats=record.loss_nats,
+        reason=record.reason,
+        notes=record.notes,
+    )
 
 
 def _disk(error: OSError, ledger: Ledger) -> str:

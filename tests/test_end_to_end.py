@@ -23,20 +23,25 @@ from rich.console import Console
 from experiments.cli import main
 from experiments.cost import estimate
 from experiments.cost.estimate import Terms
-from experiments.ledger.claims import this_process
+from experiments.ledger.forecasts import read_forecasts
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.owner import this_process
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 from experiments.plan.trunks import grow, saving
-from experiments.report import report
+from experiments.report import page as report_page
 from experiments.report.analysis import analyse
-from experiments.report.forecast import forecast_point, make_forecast
+from experiments.report.answer import print_answer
+from experiments.report.build import build, gather
+from experiments.report.forecast import make_forecast
+from experiments.report.rows import findings, run_rows
 from experiments.speed.device_speed import DeviceSpeed, StepLaw
 from experiments.studies.quickstart import STUDY
 from experiments.study.study import Ladder
 from experiments.train import run_points
-from experiments.train.attempt import Session, Stop, run_job
+from experiments.train.attempt import run_job
+from experiments.train.session import Session, Stop
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
 from model.network.counts.total import count_params
@@ -243,13 +248,13 @@ def test_a_forecast_is_made_once_covers_the_truth_and_never_changes(finished):
     record = make_forecast(f.ledger, f.study, f.manifest, f.analysis, 1e13)
     (path,) = (f.ledger.folder / "forecasts").glob("*.json")
     before = path.read_bytes()
-    point = forecast_point(record)
+    point = record.point
     assert point.role == "forecast"
     assert point.params.total == pytest.approx(best_params(1e13), rel=0.3)
     truth = law(point.params.total, point.n_tokens)
-    for forecast in record["forecasts"].values():
-        assert forecast["lower"] <= truth <= forecast["upper"]
-        assert forecast["value"] == pytest.approx(truth, rel=0.02)
+    for forecast in record.forecasts.values():
+        assert forecast.lower <= truth <= forecast.upper
+        assert forecast.value == pytest.approx(truth, rel=0.02)
     poorer = dataclasses.replace(f.analysis, fits={"additive": f.analysis.fits["additive"]})
     assert make_forecast(f.ledger, f.study, f.manifest, poorer, 1e13) == record
     assert path.read_bytes() == before
@@ -262,18 +267,18 @@ def test_another_recipe_at_the_same_budget_gets_a_forecast_of_its_own(tmp_path):
     recipe = dataclasses.replace(f.study.recipe, optimizer=optimizer)
     changed = dataclasses.replace(f.study, recipe=recipe)
     second = make_forecast(f.ledger, changed, f.manifest, f.analysis, 1e13)
-    assert second["point"]["id"] != first["point"]["id"]
-    assert len(f.ledger.read_forecasts()) == 2
+    assert second.point.id != first.point.id
+    assert len(read_forecasts(f.ledger)) == 2
     path = next((f.ledger.folder / "forecasts").iterdir())
     path.write_text(path.read_text()[:-9])
     with pytest.raises(ValueError, match=re.escape(path.name)):
-        f.ledger.read_forecasts()
+        read_forecasts(f.ledger)
 
 
 def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
     f = finished
-    built = report.build(f.ledger, f.study, f.points)
-    report.write(f.ledger, f.study, f.points, built)
+    built = build(f.ledger, f.study, f.points)
+    report_page.write(f.ledger, f.study, f.points, built)
     page = f.ledger.report.read_text()
     assert "<script" not in page
     assert "&lt;script&gt;alert(&#34;size&#34;)&lt;/script&gt; &amp; why?" in page
@@ -282,7 +287,7 @@ def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
     n_done, n_planned = len(f.points), len(f.points) + len(f.study.forecast_budgets)
     assert f"runs compared</th><td>{n_done} of {n_planned}</td>" in page
     assert "cost at 2 per device-hour" in page
-    for name in report.CAPTIONS:
+    for name in report_page.CAPTIONS:
         if name != "forecast":
             assert f'<figure id="{name}">' in page
             assert (f.ledger.figures / f"{name}.png").stat().st_size > 1000
@@ -291,7 +296,7 @@ def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
     for point in f.points:
         assert point.id in page
     console = Console(file=io.StringIO(), width=200, markup=False)
-    report.print_answer(console, f.study, f.ledger, built)
+    print_answer(console, built)
     assert "Compute-optimal frontier" in console.file.getvalue()
 
 
@@ -314,11 +319,12 @@ def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_pa
     seeds = {point.id: point.seed for point in f.points}
     for fit in f.analysis.fits.values():
         assert {seeds[run.run_id] for run in fit.fitted_runs} == {0, 1}
-    built = report.Report(analysis=f.analysis, main="additive", forecasts=[], costs=[])
-    sentences = " ".join(report._findings(built.analysis))
+    built = gather(f.ledger, f.points, f.analysis)
+    sentences = " ".join(findings(built.analysis))
     assert f"{n_diverged} " in sentences
     assert "diverged" in sentences
-    shown = [row for row in report._run_rows(f.ledger, f.points) if row["status"] == "diverged"]
+    rows = run_rows(f.points, built.verdicts)
+    shown = [row for row in rows if row["status"] == "diverged"]
     assert len(shown) == n_diverged
     assert all("not finite at step 3" in row["reason"] for row in shown)
 
@@ -476,10 +482,10 @@ def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(tm
     assert len(trunks) == 2 * 2, "two sizes, each saved where a point leaves it"
     branch = branched.read_result(points[0].id)
     whole = alone.read_result(points[0].id)
-    assert branch["provenance"]["trunk"] in trunks
-    assert (branch["flops"], whole["flops_spent"]) == (whole["flops"], whole["flops"])
-    spent = sum(trunk["flops_spent"]["matmul_full"] for trunk in trunks.values())
-    spent += sum(branched.read_result(p.id)["flops_spent"]["matmul_full"] for p in points)
+    assert branch.provenance.trunk in trunks
+    assert (branch.flops, whole.flops_spent) == (whole.flops, whole.flops)
+    spent = sum(trunk.flops_spent["matmul_full"] for trunk in trunks.values())
+    spent += sum(branched.read_result(p.id).flops_spent["matmul_full"] for p in points)
     assert spent == pytest.approx(saving(grow(points)).spent)
 
     # A damaged trunk is never begun from: what needs it trains it again.
@@ -511,9 +517,9 @@ def test_packed_trunks_give_the_losses_of_runs_trained_alone(tmp_path):
     alone, packed = (Ledger(tmp_path / name, "tiny") for name in ("alone", "packed"))
     for point in alone.read_plan():
         one, many = alone.read_result(point.id), packed.read_result(point.id)
-        assert many["loss_nats"] == pytest.approx(one["loss_nats"], abs=1e-5)
-        assert many["provenance"]["pack_size"] == 2
-        assert many["provenance"]["trunk"].startswith("trunk-")
+        assert many.loss_nats == pytest.approx(one.loss_nats, abs=1e-5)
+        assert many.provenance.pack_size == 2
+        assert many.provenance.trunk.startswith("trunk-")
     code, _, err = shell.run("refused", *few, "--pack", "0")
     assert (code, err.count("\n")) == (2, 1)
     assert "--pack 0: must be a multiple" in err

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How proposed runs look on the terminal."""
 
-import json
-
-import msgspec
 from rich.console import Console
 
 from experiments.adaptive.next_record import FILE, IDLE, NextRuns
-from experiments.files.checked_json import unseal
+from experiments.files import checked_json
+from experiments.files.checked_json import Damaged
 from experiments.ledger.ledger import Ledger
 from experiments.terminal.table import number_table
 
@@ -55,11 +53,13 @@ def _what(found: NextRuns) -> str:
 
 def marks(ledger: Ledger) -> list[str]:
     """What the last `isoflop next` said of runs that are left; for `isoflop plan`."""
-    if (data := ledger.storage.read(FILE)) is None:
+    way_out = "Delete it; `isoflop next` writes it again."
+    try:
+        found = checked_json.read(ledger.storage, FILE, NextRuns, way_out=way_out)
+    except Damaged as error:
+        return [str(error)]
+    if found is None:
         return []
-    if (text := unseal(data)) is None:
-        return [f"{ledger.folder / FILE} is damaged. Delete it; `isoflop next` writes it again."]
-    found = msgspec.convert(json.loads(text), NextRuns)
     left = [run for run in found.remaining if not ledger.has_result(run.id)]
     idle = [run for run in left if run.is_idle]
     lines = [

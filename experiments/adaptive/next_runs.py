@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-import msgspec
 import numpy as np
 from rich.console import Console
 
@@ -22,7 +21,7 @@ from experiments.adaptive.family import family
 from experiments.adaptive.next_display import sentence, show
 from experiments.adaptive.next_record import FILE, IDLE, NextRuns, Proposed, Remaining
 from experiments.adaptive.prices import prices
-from experiments.files.checked_json import seal_record
+from experiments.files import checked_json
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import plan
 from experiments.plan.point import Point
@@ -110,7 +109,7 @@ def propose_next(
         gains=gains_alone(posterior, target, remaining),
         analysis=analysis,
     )
-    ledger.storage.replace(FILE, seal_record(msgspec.to_builtins(found)))
+    ledger.storage.replace(FILE, checked_json.encode(found))
     gains = gains_alone(posterior, target, planned)
     figure = figure_proposal(finished, planned, gains, proposal, sentence=sentence(found))
     ledger.figures.mkdir(parents=True, exist_ok=True)

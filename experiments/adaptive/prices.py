@@ -37,9 +37,8 @@ def device_seconds(ledger: Ledger, points: Sequence[Point]) -> Charge | None:
     if (known := learn(ledger, points)) is None:
         return None
     speed = device_speed.here(known)
-    costs = [record["costs"] for _, record in trained(ledger, points)]
-    told = ("train_seconds", "evaluate_seconds")
-    besides = [cost["wall_seconds"] - sum(cost.get(name, 0.0) for name in told) for cost in costs]
+    costs = [record.costs for _, record in trained(ledger, points)]
+    besides = [cost.wall_seconds - cost.train_seconds - cost.evaluate_seconds for cost in costs]
     # Of most jobs: the first of a program compiles it.
     usual = max(statistics.median(besides), 0.0)
 
@@ -107,9 +106,8 @@ def prices(
 def spent(study: Study, ledger: Ledger, points: Sequence[Point]) -> float:
     """What points that have results, and the trunks that they begin with, have spent."""
     trunks = ledger.trunks({point.cluster_id for point in points}).values()
-    total = sum(trunk["flops_spent"][study.flops] for trunk in trunks)
+    total = sum(trunk.flops_spent[study.flops] for trunk in trunks)
     for point in points:
-        if (record := ledger.read_result(point.id)) is not None:
-            # Records of an earlier version do not say: such runs were trained whole.
-            total += record.get("flops_spent", point.flops)[study.flops]
+        if (result := ledger.read_result(point.id)) is not None:
+            total += result.flops_spent[study.flops]
     return total

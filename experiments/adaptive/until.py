@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-import msgspec
 from rich.console import Console
 
 from experiments.adaptive.choose import choose_next, posterior_and_target, runs_of
@@ -30,8 +29,7 @@ from experiments.adaptive.prices import (
     spent,
 )
 from experiments.executors.local_idle import IdleWorkers
-from experiments.files import strict_json
-from experiments.files.checked_json import Damaged, seal_record, unseal
+from experiments.files import checked_json
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.plan.plan import plan
@@ -174,21 +172,14 @@ def _rounds(loop: _Loop, train: Callable[[list[Point]], Failures]) -> tuple[list
             console.print(f"{most:.3g} FLOPs{time} are spent, and {loop.goal.text} is not met.")
             return points, failures
         record["rounds"].append([point.id for point in chosen])
-        ledger.storage.replace(FILE, seal_record(dict(record)))
+        ledger.storage.replace(FILE, checked_json.encode(record))
 
 
 def _read(ledger: Ledger, asked: _Record) -> _Record:
     """The rounds of the same question so far."""
-    if (data := ledger.storage.read(FILE)) is None:
-        return asked
-    path = ledger.folder / FILE
-    if (text := unseal(data)) is None:
-        raise Damaged(f"{path} is damaged. Delete it: finished runs are kept and used.")
-    try:
-        record = msgspec.convert(strict_json.loads(text), _Record)
-    except (ValueError, msgspec.ValidationError) as error:
-        raise Damaged(f"{path}: {error}. Delete it: finished runs are kept and used.") from None
-    return record if {**record, "rounds": []} == asked else asked
+    way_out = "Delete it: finished runs are kept and used."
+    record = checked_json.read(ledger.storage, FILE, _Record, way_out=way_out)
+    return record if record is not None and {**record, "rounds": []} == asked else asked
 
 
 def _finished(ledger: Ledger, study: Study, points: list[Point]) -> Runs:

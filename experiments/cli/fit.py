@@ -28,10 +28,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
         return _fit_table(options, console)
     if used := table_options.given(options):
         raise ValueError(f"{', '.join(used)}: for tables (.csv, .jsonl, .parquet), not for a study")
-    study, ledger, _, built = open_report(options)
-    from experiments.report import report
+    *_, built = open_report(options)
+    from experiments.report.answer import print_answer
 
-    report.print_answer(console, study, ledger, built)
+    print_answer(console, built)
 
 
 def _fit_table(options: argparse.Namespace, console: Console) -> None:

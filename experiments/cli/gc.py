@@ -5,6 +5,7 @@ import argparse
 
 from rich.console import Console
 
+from experiments.cli.limits import add_limits, limits_of
 from experiments.cli.open_study import add_study, open_study
 from experiments.operations import gc
 
@@ -13,9 +14,22 @@ HELP = "show what nobody needs any more: checkpoints of finished runs, files of 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    gc.add_arguments(parser)
+    parser.add_argument("--delete", action="store_true", help="remove what is shown")
+    text = "also checkpoints of runs that the study no longer asks for; their results stay"
+    parser.add_argument("--others", action="store_true", help=text)
+    text = "also the ends of trunks whose points are done; longer runs would train them anew"
+    parser.add_argument("--trunks", action="store_true", help=text)
+    add_limits(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     _, ledger = open_study(options)
-    gc.gc(options, ledger, console)
+    given = {"others": options.others, "trunks": options.trunks}
+    gc.gc(
+        options.study,
+        ledger,
+        console,
+        delete=options.delete,
+        options=[name for name, is_given in given.items() if is_given],
+        limits=limits_of(options, ledger),
+    )

@@ -13,7 +13,7 @@ from experiments.plan.point import Point
 from experiments.study.study import Study
 
 if TYPE_CHECKING:
-    from experiments.report.report import Report
+    from experiments.report.build import Report
 
 
 def open_report(options: argparse.Namespace) -> tuple[Study, Ledger, list[Point], Report]:
@@ -24,10 +24,10 @@ def open_report(options: argparse.Namespace) -> tuple[Study, Ledger, list[Point]
     """
     study, ledger = open_study(options)
     prepare_to_fit()
-    from experiments.report import report
+    from experiments.report.build import build
 
     points = ledger.read_plan()
     if not any(ledger.has_result(point.id) for point in points):
         raise ValueError(f"{ledger.folder} has no finished run. `isoflop run` trains them.")
-    built = report.build(ledger, study, points, allow_missing=options.allow_missing)
+    built = build(ledger, study, points, allow_missing=options.allow_missing)
     return study, ledger, points, built

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     _, ledger, _, built = open_report(options)
-    from experiments.report import report
+    from experiments.report.page import draw
 
-    for path in report.draw(ledger, built).values():
+    for path in draw(ledger, built).values():
         console.print(str(path))

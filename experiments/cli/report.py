@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger, points, built = open_report(options)
-    from experiments.report import report
+    from experiments.report.page import write
 
-    report.write(ledger, study, points, built)
+    write(ledger, study, points, built)
     console.print(str(ledger.report))

@@ -5,19 +5,20 @@ import argparse
 
 from rich.console import Console
 
+from experiments.cli.limits import add_limits, limits_of
 from experiments.cli.open_study import add_study, open_study
-from experiments.operations import retry, status
+from experiments.operations import retry
 
 HELP = "let failed runs be tried again: all of them, or those whose ids follow"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    status.add_limits(parser)
+    add_limits(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     ids = [word for word in options.overrides if "=" not in word]
     options.overrides = [word for word in options.overrides if "=" in word]
     _, ledger = open_study(options)
-    retry.retry(options, ids, ledger, console)
+    retry.retry(options.study, ids, ledger, console, limits=limits_of(options, ledger))

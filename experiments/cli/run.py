@@ -9,7 +9,6 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 
@@ -20,6 +19,7 @@ from experiments.cli.training_options import add_training, training
 from experiments.cost import planned_cost
 from experiments.cost.target import estimate_on, refuse_above
 from experiments.executors.local_idle import IdleWorkers
+from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger, missing_points
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.plan.from_recipe import Refused
@@ -153,7 +153,7 @@ def _forecasts(work: Work, grid: list[Point]) -> Iterator[Point]:
     """The points beyond the grid, each when its loss has been forecast."""
     prepare_to_fit()
     from experiments.report.analysis import analyse
-    from experiments.report.forecast import forecast_point, make_forecast
+    from experiments.report.forecast import make_forecast
     from scaling.fit import FitError
 
     study, ledger, console = work.study, work.ledger, work.console
@@ -161,22 +161,21 @@ def _forecasts(work: Work, grid: list[Point]) -> Iterator[Point]:
     analysis = analyse(ledger, study, grid, allow_missing=work.allow_missing)
     for budget in study.forecast_budgets:
         try:
-            record = make_forecast(ledger, study, work.manifest, analysis, budget)
+            made = make_forecast(ledger, study, work.manifest, analysis, budget)
         except (FitError, Refused) as error:
             console.print(f"no forecast at {budget:.3g} FLOPs: {error}")
             continue
-        console.print(_forecast_line(record))
-        yield forecast_point(record)
+        console.print(_forecast_line(made))
+        yield made.point
 
 
-def _forecast_line(record: dict[str, Any]) -> str:
-    law, forecast = next(iter(record["forecasts"].items()))
-    n_params = record["point"]["params"]["total"]
+def _forecast_line(made: Forecast) -> str:
+    law, forecast = next(iter(made.forecasts.items()))
     return (
-        f"forecast at {record['budget']:.3g} FLOPs, {n_params:,} parameters on "
-        f"{record['point']['n_tokens']:,} tokens: {forecast['value']:.4f} nats "
-        f"({record['level']:.0%} interval {_number(forecast['lower'])} to "
-        f"{_number(forecast['upper'])}, {law} form)"
+        f"forecast at {made.budget:.3g} FLOPs, {made.point.params.total:,} parameters on "
+        f"{made.point.n_tokens:,} tokens: {forecast.value:.4f} nats "
+        f"({made.level:.0%} interval {_number(forecast.lower)} to "
+        f"{_number(forecast.upper)}, {law} form)"
     )
 
 
@@ -187,13 +186,15 @@ def _number(value: float | None) -> str:
 def _answer(work: Work, points: list[Point]) -> str:
     """Writes and shows the answer; returns what was shown."""
     prepare_to_fit()
-    from experiments.report import report
+    from experiments.report.answer import print_answer
+    from experiments.report.build import build
+    from experiments.report.page import write
 
     study, ledger, console = work.study, work.ledger, work.console
-    built = report.build(ledger, study, points, allow_missing=work.allow_missing)
+    built = build(ledger, study, points, allow_missing=work.allow_missing)
     with console.capture() as capture:
-        report.print_answer(console, study, ledger, built)
-    report.write(ledger, study, points, built)
+        print_answer(console, built)
+    write(ledger, study, points, built)
     where = f"table {ledger.table}\nfigures {ledger.figures}\nreport {ledger.report}"
     answer = f"{capture.get()}{where}"
     console.print(answer)

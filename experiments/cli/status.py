@@ -5,16 +5,24 @@ import argparse
 
 from rich.console import Console
 
+from experiments.cli.limits import add_limits, limits_of
 from experiments.cli.open_study import add_study, open_study
 from experiments.operations import status
 
 HELP = "what is done, running, preempted, diverged, failed or waiting, and what it cost"
+WATCH_SECONDS = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    status.add_arguments(parser)
+    text = f"look again every so many seconds ({WATCH_SECONDS:g}) until everything has ended"
+    parser.add_argument(
+        "--watch", type=float, nargs="?", const=WATCH_SECONDS, metavar="SECONDS", help=text
+    )
+    add_limits(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    status.status(options, *open_study(options), console)
+    study, ledger = open_study(options)
+    limits = limits_of(options, ledger)
+    status.status(study, ledger, console, name=options.study, limits=limits, watch=options.watch)

@@ -10,10 +10,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from experiments.cost.estimate import work
-from experiments.files.checked_json import unseal
+from experiments.files.checked_json import Damaged
 from experiments.ledger.ledger import Ledger
 from experiments.plan.jobs import alone
 from experiments.plan.point import Point
@@ -46,22 +44,6 @@ class Accuracy:
         )
 
 
-class _Costs(msgspec.Struct):
-    wall_seconds: float
-    compile_seconds: float = 0.0
-    resumed_at: int = 0
-
-
-class _Provenance(msgspec.Struct):
-    device: str
-
-
-class _Result(msgspec.Struct):
-    status: str
-    costs: _Costs
-    provenance: _Provenance
-
-
 def accuracy(ledger: Ledger, points: Sequence[Point], speed: DeviceSpeed) -> Accuracy | None:
     """Of the runs among the points that finished on the device, undisturbed; None without any.
 
@@ -85,14 +67,14 @@ def accuracy(ledger: Ledger, points: Sequence[Point], speed: DeviceSpeed) -> Acc
 
 
 def _real_seconds(ledger: Ledger, point: Point, device: str) -> float | None:
-    data = ledger.storage.read(f"runs/{point.id}/result.json")
     try:
-        result = msgspec.json.decode(unseal(data or b"") or b"", type=_Result)
-    except msgspec.MsgspecError:
+        result = ledger.read_result(point.id)
+    except Damaged:
         return None
-    is_whole = result.status == "ok" and not result.costs.resumed_at
+    if result is None or result.status != "ok" or result.costs.resumed_at:
+        return None
     seconds = result.costs.wall_seconds - result.costs.compile_seconds
-    return seconds if is_whole and seconds > 0 and result.provenance.device == device else None
+    return seconds if seconds > 0 and result.provenance.device == device else None
 
 
 def _predicted(point: Point, speed: DeviceSpeed) -> float | None:

@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from experiments.cost.estimate import Estimate, Terms, beyond_name
-from experiments.files.checked_json import Damaged, seal, unseal
+from experiments.files import checked_json
+from experiments.files.checked_json import Damaged
+from experiments.ledger.forecasts import read_forecasts
 from experiments.ledger.ledger import Ledger
 from experiments.plan.point import Point
 
@@ -71,7 +71,7 @@ def remember(ledger: Ledger, points: Sequence[Point], expected: Estimate) -> lis
         terms=expected.terms,
         device_seconds=expected.device_seconds | kept,
     )
-    data = seal(msgspec.json.encode(fresh).decode())
+    data = checked_json.encode(fresh)
     if not ledger.storage.create(KEY, data) and ledger.storage.read(KEY) != data:
         ledger.storage.replace(KEY, data)
     return said
@@ -80,8 +80,7 @@ def remember(ledger: Ledger, points: Sequence[Point], expected: Estimate) -> lis
 def _finished(ledger: Ledger, points: Sequence[Point]) -> list[str]:
     """Names of the works that have a result."""
     grid = [point.id for point in points if ledger.has_result(point.id)]
-    forecasts = ledger.read_forecasts()
-    done = [one["budget"] for one in forecasts if ledger.has_result(one["point"]["id"])]
+    done = [one.budget for one in read_forecasts(ledger) if ledger.has_result(one.point.id)]
     return [*grid, *map(beyond_name, done)]
 
 
@@ -96,12 +95,4 @@ def read(ledger: Ledger) -> Planned | None:
     Raises:
       Damaged: if the file is not what was written.
     """
-    if (data := ledger.storage.read(KEY)) is None:
-        return None
-    path = ledger.folder / KEY
-    if (text := unseal(data)) is None:
-        raise Damaged(f"{path} is damaged. {_WAY_OUT}")
-    try:
-        return msgspec.json.decode(text, type=Planned)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"{path} is no plan of costs: {error}. {_WAY_OUT}") from None
+    return checked_json.read(ledger.storage, KEY, Planned, way_out=_WAY_OUT)

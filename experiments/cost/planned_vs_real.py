@@ -4,12 +4,12 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.table import Table
 
 from experiments.cost.estimate import HOUR, Terms, beyond_name
 from experiments.cost.planned_cost import Planned
+from experiments.ledger.result import Trunk
 from experiments.terminal.table import amount, number_table
 
 _COLUMNS = ("role", "budget", "d_model", "runs", "s planned", "s real", "real/planned")
@@ -59,9 +59,7 @@ def compare(planned: Planned, runs: Sequence[Real]) -> list[Compared]:
     return rows
 
 
-def of_trunks(
-    trunks: Mapping[str, dict[str, Any]], sizes: Mapping[str, tuple[float, int]]
-) -> list[Real]:
+def of_trunks(trunks: Mapping[str, Trunk], sizes: Mapping[str, tuple[float, int]]) -> list[Real]:
     """What trunks cost, by their records; ``sizes``: cluster -> (budget, d_model) of a branch."""
     return [
         Real(
@@ -69,10 +67,10 @@ def of_trunks(
             role="trunk",
             budget=sizes[cluster][0],
             d_model=sizes[cluster][1],
-            device_seconds=trunk["costs"]["device_seconds"],
+            device_seconds=trunk.costs.device_seconds,
         )
         for name, trunk in trunks.items()
-        for cluster in trunk["clusters"][:1]
+        for cluster in trunk.clusters[:1]
         if cluster in sizes
     ]
 

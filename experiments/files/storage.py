@@ -2,7 +2,7 @@
 """How the files of a ledger are written: whole or not at all, created once, judged by one clock.
 
 ``Storage`` is all that the ledger asks of a file system. An object store with create-if-absent (S3
-``If-None-Match: *``, GCS ``ifGenerationMatch=0``) can stand behind the same nine calls. Keys are
+``If-None-Match: *``, GCS ``ifGenerationMatch=0``) can stand behind the same ten calls. Keys are
 relative paths with "/" between their parts.
 """
 
@@ -24,6 +24,10 @@ DISK_ERRORS = (
 
 class Storage(Protocol):
     """What the ledger asks of the place where it lies."""
+
+    def name(self, key: str) -> str:
+        """What people call a file."""
+        ...
 
     def create(self, key: str, data: bytes) -> bool:
         """Creates a file whole, once; False when it existed: it is then left as it was."""
@@ -69,6 +73,9 @@ class PosixStorage:
 
     def __init__(self, root: Path):
         self.root = Path(root)
+
+    def name(self, key: str) -> str:
+        return str(self.root / key)
 
     def create(self, key: str, data: bytes) -> bool:
         path = self.root / key

@@ -12,25 +12,34 @@ kernel or the engine says that its owner is dead, or when its heartbeat is older
 """
 
 import dataclasses
-import os
-import platform
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-import msgspec
-
-from experiments.executors.worker_settings import LEASE_SECONDS as LEASE_SECONDS
-from experiments.executors.worker_settings import MAX_ATTEMPTS as MAX_ATTEMPTS
-from experiments.files.checked_json import Damaged, seal, unseal
+from experiments.executors.worker_settings import LEASE_SECONDS, MAX_ATTEMPTS
+from experiments.files import checked_json
+from experiments.files.checked_json import Damaged
 from experiments.files.storage import Storage
-from experiments.plan.jobs import Job, job_from_json
+from experiments.ledger.owner import Owner, is_dead
+from experiments.plan.jobs import Job
 
 How = Literal["exception", "oom", "killed", "disk", "refused", "preempted"]
+T = TypeVar("T")
 # Not the job's own fault: it was asked to go, cannot be trained at all, or had no disk.
 NO_FAILURE = ("disk", "refused", "preempted")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """When a job counts as abandoned, and when as failed.
+
+    Attributes:
+      lease_seconds: silence after which an attempt elsewhere is taken for dead.
+      max_attempts: failures without progress after which a job is left alone.
+    """
+
+    lease_seconds: float = LEASE_SECONDS
+    max_attempts: int = MAX_ATTEMPTS
 
 
 class Owned(Exception):
@@ -39,31 +48,6 @@ class Owned(Exception):
 
 class GaveUp(Exception):
     """The job has failed too often."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Owner:
-    """A process, so that others can tell whether it is still there.
-
-    Attributes:
-      host: its name, for people.
-      boot_id, pid_namespace: only where both are ours does ``pid`` mean anything to our kernel:
-        containers share a kernel, and host names repeat.
-      pid, start_ticks: process number, and its start in clock ticks since boot.
-      engine, engine_job, restarts: what started it ("slurm", "kubernetes" or ""), and how often
-        that had started the same job before.
-      time: Unix seconds on its own clock, for people.
-    """
-
-    host: str
-    boot_id: str
-    pid_namespace: str
-    pid: int
-    start_ticks: int
-    engine: str
-    engine_job: str
-    restarts: int
-    time: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,100 +67,6 @@ class Ending:
     time: float
 
 
-def this_process(environment: Mapping[str, str] = os.environ) -> Owner:
-    """The Owner that this process is."""
-    engine, engine_job, restarts = engine_identity(environment)
-    return Owner(
-        host=platform.node(),
-        boot_id=_text("/proc/sys/kernel/random/boot_id"),
-        pid_namespace=_pid_namespace(),
-        pid=os.getpid(),
-        start_ticks=_start_ticks(os.getpid()) or 0,
-        engine=engine,
-        engine_job=engine_job,
-        restarts=restarts,
-        time=time.time(),
-    )
-
-
-def engine_identity(environment: Mapping[str, str]) -> tuple[str, str, int]:
-    """(engine, its job, how often it was restarted) as the engine's variables say."""
-    if "SLURM_JOB_ID" in environment:
-        array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
-        job = f"{array}_{task}" if array and task else environment["SLURM_JOB_ID"]
-        return "slurm", job, _count(environment.get("SLURM_RESTART_COUNT"))
-    if environment.get("ISOFLOP_ENGINE"):
-        restarts = _count(environment.get("ISOFLOP_ENGINE_RESTARTS"))
-        return environment["ISOFLOP_ENGINE"], environment.get("ISOFLOP_ENGINE_JOB", ""), restarts
-    return "", "", 0
-
-
-def _count(text: str | None) -> int:
-    """The sum of numbers like "1" or "1+2"; anything else is 0."""
-    parts = (text or "0").split("+")
-    return sum(int(part) for part in parts if part.isdecimal())
-
-
-def is_dead(owner: Owner, me: Owner) -> bool:
-    """Whether the kernel, or the engine that started us, knows that ``owner`` is gone.
-
-    False also where nobody can tell: another host, another container.
-    """
-    is_restart = owner.engine != "" and (owner.engine, owner.engine_job) == (
-        me.engine,
-        me.engine_job,
-    )
-    if is_restart and me.restarts > owner.restarts:
-        return True
-    is_gone = _is_ours_to_know(owner, me) and _start_ticks(owner.pid) != owner.start_ticks
-    return is_gone and not _is_hidden(owner.pid)
-
-
-def is_alive(owner: Owner, me: Owner) -> bool:
-    """Whether the kernel knows that ``owner`` is there; False also where nobody can tell."""
-    return _is_ours_to_know(owner, me) and _start_ticks(owner.pid) == owner.start_ticks
-
-
-def _is_ours_to_know(owner: Owner, me: Owner) -> bool:
-    """Whether a process number of ``owner`` means the same process to our kernel."""
-    is_same = owner.boot_id == me.boot_id and owner.pid_namespace == me.pid_namespace
-    return is_same and me.boot_id != "" and me.pid_namespace != ""
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
-
-
-def _pid_namespace() -> str:
-    """ "" also where /proc is that of another namespace: it then speaks of other processes."""
-    try:
-        is_ours = os.readlink("/proc/self") == str(os.getpid())
-        return os.readlink("/proc/self/ns/pid") if is_ours else ""
-    except OSError:
-        return ""
-
-
-def _start_ticks(pid: int) -> int | None:
-    """When a living process began, from field 22 of /proc/<pid>/stat; None where there is none."""
-    # The name may hold spaces and brackets; what follows its last bracket is regular.
-    state, *rest = _text(f"/proc/{pid}/stat").rpartition(")")[2].split() or ["X"]
-    return None if state in "XZ" else int(rest[18])
-
-
-def _is_hidden(pid: int) -> bool:
-    """Whether it is there, but another user's that /proc does not show us (hidepid)."""
-    if Path(f"/proc/{pid}").exists():
-        return False
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return False
-
-
 class JobFolder:
     """What lies under jobs/<job id>/ of a study.
 
@@ -191,8 +81,7 @@ class JobFolder:
 
     def job(self) -> Job | None:
         """The job, None if it was never made; raises Damaged."""
-        text = self._read("job.json", " Run the study again: it is written anew.")
-        return None if text is None else job_from_json(text)
+        return self._read("job.json", Job, way_out="Run the study again: it is written anew.")
 
     def newest(self) -> int:
         """Number of the newest attempt, 0 without any; a deleted claim leaves other traces."""
@@ -202,19 +91,17 @@ class JobFolder:
 
     def owner(self, number: int) -> Owner | None:
         """Who made a claim; None if it is missing; raises Damaged."""
-        text = self._read(f"claims/{number:06d}.json")
-        return None if text is None else msgspec.json.decode(text, type=Owner)
+        return self._read(f"claims/{number:06d}.json", Owner)
 
     def ending(self, number: int) -> Ending | None:
         """How an attempt ended; None while it has not, or when it had a result; raises Damaged."""
-        text = self._read(f"attempts/{number:06d}.json")
-        return None if text is None else msgspec.json.decode(text, type=Ending)
+        return self._read(f"attempts/{number:06d}.json", Ending)
 
     def end(self, number: int, how: How, reason: str, step: int) -> bool:
         """Records how an attempt ended, once; False if that was known."""
         ending = Ending(how=how, reason=reason, step=step, time=time.time())
         key = f"{self.key}/attempts/{number:06d}.json"
-        return self.storage.create(key, seal(msgspec.json.encode(ending).decode()))
+        return self.storage.create(key, checked_json.encode(ending))
 
     def beat(self, number: int) -> None:
         """Says that an attempt lives."""
@@ -284,7 +171,7 @@ class JobFolder:
         failures = self.failures()
         if len(failures) >= max_attempts:
             raise GaveUp(f"failed {len(failures)} times, last: {failures[-1].reason}")
-        claim = seal(msgspec.json.encode(dataclasses.replace(me, time=time.time())).decode())
+        claim = checked_json.encode(dataclasses.replace(me, time=time.time()))
         if not self.storage.create(f"{self.key}/claims/{newest + 1:06d}.json", claim):
             raise Owned("another process took it this moment")
         self.beat(newest + 1)
@@ -306,11 +193,5 @@ class JobFolder:
             raise Owned(f"{who} has it, last heard of {max(silence, 0.0):.0f} s ago")
         self.end(number, "killed", reason, self.newest_step())
 
-    def _read(self, name: str, way_out: str = "") -> bytes | None:
-        """A sealed file's text; None if it is missing; raises Damaged."""
-        data = self.storage.read(f"{self.key}/{name}")
-        if data is None:
-            return None
-        if (text := unseal(data)) is None:
-            raise Damaged(f"{self.key}/{name} is damaged.{way_out}")
-        return text
+    def _read(self, name: str, kind: type[T], *, way_out: str = "") -> T | None:
+        return checked_json.read(self.storage, f"{self.key}/{name}", kind, way_out=way_out)

@@ -8,19 +8,23 @@ has a row for each trunk, too.
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from experiments.files.storage import replace_text
-from experiments.ledger.claims import MAX_ATTEMPTS
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.result import Provenance, Result, Trunk
+from experiments.ledger.verdict import Judge, Verdict
 from experiments.plan.point import Point
 from model.network.counts.total import FLOP_CONVENTIONS
 
-NO_OUTCOME = dict.fromkeys(("loss_nats", "bits_per_byte", "oracle_loss_nats", "params_sha256"))
+Cell = str | int | float | None
+Row = dict[str, Cell]
 
 
-def collate(ledger: Ledger, points: list[Point]) -> None:
+def collate(ledger: Ledger, points: Sequence[Point]) -> None:
     """Writes the tables of the points that have ended, failed ones included.
 
     Raises:
@@ -30,17 +34,19 @@ def collate(ledger: Ledger, points: list[Point]) -> None:
         replace_text(path, text)
 
 
-def tables(ledger: Ledger, points: list[Point]) -> dict[Path, str]:
+def tables(ledger: Ledger, points: Sequence[Point]) -> dict[Path, str]:
     """What the tables should hold, by their path; raises Damaged."""
-    table, curves, costs = [], [], []
+    table: list[Row] = []
+    curves: list[Row] = []
+    costs: list[Row] = []
+    judge = Judge(ledger)
     for point in points:
-        if (record := ledger.read_result(point.id)) is not None:
-            table.append(table_row(point, record))
-            curves += _curve_rows(point, record)
-            costs.append(_cost_row(point.id, record))
-        elif len(failures := ledger.job(point.id).failures()) >= MAX_ATTEMPTS:
-            reason = {"status": "failed", "reason": failures[-1].reason}
-            table.append(table_row(point, NO_OUTCOME | reason))
+        verdict = judge.outcome(point.id)
+        if verdict.result is not None:
+            curves += _curve_rows(point, verdict.result)
+            costs.append(_cost_row(point.id, verdict.result))
+        if verdict.result is not None or verdict.state == "failed":
+            table.append(table_row(point, verdict))
     for name, trunk in ledger.trunks({point.cluster_id for point in points}).items():
         costs.append(_cost_row(name, trunk))
     return {
@@ -50,30 +56,28 @@ def tables(ledger: Ledger, points: list[Point]) -> dict[Path, str]:
     }
 
 
-def _cost_row(run_id: str, record: dict[str, Any]) -> dict[str, Any]:
-    # Absent from results of an earlier version.
-    spent = {f"flops_spent_{c}": flops for c, flops in record.get("flops_spent", {}).items()}
-    return {"run_id": run_id} | record["costs"] | spent | flat(record["provenance"])
+def _cost_row(run_id: str, record: Result | Trunk) -> Row:
+    spent = {f"flops_spent_{c}": flops for c, flops in sorted(record.flops_spent.items())}
+    costs = dict(sorted(msgspec.to_builtins(record.costs).items()))
+    return {"run_id": run_id} | costs | spent | flat(record.provenance)
 
 
-def flat(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Provenance with its lists as words, so that a cell holds them."""
-    flat = {}
-    for name, value in provenance.items():
-        if name == "attempts":
-            value = [f"{attempt['how']}@{attempt['step']}" for attempt in value]
-        flat[name] = " ".join(map(str, value)) if isinstance(value, list) else value
-    return flat
+def flat(provenance: Provenance) -> Row:
+    """Provenance by name, its lists as words, so that a cell holds them."""
+    fields = dict(sorted(msgspec.to_builtins(provenance).items()))
+    fields["attempts"] = " ".join(f"{ended.how}@{ended.step}" for ended in provenance.attempts)
+    fields["resumed_at_steps"] = " ".join(map(str, provenance.resumed_at_steps))
+    return fields
 
 
-def table_row(point: Point, record: dict[str, Any]) -> dict[str, Any]:
-    """What was asked and what came out, for one point; ``NO_OUTCOME`` fills what did not."""
-    model, train = point.spec.model, point.spec.train
+def table_row(point: Point, verdict: Verdict) -> Row:
+    """What was asked and what came out, for one point."""
+    model, train, result = point.spec.model, point.spec.train, verdict.result
     return {
         "run_id": point.id,
         "role": point.role,
-        "status": record["status"],
-        "reason": record["reason"],
+        "status": "ok" if verdict.state == "done" else verdict.state,
+        "reason": verdict.reason,
         "budget": point.budget,
         "convention": point.convention,
         "n_params": point.params.total,
@@ -81,9 +85,9 @@ def table_row(point: Point, record: dict[str, Any]) -> dict[str, Any]:
         "n_params_active": point.params.active,
         "n_tokens": point.n_tokens,
         **{f"flops_{c}": point.flops[c] for c in FLOP_CONVENTIONS},
-        "loss_nats": record["loss_nats"],
-        "bits_per_byte": record["bits_per_byte"],
-        "oracle_loss_nats": record["oracle_loss_nats"],
+        "loss_nats": result.loss_nats if result else None,
+        "bits_per_byte": result.bits_per_byte if result else None,
+        "oracle_loss_nats": result.oracle_loss_nats if result else None,
         "d_model": model.d_model,
         "n_layers": model.n_layers,
         "n_heads": model.n_heads,
@@ -96,37 +100,37 @@ def table_row(point: Point, record: dict[str, Any]) -> dict[str, Any]:
         "seed": point.seed,
         **point.axes,
         "cluster_id": point.cluster_id,
-        "params_sha256": record["params_sha256"],
+        "params_sha256": result.params_sha256 if result else None,
     }
 
 
-def _curve_rows(point: Point, record: dict[str, Any]) -> list[dict[str, Any]]:
+def _curve_rows(point: Point, result: Result) -> list[Row]:
     per_token = {c: point.flops[c] / point.n_tokens for c in FLOP_CONVENTIONS}
     return [
         {
             "run_id": point.id,
             "role": point.role,
-            "step": row["step"],
-            "n_tokens": row["n_tokens"],
-            **{f"flops_{c}": per_token[c] * row["n_tokens"] for c in FLOP_CONVENTIONS},
-            "loss_nats": row["loss_nats"],
+            "step": row.step,
+            "n_tokens": row.n_tokens,
+            **{f"flops_{c}": per_token[c] * row.n_tokens for c in FLOP_CONVENTIONS},
+            "loss_nats": row.loss_nats,
         }
-        for row in record["curve"]
+        for row in result.curve
     ]
 
 
-def csv_text(rows: list[dict[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Cell]]) -> str:
     """CSV with the columns of all rows, empty where a row lacks one."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    for row in rows:
+        cells = row.items()
+        writer.writerow({k: printable(v) if isinstance(v, str) else v for k, v in cells})
     return file.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def printable(text: str) -> str:
     """Text on one line and without what a reader of CSV stumbles over: a NUL, a lone CR."""
-    if not isinstance(value, str) or value.isprintable():
-        return value
-    return "".join(c if c.isprintable() else " " for c in value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)

@@ -7,21 +7,21 @@ claims, endings and metrics are never among it, nor checkpoints that a run may s
 whose points all have their result go only where that is asked: longer runs could begin from them.
 """
 
-import argparse
 import os
 import re
 import shutil
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 
 from experiments.files.checked_json import Damaged
-from experiments.ledger.claims import LEASE_SECONDS, JobFolder, this_process
+from experiments.ledger.asked import Asked, asked_points
+from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.ledger import Ledger
-from experiments.ledger.point_states import Asked, asked_points, is_held
+from experiments.ledger.verdict import Judge
 from experiments.plan.jobs import TRUNK
 
 DAY_SECONDS = 86400.0
@@ -48,41 +48,41 @@ class Leftover:
     option: Literal["", "others", "trunks"] = ""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of gc."""
-    parser.add_argument("--delete", action="store_true", help="remove what is shown")
-    text = "also checkpoints of runs that the study no longer asks for; their results stay"
-    parser.add_argument("--others", action="store_true", help=text)
-    text = "also the ends of trunks whose points are done; longer runs would train them anew"
-    parser.add_argument("--trunks", action="store_true", help=text)
-    text = "silence after which a run elsewhere is taken for dead"
-    parser.add_argument(
-        "--lease-seconds", type=float, default=LEASE_SECONDS, metavar="S", help=text
-    )
-
-
-def gc(options: Any, ledger: Ledger, console: Console) -> None:
+def gc(
+    study_name: str,
+    ledger: Ledger,
+    console: Console,
+    *,
+    delete: bool = False,
+    options: Container[str] = (),
+    limits: Limits,
+) -> None:
     """Shows what can go, and removes it where asked.
+
+    Args:
+      delete: whether to.
+      options: of Leftover, those that were given.
+      limits: by which jobs are judged.
 
     Raises:
       ValueError: if the study was never run.
     """
-    points = asked_points(ledger, options.study)
+    points = asked_points(ledger, study_name)
     asked = {point.id for point in points}
-    found = list(leftovers(ledger, points, lease_seconds=options.lease_seconds))
-    chosen = [one for one in found if not one.option or getattr(options, one.option)]
+    found = list(leftovers(ledger, points, limits))
+    chosen = [one for one in found if not one.option or one.option in options]
     for what in dict.fromkeys(one.what for one in chosen):
         _show([one for one in chosen if one.what == what], console)
-    if options.delete:
+    if delete:
         for one in chosen:
             _remove(one.path)
     n_bytes = _size(sum(one.n_bytes for one in chosen))
     if not chosen:
         console.print(f"Nothing in {ledger.folder} can go.")
-    elif options.delete:
+    elif delete:
         console.print(f"{n_bytes} removed.")
     else:
-        console.print(f"{n_bytes} can go: `isoflop gc {options.study} --delete` removes it.")
+        console.print(f"{n_bytes} can go: `isoflop gc {study_name} --delete` removes it.")
     left = [one for one in found if one not in chosen]
     _show_others(ledger, asked, [one for one in left if one.option == "others"], console)
     if ends := [one for one in left if one.option == "trunks"]:
@@ -92,25 +92,24 @@ def gc(options: Any, ledger: Ledger, console: Console) -> None:
         )
 
 
-def leftovers(
-    ledger: Ledger, points: Sequence[Asked], *, lease_seconds: float
-) -> Iterator[Leftover]:
+def leftovers(ledger: Ledger, points: Sequence[Asked], limits: Limits) -> Iterator[Leftover]:
     """What can go, found without a change; ``points`` are those of the plan."""
     is_anyone_alive = False
+    judge = Judge(ledger, limits)
     asked = {point.id for point in points}
     needed = {p.cluster_id for p in points if not ledger.has_intact_result(p.id)}
     for name in ledger.job_ids():
         job, path = ledger.job(name), ledger.checkpoints(name)
         trunk = ledger.read_trunk(name) if name.startswith(TRUNK) else None
         if trunk is not None:
-            if needed.isdisjoint(trunk["clusters"]) and path.is_dir():
+            if needed.isdisjoint(trunk.clusters) and path.is_dir():
                 what = "ends of trunks whose points are all done"
                 yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option="trunks")
             continue
         members = _members(job)
         is_finished = bool(members) and all(map(ledger.has_intact_result, members))
         is_of_others = not any(member in asked for member in members)
-        if not is_finished and _is_held(job, lease_seconds):
+        if not is_finished and judge.job(job, job.newest())[0] == "running":
             is_anyone_alive = True
         elif members and (is_finished or is_of_others) and path.is_dir():
             what = f"checkpoints of {'finished' if is_finished else 'unfinished'} runs"
@@ -126,16 +125,9 @@ def _members(job: JobFolder) -> tuple[str, ...]:
     """The points that get a result from a job; none where its record cannot be read."""
     try:
         record = job.job()
-    except (Damaged, ValueError):
+    except Damaged:
         return ()
     return record.results if record else ()
-
-
-def _is_held(job: JobFolder, lease_seconds: float) -> bool:
-    newest = job.newest()
-    has_ended = job.storage.exists(f"{job.key}/attempts/{newest:06d}.json")
-    is_open = newest > 0 and not has_ended
-    return is_open and is_held(job, newest, this_process(), lease_seconds=lease_seconds)
 
 
 def _temporary_files(ledger: Ledger) -> Iterator[Leftover]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from model.training.outcome import CurvePoint
+
 # What is drawn of a line of metrics.
 TRAIN = ("loss_nats", "grad_norm", "n_tokens")
 _SUFFIX = ".isoflop"
@@ -27,7 +29,7 @@ class Exported:
     name: str
     settings: dict[str, Any]
     train: Sequence[dict[str, Any]]
-    validation: Sequence[dict[str, Any]]
+    validation: Sequence[CurvePoint]
 
     def scalars(self) -> dict[int, dict[str, float]]:
         """Step -> values by name, steps ascending."""
@@ -35,8 +37,8 @@ class Exported:
         for row in self.train:
             known = {name: row[name] for name in TRAIN if row[name] is not None}
             found[row["step"]] = {f"train/{name}": value for name, value in known.items()}
-        for row in self.validation:
-            found.setdefault(row["step"], {})["validation/loss_nats"] = row["loss_nats"]
+        for point in self.validation:
+            found.setdefault(point.step, {})["validation/loss_nats"] = point.loss_nats
         return dict(sorted(found.items()))
 
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """isoflop status: what is done, running, preempted, diverged, failed or waiting, and its cost."""
 
-import argparse
 import collections
+import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,102 +15,85 @@ from rich.text import Text
 from experiments.cost import planned_cost, planned_vs_real
 from experiments.cost.planned_vs_real import Real
 from experiments.files.checked_json import Damaged
-from experiments.ledger.claims import LEASE_SECONDS, MAX_ATTEMPTS
+from experiments.ledger.asked import Asked, asked_points
+from experiments.ledger.claims import Limits
 from experiments.ledger.ledger import Ledger
-from experiments.ledger.point_states import (
-    FINAL,
-    Asked,
-    PointState,
-    Row,
-    TrunkState,
-    asked_points,
-    running_trunks,
-    survey,
-)
+from experiments.ledger.progress import PointState, Row, TrunkState, running_trunks, survey
+from experiments.ledger.result import Trunk
+from experiments.ledger.verdict import FINAL
 from experiments.plan.point import to_json
 from experiments.study.study import Study
 from experiments.terminal.table import duration, number_table
 from model.hardware import mfu
 
-WATCH_SECONDS = 2.0
 _COLUMNS = ("done", "running", "preempted", "diverged", "failed", "waiting")
 _MOST_NAMED = 20
+Look = tuple[dict[str, PointState], RenderableType]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of status."""
-    text = f"look again every so many seconds ({WATCH_SECONDS:g}) until everything has ended"
-    parser.add_argument(
-        "--watch", type=float, nargs="?", const=WATCH_SECONDS, metavar="SECONDS", help=text
-    )
-    add_limits(parser)
-
-
-def add_limits(parser: argparse.ArgumentParser) -> None:
-    """What `isoflop run` was told, where it was told something else than it takes by itself."""
-    text = "silence after which a run elsewhere is taken for dead"
-    parser.add_argument(
-        "--lease-seconds", type=float, default=LEASE_SECONDS, metavar="S", help=text
-    )
-    text = "failures without progress that make a run a failed one"
-    parser.add_argument("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
-
-
-def status(options: Any, study: Study, ledger: Ledger, console: Console) -> None:
+def status(
+    study: Study,
+    ledger: Ledger,
+    console: Console,
+    *,
+    name: str,
+    limits: Limits,
+    watch: float | None = None,
+) -> None:
     """Prints the state of a study, once or until everything has ended.
 
+    Args:
+      name: what the command line calls the study.
+      limits: by which its jobs are judged.
+      watch: seconds from one look to the next; None for one look.
+
     Raises:
-      ValueError: if the study was never run, or --watch is no time.
+      ValueError: if the study was never run, or ``watch`` is no time.
     """
-    if options.watch is not None and not 0.1 <= options.watch <= 86400:
-        raise ValueError(f"--watch {options.watch:g}: must be 0.1 to 86400 seconds.")
-    asked = asked_points(ledger, options.study)
-    if options.watch is None:
-        console.print(view(ledger, study, asked, _look(options, study, ledger, asked, {})))
+    if watch is not None and not 0.1 <= watch <= 86400:
+        raise ValueError(f"--watch {watch:g}: must be 0.1 to 86400 seconds.")
+    look = functools.partial(_look, study, ledger, name, limits)
+    if watch is None:
+        console.print(look({})[1])
     else:
-        _watch(options, study, ledger, console, asked)
+        _watch(look, console, watch)
 
 
 def _look(
-    options: Any,
-    study: Study,
-    ledger: Ledger,
-    asked: Sequence[Asked],
-    known: Mapping[str, PointState],
-) -> dict[str, PointState]:
-    return survey(
-        ledger,
-        asked,
-        n_devices=math.prod(study.mesh),
-        lease_seconds=options.lease_seconds,
-        max_attempts=options.max_attempts,
-        known=known,
-    )
+    study: Study, ledger: Ledger, name: str, limits: Limits, known: Mapping[str, PointState]
+) -> Look:
+    """The states now, and the page that tells them; ``known``: from the look before."""
+    asked = asked_points(ledger, name)  # The plan grows when a forecast is made.
+    n_devices = math.prod(study.mesh)
+    states = survey(ledger, asked, n_devices=n_devices, limits=limits, known=known)
+    return states, view(ledger, study, asked, states, running_trunks(ledger, asked, limits))
 
 
 def _watch(
-    options: Any, study: Study, ledger: Ledger, console: Console, asked: list[Asked]
+    look: Callable[[Mapping[str, PointState]], Look], console: Console, pause: float
 ) -> None:
     """Redraws until every run has ended, or Ctrl-C; where there is no terminal, line by line."""
     states: dict[str, PointState] = {}
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                # The plan grows when a forecast is made.
-                asked = asked_points(ledger, options.study)
-                states = _look(options, study, ledger, asked, states)
-                live.update(view(ledger, study, asked, states), refresh=console.is_terminal)
+                states, page = look(states)
+                live.update(page, refresh=console.is_terminal)
                 if not console.is_terminal:
                     console.print(_totals(states))
                 if all(state.state in FINAL for state in states.values()):
                     return
-                time.sleep(options.watch)
+                time.sleep(pause)
     except KeyboardInterrupt:
         pass  # Watching stops; what is watched goes on.
 
 
 def view(
-    ledger: Ledger, study: Study, asked: Sequence[Asked], states: Mapping[str, PointState]
+    ledger: Ledger,
+    study: Study,
+    asked: Sequence[Asked],
+    states: Mapping[str, PointState],
+    on_trunks: Sequence[TrunkState],
 ) -> RenderableType:
     """The whole page."""
     points = {point.id: point for point in asked}
@@ -119,9 +101,6 @@ def view(
     running = {name: state for name, state in states.items() if state.state == "running"}
     if running:
         parts += [Text(), _running(points, running)]
-    on_trunks = running_trunks(
-        ledger, asked, n_devices=math.prod(study.mesh), lease_seconds=LEASE_SECONDS
-    )
     if on_trunks:
         parts += [Text(), _running_trunks(on_trunks)]
     parts += [Text(line) for line in _troubles(points, states)]
@@ -222,10 +201,10 @@ def _totals(states: Mapping[str, PointState]) -> str:
 
 
 def _costs(
-    asked: Sequence[Asked], states: Mapping[str, PointState], trunks: Sequence[dict[str, Any]]
+    asked: Sequence[Asked], states: Mapping[str, PointState], trunks: Sequence[Trunk]
 ) -> list[str]:
     """Device time, FLOPs and energy so far."""
-    on_trunks = sum(trunk["costs"]["device_seconds"] for trunk in trunks)
+    on_trunks = sum(trunk.costs.device_seconds for trunk in trunks)
     seconds = sum(state.device_seconds for state in states.values()) + on_trunks
     flops = sum(state.flops for state in states.values())
     planned = sum(point.flops[point.convention] for point in asked)

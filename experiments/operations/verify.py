@@ -5,23 +5,28 @@ Nothing here writes. Fits and the report are derived and may have been made anew
 those of the answer is only noted. Figures and logs are not verified.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-import msgspec
+from typing import TypeVar
 
 from experiments.cost import planned_cost
-from experiments.files.checked_json import Damaged, unseal
-from experiments.ledger.claims import Ending, Owner
+from experiments.cost.planned_cost import Planned
+from experiments.files import checked_json
+from experiments.files.checked_json import Damaged
+from experiments.ledger.claims import Ending, Limits
+from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.owner import Owner
+from experiments.ledger.result import OtherVersion, Result, read_record
 from experiments.ledger.tables import tables
-from experiments.plan.jobs import job_from_json, read
-from experiments.plan.point import Point, point_from_json
+from experiments.plan.jobs import Job, read
+from experiments.plan.point import Point, checked
 from experiments.report import finished
+from experiments.report.finished import Finished
 from model.training import checkpoint_files
 
+T = TypeVar("T")
 _ID, _NUMBER = "[a-z0-9-]{1,64}", r"\d{6}"
 _MISSING = "`isoflop run` writes it again while the study asks for it."
 _RUN_AGAIN = f"Delete it: {_MISSING}"
@@ -44,35 +49,16 @@ class Finding:
     is_damage: bool = True
 
 
-class _Provenance(msgspec.Struct):
-    job_id: str
-    data_fingerprint: str
-
-
-class _Result(msgspec.Struct):
-    """What a result must agree on with its spec."""
-
-    status: str
-    loss_nats: float | None
-    flops: dict[str, float]
-    provenance: _Provenance
-
-
-class _Forecast(msgspec.Struct):
-    budget: float
-    point: msgspec.Raw
-
-
 def check_file(ledger: Ledger, key: str) -> list[Finding]:
-    """What is the matter with a file."""
+    """What is the matter with a file; raises OtherVersion."""
     for pattern, check, way_out in _KINDS:
         if re.fullmatch(pattern, key):
             try:
                 what = check(ledger, key)
-            except Damaged as error:
-                what = str(error)
-            except msgspec.MsgspecError as error:
-                what = f"is sealed, but not what it should be: {error}"
+            except OtherVersion:
+                raise
+            except ValueError as error:
+                what = str(error).removeprefix(f"{ledger.storage.name(key)} ").rstrip(".")
             except OSError as error:
                 what = f"cannot be read: {error.strerror}"
             if what == _TORN:
@@ -88,56 +74,44 @@ def check_file(ledger: Ledger, key: str) -> list[Finding]:
     return [Finding(key=key, what="is no file of ours", way_out="", is_damage=False)]
 
 
-def _read(ledger: Ledger, key: str) -> bytes:
-    """The text of a sealed file; raises Damaged."""
-    if (text := unseal(ledger.storage.read(key) or b"")) is None:
-        raise Damaged("is not what was written")
-    return text
+def _read(ledger: Ledger, key: str, kind: type[T]) -> T:
+    """The record of a file; raises Damaged."""
+    data = ledger.storage.read(key) or b""
+    return checked_json.decode(data, kind, ledger.storage.name(key), way_out="")
 
 
-def _sealed(ledger: Ledger, key: str) -> str:
-    _read(ledger, key)
-    return ""
+def _holds(kind: type) -> "_Check":
+    """Verifies that a file holds a record of a type."""
 
+    def check(ledger: Ledger, key: str) -> str:
+        _read(ledger, key, kind)
+        return ""
 
-def _cost(ledger: Ledger, key: str) -> str:
-    _read(ledger, key)
-    planned_cost.read(ledger)
-    return ""
+    return check
 
 
 def _plan(ledger: Ledger, key: str) -> str:
     try:
-        lines = ledger.plan_lines()
+        ledger.read_plan()
     except Damaged:
         return "is not what was written"
-    for line in lines:
-        _point(unseal(line) or b"")
     return ""
 
 
-def _point(text: bytes | msgspec.Raw) -> Point:
-    try:
-        return point_from_json(bytes(text))
-    except ValueError as error:
-        raise Damaged(str(error)) from None
-
-
 def _spec(ledger: Ledger, key: str) -> str:
-    found = _point(_read(ledger, key)).id
+    found = checked(_read(ledger, key, Point)).id
     return "" if found == key.split("/")[1] else f"is the spec of another run, {found}"
 
 
 def _result(ledger: Ledger, key: str) -> str:
     run_id = key.split("/")[1]
-    result = msgspec.json.decode(_read(ledger, key), type=_Result)
+    if (result := read_record(ledger.storage, key, Result, way_out="")) is None:
+        return "is gone"
     try:
-        point = _point(_read(ledger, f"runs/{run_id}/spec.json"))
-    except Damaged:
+        point = ledger.read_point(run_id)
+    except ValueError:
         return "has no spec that could be read beside it"
-    if result.status not in ("ok", "diverged"):
-        return f"has the status {result.status!r}"
-    if result.status == "ok" and not math.isfinite(result.loss_nats or math.nan):
+    if result.status == "ok" and result.loss_nats is None:
         return "has no loss"
     if result.flops != point.flops:
         return "has other FLOPs than its spec"
@@ -148,7 +122,7 @@ def _result(ledger: Ledger, key: str) -> str:
 
 
 def _job(ledger: Ledger, key: str) -> str:
-    job = job_from_json(_read(ledger, key))
+    job = _read(ledger, key, Job)
     if job.id != key.split("/")[1]:
         return f"is another job, {job.id}"
     missing = [m for m in job.members if not ledger.storage.exists(f"runs/{m}/spec.json")]
@@ -160,16 +134,6 @@ def _job(ledger: Ledger, key: str) -> str:
 
 def _trunk(ledger: Ledger, key: str) -> str:
     return "" if ledger.read_trunk(key.split("/")[1]) else "is damaged"
-
-
-def _claim(ledger: Ledger, key: str) -> str:
-    msgspec.json.decode(_read(ledger, key), type=Owner)
-    return ""
-
-
-def _ending(ledger: Ledger, key: str) -> str:
-    msgspec.json.decode(_read(ledger, key), type=Ending)
-    return ""
 
 
 def _empty(ledger: Ledger, key: str) -> str:
@@ -185,15 +149,17 @@ def _metrics(ledger: Ledger, key: str) -> str:
     _, run_id, _, name = key.split("/")
     last = (ledger.storage.read(key) or b"").rpartition(b"\n")[2]
     is_torn = last != b"" and b"}" not in last
-    _, n_damaged = ledger.read_last_metrics(run_id, int(name[:6]))
+    _, n_damaged = ledger.metrics.read_last(run_id, int(name[:6]))
     if n_damaged > is_torn:
         return f"has {n_damaged - is_torn} damaged lines"
     return _TORN if is_torn else ""
 
 
 def _forecast(ledger: Ledger, key: str) -> str:
-    forecast = msgspec.json.decode(_read(ledger, key), type=_Forecast)
-    _point(forecast.point)
+    forecast = read_record(ledger.storage, key, Forecast, way_out="")
+    if forecast is None:
+        return "is gone"
+    checked(forecast.point)
     is_its_own = key.startswith(f"forecasts/{forecast.budget:.6e}-")
     return "" if is_its_own else f"is the forecast at {forecast.budget:.3g} FLOPs"
 
@@ -239,7 +205,7 @@ def check_plan(ledger: Ledger) -> Iterator[Finding]:
     try:
         points = ledger.read_plan()
         fresh = tables(ledger, points)
-    except (Damaged, KeyError):
+    except Damaged:
         return  # Named already; there is nothing to compare with.
     for point in points:
         if not ledger.storage.exists(key := f"runs/{point.id}/spec.json"):
@@ -268,12 +234,13 @@ def _table(key: str, data: bytes, fresh: bytes) -> Iterator[Finding]:
 _HARMLESS = "Leave it: the numbers of attempts are also in the other folders of the job."
 _Check = Callable[[Ledger, str], str]
 _KINDS: tuple[tuple[str, _Check, str], ...] = (
-    ("study.json", _sealed, _RUN_AGAIN),
+    ("study.json", _holds(dict), _RUN_AGAIN),
+    ("limits.json", _holds(Limits), _RUN_AGAIN),
     ("plan.jsonl", _plan, _RUN_AGAIN),
-    ("finished.json", _sealed, _RUN_AGAIN),
-    (r"until\.json", _sealed, "Delete it: finished runs are kept and used."),
-    (r"next\.json", _sealed, "Delete it: `isoflop next STUDY` writes it again."),
-    (planned_cost.KEY.replace(".", r"\."), _cost, _RUN_AGAIN),
+    ("finished.json", _holds(Finished), _RUN_AGAIN),
+    (r"until\.json", _holds(dict), "Delete it: finished runs are kept and used."),
+    (r"next\.json", _holds(dict), "Delete it: `isoflop next STUDY` writes it again."),
+    (planned_cost.KEY.replace(".", r"\."), _holds(Planned), _RUN_AGAIN),
     (rf"runs/{_ID}/spec\.json", _spec, _RUN_AGAIN),
     (
         rf"runs/{_ID}/result\.json",
@@ -288,12 +255,12 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
     (rf"jobs/{_ID}/job\.json", _job, _RUN_AGAIN),
     (
         rf"jobs/{_ID}/claims/{_NUMBER}\.json",
-        _claim,
+        _holds(Owner),
         "Leave it: whether its owner lives is told by the heartbeat.",
     ),
     (
         rf"jobs/{_ID}/attempts/{_NUMBER}\.json",
-        _ending,
+        _holds(Ending),
         "Leave it: it counts as a failure; `isoflop retry` forgives it.",
     ),
     (rf"jobs/{_ID}/trunk\.json", _trunk, "Leave it: `isoflop run` trains what is missing."),

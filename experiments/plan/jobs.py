@@ -19,10 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-
 from experiments.executors.base import Resources
-from experiments.files.checked_json import Damaged, seal
 from experiments.plan.point import Point, spec_id
 from experiments.plan.trunks import trunk_spec
 from model.network.execution import LOGITS_BYTES
@@ -75,10 +72,6 @@ class Job:
     def reports_as(self) -> tuple[str, ...]:
         """The ids that metrics of its runs are kept under; a trunk tells of its first run."""
         return self.results or (self.id,)
-
-    def sealed(self) -> bytes:
-        """The content of its job.json."""
-        return seal(msgspec.json.encode(self).decode())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,14 +171,6 @@ def resources(point: Point, mesh: tuple[int, ...], n_runs: int = 1) -> Resources
         memory_bytes=_PROCESS_BYTES + n_runs * (state + 2 * min(logits, n_devices * LOGITS_BYTES)),
         seconds=None,
     )
-
-
-def job_from_json(text: bytes) -> Job:
-    """The Job in a JSON text; raises Damaged if it is none."""
-    try:
-        return msgspec.json.decode(text, type=Job)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"not a job: {error}") from None
 
 
 def read(job: Job, read_point: Callable[[str], Point]) -> PlannedJob:

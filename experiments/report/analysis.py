@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ledger -> fits -> frontier of one study: every approach, and why one gave no answer."""
 
-from collections.abc import Callable
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import collate
+from experiments.machine.provenance import code_facts, package_facts
 from experiments.plan.point import Point
+from experiments.report import kept_fits
+from experiments.report.kept_fits import Fits
 from experiments.report.missing_runs import ALLOWED, listed, require_enough
 from experiments.study.study import Study
 from scaling.answers.agreement import Agreement, agreement
@@ -42,17 +46,23 @@ class Analysis:
 
     runs: Runs
     curves: Curves
-    fits: dict[str, Fit]
-    refusals: dict[str, str]
-    frontiers: dict[str, Frontier]
+    fits: Mapping[str, Fit]
+    refusals: Mapping[str, str]
+    frontiers: Mapping[str, Frontier]
     agreement: Agreement | None
     findings: tuple[str, ...]
 
 
 def analyse(
-    ledger: Ledger, study: Study, points: list[Point], *, allow_missing: float = ALLOWED
+    ledger: Ledger,
+    study: Study,
+    points: Sequence[Point],
+    *,
+    allow_missing: float = ALLOWED,
 ) -> Analysis:
-    """Fits every approach to the finished runs of the grid, and writes fits/*.json.
+    """Fits every approach to the finished runs of the grid, and keeps them in fits/.
+
+    Fits that are kept there, of the same rows by the same code, are taken as they are.
 
     Args:
       allow_missing: fraction of the grid that may have diverged, failed, or not been trained.
@@ -75,6 +85,25 @@ def analyse(
         runs, said = best_settings(runs, [axis.field for axis in study.axes])
         findings = (*findings, *said)
     curves = read_curves(ledger.curves, flops=study.flops)
+    fitted = _digest(runs, curves)
+    made = kept_fits.read(ledger, fitted)
+    if made is None:
+        made = _fit(runs, curves)
+        kept_fits.write(ledger, fitted, made)
+    fits = list(made.fits.values())
+    budgets = [*study.budgets, *study.forecast_budgets]
+    return Analysis(
+        runs=runs,
+        curves=curves,
+        fits=made.fits,
+        refusals=made.refusals,
+        frontiers={name: frontier(fit, budgets) for name, fit in made.fits.items()},
+        agreement=agreement(fits, study.budgets[-1]) if len(fits) > 1 else None,
+        findings=findings,
+    )
+
+
+def _fit(runs: Runs, curves: Curves) -> Fits:
     fitters: dict[str, Callable[[], Fit]] = {
         "envelope": lambda: fit_envelope(runs, curves),
         "isoflop": lambda: fit_isoflop(runs),
@@ -90,21 +119,26 @@ def analyse(
             refusals[name] = str(error)
     if "isoflop" in fits and "additive" in fits:
         fits["isoflop"] = with_bias(fits["isoflop"], fits["additive"])
-    for name, fit in fits.items():
-        replace_text(ledger.fits / f"{name}.json", fit.to_json())
-    budgets = [*study.budgets, *study.forecast_budgets]
-    return Analysis(
-        runs=runs,
-        curves=curves,
-        fits=fits,
-        refusals=refusals,
-        frontiers={name: frontier(fit, budgets) for name, fit in fits.items()},
-        agreement=agreement(list(fits.values()), study.budgets[-1]) if len(fits) > 1 else None,
-        findings=findings,
-    )
+    return Fits(fits=fits, refusals=refusals)
 
 
-def grid_runs(ledger: Ledger, study: Study, points: list[Point]) -> Runs:
+def _digest(runs: Runs, curves: Curves) -> str:
+    """Of all that a fit depends on: the rows, the curves of these runs, and the code."""
+    is_mine = np.isin(curves.run_id, runs.run_id)
+    about = {
+        **{f.name: getattr(runs, f.name) for f in dataclasses.fields(runs)},
+        **{
+            f"curves {f.name}": getattr(curves, f.name)[is_mine] for f in dataclasses.fields(curves)
+        },
+        **runs.extra,
+        "extra": list(runs.extra),
+    }
+    plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in about.items()}
+    code = code_facts() | package_facts()
+    return hashlib.sha256(repr([code, plain]).encode()).hexdigest()
+
+
+def grid_runs(ledger: Ledger, study: Study, points: Sequence[Point]) -> Runs:
     """The finished runs of the grid, diverged ones included, from the table that this writes.
 
     Raises:

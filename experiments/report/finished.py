@@ -9,15 +9,34 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from experiments.files.checked_json import seal_record, unseal
+import msgspec
+
+from experiments.files import checked_json
+from experiments.files.checked_json import Damaged
 from experiments.ledger.ledger import Ledger
 from experiments.machine.provenance import code_facts
 from experiments.plan.point import Point, to_json
 from experiments.study.study import Study
 
 _KEY = "finished.json"
+_WAY_OUT = "The study is answered again."
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was asked, and the answer.
+
+    Attributes:
+      question: digest of the study, its grid, the rule for missing runs and the code.
+      points: ids of the runs that had a result.
+      files: digests of the files of the answer, by name.
+      answer: as it was shown.
+    """
+
+    question: str
+    points: tuple[str, ...] = ()
+    files: dict[str, str] = {}
+    answer: str
 
 
 def remember(
@@ -29,13 +48,13 @@ def remember(
     allow_missing: float,
 ) -> None:
     """Writes down that every point of ``points`` (grid and forecasts) has its result."""
-    record = {
-        "question": _question(study, grid, allow_missing),
-        "points": [point.id for point in points],
-        "files": {str(path.relative_to(ledger.folder)): _digest(path) for path in _files(ledger)},
-        "answer": answer,
-    }
-    ledger.storage.replace(_KEY, seal_record(record))
+    record = Finished(
+        question=_question(study, grid, allow_missing),
+        points=tuple(point.id for point in points),
+        files={str(path.relative_to(ledger.folder)): _digest(path) for path in _files(ledger)},
+        answer=answer,
+    )
+    ledger.storage.replace(_KEY, checked_json.encode(record))
 
 
 def recall(
@@ -51,28 +70,23 @@ def recall(
       allow_missing: see experiments/report/analysis.py.
       tell: takes a sentence about each file that is not.
     """
-    if (data := ledger.storage.read(_KEY)) is None:
+    try:
+        record = checked_json.read(ledger.storage, _KEY, Finished, way_out=_WAY_OUT)
+    except Damaged as error:
+        tell(str(error))
         return None
-    if (text := unseal(data)) is None:
-        tell(f"{ledger.folder / _KEY} is damaged: the study is answered again.")
+    if record is None or record.question != _question(study, grid, allow_missing):
         return None
-    record = json.loads(text)
-    if record["question"] != _question(study, grid, allow_missing):
-        return None
-    lost = [
-        f"runs/{name}/result.json"
-        for name in record["points"]
-        if not ledger.has_intact_result(name)
-    ]
+    lost = [f"runs/{n}/result.json" for n in record.points if not ledger.has_intact_result(n)]
     lost += _changed(ledger, record)
     for name in lost:
         tell(f"{ledger.folder / name} is damaged or gone: the study is answered again.")
-    return None if lost else record["answer"]
+    return None if lost else record.answer
 
 
-def finished_points(ledger: Ledger) -> list[str]:
+def finished_points(ledger: Ledger) -> tuple[str, ...]:
     """Ids of the runs that had a result when the study was finished last."""
-    return _read(ledger)["points"]
+    return _read(ledger).points
 
 
 def changed_files(ledger: Ledger) -> list[str]:
@@ -80,13 +94,17 @@ def changed_files(ledger: Ledger) -> list[str]:
     return _changed(ledger, _read(ledger))
 
 
-def _read(ledger: Ledger) -> dict[str, Any]:
-    text = unseal(ledger.storage.read(_KEY) or b"")
-    return {"points": [], "files": {}} if text is None else json.loads(text)
+def _read(ledger: Ledger) -> Finished:
+    """What was written; nothing where it is missing or damaged, as the doctor says."""
+    try:
+        record = checked_json.read(ledger.storage, _KEY, Finished, way_out=_WAY_OUT)
+    except Damaged:
+        record = None
+    return Finished(question="", answer="") if record is None else record
 
 
-def _changed(ledger: Ledger, record: dict[str, Any]) -> list[str]:
-    return [name for name, sha in record["files"].items() if _digest(ledger.folder / name) != sha]
+def _changed(ledger: Ledger, record: Finished) -> list[str]:
+    return [name for name, sha in record.files.items() if _digest(ledger.folder / name) != sha]
 
 
 def _files(ledger: Ledger) -> list[Path]:

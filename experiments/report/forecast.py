@@ -4,10 +4,11 @@
 import hashlib
 import json
 import math
-from typing import Any
 
+from experiments.ledger.forecasts import Forecast, Predicted, read_forecast, write_forecast
 from experiments.ledger.ledger import Ledger
-from experiments.plan.point import Point, point_from_json, to_json
+from experiments.ledger.result import VERSION
+from experiments.plan.point import Point, to_json
 from experiments.plan.resolve import resolve
 from experiments.plan.widths import width_for
 from experiments.report.analysis import Analysis
@@ -15,11 +16,12 @@ from experiments.study.study import Study
 from model.data.manifest import Manifest
 from scaling.answers.frontier import frontier
 from scaling.answers.loss_forecast import choose_forecaster, predict_loss
+from scaling.fit import Fit
 
 
 def make_forecast(
     ledger: Ledger, study: Study, manifest: Manifest, analysis: Analysis, budget: float
-) -> dict[str, Any]:
+) -> Forecast:
     """The forecast at a budget: made now, or the one that was made before.
 
     The point is the recipe's network whose tokens per parameter are nearest to the fitted
@@ -30,7 +32,7 @@ def make_forecast(
       FitError: if no surface could be fitted.
     """
     key = _key(study, manifest)
-    if (made := ledger.read_forecast(budget, key)) is not None:
+    if (made := read_forecast(ledger, budget, key)) is not None:
         return made
     chosen = choose_forecaster(list(analysis.fits.values()))
     optimum = frontier(chosen, budget)
@@ -46,18 +48,19 @@ def make_forecast(
     )
     surfaces = [fit for fit in analysis.fits.values() if fit.law != "power_laws"]
     surfaces.sort(key=lambda fit: fit is not chosen)
-    record = {
-        "budget": budget,
-        "level": chosen.level,
-        "n_params_opt": float(optimum.n_params_opt.value[0]),
-        "n_tokens_opt": float(optimum.n_tokens_opt.value[0]),
-        "n_runs_fitted": len(chosen.fitted_runs),
-        "forecasts": {fit.law: _predicted(fit, point) for fit in surfaces},
-        "point": json.loads(to_json(point)),
-    }
-    ledger.write_forecast(budget, key, record)
+    made = Forecast(
+        version=VERSION,
+        budget=budget,
+        level=chosen.level,
+        n_params_opt=float(optimum.n_params_opt.value[0]),
+        n_tokens_opt=float(optimum.n_tokens_opt.value[0]),
+        n_runs_fitted=len(chosen.fitted_runs),
+        forecasts={fit.law: _predicted(fit, point) for fit in surfaces},
+        point=point,
+    )
+    write_forecast(ledger, key, made)
     # Of two runners the first one's words stand.
-    return ledger.read_forecast(budget, key) or record
+    return read_forecast(ledger, budget, key) or made
 
 
 def _key(study: Study, manifest: Manifest) -> str:
@@ -69,13 +72,8 @@ def _key(study: Study, manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
 
 
-def _predicted(fit: Any, point: Point) -> dict[str, float | None]:
+def _predicted(fit: Fit, point: Point) -> Predicted:
     found = predict_loss(fit, point.params.total, point.n_tokens)
-    ends = {"lower": found.interval.lower, "upper": found.interval.upper}
-    numbers = {"value": found.value, **ends}
-    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
-
-
-def forecast_point(record: dict[str, Any]) -> Point:
-    """The point that a forecast speaks of."""
-    return point_from_json(json.dumps(record["point"]))
+    ends = (found.interval.lower, found.interval.upper)
+    lower, upper = (end if math.isfinite(end) else None for end in ends)
+    return Predicted(value=found.value, lower=lower, upper=upper)

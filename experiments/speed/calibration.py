@@ -7,23 +7,20 @@ interpolated in log FLOPs per step between the measured ones.
 """
 
 import dataclasses
-import json
 import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from experiments.files import strict_json
-from experiments.files.checked_json import Damaged, seal, unseal
-from experiments.files.storage import replace_text
+from experiments.files import checked_json
+from experiments.files.storage import PosixStorage
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.result import Result, Trunk
 from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point
 
+_FILE = "calibration.json"
 MIN_SECONDS = 1.0  # Less, of all runs of a shape, says more about start-up than about speed.
 
 
@@ -75,12 +72,12 @@ class Calibration:
         return math.exp(ys[-1])
 
 
-def trained(ledger: Ledger, points: Sequence[Point]) -> list[tuple[Point, dict[str, Any]]]:
+def trained(ledger: Ledger, points: Sequence[Point]) -> list[tuple[Point, Result | Trunk]]:
     """The records of grid points that are finished, and of their trunks, each with a point of its
     shape."""
     of_cluster = {point.cluster_id: point for point in points if point.role == "grid"}
-    found = [
-        (next(of_cluster[name] for name in trunk["clusters"] if name in of_cluster), trunk)
+    found: list[tuple[Point, Result | Trunk]] = [
+        (next(of_cluster[name] for name in trunk.clusters if name in of_cluster), trunk)
         for trunk in ledger.trunks(of_cluster).values()
     ]
     for point in points:
@@ -97,18 +94,18 @@ def learn(ledger: Ledger, points: Sequence[Point]) -> Calibration | None:
     seconds: dict[float, float] = {}
     for point, record in found:
         work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
-        took = record["costs"].get("train_seconds", 0.0)
+        took = record.costs.train_seconds
         seconds[work] = seconds.get(work, 0.0) + took
-        flops[work] = flops.get(work, 0.0) + took * record["costs"]["flops_per_second"]
+        flops[work] = flops.get(work, 0.0) + took * record.costs.flops_per_second
     speeds = {w: flops[w] / s for w, s in seconds.items() if s >= MIN_SECONDS and flops[w] > 0}
     if not speeds:
         return None
-    costs = [record["costs"] for _, record in found]
+    costs = [record.costs for _, record in found]
     return Calibration(
-        device=found[-1][1]["provenance"]["device"],
+        device=found[-1][1].provenance.device,
         flops_per_second=speeds,
-        peak_flops_per_second=max(cost["peak_flops_per_second"] for cost in costs),
-        compile_seconds=max(cost.get("compile_seconds", 0.0) for cost in costs),
+        peak_flops_per_second=max(cost.peak_flops_per_second for cost in costs),
+        compile_seconds=max(cost.compile_seconds for cost in costs),
     )
 
 
@@ -130,8 +127,7 @@ def store(results: Path, calibration: Calibration) -> None:
     old = everything[host].flops_per_second if host in everything else {}
     speeds = _by_work(old) | _by_work(calibration.flops_per_second)
     everything[host] = dataclasses.replace(calibration, flops_per_second=speeds)
-    text = json.dumps(msgspec.to_builtins(everything), indent=1, sort_keys=True, allow_nan=False)
-    replace_text(_path(results), seal(text).decode())
+    PosixStorage(results).replace(_FILE, checked_json.encode(everything))
 
 
 def _by_work(speeds: dict[float, float]) -> dict[float, float]:
@@ -139,19 +135,7 @@ def _by_work(speeds: dict[float, float]) -> dict[float, float]:
     return {float(f"{work:.6e}"): speed for work, speed in speeds.items()}
 
 
-def _path(results: Path) -> Path:
-    return Path(results) / "calibration.json"
-
-
 def _read(results: Path) -> dict[str, Calibration]:
-    path = _path(results)
-    if not path.exists():
-        return {}
+    kind = dict[str, Calibration]
     way_out = "Delete it; `isoflop calibrate` writes it."
-    if (text := unseal(path.read_bytes())) is None:
-        raise Damaged(f"{path} is damaged. {way_out}")
-    try:
-        return msgspec.convert(strict_json.loads(text), dict[str, Calibration], strict=False)
-    except (ValueError, msgspec.ValidationError) as error:
-        words = " ".join(str(error).split())
-        raise Damaged(f"{path} is no calibration: {words}. {way_out}") from None
+    return checked_json.read(PosixStorage(results), _FILE, kind, way_out=way_out) or {}

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import msgspec
 
-from experiments.files import strict_json
-from experiments.files.checked_json import Damaged, seal, unseal
-from experiments.files.storage import replace_text
+from experiments.files import checked_json
+from experiments.files.storage import PosixStorage
 from experiments.plan.point import Point
 
+_FILE = "packs.json"
 MIN_GAIN = 1.05  # For twice as many runs: what they lose when one is killed must be worth it.
 MAX_RUNS = 256
 
@@ -107,26 +107,10 @@ def store(results: Path, device: str, key: str, speeds: PackSpeeds) -> None:
     """Adds a shape to the file; a newer measurement wins."""
     everything = _read(results)
     everything.setdefault(device, {})[key] = speeds
-    text = json.dumps(
-        msgspec.to_builtins(everything, str_keys=True), indent=1, sort_keys=True, allow_nan=False
-    )
-    replace_text(_path(results), seal(text).decode())
-
-
-def _path(results: Path) -> Path:
-    return Path(results) / "packs.json"
+    PosixStorage(results).replace(_FILE, checked_json.encode(everything))
 
 
 def _read(results: Path) -> dict[str, dict[str, PackSpeeds]]:
-    path = _path(results)
-    if not path.exists():
-        return {}
+    kind = dict[str, dict[str, PackSpeeds]]
     way_out = "Delete it; it is measured again."
-    if (text := unseal(path.read_bytes())) is None:
-        raise Damaged(f"{path} is damaged. {way_out}")
-    try:
-        kind = dict[str, dict[str, PackSpeeds]]
-        return msgspec.convert(strict_json.loads(text), kind, strict=False)
-    except (ValueError, msgspec.ValidationError) as error:
-        words = " ".join(str(error).split())
-        raise Damaged(f"{path} holds no speeds of packs: {words}. {way_out}") from None
+    return checked_json.read(PosixStorage(results), _FILE, kind, way_out=way_out) or {}

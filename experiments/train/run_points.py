@@ -24,6 +24,7 @@ from experiments.executors.worker_settings import (
     MAX_ATTEMPTS,
     WorkerSettings,
 )
+from experiments.ledger.claims import Limits
 from experiments.ledger.ledger import Ledger, missing_points
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import PlannedJob
@@ -53,6 +54,11 @@ class Training:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     lease_seconds: float = LEASE_SECONDS
     max_attempts: int = MAX_ATTEMPTS
+
+    @property
+    def limits(self) -> Limits:
+        """What the ledger keeps, for whoever judges its jobs."""
+        return Limits(lease_seconds=self.lease_seconds, max_attempts=self.max_attempts)
 
     def settings(self, study: Study) -> WorkerSettings:
         """What every worker of the study is told."""
@@ -123,6 +129,7 @@ def train(
         pack_size=_pack_size(training, study, ledger, points, missing, console, idle),
     )
     jobs = [planned_job.job for planned_job in planned_jobs]
+    ledger.write_limits(training.limits)
     for name in ledger.write_plan(to_json(study), points, jobs):
         console.print(f"{name} was damaged; it is written again.")
     if not missing:

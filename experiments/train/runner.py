@@ -9,8 +9,9 @@ from typing import Literal, Protocol
 from experiments.executors import worker_events as events
 from experiments.executors.base import Executor, QueuedJob
 from experiments.files.checked_json import Damaged
-from experiments.ledger.claims import GaveUp, JobFolder, Owned, Owner, this_process
+from experiments.ledger.claims import GaveUp, JobFolder, Owned
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.owner import Owner, this_process
 from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point
 

@@ -5,15 +5,33 @@ import dataclasses
 
 import pytest
 
+from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.result import VERSION, Costs, Provenance, Result, Trunk
 from experiments.plan.plan import plan
+from experiments.plan.point import Point
 from experiments.study.recipe import BatchRule
 from experiments.study.recipes import TINY_BYTES
 from experiments.study.study import Ladder, Study
 from model.data.manifest import Manifest
 from model.data.source import StdlibText, source_to_dict
+from model.network.counts.total import FLOP_CONVENTIONS
 from model.training.config import EvalConfig
+from model.training.outcome import CurvePoint
 
+PROVENANCE = {
+    **{name: "" for name, kind in Provenance.__annotations__.items() if kind is str},
+    **{"device": "abacus", "pack_size": 1, "attempt": 1, "attempts": (), "resumed_at_steps": (0,)},
+    **{"n_devices": 1, "n_processes": 1, "n_cores": 1},
+}
+COSTS = {
+    **dict.fromkeys(Costs.__struct_fields__, 0.0),
+    **dict.fromkeys(("resumed_at", "flops_per_second", "peak_flops_per_second"), 0),
+    **dict.fromkeys(("peak_flops_source", "joules_source"), ""),
+    **dict.fromkeys(("mfu_matmul_full", "mfu_matmul_causal", "joules")),
+    **{"wall_seconds": 1.0, "train_seconds": 0.5},
+}
+NO_FLOPS = dict.fromkeys(FLOP_CONVENTIONS, 0.0)
 # The numbers that the tests worked out by hand follow from it.
 RECIPE = dataclasses.replace(
     TINY_BYTES,
@@ -105,22 +123,59 @@ def ledger(tmp_path, study) -> Ledger:
 
 @pytest.fixture
 def record():
-    """A result as a worker writes it, as a function of loss and status."""
+    """A result as a worker writes it, as a function of loss and status, and of what differs."""
 
-    def make(loss: float | None = 2.5, *, status: str = "ok", reason: str = "") -> dict:
-        curve = [{"step": s, "n_tokens": 100 * s, "loss_nats": 3.0 + 1 / s} for s in (1, 2)]
-        return {
+    def make(loss=2.5, *, status="ok", reason="", costs=None, provenance=None, **changes) -> Result:
+        fields = {
+            "version": VERSION,
             "status": status,
             "reason": reason,
             "loss_nats": loss,
             "bits_per_byte": loss,
             "oracle_loss_nats": None,
-            "curve": curve,
+            "curve": tuple(
+                CurvePoint(step=s, n_tokens=100 * s, loss_nats=3.0 + 1 / s) for s in (1, 2)
+            ),
             "params_sha256": "00",
-            "notes": [],
-            "costs": {"wall_seconds": 1.0, "train_seconds": 0.5},
-            "provenance": {"device": "abacus", "attempts": [], "resumed_at_steps": [0]},
+            "notes": (),
+            "flops": NO_FLOPS,
+            "flops_spent": NO_FLOPS,
+            "costs": Costs(**COSTS | (costs or {})),
+            "provenance": Provenance(**PROVENANCE | (provenance or {})),
         }
+        return Result(**fields | changes)
+
+    return make
+
+
+@pytest.fixture
+def trunk_record():
+    """The record of a trunk, as a function of the clusters of the points that begin with it."""
+
+    def make(*clusters: str, step=3, reasons=("",), costs=None, **changes) -> Trunk:
+        fields = {
+            "version": VERSION,
+            "step": step,
+            "clusters": clusters,
+            "reasons": reasons,
+            "notes": (),
+            "flops_spent": NO_FLOPS,
+            "costs": Costs(**COSTS | (costs or {})),
+            "provenance": Provenance(**PROVENANCE),
+        }
+        return Trunk(**fields | changes)
+
+    return make
+
+
+@pytest.fixture
+def forecast():
+    """A forecast of a point, as a function of it and of what differs."""
+
+    def make(point: Point, **changes) -> Forecast:
+        same = {"budget": 1e12, "level": 0.95, "forecasts": {}, "n_runs_fitted": 9}
+        optimum = {"n_params_opt": 1e5, "n_tokens_opt": 1e6}
+        return Forecast(**{"version": VERSION, "point": point} | same | optimum | changes)
 
     return make
 

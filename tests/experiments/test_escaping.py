@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What names and notes hold reaches the report as text, whatever it is; the tables too."""
 
-import csv
 import dataclasses
 import random
 from html.parser import HTMLParser
@@ -9,9 +8,10 @@ from html.parser import HTMLParser
 import pytest
 
 from experiments.ledger.tables import collate
-from experiments.report import report
 from experiments.report.analysis import Analysis
-from experiments.report.report import Report, page
+from experiments.report.build import gather
+from experiments.report.page import page
+from experiments.report.totals import energy, utilisation
 from scaling.tables.read_tables import read_runs
 
 PARTS = (
@@ -94,25 +94,26 @@ def written(ledger, study, points, make_manifest, record):
         changed = dataclasses.replace(study, question=next(left), recipe=recipe)
         ledger.write_plan("{}", points)
         for i, point in enumerate(points):
-            made = record(None if i % 2 else 2.5, status="diverged" if i % 2 else "ok")
-            made |= {"reason": next(left), "notes": [next(left)]}
-            made["provenance"] = {"host": next(left), "device": next(left), "xla_flags": next(left)}
-            made["costs"] |= {"joules": 1.0, "joules_source": next(left)}
-            made["costs"] |= {"compile_seconds": 0.0, "stall_seconds": 0.0}
+            made = record(
+                None if i % 2 else 2.5,
+                status="diverged" if i % 2 else "ok",
+                reason=next(left),
+                notes=(next(left),),
+                provenance={name: next(left) for name in ("host", "device", "xla_flags")},
+                costs={"joules": 1.0, "joules_source": next(left)},
+            )
             ledger.write_result(point.id, made)
         collate(ledger, points)
         rest = list(left)
         third = len(rest) // 3
-        make_manifest(notes=tuple(rest[:third])).write(ledger.manifest)
         analysis = Analysis(
             runs=None, curves=None, fits={}, frontiers={}, agreement=None,
             findings=tuple(rest[third : 2 * third]),
             refusals={text: text for text in rest[2 * third :]},
         )  # fmt: skip
-        with ledger.costs.open(newline="") as file:
-            costs = list(csv.DictReader(file))
-        made = Report(analysis=analysis, main=None, forecasts=[], costs=costs)
-        return page(ledger, changed, points, made, {"curves": "PHN2Zy8+"})
+        made = gather(ledger, points, analysis)
+        manifest = make_manifest(notes=tuple(rest[:third]))
+        return page(changed, manifest, points, made, {"curves": "PHN2Zy8+"})
 
     return write
 
@@ -153,7 +154,7 @@ def test_tables_survive_whatever_a_reason_holds(ledger, points, record):
     for start in range(0, len(texts), len(points)):
         batch = texts[start : start + len(points)]
         for point, text in zip(points, batch, strict=False):
-            made = record(None, status="diverged") | {"reason": text}
+            made = record(None, status="diverged", reason=text)
             path = ledger.folder / "runs" / point.id / "result.json"
             path.unlink(missing_ok=True)
             ledger.write_result(point.id, made)
@@ -165,21 +166,19 @@ def test_tables_survive_whatever_a_reason_holds(ledger, points, record):
             assert one_line(str(reason)) == one_line(printable(text))
 
 
-def test_the_energy_of_each_source_is_a_line_of_its_own():
-    costs = [
-        {"joules": "3600", "joules_source": "rapl"},
-        {"joules": "7200", "joules_source": "estimate: 8 W per core"},
-        {"joules": "1800", "joules_source": "rapl"},
-        {"joules": "", "joules_source": ""},
-    ]
-    assert report._energy(costs) == [
+def test_the_energy_of_each_source_is_a_line_of_its_own(record):
+    told = (
+        *((3600.0, "rapl"), (7200.0, "estimate: 8 W per core"), (1800.0, "rapl")),
+        (None, ""),
+    )
+    costs = [record(costs={"joules": j, "joules_source": source}).costs for j, source in told]
+    assert energy(costs) == [
         ("energy, rapl", "1.50 Wh"),
         ("energy, estimate: 8 W per core", "2.00 Wh"),
     ]
 
 
-def test_utilisation_is_the_median_over_the_runs_that_have_one():
-    costs = [{"mfu_matmul_full": share} for share in ("0.1", "0.4", "0.2", "")]
-    assert report._utilisation([*costs, {}]) == [
-        ("MFU (matmul_full), median", "20.0% (10.0% to 40.0%)")
-    ]
+def test_utilisation_is_the_median_over_the_runs_that_have_one(record):
+    shares = (0.1, 0.4, 0.2, None)
+    costs = [record(costs={"mfu_matmul_full": share}).costs for share in shares]
+    assert utilisation(costs) == [("MFU (matmul_full), median", "20.0% (10.0% to 40.0%)")]

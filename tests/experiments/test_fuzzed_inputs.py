@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
-from experiments.files.checked_json import seal
+from experiments.files.checked_json import encode, text_of, with_checksum
+from experiments.ledger.forecasts import Predicted, read_forecast, read_forecasts
 from experiments.ledger.ledger import Damaged, check_id
 from experiments.plan.plan import plan
 from experiments.plan.point import point_from_json, spec_id, to_json
@@ -77,8 +78,8 @@ def test_a_wrong_spec_on_disk_is_damaged_by_name(ledger, points, trees):
     path = ledger.folder / "runs" / points[0].id / "spec.json"
     for text, _ in fuzzing.wrong_specs(200, trees, seed=2):
         if isinstance(text, bytes) or not text.isascii():
-            continue  # Only text can be sealed.
-        for data in (seal(text), text.encode()):
+            continue  # Only text can have a checksum.
+        for data in (with_checksum(text), text.encode()):
             path.write_bytes(data)
             with pytest.raises(Damaged, match=r"spec\.json.*isoflop run"):
                 ledger.read_point(points[0].id)
@@ -142,9 +143,9 @@ def test_two_thousand_ids_reach_no_path_unless_they_are_legal(
             lambda name: ledger.has_result(name),
             lambda name: ledger.read_result(name),
             lambda name: ledger.write_result(name, record()),
-            lambda name: ledger.write_metrics(name, 1, {"step": 1}),
-            lambda name: ledger.read_metrics(name, 1),
-            lambda name: ledger.attempts(name),
+            lambda name: ledger.metrics.write(name, 1, {"step": 1}),
+            lambda name: ledger.metrics.read(name, 1),
+            lambda name: ledger.metrics.attempts(name),
             lambda name: ledger.checkpoints(name),
             lambda name: ledger.delete_checkpoints(name),
             lambda name: ledger.job(name).beat(1),
@@ -223,21 +224,22 @@ LOOSE = (
 
 @pytest.mark.parametrize(("damage", "words"), [c[1:] for c in LOOSE], ids=[c[0] for c in LOOSE])
 def test_every_reader_of_json_is_strict_and_names_the_file(
-    tmp_path, ledger, points, record, damage, words
+    tmp_path, ledger, points, record, forecast, damage, words
 ):
-    # Sealed with a right digest: it is the reading that must refuse.
-    ledger.storage.create("runs/a/result.json", seal(damage(json.dumps(record(2.5)))))
+    # With a right checksum: it is the reading that must refuse.
+    text = text_of(encode(record(2.5))).decode()
+    ledger.storage.create("runs/a/result.json", with_checksum(damage(text)))
     with pytest.raises(Damaged, match=rf"result\.json.*{words}"):
         ledger.read_result("a")
-    forecast = {"budget": 1e12, "level": 0.95, "point": json.loads(to_json(points[0]))}
-    forecast["forecasts"] = {"additive": {"value": 2.5, "lower": None, "upper": 3.0}}
-    ledger.storage.create("forecasts/1.000000e+12-k.json", seal(damage(json.dumps(forecast))))
-    for read in (ledger.read_forecasts, lambda: ledger.read_forecast(1e12, "k")):
+    predicted = {"additive": Predicted(value=2.5, lower=None, upper=3.0)}
+    text = text_of(encode(forecast(points[0], forecasts=predicted))).decode()
+    ledger.storage.create("forecasts/1.000000e+12-k.json", with_checksum(damage(text)))
+    for read in (lambda: read_forecasts(ledger), lambda: read_forecast(ledger, 1e12, "k")):
         with pytest.raises(Damaged, match=rf"forecasts/.*{words}"):
             read()
     speeds = {"device": "x", "flops_per_second": {"1e9": 2.5}}
     speeds |= {"peak_flops_per_second": 2.5, "compile_seconds": 2.5}
     host = damage(json.dumps(speeds))
-    (tmp_path / "calibration.json").write_bytes(seal(f'{{"host": {host}}}'))
-    with pytest.raises(ValueError, match=r"calibration\.json is no calibration"):
+    (tmp_path / "calibration.json").write_bytes(with_checksum(f'{{"host": {host}}}'))
+    with pytest.raises(ValueError, match=r"calibration\.json is not what it should be"):
         calibration.load(tmp_path)

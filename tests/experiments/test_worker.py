@@ -13,14 +13,16 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from experiments.ledger.claims import JobFolder, Owned, this_process
-from experiments.ledger.ledger import is_lost
+from experiments.ledger.claims import JobFolder, Owned
+from experiments.ledger.owner import this_process
+from experiments.ledger.result import Ended
 from experiments.machine.peak import Peak
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
-from experiments.train.attempt import Session, Stop, run_job
+from experiments.train.attempt import run_job
+from experiments.train.session import Session, Stop
 from experiments.worker import work
 from model.network.execution import PLAIN
 from model.training.outcome import Interrupted, Order
@@ -111,15 +113,16 @@ def test_jobs_are_trained_once_and_each_result_says_where_it_came_from(go, ledge
     assert code == 0
     assert [event["event"] for event in said] == ["done"] * len(ids)
     record = ledger.read_result(ids[0])
-    assert record["loss_nats"] == 2.5
-    assert record["flops"] == planned[0].flops
-    told = record["provenance"]
-    assert (told["job_id"], told["pack_size"], told["attempt"]) == (ids[0], 1, 1)
-    assert (told["attempts"], told["resumed_at_steps"]) == ([], [0])
-    assert told["data_fingerprint"] == planned[0].spec.data_fingerprint
+    assert record.loss_nats == 2.5
+    assert record.flops == planned[0].flops
+    told = record.provenance
+    assert (told.job_id, told.pack_size, told.attempt) == (ids[0], 1, 1)
+    assert (told.attempts, told.resumed_at_steps) == ((), (0,))
+    assert told.data_fingerprint == planned[0].spec.data_fingerprint
     for name in ("git_commit", "version_jax", "n_devices", "n_processes", "xla_flags", "host"):
-        assert name in told, name
-    assert {"wall_seconds", "device_seconds", "joules", "joules_source"} <= set(record["costs"])
+        assert getattr(told, name) is not None, name
+    assert record.costs.device_seconds == record.costs.total_wall_seconds
+    assert record.costs.joules_source
     assert go(train, ids)[0] == 0
     assert train.n_calls == len(ids)
 
@@ -169,8 +172,8 @@ def test_after_three_failures_a_job_is_left_alone(go, ledger, planned):
     assert "failed 3 times" in said[0]["reason"]
     ledger.job(planned[0].id).forgive()
     assert go(Trainer())[0] == 0
-    attempts = ledger.read_result(planned[0].id)["provenance"]["attempts"]
-    assert [attempt["how"] for attempt in attempts] == ["exception"] * 3
+    attempts = ledger.read_result(planned[0].id).provenance.attempts
+    assert [attempt.how for attempt in attempts] == ["exception"] * 3
 
 
 def test_a_full_disk_ends_the_worker(go, ledger, planned):
@@ -240,7 +243,7 @@ def test_a_damaged_result_is_trained_again_and_kept_for_whoever_asks(go, ledger,
     ledger.job(planned[0].id).end(1, "killed", "long ago", 0)
     code, said = go(Trainer())
     assert (code, said[0]["event"]) == (0, "done")
-    (note,) = ledger.read_result(planned[0].id)["notes"]
+    (note,) = ledger.read_result(planned[0].id).notes
     assert "result.json was damaged; it is kept as" in note
     assert [kept.read_bytes() for kept in path.parent.glob("*.damaged-*")] == [evidence]
 
@@ -301,12 +304,12 @@ def test_of_two_results_the_first_stands(ledger, planned, make_session):
 
     def late(*_, **__):
         (record,) = run_job(ledger, planned[1].id, make_session(Trainer()))
-        ledger.write_result(name, record | {"loss_nats": 1.25})
+        ledger.write_result(name, msgspec.structs.replace(record, loss_nats=1.25))
         return (result(9.0),)
 
     (record,) = run_job(ledger, name, make_session(late))
-    assert record["loss_nats"] == 1.25
-    assert ledger.read_result(name)["loss_nats"] == 1.25
+    assert record.loss_nats == 1.25
+    assert ledger.read_result(name).loss_nats == 1.25
 
 
 def test_a_worker_that_is_asked_to_stop_saves_and_says_so(go, ledger, planned):
@@ -363,16 +366,16 @@ def test_costs_of_attempts_add_up(go, ledger, planned):
     name = planned[0].id
     ledger.job(name).claim(this_process({}), lease_seconds=9, max_attempts=9)
     row = {"train_seconds": 10.0, "wall_seconds": 30.0, "resumed_at": 0}
-    ledger.write_metrics(name, 1, row)
+    ledger.metrics.write(name, 1, row)
     ledger.job(name).end(1, "preempted", "asked to stop", 2)
     assert go(Trainer(resumed_at=2, n_timed_steps=2))[0] == 0
     record = ledger.read_result(name)
-    costs = record["costs"]
-    assert costs["total_wall_seconds"] == pytest.approx(30 + costs["wall_seconds"])
+    costs = record.costs
+    assert costs.total_wall_seconds == pytest.approx(30 + costs.wall_seconds)
     per_step = planned[0].flops["matmul_full"] / planned[0].spec.train.schedule.n_steps
-    assert costs["flops_per_second"] == round(2 * per_step / 2.0)
-    assert record["provenance"]["resumed_at_steps"] == [0, 2]
-    assert record["provenance"]["attempts"] == [{"attempt": 1, "how": "preempted", "step": 2}]
+    assert costs.flops_per_second == round(2 * per_step / 2.0)
+    assert record.provenance.resumed_at_steps == (0, 2)
+    assert record.provenance.attempts == (Ended(attempt=1, how="preempted", step=2),)
 
 
 def test_a_result_has_its_share_of_a_peak_with_its_source(go, ledger, planned):
@@ -383,19 +386,19 @@ def test_a_result_has_its_share_of_a_peak_with_its_source(go, ledger, planned):
         return Peak(flops_per_second=1e9, source="table: an abacus")
 
     assert go(Trainer(resumed_at=0, n_timed_steps=4), peak=peak)[0] == 0
-    costs = ledger.read_result(point.id)["costs"]
+    costs = ledger.read_result(point.id).costs
     assert set(asked) == {"float32"}
-    assert costs["peak_flops_per_second"] == 1e9
-    assert costs["peak_flops_source"] == "table: an abacus"
+    assert costs.peak_flops_per_second == 1e9
+    assert costs.peak_flops_source == "table: an abacus"
     n_steps = point.spec.train.schedule.n_steps
     for convention in ("matmul_full", "matmul_causal"):
         speed = 4 * point.flops[convention] / n_steps / 2.0
-        assert costs[f"mfu_{convention}"] == pytest.approx(speed / 1e9, abs=1e-5)
+        assert getattr(costs, f"mfu_{convention}") == pytest.approx(speed / 1e9, abs=1e-5)
 
 
 def test_without_a_peak_there_is_no_share_of_it(go, ledger, planned):
     assert go(Trainer())[0] == 0
-    assert ledger.read_result(planned[0].id)["costs"]["mfu_matmul_full"] is None
+    assert ledger.read_result(planned[0].id).costs.mfu_matmul_full is None
 
 
 def test_jobs_that_cannot_be_trained_are_refused_in_a_line(go, planned):
@@ -470,12 +473,12 @@ def test_a_branch_trains_the_trunks_that_are_missing_and_no_more(branch_out, led
     (record,) = branch_out(train, one.points[1].id)
     a, b, _ = one.leaves_at
     assert train.calls == [(False, a, 1), (True, b, 1), (True, None, 1)]
-    assert (record["status"], record["provenance"]["trunk"]) == ("ok", trunks[1].id)
+    assert (record.status, record.provenance.trunk) == ("ok", trunks[1].id)
     share = 1 - b / one.points[1].spec.train.schedule.n_steps
     flops = one.points[1].flops["matmul_full"]
-    assert record["flops_spent"]["matmul_full"] == pytest.approx(share * flops)
-    assert record["flops"] == one.points[1].flops
-    spent = ledger.read_trunk(trunks[1].id)["flops_spent"]["matmul_full"]
+    assert record.flops_spent["matmul_full"] == pytest.approx(share * flops)
+    assert record.flops == one.points[1].flops
+    spent = ledger.read_trunk(trunks[1].id).flops_spent["matmul_full"]
     assert spent == pytest.approx(flops * (b - a) / one.points[1].spec.train.schedule.n_steps)
     train.calls.clear()
     branch_out(train, one.points[0].id)
@@ -500,9 +503,9 @@ def test_branches_of_a_trunk_that_diverged_have_diverged_with_it(branch_out, led
     train = Branching("training loss is not finite at step 3")
     (record,) = branch_out(train, one.points[2].id)
     assert [until for _, until, _ in train.calls] == [one.leaves_at[0]]
-    assert (record["status"], record["loss_nats"]) == ("diverged", None)
-    assert record["reason"] == "training loss is not finite at step 3"
-    assert all(is_lost(ledger.read_trunk(trunk.id)) for trunk in trunks)
+    assert (record.status, record.loss_nats) == ("diverged", None)
+    assert record.reason == "training loss is not finite at step 3"
+    assert all(ledger.read_trunk(trunk.id).is_lost for trunk in trunks)
 
 
 def test_a_trunk_that_somebody_trains_is_waited_for(branch_out, ledger, tree):
@@ -522,8 +525,8 @@ def test_a_pack_gives_each_of_its_points_a_result_and_its_share_of_the_seconds(
     assert len(records) == 2
     for point, record in zip(planned[:2], records, strict=True):
         assert ledger.read_result(point.id) == record
-        assert record["provenance"]["pack_size"] == 2
-        assert record["provenance"]["init_seed"] == point.seed
-        assert record["costs"]["train_seconds"] == SECONDS["train"] / 2
+        assert record.provenance.pack_size == 2
+        assert record.provenance.init_seed == point.seed
+        assert record.costs.train_seconds == SECONDS["train"] / 2
     per_step = planned[0].flops["matmul_full"] / planned[0].spec.train.schedule.n_steps
-    assert records[0]["costs"]["flops_per_second"] == round(2 * 4 * per_step / SECONDS["train"])
+    assert records[0].costs.flops_per_second == round(2 * 4 * per_step / SECONDS["train"])

@@ -3,12 +3,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from experiments.checks.learning_rate.sweep import FIELD, Sweep
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.result import Result
 from experiments.plan.point import Point
 from scaling.hyperparameters.learning_rate_basins import Basin, fit_basins
 from scaling.plots.style import count
@@ -76,14 +76,14 @@ def measure(ledger: Ledger, sweep: Sweep, points: list[Point]) -> list[Measured]
     ]
 
 
-def _loss(record: dict[str, Any] | None) -> float:
-    return math.nan if record is None or record["loss_nats"] is None else record["loss_nats"]
+def _loss(result: Result | None) -> float:
+    return math.nan if result is None or result.loss_nats is None else result.loss_nats
 
 
-def _notes(points: list[Point], records: list[Any]) -> tuple[str, ...]:
+def _notes(points: list[Point], results: list[Result | None]) -> tuple[str, ...]:
     return tuple(
         f"d_model {point.spec.model.d_model}, {count(point.n_tokens)} tokens, rate "
-        f"{point.axes[FIELD]:g}, seed {point.seed}: {record['reason'] if record else 'failed'}"
-        for point, record in zip(points, records, strict=True)
-        if not math.isfinite(_loss(record))
+        f"{point.axes[FIELD]:g}, seed {point.seed}: {result.reason if result else 'failed'}"
+        for point, result in zip(points, results, strict=True)
+        if not math.isfinite(_loss(result))
     )

@@ -75,4 +75,4 @@ def lr_check(
 def _devices(ledger: Ledger, points: Sequence[Point]) -> set[str]:
     """What the runs were trained on."""
     found = [ledger.read_result(point.id) for point in points]
-    return {record["provenance"]["device"] for record in found if record is not None}
+    return {result.provenance.device for result in found if result is not None}

@@ -56,14 +56,13 @@ def isoflop(mine_file, capsys, monkeypatch, record):
             if run.dies_after is not None and sum(map(len, trained)) >= run.dies_after:
                 raise Killed
             for point in planned_job.points if planned_job.job.results else ():
-                made = record(law(point))
-                made["costs"] |= {"compile_seconds": 0.0, "peak_flops_per_second": 0}
-                made["costs"] |= {"flops_per_second": 0, "stall_seconds": 0.0}
+                costs = {}
                 if run.speed is not None:
                     speed = run.speed(point)
-                    took = {"train_seconds": point.flops["matmul_full"] / speed}
-                    took |= {"wall_seconds": took["train_seconds"] + run.besides}
-                    made["costs"] |= took | {"flops_per_second": speed}
+                    took = point.flops["matmul_full"] / speed
+                    costs = {"train_seconds": took, "wall_seconds": took + run.besides}
+                    costs |= {"flops_per_second": round(speed)}
+                made = record(law(point), costs=costs, flops_spent=point.flops)
                 ledger.write_result(point.id, made)
                 trained[-1].append(point.id)
         return []
@@ -293,9 +292,8 @@ def test_device_time_is_that_of_finished_jobs(study, manifest, tmp_path, record)
         speed = speeds[point.spec.model.d_model]
         costs = {"train_seconds": point.flops["matmul_full"] / speed, "evaluate_seconds": 2.0}
         costs["wall_seconds"] = sum(costs.values()) + next(besides)
-        costs |= {"flops_per_second": speed, "peak_flops_per_second": 0.0}
-        made = record(2.0)
-        ledger.write_result(point.id, made | {"costs": made["costs"] | costs})
+        costs |= {"flops_per_second": round(speed)}
+        ledger.write_result(point.id, record(2.0, costs=costs))
     charge = device_seconds(ledger, points)
     for point in points:
         spec = point.spec
@@ -311,40 +309,39 @@ def test_device_time_is_that_of_finished_jobs(study, manifest, tmp_path, record)
     )
 
 
-def test_the_speed_of_branches_is_told_by_their_trunks(branched, manifest, tmp_path, record):
+def test_the_speed_of_branches_is_told_by_their_trunks(
+    branched, manifest, tmp_path, record, trunk_record
+):
     """Branches are short; of a size all jobs together tell its speed."""
     ledger = Ledger(tmp_path / "results", "mine")
     points = grow(plan(branched, manifest).points)[0].points
     [trunk, *_] = planned_jobs_of(branched, (), points)
     assert trunk.job.kind == "trunk"
     ledger.write_plan("{}", list(points), [trunk.job])
-    made = record(2.0)
-    costs = {"flops_per_second": 1e9, "train_seconds": 0.4, "peak_flops_per_second": 1e12}
-    ledger.write_result(points[0].id, made | {"costs": made["costs"] | costs})
+    costs = {"flops_per_second": 10**9, "train_seconds": 0.4}
+    ledger.write_result(points[0].id, record(2.0, costs=costs))
     assert calibration.learn(ledger, points) is None
-    costs |= {"flops_per_second": 3e9, "train_seconds": 1.2}
-    record = {"clusters": [points[0].cluster_id], "flops_spent": {"matmul_full": 3.6e9}}
-    record |= made | {"step": 3, "reasons": [""], "costs": made["costs"] | costs}
-    ledger.write_trunk(trunk.job.id, record)
+    costs = {"flops_per_second": 3 * 10**9, "train_seconds": 1.2}
+    ledger.write_trunk(trunk.job.id, trunk_record(points[0].cluster_id, costs=costs))
     [speed] = calibration.learn(ledger, points).flops_per_second.values()
     assert speed == pytest.approx((0.4 * 1e9 + 1.2 * 3e9) / 1.6)
 
 
-def test_what_is_spent_is_what_the_records_say(branched, manifest, tmp_path, record):
+def test_what_is_spent_is_what_the_records_say(branched, manifest, tmp_path, record, trunk_record):
     """A loop that is told 1e12 by its plan and spends 2e12 on disk would pass its budget."""
     ledger = Ledger(tmp_path / "results", "mine")
     points = grow(plan(branched, manifest).points)[0].points
     ledger.write_plan("{}", list(points))
     assert spent(branched, ledger, points) == 0
     for point in points[:2]:
-        ledger.write_result(point.id, record(2.0) | {"flops_spent": {"matmul_full": 3e9}})
+        ledger.write_result(point.id, record(2.0, flops_spent={"matmul_full": 3e9}))
     planned_jobs = planned_jobs_of(branched, points[:1], points[1:2])
     for planned_job in (
         planned_job for planned_job in planned_jobs if planned_job.job.kind == "trunk"
     ):
         ledger.write_plan("{}", list(points), [planned_job.job])
-        trunk = {"clusters": [points[0].cluster_id], "flops_spent": {"matmul_full": 1e9}}
-        ledger.write_trunk(planned_job.job.id, record(2.0) | trunk | {"step": 3, "reasons": [""]})
+        trunk = trunk_record(points[0].cluster_id, flops_spent={"matmul_full": 1e9})
+        ledger.write_trunk(planned_job.job.id, trunk)
     n_trunks = sum(planned_job.job.kind == "trunk" for planned_job in planned_jobs)
     assert n_trunks == 2
     assert spent(branched, ledger, points) == pytest.approx(6e9 + n_trunks * 1e9)

@@ -40,11 +40,11 @@ STUDY = Study(
 # A worker whose clock is wrong by so many seconds, or that runs since another boot: elsewhere.
 DISGUISED = """
 import runpy, sys, time
-from experiments.ledger import claims
+from experiments.ledger import owner
 skew, boot = float(sys.argv.pop(1)), sys.argv.pop(1)
-now, text = time.time, claims._text
+now, text = time.time, owner._text
 time.time = lambda: now() + skew
-claims._text = lambda path: boot if boot and path.endswith("boot_id") else text(path)
+owner._text = lambda path: boot if boot and path.endswith("boot_id") else text(path)
 runpy.run_module("experiments.worker", run_name="__main__")
 """
 
@@ -148,8 +148,10 @@ class Grid:
         folders = {path.name for path in (self.ledger.folder / "runs").iterdir()}
         assert folders == {point.id for point in points}
         records = {point.id: self.ledger.read_result(point.id) for point in points}
-        keys = ("status", "loss_nats", "curve", "params_sha256")
-        return {name: tuple(record[key] for key in keys) for name, record in records.items()}
+        return {
+            name: (record.status, record.loss_nats, record.curve, record.params_sha256)
+            for name, record in records.items()
+        }
 
     def tables(self) -> tuple[bytes, bytes]:
         return self.ledger.table.read_bytes(), self.ledger.curves.read_bytes()
@@ -220,4 +222,4 @@ def calm_digest(tmp_path_factory, compiled) -> str:
     grid = Grid(tmp_path_factory.mktemp("calm"), compiled, "calm")
     job = grid.prepare()[0]
     grid.finish(grid.worker(job), 0)
-    return grid.ledger.read_result(job)["params_sha256"]
+    return grid.ledger.read_result(job).params_sha256

@@ -16,7 +16,6 @@ remembers a study while the k-th of its calls that change a disk goes wrong:
 The answer is {"code": exit code, "calls": names of the calls that were made}.
 """
 
-import dataclasses
 import errno
 import hashlib
 import json
@@ -30,26 +29,30 @@ from typing import Any
 import msgspec
 
 from experiments.executors import exit_codes
-from experiments.ledger.claims import Owner, this_process
+from experiments.ledger.forecasts import Forecast, read_forecast, write_forecast
 from experiments.ledger.ledger import Ledger, missing_points
+from experiments.ledger.owner import Owner, this_process
+from experiments.ledger.result import VERSION
 from experiments.ledger.tables import collate
 from experiments.machine.provenance import software_facts
 from experiments.plan.jobs import solo
 from experiments.plan.point import Point
 from experiments.report import finished
 from experiments.train import attempt
-from experiments.train.attempt import Session, Stop
+from experiments.train.session import Session, Stop
 from experiments.worker import work
 from model.data.manifest import Manifest
 from model.network.execution import PLAIN
 from model.training import checkpoint_files
 from model.training.checkpoint_files import Saved
-from model.training.outcome import Interrupted, Order
+from model.training.outcome import CurvePoint, Interrupted, Order, Progress
 
 STUDY, QUESTION, BUDGET = "small", '{"name": "small"}', 1e13
 CALLS = ("open", "write", "fsync", "link", "replace", "rename", "unlink", "rmdir", "mkdir", "utime")
 NEED_SPACE = ("write", "fsync", "link", "replace", "rename", "mkdir")
 DEAD = 99
+FACTS = {"platform": "abacus", "device": "abacus", "host": ""}
+FACTS |= dict.fromkeys(("n_devices", "n_processes", "n_cores"), 1)
 N_STEPS = 3
 
 
@@ -113,20 +116,6 @@ class FileCheckpoints:
         return None
 
 
-@dataclasses.dataclass
-class Progress:
-    step: int
-    resumed_at: int
-    train_seconds: float = 1.0
-
-
-@dataclasses.dataclass
-class CurvePoint:
-    step: int
-    n_tokens: int
-    loss_nats: float
-
-
 def train(
     model: Any, configs: Any, corpus: Any, *, checkpoints: Any, control: Any, on_phase: Any, **rest
 ) -> tuple[SimpleNamespace]:
@@ -144,14 +133,24 @@ def train(
         if step == N_STEPS:
             break
         step, state = step + 1, hashlib.sha256(f"{state} {step}".encode()).hexdigest()
-        rest["on_progress"]((Progress(step, resumed_at),))
+        progress = Progress(
+            step=step,
+            n_steps=N_STEPS,
+            loss_nats=2.5,
+            grad_norm=1.0,
+            n_tokens=10 * step,
+            resumed_at=resumed_at,
+            train_seconds=1.0,
+            stall_seconds=0.0,
+        )
+        rest["on_progress"]((progress,))
     loss = 1 + int(state[:8], 16) / 16**8
     outcome = SimpleNamespace(
         status="ok",
         reason="",
         loss_nats=loss,
         oracle_loss_nats=None,
-        curve=(CurvePoint(N_STEPS, 100, loss),),
+        curve=(CurvePoint(step=N_STEPS, n_tokens=100, loss_nats=loss),),
         params_sha256=state,
         resumed_at=resumed_at,
         n_timed_steps=N_STEPS - resumed_at,
@@ -185,20 +184,23 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> t
     if code := work(ledger, iter(ids), session, said.append):
         return code, msgspec.json.encode(said).decode()
     collate(ledger, points)
-    if ledger.read_forecast(BUDGET, "abcd") is None:
-        about = {"budget": BUDGET, "level": 0.9, "forecasts": {}}
-        point = msgspec.to_builtins(points[0])
-        ledger.write_forecast(BUDGET, "abcd", about | {"point": point})
+    if read_forecast(ledger, BUDGET, "abcd") is None:
+        write_forecast(ledger, "abcd", forecast(points[0]))
     ledger.report.write_text("the answer")
     finished.remember(ledger, None, points, points, "the answer", 0.0)
     return 0, msgspec.json.encode(said).decode()
+
+
+def forecast(point: Point) -> Forecast:
+    optimum = {"n_params_opt": 1e5, "n_tokens_opt": 1e6, "n_runs_fitted": 9}
+    return Forecast(version=VERSION, budget=BUDGET, level=0.9, forecasts={}, point=point, **optimum)
 
 
 def main() -> None:
     read = json.loads(Path(sys.argv[1]).read_text())
     points = [msgspec.convert(point, Point) for point in read["points"]]
     manifest = Manifest.from_json(json.dumps(read["manifest"]))
-    attempt.device_facts = lambda: {"platform": "abacus", "device": "abacus"}
+    attempt.device_facts = lambda: FACTS
     software_facts()  # Asks git once, for all.
     for line in sys.stdin:
         request = json.loads(line)

@@ -10,11 +10,12 @@ import os
 import re
 import shutil
 
+import msgspec
 import pytest
 from rich.console import Console
 
-from experiments.ledger.claims import this_process
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.owner import this_process
 from experiments.operations.doctor import doctor
 from experiments.train import attempt
 
@@ -36,7 +37,7 @@ def me():
 @pytest.fixture
 def run(stand_in, points, manifest, me, monkeypatch):
     """Runs the study; of the power cuts that fsync is for there are none here."""
-    monkeypatch.setattr(attempt, "device_facts", lambda: {"platform": "abacus", "device": "a"})
+    monkeypatch.setattr(attempt, "device_facts", lambda: stand_in.FACTS)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     return lambda ledger: stand_in.run(ledger, points[:2], manifest, me)
 
@@ -56,16 +57,14 @@ def states(tmp_path, run, points, manifest, stand_in, me, monkeypatch):
     job.end(1, "preempted", "asked to stop", 1)
     assert job.claim(me, lease_seconds=100, max_attempts=3) == 2
     row = {"step": 1, "train_seconds": 1.0, "wall_seconds": 1.0, "resumed_at": 0}
-    half.write_metrics(second, 2, row)
+    half.metrics.write(second, 2, row)
     return {"half": half, "finished": calm}
 
 
 def outcome(ledger, points):
     records = [ledger.read_result(point.id) for point in points[:2]]
-    for record in records:
-        assert record.pop("costs")
-        assert record.pop("provenance")
-        record["notes"] = []
+    same = {"costs": None, "provenance": None, "notes": ()}
+    records = [msgspec.structs.replace(record, **same) for record in records]
     return records, ledger.table.read_bytes(), ledger.curves.read_bytes()
 
 
@@ -160,4 +159,4 @@ def test_a_damaged_program_in_the_cache_is_compiled_again(make_grid, calm_digest
         path.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
     job = grid.prepare()[0]
     grid.finish(grid.worker(job), 0)
-    assert grid.ledger.read_result(job)["params_sha256"] == calm_digest
+    assert grid.ledger.read_result(job).params_sha256 == calm_digest

@@ -120,7 +120,7 @@ def test_a_grid_killed_again_and_again_has_the_results_of_an_undisturbed_one(
     assert results == calm.results()
     assert killed.tables() == calm.tables()
     records = {p.id: killed.ledger.read_result(p.id) for p in points}
-    resumed = {name: r["provenance"]["resumed_at_steps"] for name, r in records.items()}
+    resumed = {name: r.provenance.resumed_at_steps for name, r in records.items()}
     for job, _ in chaos.after_checkpoint:
         assert resumed[job][-1] > 0, "what was saved was used"
     record_property("points", len(points))

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.ledger.claims import this_process
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.owner import this_process
 from experiments.plan.point import spec_id
 from experiments.train import attempt
 

@@ -52,7 +52,7 @@ def test_a_full_disk_ends_a_study_in_one_line_and_it_goes_on_when_there_is_room(
     (small_disk / "ballast").unlink()
     grid.finish(grid.run("--workers", "1", *OFTEN), 0)
     assert grid.results() == calm_grid.results()
-    resumed = [grid.ledger.read_result(name)["costs"]["resumed_at"] for name in grid.results()]
+    resumed = [grid.ledger.read_result(name).costs.resumed_at for name in grid.results()]
     record_property("resumes", sum(step > 0 for step in resumed))
 
 
@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_ends_runner_and_worker_in_one_line(
     assert "Read-only file system" in line
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     grid.finish(grid.worker(job), 0)
-    assert grid.ledger.read_result(job)["params_sha256"] == calm_digest
+    assert grid.ledger.read_result(job).params_sha256 == calm_digest
 
 
 def seconds_to_exit(grid, process, code, record_property, name):
@@ -95,8 +95,8 @@ def test_a_worker_that_is_told_to_end_while_it_trains_saves_first(
     assert (ending.how, ending.step > 0) == ("preempted", True)
     grid.finish(grid.worker(job, *NEVER), 0)
     record = grid.ledger.read_result(job)
-    assert record["provenance"]["resumed_at_steps"] == [0, ending.step]
-    assert record["params_sha256"] == calm_digest
+    assert record.provenance.resumed_at_steps == (0, ending.step)
+    assert record.params_sha256 == calm_digest
 
 
 def test_a_worker_that_is_told_to_end_while_it_compiles_ends_at_once(

@@ -42,8 +42,8 @@ def one_result(grid, job, calm_digest):
     (path,) = (grid.ledger.folder / "runs" / job).glob("result*")
     assert path.name == "result.json"
     record = grid.ledger.read_result(job)
-    assert record["params_sha256"] == calm_digest
-    assert record["provenance"]["resumed_at_steps"][-1] > 0
+    assert record.params_sha256 == calm_digest
+    assert record.provenance.resumed_at_steps[-1] > 0
     return record
 
 
@@ -62,7 +62,7 @@ def test_a_zombie_leaves_with_exit_code_3(grid, job, saved, calm_digest, record_
     grid.finish(zombie, 3)
     grid.finish(successor, 0)
     record = one_result(grid, job, calm_digest)
-    assert record["provenance"]["attempt"] == 2
+    assert record.provenance.attempt == 2
     assert "was silent for" in grid.ending(job, 1).reason
     grid.finish(grid.worker(job, *OPTIONS), 0)
     record_property("zombies", 1)

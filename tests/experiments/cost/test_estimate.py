@@ -250,9 +250,8 @@ def finished(ledger, points, record):
 
     def finish(some, seconds, **changes):
         for point, time in zip(some, seconds, strict=True):
-            made = record()
-            made["costs"] = {"wall_seconds": time + 3.0, "compile_seconds": 3.0} | changes
-            ledger.write_result(point.id, made)
+            costs = {"wall_seconds": time + 3.0, "compile_seconds": 3.0} | changes
+            ledger.write_result(point.id, record(costs=costs))
 
     return finish
 
@@ -282,9 +281,8 @@ def test_runs_of_another_device_resumed_and_diverged_ones_say_nothing(
 ):
     speed = device_speed.here(calibration({1e6: 1e9, 1e12: 1e9}))
     finished(points[:1], [1.0], resumed_at=5)
-    made = record(None, status="diverged")
-    made["costs"] = {"wall_seconds": 9.0, "compile_seconds": 1.0}
-    ledger.write_result(points[1].id, made)
+    costs = {"wall_seconds": 9.0, "compile_seconds": 1.0}
+    ledger.write_result(points[1].id, record(None, status="diverged", costs=costs))
     (ledger.folder / "runs" / points[2].id).mkdir(parents=True)
     (ledger.folder / "runs" / points[2].id / "result.json").write_text("{}")
     assert accuracy(ledger, points, speed) is None

@@ -1,29 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was planned is kept once, is never made to fit, and is compared with what came out."""
 
-import csv
 import dataclasses
 import io
-from types import SimpleNamespace
 
-import msgspec
 import pytest
 from rich.console import Console
 
 from experiments.cost import estimate, planned_cost, planned_vs_real
 from experiments.cost.estimate import Terms
 from experiments.cost.planned_vs_real import Real
-from experiments.files.checked_json import Damaged, seal, unseal
-from experiments.ledger.tables import collate
+from experiments.files.checked_json import Damaged, text_of, with_checksum
+from experiments.ledger.claims import Limits
+from experiments.ledger.forecasts import write_forecast
 from experiments.operations import status
 from experiments.operations.doctor import doctor
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
-from experiments.report import report
 from experiments.report.analysis import Analysis
+from experiments.report.build import gather
 from experiments.report.cost_figure import figure_cost
-from experiments.report.report import Report
+from experiments.report.page import page as report_page
 from experiments.speed.device_speed import DeviceSpeed, StepLaw
 
 TERMS = Terms(price=2.0, watts=500.0, watts_source="a page", pue=1.2, carbon=400.0)
@@ -61,10 +59,7 @@ def finish(ledger, record):
     """Gives a point a result that took so many device-seconds."""
 
     def finish(point, device_seconds, status="ok"):
-        made = record(status=status)
-        # As workers write them.
-        made["costs"] |= {"compile_seconds": 0.0, "stall_seconds": 0.0, "joules": None}
-        made["costs"] |= {"device_seconds": device_seconds}
+        made = record(status=status, costs={"device_seconds": device_seconds})
         ledger.write_result(point.id, made)
 
     return finish
@@ -99,13 +94,12 @@ def test_runs_that_have_a_result_keep_what_was_planned_for_them(ledger, points, 
     assert planned[points[1].id] == later.device_seconds[points[1].id]
 
 
-def test_a_run_beyond_the_grid_keeps_its_plan_too(ledger, points, expect, finish):
+def test_a_run_beyond_the_grid_keeps_its_plan_too(ledger, points, expect, finish, forecast):
     beyond = estimate.beyond_name(1e12)
     first = expect(1e9, forecast_budgets=(1e12,))
     planned_cost.remember(ledger, points[:-1], first)
     far = dataclasses.replace(points[0], id="far", role="forecast", budget=1e12)
-    record = {"budget": 1e12, "level": 0.95, "forecasts": {}, "point": msgspec.to_builtins(far)}
-    ledger.write_forecast(1e12, "key", record)
+    write_forecast(ledger, "key", forecast(far))
     planned_cost.remember(ledger, points, expect(2e9, forecast_budgets=(1e12,)))
     changed = planned_cost.read(ledger).device_seconds[beyond]
     assert changed == pytest.approx(first.device_seconds[beyond] / 2)
@@ -166,17 +160,19 @@ def test_every_flipped_bit_is_noticed_and_the_file_is_written_again(ledger, poin
         ('"watts":500.0,', ""),
     ],
 )
-def test_sealed_nonsense_is_no_plan_and_the_doctor_names_it(ledger, points, expect, old, new):
+def test_nonsense_with_a_right_checksum_is_no_plan_and_the_doctor_names_it(
+    ledger, points, expect, old, new
+):
     ledger.write_plan("{}", points)
     planned_cost.remember(ledger, points, expect())
     console = Console(file=io.StringIO(), width=300)
     doctor("mine", ledger, console)
     assert "cost.json" not in console.file.getvalue()
     path = ledger.folder / "cost.json"
-    text = unseal(path.read_bytes()).decode()
+    text = text_of(path.read_bytes()).decode()
     assert old in text
-    path.write_bytes(seal(text.replace(old, new)))
-    with pytest.raises(Damaged, match=r"cost\.json is no plan of costs"):
+    path.write_bytes(with_checksum(text.replace(old, new)))
+    with pytest.raises(Damaged, match=r"cost\.json is not what it should be"):
         planned_cost.read(ledger)
     doctor("mine", ledger, console)
     assert "DAMAGED cost.json" in console.file.getvalue()
@@ -236,8 +232,7 @@ def told(ledger, study, points, expect, finish):
 
     def tell():
         console = Console(file=io.StringIO(), width=240, markup=False)
-        options = {"study": "mine", "watch": None, "lease_seconds": 120.0, "max_attempts": 3}
-        status.status(SimpleNamespace(**options), study, ledger, console)
+        status.status(study, ledger, console, name="mine", limits=Limits())
         return console.file.getvalue()
 
     return tell
@@ -270,26 +265,20 @@ def test_the_report_shows_every_run_with_its_plan(
     told, ledger, study, points, make_manifest, finish
 ):
     finish(points[3], 1.0, "diverged")
-    collate(ledger, points)
-    make_manifest().write(ledger.manifest)
-    with ledger.costs.open(newline="") as file:
-        costs = list(csv.DictReader(file))
-    planned, compared = report._against_plan(ledger, points, costs)
-    assert [row.real.run_id for row in compared] == [point.id for point in points[:3]]
-    assert [row.ratio for row in compared] == pytest.approx([1.0, 2.0, 1.0])
     analysis = Analysis(
         runs=None, curves=None, fits={}, frontiers={}, agreement=None, findings=(), refusals={}
     )
-    made = Report(
-        analysis=analysis, main=None, forecasts=[], costs=costs, planned=planned, compared=compared
-    )
-    page = report.page(ledger, study, points, made, {"cost": "PHN2Zy8+"})
+    made = gather(ledger, points, analysis)
+    assert [row.real.run_id for row in made.compared] == [point.id for point in points[:3]]
+    assert [row.ratio for row in made.compared] == pytest.approx([1.0, 2.0, 1.0])
+    page = report_page(study, make_manifest(), points, made, {"cost": "PHN2Zy8+"})
     assert "Cost planned before, and real" in page
     assert "planned for</th><td>abacus, 4 at once; counted beads" in page
     assert "<td>2.00</td>" in page
     assert 'id="cost"' in page
     (ledger.folder / "cost.json").write_text("{}")
-    assert report._against_plan(ledger, points, costs) == (None, ())
+    without = gather(ledger, points, analysis)
+    assert (without.planned, without.compared) == (None, ())
 
 
 def test_the_figure_has_a_marker_for_every_run_where_it_belongs(planned):

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.executors.base import QueuedJob, Resources
 from experiments.executors.kubernetes import MAX_JOBS, MAX_TASKS, RETRIES, Kubernetes
-from experiments.ledger.claims import engine_identity
+from experiments.ledger.owner import engine_identity
 
 ONE = Resources(n_processes=1, n_cpus=4, n_gpus=1, memory_bytes=3 * 2**30, seconds=None)
 FOUR = Resources(n_processes=4, n_cpus=8, n_gpus=8, memory_bytes=2**36, seconds=1e5)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.result import Result
 
 pytestmark = pytest.mark.slurm
 
@@ -96,7 +97,7 @@ def with_checkpoint(ledger: Ledger) -> list[str]:
     return [name for name in ids(ledger) if ledger.job(name).newest_step()]
 
 
-def results(ledger: Ledger) -> dict[str, dict]:
+def results(ledger: Ledger) -> dict[str, Result]:
     found = {name: ledger.read_result(name) for name in ids(ledger)}
     return {name: record for name, record in found.items() if record is not None}
 
@@ -147,11 +148,11 @@ def test_a_disturbed_study_has_the_bytes_of_an_undisturbed_one(slurm, tmp_path, 
 
     assert rough.table.read_bytes() == calm.table.read_bytes()
     assert rough.curves.read_bytes() == calm.curves.read_bytes()
-    hashes = {name: record["params_sha256"] for name, record in results(calm).items()}
-    assert {name: record["params_sha256"] for name, record in results(rough).items()} == hashes
+    hashes = {name: record.params_sha256 for name, record in results(calm).items()}
+    assert {name: record.params_sha256 for name, record in results(rough).items()} == hashes
     ended = endings(rough)
     assert ended["killed"] == 1
-    resumed = [n for n, record in results(rough).items() if record["costs"]["resumed_at"]]
+    resumed = [n for n, record in results(rough).items() if record.costs.resumed_at]
     assert resumed
     figures["runs of a real study, bits equal to local"] += len(hashes)
     figures["its preempted attempts"] += ended["preempted"]
@@ -194,10 +195,10 @@ def test_a_disturbed_study_on_two_nodes_has_the_bits_of_two_processes_here(
     assert len(results(calm)) == 2
     for name, record in results(calm).items():
         found = results(rough)[name]
-        assert found["loss_nats"] == record["loss_nats"]
-        assert found["params_sha256"] == record["params_sha256"]
+        assert found.loss_nats == record.loss_nats
+        assert found.params_sha256 == record.params_sha256
     assert endings(rough)["preempted"] >= 1
-    assert results(rough)[victim]["costs"]["resumed_at"] > 0
+    assert results(rough)[victim].costs.resumed_at > 0
     figures["runs of a real study on two nodes, bits equal to two local processes"] += 2
     figures["their preempted attempts"] += endings(rough)["preempted"]
     figures["their SIGKILLs of the process that owns no claim"] += 1

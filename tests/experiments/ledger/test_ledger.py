@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from experiments.files.checked_json import Damaged, seal
+from experiments.files.checked_json import Damaged, with_checksum
 from experiments.ledger.ledger import Ledger, check_id
 from experiments.ledger.tables import collate
 from experiments.plan.jobs import solo
@@ -66,7 +66,7 @@ def test_the_plan_is_read_back_and_a_changed_spec_is_noticed(ledger, points):
     assert ledger.read_point(points[0].id) == points[0]
     path = (ledger.folder / "runs" / points[0].id) / "spec.json"
     changed = to_json(points[0]).replace('"seq_len":128', '"seq_len":129')
-    path.write_bytes(seal(changed))
+    path.write_bytes(with_checksum(changed))
     with pytest.raises(Damaged, match=r"was changed.*isoflop run"):
         ledger.read_point(points[0].id)
     path.write_text(path.read_text()[:-9])
@@ -168,13 +168,13 @@ def test_the_table_keeps_diverged_runs_with_their_reason_and_leaves_missing_ones
 def test_every_damaged_line_of_metrics_is_counted_and_none_is_believed(ledger, points):
     rows = [{"step": step, "loss_nats": 1 / step} for step in (1, 2, 3)]
     for row in rows:
-        ledger.write_metrics(points[0].id, 1, row)
-    assert ledger.read_metrics(points[0].id, 1) == (rows, 0)
+        ledger.metrics.write(points[0].id, 1, row)
+    assert ledger.metrics.read(points[0].id, 1) == (rows, 0)
     path = ledger.folder / "runs" / points[0].id / "metrics" / "000001.jsonl"
     good = path.read_bytes()
     for length in range(len(good)):
         path.write_bytes(good[:length])
-        read, n_damaged = ledger.read_metrics(points[0].id, 1)
+        read, n_damaged = ledger.metrics.read(points[0].id, 1)
         assert read == rows[: len(read)]
         # A line that lacks its end alone has lost nothing.
         is_torn = not (length == 0 or good[:length].endswith((b"\n", b"}")))
@@ -183,15 +183,15 @@ def test_every_damaged_line_of_metrics_is_counted_and_none_is_believed(ledger, p
         flipped = bytearray(good)
         flipped[position] ^= 1 << position % 8
         path.write_bytes(flipped)
-        read, n_damaged = ledger.read_metrics(points[0].id, 1)
+        read, n_damaged = ledger.metrics.read(points[0].id, 1)
         assert n_damaged >= 1, position
         assert all(row in rows for row in read)
 
 
 def test_an_infinite_gradient_is_written_as_null_and_read_back(ledger, points):
     for value in (float("inf"), float("-inf"), float("nan")):
-        ledger.write_metrics(points[0].id, 1, {"step": 1, "grad_norm": value})
-    assert ledger.read_metrics(points[0].id, 1) == ([{"step": 1, "grad_norm": None}] * 3, 0)
+        ledger.metrics.write(points[0].id, 1, {"step": 1, "grad_norm": value})
+    assert ledger.metrics.read(points[0].id, 1) == ([{"step": 1, "grad_norm": None}] * 3, 0)
 
 
 def test_metrics_go_to_the_file_of_their_attempt_and_costs_add_up(ledger, points):
@@ -199,9 +199,9 @@ def test_metrics_go_to_the_file_of_their_attempt_and_costs_add_up(ledger, points
     for attempt, seconds in ((1, (1.0, 2.0)), (3, (5.0,)), (4, (100.0,))):
         for second in seconds:
             row = {"train_seconds": second, "wall_seconds": 2 * second, "resumed_at": attempt}
-            ledger.write_metrics(name, attempt, row)
-    assert ledger.attempts(name) == [1, 3, 4]
-    spent = ledger.spent(name, before=4)
+            ledger.metrics.write(name, attempt, row)
+    assert ledger.metrics.attempts(name) == [1, 3, 4]
+    spent = ledger.metrics.spent(name, before=4)
     assert (spent.wall_seconds, spent.resumed_at) == (14.0, (1, 3))
 
 
@@ -214,11 +214,11 @@ def test_deleted_checkpoints_are_gone_and_deleting_twice_is_no_error(ledger, poi
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "a b", "a" * 65, "a\n", "ä", "a.b"])
-def test_an_id_that_is_no_folder_name_is_refused(ledger, name):
+def test_an_id_that_is_no_folder_name_is_refused(ledger, name, record):
     with pytest.raises(ValueError, match="must be 1 to 64"):
         check_id(name)
     with pytest.raises(ValueError, match="must be 1 to 64"):
-        ledger.write_result(name, {})
+        ledger.write_result(name, record())
     assert not ledger.folder.exists()
 
 

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from experiments.ledger.claims import this_process
+from experiments.ledger.claims import Limits
+from experiments.ledger.owner import this_process
+from experiments.ledger.result import Ended
 from experiments.ledger.tables import collate
 from experiments.operations.export import export
 from experiments.plan.jobs import solo
@@ -35,9 +37,8 @@ def planned(ledger, points, study, record):
     for i, point in enumerate(points[:-4]):
         # No law fits it exactly: the least difference between two tables would move the fit.
         loss = 1.5 + 40 * point.params.total**-0.4 + 90 * point.n_tokens**-0.4 + 1e-3 * (i % 3)
-        made = record(loss)
-        made["provenance"]["attempts"] = [{"attempt": 1, "how": "killed", "step": 3}]
-        ledger.write_result(point.id, made)
+        attempts = (Ended(attempt=1, how="killed", step=3),)
+        ledger.write_result(point.id, record(loss, provenance={"attempts": attempts}))
     diverged, failed, running, _ = points[-4:]
     ledger.write_result(diverged.id, record(None, status="diverged", reason='no, "number"'))
     for _ in range(3):
@@ -51,7 +52,7 @@ def planned(ledger, points, study, record):
 def go(ledger):
     def go(out=None, to=None):
         console = Console(file=io.StringIO(), width=200, markup=False, soft_wrap=True)
-        export(SimpleNamespace(study="mine", out=out, to=to), ledger, console)
+        export("mine", ledger, console, out=out, to=to, limits=Limits())
         return console.file.getvalue()
 
     return go
@@ -127,7 +128,7 @@ def resumed(ledger, points, record):
         for step in range(first, last + 1):
             told = {"step": step, "n_tokens": 10 * step, "loss_nats": attempt + step / 8}
             told["wall_seconds"] = float(step - first + 1)
-            ledger.write_metrics(points[0].id, attempt, row | {"resumed_at": first - 1} | told)
+            ledger.metrics.write(points[0].id, attempt, row | {"resumed_at": first - 1} | told)
     ledger.write_result(points[0].id, record())
     return points[0]
 
@@ -183,7 +184,7 @@ def test_wandb_gets_the_same_under_the_id_of_the_point(go, resumed, monkeypatch)
 
 def test_steps_beyond_where_the_last_attempt_is_are_left_out(go, ledger, resumed, monkeypatch):
     row = {"n_steps": 6, "grad_norm": None, "n_tokens": 30, "loss_nats": 9.0, "wall_seconds": 1.0}
-    ledger.write_metrics(resumed.id, 3, row | {"step": 3, "resumed_at": 2})
+    ledger.metrics.write(resumed.id, 3, row | {"step": 3, "resumed_at": 2})
     steps = []
     opened = SimpleNamespace(log=lambda _, step: steps.append(step), finish=lambda: None)
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: opened))

@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from experiments.ledger.claims import this_process
+from experiments.ledger.claims import Limits
+from experiments.ledger.owner import this_process
 from experiments.operations.gc import gc
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import solo
@@ -32,16 +32,9 @@ def planned(ledger, points, study):
 
 @pytest.fixture
 def go(ledger):
-    def go(**changes):
-        options = {
-            "study": "mine",
-            "delete": False,
-            "others": False,
-            "trunks": False,
-            "lease_seconds": 120.0,
-        }
+    def go(*options, delete=False):
         console = Console(file=io.StringIO(), width=300, markup=False, soft_wrap=True)
-        gc(SimpleNamespace(**options | changes), ledger, console)
+        gc("mine", ledger, console, delete=delete, options=options, limits=Limits())
         return console.file.getvalue()
 
     return go
@@ -102,7 +95,7 @@ def test_runs_no_longer_asked_for_are_listed_and_lose_their_checkpoints_only_whe
     done, unfinished, running = planned[:3]
     for point in (done, unfinished, running):
         checkpoint(ledger, point)
-        ledger.write_metrics(point.id, 1, {"step": 1})
+        ledger.metrics.write(point.id, 1, {"step": 1})
     ledger.write_result(done.id, record())
     start(ledger, running, ELSEWHERE)
     ledger.write_plan("{}", planned[3:])
@@ -113,29 +106,30 @@ def test_runs_no_longer_asked_for_are_listed_and_lose_their_checkpoints_only_whe
     assert "2 kB, go with --others" in text
     for point in (done, unfinished, running):
         assert point.id in text
-    go(others=True)
+    go("others")
     assert files(ledger) == before
-    go(others=True, delete=True)
+    go("others", delete=True)
     gone = {path for path in before if path not in files(ledger)}
     owners = {path.relative_to(ledger.folder).parts[1] for path in gone}
     assert owners == {done.id, unfinished.id}
     assert all("checkpoints" in path.parts for path in gone)
 
 
-def test_a_trunk_keeps_its_end_until_that_is_asked_for(go, ledger, branched, manifest):
+def test_a_trunk_keeps_its_end_until_that_is_asked_for(
+    go, ledger, branched, manifest, record, trunk_record
+):
     points = list(plan(branched, manifest).points)
     jobs = [planned_job.job for planned_job in arrange(points, (1, 1, 1, 1), trunks=True)]
     ledger.write_plan("{}", points, jobs)
-    kinds = {"provenance": {}, "costs": {}, "flops_spent": {}, "step": 10, "reasons": [""]}
-    ledger.write_trunk(jobs[0].id, kinds | {"clusters": [points[0].cluster_id]})
+    ledger.write_trunk(jobs[0].id, trunk_record(points[0].cluster_id, step=10))
     kept = put(ledger, f"jobs/{jobs[0].id}/checkpoints/10-1/state")
     unfinished = put(ledger, f"jobs/{jobs[1].id}/checkpoints/10-1/state")
-    assert "Nothing in" in go(others=True, trunks=True, delete=True)
+    assert "Nothing in" in go("others", "trunks", delete=True)
     for point in points:
-        ledger.write_result(point.id, {"status": "ok"})
+        ledger.write_result(point.id, record())
     assert "1 ends of trunks whose points are done, 500 bytes, go with --trunks" in go(delete=True)
     assert kept.exists()
-    go(trunks=True, delete=True)
+    go("trunks", delete=True)
     assert not kept.exists()
     assert unfinished.exists(), "a trunk that has not ended may be resumed"
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from experiments.ledger.claims import MAX_ATTEMPTS, GaveUp, this_process
+from experiments.executors.worker_settings import MAX_ATTEMPTS
+from experiments.ledger.claims import GaveUp, Limits
+from experiments.ledger.owner import this_process
 from experiments.operations.retry import retry
 from experiments.plan.jobs import solo
 
@@ -30,9 +31,8 @@ def end(ledger, name):
 @pytest.fixture
 def go(ledger):
     def go(*ids, max_attempts=MAX_ATTEMPTS):
-        options = SimpleNamespace(study="mine", lease_seconds=120.0, max_attempts=max_attempts)
         console = Console(file=io.StringIO(), width=200, markup=False)
-        retry(options, ids, ledger, console)
+        retry("mine", ids, ledger, console, limits=Limits(max_attempts=max_attempts))
         return console.file.getvalue()
 
     return go

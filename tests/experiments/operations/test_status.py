@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import io
+import os
 import re
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from experiments.files.checked_json import seal_record
-from experiments.ledger.claims import this_process
-from experiments.ledger.ledger import sealed_plan
+from experiments.files.checked_json import encode
+from experiments.ledger.claims import Limits
+from experiments.ledger.ledger import plan_file
+from experiments.ledger.owner import this_process
 from experiments.operations import status
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import solo
@@ -36,8 +37,7 @@ def show(ledger, study, console):
     """What status prints."""
 
     def show(**changes) -> str:
-        options = {"study": "mine", "watch": None, "lease_seconds": 120.0, "max_attempts": 3}
-        status.status(SimpleNamespace(**options | changes), study, ledger, console)
+        status.status(study, ledger, console, name="mine", **{"limits": Limits()} | changes)
         return console.file.getvalue()
 
     return show
@@ -71,9 +71,10 @@ def test_running_runs_show_speed_time_left_attempt_and_host(show, ledger, planne
     point = planned[0]
     n = point.spec.train.schedule.n_steps
     row = {"step": n // 2, "n_steps": n, "n_tokens": 128 * (n // 2), "resumed_at": 0}
+    row |= {"peak_flops_per_second": 0}
     start(ledger, point.id)
     start(ledger, planned[1].id)
-    ledger.write_metrics(point.id, 1, row | {"train_seconds": 64.0, "wall_seconds": 70.0})
+    ledger.metrics.write(point.id, 1, row | {"train_seconds": 64.0, "wall_seconds": 70.0})
     text = show()
     line = next(line for line in text.splitlines() if line.lstrip().startswith(point.id))
     left = (n - n // 2) / (n // 2) * 64.0
@@ -94,9 +95,10 @@ def test_a_running_run_shows_its_share_of_the_peak_that_its_worker_told(show, le
     n = point.spec.train.schedule.n_steps
     per_step = point.flops["matmul_full"] / n
     row = {"step": n // 2, "n_steps": n, "n_tokens": 128 * (n // 2), "resumed_at": 0}
+    row |= {"peak_flops_per_second": 0}
     row |= {"train_seconds": float(n // 2), "wall_seconds": 70.0}
     start(ledger, point.id)
-    ledger.write_metrics(point.id, 1, row | {"peak_flops_per_second": 4 * per_step})
+    ledger.metrics.write(point.id, 1, row | {"peak_flops_per_second": 4 * per_step})
     assert " 25.0% " in show()
 
 
@@ -126,10 +128,8 @@ def test_a_run_that_waits_after_an_end_says_why(show, ledger, planned):
 
 def test_energy_is_told_by_its_source(show, ledger, planned, record):
     for point, source, joules in zip(planned, ("rapl", "rapl", "nvml"), (1, 2, 4), strict=False):
-        one = record()
-        one["costs"] |= {"joules": 3.6e6 * joules, "joules_source": source}
-        one["costs"]["device_seconds"] = 3600.0
-        ledger.write_result(point.id, one)
+        costs = {"joules": 3.6e6 * joules, "joules_source": source, "device_seconds": 3600.0}
+        ledger.write_result(point.id, record(costs=costs))
     text = show()
     assert "energy of the attempts that finished 2 runs: 3 kWh (rapl)" in text
     assert "energy of the attempts that finished 1 runs: 4 kWh (nvml)" in text
@@ -197,11 +197,12 @@ def test_ten_thousand_runs_are_told_at_once(tmp_path, ledger, points, study, rec
     many = [dataclasses.replace(points[0], id=f"{i:016x}") for i in range(n_runs)]
     folder = ledger.folder
     folder.mkdir(parents=True)
-    (folder / "plan.jsonl").write_bytes(sealed_plan(many))
+    (folder / "plan.jsonl").write_bytes(plan_file(many))
     row = {"step": 1, "n_steps": 100, "n_tokens": 10, "resumed_at": 0}
+    row |= {"peak_flops_per_second": 0}
     row |= {"train_seconds": 1.0, "wall_seconds": 1.0}
     for _ in range(n_rows):
-        ledger.write_metrics("m", 1, row)
+        ledger.metrics.write("m", 1, row)
     metrics = (folder / "runs" / "m" / "metrics" / "000001.jsonl").read_bytes()
     owner = ledger.job("o").claim(this_process({}), lease_seconds=9, max_attempts=9)
     ledger.job("o").end(owner, "killed", "lost", 0)
@@ -225,7 +226,7 @@ def test_ten_thousand_runs_are_told_at_once(tmp_path, ledger, points, study, rec
         put(f"jobs/{name}/claims/000001.json", claim)
         put(f"jobs/{name}/hb/000001")
         if kind == "done":
-            put(f"runs/{name}/result.json", seal_record(record(2.0 + i)))
+            put(f"runs/{name}/result.json", encode(record(2.0 + i)))
         if kind == "killed":
             put(f"jobs/{name}/attempts/000001.json", ending)
     results = tmp_path / "results"
@@ -241,7 +242,7 @@ def test_ten_thousand_runs_are_told_at_once(tmp_path, ledger, points, study, rec
 
 
 def test_trunks_that_run_are_shown_and_their_cost_is_counted(
-    ledger, branched, manifest, record, console
+    ledger, branched, manifest, trunk_record, console
 ):
     points = list(plan(branched, manifest).points)
     trunks = [
@@ -251,25 +252,35 @@ def test_trunks_that_run_are_shown_and_their_cost_is_counted(
     ]
     ledger.write_plan(to_json(branched), points, trunks)
     row = {"step": 64, "n_steps": 687, "n_tokens": 64 * 128, "resumed_at": 0}
+    row |= {"peak_flops_per_second": 0}
     start(ledger, trunks[0].id)
-    ledger.write_metrics(trunks[0].id, 1, row | {"train_seconds": 2.0, "wall_seconds": 3.0})
+    ledger.metrics.write(trunks[0].id, 1, row | {"train_seconds": 2.0, "wall_seconds": 3.0})
     start(ledger, trunks[3].id)
-    ledger.write_trunk(
-        trunks[3].id,
-        {
-            "step": trunks[3].steps[1],
-            "clusters": [points[0].cluster_id],
-            "reasons": [""],
-            "flops_spent": {},
-            "costs": {"device_seconds": 7200.0},
-            "provenance": {},
-        },
-    )
+    costs = {"device_seconds": 7200.0}
+    trunk = trunk_record(points[0].cluster_id, step=trunks[3].steps[1], costs=costs)
+    ledger.write_trunk(trunks[3].id, trunk)
     done = f"jobs/{trunks[3].id}/checkpoints/{trunks[3].steps[1]}-1.sha256"
     ledger.storage.create(done, b"")
-    options = {"study": "mine", "watch": None, "lease_seconds": 120.0, "max_attempts": 3}
-    status.status(SimpleNamespace(**options), branched, ledger, console)
+    status.status(branched, ledger, console, name="mine", limits=Limits())
     text = console.file.getvalue()
     (line,) = [line.split() for line in text.splitlines() if line.split()[2:4] == ["0", "64"]]
     assert line[:6] == ["d16", "seed", "0", "64", f"{trunks[0].steps[1]:,}", "4,096"]
     assert "2.00 device hours, 2.00 of them on 1 trunks" in text
+
+
+@pytest.mark.parametrize(("lease", "is_shown"), [(120.0, False), (600.0, True)])
+def test_a_trunk_elsewhere_is_shown_by_the_lease_that_was_asked_for(
+    ledger, branched, manifest, console, lease, is_shown
+):
+    points = list(plan(branched, manifest).points)
+    jobs = [planned.job for planned in arrange(points, branched.mesh, trunks=True)]
+    trunk = next(job for job in jobs if job.kind == "trunk")
+    ledger.write_plan(to_json(branched), points, jobs)
+    elsewhere = dataclasses.replace(this_process({}), host="moon", boot_id="another")
+    ledger.job(trunk.id).claim(elsewhere, lease_seconds=9, max_attempts=9)
+    then = time.time() - 300.0
+    for kind in ("hb/000001", "claims/000001.json"):
+        os.utime(ledger.folder / "jobs" / trunk.id / kind, (then, then))
+    limits = Limits(lease_seconds=lease)
+    status.status(branched, ledger, console, name="mine", limits=limits)
+    assert ("moon" in console.file.getvalue()) == is_shown

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.cli import main
-from experiments.ledger.claims import MAX_ATTEMPTS, this_process
+from experiments.executors.worker_settings import MAX_ATTEMPTS
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.owner import this_process
 from experiments.report.analysis import analyse
 from experiments.report.missing_runs import TooManyMissing, require_enough
 from experiments.study.study import Axis
@@ -164,10 +165,8 @@ def trained(monkeypatch, record):
         for i, point in enumerate(points):
             diverges = i in bad
             status = "diverged" if diverges else "ok"
-            made = record(None if diverges else 2.0 + point.seed / 10, status=status)
-            made["costs"] |= {"compile_seconds": 0.0, "peak_flops_per_second": 0}
-            made["costs"] |= {"flops_per_second": 0, "stall_seconds": 0.0}
-            ledger.write_result(point.id, made | {"reason": "step 3" if diverges else ""})
+            loss, reason = (None, "step 3") if diverges else (2.0 + point.seed / 10, "")
+            ledger.write_result(point.id, record(loss, status=status, reason=reason))
         return []
 
     monkeypatch.setattr(run_points, "run_planned_jobs", run_planned_jobs)

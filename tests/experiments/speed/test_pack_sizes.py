@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.files.checked_json import Damaged, seal
+from experiments.files.checked_json import Damaged, with_checksum
 from experiments.plan.plan import plan
 from experiments.plan.point import Point
 from experiments.speed.pack_sizes import PackSpeeds, best_pack, search, shape_key, store
@@ -83,9 +83,9 @@ def test_points_of_one_program_have_one_shape_and_others_another(point):
         lambda data: data[:-9],
         lambda data: data.replace(b"19.0", b"91.0"),
         lambda data: b"",
-        lambda data: seal('{"H200": 3}'),
-        lambda data: seal('{"H200": {"d8": {"run_steps_per_second": {"1": -2.0}}}}'),
-        lambda data: seal('{"H200": {"d8": {"run_steps_per_second": {"2": 2.0}}}}'),
+        lambda data: with_checksum('{"H200": 3}'),
+        lambda data: with_checksum('{"H200": {"d8": {"run_steps_per_second": {"1": -2.0}}}}'),
+        lambda data: with_checksum('{"H200": {"d8": {"run_steps_per_second": {"2": 2.0}}}}'),
     ],
 )
 def test_a_damaged_file_is_named_with_the_way_out(point, tmp_path, damage):

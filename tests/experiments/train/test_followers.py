@@ -104,8 +104,8 @@ def test_two_hosts_stop_together_resume_and_agree_with_one(tiny, tmp_path):
     assert tiny.job(point.id).ending(1).how == "preempted"
     assert wait(start(tiny, tmp_path / "cache", 2)) == [0, 0]
     together = tiny.read_result(point.id)
-    assert together["provenance"]["n_processes"] == 2
-    assert together["provenance"]["resumed_at_steps"][1] > 0
+    assert together.provenance.n_processes == 2
+    assert together.provenance.resumed_at_steps[1] > 0
 
     alone = Ledger(tmp_path / "alone", "tiny")
     alone.folder.parent.mkdir()
@@ -113,6 +113,6 @@ def test_two_hosts_stop_together_resume_and_agree_with_one(tiny, tmp_path):
     (alone.folder / "runs" / point.id / "result.json").unlink()
     assert wait(start(alone, tmp_path / "cache", 1)) == [0]
     record = alone.read_result(point.id)
-    assert record["provenance"]["n_processes"] == 1
+    assert record.provenance.n_processes == 1
     # Sums of gradients are taken in another order: 1e-6 per step, grown over a few hundred steps.
-    assert record["loss_nats"] == pytest.approx(together["loss_nats"], abs=2e-3)
+    assert record.loss_nats == pytest.approx(together.loss_nats, abs=2e-3)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from experiments.cli.plan import plan_table
 from experiments.executors.worker_events import Progress, Run
-from experiments.files.checked_json import seal
+from experiments.files.checked_json import with_checksum
 from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
 from experiments.speed.calibration import Calibration, load, store
@@ -137,6 +137,6 @@ def test_a_calibration_is_kept_by_host_and_newer_measurements_win(tmp_path, know
         path.write_bytes(flipped)
         with pytest.raises(ValueError, match=r"calibration\.json is damaged. Delete it"):
             load(tmp_path)
-    path.write_bytes(seal('{"host": {"device": 1}}'))
-    with pytest.raises(ValueError, match=r"calibration\.json is no calibration"):
+    path.write_bytes(with_checksum('{"host": {"device": 1}}'))
+    with pytest.raises(ValueError, match=r"calibration\.json is not what it should be"):
         load(tmp_path)

@@ -10,6 +10,7 @@ import sys
 import time
 
 import jax
+import msgspec
 import pytest
 
 from experiments.executors import local, local_devices
@@ -17,8 +18,8 @@ from experiments.executors.local import DiskError, Local
 from experiments.executors.local_devices import Place, worker_places
 from experiments.executors.local_idle import IdleWorkers
 from experiments.executors.worker_settings import MAX_ATTEMPTS, WorkerSettings
-from experiments.ledger.claims import this_process
 from experiments.ledger.ledger import missing_points
+from experiments.ledger.owner import this_process
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import trunk_id
@@ -30,11 +31,14 @@ from experiments.train.runner import run_planned_jobs
 STAND_IN = """
 import json, os, sys, time
 from pathlib import Path
+import msgspec
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.result import Result
 arguments = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 root = Path(arguments["--root"])
 ledger = Ledger(root.parent, root.name)
-behaviour = json.loads(Path(sys.argv[1]).read_text())
+behaviour, text = json.loads(Path(sys.argv[1]).read_text())
+result = msgspec.json.decode(text, type=Result)
 (ledger.folder / f"{os.getpid()}.pid").write_text("")
 def say(**event):
     print(json.dumps({"id": name} | event), flush=True)
@@ -73,15 +77,12 @@ for line in sys.stdin:
         print("out of luck [/today]", file=sys.stderr)
         sys.exit(9)
     if how == "crash after its result":
-        words = dict.fromkeys(("reason", "params_sha256"), "")
-        numbers = dict.fromkeys(("loss_nats", "bits_per_byte", "oracle_loss_nats"), 1.0)
-        rest = {"status": "ok", "curve": [], "notes": [], "costs": {}, "provenance": {}}
-        ledger.write_result(name, words | numbers | rest)
+        ledger.write_result(name, result)
         sys.exit(9)
     numbers = {"resumed_at": 0, "n_tokens": 8, "train_seconds": 0.5, "loss_nats": 2.5}
     say(event="progress", step=1, **numbers)
     if not name.startswith("trunk-"):
-        ledger.write_result(name, {"status": "ok"})
+        ledger.write_result(name, result)
     say(event="done", id=name, runs=[{"status": "ok", "reason": "", "notes": []}])
 """
 
@@ -112,13 +113,14 @@ def seen():
 
 
 @pytest.fixture
-def run(tmp_path, ledger, points, seen):
+def run(tmp_path, ledger, points, seen, record):
     """Runs the points with stand-ins that behave as told: point id -> what it does."""
 
     def go(behaviour, *, n_workers=1, chosen=points, trunks=False, idle=None):
         script, orders = tmp_path / "stand_in.py", tmp_path / "behaviour.json"
         script.write_text(STAND_IN)
-        orders.write_text(json.dumps(behaviour))
+        result = msgspec.json.encode(record()).decode()
+        orders.write_text(json.dumps([behaviour, result]))
         ledger.write_plan("{}", list(chosen))
         local_executor = Local(
             places=(Place(),) * n_workers,
@@ -165,10 +167,10 @@ def test_every_point_is_trained_once_and_a_finished_study_trains_nothing(run, le
     assert len(order(ledger)) == len(points)
 
 
-def test_only_what_is_missing_is_trained(run, ledger, points, seen):
+def test_only_what_is_missing_is_trained(run, ledger, points, record):
     done, missing = points[::2], points[1::2]
     for point in done:
-        ledger.write_result(point.id, {"status": "ok"})
+        ledger.write_result(point.id, record())
     run({})
     assert {name for _, name in order(ledger)} == {p.id for p in missing}
 

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ledger -> everything that the report of a study shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from experiments.cost import planned_cost, planned_vs_real
+from experiments.cost.planned_cost import Planned
+from experiments.cost.planned_vs_real import Compared, Real
+from experiments.files.checked_json import Damaged
+from experiments.ledger.forecasts import Forecast, read_forecasts
+from experiments.ledger.ledger import Ledger
+from experiments.ledger.result import Result, Trunk
+from experiments.ledger.verdict import Judge, Verdict
+from experiments.plan.point import Point
+from experiments.report.analysis import Analysis, analyse
+from experiments.report.missing_runs import ALLOWED
+from experiments.study.study import Study
+from scaling.answers.loss_forecast import choose_forecaster
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedForecast:
+    """A forecast beside the loss that came out; None while its run is not finished."""
+
+    forecast: Forecast
+    outcome: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """Everything that a report shows.
+
+    Attributes:
+      analysis: fits and frontiers.
+      main: name of the approach whose frontier is the answer.
+      forecasts: of the runs beyond the grid.
+      verdicts: what became of each point, by its id.
+      trunks: what several points begin with, by id.
+      planned: what was planned to be spent; None where nothing was, or it is damaged.
+      compared: the finished runs of which it told the time.
+    """
+
+    analysis: Analysis
+    main: str | None
+    forecasts: tuple[JudgedForecast, ...] = ()
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    trunks: Mapping[str, Trunk] = field(default_factory=dict)
+    planned: Planned | None = None
+    compared: tuple[Compared, ...] = ()
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """Of the points that have one."""
+        found = {name: verdict.result for name, verdict in self.verdicts.items()}
+        return {name: result for name, result in found.items() if result is not None}
+
+    @property
+    def records(self) -> list[Result | Trunk]:
+        """All that was trained."""
+        return [*self.results.values(), *self.trunks.values()]
+
+
+def build(
+    ledger: Ledger,
+    study: Study,
+    points: Sequence[Point],
+    *,
+    allow_missing: float = ALLOWED,
+) -> Report:
+    """Fits what is finished.
+
+    Raises:
+      FitError: if nothing is.
+      TooManyMissing: if less than ``allow_missing`` asks for.
+    """
+    analysis = analyse(ledger, study, points, allow_missing=allow_missing)
+    return gather(ledger, points, analysis)
+
+
+def gather(ledger: Ledger, points: Sequence[Point], analysis: Analysis) -> Report:
+    """The report of an analysis; raises Damaged if a result or a forecast is."""
+    judge = Judge(ledger)
+    verdicts = {point.id: judge.outcome(point.id) for point in points}
+    forecasts = [
+        JudgedForecast(forecast=forecast, outcome=result.loss_nats if result else None)
+        for forecast in read_forecasts(ledger)
+        if forecast.point.id in verdicts
+        for result in [verdicts[forecast.point.id].result]
+    ]
+    trunks = ledger.trunks({point.cluster_id for point in points})
+    planned = _planned(ledger)
+    return Report(
+        analysis=analysis,
+        main=_main(analysis),
+        forecasts=tuple(forecasts),
+        verdicts=verdicts,
+        trunks=trunks,
+        planned=planned,
+        compared=() if planned is None else compare(planned, points, verdicts, trunks),
+    )
+
+
+def _planned(ledger: Ledger) -> Planned | None:
+    try:
+        return planned_cost.read(ledger)
+    except Damaged:
+        return None  # `isoflop doctor` and `isoflop status` name it; no answer waits for it.
+
+
+def compare(
+    planned: Planned,
+    points: Sequence[Point],
+    verdicts: Mapping[str, Verdict],
+    trunks: Mapping[str, Trunk],
+) -> tuple[Compared, ...]:
+    """The finished runs, and trunks, of which the plan told the time."""
+    done = [
+        Real(
+            run_id=point.id,
+            role=point.role,
+            budget=point.budget,
+            d_model=point.spec.model.d_model,
+            device_seconds=result.costs.device_seconds,
+            joules=result.costs.joules,
+            joules_source=result.costs.joules_source,
+        )
+        for point in points
+        for result in [verdicts[point.id].result]
+        if result is not None and result.status == "ok" and result.costs.device_seconds > 0
+    ]
+    sizes = {point.cluster_id: (point.budget, point.spec.model.d_model) for point in points}
+    done += planned_vs_real.of_trunks(trunks, sizes)
+    return tuple(planned_vs_real.compare(planned, done))
+
+
+def _main(analysis: Analysis) -> str | None:
+    """The surface that forecasts best, else whatever gave an answer."""
+    surfaces = [fit for fit in analysis.fits.values() if fit.law != "power_laws"]
+    if surfaces:
+        return choose_forecaster(surfaces).law
+    return next((name for name in ("isoflop", "envelope") if name in analysis.fits), None)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fits/: the fits of a study, and of which rows, so that the same ones are not fitted again."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from experiments.files import checked_json
+from experiments.files.checked_json import Damaged
+from experiments.files.storage import replace_text
+from experiments.ledger.ledger import Ledger
+from scaling.fit import Fit
+
+_KEY = "fits/made.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fits:
+    """What the approaches gave.
+
+    Attributes:
+      fits: by name of the approach.
+      refusals: by name, the sentence of those that gave none.
+    """
+
+    fits: Mapping[str, Fit]
+    refusals: Mapping[str, str]
+
+
+class _Made(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``of``: digest of what was fitted; ``files``: name of a fit -> digest of its file."""
+
+    of: str
+    files: dict[str, str]
+    refusals: dict[str, str]
+
+
+def write(ledger: Ledger, of: str, made: Fits) -> None:
+    """Keeps fits; ``of``: digest of what was fitted, and by which code."""
+    texts = {name: fit.to_json() for name, fit in made.fits.items()}
+    for name, text in texts.items():
+        replace_text(ledger.fits / f"{name}.json", text)
+    files = {name: _digest(text.encode()) for name, text in texts.items()}
+    record = _Made(of=of, files=files, refusals=dict(made.refusals))
+    ledger.storage.replace(_KEY, checked_json.encode(record))
+
+
+def read(ledger: Ledger, of: str) -> Fits | None:
+    """The fits that were kept; None where they are of something else, gone or damaged."""
+    try:
+        record = checked_json.read(ledger.storage, _KEY, _Made, way_out="")
+    except Damaged:
+        return None
+    if record is None or record.of != of:
+        return None
+    fits = {}
+    for name, digest in record.files.items():
+        data = ledger.storage.read(f"fits/{name}.json") or b""
+        if _digest(data) != digest:
+            return None
+        fits[name] = Fit.from_json(data.decode())
+    return Fits(fits=fits, refusals=record.refusals)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

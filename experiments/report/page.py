@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a study, and its report as one HTML page."""
+
+import base64
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from experiments.cost import planned_vs_real
+from experiments.files.storage import replace_text
+from experiments.ledger.ledger import Ledger
+from experiments.plan.point import Point
+from experiments.report import rows
+from experiments.report.analysis import APPROACHES
+from experiments.report.build import JudgedForecast, Report
+from experiments.report.cost_figure import figure_cost
+from experiments.report.totals import provenance, totals
+from experiments.study.study import Study
+from model.data.manifest import Manifest
+from scaling.answers.frontier import Frontier
+from scaling.fit import Fit
+from scaling.intervals import Estimated, Interval
+from scaling.plots import figures
+from scaling.plots.style import save
+
+CAPTIONS = {
+    "isoflop": "Loss against size at fixed compute, with fitted minima (approach 2).",
+    "frontier": "Compute-optimal parameters and tokens by every approach.",
+    "forecast": "Forecasts made before the run beyond the grid, and what came out.",
+    "surface": "Fitted loss surface with the efficient frontier (approach 3).",
+    "residuals": "Residuals of the surface.",
+    "agreement": "Exponents and optima of the approaches side by side.",
+    "curves": "Validation loss during training.",
+    "cost": "Device-seconds of every run as they were planned, and as they came out.",
+}
+
+
+def draw(ledger: Ledger, report: Report) -> dict[str, Path]:
+    """Writes every figure that the fits allow as PNG and SVG; name -> PNG."""
+    analysis, fits = report.analysis, report.analysis.fits
+    drawn = {"curves": figures.figure_curves(analysis.curves, analysis.runs)}
+    if "isoflop" in fits:
+        drawn["isoflop"] = figures.figure_isoflop(fits["isoflop"])
+    if fits:
+        fronts = [analysis.frontiers[name] for name in APPROACHES if name in fits]
+        drawn["frontier"] = figures.figure_frontier(fronts, rows.ordered(analysis))
+    if report.compared:
+        drawn["cost"] = figure_cost(report.compared)
+    if analysis.agreement is not None:
+        drawn["agreement"] = figures.figure_agreement(analysis.agreement, rows.ordered(analysis))
+    if report.main in ("additive", "curved"):
+        fit, front = fits[report.main], analysis.frontiers[report.main]
+        drawn["surface"] = figures.figure_surface(fit, front)
+        drawn["residuals"] = figures.figure_residuals(fit)
+        if report.forecasts:
+            drawn["forecast"] = _forecast_figure(report.forecasts[-1], fit, front)
+    ledger.figures.mkdir(parents=True, exist_ok=True)
+    return {name: save(drawn[name], ledger.figures / name)[0] for name in CAPTIONS if name in drawn}
+
+
+def _forecast_figure(judged: JudgedForecast, fit: Fit, front: Frontier) -> Figure:
+    made = judged.forecast
+    forecasts = {
+        law: Estimated(value=f.value, interval=Interval(lower=_nan(f.lower), upper=_nan(f.upper)))
+        for law, f in made.forecasts.items()
+    }
+    return figures.figure_forecast(front, fit, forecasts, flops=made.budget, outcome=judged.outcome)
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def write(ledger: Ledger, study: Study, points: Sequence[Point], report: Report) -> None:
+    """Writes the figures and report.html: one file, no network, everything escaped."""
+    images = {
+        name: base64.b64encode(path.with_suffix(".svg").read_bytes()).decode()
+        for name, path in draw(ledger, report).items()
+    }
+    manifest = Manifest.read(ledger.manifest)
+    replace_text(ledger.report, page(study, manifest, points, report, images))
+
+
+def page(
+    study: Study,
+    manifest: Manifest,
+    points: Sequence[Point],
+    report: Report,
+    images: Mapping[str, str],
+) -> str:
+    """The HTML of a report; ``images`` are SVG files in base64 by name of CAPTIONS."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    analysis = report.analysis
+    main = analysis.frontiers[report.main] if report.main else None
+    return environment.get_template("report.html").render(
+        study=study,
+        answer=rows.frontier_rows(main) if main else [],
+        answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
+        exponents=rows.exponent_rows(analysis),
+        refusals=analysis.refusals,
+        findings=rows.findings(analysis),
+        forecasts=[row for judged in report.forecasts for row in rows.forecast_rows(judged)],
+        figures=[(name, CAPTIONS[name], image) for name, image in images.items()],
+        runs=rows.run_rows(points, report.verdicts),
+        recipe=_flat(study.recipe),
+        data_notes=manifest.notes,
+        data_fingerprint=manifest.fingerprint,
+        provenance=provenance(report.records),
+        totals=totals(points, report),
+        planned=planned_vs_real.totals(report.planned, report.compared) if report.planned else [],
+        planned_runs=(
+            planned_vs_real.run_rows(report.planned, report.compared) if report.planned else []
+        ),
+        written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _flat(node: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Every number of a nested configuration, as (path, value)."""
+    rows: list[tuple[str, str]] = []
+    for name in node.__slots__:
+        value = getattr(node, name)
+        if hasattr(value, "__slots__") and not isinstance(value, str | int | float | tuple):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, str(value)))
+    return rows

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same runs are fitted once, by whatever command, and other runs or other code anew."""
+
+import dataclasses
+
+import pytest
+
+from experiments.cli import main
+from experiments.plan.plan import plan
+from experiments.report import analysis
+from experiments.report.analysis import analyse
+from experiments.study.study import Ladder
+from experiments.train import run_points
+from scaling.approaches.isoflop import fit_isoflop
+from scaling.approaches.surface import fit_surface
+from scaling.fit import FitError
+
+FITTERS = ("fit_envelope", "fit_isoflop", "fit_surface")
+
+
+@pytest.fixture
+def n_fits(monkeypatch):
+    """The names of the fits that were made; the curved surface and the envelope give none."""
+    made = []
+
+    def surface(runs, form):
+        made.append(form)
+        if form == "curved":
+            raise FitError("not in this test")
+        return fit_surface(runs, form, n_bootstrap=20, replicate_starts=1)
+
+    def envelope(runs, curves):
+        made.append("envelope")
+        raise FitError("not in this test")
+
+    def isoflop(runs):
+        made.append("isoflop")
+        return fit_isoflop(runs, n_bootstrap=20)
+
+    for name, stand_in in zip(FITTERS, (envelope, isoflop, surface), strict=True):
+        monkeypatch.setattr(analysis, name, stand_in)
+    return made
+
+
+@pytest.fixture
+def finish(ledger, study, manifest, record):
+    """Gives five sizes at two budgets results that follow a law; study, points."""
+
+    def write(shift=0.0):
+        asked = dataclasses.replace(
+            study, sizes=Ladder(d_models=(16, 24, 32, 48, 64), tokens_per_param=(1.0, 500.0))
+        )
+        points = list(plan(asked, manifest).points)
+        ledger.write_plan("{}", points)
+        for i, point in enumerate(points):
+            loss = 1.5 + 26 * point.params.total**-0.4 + 90 * point.n_tokens**-0.4 + 1e-4 * (i % 3)
+            path = ledger.folder / "runs" / point.id / "result.json"
+            path.unlink(missing_ok=True)
+            ledger.write_result(point.id, record(loss + shift * (i == 0)))
+        return asked, points
+
+    return write
+
+
+def test_the_same_runs_are_fitted_once_and_read_back_as_they_were(ledger, finish, n_fits):
+    study, points = finish()
+    first = analyse(ledger, study, points)
+    assert n_fits == ["envelope", "isoflop", "additive", "curved"]
+    again = analyse(ledger, study, points)
+    assert len(n_fits) == 4
+    assert again.refusals == first.refusals == dict.fromkeys(("envelope", "curved"), REFUSED)
+    assert list(again.fits) == list(first.fits) == ["isoflop", "additive"]
+    for name, fit in first.fits.items():
+        assert again.fits[name].to_json() == fit.to_json()
+
+
+REFUSED = "not in this test"
+
+
+def damage(ledger):
+    path = ledger.fits / "additive.json"
+    path.write_text(path.read_text().replace("1", "2", 1))
+
+
+CHANGES = (
+    ("another loss", lambda ledger, finish, patch: finish(shift=0.01)),
+    ("a damaged fit", lambda ledger, finish, patch: damage(ledger)),
+    ("a fit that is gone", lambda ledger, finish, patch: (ledger.fits / "isoflop.json").unlink()),
+    ("a damaged list", lambda ledger, finish, patch: (ledger.fits / "made.json").write_text("{}")),
+    (
+        "other code",
+        lambda ledger, finish, patch: patch.setattr(analysis, "code_facts", lambda: {"git": "x"}),
+    ),
+)
+
+
+@pytest.mark.parametrize("change", [c[1] for c in CHANGES], ids=[c[0] for c in CHANGES])
+def test_what_is_not_the_same_is_fitted_again(ledger, finish, n_fits, monkeypatch, change):
+    study, points = finish()
+    analyse(ledger, study, points)
+    change(ledger, finish, monkeypatch)
+    analyse(ledger, study, points)
+    assert len(n_fits) == 8
+    analyse(ledger, study, points)
+    assert len(n_fits) == 8
+
+
+def test_a_study_with_a_forecast_is_fitted_once_and_its_report_not_again(
+    mine_file, monkeypatch, capsys, record, n_fits
+):
+    monkeypatch.chdir(mine_file.parent)
+
+    def run_planned_jobs(ledger, planned_jobs, mesh, workers, view):
+        for point in (point for job in planned_jobs for point in job.points):
+            loss = 1.5 + 40 * point.params.total**-0.4 + 90 * point.n_tokens**-0.4
+            ledger.write_result(point.id, record(loss + int(point.id[:2], 16) / 1e6))
+        return []
+
+    monkeypatch.setattr(run_points, "run_planned_jobs", run_planned_jobs)
+    monkeypatch.setattr(run_points.calibration, "learn", lambda ledger, points: None)
+    main.main(["run", "mine.py", "forecast_budgets=1e11"])
+    out = capsys.readouterr().out
+    assert "forecast at 1e+11 FLOPs" in out
+    assert n_fits == ["envelope", "isoflop", "additive", "curved"]
+    for command in ("report", "fit", "plot"):
+        main.main([command, "mine.py", "forecast_budgets=1e11"])
+    assert len(n_fits) == 4
