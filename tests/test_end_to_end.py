@@ -21,7 +21,7 @@ import pytest
 from rich.console import Console
 
 from experiments.cli import main
-from experiments.cost import estimate
+from experiments.cost import estimate, planned_cost
 from experiments.cost.estimate import Terms
 from experiments.ledger.forecasts import read_forecasts
 from experiments.ledger.ledger import Ledger
@@ -46,6 +46,7 @@ from model.data.manifest import Manifest
 from model.data.source import source_to_dict
 from model.network.counts.total import count_params
 from model.network.execution import PLAIN
+from model.training.outcome import CurvePoint
 from scaling.approaches.surface import fit_surface
 from scaling.fit import FitError
 
@@ -62,13 +63,6 @@ def best_params(flops: float) -> float:
     """N* at C = 6 N D: Hoffmann et al. 2022, eq. 4."""
     g = (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA))
     return g * (flops / 6) ** (BETA / (ALPHA + BETA))
-
-
-@dataclass
-class CurvePoint:
-    step: int
-    n_tokens: int
-    loss_nats: float
 
 
 @dataclass
@@ -97,7 +91,11 @@ def planted(model: Any, train: Any, corpus: Any, **_: Any) -> PlantedResult:
     n_steps = train.schedule.n_steps
     rng = np.random.default_rng([train.init_seed, n_params, n_steps])
     curve = tuple(
-        CurvePoint(step, step * tokens_per_step, law(n_params, step * tokens_per_step))
+        CurvePoint(
+            step=step,
+            n_tokens=step * tokens_per_step,
+            loss_nats=law(n_params, step * tokens_per_step),
+        )
         for step in train.eval_steps
     )
     loss = law(n_params, n_steps * tokens_per_step) * math.exp(NOISE * rng.standard_normal())
@@ -159,7 +157,7 @@ def plan_costs(ledger, study, planned) -> None:
     expected = estimate.estimate(
         estimate.stages(study, planned), speed, terms, n_devices=1, n_devices_per_work=1
     )
-    planned.remember(ledger, planned.points, expected)
+    planned_cost.remember(ledger, planned.points, expected)
 
 
 def finish(folder, study, train) -> Finished:
@@ -318,7 +316,7 @@ def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_pa
     assert all("not finite at step 3" in row["reason"] for row in bad)
     seeds = {point.id: point.seed for point in f.points}
     for fit in f.analysis.fits.values():
-        assert {seeds[run.run_id] for run in fit.fitted_runs} == {0, 1}
+        assert {seeds[run_id] for run_id in fit.fitted_runs.run_id} == {0, 1}
     built = gather(f.ledger, f.points, f.analysis)
     sentences = " ".join(findings(built.analysis))
     assert f"{n_diverged} " in sentences

@@ -68,7 +68,7 @@ class Judge:
     def outcome(self, point_id: str) -> Verdict:
         """The verdict on a point, but for a damaged result: raises Damaged, with the way out."""
         if (result := self.ledger.read_result(point_id)) is None:
-            return self._without_result(self.ledger.job(self._job_of.get(point_id, point_id)))
+            return self._without_result(self.ledger.job(self.job_id(point_id)))
         return Verdict(
             state="done" if result.status == "ok" else "diverged",
             reason=result.reason,
