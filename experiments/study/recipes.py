@@ -7,13 +7,8 @@ from experiments.study.recipe import BatchRule, OptimizerRule, Recipe, ShapeRule
 from model.training.config import MuonConfig
 from model.training.parameterization import BaseConstants
 
-# Tuned on bytes of the Python standard library for 1e4 to 1e6 parameters and 1e5 to 1e8 tokens at
-# 128 tokens per sequence. Two layers at every width: deeper lost below 1e12 FLOPs, and a step in
-# depth puts a jump into an isoFLOP curve. An embedding std of .02 to .1 costs .2 to .4 nats. With
-# hidden rates in 1 / width the best rate stays where it is from width 16 to 128 and over a ten
-# times longer run; with one batch for all runs the arms of the curves bend. At 1e11 and 1e12 FLOPs
-# a second moment that forgets half in 5e3 tokens loses .01 nats to 1.5e4 and 4e4, which are equal;
-# a decay timescale of .25 of the run loses .01 to .03 to .6, and 1.5 is equal to .6.
+# For bytes of text, 1e4 to 1e6 parameters and 1e5 to 1e8 tokens at 128 tokens per sequence; how its
+# constants and those of tiny-bytes-muon were found: results/benchmarks/notes/recipes.md.
 TINY_BYTES = Recipe(
     name="tiny-bytes",
     shape=ShapeRule(
@@ -70,10 +65,7 @@ TINY_BYTES = Recipe(
     compute_dtype="float32",
 )
 
-# Its hidden group is all that differs from tiny-bytes. Nats per byte at 7.5e10 FLOPs and width 24:
-# seeds 0 to 2 give 1.872, 1.886, 1.890 (tiny-bytes: 1.933, 1.960, 1.966); rates of .01, .02, .03,
-# .04, .06 give 1.961, 1.896, 1.881, 1.872, 1.886, a momentum of .95 1.909, of .8 1.877. At 2.5e11
-# and width 48 rates of .015, .03, .04, .06 give 1.667, 1.640, 1.646, 1.651 (tiny-bytes: 1.718).
+# Its hidden group is all that differs from tiny-bytes.
 TINY_BYTES_MUON = replace(
     TINY_BYTES,
     name="tiny-bytes-muon",
