@@ -2,6 +2,7 @@
 """A small study and the description of data that do not exist: planning needs no more."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -190,6 +191,16 @@ def changed():
         return dataclasses.replace(node, **{name: new})
 
     return change
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+    """Figures are made, and their files stay empty: to draw them takes seconds."""
+
+    def savefig(figure, path, **settings):
+        Path(path).touch()
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
 _MINE = """

@@ -163,6 +163,7 @@ def test_the_proposal_is_shown_kept_and_drawn(isoflop, mine, finish):
     assert [one.key for one in check_file(ledger, "next.json")] == ["next.json"]
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_before_any_run_a_first_grid_rests_on_published_fits_and_says_so(isoflop, mine):
     code, out, err = isoflop("--budget", "2e10", "--target-flops", "5e10", "--target", "exponent")
     assert (code, err) == (0, ""), err
@@ -174,6 +175,7 @@ def test_before_any_run_a_first_grid_rests_on_published_fits_and_says_so(isoflop
     assert len({(row["budget"], row["d_model"]) for row in body["proposed"]}) >= 8
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_a_proposed_run_that_is_done_is_fitted_and_not_proposed_again(
     isoflop, mine, finish, record
 ):
@@ -192,6 +194,7 @@ def test_a_proposed_run_that_is_done_is_fitted_and_not_proposed_again(
     assert second["remaining"] == []
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_rounds_propose_a_part(isoflop, mine, finish):
     finish()
     flops = []

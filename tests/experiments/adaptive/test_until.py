@@ -44,7 +44,7 @@ def law(point) -> float:
 
 
 @pytest.fixture
-def isoflop(mine_file, capsys, monkeypatch, record):
+def isoflop(mine_file, capsys, monkeypatch, record, no_drawing):
     """Runs `isoflop run mine.py` with a planted trainer: (exit code, output, error)."""
     monkeypatch.chdir(mine_file.parent)
     trained: list[list[str]] = []

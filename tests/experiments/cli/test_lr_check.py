@@ -78,6 +78,7 @@ def test_the_planted_optimum_and_cost_come_back(trained, tmp_path, capsys):
     assert (tmp_path / "out" / "lr_check.png").stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_points_are_those_of_a_ledger_and_are_trained_once(trained, tmp_path, capsys):
     main.main([*CHECK, *ASKED])
     (points,) = trained
@@ -96,6 +97,7 @@ def test_points_are_those_of_a_ledger_and_are_trained_once(trained, tmp_path, ca
     assert "84 of 84 runs have a result" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_what_is_not_asked_lies_within_the_study(trained):
     main.main(list(CHECK))
     (points,) = trained
@@ -107,6 +109,7 @@ def test_what_is_not_asked_lies_within_the_study(trained):
     assert max(p.budget for p in points) == pytest.approx(1e10, rel=0.05)
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_runs_that_diverged_are_named_and_the_others_answer(trained, record, monkeypatch, tmp_path):
     def run_planned_jobs(ledger, planned_jobs, jobs, executor, view, **_):
         points = [point for planned_job in planned_jobs for point in planned_job.points]

@@ -94,6 +94,7 @@ def test_fixed_and_tied_parameters_are_marked(tmp_path, run):
     assert "no intervals: no replicates were drawn" in text
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_budgets_of_a_table_are_fitted_by_approach_2(tmp_path, run):
     figures = tmp_path / "figures"
     arguments = ("--approach", "isoflop", "--figures", str(figures))
@@ -152,6 +153,7 @@ def test_approach_2_states_its_bias_and_takes_its_curves(tmp_path, run):
     assert parabola.split("bias of this")[1] != quartic.split("bias of this")[1]
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_profiles_are_printed_and_drawn(tmp_path, run):
     folder = tmp_path / "figures"
     text = run(
