@@ -16,7 +16,7 @@ from experiments.train import attempt
 def test_hundreds_of_runs_go_from_the_plan_to_the_table(
     tmp_path, stand_in, points, manifest, monkeypatch, record_property
 ):
-    monkeypatch.setattr(attempt, "device_facts", lambda: {"platform": "abacus", "device": "a"})
+    monkeypatch.setattr(attempt, "device_facts", lambda: stand_in.FACTS)
     monkeypatch.setattr(stand_in.FileCheckpoints, "save", lambda *_: None)
     many = []
     for seed in range(200):
