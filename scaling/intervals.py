@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.tables.arrays import Array
 
@@ -19,7 +20,7 @@ class Interval:
     upper: float
 
     @classmethod
-    def of(cls, draws: Array, level: float) -> Interval:
+    def of(cls, draws: Float[Array, R], level: float) -> Interval:
         """Percentile interval of the draws [R] that are finite (Efron 1979)."""
         finite = draws[np.isfinite(draws)]
         if len(finite) < 2:
@@ -43,7 +44,7 @@ class Estimated:
     interval: Interval
 
     @classmethod
-    def of(cls, draws: Array, level: float) -> Estimated:
+    def of(cls, draws: Float[Array, R + 1], level: float) -> Estimated:
         """From draws [1 + R] whose first is the estimate."""
         return cls(value=float(draws[0]), interval=Interval.of(draws[1:], level))
 
@@ -52,12 +53,12 @@ class Estimated:
 class Band:
     """A quantity at each budget, [G], with the ends of its interval; NaN where unknown."""
 
-    value: Array
-    lower: Array
-    upper: Array
+    value: Float[Array, B]
+    lower: Float[Array, B]
+    upper: Float[Array, B]
 
     @classmethod
-    def of(cls, draws: Array, level: float) -> Band:
+    def of(cls, draws: Float[Array, "draws B"], level: float) -> Band:
         """From draws [1 + R, G] whose first row is the estimate."""
         ends = [Interval.of(column, level) for column in draws[1:].T]
         lower, upper = np.array([(end.lower, end.upper) for end in ends]).reshape(-1, 2).T

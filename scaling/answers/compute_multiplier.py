@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from scaling.answers.frontier import frontier, parameter_draws
@@ -35,13 +36,13 @@ class Multiplier:
       is_extrapolated: the level lies outside what the runs of A or of B support.
     """
 
-    loss: Array
-    flops_a: Array
-    flops_b: Array
-    ratio: Array
-    lower: Array
-    upper: Array
-    is_extrapolated: Array
+    loss: Float[Array, B]
+    flops_a: Float[Array, B]
+    flops_b: Float[Array, B]
+    ratio: Float[Array, B]
+    lower: Float[Array, B]
+    upper: Float[Array, B]
+    is_extrapolated: Bool[Array, B]
     level: float
     is_certified: bool
     findings: tuple[str, ...]

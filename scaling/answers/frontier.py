@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from scaling.approaches.power_laws import power_law_draws
@@ -31,14 +32,14 @@ class Frontier:
     """
 
     approach: str
-    flops: Array
+    flops: Float[Array, B]
     n_params_opt: Band
     n_tokens_opt: Band
     tokens_per_param: Band
     loss_opt: Band
-    exponent_a: Array
-    exponent_b: Array
-    is_extrapolated: Array
+    exponent_a: Float[Array, B]
+    exponent_b: Float[Array, B]
+    is_extrapolated: Bool[Array, B]
     level: float
     status: FitStatus
     findings: tuple[str, ...]
@@ -93,7 +94,7 @@ def frontier(fit: Fit, flops: ArrayLike, *, level: float | None = None) -> Front
     )
 
 
-def parameter_draws(fit: Fit) -> Array:
+def parameter_draws(fit: Fit) -> Float[Array, "draws P"]:
     """Parameters of a surface [1 + R, P]: the estimate first, then its replicates."""
     names = law_named(fit.law).names
     estimate = np.array([[fit.parameters[name] for name in names]])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.approaches.diagnostics import usable
 from scaling.approaches.surface import fit_surface
@@ -43,7 +44,7 @@ class Prediction:
 
     law: str
     fit: Fit
-    predicted: Array
+    predicted: Float[Array, n]
     error: float
     interval: Interval
     bias: float

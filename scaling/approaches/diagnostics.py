@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.fit import Certificate, Fit, FitError
 from scaling.laws.law import Law
@@ -120,7 +121,7 @@ def certificate_findings(certificate: Certificate) -> list[str]:
     return sentences
 
 
-def residual_findings(runs: Runs, residuals: Array) -> list[str]:
+def residual_findings(runs: Runs, residuals: Float[Array, n]) -> list[str]:
     """Runs that lie far from the law compared with the others (6 robust standard deviations)."""
     spread = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
     # Below this the residuals are rounding error of noise-free data, and nothing is far.
@@ -145,7 +146,7 @@ def replicate_findings(n_failed: int, n_replicates: int, why: str) -> list[str]:
     return [sentence + doubtful]
 
 
-def residuals(fit: Fit) -> Array:
+def residuals(fit: Fit) -> Float[Array, n]:
     """log of observed minus log of predicted, of the fitted runs, in their order.
 
     Raises:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Curves, Runs
@@ -26,14 +27,14 @@ class Grid:
       n_params, n_tokens, cost (log flops_per_token): of the configurations, [K].
     """
 
-    log_flops: Array
-    log_loss: Array
-    members: Array
-    n_params: Array
-    n_tokens: Array
-    cost: Array
+    log_flops: Float[Array, G]
+    log_loss: Float[Array, "n G"]
+    members: Float[Array, "K n"]
+    n_params: Float[Array, K]
+    n_tokens: Float[Array, K]
+    cost: Float[Array, K]
 
-    def mean(self, weights: Array | None = None) -> Array:
+    def mean(self, weights: Float[Array, n] | None = None) -> Float[Array, "K G"]:
         """Log loss of each configuration [K, G], runs counted `weights` [n] times.
 
         A value needs all of its runs: a mean over fewer would jump where one of them ends.
@@ -48,7 +49,7 @@ class Grid:
             lines.append(share @ self.log_loss[is_drawn])
         return np.stack(lines)
 
-    def is_annealed(self, chosen: Array) -> Array:
+    def is_annealed(self, chosen: Int[Array, G]) -> Bool[Array, G]:
         """Whether the curve chosen at each FLOP value is at the end of its run there, [G]."""
         n_tokens = np.exp(self.log_flops - self.cost[chosen])
         return n_tokens >= _ANNEALED * self.n_tokens[chosen]
@@ -104,7 +105,9 @@ def _smoothed(curve: Curves, cost: float, smoothing: float) -> tuple[Array, Arra
     return x, w @ y + slope * (x - w @ x)
 
 
-def winners(grid: Grid, log_loss: Array, *, is_hull: bool) -> tuple[Array, Array]:
+def winners(
+    grid: Grid, log_loss: Float[Array, "K G"], *, is_hull: bool
+) -> tuple[Int[Array, G], Bool[Array, G]]:
     """Index of the lowest configuration at each FLOP value, and which values are used.
 
     Used are those where smaller and larger sizes are present; with is_hull only the corners of
@@ -126,7 +129,7 @@ def winners(grid: Grid, log_loss: Array, *, is_hull: bool) -> tuple[Array, Array
     return chosen, used
 
 
-def lower_hull(x: Array, y: Array) -> Array:
+def lower_hull(x: Float[Array, G], y: Float[Array, G]) -> Bool[Array, G]:
     """Mask of the corners of the lower convex hull of points with ascending x (Andrew 1979).
 
     Points that are not finite are never corners.

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.surface import chord_exponents, optimal_log_params
@@ -67,7 +68,7 @@ class Approach2Bias:
 
 def approach2_bias(
     law: str | Law,
-    parameters: Array,
+    parameters: Float[Array, P],
     runs: Runs,
     flops: float,
     *,

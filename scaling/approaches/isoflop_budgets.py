@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Int
 
 from scaling.approaches.isoflop_curves import Curve, fewest, fit_curve, minima
 from scaling.approaches.isoflop_draws import Draws, pooled_share
@@ -40,7 +41,7 @@ class Budget:
 
     budget: float
     flops: float
-    rows: Array
+    rows: Int[Array, n]
     curves: tuple[Curve, ...] = ()
     found: tuple[Minimum, ...] = ()
     reason: str = ""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from scipy.interpolate import Akima1DInterpolator
 
 from scaling.tables.arrays import Array
@@ -39,12 +40,12 @@ class Curve:
 
     kind: str
     centre: float
-    x: Array
-    coefficients: Array
+    x: Float[Array, n]
+    coefficients: Float[Array, P]
     minimum: float
 
     @property
-    def sizes(self) -> Array:
+    def sizes(self) -> Float[Array, K]:
         """Distinct x, ascending."""
         return np.unique(self.x)
 
@@ -57,14 +58,14 @@ class Curve:
         """What `value_at` draws it from."""
         return (self.centre, *(float(c) for c in self.coefficients))
 
-    def loss(self, x: Array) -> Array:
+    def loss(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Loss in nats at x."""
         return value_at(self.kind, self.stored, np.asarray(x, float) + self.centre)
 
     def size(self, x: float | Array) -> Array:
         return np.exp(self.centre + np.asarray(x))
 
-    def basis(self, x: Array, derivative: int = 0) -> Array:
+    def basis(self, x: Float[Array, "*shape"], derivative: int = 0) -> Float[Array, "*shape P"]:
         """Derivative of the powers of x by x, [..., degree + 1]; polynomials only."""
         powers = np.arange(len(self.coefficients))
         factor = np.ones(len(powers))
@@ -88,7 +89,7 @@ def fewest(kind: str, *, exact: bool) -> tuple[int, int]:
     return (n, n) if exact else (n + 1, n + 2)
 
 
-def fit_curve(kind: str, size: Array, loss: Array) -> Curve:
+def fit_curve(kind: str, size: Float[Array, n], loss: Float[Array, n]) -> Curve:
     """The curve through the runs of one budget.
 
     Args:
@@ -103,7 +104,9 @@ def fit_curve(kind: str, size: Array, loss: Array) -> Curve:
     return Curve(kind=kind, centre=centre, x=x, coefficients=coefficients, minimum=float(lowest[0]))
 
 
-def value_at(kind: str, stored: Sequence[float], log_size: Array) -> Array:
+def value_at(
+    kind: str, stored: Sequence[float], log_size: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
     """Loss of a stored curve at ln size; NaN beyond the end sizes of an Akima curve."""
     centre, *coefficients = stored
     x = np.asarray(log_size, float) - centre
@@ -113,7 +116,9 @@ def value_at(kind: str, stored: Sequence[float], log_size: Array) -> Array:
     return np.exp(Akima1DInterpolator(knots, values)(np.clip(x, knots[0], knots[-1])))
 
 
-def minima(curve: Curve, targets: Array, weights: Array, *, edges: str) -> tuple[Array, Array]:
+def minima(
+    curve: Curve, targets: Float[Array, "R n"], weights: Float[Array, "R n"], *, edges: str
+) -> tuple[Float[Array, R], Float[Array, R]]:
     """x and loss of the lowest point, [R] each, of the curve fitted to replicates of its data.
 
     Args:

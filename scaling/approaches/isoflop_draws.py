@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 from numpy.polynomial import Polynomial
 from scipy.linalg import block_diag
 
@@ -42,8 +43,8 @@ class Draws:
     noise that was asked for, in words or as a number. findings: on noise that runs share.
     """
 
-    targets: Array
-    weights: Array
+    targets: Float[Array, "R n"]
+    weights: Float[Array, "R n"]
     noise: Noise | None
     method: str
     given: float | str | None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from scipy.stats import t as student
 
 from scaling.approaches.isoflop_curves import Curve
@@ -201,7 +202,9 @@ def _border(is_plausible: Callable[[Array], Array], outside: float, inside: floa
     return inside
 
 
-def drawn_minimum(curve: Curve, points: Array, losses: Array, level: float) -> Minimum:
+def drawn_minimum(
+    curve: Curve, points: Float[Array, R], losses: Float[Array, R], level: float
+) -> Minimum:
     """Percentile intervals from replicates whose lost minima count as the end size they chose.
 
     Args:

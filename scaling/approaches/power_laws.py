@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.fit import Fit, FitStatus
 from scaling.intervals import Interval
@@ -20,8 +21,13 @@ POWER_LAW_PARAMETERS = ("n_params_ref", "n_tokens_ref", "a", "b", "E", "K", "c")
 
 
 def power_laws(
-    log_flops: Array, log_n: Array, log_d: Array, loss: Array, *, reference: float | None = None
-) -> dict[str, Array]:
+    log_flops: Float[Array, B],
+    log_n: Float[Array, "R B"],
+    log_d: Float[Array, "R B"],
+    loss: Float[Array, "R B"],
+    *,
+    reference: float | None = None,
+) -> dict[str, Float[Array, R]]:
     """Power laws through the optima of several budgets, for all replicates at once.
 
     N* = N_ref (C/C_ref)^a, D* = D_ref (C/C_ref)^b by least squares on logarithms, and
@@ -58,7 +64,10 @@ def power_law_status(n_budgets: int, findings: list[str]) -> FitStatus:
 
 
 def power_law_fields(
-    values: Mapping[str, Array], replicates: Mapping[str, Array], log_ref: float, level: float
+    values: Mapping[str, Float[Array, R + 1]],
+    replicates: Mapping[str, Float[Array, R]],
+    log_ref: float,
+    level: float,
 ) -> dict[str, Any]:
     """Fields of a `Fit` that power laws give.
 
@@ -79,7 +88,7 @@ def power_law_fields(
     }
 
 
-def power_law_draws(fit: Fit) -> dict[str, Array]:
+def power_law_draws(fit: Fit) -> dict[str, Float[Array, R + 1]]:
     """Parameters of the power laws, name -> [1 + R]: the estimate first."""
     estimates = {**fit.parameters, "a": fit.exponent_a, "b": fit.exponent_b}
     return {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.approaches import diagnostics
 from scaling.fit import Bootstrap, Fit, Noise
@@ -224,7 +225,9 @@ def _findings(found: Estimate, runs: Runs, scatter: _Scatter) -> list[str]:
     ]
 
 
-def chord_exponents(law: Law, parameters: Array, runs: Runs) -> tuple[Array, Array]:
+def chord_exponents(
+    law: Law, parameters: Float[Array, "R P"], runs: Runs
+) -> tuple[Float[Array, R], Float[Array, R]]:
     """Exponents a, b [R] of N*(C), D*(C) between the lowest and the highest budget of the runs.
 
     The closed form for the additive and curved laws where C = 6ND; otherwise slopes of the
@@ -245,7 +248,9 @@ def chord_exponents(law: Law, parameters: Array, runs: Runs) -> tuple[Array, Arr
     return np.diff(log_n, axis=1)[:, 0] / width, np.diff(log_d, axis=1)[:, 0] / width
 
 
-def optimal_log_params(law: Law, parameters: Array, ladder: Ladder, log_flops: Array) -> Array:
+def optimal_log_params(
+    law: Law, parameters: Float[Array, "R P"], ladder: Ladder, log_flops: Float[Array, B]
+) -> Float[Array, "R B"]:
     """log N* [R, P] of each parameter row [R, ...] at each budget [P]; NaN for failed rows."""
     good = np.all(np.isfinite(parameters), axis=1)
     found = np.full((len(parameters), len(log_flops)), np.nan)

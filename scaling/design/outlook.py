@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.stats import t as student
 
 from scaling.design.posterior import LawPosterior
@@ -37,26 +38,26 @@ class Outlook:
       config: label of each planned (N, D), [n]; seen: labels of the finished ones.
     """
 
-    target: Array
-    cross: Array
-    shared: Array
-    told: Array
-    variance: Array
-    own: Array
-    noise: Array
-    config: Array
+    target: Float[Array, "R T T"]
+    cross: Float[Array, "R T n"]
+    shared: Float[Array, "R n n"]
+    told: Float[Array, "R k n"]
+    variance: Float[Array, "R n"]
+    own: Float[Array, "R n"]
+    noise: Float[Array, "R n"]
+    config: Int[Array, n]
     seen: frozenset[int]
 
     @classmethod
     def of(
         cls,
         *,
-        target: Array,
-        cross: Array,
-        shared: Array,
-        own: Array,
-        noise: Array,
-        config: Array,
+        target: Float[Array, "R T T"],
+        cross: Float[Array, "R T n"],
+        shared: Float[Array, "R n n"],
+        own: Float[Array, "R n"],
+        noise: Float[Array, "R n"],
+        config: Int[Array, n],
         seen: Any,
     ) -> Outlook:
         """Before any planned run is known."""
@@ -72,7 +73,7 @@ class Outlook:
             seen=frozenset(seen),
         )
 
-    def gains(self) -> Array:
+    def gains(self) -> Float[Array, n]:
         """Expected fall of the log squared width of the target's interval by each run, [n]."""
         solved = np.linalg.solve(self.target, self.cross)
         told = np.sum(solved * self.cross, axis=1) / self.variance
@@ -81,7 +82,7 @@ class Outlook:
         before, after = (log_spread(len(self.seen) + k) for k in (0, 1))
         return fall + 2 * self.target.shape[1] * (before - after) * is_new
 
-    def surprises(self) -> Array:
+    def surprises(self) -> Float[Array, n]:
         """Mean over draws of the information of each run about the law as a whole, [n]."""
         return np.mean(np.log(self.variance / self.noise), axis=0)
 

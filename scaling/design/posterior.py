@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.design.prior import N_ADDITIVE, NAMES, PUBLISHED, WIDER, Prior
 from scaling.design.scatter import Scatter, covariance, fit_scatter
@@ -35,15 +36,15 @@ class LawPosterior:
 
     prior: Prior
     runs: Runs
-    phi: Array
-    best: Array
-    weights: Array
+    phi: Float[Array, "R 6"]
+    best: Float[Array, 6]
+    weights: Float[Array, n]
     scatter: Scatter
     known: float
     findings: tuple[str, ...]
 
     @property
-    def curved(self) -> Array:
+    def curved(self) -> Float[Array, "R 6"]:
         """The draws as parameters of `laws.CURVED`, [R, 6]."""
         return self.prior.curved(self.phi)
 

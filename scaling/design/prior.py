@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.laws.loss_laws import CURVED
 from scaling.tables.arrays import Array
@@ -60,8 +61,8 @@ class Prior:
       noise_sd, noise_dof: of the scatter of one run in log loss.
     """
 
-    mean: Array
-    sd: Array
+    mean: Float[Array, 6]
+    sd: Float[Array, 6]
     log_n: float
     log_d: float
     noise_sd: float = _SD
@@ -84,7 +85,7 @@ class Prior:
             log_d=float(np.log(runs.n_tokens).mean()),
         )
 
-    def curved(self, phi: Array) -> Array:
+    def curved(self, phi: Float[Array, "*draws 6"]) -> Float[Array, "*draws 6"]:
         """Parameters of `laws.CURVED` [..., 6] from NAMES [..., 6]."""
         log_E, log_N, log_D, alpha, beta, log_gamma = np.moveaxis(phi, -1, 0)
         gamma = np.exp(log_gamma)
@@ -92,13 +93,13 @@ class Prior:
         columns = [log_E, log_A / gamma, log_B / gamma]
         return np.stack([*np.exp(columns), alpha / gamma, beta / gamma, gamma], axis=-1)
 
-    def log_loss(self, phi: Array, runs: Runs) -> Array:
+    def log_loss(self, phi: Float[Array, "*draws 6"], runs: Runs) -> Float[Array, "*draws n"]:
         """log L [..., n] for NAMES [..., 6]."""
         return np.log(
             CURVED.predict(self.curved(phi), {"n_params": runs.n_params, "n_tokens": runs.n_tokens})
         )
 
-    def slopes(self, phi: Array, runs: Runs) -> Array:
+    def slopes(self, phi: Float[Array, "*draws 6"], runs: Runs) -> Float[Array, "*draws n 6"]:
         """d log L / d NAMES, [..., n, 6]."""
         p = np.moveaxis(np.asarray(phi, float), -1, 0)[..., None]
         return log_loss_slopes(
@@ -106,7 +107,9 @@ class Prior:
         )
 
 
-def log_loss_slopes(p: Array, n: Array, d: Array) -> Array:
+def log_loss_slopes(
+    p: Float[Array, "6 *draws 1"], n: Float[Array, n], d: Float[Array, n]
+) -> Float[Array, "*draws n 6"]:
     """d log L / d NAMES [..., n, 6]; p: NAMES [6, ..., 1], n = ln N/N_0, d = ln D/D_0."""
     log_E, log_N, log_D, alpha, beta, log_gamma = p
     gamma = np.exp(log_gamma)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from scaling.design.outlook import Outlook, joined, outlook
 from scaling.design.posterior import LawPosterior
@@ -53,7 +54,7 @@ class Proposal:
     """
 
     rows: tuple[int, ...]
-    share: Array
+    share: Float[Array, n]
     cost: float
     ratio: float
     findings: tuple[str, ...]
@@ -63,7 +64,7 @@ def propose(
     posterior: LawPosterior,
     target: Target,
     planned: Runs,
-    cost: Array,
+    cost: Float[Array, n],
     *,
     budget: float,
     rounds: int = 1,
@@ -111,7 +112,9 @@ def propose(
     )
 
 
-def require_affordable(planned: Runs, cost: Array, budget: float, rounds: int = 1) -> None:
+def require_affordable(
+    planned: Runs, cost: Float[Array, n], budget: float, rounds: int = 1
+) -> None:
     """Refuses what `propose` cannot do.
 
     Raises:
@@ -127,7 +130,7 @@ def require_affordable(planned: Runs, cost: Array, budget: float, rounds: int = 
         raise ValueError(f"rounds={rounds}: at least one")
 
 
-def worth(posterior: LawPosterior, target: Target, planned: Runs) -> Array:
+def worth(posterior: LawPosterior, target: Target, planned: Runs) -> Float[Array, n]:
     """What each planned run alone would narrow, over what all of them together would, [n].
 
     Raises:
@@ -168,7 +171,9 @@ def _first_round(chosen: list[int], cost: Array, budget: float) -> list[int]:
     return order[: max(n_paid, 1)]
 
 
-def choose(start: Outlook, cost: Array, copies: Array, budget: float) -> list[int]:
+def choose(
+    start: Outlook, cost: Float[Array, n], copies: Int[Array, n], budget: float
+) -> list[int]:
     """Rows to run within a budget, a row up to `copies` times.
 
     Greedy by gain per cost, by gain (each alone can be arbitrarily poor on a knapsack: Leskovec

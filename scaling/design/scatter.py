@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.design.prior import N_ADDITIVE, Prior
 from scaling.tables.arrays import Array
@@ -52,19 +53,21 @@ class Scatter:
     def one_run_sd(self) -> float:
         return float(np.sqrt(self.own + self.misfit))
 
-    def scale(self, log_loss: Array) -> Array:
+    def scale(self, log_loss: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Factor on the sd at a fitted log loss, same shape."""
         return np.exp(self.slope * (np.clip(log_loss, *self.span) - self.at))
 
 
-def covariance(runs: Runs, scatter: Scatter, log_loss: Array, weights: Array) -> Array:
+def covariance(
+    runs: Runs, scatter: Scatter, log_loss: Float[Array, n], weights: Float[Array, n]
+) -> Float[Array, "n n"]:
     """Of the runs about the law, [n, n]: own noise, what repeats share, what branches share."""
     scale = scatter.scale(log_loss) / np.sqrt(weights)
     together, own = effects(runs, scatter)
     return (together + np.diag(own)) * scale[:, None] * scale
 
 
-def effects(runs: Runs, scatter: Scatter) -> tuple[Array, Array]:
+def effects(runs: Runs, scatter: Scatter) -> tuple[Float[Array, "n n"], Float[Array, n]]:
     """Covariance that runs share [n, n], and the variance that each has to itself [n]."""
     if not len(runs):
         return np.zeros((0, 0)), np.zeros(0)
@@ -79,7 +82,12 @@ def effects(runs: Runs, scatter: Scatter) -> tuple[Array, Array]:
 
 
 def fit_scatter(
-    prior: Prior, runs: Runs, fitted: Array, residuals: Array, *, dof: int | None = None
+    prior: Prior,
+    runs: Runs,
+    fitted: Float[Array, n],
+    residuals: Float[Array, n],
+    *,
+    dof: int | None = None,
 ) -> Scatter:
     """Scatter of the residuals, drawn towards the prior's as far as they are few."""
     labels = configurations(runs) if len(runs) else np.zeros(0, int)

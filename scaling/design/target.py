@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.approaches.surface import optimal_log_params
 from scaling.design.prior import N_ADDITIVE, Prior
@@ -41,7 +42,7 @@ class Target:
                 f"{self.low:g}"
             )
 
-    def values(self, prior: Prior, phi: Array, ladder: Ladder) -> Array:
+    def values(self, prior: Prior, phi: Float[Array, "R 6"], ladder: Ladder) -> Float[Array, "R T"]:
         """The target [R, T] for draws [R, 6]; NaN where a law has no optimum."""
         if self.name == "all":
             return phi[:, :N_ADDITIVE]
@@ -55,7 +56,9 @@ class Target:
             return best
         return CURVED.log_loss_of(curved)(best, ends[1] - ladder.log_cost(best))
 
-    def slopes(self, prior: Prior, phi: Array, ladder: Ladder) -> Array:
+    def slopes(
+        self, prior: Prior, phi: Float[Array, "R 6"], ladder: Ladder
+    ) -> Float[Array, "R T 6"]:
         """d target / d prior.NAMES by central differences, [R, T, 6]."""
         steps = _STEP * np.eye(phi.shape[1])
         sides = [

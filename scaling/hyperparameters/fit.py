@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.approaches import diagnostics
 from scaling.fit import Bootstrap, Certificate, FitError, FitStatus
@@ -55,10 +56,10 @@ class HyperparameterFit:
     parameters: Mapping[str, float]
     intervals: Mapping[str, Interval]
     shape: Mapping[str, float]
-    curvature: Array
-    centre: Array
-    floors: Array
-    groups: Array
+    curvature: Float[Array, "2 2"]
+    centre: Float[Array, 2]
+    floors: Float[Array, K]
+    groups: Float[Array, "K 2"]
     window: float
     n_cells: int
     n_given: int
@@ -66,7 +67,7 @@ class HyperparameterFit:
     certificate: Certificate
     findings: tuple[str, ...]
     bootstrap: Bootstrap
-    replicates: Array
+    replicates: Float[Array, "R 5"]
 
     @property
     def is_certified(self) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.approaches.isoflop_curves import Curve, fit_curve
 from scaling.approaches.isoflop_intervals import loss_above_minimum, polynomial_minimum, scatters
@@ -39,8 +40,8 @@ class Basin:
         interval is unknown where factor 1 lies beyond the curve.
     """
 
-    rates: Array
-    losses: Array
+    rates: Float[Array, n]
+    losses: Float[Array, n]
     curve: Curve | None
     best: float
     best_interval: Interval

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from scaling.laws.law import Columns, Law, Parameter, amplitude, positive
@@ -34,12 +35,12 @@ class Grid:
     group: label of the run's (N, D) pair; n_params, n_tokens, lr, batch_tokens, loss_nats.
     """
 
-    n_params: Array
-    n_tokens: Array
-    lr: Array
-    batch_tokens: Array
-    loss_nats: Array
-    group: Array
+    n_params: Float[Array, n]
+    n_tokens: Float[Array, n]
+    lr: Float[Array, n]
+    batch_tokens: Float[Array, n]
+    loss_nats: Float[Array, n]
+    group: Int[Array, n]
 
     @classmethod
     def of(
@@ -79,7 +80,7 @@ class Grid:
         return int(self.group.max()) + 1
 
     @property
-    def excess(self) -> Array:
+    def excess(self) -> Float[Array, n]:
         """Loss over the lowest of its group, minus 1."""
         lowest = np.full(self.n_groups, np.inf)
         np.minimum.at(lowest, self.group, self.loss_nats)
@@ -163,7 +164,7 @@ def _starts(x: Columns, y: Array) -> Array:
     return np.array(rows)
 
 
-def surface_columns(grid: Grid, centre: Array) -> dict[str, Array]:
+def surface_columns(grid: Grid, centre: Float[Array, 2]) -> dict[str, Array]:
     return {
         "log_lr": np.log(grid.lr),
         "log_batch": np.log(grid.batch_tokens),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Float
 from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
@@ -38,8 +39,8 @@ class Ladder:
     through the end size and the nearest one at least a factor 2 away. For 6ND both are exact.
     """
 
-    log_n_params: Array
-    log_flops_per_token: Array
+    log_n_params: Float[Array, K]
+    log_flops_per_token: Float[Array, K]
     spread: float
 
     @classmethod
@@ -128,7 +129,7 @@ class Ladder:
         ends = np.column_stack([below, cubics, last])
         return np.concatenate([x[:1], knots, x[-1:]]), ends
 
-    def log_cost(self, log_n: Array) -> Array:
+    def log_cost(self, log_n: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """log flops_per_token at log N, same shape."""
         x, y = self.log_n_params, self.log_flops_per_token
         if len(x) == 1:
@@ -149,11 +150,11 @@ class Ladder:
 def minimise(
     log_loss: Callable[[Array, Array], Array],
     ladder: Ladder,
-    log_flops: Array,
+    log_flops: Float[Array, "*draws B"],
     *,
     decades: float = 6.0,
     n_grid: int = 97,
-) -> Array:
+) -> Float[Array, "*draws B"]:
     """log N*(C): where log_loss(log N, log D) is lowest on each isoFLOP line.
 
     A grid brackets the minimum, golden sections close on it to about 1e-8 in log N. All budgets
@@ -184,7 +185,9 @@ def minimise(
     return np.where(is_edge, np.nan, found)
 
 
-def golden_section(along: Callable[[Array], Array], low: Array, high: Array) -> Array:
+def golden_section(
+    along: Callable[[Array], Array], low: Float[Array, "*shape"], high: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
     """Minimum of each bracketed function, by golden sections (Kiefer 1953)."""
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     f_left, f_right = along(left), along(right)
@@ -199,8 +202,8 @@ def golden_section(along: Callable[[Array], Array], low: Array, high: Array) -> 
 
 
 def local_exponents(
-    log_loss: Callable[[Array, Array], Array], ladder: Ladder, log_flops: Array
-) -> tuple[Array, Array]:
+    log_loss: Callable[[Array, Array], Array], ladder: Ladder, log_flops: Float[Array, "*draws B"]
+) -> tuple[Float[Array, "*draws B"], Float[Array, "*draws B"]]:
     """Local exponents d ln N*/d ln C and d ln D*/d ln C, by central differences.
 
     Under C = 6ND they are a and b of the closed form at every C and sum to 1; otherwise they vary

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Float
 from scipy.stats import qmc
 
 from scaling.laws.law import Columns, Law
@@ -22,8 +23,8 @@ _SMALLEST_SHARE = 1e-4
 
 
 def starts(
-    law: Law, x: Columns, y: Array, *, fixed: Mapping[str, float], tied: Mapping[str, str]
-) -> Array:
+    law: Law, x: Columns, y: Float[Array, n], *, fixed: Mapping[str, float], tied: Mapping[str, str]
+) -> Float[Array, "S P"]:
     """Starting parameters [S, P] in the paper's units; fixed ones and ties are respected.
 
     The first N_FIRST are the best of all candidates and others spread over them; so are the rest.
@@ -49,12 +50,12 @@ def starts(
 def projected(
     law: Law,
     x: Columns,
-    y: Array,
+    y: Float[Array, n],
     *,
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
-) -> Array:
+) -> Float[Array, "G P"]:
     """Candidates [G, P]: a grid over the non-linear parameters, each with its best amplitudes.
 
     Variable projection (Golub and Pereyra 1973): with the others fixed, the law is linear in its

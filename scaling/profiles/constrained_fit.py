@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from scaling.profiles.fixed_quantity import FixedQuantity
 from scaling.solve.minima import descend
@@ -25,13 +26,13 @@ _LARGEST_E = 0.95
 class ConstrainedMinima:
     """Lowest minimum at each fixed value, [S]; z: the coordinates left free, [S, F - 1]."""
 
-    objective: Array
-    is_certified: Array
-    z: Array
+    objective: Float[Array, S]
+    is_certified: Bool[Array, S]
+    z: Float[Array, "S F"]
 
 
 def constrained_minima(
-    fixed: FixedQuantity, at: Array, starts: Sequence[Array] = ()
+    fixed: FixedQuantity, at: Float[Array, S], starts: Sequence[Array] = ()
 ) -> ConstrainedMinima:
     """The lowest objective met with the coordinate fixed at each value.
 
@@ -56,7 +57,9 @@ def constrained_minima(
     return best
 
 
-def excess_of_replicates(fixed: FixedQuantity, y: Array, weights: Array) -> Array:
+def excess_of_replicates(
+    fixed: FixedQuantity, y: Float[Array, "R n"], weights: Float[Array, "R n"]
+) -> Float[Array, R]:
     """What holding the quantity at its estimate costs each replicate, [R]; NaN where uncertified.
 
     Under a bootstrap the estimate is the truth of its replicates, so that the quantiles of this
@@ -76,7 +79,7 @@ def excess_of_replicates(fixed: FixedQuantity, y: Array, weights: Array) -> Arra
     return np.where(bound.is_certified & free.is_certified, excess, np.nan)
 
 
-def fixed_at(fixed: FixedQuantity, at: Array) -> Problem:
+def fixed_at(fixed: FixedQuantity, at: Float[Array, S]) -> Problem:
     """The problem with the coordinate fixed, row s at at[s]."""
     problem, k = fixed.found.problem, fixed.index
     return replace(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.approaches.surface import chord_exponents, problem_of
 from scaling.fit import Fit, FitError
@@ -53,7 +54,7 @@ class FixedQuantity:
     flops: float
     ladder: Ladder | None
     spread: float
-    path: Array
+    path: Float[Array, F]
 
     @property
     def at(self) -> float:

@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.laws.law import Law, exponent, positive
 from scaling.laws.size_ladder import Ladder, minimise
@@ -85,7 +86,9 @@ def with_exponent(law: Law, cost: Pieces | None) -> Law:
     return _derived(law, "exponent", ("a", "beta"), ("flops", "flops_high"), value)
 
 
-def optimum(law: Law, parameters: Array, ladder: Ladder, flops: float) -> tuple[Array, Array]:
+def optimum(
+    law: Law, parameters: Float[Array, "R P"], ladder: Ladder, flops: float
+) -> tuple[Float[Array, R], Float[Array, R]]:
     """N*(C) and L*(C) of parameter rows [R, P], in the units of the runs; NaN where none is."""
     log_loss = law.log_loss_of(parameters)
     log_c = np.full((len(parameters), 1), np.log(flops))

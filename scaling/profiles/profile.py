@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool, Float
 from scipy.signal import find_peaks
 
 from scaling.fit import Fit
@@ -54,9 +55,9 @@ class Profile:
     quantity: str
     flops: float | None
     estimate: float
-    grid: Array
-    objective: Array
-    is_certified: Array
+    grid: Float[Array, G]
+    objective: Float[Array, G]
+    is_certified: Bool[Array, G]
     minimum: float
     threshold: float
     level: float
@@ -66,7 +67,7 @@ class Profile:
     findings: tuple[str, ...]
 
     @property
-    def excess(self) -> Array:
+    def excess(self) -> Float[Array, G]:
         """Objective above its minimum in units of the threshold, [G]: the interval ends at 1."""
         return (self.objective - self.minimum) / self.threshold
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 from numpy.typing import ArrayLike
 
 from scaling.approaches import diagnostics
@@ -47,7 +48,7 @@ class ScheduleFit:
     certificate: Certificate
     findings: tuple[str, ...]
     bootstrap: Bootstrap
-    replicates: Array
+    replicates: Float[Array, "R P"]
     residual_sd: float
     misfit_sd: float
     n_predicted: int
@@ -59,7 +60,7 @@ class ScheduleFit:
         return self.status is FitStatus.CONVERGED
 
     @property
-    def draws(self) -> Array:
+    def draws(self) -> Float[Array, "draws P"]:
         """Parameters [1 + R, P]: the estimate first, then its replicates."""
         return np.concatenate([[list(self.parameters.values())], self.replicates])
 
@@ -145,7 +146,9 @@ def _range_after_warmup(schedules: Sequence[Array]) -> tuple[float, float]:
     return float(after.min()), float(after.max())
 
 
-def block_labels(run: Array, step: Array, residuals: Array) -> Array:
+def block_labels(
+    run: Shaped[Array, n], step: Shaped[Array, n], residuals: Float[Array, n]
+) -> Int[Array, n]:
     """Label of each evaluation's block [n]: stretches of a run twice as long as its memory.
 
     The memory is 1 + 2 sum of autocorrelations up to the first that is not positive (Sokal 1997),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from scaling.laws.starts import N_FIRST
 from scaling.solve.newton import Solutions, best_row, solve
@@ -42,7 +43,7 @@ def _half_widths(problem: Problem, scatter: float) -> list[float]:
     return [0.3 * scatter * _SHRINK**k for k in range(n)] + [final]
 
 
-def descend_all(problem: Problem, z: Array, scatter: float) -> Solutions:
+def descend_all(problem: Problem, z: Float[Array, "S F"], scatter: float) -> Solutions:
     """Starts to their minima; all of them where the first few do not agree on the best one."""
     first, *later = _half_widths(problem, scatter)
     problem = replace(problem, delta=first)
@@ -105,7 +106,7 @@ def _replaced(solutions: Solutions, rows: Array, other: Solutions) -> Solutions:
     return Solutions(**columns)
 
 
-def agreeing(solutions: Solutions, row: int) -> Array:
+def agreeing(solutions: Solutions, row: int) -> Bool[Array, S]:
     """Rows that ended where this one did."""
     best = solutions.objective[row]
     with np.errstate(invalid="ignore"):
@@ -119,7 +120,7 @@ def _n_agree(solutions: Solutions, row: int) -> int:
     return int(np.sum(agreeing(solutions, row) & solutions.is_certified))
 
 
-def distinct_minima(solutions: Solutions, n_most: int = 3) -> Array:
+def distinct_minima(solutions: Solutions, n_most: int = 3) -> Float[Array, "M F"]:
     """Coordinates [M, F] of the certified minima, best first, each once."""
     order = np.argsort(np.where(solutions.is_certified, solutions.objective, np.inf))
     found: list[Array] = []
@@ -132,7 +133,7 @@ def distinct_minima(solutions: Solutions, n_most: int = 3) -> Array:
     return np.array(found).reshape(-1, solutions.theta.shape[1])
 
 
-def descend(problem: Problem, begin: Array, spread: float) -> Solutions:
+def descend(problem: Problem, begin: Float[Array, "S F"], spread: float) -> Solutions:
     """Minima near the starts [S, F]; kinked objectives through Huber's with shrinking half-width.
 
     spread: of the residuals, on whose scale kinks are smoothed.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from scaling.solve.newton_step import LONGEST_STEP, newton_steps
 from scaling.solve.problem import Problem
@@ -43,15 +44,15 @@ class Solutions:
     positive definite.
     """
 
-    theta: Array
-    objective: Array
-    gradient: Array
-    hessian: Array
-    decrement: Array
-    n_iterations: Array
+    theta: Float[Array, "S F"]
+    objective: Float[Array, S]
+    gradient: Float[Array, "S F"]
+    hessian: Float[Array, "S F F"]
+    decrement: Float[Array, S]
+    n_iterations: Float[Array, S]
 
     @property
-    def is_certified(self) -> Array:
+    def is_certified(self) -> Bool[Array, S]:
         """Rows at a minimum to rounding (bounds are judged apart)."""
         small = self.decrement <= CERTIFIED_DECREMENT * np.abs(self.objective) + 1e-22
         return small & np.isfinite(self.objective)
@@ -59,7 +60,7 @@ class Solutions:
 
 def solve(
     problem: Problem,
-    starts: Array,
+    starts: Float[Array, "S F"],
     *,
     max_iterations: int = MAX_ITERATIONS,
     stop: float = STOP_DECREMENT,

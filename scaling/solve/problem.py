@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.laws.law import Law
 from scaling.laws.objectives import HUBER, Objective
@@ -29,24 +30,24 @@ class Problem:
     law: Law
     objective: Objective
     x: Mapping[str, Array]
-    y: Array
-    weights: Array
-    expand: Array
-    offset: Array
-    lower: Array
-    upper: Array
+    y: Float[Array, "*rows n"]
+    weights: Float[Array, "*_ n"]
+    expand: Float[Array, "P F"]
+    offset: Float[Array, "*_ P"]
+    lower: Float[Array, F]
+    upper: Float[Array, F]
     delta: Any
 
     @property
     def n_points(self) -> int:
         return int(self.y.shape[-1])
 
-    def parameters_of(self, z: Array) -> Array:
+    def parameters_of(self, z: Float[Array, "*rows F"]) -> Float[Array, "*rows P"]:
         """Parameters of the law [..., P] from free coordinates [..., F]."""
         full = z @ self.expand.T + self.offset
         return self.law.to_parameters(full[..., : len(self.law.parameters)])
 
-    def residuals(self, parameters: Array) -> Array:
+    def residuals(self, parameters: Float[Array, P]) -> Float[Array, n]:
         """Observed minus predicted, in the objective's space, [n]."""
         predicted = self.law.predict(parameters, self.x)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -107,11 +108,11 @@ NO_CONSTRAINTS = Constraints()
 def set_up(
     law: Law,
     x: Mapping[str, Array],
-    y: Array,
+    y: Float[Array, n],
     *,
     objective: Objective = HUBER,
     constraints: Constraints = NO_CONSTRAINTS,
-    weights: Array | None = None,
+    weights: Float[Array, n] | None = None,
 ) -> Problem:
     """The problem of a law and its data.
 

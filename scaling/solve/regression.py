@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.fit import Certificate, FitStatus
 from scaling.laws.law import Law
@@ -29,25 +30,25 @@ class Estimate:
     """
 
     problem: Problem
-    z: Array
-    parameters: Array
-    residuals: Array
+    z: Float[Array, F]
+    parameters: Float[Array, P]
+    residuals: Float[Array, n]
     status: FitStatus
     certificate: Certificate
-    minima: Array
-    starts: Array
+    minima: Float[Array, "M F"]
+    starts: Float[Array, "_ F"]
     scale: float
 
     @property
     def law(self) -> Law:
         return self.problem.law
 
-    def parameters_of(self, z: Array) -> Array:
+    def parameters_of(self, z: Float[Array, "*rows F"]) -> Float[Array, "*rows P"]:
         """Parameters of the law [..., P] from free coordinates [..., F]."""
         return self.problem.parameters_of(z)
 
 
-def slopes(found: Estimate) -> Array:
+def slopes(found: Estimate) -> Float[Array, "n F"]:
     """Slopes [n, F] of the predictions, in the objective's space, by the free coordinates."""
     problem, step = found.problem, 1e-6
     shifts = step * np.concatenate([np.eye(len(found.z)), -np.eye(len(found.z))])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from scaling.solve.minima import descend
 from scaling.solve.newton import Solutions, solve
@@ -28,15 +29,20 @@ class Replicates:
     start found the lowest, another might be lower still.
     """
 
-    z: Array
-    objective: Array
-    is_certified: Array
-    n_agree: Array
+    z: Float[Array, "R F"]
+    objective: Float[Array, R]
+    is_certified: Bool[Array, R]
+    n_agree: Int[Array, R]
     n_starts: int
 
 
 def replicate(
-    found: Estimate, y: Array, weights: Array, *, offset: Array | None = None, n_starts: int = 4
+    found: Estimate,
+    y: Float[Array, "R n"],
+    weights: Float[Array, "R n"],
+    *,
+    offset: Float[Array, "R P"] | None = None,
+    n_starts: int = 4,
 ) -> Replicates:
     """Solves replicates of the data from the estimate and other minima of it.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Shaped
 
 from scaling.tables.arrays import Array
 from scaling.tables.file import Table, row_list
@@ -52,9 +53,9 @@ def numbers(
     problems: Problems,
     *,
     factor: float = 1.0,
-    checked: Array | None = None,
+    checked: Bool[Array, n] | None = None,
     allow_zero: bool = False,
-) -> Array:
+) -> Float[Array, n]:
     """Numbers of a column times a factor, [n].
 
     A cell that is no positive finite number becomes NaN, and a problem.
@@ -92,7 +93,7 @@ def text(table: Table, column: str) -> list[str]:
     return [str(cell).strip() for cell in table.columns[column]]
 
 
-def as_column(cells: Sequence[Any]) -> Array:
+def as_column(cells: Sequence[Any]) -> Shaped[Array, n]:
     """Numbers where every cell is one or empty (then NaN), text otherwise."""
     values = _floats(cells)
     for cell in (cells[i] for i in np.flatnonzero(np.isnan(values)).tolist()):

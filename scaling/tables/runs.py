@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Shaped
 from numpy.typing import ArrayLike
 
 from scaling.tables.arrays import Array
@@ -34,17 +35,17 @@ class Runs:
       notes: what was assumed or left out when the table was read, in words.
     """
 
-    run_id: Array
-    budget: Array
-    n_params: Array
-    n_tokens: Array
-    flops: Array
-    loss_nats: Array
-    cluster_id: Array
-    status: Array
+    run_id: Shaped[Array, n]
+    budget: Float[Array, n]
+    n_params: Float[Array, n]
+    n_tokens: Float[Array, n]
+    flops: Float[Array, n]
+    loss_nats: Float[Array, n]
+    cluster_id: Shaped[Array, n]
+    status: Shaped[Array, n]
     params_convention: str
     flops_convention: str
-    extra: Mapping[str, Array] = field(default_factory=dict)
+    extra: Mapping[str, Shaped[Array, "n ..."]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -89,7 +90,7 @@ class Runs:
         )
 
     @property
-    def flops_per_token(self) -> Array:
+    def flops_per_token(self) -> Float[Array, n]:
         """FLOPs done per training token, in the convention of these runs."""
         return self.flops / self.n_tokens
 
@@ -102,7 +103,7 @@ class Runs:
         return extra | {name: getattr(self, name) for name in NUMBERS}
 
     @property
-    def is_ok(self) -> Array:
+    def is_ok(self) -> Bool[Array, n]:
         """Rows that a fit may use."""
         return (self.status == OK) & np.isfinite(self.loss_nats)
 
@@ -113,7 +114,7 @@ class Runs:
         return {str(self.run_id[i]): str(why[i]) for i in np.flatnonzero(~self.is_ok)}
 
     @property
-    def budgets(self) -> Array:
+    def budgets(self) -> Float[Array, B]:
         """Distinct budgets asked, ascending."""
         return np.unique(self.budget)
 
@@ -149,11 +150,11 @@ class Curves:
     Rows before the end of a run are not annealed: their learning rate had not yet decayed.
     """
 
-    run_id: Array
-    step: Array
-    n_tokens: Array
-    flops: Array
-    loss_nats: Array
+    run_id: Shaped[Array, n]
+    step: Shaped[Array, n]
+    n_tokens: Shaped[Array, n]
+    flops: Shaped[Array, n]
+    loss_nats: Float[Array, n]
 
     def __len__(self) -> int:
         return len(self.run_id)

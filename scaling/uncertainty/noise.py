@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from scaling.fit import Noise
 from scaling.tables.arrays import Array
@@ -19,7 +20,7 @@ _SLOPE_PRIOR, _STEEPEST = 0.35, 1.5
 _SLOPE_STEPS = 30
 
 
-def repeat_sd(values: Array, labels: Array) -> tuple[float | None, int]:
+def repeat_sd(values: Float[Array, n], labels: Int[Array, n]) -> tuple[float | None, int]:
     """Pooled standard deviation among repeats, and its degrees of freedom; None without any."""
     counts = np.bincount(labels)
     dof = int(np.sum(counts - 1))
@@ -30,7 +31,10 @@ def repeat_sd(values: Array, labels: Array) -> tuple[float | None, int]:
 
 
 def estimate_noise(
-    runs: Runs, residuals: Array, n_parameters: int, shared: VariancePosterior | None = None
+    runs: Runs,
+    residuals: Float[Array, n],
+    n_parameters: int,
+    shared: VariancePosterior | None = None,
 ) -> Noise:
     """Run-to-run scatter and lack of fit from the residuals of a fit, in the residuals' unit.
 
@@ -59,7 +63,9 @@ def estimate_noise(
     return Noise(run_sd_nats=run_sd_nats, run_sd=run_sd, misfit_sd=misfit, dof=dof)
 
 
-def shared_variances(runs: Runs, residuals: Array, slopes: Array) -> VariancePosterior | None:
+def shared_variances(
+    runs: Runs, residuals: Float[Array, n], slopes: Float[Array, "n P"]
+) -> VariancePosterior | None:
     """Variances of trunks, misfit and own noise; None for runs that share no noise.
 
     Args:
@@ -89,7 +95,9 @@ def repeat_noise(runs: Runs) -> tuple[Noise | None, VariancePosterior | None]:
     return Noise(run_sd_nats=nats, run_sd=run_sd, misfit_sd=0.0, dof=dof), shared
 
 
-def local_scale(fitted: Array, residuals: Array, n_parameters: int) -> Array:
+def local_scale(
+    fitted: Float[Array, n], residuals: Float[Array, n], n_parameters: int
+) -> Float[Array, n]:
     """Scale of the noise along the fitted values, [n]: exp(slope u), u their standard score.
 
     The slope minimises log mean(|r| exp(-slope u)), which is convex: Laplace's likelihood with the

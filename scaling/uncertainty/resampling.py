@@ -41,6 +41,7 @@ keep each residual in its place; there a normal draw of the others' scale is add
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from scaling.fit import Noise
 from scaling.tables.arrays import Array
@@ -59,7 +60,9 @@ _REFILLED = 0.75
 _NORMAL_MEDIAN = 0.6745
 
 
-def refilled(residuals: Array, n_absorbed: int, rng: np.random.Generator) -> Array:
+def refilled(
+    residuals: Float[Array, n], n_absorbed: int, rng: np.random.Generator
+) -> Float[Array, n]:
     """Residuals [n], the n_absorbed smallest replaced by draws from the others."""
     order = np.argsort(np.abs(residuals))
     absorbed, kept = np.split(order, [min(n_absorbed, len(order) - 1)])
@@ -74,25 +77,27 @@ def _middle_scale(residuals: Array, n_absorbed: int) -> float:
     return float(np.median(kept)) / _NORMAL_MEDIAN
 
 
-def pairs_weights(labels: Array, n_replicates: int, rng: np.random.Generator) -> Array:
+def pairs_weights(
+    labels: Int[Array, n], n_replicates: int, rng: np.random.Generator
+) -> Float[Array, "R n"]:
     """How often each run is drawn, [R, n], clusters resampled with replacement."""
     n_clusters = labels.max() + 1
     chance = np.full(n_clusters, 1.0 / n_clusters)
     return rng.multinomial(n_clusters, chance, size=n_replicates).astype(float)[:, labels]
 
 
-def scale_draws(dof: int, n_replicates: int, rng: np.random.Generator) -> Array:
+def scale_draws(dof: int, n_replicates: int, rng: np.random.Generator) -> Float[Array, R]:
     """sqrt(dof / chi2_dof): the spread of a scale known from dof degrees of freedom, [R]."""
     return np.sqrt(dof / rng.chisquare(dof, size=n_replicates))
 
 
 def residual_draws(
     runs: Runs,
-    residuals: Array,
+    residuals: Float[Array, n],
     noise: Noise,
     n_replicates: int,
     rng: np.random.Generator,
-) -> Array:
+) -> Float[Array, "R n"]:
     """New residuals [R, n] for a kept design: one draw per configuration, one per repeat."""
     labels = configurations(runs)
     counts = np.bincount(labels)
@@ -118,14 +123,14 @@ def _group_means(values: Array, labels: Array, counts: Array) -> Array:
 
 
 def wild_draws(
-    residuals: Array,
-    labels: Array,
+    residuals: Float[Array, n],
+    labels: Int[Array, n],
     n_parameters: int,
     n_replicates: int,
     rng: np.random.Generator,
     *,
     absorbs: bool = False,
-) -> Array:
+) -> Float[Array, "R n"]:
     """New residuals [R, n]: each cluster's own, times one draw of mean 0 and variance 1.
 
     absorbs: for fits that pass through points, whose residuals of zero would stay zero: a common
@@ -143,15 +148,15 @@ def wild_draws(
 def draw_data(
     method: str,
     runs: Runs,
-    fitted: Array,
-    residuals: Array,
+    fitted: Float[Array, n],
+    residuals: Float[Array, n],
     n_parameters: int,
     n_replicates: int,
     rng: np.random.Generator,
     *,
     absorbs: bool = False,
-    slopes: Array | None = None,
-) -> tuple[Array, Array]:
+    slopes: Float[Array, "n P"] | None = None,
+) -> tuple[Float[Array, "R n"], Float[Array, "R n"]]:
     """Targets and weights of the replicates, both [R, n].
 
     absorbs: for fits that pass through points, see `passes_through_points`; components are told

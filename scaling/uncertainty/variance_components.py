@@ -31,6 +31,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from scaling.tables.arrays import Array
 
@@ -58,14 +59,14 @@ class VariancePosterior:
       trunks, configurations: label of each run, [n].
     """
 
-    trunk: Array
-    misfit: Array
-    weights: Array
-    squares: Array
+    trunk: Float[Array, k]
+    misfit: Float[Array, k]
+    weights: Float[Array, k]
+    squares: Float[Array, k]
     dof: int
     trunk_dof: int
-    trunks: Array
-    configurations: Array
+    trunks: Int[Array, n]
+    configurations: Int[Array, n]
 
     @property
     def one_run(self) -> tuple[float, float, int]:
@@ -82,7 +83,7 @@ class VariancePosterior:
         return float(np.sqrt((1.0 - misfit) / mean)), float(np.sqrt(misfit / mean)), dof
 
     @property
-    def correlation(self) -> Array:
+    def correlation(self) -> Float[Array, k]:
         """Of two runs of one trunk at different configurations, [k]."""
         return self.trunk / (1.0 + self.trunk + self.misfit)
 
@@ -95,7 +96,7 @@ class VariancePosterior:
         found = [float(share[np.searchsorted(below, p)]) for p in (0.5, 0.1, 0.9)]
         return found[0], found[1], found[2]
 
-    def draws(self, n_replicates: int, rng: np.random.Generator) -> Array:
+    def draws(self, n_replicates: int, rng: np.random.Generator) -> Float[Array, "R n"]:
         """Residuals [R, n] of new trunks, configurations and runs of the same design."""
         at = rng.choice(len(self.weights), size=n_replicates, p=self.weights)
         own = np.sqrt(self.squares[at] / rng.chisquare(self.dof, size=n_replicates))
@@ -110,7 +111,10 @@ class VariancePosterior:
 
 
 def variance_posterior(
-    residuals: Array, slopes: Array, trunks: Array, configurations: Array
+    residuals: Float[Array, n],
+    slopes: Float[Array, "n P"],
+    trunks: Int[Array, n],
+    configurations: Int[Array, n],
 ) -> VariancePosterior:
     """The variances that the residuals [n] speak for.
 
