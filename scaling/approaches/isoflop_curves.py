@@ -58,14 +58,14 @@ class Curve:
         """What `value_at` draws it from."""
         return (self.centre, *(float(c) for c in self.coefficients))
 
-    def loss(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def loss(self, x: Array) -> Array:
         """Loss in nats at x."""
         return value_at(self.kind, self.stored, np.asarray(x, float) + self.centre)
 
     def size(self, x: float | Array) -> Array:
         return np.exp(self.centre + np.asarray(x))
 
-    def basis(self, x: Float[Array, "*shape"], derivative: int = 0) -> Float[Array, "*shape P"]:
+    def basis(self, x: Array, derivative: int = 0) -> Array:
         """Derivative of the powers of x by x, [..., degree + 1]; polynomials only."""
         powers = np.arange(len(self.coefficients))
         factor = np.ones(len(powers))
@@ -104,9 +104,7 @@ def fit_curve(kind: str, size: Float[Array, n], loss: Float[Array, n]) -> Curve:
     return Curve(kind=kind, centre=centre, x=x, coefficients=coefficients, minimum=float(lowest[0]))
 
 
-def value_at(
-    kind: str, stored: Sequence[float], log_size: Float[Array, "*shape"]
-) -> Float[Array, "*shape"]:
+def value_at(kind: str, stored: Sequence[float], log_size: Array) -> Array:
     """Loss of a stored curve at ln size; NaN beyond the end sizes of an Akima curve."""
     centre, *coefficients = stored
     x = np.asarray(log_size, float) - centre

@@ -129,7 +129,7 @@ class Ladder:
         ends = np.column_stack([below, cubics, last])
         return np.concatenate([x[:1], knots, x[-1:]]), ends
 
-    def log_cost(self, log_n: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def log_cost(self, log_n: Array) -> Array:
         """log flops_per_token at log N, same shape."""
         x, y = self.log_n_params, self.log_flops_per_token
         if len(x) == 1:
