@@ -147,7 +147,7 @@ class Fit:
     optima: tuple[Optimum, ...]
     noise: Noise | None
     bootstrap: Bootstrap
-    replicates: Mapping[str, Float[Array, R]]
+    replicates: Mapping[str, Float[Array, " R"]]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -156,7 +156,7 @@ class Fit:
         return self.approach if self.law == "power_laws" else f"{self.approach} ({self.law})"
 
     @property
-    def used(self) -> Bool[Array, n]:
+    def used(self) -> Bool[Array, " n"]:
         """Mask of the runs that were fitted."""
         return np.array([run_id not in self.left_out for run_id in self.runs.run_id])
 

@@ -20,7 +20,7 @@ class Interval:
     upper: float
 
     @classmethod
-    def of(cls, draws: Float[Array, R], level: float) -> Interval:
+    def of(cls, draws: Float[Array, " R"], level: float) -> Interval:
         """Percentile interval of the draws [R] that are finite (Efron 1979)."""
         finite = draws[np.isfinite(draws)]
         if len(finite) < 2:
@@ -53,9 +53,9 @@ class Estimated:
 class Band:
     """A quantity at each budget, [G], with the ends of its interval; NaN where unknown."""
 
-    value: Float[Array, B]
-    lower: Float[Array, B]
-    upper: Float[Array, B]
+    value: Float[Array, " B"]
+    lower: Float[Array, " B"]
+    upper: Float[Array, " B"]
 
     @classmethod
     def of(cls, draws: Float[Array, "draws B"], level: float) -> Band:

@@ -14,12 +14,13 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 
-# Shapes in the signatures of `model` are checked while tracing. The parity environment may lack
-# beartype; the comparison with Hugging Face does not need it.
+# Shapes in the signatures of `model` are checked while tracing, those of `scaling` at every call.
+# The parity environment may lack beartype; the comparison with Hugging Face does not need it.
 if importlib.util.find_spec("beartype"):
     from jaxtyping import install_import_hook
 
     install_import_hook(["model"], "beartype.beartype")
+    install_import_hook(["scaling"], "shape_check.shapes")
 
 
 def pytest_configure(config: pytest.Config) -> None:

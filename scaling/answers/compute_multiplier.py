@@ -36,13 +36,13 @@ class Multiplier:
       is_extrapolated: the level lies outside what the runs of A or of B support.
     """
 
-    loss: Float[Array, B]
-    flops_a: Float[Array, B]
-    flops_b: Float[Array, B]
-    ratio: Float[Array, B]
-    lower: Float[Array, B]
-    upper: Float[Array, B]
-    is_extrapolated: Bool[Array, B]
+    loss: Float[Array, " B"]
+    flops_a: Float[Array, " B"]
+    flops_b: Float[Array, " B"]
+    ratio: Float[Array, " B"]
+    lower: Float[Array, " B"]
+    upper: Float[Array, " B"]
+    is_extrapolated: Bool[Array, " B"]
     level: float
     is_certified: bool
     findings: tuple[str, ...]
@@ -131,7 +131,7 @@ def _given(flops: ArrayLike) -> Array:
     return values
 
 
-def _frontier_loss(fit: Fit) -> Callable[[Array, slice], Array]:
+def _frontier_loss(fit: Fit) -> Callable[[Array, " slice"], Array]:
     """(log C [R, P], rows) -> log L* [R, P], for those rows of the estimate and replicates."""
     if fit.law == "power_laws":
         every = power_law_draws(fit)
@@ -160,7 +160,7 @@ def _frontier_loss(fit: Fit) -> Callable[[Array, slice], Array]:
     return along_surface
 
 
-def _compute_at(fit: Fit, front: Callable[[Array, slice], Array], log_loss: Array) -> Array:
+def _compute_at(fit: Fit, front: Callable[[Array, " slice"], Array], log_loss: Array) -> Array:
     """log C [1 + R, P] at which L*(C) is each level; inf where it is never reached.
 
     A grid brackets it, secant steps close on it: L* is smooth and falls with C.
@@ -196,8 +196,8 @@ def _crossing(grid: Array, values: Array, levels: Array) -> Array:
 def _levels(
     a: Fit,
     b: Fit,
-    front_a: Callable[[Array, slice], Array],
-    front_b: Callable[[Array, slice], Array],
+    front_a: Callable[[Array, " slice"], Array],
+    front_b: Callable[[Array, " slice"], Array],
 ) -> Array:
     """FLOPs of A, evenly spaced in logarithm over the losses that both frontiers span."""
     ends_a = np.log([a.fitted_runs.flops.min(), a.fitted_runs.flops.max()])
@@ -211,7 +211,7 @@ def _levels(
     return np.exp(np.linspace(low, high, N_LEVELS))
 
 
-def _interval(draws: Array, level: float) -> tuple[Array, Array]:
+def _interval(draws: Array, level: float) -> tuple[Array, " Array"]:
     """Ends of the percentile interval [P]; infinite draws count, NaN ones do not."""
     lower, upper = np.full((2, draws.shape[1]), np.nan)
     for i, column in enumerate(draws.T):

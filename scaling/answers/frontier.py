@@ -32,14 +32,14 @@ class Frontier:
     """
 
     approach: str
-    flops: Float[Array, B]
+    flops: Float[Array, " B"]
     n_params_opt: Band
     n_tokens_opt: Band
     tokens_per_param: Band
     loss_opt: Band
-    exponent_a: Float[Array, B]
-    exponent_b: Float[Array, B]
-    is_extrapolated: Bool[Array, B]
+    exponent_a: Float[Array, " B"]
+    exponent_b: Float[Array, " B"]
+    is_extrapolated: Bool[Array, " B"]
     level: float
     status: FitStatus
     findings: tuple[str, ...]
@@ -123,7 +123,7 @@ def _surface_optima(fit: Fit, ladder: Ladder, log_c: Array) -> tuple[Array, Arra
     return log_n, log_d, loss
 
 
-def _local_exponents(fit: Fit, ladder: Ladder, log_c: Array) -> tuple[Array, Array]:
+def _local_exponents(fit: Fit, ladder: Ladder, log_c: Array) -> tuple[Array, " Array"]:
     if fit.law == "power_laws":
         return np.full(len(log_c), fit.exponent_a), np.full(len(log_c), fit.exponent_b)
     log_loss = law_named(fit.law).log_loss_of(parameter_draws(fit)[:1])

@@ -44,7 +44,7 @@ class Prediction:
 
     law: str
     fit: Fit
-    predicted: Float[Array, n]
+    predicted: Float[Array, " n"]
     error: float
     interval: Interval
     bias: float

@@ -121,7 +121,7 @@ def certificate_findings(certificate: Certificate) -> list[str]:
     return sentences
 
 
-def residual_findings(runs: Runs, residuals: Float[Array, n]) -> list[str]:
+def residual_findings(runs: Runs, residuals: Float[Array, " n"]) -> list[str]:
     """Runs that lie far from the law compared with the others (6 robust standard deviations)."""
     spread = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
     # Below this the residuals are rounding error of noise-free data, and nothing is far.
@@ -146,7 +146,7 @@ def replicate_findings(n_failed: int, n_replicates: int, why: str) -> list[str]:
     return [sentence + doubtful]
 
 
-def residuals(fit: Fit) -> Float[Array, n]:
+def residuals(fit: Fit) -> Float[Array, " n"]:
     """log of observed minus log of predicted, of the fitted runs, in their order.
 
     Raises:

@@ -125,7 +125,7 @@ def _usable_grid(
     return usable, left_out, curve_grid(usable, curves, n_points, smoothing)
 
 
-def _interior(grid: Grid, *, is_hull: bool) -> tuple[Array, Array]:
+def _interior(grid: Grid, *, is_hull: bool) -> tuple[Array, " Array"]:
     """The configuration chosen at each FLOP value, and which values are enclosed by others."""
     chosen, interior = winners(grid, grid.mean(), is_hull=is_hull)
     if np.count_nonzero(interior) < 2 or len(set(chosen[interior].tolist())) < 2:

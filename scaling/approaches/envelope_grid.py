@@ -27,14 +27,14 @@ class Grid:
       n_params, n_tokens, cost (log flops_per_token): of the configurations, [K].
     """
 
-    log_flops: Float[Array, G]
+    log_flops: Float[Array, " G"]
     log_loss: Float[Array, "n G"]
     members: Float[Array, "K n"]
-    n_params: Float[Array, K]
-    n_tokens: Float[Array, K]
-    cost: Float[Array, K]
+    n_params: Float[Array, " K"]
+    n_tokens: Float[Array, " K"]
+    cost: Float[Array, " K"]
 
-    def mean(self, weights: Float[Array, n] | None = None) -> Float[Array, "K G"]:
+    def mean(self, weights: Float[Array, " n"] | None = None) -> Float[Array, "K G"]:
         """Log loss of each configuration [K, G], runs counted `weights` [n] times.
 
         A value needs all of its runs: a mean over fewer would jump where one of them ends.
@@ -49,7 +49,7 @@ class Grid:
             lines.append(share @ self.log_loss[is_drawn])
         return np.stack(lines)
 
-    def is_annealed(self, chosen: Int[Array, G]) -> Bool[Array, G]:
+    def is_annealed(self, chosen: Int[Array, " G"]) -> Bool[Array, " G"]:
         """Whether the curve chosen at each FLOP value is at the end of its run there, [G]."""
         n_tokens = np.exp(self.log_flops - self.cost[chosen])
         return n_tokens >= _ANNEALED * self.n_tokens[chosen]
@@ -89,7 +89,7 @@ def _grid(runs: Runs, log_flops: Array, log_loss: Array) -> Grid:
     )
 
 
-def _smoothed(curve: Curves, cost: float, smoothing: float) -> tuple[Array, Array]:
+def _smoothed(curve: Curves, cost: float, smoothing: float) -> tuple[Array, " Array"]:
     """log C and smoothed log loss of one curve: a local line through a Gaussian window."""
     keep = (curve.n_tokens > 0) & np.isfinite(curve.loss_nats)
     x, y = np.log(curve.n_tokens[keep] * cost), np.log(curve.loss_nats[keep])
@@ -107,7 +107,7 @@ def _smoothed(curve: Curves, cost: float, smoothing: float) -> tuple[Array, Arra
 
 def winners(
     grid: Grid, log_loss: Float[Array, "K G"], *, is_hull: bool
-) -> tuple[Int[Array, G], Bool[Array, G]]:
+) -> tuple[Int[Array, " G"], Bool[Array, " G"]]:
     """Index of the lowest configuration at each FLOP value, and which values are used.
 
     Used are those where smaller and larger sizes are present; with is_hull only the corners of
@@ -129,7 +129,7 @@ def winners(
     return chosen, used
 
 
-def lower_hull(x: Float[Array, G], y: Float[Array, G]) -> Bool[Array, G]:
+def lower_hull(x: Float[Array, " G"], y: Float[Array, " G"]) -> Bool[Array, " G"]:
     """Mask of the corners of the lower convex hull of points with ascending x (Andrew 1979).
 
     Points that are not finite are never corners.

@@ -68,7 +68,7 @@ class Approach2Bias:
 
 def approach2_bias(
     law: str | Law,
-    parameters: Float[Array, P],
+    parameters: Float[Array, " P"],
     runs: Runs,
     flops: float,
     *,

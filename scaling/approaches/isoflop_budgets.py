@@ -41,7 +41,7 @@ class Budget:
 
     budget: float
     flops: float
-    rows: Int[Array, n]
+    rows: Int[Array, " n"]
     curves: tuple[Curve, ...] = ()
     found: tuple[Minimum, ...] = ()
     reason: str = ""

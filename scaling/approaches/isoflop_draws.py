@@ -173,7 +173,7 @@ def _projector(columns: Array) -> Array:
     return columns @ np.linalg.pinv(columns)
 
 
-def _scatter(runs: Runs, curves: Sequence[Curve]) -> tuple[Array, Array]:
+def _scatter(runs: Runs, curves: Sequence[Curve]) -> tuple[Array, " Array"]:
     """Relative residuals [n] about curves with up to two more degrees, and these' slopes [n, P].
 
     What a parabola misses is the same in every replicate of the study: a bias, which

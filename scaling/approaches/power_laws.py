@@ -21,13 +21,13 @@ POWER_LAW_PARAMETERS = ("n_params_ref", "n_tokens_ref", "a", "b", "E", "K", "c")
 
 
 def power_laws(
-    log_flops: Float[Array, B],
+    log_flops: Float[Array, " B"],
     log_n: Float[Array, "R B"],
     log_d: Float[Array, "R B"],
     loss: Float[Array, "R B"],
     *,
     reference: float | None = None,
-) -> dict[str, Float[Array, R]]:
+) -> dict[str, Float[Array, " R"]]:
     """Power laws through the optima of several budgets, for all replicates at once.
 
     N* = N_ref (C/C_ref)^a, D* = D_ref (C/C_ref)^b by least squares on logarithms, and
@@ -65,7 +65,7 @@ def power_law_status(n_budgets: int, findings: list[str]) -> FitStatus:
 
 def power_law_fields(
     values: Mapping[str, Float[Array, R + 1]],
-    replicates: Mapping[str, Float[Array, R]],
+    replicates: Mapping[str, Float[Array, " R"]],
     log_ref: float,
     level: float,
 ) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def power_law_draws(fit: Fit) -> dict[str, Float[Array, R + 1]]:
     }
 
 
-def _line(x: Array, y: Array, w: Array) -> tuple[Array, Array]:
+def _line(x: Array, y: Array, w: Array) -> tuple[Array, " Array"]:
     """Intercept at x = 0 and slope [R] of weighted lines; NaN with fewer than two points."""
     total = w.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

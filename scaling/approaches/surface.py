@@ -227,7 +227,7 @@ def _findings(found: Estimate, runs: Runs, scatter: _Scatter) -> list[str]:
 
 def chord_exponents(
     law: Law, parameters: Float[Array, "R P"], runs: Runs
-) -> tuple[Float[Array, R], Float[Array, R]]:
+) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
     """Exponents a, b [R] of N*(C), D*(C) between the lowest and the highest budget of the runs.
 
     The closed form for the additive and curved laws where C = 6ND; otherwise slopes of the
@@ -249,7 +249,7 @@ def chord_exponents(
 
 
 def optimal_log_params(
-    law: Law, parameters: Float[Array, "R P"], ladder: Ladder, log_flops: Float[Array, B]
+    law: Law, parameters: Float[Array, "R P"], ladder: Ladder, log_flops: Float[Array, " B"]
 ) -> Float[Array, "R B"]:
     """log N* [R, P] of each parameter row [R, ...] at each budget [P]; NaN for failed rows."""
     good = np.all(np.isfinite(parameters), axis=1)

@@ -45,7 +45,7 @@ class Outlook:
     variance: Float[Array, "R n"]
     own: Float[Array, "R n"]
     noise: Float[Array, "R n"]
-    config: Int[Array, n]
+    config: Int[Array, " n"]
     seen: frozenset[int]
 
     @classmethod
@@ -57,7 +57,7 @@ class Outlook:
         shared: Float[Array, "R n n"],
         own: Float[Array, "R n"],
         noise: Float[Array, "R n"],
-        config: Int[Array, n],
+        config: Int[Array, " n"],
         seen: Any,
     ) -> Outlook:
         """Before any planned run is known."""
@@ -73,7 +73,7 @@ class Outlook:
             seen=frozenset(seen),
         )
 
-    def gains(self) -> Float[Array, n]:
+    def gains(self) -> Float[Array, " n"]:
         """Expected fall of the log squared width of the target's interval by each run, [n]."""
         solved = np.linalg.solve(self.target, self.cross)
         told = np.sum(solved * self.cross, axis=1) / self.variance
@@ -82,7 +82,7 @@ class Outlook:
         before, after = (log_spread(len(self.seen) + k) for k in (0, 1))
         return fall + 2 * self.target.shape[1] * (before - after) * is_new
 
-    def surprises(self) -> Float[Array, n]:
+    def surprises(self) -> Float[Array, " n"]:
         """Mean over draws of the information of each run about the law as a whole, [n]."""
         return np.mean(np.log(self.variance / self.noise), axis=0)
 

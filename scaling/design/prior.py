@@ -61,8 +61,8 @@ class Prior:
       noise_sd, noise_dof: of the scatter of one run in log loss.
     """
 
-    mean: Float[Array, 6]
-    sd: Float[Array, 6]
+    mean: Float[Array, " 6"]
+    sd: Float[Array, " 6"]
     log_n: float
     log_d: float
     noise_sd: float = _SD
@@ -108,7 +108,7 @@ class Prior:
 
 
 def log_loss_slopes(
-    p: Float[Array, "6 *draws 1"], n: Float[Array, n], d: Float[Array, n]
+    p: Float[Array, "6 *draws 1"], n: Float[Array, " n"], d: Float[Array, " n"]
 ) -> Float[Array, "*draws n 6"]:
     """d log L / d NAMES [..., n, 6]; p: NAMES [6, ..., 1], n = ln N/N_0, d = ln D/D_0."""
     log_E, log_N, log_D, alpha, beta, log_gamma = p

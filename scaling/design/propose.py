@@ -54,7 +54,7 @@ class Proposal:
     """
 
     rows: tuple[int, ...]
-    share: Float[Array, n]
+    share: Float[Array, " n"]
     cost: float
     ratio: float
     findings: tuple[str, ...]
@@ -64,7 +64,7 @@ def propose(
     posterior: LawPosterior,
     target: Target,
     planned: Runs,
-    cost: Float[Array, n],
+    cost: Float[Array, " n"],
     *,
     budget: float,
     rounds: int = 1,
@@ -113,7 +113,7 @@ def propose(
 
 
 def require_affordable(
-    planned: Runs, cost: Float[Array, n], budget: float, rounds: int = 1
+    planned: Runs, cost: Float[Array, " n"], budget: float, rounds: int = 1
 ) -> None:
     """Refuses what `propose` cannot do.
 
@@ -130,7 +130,7 @@ def require_affordable(
         raise ValueError(f"rounds={rounds}: at least one")
 
 
-def worth(posterior: LawPosterior, target: Target, planned: Runs) -> Float[Array, n]:
+def worth(posterior: LawPosterior, target: Target, planned: Runs) -> Float[Array, " n"]:
     """What each planned run alone would narrow, over what all of them together would, [n].
 
     Raises:
@@ -172,7 +172,7 @@ def _first_round(chosen: list[int], cost: Array, budget: float) -> list[int]:
 
 
 def choose(
-    start: Outlook, cost: Float[Array, n], copies: Int[Array, n], budget: float
+    start: Outlook, cost: Float[Array, " n"], copies: Int[Array, " n"], budget: float
 ) -> list[int]:
     """Rows to run within a budget, a row up to `copies` times.
 

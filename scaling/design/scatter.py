@@ -59,7 +59,7 @@ class Scatter:
 
 
 def covariance(
-    runs: Runs, scatter: Scatter, log_loss: Float[Array, n], weights: Float[Array, n]
+    runs: Runs, scatter: Scatter, log_loss: Float[Array, " n"], weights: Float[Array, " n"]
 ) -> Float[Array, "n n"]:
     """Of the runs about the law, [n, n]: own noise, what repeats share, what branches share."""
     scale = scatter.scale(log_loss) / np.sqrt(weights)
@@ -67,7 +67,7 @@ def covariance(
     return (together + np.diag(own)) * scale[:, None] * scale
 
 
-def effects(runs: Runs, scatter: Scatter) -> tuple[Float[Array, "n n"], Float[Array, n]]:
+def effects(runs: Runs, scatter: Scatter) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
     """Covariance that runs share [n, n], and the variance that each has to itself [n]."""
     if not len(runs):
         return np.zeros((0, 0)), np.zeros(0)
@@ -84,8 +84,8 @@ def effects(runs: Runs, scatter: Scatter) -> tuple[Float[Array, "n n"], Float[Ar
 def fit_scatter(
     prior: Prior,
     runs: Runs,
-    fitted: Float[Array, n],
-    residuals: Float[Array, n],
+    fitted: Float[Array, " n"],
+    residuals: Float[Array, " n"],
     *,
     dof: int | None = None,
 ) -> Scatter:

@@ -57,8 +57,8 @@ class HyperparameterFit:
     intervals: Mapping[str, Interval]
     shape: Mapping[str, float]
     curvature: Float[Array, "2 2"]
-    centre: Float[Array, 2]
-    floors: Float[Array, K]
+    centre: Float[Array, " 2"]
+    floors: Float[Array, " K"]
     groups: Float[Array, "K 2"]
     window: float
     n_cells: int
@@ -264,7 +264,9 @@ def _in_units(parameters: Array, centre: Array) -> Array:
     return np.stack([i - p * centre[0] - q * centre[1], p, q, j - r * centre[1], r], axis=-1)
 
 
-def _replicates(found: Estimate, grid: Grid, centre: Array, n: int, seed: int) -> tuple[Array, int]:
+def _replicates(
+    found: Estimate, grid: Grid, centre: Array, n: int, seed: int
+) -> tuple[Array, " int"]:
     """i, p, q, j, r [R, 5] of resampled groups, NaN where none is certified, and how many."""
     if n == 0:
         return np.zeros((0, 5)), 0

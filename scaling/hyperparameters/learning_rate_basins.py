@@ -40,8 +40,8 @@ class Basin:
         interval is unknown where factor 1 lies beyond the curve.
     """
 
-    rates: Float[Array, n]
-    losses: Float[Array, n]
+    rates: Float[Array, " n"]
+    losses: Float[Array, " n"]
     curve: Curve | None
     best: float
     best_interval: Interval
@@ -52,7 +52,7 @@ class Basin:
     reason: str
 
 
-def fit_basins(sweeps: Sequence[tuple[Array, Array]], *, level: float = 0.95) -> list[Basin]:
+def fit_basins(sweeps: Sequence[tuple[Array, " Array"]], *, level: float = 0.95) -> list[Basin]:
     """One basin per sweep; their scatter about the curves is pooled.
 
     Args:

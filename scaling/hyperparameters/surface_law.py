@@ -35,12 +35,12 @@ class Grid:
     group: label of the run's (N, D) pair; n_params, n_tokens, lr, batch_tokens, loss_nats.
     """
 
-    n_params: Float[Array, n]
-    n_tokens: Float[Array, n]
-    lr: Float[Array, n]
-    batch_tokens: Float[Array, n]
-    loss_nats: Float[Array, n]
-    group: Int[Array, n]
+    n_params: Float[Array, " n"]
+    n_tokens: Float[Array, " n"]
+    lr: Float[Array, " n"]
+    batch_tokens: Float[Array, " n"]
+    loss_nats: Float[Array, " n"]
+    group: Int[Array, " n"]
 
     @classmethod
     def of(
@@ -80,7 +80,7 @@ class Grid:
         return int(self.group.max()) + 1
 
     @property
-    def excess(self) -> Float[Array, n]:
+    def excess(self) -> Float[Array, " n"]:
         """Loss over the lowest of its group, minus 1."""
         lowest = np.full(self.n_groups, np.inf)
         np.minimum.at(lowest, self.group, self.loss_nats)
@@ -164,7 +164,7 @@ def _starts(x: Columns, y: Array) -> Array:
     return np.array(rows)
 
 
-def surface_columns(grid: Grid, centre: Float[Array, 2]) -> dict[str, Array]:
+def surface_columns(grid: Grid, centre: Float[Array, " 2"]) -> dict[str, Array]:
     return {
         "log_lr": np.log(grid.lr),
         "log_batch": np.log(grid.batch_tokens),

@@ -96,7 +96,7 @@ class Objective:
             return self.parameter
         return KINK * scatter if self.is_kinked else 1e30
 
-    def rho(self, residuals: Float[Array, n], scale: float = 1.0) -> Float[Array, n]:
+    def rho(self, residuals: Float[Array, " n"], scale: float = 1.0) -> Float[Array, " n"]:
         """Contribution of each residual to the objective."""
         upper, lower = self.tails()
         side = np.where(residuals > 0, upper, lower)

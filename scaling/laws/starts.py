@@ -23,7 +23,12 @@ _SMALLEST_SHARE = 1e-4
 
 
 def starts(
-    law: Law, x: Columns, y: Float[Array, n], *, fixed: Mapping[str, float], tied: Mapping[str, str]
+    law: Law,
+    x: Columns,
+    y: Float[Array, " n"],
+    *,
+    fixed: Mapping[str, float],
+    tied: Mapping[str, str],
 ) -> Float[Array, "S P"]:
     """Starting parameters [S, P] in the paper's units; fixed ones and ties are respected.
 
@@ -50,7 +55,7 @@ def starts(
 def projected(
     law: Law,
     x: Columns,
-    y: Float[Array, n],
+    y: Float[Array, " n"],
     *,
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,

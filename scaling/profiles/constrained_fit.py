@@ -26,13 +26,13 @@ _LARGEST_E = 0.95
 class ConstrainedMinima:
     """Lowest minimum at each fixed value, [S]; z: the coordinates left free, [S, F - 1]."""
 
-    objective: Float[Array, S]
-    is_certified: Bool[Array, S]
+    objective: Float[Array, " S"]
+    is_certified: Bool[Array, " S"]
     z: Float[Array, "S F"]
 
 
 def constrained_minima(
-    fixed: FixedQuantity, at: Float[Array, S], starts: Sequence[Array] = ()
+    fixed: FixedQuantity, at: Float[Array, " S"], starts: Sequence[Array] = ()
 ) -> ConstrainedMinima:
     """The lowest objective met with the coordinate fixed at each value.
 
@@ -59,7 +59,7 @@ def constrained_minima(
 
 def excess_of_replicates(
     fixed: FixedQuantity, y: Float[Array, "R n"], weights: Float[Array, "R n"]
-) -> Float[Array, R]:
+) -> Float[Array, " R"]:
     """What holding the quantity at its estimate costs each replicate, [R]; NaN where uncertified.
 
     Under a bootstrap the estimate is the truth of its replicates, so that the quantiles of this
@@ -79,7 +79,7 @@ def excess_of_replicates(
     return np.where(bound.is_certified & free.is_certified, excess, np.nan)
 
 
-def fixed_at(fixed: FixedQuantity, at: Float[Array, S]) -> Problem:
+def fixed_at(fixed: FixedQuantity, at: Float[Array, " S"]) -> Problem:
     """The problem with the coordinate fixed, row s at at[s]."""
     problem, k = fixed.found.problem, fixed.index
     return replace(

@@ -54,7 +54,7 @@ class FixedQuantity:
     flops: float
     ladder: Ladder | None
     spread: float
-    path: Float[Array, F]
+    path: Float[Array, " F"]
 
     @property
     def at(self) -> float:

@@ -88,7 +88,7 @@ def with_exponent(law: Law, cost: Pieces | None) -> Law:
 
 def optimum(
     law: Law, parameters: Float[Array, "R P"], ladder: Ladder, flops: float
-) -> tuple[Float[Array, R], Float[Array, R]]:
+) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
     """N*(C) and L*(C) of parameter rows [R, P], in the units of the runs; NaN where none is."""
     log_loss = law.log_loss_of(parameters)
     log_c = np.full((len(parameters), 1), np.log(flops))

@@ -55,9 +55,9 @@ class Profile:
     quantity: str
     flops: float | None
     estimate: float
-    grid: Float[Array, G]
-    objective: Float[Array, G]
-    is_certified: Bool[Array, G]
+    grid: Float[Array, " G"]
+    objective: Float[Array, " G"]
+    is_certified: Bool[Array, " G"]
     minimum: float
     threshold: float
     level: float
@@ -67,7 +67,7 @@ class Profile:
     findings: tuple[str, ...]
 
     @property
-    def excess(self) -> Float[Array, G]:
+    def excess(self) -> Float[Array, " G"]:
         """Objective above its minimum in units of the threshold, [G]: the interval ends at 1."""
         return (self.objective - self.minimum) / self.threshold
 

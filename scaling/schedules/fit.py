@@ -147,8 +147,8 @@ def _range_after_warmup(schedules: Sequence[Array]) -> tuple[float, float]:
 
 
 def block_labels(
-    run: Shaped[Array, n], step: Shaped[Array, n], residuals: Float[Array, n]
-) -> Int[Array, n]:
+    run: Shaped[Array, " n"], step: Shaped[Array, " n"], residuals: Float[Array, " n"]
+) -> Int[Array, " n"]:
     """Label of each evaluation's block [n]: stretches of a run twice as long as its memory.
 
     The memory is 1 + 2 sum of autocorrelations up to the first that is not positive (Sokal 1997),
@@ -180,7 +180,7 @@ def _memory(parts: Sequence[Array]) -> float:
     return memory
 
 
-def _clusters(run: Array, step: Array, found: Estimate, asked: str) -> tuple[Array, str]:
+def _clusters(run: Array, step: Array, found: Estimate, asked: str) -> tuple[Array, " str"]:
     by_run = np.unique(run, return_inverse=True)[1].reshape(-1)
     enough = by_run.max() + 1 >= _RUNS_PER_PARAMETER * len(found.z)
     if asked == "run" or (asked == "auto" and enough):

@@ -56,12 +56,12 @@ MULTI_POWER = Law(
 )
 
 
-def constant(n_steps: int, peak: float, *, n_warmup: int = 0) -> Float[Array, steps]:
+def constant(n_steps: int, peak: float, *, n_warmup: int = 0) -> Float[Array, " steps"]:
     """lr [n_steps + 1]: linear warm-up from zero, then the peak."""
     return _warmed_up(np.full(n_steps + 1, float(peak)), n_warmup)
 
 
-def cosine(n_steps: int, peak: float, *, final: float, n_warmup: int = 0) -> Float[Array, steps]:
+def cosine(n_steps: int, peak: float, *, final: float, n_warmup: int = 0) -> Float[Array, " steps"]:
     """lr [n_steps + 1]: warm-up, then half a cosine from the peak to `final` at the last step."""
     share = _share(n_steps, n_warmup)
     return _warmed_up(final + 0.5 * (peak - final) * (1.0 + np.cos(np.pi * share)), n_warmup)
@@ -75,7 +75,7 @@ def warmup_stable_decay(
     decay_from: int,
     n_warmup: int = 0,
     shape: str = "linear",
-) -> Float[Array, steps]:
+) -> Float[Array, " steps"]:
     """lr [n_steps + 1]: warm-up, the peak up to step `decay_from`, then decay to `final`.
 
     Args:
@@ -94,7 +94,7 @@ def warmup_stable_decay(
 
 def two_stage(
     n_steps: int, peak: float, *, final: float, switch_at: int, n_warmup: int = 0
-) -> Float[Array, steps]:
+) -> Float[Array, " steps"]:
     """lr [n_steps + 1]: warm-up, the peak before step `switch_at`, `final` from it on."""
     lr = np.where(np.arange(n_steps + 1) < switch_at, float(peak), float(final))
     return _warmed_up(lr, n_warmup)

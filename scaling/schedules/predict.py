@@ -37,7 +37,7 @@ class Ranking:
 
 def predict_schedule(
     fit: ScheduleFit, lr: ArrayLike, *, step: ArrayLike | None = None, seed: int = 0
-) -> tuple[Array, Band]:
+) -> tuple[Array, " Band"]:
     """Steps, and the loss of the law at them along a new schedule, with a band.
 
     The band holds the fit's uncertainty and the misfit of the law to a curve that was not fitted,

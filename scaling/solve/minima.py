@@ -106,7 +106,7 @@ def _replaced(solutions: Solutions, rows: Array, other: Solutions) -> Solutions:
     return Solutions(**columns)
 
 
-def agreeing(solutions: Solutions, row: int) -> Bool[Array, S]:
+def agreeing(solutions: Solutions, row: int) -> Bool[Array, " S"]:
     """Rows that ended where this one did."""
     best = solutions.objective[row]
     with np.errstate(invalid="ignore"):

@@ -45,14 +45,14 @@ class Solutions:
     """
 
     theta: Float[Array, "S F"]
-    objective: Float[Array, S]
+    objective: Float[Array, " S"]
     gradient: Float[Array, "S F"]
     hessian: Float[Array, "S F F"]
-    decrement: Float[Array, S]
-    n_iterations: Float[Array, S]
+    decrement: Float[Array, " S"]
+    n_iterations: Float[Array, " S"]
 
     @property
-    def is_certified(self) -> Bool[Array, S]:
+    def is_certified(self) -> Bool[Array, " S"]:
         """Rows at a minimum to rounding (bounds are judged apart)."""
         small = self.decrement <= CERTIFIED_DECREMENT * np.abs(self.objective) + 1e-22
         return small & np.isfinite(self.objective)

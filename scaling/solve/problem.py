@@ -34,8 +34,8 @@ class Problem:
     weights: Float[Array, "*_ n"]
     expand: Float[Array, "P F"]
     offset: Float[Array, "*_ P"]
-    lower: Float[Array, F]
-    upper: Float[Array, F]
+    lower: Float[Array, " F"]
+    upper: Float[Array, " F"]
     delta: Any
 
     @property
@@ -47,7 +47,7 @@ class Problem:
         full = z @ self.expand.T + self.offset
         return self.law.to_parameters(full[..., : len(self.law.parameters)])
 
-    def residuals(self, parameters: Float[Array, P]) -> Float[Array, n]:
+    def residuals(self, parameters: Float[Array, " P"]) -> Float[Array, " n"]:
         """Observed minus predicted, in the objective's space, [n]."""
         predicted = self.law.predict(parameters, self.x)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -108,11 +108,11 @@ NO_CONSTRAINTS = Constraints()
 def set_up(
     law: Law,
     x: Mapping[str, Array],
-    y: Float[Array, n],
+    y: Float[Array, " n"],
     *,
     objective: Objective = HUBER,
     constraints: Constraints = NO_CONSTRAINTS,
-    weights: Float[Array, n] | None = None,
+    weights: Float[Array, " n"] | None = None,
 ) -> Problem:
     """The problem of a law and its data.
 

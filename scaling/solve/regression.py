@@ -30,9 +30,9 @@ class Estimate:
     """
 
     problem: Problem
-    z: Float[Array, F]
-    parameters: Float[Array, P]
-    residuals: Float[Array, n]
+    z: Float[Array, " F"]
+    parameters: Float[Array, " P"]
+    residuals: Float[Array, " n"]
     status: FitStatus
     certificate: Certificate
     minima: Float[Array, "M F"]

@@ -30,9 +30,9 @@ class Replicates:
     """
 
     z: Float[Array, "R F"]
-    objective: Float[Array, R]
-    is_certified: Bool[Array, R]
-    n_agree: Int[Array, R]
+    objective: Float[Array, " R"]
+    is_certified: Bool[Array, " R"]
+    n_agree: Int[Array, " R"]
     n_starts: int
 
 

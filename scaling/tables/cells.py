@@ -53,9 +53,9 @@ def numbers(
     problems: Problems,
     *,
     factor: float = 1.0,
-    checked: Bool[Array, n] | None = None,
+    checked: Bool[Array, " n"] | None = None,
     allow_zero: bool = False,
-) -> Float[Array, n]:
+) -> Float[Array, " n"]:
     """Numbers of a column times a factor, [n].
 
     A cell that is no positive finite number becomes NaN, and a problem.
@@ -93,7 +93,7 @@ def text(table: Table, column: str) -> list[str]:
     return [str(cell).strip() for cell in table.columns[column]]
 
 
-def as_column(cells: Sequence[Any]) -> Shaped[Array, n]:
+def as_column(cells: Sequence[Any]) -> Shaped[Array, " n"]:
     """Numbers where every cell is one or empty (then NaN), text otherwise."""
     values = _floats(cells)
     for cell in (cells[i] for i in np.flatnonzero(np.isnan(values)).tolist()):

@@ -14,7 +14,7 @@ ROUNDING = 1e-3
 APART = 1e-2
 
 
-def merge_rounded(budget: Float[Array, n]) -> tuple[Float[Array, n], tuple[str, ...]]:
+def merge_rounded(budget: Float[Array, " n"]) -> tuple[Float[Array, " n"], tuple[str, ...]]:
     """Budgets [n] with those equal to rounding made equal, and what was done, in words.
 
     1e18 and 1.0000001e18 are one budget asked for. Grouping is safe only where every gap between

@@ -35,14 +35,14 @@ class Runs:
       notes: what was assumed or left out when the table was read, in words.
     """
 
-    run_id: Shaped[Array, n]
-    budget: Float[Array, n]
-    n_params: Float[Array, n]
-    n_tokens: Float[Array, n]
-    flops: Float[Array, n]
-    loss_nats: Float[Array, n]
-    cluster_id: Shaped[Array, n]
-    status: Shaped[Array, n]
+    run_id: Shaped[Array, " n"]
+    budget: Float[Array, " n"]
+    n_params: Float[Array, " n"]
+    n_tokens: Float[Array, " n"]
+    flops: Float[Array, " n"]
+    loss_nats: Float[Array, " n"]
+    cluster_id: Shaped[Array, " n"]
+    status: Shaped[Array, " n"]
     params_convention: str
     flops_convention: str
     extra: Mapping[str, Shaped[Array, "n ..."]] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Runs:
         )
 
     @property
-    def flops_per_token(self) -> Float[Array, n]:
+    def flops_per_token(self) -> Float[Array, " n"]:
         """FLOPs done per training token, in the convention of these runs."""
         return self.flops / self.n_tokens
 
@@ -103,7 +103,7 @@ class Runs:
         return extra | {name: getattr(self, name) for name in NUMBERS}
 
     @property
-    def is_ok(self) -> Bool[Array, n]:
+    def is_ok(self) -> Bool[Array, " n"]:
         """Rows that a fit may use."""
         return (self.status == OK) & np.isfinite(self.loss_nats)
 
@@ -114,7 +114,7 @@ class Runs:
         return {str(self.run_id[i]): str(why[i]) for i in np.flatnonzero(~self.is_ok)}
 
     @property
-    def budgets(self) -> Float[Array, B]:
+    def budgets(self) -> Float[Array, " B"]:
         """Distinct budgets asked, ascending."""
         return np.unique(self.budget)
 
@@ -150,11 +150,11 @@ class Curves:
     Rows before the end of a run are not annealed: their learning rate had not yet decayed.
     """
 
-    run_id: Shaped[Array, n]
-    step: Shaped[Array, n]
-    n_tokens: Shaped[Array, n]
-    flops: Shaped[Array, n]
-    loss_nats: Float[Array, n]
+    run_id: Shaped[Array, " n"]
+    step: Shaped[Array, " n"]
+    n_tokens: Shaped[Array, " n"]
+    flops: Shaped[Array, " n"]
+    loss_nats: Float[Array, " n"]
 
     def __len__(self) -> int:
         return len(self.run_id)

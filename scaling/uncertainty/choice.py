@@ -46,7 +46,7 @@ def choose_method(asked: str, runs: Runs, n_parameters: int) -> str:
     return "residual" if np.array_equal(labels, configs) else "components"
 
 
-def clusters_per_budget(runs: Runs, labels: Int[Array, n]) -> int:
+def clusters_per_budget(runs: Runs, labels: Int[Array, " n"]) -> int:
     """Fewest clusters at any budget; all of them where runs do not share budgets."""
     budget = np.unique(runs.budget, return_inverse=True)[1].reshape(-1)
     n_clusters = int(labels.max()) + 1

@@ -10,13 +10,13 @@ from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 
 
-def configurations(runs: Runs) -> Int[Array, n]:
+def configurations(runs: Runs) -> Int[Array, " n"]:
     """Label of each run's (N, D): repeats of one configuration share a label."""
     pairs = np.stack([runs.n_params, runs.n_tokens], axis=1)
     return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def clusters(runs: Runs) -> Int[Array, n]:
+def clusters(runs: Runs) -> Int[Array, " n"]:
     """Label of each run's cluster: runs linked by cluster_id or by their configuration."""
     labels = configurations(runs)
     named = np.unique(runs.cluster_id, return_inverse=True)[1].reshape(-1)
@@ -27,7 +27,7 @@ def clusters(runs: Runs) -> Int[Array, n]:
         labels = joined
 
 
-def trunks(runs: Runs) -> Int[Array, n]:
+def trunks(runs: Runs) -> Int[Array, " n"]:
     """Label of each run's cluster_id, in the order of their first run: names do not count."""
     _, first, label = np.unique(runs.cluster_id, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[label.reshape(-1)]

@@ -20,7 +20,7 @@ _SLOPE_PRIOR, _STEEPEST = 0.35, 1.5
 _SLOPE_STEPS = 30
 
 
-def repeat_sd(values: Float[Array, n], labels: Int[Array, n]) -> tuple[float | None, int]:
+def repeat_sd(values: Float[Array, " n"], labels: Int[Array, " n"]) -> tuple[float | None, int]:
     """Pooled standard deviation among repeats, and its degrees of freedom; None without any."""
     counts = np.bincount(labels)
     dof = int(np.sum(counts - 1))
@@ -32,7 +32,7 @@ def repeat_sd(values: Float[Array, n], labels: Int[Array, n]) -> tuple[float | N
 
 def estimate_noise(
     runs: Runs,
-    residuals: Float[Array, n],
+    residuals: Float[Array, " n"],
     n_parameters: int,
     shared: VariancePosterior | None = None,
 ) -> Noise:
@@ -64,7 +64,7 @@ def estimate_noise(
 
 
 def shared_variances(
-    runs: Runs, residuals: Float[Array, n], slopes: Float[Array, "n P"]
+    runs: Runs, residuals: Float[Array, " n"], slopes: Float[Array, "n P"]
 ) -> VariancePosterior | None:
     """Variances of trunks, misfit and own noise; None for runs that share no noise.
 
@@ -96,8 +96,8 @@ def repeat_noise(runs: Runs) -> tuple[Noise | None, VariancePosterior | None]:
 
 
 def local_scale(
-    fitted: Float[Array, n], residuals: Float[Array, n], n_parameters: int
-) -> Float[Array, n]:
+    fitted: Float[Array, " n"], residuals: Float[Array, " n"], n_parameters: int
+) -> Float[Array, " n"]:
     """Scale of the noise along the fitted values, [n]: exp(slope u), u their standard score.
 
     The slope minimises log mean(|r| exp(-slope u)), which is convex: Laplace's likelihood with the

@@ -61,8 +61,8 @@ _NORMAL_MEDIAN = 0.6745
 
 
 def refilled(
-    residuals: Float[Array, n], n_absorbed: int, rng: np.random.Generator
-) -> Float[Array, n]:
+    residuals: Float[Array, " n"], n_absorbed: int, rng: np.random.Generator
+) -> Float[Array, " n"]:
     """Residuals [n], the n_absorbed smallest replaced by draws from the others."""
     order = np.argsort(np.abs(residuals))
     absorbed, kept = np.split(order, [min(n_absorbed, len(order) - 1)])
@@ -78,7 +78,7 @@ def _middle_scale(residuals: Array, n_absorbed: int) -> float:
 
 
 def pairs_weights(
-    labels: Int[Array, n], n_replicates: int, rng: np.random.Generator
+    labels: Int[Array, " n"], n_replicates: int, rng: np.random.Generator
 ) -> Float[Array, "R n"]:
     """How often each run is drawn, [R, n], clusters resampled with replacement."""
     n_clusters = labels.max() + 1
@@ -86,14 +86,14 @@ def pairs_weights(
     return rng.multinomial(n_clusters, chance, size=n_replicates).astype(float)[:, labels]
 
 
-def scale_draws(dof: int, n_replicates: int, rng: np.random.Generator) -> Float[Array, R]:
+def scale_draws(dof: int, n_replicates: int, rng: np.random.Generator) -> Float[Array, " R"]:
     """sqrt(dof / chi2_dof): the spread of a scale known from dof degrees of freedom, [R]."""
     return np.sqrt(dof / rng.chisquare(dof, size=n_replicates))
 
 
 def residual_draws(
     runs: Runs,
-    residuals: Float[Array, n],
+    residuals: Float[Array, " n"],
     noise: Noise,
     n_replicates: int,
     rng: np.random.Generator,
@@ -123,8 +123,8 @@ def _group_means(values: Array, labels: Array, counts: Array) -> Array:
 
 
 def wild_draws(
-    residuals: Float[Array, n],
-    labels: Int[Array, n],
+    residuals: Float[Array, " n"],
+    labels: Int[Array, " n"],
     n_parameters: int,
     n_replicates: int,
     rng: np.random.Generator,
@@ -148,8 +148,8 @@ def wild_draws(
 def draw_data(
     method: str,
     runs: Runs,
-    fitted: Float[Array, n],
-    residuals: Float[Array, n],
+    fitted: Float[Array, " n"],
+    residuals: Float[Array, " n"],
     n_parameters: int,
     n_replicates: int,
     rng: np.random.Generator,

@@ -59,14 +59,14 @@ class VariancePosterior:
       trunks, configurations: label of each run, [n].
     """
 
-    trunk: Float[Array, k]
-    misfit: Float[Array, k]
-    weights: Float[Array, k]
-    squares: Float[Array, k]
+    trunk: Float[Array, " k"]
+    misfit: Float[Array, " k"]
+    weights: Float[Array, " k"]
+    squares: Float[Array, " k"]
     dof: int
     trunk_dof: int
-    trunks: Int[Array, n]
-    configurations: Int[Array, n]
+    trunks: Int[Array, " n"]
+    configurations: Int[Array, " n"]
 
     @property
     def one_run(self) -> tuple[float, float, int]:
@@ -83,7 +83,7 @@ class VariancePosterior:
         return float(np.sqrt((1.0 - misfit) / mean)), float(np.sqrt(misfit / mean)), dof
 
     @property
-    def correlation(self) -> Float[Array, k]:
+    def correlation(self) -> Float[Array, " k"]:
         """Of two runs of one trunk at different configurations, [k]."""
         return self.trunk / (1.0 + self.trunk + self.misfit)
 
@@ -111,10 +111,10 @@ class VariancePosterior:
 
 
 def variance_posterior(
-    residuals: Float[Array, n],
+    residuals: Float[Array, " n"],
     slopes: Float[Array, "n P"],
-    trunks: Int[Array, n],
-    configurations: Int[Array, n],
+    trunks: Int[Array, " n"],
+    configurations: Int[Array, " n"],
 ) -> VariancePosterior:
     """The variances that the residuals [n] speak for.
 
@@ -176,7 +176,7 @@ def _seen(labels: Array, basis: Array) -> Array:
 
 def _density(
     left: Array, of_trunks: Array, of_misfit: Array, trunk: Array, misfit: Array, dof: int
-) -> tuple[Array, Array]:
+) -> tuple[Array, " Array"]:
     """Log restricted likelihood and the squares of own noise, both [trunk ratios, misfit ratios].
 
     By Woodbury's identity: misfit is taken out first, then trunks by the eigenvectors of what
