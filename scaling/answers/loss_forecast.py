@@ -69,9 +69,7 @@ def choose_forecaster(
     form is wrong in a way the data show, and its extrapolation is biased by it.
 
     An interval of gamma that ends at a bound of gamma itself resolves nothing: what lies beyond was
-    not asked. Seventeen runs chosen one after another had gamma between 2 and its bound of 20, and
-    by the curved form N* did not grow with the budget; the study's whole grid has 0.8 to 2.3
-    (results/benchmarks/notes/saving_every_way.md).
+    not asked (an example: results/benchmarks/notes/saving_every_way.md).
 
     Args:
       is_known: whether a curved fit tells what is asked for.

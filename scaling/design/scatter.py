@@ -26,8 +26,7 @@ _SLOPE_DOF = 20.0
 
 # Two branches of one trunk, of D and D' > D tokens, share D / D' of their run-to-run variance, the
 # part of the longer one's tokens that both have seen; at most this, so that each keeps noise of its
-# own and no covariance is singular. Measured correlations
-# (results/benchmarks/notes/saving_again.md): 0.6 where D' = 2 D, 0.2 to 0.3 at 4 D, 0.0 at 8 D.
+# own and no covariance is singular. Measured: results/benchmarks/notes/saving_again.md.
 MOST_SHARED = 0.95
 
 

@@ -3,9 +3,8 @@
 
 A basin is a cubic over ln rate through the rates about the lowest, by the estimator of isoFLOP
 curves and with its Student-t intervals. Basins are steeper towards small rates than towards large
-ones, and flatten out far from their minimum: on noise about smoothed basins of a study of bytes,
-factors of 2 apart, a parabola's 95 % intervals of the best rate covered 2 to 84 % of the time, a
-quartic's through all seven rates 62 to 98 %, this cubic's 78 to 98 %, least where a basin is flat.
+ones, and flatten out far from their minimum: intervals of a parabola, and of a quartic through all
+rates, hold the best rate less often (results/benchmarks/notes/intervals.md).
 """
 
 from __future__ import annotations

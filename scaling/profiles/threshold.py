@@ -2,7 +2,8 @@
 """How far the objective may rise above its minimum within an interval of a profile.
 
 * "chi-square(1)" for a likelihood with a fitted scale (Student's t) and at least MANY_DOF degrees
-  of freedom: half its quantile. With 24 of them its 80 % interval held the truth in 70 %;
+  of freedom: half its quantile. With few its intervals are too narrow
+  (results/benchmarks/notes/intervals.md);
 * "F(1, dof)" for least squares, whose scale is profiled out: n log RSS is compared with
   n log(1 + t^2/dof), chi-square(1) for many points and exact for a linear law with few (Bates and
   Watts 1988, ch. 6);

@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which bootstrap suits which runs, and what to know of its intervals."""
+"""Which bootstrap suits which runs, and what to know of its intervals.
+
+* "pairs" where there are at least PAIRS_PER_PARAMETER clusters per parameter: of five sizes at a
+  budget a resample often holds fewer than three, and no parabola fits;
+* "components" where a cluster spans several configurations (branches of one trunk);
+* "residual" otherwise;
+* "wild" never by itself: it asks for many clusters.
+"""
 
 from __future__ import annotations
 

@@ -1,41 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How scatter is measured and how replicates are drawn.
+"""How replicates of a fit's data are drawn. `choice` says which of the four ways suits.
 
-Which bootstrap, and why. Pairs (resampling runs with replacement) needs many points: of five
-sizes at a budget about one resample in ten holds fewer than three, and no parabola fits. So:
-
-* "pairs" of clusters where there are at least PAIRS_PER_PARAMETER clusters per parameter;
-* "residual" otherwise: the design is kept, and residuals, inflated by the degrees of freedom the
-  fit has used, are drawn anew. A residual has two parts. Repeats of one (N, D) share their lack of
-  fit, so the mean residual of a configuration is drawn as one, with the spread that the means
-  have; deviations of the repeats from it are drawn run by run. Each replicate also draws its
-  scale, sqrt(dof/chi2_dof): with few degrees of freedom the intervals then have the width of
-  Student's t, not of a normal whose variance is believed to be known (Davison and Hinkley 1997,
-  sec. 6.3; the scale as in a fiducial argument);
-* "components" where a cluster spans several configurations (branches of one trunk): what is common
-  to its runs, lack of fit and the runs' own noise are drawn separately, and so are the sizes of the
-  three, see `variance_components`;
-* "wild" keeps the pattern of a cluster's residuals and draws only their common sign and size (Webb
-  2023, six-point weights). It asks for many clusters, and is never the default: of 200 branched
-  studies (five sizes, five budgets, three seeds, 90 % of the noise in trunks) its 80 % intervals
-  of surfaces held the truth in 98 %; those of "residual", which takes branches for independent,
-  in 48 to 71 %.
+* "pairs": clusters of runs with replacement;
+* "residual": the design is kept, and residuals, inflated by the degrees of freedom the fit has
+  used, are drawn anew. A residual has two parts. Repeats of one (N, D) share their lack of fit, so
+  the mean residual of a configuration is drawn as one, with the spread that the means have;
+  deviations of the repeats from it are drawn run by run. Each replicate also draws its scale,
+  sqrt(dof/chi2_dof): with few degrees of freedom the intervals then have the width of Student's t,
+  not of a normal of known variance (Davison and Hinkley 1997, sec. 6.3; the scale as in a fiducial
+  argument);
+* "components": what is common to the runs of a trunk, lack of fit and the runs' own noise are drawn
+  separately, and so are the sizes of the three, see `variance_components`;
+* "wild": the pattern of a cluster's residuals is kept, and only their common sign and size are
+  drawn (Webb 2023, six-point weights).
 
 Noise often grows with the loss. Residuals are divided by a scale that is log-linear in the fitted
-value, drawn, and multiplied by it where they land. Its slope comes from absolute residuals
-(Glejser 1969) and is drawn towards zero as far as its standard error says. Where the standard
-deviation grows fourfold over a grid with two seeds, 80 % intervals with one scale for all held N*
-at ten times the largest budget in 94 % (surface) and 96 % (Approach 2) of 4,000 studies; now in
-83 % of 3,000 and of 1,600. The scale alone gave 88 % of 600: means of repeats that scattered less
-than their repeats allow were drawn with the spread of the repeats.
+value, drawn, and multiplied by it where they land (Glejser 1969), see `noise.local_scale`.
 
 Fits of least absolute deviations, and Huber's with a delta below the scatter, pass through about
-as many points as they have parameters. Those residuals of zero say nothing of the noise, and drawn
-anew they make a median look better known than it is: 80 % intervals of 30-point surfaces held the
-truth in 72 to 77 %. What such a fit leaves over has the right size as it is, so that the absorbed
-residuals are replaced by draws from the others, and nothing is inflated; then the intervals hold
-it in 78 to 83 %: less with normal noise, more with Student's t of 3 degrees of freedom. Wild draws
-keep each residual in its place; there a normal draw of the others' scale is added instead.
+as many points as they have parameters. Those residuals of zero say nothing of the noise. They are
+replaced by draws from the others, and nothing is inflated; wild draws keep each residual in its
+place, and there a normal draw of the others' scale is added instead.
+
+How often the intervals hold the truth: results/benchmarks/notes/intervals.md.
 """
 
 from __future__ import annotations
@@ -52,9 +39,8 @@ from scaling.uncertainty.variance_components import variance_posterior
 
 _WEBB = np.sqrt([0.5, 1.0, 1.5])
 # Size of the residuals that replace absorbed ones, relative to the others. The errors at absorbed
-# points are about half as large, but filled in like that the density at the median, which few
-# points tell, passes for known: 80 % intervals hold 76 to 80 % at 0.7, 82 to 85 % (heavy tails)
-# at 1.
+# points are about half as large, but at that size the density at the median, which few points
+# tell, would pass for known: chosen by coverage, see results/benchmarks/notes/intervals.md.
 _REFILLED = 0.75
 # Median of the absolute value of a standard normal variable.
 _NORMAL_MEDIAN = 0.6745
