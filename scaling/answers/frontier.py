@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,11 @@ def frontier(fit: Fit, flops: ArrayLike, *, level: float | None = None) -> Front
         status=fit.status,
         findings=tuple(_frontier_findings(fit, budgets, beyond_c, beyond_n, log_n)),
     )
+
+
+def law_band(fit: Fit, columns: Mapping[str, Array]) -> Band:
+    """The law of a fit at columns that it reads, [G], with its percentile band."""
+    return Band.of(law_named(fit.law).predict(parameter_draws(fit), columns), fit.level)
 
 
 def parameter_draws(fit: Fit) -> Float[Array, "draws P"]:

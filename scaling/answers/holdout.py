@@ -51,6 +51,10 @@ class Prediction:
     excess: float
     excess_interval: Interval
 
+    def relative_error(self, observed: Float[Array, " n"]) -> Float[Array, " n"]:
+        """(predicted - observed) / observed of every run held out."""
+        return self.predicted / observed - 1.0
+
     @property
     def is_beaten(self) -> bool:
         """Whether the best law is better by more than chance: the interval excludes zero."""

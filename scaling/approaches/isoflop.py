@@ -69,9 +69,7 @@ def fit_isoflop(
       FitError: when fewer than two budgets have an interior minimum; every reason is given.
       ValueError: for an unknown choice.
     """
-    require_curve(curve)
-    _require(accept, ACCEPT, "accept")
-    _require(tokens, TOKENS, "tokens")
+    _require_choices(curve, accept, tokens)
     usable, left_out = diagnostics.usable(runs)
     budgets = isoflop_budgets(usable, curve=curve, tokens=tokens, accept=accept, level=level)
     used = [b for b in budgets if not b.reason]
@@ -130,9 +128,11 @@ def _replicates(values: Mapping[str, Array], n_budgets: int) -> dict[str, Array]
     return replicates
 
 
-def _require(value: str, legal: Sequence[str], what: str) -> None:
-    if value not in legal:
-        raise ValueError(f"unknown {what}={value!r}; choose one of {', '.join(legal)}")
+def _require_choices(curve: str, accept: str, tokens: str) -> None:
+    require_curve(curve)
+    for what, value, legal in (("accept", accept, ACCEPT), ("tokens", tokens, TOKENS)):
+        if value not in legal:
+            raise ValueError(f"unknown {what}={value!r}; choose one of {', '.join(legal)}")
 
 
 def _optimal(used: list[Budget], drawn: Draws, ladder: Ladder) -> tuple[Array, Array, Array]:

@@ -108,17 +108,23 @@ def fit_surface(
         left_out=left_out,
         optima=(),
         noise=scatter.noise,
-        bootstrap=Bootstrap(
-            method=scatter.method,
-            level=level,
-            n_replicates=drawn,
-            n_failed=n_failed,
-            seed=seed,
-            n_starts=replicate_starts,
-            n_single=int(np.sum(draws.n_agree == 1)) if replicate_starts > 1 else 0,
-        ),
+        bootstrap=_bootstrap(draws, scatter.method, level=level, n_failed=n_failed, seed=seed),
         replicates=replicates,
         settings=_settings(law, objective, constraints),
+    )
+
+
+def _bootstrap(
+    draws: Replicates, method: str, *, level: float, n_failed: int, seed: int
+) -> Bootstrap:
+    return Bootstrap(
+        method=method,
+        level=level,
+        n_replicates=len(draws.z),
+        n_failed=n_failed,
+        seed=seed,
+        n_starts=draws.n_starts,
+        n_single=int(np.sum(draws.n_agree == 1)) if draws.n_starts > 1 else 0,
     )
 
 

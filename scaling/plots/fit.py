@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.answers.frontier import frontier, parameter_draws
+from scaling.answers.frontier import frontier, law_band
 from scaling.fit import Fit
 from scaling.intervals import Band
 from scaling.laws.registry import law_named
@@ -53,8 +53,7 @@ def _plot_along(ax: Axes, fit: Fit) -> Axes:
     law, table = law_named(fit.law), fit.fitted_runs.numeric
     name = law.columns[0].removeprefix("log_")
     x = np.geomspace(table[name].min(), table[name].max(), _POINTS)
-    draws = law.predict(parameter_draws(fit), {name: x})
-    _band(ax, x, Band.of(draws, fit.level), law.name, np.zeros(len(x), bool))
+    _band(ax, x, law_band(fit, {name: x}), law.name, np.zeros(len(x), bool))
     ax.plot(table[name], table[law.target], ".", color="#999999", markersize=4, label="runs")
     ax.set(xscale="log", xlabel=name, ylabel=law.target)
     ax.legend()
@@ -63,7 +62,7 @@ def _plot_along(ax: Axes, fit: Fit) -> Axes:
 
 def _plot_against_runs(ax: Axes, fit: Fit) -> Axes:
     law, table = law_named(fit.law), fit.fitted_runs.numeric
-    band = Band.of(law.predict(parameter_draws(fit), table), fit.level)
+    band = law_band(fit, table)
     observed = table[law.target]
     ax.vlines(observed, band.lower, band.upper, color=COLOUR, alpha=0.4)
     ax.plot(observed, band.value, ".", color=COLOUR, markersize=5)

@@ -49,7 +49,7 @@ def plot_errors(ax: Axes, found: HoldOut) -> Axes:
     styles = approach_styles([p.law for p in found.predictions])
     for one in found.predictions:
         style = styles[one.law]
-        error = 100.0 * (one.predicted / found.held.loss_nats - 1.0)
+        error = 100.0 * one.relative_error(found.held.loss_nats)
         ax.plot(
             found.held.flops, error, style["marker"], color=style["color"], markersize=4, alpha=0.7
         )

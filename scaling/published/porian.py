@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -26,8 +27,7 @@ _PER_STEP = 25
 _SEED = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """One row of the published table: exponent, its 95 % interval, R^2 and unweighted exponent;
     NaN where none is given.
     """
@@ -40,58 +40,30 @@ class Step:
     unweighted: float = np.nan
 
 
+_LONG, _SHORT, _COSINE, _TUNED = (
+    ("base", "long", "kaplan"),
+    ("base", "short", "kaplan"),
+    ("base", "short", "chinchilla"),
+    ("tuned", "short", "const"),
+)
 STEPS = (
-    Step(
-        name="reproducing Kaplan",
-        key=("base", "long", "kaplan", "kaplan", "train"),
-        a=0.835, interval=(0.824, 0.846), r_squared=0.999, unweighted=0.8338,
-    ),
-    Step(
-        name="last layer FLOPs",
-        key=("base", "long", "kaplan", "standard", "val"),
-        a=0.706, interval=(0.691, 0.717), r_squared=0.998, unweighted=0.7009,
-    ),
-    Step(
-        name="correct warmup",
-        key=("base", "short", "kaplan", "standard", "val"),
-        a=0.602, interval=(0.591, 0.617), r_squared=0.993, unweighted=0.6035,
-    ),
-    Step(
-        name="cosine decay",
-        key=("base", "short", "chinchilla", "standard", "val"),
-        a=0.571, interval=(0.560, 0.589), r_squared=0.998, unweighted=0.5714,
-    ),
-    Step(
-        name="tuned, no decay",
-        key=("tuned", "short", "const", "standard", "val"),
-        a=0.497, interval=(0.491, 0.505), r_squared=0.997, unweighted=0.4970,
-    ),
-    Step(
-        name="last layer, attention FLOPs",
-        key=("base", "long", "kaplan", "attention", "train"),
-        a=0.717, interval=(0.703, 0.727),
-    ),
-    Step(
-        name="warmup, attention FLOPs",
-        key=("base", "short", "kaplan", "attention", "train"),
-        a=0.622, interval=(0.607, 0.632),
-    ),
-    Step(
-        name="cosine, attention FLOPs",
-        key=("base", "short", "chinchilla", "attention", "train"),
-        a=0.577, interval=(0.562, 0.592),
-    ),
-    Step(
-        name="tuned, attention FLOPs",
-        key=("tuned", "short", "const", "attention", "train"),
-        a=0.505, interval=(0.496, 0.512),
-    ),
+    Step("reproducing Kaplan", (*_LONG, "kaplan", "train"), 0.835, (0.824, 0.846), 0.999, 0.8338),
+    Step("last layer FLOPs", (*_LONG, "standard", "val"), 0.706, (0.691, 0.717), 0.998, 0.7009),
+    Step("correct warmup", (*_SHORT, "standard", "val"), 0.602, (0.591, 0.617), 0.993, 0.6035),
+    Step("cosine decay", (*_COSINE, "standard", "val"), 0.571, (0.560, 0.589), 0.998, 0.5714),
+    Step("tuned, no decay", (*_TUNED, "standard", "val"), 0.497, (0.491, 0.505), 0.997, 0.4970),
+    Step("last layer, attention FLOPs", (*_LONG, "attention", "train"), 0.717, (0.703, 0.727)),
+    Step("warmup, attention FLOPs", (*_SHORT, "attention", "train"), 0.622, (0.607, 0.632)),
+    Step("cosine, attention FLOPs", (*_COSINE, "attention", "train"), 0.577, (0.562, 0.592)),
+    Step("tuned, attention FLOPs", (*_TUNED, "attention", "train"), 0.505, (0.496, 0.512)),
     Step(
         name="Kaplan counting, tuned",
         key=("tuned", "long", "const", "kaplan", "train"),
-        a=0.711, r_squared=0.996, unweighted=0.7081,
+        a=0.711,
+        r_squared=0.996,
+        unweighted=0.7081,
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
