@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,7 +58,7 @@ class Outlook:
         own: Float[Array, "R n"],
         noise: Float[Array, "R n"],
         config: Int[Array, " n"],
-        seen: Any,
+        seen: Iterable[int],
     ) -> Outlook:
         """Before any planned run is known."""
         return cls(

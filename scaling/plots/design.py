@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from scaling.design.propose import Proposal
@@ -22,7 +21,9 @@ from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 
 
-def plot_proposal(ax: Axes, done: Runs, planned: Runs, gains: Array, proposal: Proposal) -> Any:
+def plot_proposal(
+    ax: Axes, done: Runs, planned: Runs, gains: Array, proposal: Proposal
+) -> PathCollection:
     """Finished runs, planned runs coloured by what each alone is worth, proposed ones ringed.
 
     Returns:

@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -126,7 +127,7 @@ def count(value: float, _position: float = 0) -> str:
     return f"{value:.3g}"
 
 
-def log_counts(axis: Any) -> None:
+def log_counts(axis: Axis) -> None:
     """Labels a logarithmic axis of counts with k, M, B and T."""
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(high / low)
@@ -136,7 +137,7 @@ def log_counts(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def log_losses(axis: Any) -> None:
+def log_losses(axis: Axis) -> None:
     """Labels a logarithmic axis of losses with plain round numbers: it spans less than a decade."""
     axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))

@@ -20,7 +20,7 @@ _VANISHED = 1e-5
 def certify(problem: Problem, solutions: Solutions, row: int) -> tuple[FitStatus, Certificate]:
     """Status and certificate of the best of several starts on one data set."""
     # Kinked objectives were solved times their half-width.
-    unit = problem.delta if problem.objective.is_kinked else 1.0
+    unit = float(problem.delta) if problem.objective.is_kinked else 1.0
     best = float(solutions.objective[row])
     hessian = solutions.hessian[row] / unit
     scale = 1.0 / np.sqrt(np.abs(np.diag(hessian)) + 1e-300)

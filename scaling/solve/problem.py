@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -36,7 +35,7 @@ class Problem:
     offset: Float[Array, "*_ P"]
     lower: Float[Array, " F"]
     upper: Float[Array, " F"]
-    delta: Any
+    delta: float | Array
 
     @property
     def n_points(self) -> int:

@@ -104,9 +104,11 @@ def further_columns(
     return extra | {n: numbers(table, c, problems, factor=f) for n, (c, f) in named.items()}
 
 
-def convention_of(mapping: Mapping[str, Any], found: Mapping[str, Array], params: str) -> str:
+def convention_of(
+    mapping: Mapping[str, tuple[str, float]], found: Mapping[str, Array], params: str
+) -> str:
     """The FLOP convention of a table that was read without one."""
-    if mapping.get("flops", ("",))[0] == "flops_matmul_full":
+    if "flops" in mapping and mapping["flops"][0] == "flops_matmul_full":
         return "matmul_full"
     ratio = found["flops"] / (6.0 * found["n_params"] * found["n_tokens"])
     known = ratio[np.isfinite(ratio)]
@@ -115,7 +117,7 @@ def convention_of(mapping: Mapping[str, Any], found: Mapping[str, Array], params
 
 
 def grouped_budgets(
-    found: Mapping[str, Array], mapping: Mapping[str, Any]
+    found: Mapping[str, Array], mapping: Mapping[str, tuple[str, float]]
 ) -> tuple[Array, tuple[str, ...]]:
     """Budgets with rounding removed, and what was assumed about compute, in words."""
     budget, flops = found["budget"], found["flops"]

@@ -117,11 +117,11 @@ def problem(name: str) -> Planted:
     return next(p for p in PLANTED if p.name == name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def planted_named():
     return problem
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def published():
     return PUBLISHED

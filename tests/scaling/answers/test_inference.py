@@ -20,13 +20,13 @@ def loss(N, D):
     return E + A / N**ALPHA + B / D**BETA
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def exact(planted_named):
     """The planted Chinchilla law, C = 6ND."""
     return fit_surface(planted_named("chinchilla").runs(), n_bootstrap=0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def noisy(planted_named):
     return fit_surface(planted_named("chinchilla").runs(sd=0.003, seed=1), n_bootstrap=64)
 
