@@ -51,7 +51,7 @@ class Estimated:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Band:
-    """A quantity at each budget, [G], with the ends of its interval; NaN where unknown."""
+    """A quantity at each budget, [B], with the ends of its interval; NaN where unknown."""
 
     value: Float[Array, " B"]
     lower: Float[Array, " B"]
@@ -59,7 +59,7 @@ class Band:
 
     @classmethod
     def of(cls, draws: Float[Array, "draws B"], level: float) -> Band:
-        """From draws [1 + R, G] whose first row is the estimate."""
+        """From draws [1 + R, B] whose first row is the estimate."""
         ends = [Interval.of(column, level) for column in draws[1:].T]
         lower, upper = np.array([(end.lower, end.upper) for end in ends]).reshape(-1, 2).T
         return cls(value=draws[0], lower=lower, upper=upper)

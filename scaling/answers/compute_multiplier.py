@@ -27,7 +27,7 @@ _SECANTS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Multiplier:
-    """C_B / C_A at equal loss along two frontiers, per level of loss, [P].
+    """C_B / C_A at equal loss along two frontiers, per level of loss, [B].
 
     Fields:
       loss: the levels, nats per token. flops_a, flops_b: compute that reaches them.
@@ -104,7 +104,7 @@ def compute_multiplier(
 
 
 def _ratio_draws(log_a: Array, log_b: Array) -> Array:
-    """C_B/C_A [R, P] of independent pairs of replicates.
+    """C_B/C_A [R, B] of independent pairs of replicates.
 
     B's are shuffled: two bootstraps of one seed draw the same numbers, and replicates of equal
     rank would move together.
@@ -132,7 +132,7 @@ def _given(flops: ArrayLike) -> Array:
 
 
 def _frontier_loss(fit: Fit) -> Callable[[Array, " slice"], Array]:
-    """(log C [R, P], rows) -> log L* [R, P], for those rows of the estimate and replicates."""
+    """(log C [R, B], rows) -> log L* [R, B], for those rows of the estimate and replicates."""
     if fit.law == "power_laws":
         every = power_law_draws(fit)
         good = np.all(np.isfinite(list(every.values())), axis=0)
@@ -161,7 +161,7 @@ def _frontier_loss(fit: Fit) -> Callable[[Array, " slice"], Array]:
 
 
 def _compute_at(fit: Fit, front: Callable[[Array, " slice"], Array], log_loss: Array) -> Array:
-    """log C [1 + R, P] at which L*(C) is each level; inf where it is never reached.
+    """log C [1 + R, B] at which L*(C) is each level; inf where it is never reached.
 
     A grid brackets it, secant steps close on it: L* is smooth and falls with C.
     """
@@ -212,7 +212,7 @@ def _levels(
 
 
 def _interval(draws: Array, level: float) -> tuple[Array, " Array"]:
-    """Ends of the percentile interval [P]; infinite draws count, NaN ones do not."""
+    """Ends of the percentile interval [B]; infinite draws count, NaN ones do not."""
     lower, upper = np.full((2, draws.shape[1]), np.nan)
     for i, column in enumerate(draws.T):
         known = column[~np.isnan(column)]

@@ -24,11 +24,11 @@ class Frontier:
     """The compute-optimal choice at each budget.
 
     Fields:
-      flops: budgets C in the runs' FLOP convention, [P].
+      flops: budgets C in the runs' FLOP convention, [B].
       n_params_opt, n_tokens_opt, tokens_per_param, loss_opt: bands over the budgets. The loss is
         that of the law, without run-to-run noise.
-      exponent_a, exponent_b: local slopes of ln N* and ln D* against ln C, [P].
-      is_extrapolated: the budget, or the size it asks for, lies outside the fitted runs, [P].
+      exponent_a, exponent_b: local slopes of ln N* and ln D* against ln C, [B].
+      is_extrapolated: the budget, or the size it asks for, lies outside the fitted runs, [B].
       level: of the bands. status: of the fit behind them.
     """
 
@@ -57,7 +57,7 @@ def frontier(fit: Fit, flops: ArrayLike, *, level: float | None = None) -> Front
     are evaluated. Bands are percentiles over the fit's bootstrap replicates.
 
     Args:
-      flops: training budgets C, > 0, in the fit's FLOP convention; shape [P] or scalar.
+      flops: training budgets C, > 0, in the fit's FLOP convention; shape [B] or scalar.
       level: of the bands; the fit's own when not given.
 
     Raises:

@@ -34,7 +34,7 @@ def power_laws(
     L* = E + K (C/C_ref)^-c by least squares on the loss.
 
     Args:
-      log_flops: [P]. log_n, log_d, loss: [R, P], NaN where a replicate lacks that budget.
+      log_flops: [B]. log_n, log_d, loss: [R, B], NaN where a replicate lacks that budget.
       reference: log C_ref; the mean of log_flops when not given.
 
     Returns:

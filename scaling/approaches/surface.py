@@ -257,7 +257,7 @@ def chord_exponents(
 def optimal_log_params(
     law: Law, parameters: Float[Array, "R P"], ladder: Ladder, log_flops: Float[Array, " B"]
 ) -> Float[Array, "R B"]:
-    """log N* [R, P] of each parameter row [R, ...] at each budget [P]; NaN for failed rows."""
+    """log N* [R, B] of each parameter row [R, P] at each budget [B]; NaN for failed rows."""
     good = np.all(np.isfinite(parameters), axis=1)
     found = np.full((len(parameters), len(log_flops)), np.nan)
     if good.any():

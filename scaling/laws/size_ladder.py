@@ -161,9 +161,9 @@ def minimise(
     and all replicates run at once.
 
     Args:
-      log_loss: broadcasts over leading axes; called with arrays [..., R, P] or [..., P].
+      log_loss: broadcasts over leading axes; called with arrays [..., R, B] or [..., B].
       ladder: gives D = C / flops_per_token(N).
-      log_flops: log C, shape [R, P] or [P].
+      log_flops: log C, shape [R, B] or [B].
       decades: how far beyond both ends of the ladder to look.
 
     Returns:
