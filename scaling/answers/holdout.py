@@ -118,7 +118,7 @@ def hold_out(
 
     Args:
       runs: rows whose status is not ok are left out.
-      laws: names in `laws.LAWS` or laws of your own, each with loss_nats as its target.
+      laws: names in `registry.LAWS` or laws of your own, each with loss_nats as its target.
       below: C in FLOPs; by default the split that leaves about a fifth of the runs above.
       level: of the intervals. seed: of the resampling.
       settings: for `fit_surface`: objective, fixed, tied, bounds, ...

@@ -63,7 +63,7 @@ def fit_isoflop(
       n_bootstrap: replicates; 0 for none.
       level: of all intervals.
       seed: of the bootstrap.
-      bootstrap: "auto", "pairs", "residual", "components" or "wild", see `uncertainty`.
+      bootstrap: "auto", "pairs", "residual", "components" or "wild", see `uncertainty.choice`.
 
     Raises:
       FitError: when fewer than two budgets have an interior minimum; every reason is given.

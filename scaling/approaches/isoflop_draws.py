@@ -71,7 +71,7 @@ def draw(
     With seed_noise normal noise of that sd is added to the curve, that of each run by itself: it
     does not respect cluster_id, which is said. Akima curves pass through the mean of each size, so
     that they have no residuals: the noise is then that among repeats, and without any there are no
-    replicates. Otherwise as `uncertainty` says.
+    replicates. Otherwise as `uncertainty.resampling` says.
 
     Args:
       runs: those of the curves, one curve behind the other.

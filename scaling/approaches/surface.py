@@ -63,13 +63,13 @@ def fit_surface(
       runs: rows whose status is not ok are left out and listed. Columns of the law other than
         parameters, tokens and FLOPs come from `runs.extra`, and so does a target other than the
         loss.
-      law: a name in `laws.LAWS`, or a `Law` of your own.
+      law: a name in `registry.LAWS`, or a `Law` of your own.
       objective: a name as in `objectives.objective_named`, or an `Objective`.
       fixed, tied, bounds: constraints on parameters by name, in the paper's units.
       n_bootstrap: replicates; 0 for none.
       level: of all intervals, e.g. 0.95.
       seed: of the bootstrap.
-      bootstrap: "auto", "pairs", "residual", "components" or "wild", see `uncertainty`.
+      bootstrap: "auto", "pairs", "residual", "components" or "wild", see `uncertainty.choice`.
       replicate_starts: starts per replicate; 1 is faster and misses the global minimum of some.
 
     Raises:

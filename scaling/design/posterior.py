@@ -45,7 +45,7 @@ class LawPosterior:
 
     @property
     def curved(self) -> Float[Array, "R 6"]:
-        """The draws as parameters of `laws.CURVED`, [R, 6]."""
+        """The draws as parameters of `loss_laws.CURVED`, [R, 6]."""
         return self.prior.curved(self.phi)
 
 

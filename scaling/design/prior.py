@@ -86,7 +86,7 @@ class Prior:
         )
 
     def curved(self, phi: Float[Array, "*draws 6"]) -> Float[Array, "*draws 6"]:
-        """Parameters of `laws.CURVED` [..., 6] from NAMES [..., 6]."""
+        """Parameters of `loss_laws.CURVED` [..., 6] from NAMES [..., 6]."""
         log_E, log_N, log_D, alpha, beta, log_gamma = np.moveaxis(phi, -1, 0)
         gamma = np.exp(log_gamma)
         log_A, log_B = log_N + alpha * self.log_n, log_D + beta * self.log_d

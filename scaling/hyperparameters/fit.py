@@ -3,7 +3,7 @@
 
 lr*(N, D) = exp(i) N^p D^q and batch*(D) = exp(j) D^r, in tokens (Li et al. 2025, eq. 1). The best
 cell of a grid is a noisy, coarse estimate of where its minimum lies. Here all cells near the
-minimum of each (N, D) group speak, through the surface of `hyperparameter_surface`.
+minimum of each (N, D) group speak, through the surface of `surface_law`.
 """
 
 from __future__ import annotations

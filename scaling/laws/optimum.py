@@ -26,7 +26,7 @@ def optimal_params(parameters: Sequence[float] | Array, flops: ArrayLike) -> Arr
 
     N* = G (C/6)^a with a = beta/(alpha+beta) and G = (alpha A / beta B)^(1/(alpha+beta)):
     Hoffmann et al. 2022, eq. 4. Holds for C = 6ND only (convention "6n_total"); under other
-    conventions `compute.minimise` finds the optimum along the runs' own size ladder.
+    conventions `size_ladder.minimise` finds the optimum along the runs' own size ladder.
 
     Args:
       parameters: E, A, B, alpha, beta (and gamma, which has no influence), shape [..., P].

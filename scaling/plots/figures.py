@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole figures: panels of `plots`, and below them what is left out and which fits are doubtful."""
+"""Whole figures: panels, and below them what is left out and which fits are doubtful."""
 
 from __future__ import annotations
 

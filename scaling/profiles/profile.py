@@ -48,7 +48,7 @@ class Profile:
       minimum: lowest objective of all. threshold: excess over it at which the interval ends.
       interval: hull of the values within the threshold; infinite (or zero, for a positive
         quantity) where open: the objective does not rise enough before the bound of the box.
-      calibration: where the threshold comes from, see the module.
+      calibration: where the threshold comes from, see `threshold`.
       flat: open, or bottomed far wider than a parabola of the same width.
     """
 

@@ -88,7 +88,7 @@ def fit_schedules(
 
     Args:
       run, step, loss_nats: one row per evaluation, after the warm-up, [n].
-      schedules: run -> lr [T + 1], see `schedules`.
+      schedules: run -> lr [T + 1], see `multi_power_law`.
       objective, fixed, bounds: as for `surface.fit_surface`.
       n_bootstrap: replicates; 0 for none.
       cluster: "auto", "run" or "block".

@@ -36,7 +36,7 @@ def read_runs(
     Our own table.csv needs no mapping: the conventions choose among its columns. Any other table
     has columns named like the fields of `Runs`, or a mapping that names them and their units. A
     table without flops gets C = 6ND, without budget one budget per run (budgets equal to rounding
-    are one, see `budgets`), without run_id the line number, without cluster_id one cluster per
+    are one), without run_id the line number, without cluster_id one cluster per
     run, without status "ok". What is assumed is said in the findings of the runs.
 
     Args:
