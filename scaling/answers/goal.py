@@ -95,7 +95,7 @@ def tells(fit: Fit, quantity: str) -> bool:
 
     A certified one does. So does one whose E alone lies at a bound, of a and N*: E moves every loss
     alike, and no optimum. Small models are so far above it that half of the data sets tell nothing
-    of it; intervals of N* and a still cover there (the slow test of tests/scaling/answers/test_goal.py).
+    of it; intervals of N* and a still cover there (the slow test of its tests).
     """
     if fit.is_certified:
         return True
