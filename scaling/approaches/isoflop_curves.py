@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from scipy.interpolate import Akima1DInterpolator
 
 from scaling.tables.arrays import Array
@@ -115,7 +115,7 @@ def value_at(kind: str, stored: Sequence[float], log_size: Array) -> Array:
 
 
 def minima(
-    curve: Curve, targets: Float[Array, "R n"], weights: Float[Array, "R n"], *, edges: str
+    curve: Curve, targets: Float[Array, "R n"], weights: Real[Array, "R n"], *, edges: str
 ) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
     """x and loss of the lowest point, [R] each, of the curve fitted to replicates of its data.
 
