@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 from scaling.design.outlook import Outlook, joined, outlook
 from scaling.design.posterior import LawPosterior
@@ -64,7 +64,7 @@ def propose(
     posterior: LawPosterior,
     target: Target,
     planned: Runs,
-    cost: Float[Array, " n"],
+    cost: Real[Array, " n"],
     *,
     budget: float,
     rounds: int = 1,
@@ -113,7 +113,7 @@ def propose(
 
 
 def require_affordable(
-    planned: Runs, cost: Float[Array, " n"], budget: float, rounds: int = 1
+    planned: Runs, cost: Real[Array, " n"], budget: float, rounds: int = 1
 ) -> None:
     """Refuses what `propose` cannot do.
 
@@ -172,7 +172,7 @@ def _first_round(chosen: list[int], cost: Array, budget: float) -> list[int]:
 
 
 def choose(
-    start: Outlook, cost: Float[Array, " n"], copies: Int[Array, " n"], budget: float
+    start: Outlook, cost: Real[Array, " n"], copies: Int[Array, " n"], budget: float
 ) -> list[int]:
     """Rows to run within a budget, a row up to `copies` times.
 

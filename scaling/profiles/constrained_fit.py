@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 
 from scaling.profiles.fixed_quantity import FixedQuantity
 from scaling.solve.minima import descend
@@ -58,7 +58,7 @@ def constrained_minima(
 
 
 def excess_of_replicates(
-    fixed: FixedQuantity, y: Float[Array, "R n"], weights: Float[Array, "R n"]
+    fixed: FixedQuantity, y: Float[Array, "R n"], weights: Real[Array, "R n"]
 ) -> Float[Array, " R"]:
     """What holding the quantity at its estimate costs each replicate, [R]; NaN where uncertified.
 

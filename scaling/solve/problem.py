@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from scaling.laws.law import Law
 from scaling.laws.objectives import HUBER, Objective
@@ -30,7 +30,7 @@ class Problem:
     objective: Objective
     x: Mapping[str, Array]
     y: Float[Array, "*rows n"]
-    weights: Float[Array, "*_ n"]
+    weights: Real[Array, "*_ n"]
     expand: Float[Array, "P F"]
     offset: Float[Array, "*_ P"]
     lower: Float[Array, " F"]
@@ -111,7 +111,7 @@ def set_up(
     *,
     objective: Objective = HUBER,
     constraints: Constraints = NO_CONSTRAINTS,
-    weights: Float[Array, " n"] | None = None,
+    weights: Real[Array, " n"] | None = None,
 ) -> Problem:
     """The problem of a law and its data.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
 from scaling.solve.minima import descend
 from scaling.solve.newton import Solutions, solve
@@ -39,7 +39,7 @@ class Replicates:
 def replicate(
     found: Estimate,
     y: Float[Array, "R n"],
-    weights: Float[Array, "R n"],
+    weights: Real[Array, "R n"],
     *,
     offset: Float[Array, "R P"] | None = None,
     n_starts: int = 4,
