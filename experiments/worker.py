@@ -23,7 +23,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from experiments.executors import exit_codes
 from experiments.executors import worker_events as events
@@ -38,7 +38,7 @@ from experiments.machine.jax_setup import start_jax
 from experiments.machine.peak import device_peak
 from experiments.plan.point import check_id
 from experiments.train.attempt import run_job
-from experiments.train.session import Session, Stop
+from experiments.train.session import Session, Stop, Train
 from model.data.manifest import Manifest
 from model.network.execution import Execution
 from model.training.outcome import Interrupted
@@ -185,7 +185,7 @@ def _follow(ledger: Ledger, stop: Stop) -> None:
     followers.follow(_loop(), Checkpoints, corpus, stop.enter)
 
 
-def _loop() -> Callable[..., Any]:
+def _loop() -> Train:
     from model.training.loop import train_pack
 
     return train_pack
@@ -199,9 +199,7 @@ def _ids(named: list[str], file: str | None) -> list[str]:
     return ids
 
 
-def _session(
-    ledger: Ledger, settings: WorkerSettings, stop: Stop, train: Callable[..., Any]
-) -> Session:
+def _session(ledger: Ledger, settings: WorkerSettings, stop: Stop, train: Train) -> Session:
     from model.data.corpus import open_corpus
     from model.training.checkpoint import Checkpoints
 

@@ -3,6 +3,7 @@
 
 import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
     # Flax declares nnx.State over typing.Hashable; beartype warns of it wherever it checks one.
     config.addinivalue_line("filterwarnings", "ignore:.*typing.Hashable deprecated by PEP 585")
+
+
+@pytest.fixture(scope="session")
+def compile_cache(request: pytest.FixtureRequest) -> Path:
+    """Programs that the processes of tests compile, kept until pytest's cache is cleared.
+
+    Compiling them is most of what such tests take; the key of a program holds all that it depends
+    on, the version of its compiler among it.
+    """
+    return request.config.cache.mkdir("compiled")

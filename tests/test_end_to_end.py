@@ -399,9 +399,11 @@ class Shell:
         return process.returncode, out, err
 
 
-def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(tmp_path):
+def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
+    tmp_path, compile_cache
+):
     (tmp_path / "tiny.py").write_text(REAL_STUDY)
-    shell = Shell(tmp_path, tmp_path / "cache")
+    shell = Shell(tmp_path, compile_cache)
     code, out, err = shell.run("calm")
     assert code == 0, err
     assert "training 4 runs" in out
@@ -456,9 +458,11 @@ STUDY = Study(
 """
 
 
-def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(tmp_path):
+def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(
+    tmp_path, compile_cache
+):
     (tmp_path / "tiny.py").write_text(TRUNKS)
-    shell = Shell(tmp_path, tmp_path / "cache")
+    shell = Shell(tmp_path, compile_cache)
     few = ("budgets=1.5e8,3e8", "seeds=0")
     code, _, err = shell.run("alone", *few)
     assert code == 0, err
@@ -502,9 +506,9 @@ def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(tm
 
 
 @pytest.mark.slow
-def test_packed_trunks_give_the_losses_of_runs_trained_alone(tmp_path):
+def test_packed_trunks_give_the_losses_of_runs_trained_alone(tmp_path, compile_cache):
     (tmp_path / "tiny.py").write_text(TRUNKS)
-    shell = Shell(tmp_path, tmp_path / "cache")
+    shell = Shell(tmp_path, compile_cache)
     # Gentle: at the recipe's own rates a last bit grows to 1e-2 within a hundred steps.
     gentle = ("learning_rate=0.1", "warmup_fraction=0.05")
     few = ["budgets=1.5e8,3e8", "sizes.d_models=8", "recipe.horizon_tokens_per_param=40"]

@@ -5,20 +5,27 @@ What process 0 trains, it tells the others, who train along on their devices; th
 claims and results. Where it is asked to stop, the training loop itself tells them.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import jax
 import msgspec
 
+from experiments.train.session import Train
 from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training.config import TrainConfig
-from model.training.outcome import Interrupted
+from model.training.outcome import Interrupted, TrainResult
 from model.training.processes import broadcast
+
+if TYPE_CHECKING:
+    from model.data.corpus import Corpus
+    from model.training.checkpoint import Checkpoints
 
 _END = ""
 
@@ -43,28 +50,47 @@ class Leader:
       train: train_pack of model/training/loop.py.
     """
 
-    def __init__(self, train: Callable[..., Any]):
+    def __init__(self, train: Train):
         self._train = train
         self._is_together = True
 
     def train(
-        self, model: ModelConfig, configs: Sequence[TrainConfig], corpus: Any, **rest: Any
-    ) -> Any:
+        self,
+        model: ModelConfig,
+        configs: Sequence[TrainConfig],
+        corpus: Corpus,
+        *,
+        mesh_shape: tuple[int, ...],
+        execution: Execution,
+        checkpoints: Checkpoints,
+        trunk: Checkpoints | None,
+        until: int | None,
+        **rest: object,
+    ) -> Sequence[TrainResult]:
         """As the loop does, announced to the followers first."""
-        checkpoints, trunk = rest["checkpoints"], rest["trunk"]
         assignment = Assignment(
             model=model,
             configs=tuple(configs),
-            mesh_shape=rest["mesh_shape"],
-            execution=rest["execution"],
+            mesh_shape=mesh_shape,
+            execution=execution,
             checkpoints=str(checkpoints.folder),
             attempt=checkpoints.attempt,
             trunk="" if trunk is None else str(trunk.folder),
-            until=rest["until"],
+            until=until,
         )
         broadcast(msgspec.json.encode(assignment).decode())
         try:
-            return self._train(model, configs, corpus, **rest)
+            return self._train(
+                model,
+                configs,
+                corpus,
+                mesh_shape=mesh_shape,
+                execution=execution,
+                checkpoints=checkpoints,
+                trunk=trunk,
+                until=until,
+                **rest,
+            )
         except (Interrupted, ValueError):
             raise  # The followers meet the same.
         except BaseException:
@@ -88,9 +114,9 @@ class Leader:
 
 
 def follow(
-    train: Callable[..., Any],
-    open_checkpoints: Callable[..., Any],
-    corpus: Any,
+    train: Train,
+    open_checkpoints: Callable[..., Checkpoints],
+    corpus: Corpus,
     on_phase: Callable[[str], None],
 ) -> None:
     """Trains along until process 0 has no more jobs."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from model.data.corpus import Corpus
     from model.training.checkpoint import Checkpoints
 
+# As train_pack of model/training/loop.py.
+Train = Callable[..., Sequence[TrainResult]]
 _REPLACED = "attempt {} was silent too long and was replaced"
 # A heartbeat may be late by a few of its intervals before the lease is over.
 BEATS_PER_LEASE = 6
@@ -78,7 +80,7 @@ class Session:
     corpus: "Corpus"
     mesh_shape: tuple[int, ...]
     execution: Execution
-    train: Callable[..., Sequence[TrainResult]]
+    train: Train
     open_checkpoints: "Callable[..., Checkpoints]"
     stop: Stop
     emit: Callable[[Event], None] = lambda event: None

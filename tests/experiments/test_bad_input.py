@@ -68,6 +68,8 @@ MISTAKES = (
     ("no number", ("plan", "mine.py", "budgets=NaN"), "budgets=NaN"),
     ("a word for a number of workers", ("run", "mine.py", "--workers", "all"), "--workers"),
     ("no workers", ("run", "mine.py", "--workers", "0"), "--workers 0"),
+    ("no attempts", ("run", "mine.py", "--max-attempts", "0"), "--max-attempts 0"),
+    ("no lease", ("lr-check", "mine.py", "--lease-seconds", "-1"), "--lease-seconds -1"),
     ("a budget too small", ("plan", "mine.py", "budgets=1e4"), "budget 1e+04"),
     ("a mesh that does not divide", ("run", "mine.py", "mesh=1,1,1,3"), "mesh (1, 1, 1, 3)"),
     ("a length no window has", ("plan", "mine.py", "seq_len=17"), "seq_len=17"),

@@ -91,9 +91,9 @@ def wait(processes) -> list[int]:
     return codes
 
 
-def test_two_hosts_stop_together_resume_and_agree_with_one(tiny, tmp_path):
+def test_two_hosts_stop_together_resume_and_agree_with_one(tiny, tmp_path, compile_cache):
     (point,) = tiny.read_plan()
-    processes = start(tiny, tmp_path / "cache", 2)
+    processes = start(tiny, compile_cache, 2)
     while not list(tiny.checkpoints(point.id).glob("*.sha256")):
         assert processes[0].poll() is None, processes[0].communicate()
         time.sleep(0.01)
@@ -102,7 +102,7 @@ def test_two_hosts_stop_together_resume_and_agree_with_one(tiny, tmp_path):
     assert wait(processes) == [75, 0], "process 0 says how it ended"
     assert tiny.read_result(point.id) is None
     assert tiny.job(point.id).ending(1).how == "preempted"
-    assert wait(start(tiny, tmp_path / "cache", 2)) == [0, 0]
+    assert wait(start(tiny, compile_cache, 2)) == [0, 0]
     together = tiny.read_result(point.id)
     assert together.provenance.n_processes == 2
     assert together.provenance.resumed_at_steps[1] > 0
@@ -111,7 +111,7 @@ def test_two_hosts_stop_together_resume_and_agree_with_one(tiny, tmp_path):
     alone.folder.parent.mkdir()
     (tmp_path / "tiny").rename(alone.folder)
     (alone.folder / "runs" / point.id / "result.json").unlink()
-    assert wait(start(alone, tmp_path / "cache", 1)) == [0]
+    assert wait(start(alone, compile_cache, 1)) == [0]
     record = alone.read_result(point.id)
     assert record.provenance.n_processes == 1
     # Sums of gradients are taken in another order: 1e-6 per step, grown over a few hundred steps.
