@@ -102,25 +102,7 @@ def named(
         return here(same[0])
     others = [known for known in measured if known.peak_flops_per_second > 0]
     compiling = others[0].compile_seconds if others else None
-    if utilisation is not None:
-        law = StepLaw(peak_flops_per_second=peak, utilisation=utilisation, overhead_seconds=0.0)
-        why = "utilisation as stated with --mfu"
-    elif others:
-        law = fit_steps(others[0], peak)
-        why = (
-            f"ASSUMED that a step uses it as on {others[0].device}: {law.utilisation:.0%} of it "
-            f"in large steps, and {1e3 * law.overhead_seconds:.2g} ms of every step besides"
-        )
-    else:
-        law = StepLaw(
-            peak_flops_per_second=peak,
-            utilisation=UTILISATION,
-            overhead_seconds=OVERHEAD_SECONDS,
-        )
-        why = (
-            f"ASSUMED, as nothing was measured: {UTILISATION:.0%} of it in large steps "
-            f"(Llama 3 405B: 38 to 43 %), and {1e3 * OVERHEAD_SECONDS:g} ms of every step besides"
-        )
+    law, why = _unmeasured(peak, others, utilisation)
     figure = f"{peak / 1e12:.4g} TFLOP/s in {dtype}"
     return DeviceSpeed(
         device=kind,
@@ -128,6 +110,28 @@ def named(
         compile_seconds=compiling,
         basis=f"not measured on {kind}: peak {figure} ({TABLE[kind].source}); {why}",
         is_measured=False,
+    )
+
+
+def _unmeasured(
+    peak: float, others: list[Calibration], utilisation: float | None
+) -> tuple[StepLaw, str]:
+    """The time of a step on a device with this peak, and what it rests on."""
+    if utilisation is not None:
+        law = StepLaw(peak_flops_per_second=peak, utilisation=utilisation, overhead_seconds=0.0)
+        return law, "utilisation as stated with --mfu"
+    if others:
+        law = fit_steps(others[0], peak)
+        return law, (
+            f"ASSUMED that a step uses it as on {others[0].device}: {law.utilisation:.0%} of it "
+            f"in large steps, and {1e3 * law.overhead_seconds:.2g} ms of every step besides"
+        )
+    law = StepLaw(
+        peak_flops_per_second=peak, utilisation=UTILISATION, overhead_seconds=OVERHEAD_SECONDS
+    )
+    return law, (
+        f"ASSUMED, as nothing was measured: {UTILISATION:.0%} of it in large steps "
+        f"(Llama 3 405B: 38 to 43 %), and {1e3 * OVERHEAD_SECONDS:g} ms of every step besides"
     )
 
 
