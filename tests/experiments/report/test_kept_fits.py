@@ -110,7 +110,7 @@ def test_a_study_with_a_forecast_is_fitted_once_and_its_report_not_again(
 ):
     monkeypatch.chdir(mine_file.parent)
 
-    def run_planned_jobs(ledger, planned_jobs, mesh, workers, view):
+    def run_planned_jobs(ledger, planned_jobs, jobs, executor, view, **_):
         for point in (point for job in planned_jobs for point in job.points):
             loss = 1.5 + 40 * point.params.total**-0.4 + 90 * point.n_tokens**-0.4
             ledger.write_result(point.id, record(loss + int(point.id[:2], 16) / 1e6))
