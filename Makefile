@@ -27,7 +27,7 @@ test: $(VENV)/.ready ## the quick tests
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and $(ORDINARY)" tests
 
 test-all: $(VENV)/.ready ## the slow ones too: whole studies, real training, simulated coverage
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "$(ORDINARY)" tests
+	TEST_OPTIMISED=1 $(BIN)/python -m pytest -q $(PARALLEL) -m "$(ORDINARY)" tests
 
 check: $(VENV)/.ready ## format, lint, types, architecture, documents (under a minute)
 	$(BIN)/ruff format --check .

@@ -4,7 +4,7 @@
 A configuration comes from a Python file or from disk, so the types are checked too.
 """
 
-from typing import Any
+from typing import TypeGuard
 
 # Sizes and steps are int32 in JAX.
 MAX_SIZE = 2**31 - 1
@@ -14,7 +14,7 @@ MAX_SEED = 2**32 - 1
 TINY, HUGE = 1e-30, 1e30
 
 
-def check_whole(node: Any, names: str, *, low: int = 1, high: int = MAX_SIZE) -> None:
+def check_whole(node: object, names: str, *, low: int = 1, high: int = MAX_SIZE) -> None:
     """Raises ValueError for a field of ``names`` that is no whole number in [low, high]."""
     for name in names.split():
         value = getattr(node, name)
@@ -22,7 +22,7 @@ def check_whole(node: Any, names: str, *, low: int = 1, high: int = MAX_SIZE) ->
             raise ValueError(f"{name}={shown(value)}: must be a whole number from {low} to {high}.")
 
 
-def check_real(node: Any, names: str, *, low: float = TINY, high: float = HUGE) -> None:
+def check_real(node: object, names: str, *, low: float = TINY, high: float = HUGE) -> None:
     """Raises ValueError for a field of ``names`` that is no number in [low, high]."""
     for name in names.split():
         value = getattr(node, name)
@@ -30,22 +30,22 @@ def check_real(node: Any, names: str, *, low: float = TINY, high: float = HUGE) 
             raise ValueError(f"{name}={shown(value)}: must be a number from {low:g} to {high:g}.")
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_real(value: Any) -> bool:
+def is_real(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def check_choice(node: Any, name: str, legal: tuple[str, ...]) -> None:
+def check_choice(node: object, name: str, legal: tuple[str, ...]) -> None:
     """Raises ValueError for a field that is none of ``legal``."""
     value = getattr(node, name)
     if not isinstance(value, str) or value not in legal:
         raise ValueError(f"{name}={shown(value)}: must be one of {', '.join(legal)}.")
 
 
-def check_flags(node: Any, names: str) -> None:
+def check_flags(node: object, names: str) -> None:
     """Raises ValueError for a field of ``names`` that is neither True nor False."""
     for name in names.split():
         value = getattr(node, name)
@@ -53,14 +53,14 @@ def check_flags(node: Any, names: str) -> None:
             raise ValueError(f"{name}={shown(value)}: must be true or false.")
 
 
-def check_names(node: Any, name: str) -> None:
+def check_names(node: object, name: str) -> None:
     """Raises ValueError for a field that is no tuple of names, or an empty one."""
     value = getattr(node, name)
     if not isinstance(value, tuple) or not value or not all(isinstance(v, str) for v in value):
         raise ValueError(f"{name}={shown(value)}: must be one name or more.")
 
 
-def check_text(node: Any, names: str) -> None:
+def check_text(node: object, names: str) -> None:
     """Raises ValueError for a field that is no text which a file can hold."""
     for name in names.split():
         value = getattr(node, name)
@@ -72,7 +72,7 @@ def check_text(node: Any, names: str) -> None:
             raise ValueError(f"{name}={shown(value)}: must be text in UTF-8.")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value for a message: on one line, and short."""
     try:
         text = ascii(value)

@@ -175,7 +175,7 @@ def test_rooms_do_without(room, forbidden):
 
 
 def test_the_training_loop_is_loaded_where_processes_begin():
-    loop = ("model.training.loop", "model.training.step")
+    loop = ("model.training.loop", "model.training.program", "model.training.step")
     bad = {
         str(path): breaks(imported(path), loop)
         for path in files(ROOT)

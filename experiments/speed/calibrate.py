@@ -84,7 +84,7 @@ def _measure(point: Point, mesh: tuple[int, ...]) -> tuple[float, float]:
     import jax.numpy as jnp
 
     from model.training.optimizer import hyper_arrays
-    from model.training.step import compile_program
+    from model.training.program import compile_program
 
     model, train = point.spec.model, point.spec.train
     began = time.perf_counter()

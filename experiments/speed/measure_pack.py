@@ -13,7 +13,7 @@ from model.network.execution import AUTO, Execution
 from model.training.config import TrainConfig
 from model.training.memory import TooLarge
 from model.training.optimizer import hyper_arrays
-from model.training.step import compile_program
+from model.training.program import compile_program
 
 
 def measure(

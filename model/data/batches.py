@@ -1,30 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches for training: a Grain pipeline over a corpus, resumable to the step.
 
-Grain adds about 25 us to an element, whatever its size: beside a training step at 240k tokens/s and
-L = 128 (0.5 ms at B = 1, 2.1 ms at B = 4) that is 5 % and 1 %. So an element may be a chunk of K
-steps, which is one gather. Microseconds per step, +-30 %, 2 x86-64 cores, L = 128 (zipf: 126):
-
-                     text: B=1     4     8    16    zipf: B=1     4     8    16
-  Corpus.train_batch         5     3     4     7           40    73    70    62
-  Grain, one step           21    30    28    39           87   128   102    84
-  Grain, K = 16            1.7   1.6   2.0   7.2           10    18    26    47
-  Grain, K = 64            0.4   0.7   1.8   2.9            7    11    21    36
-
-At K = 16 that is 80 to 500 million tokens/s of text and 13 to 43 of zipf. Threads and prefetching
-(Grain's defaults) cost 240 to 390 us per element and are off: the data lie in memory.
+Grain costs the same for an element of any size, so an element may be a chunk of steps, which is one
+gather. Its threads and prefetching are off: the data lie in memory, and handing an element over
+costs more than making it.
 """
 
 import bisect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import grain
 import numpy as np
+from jaxtyping import Int32
 
 from model.data.corpus import Corpus, open_corpus
 
-__all__ = ["BatchIterator", "Corpus", "batches", "open_corpus"]
+__all__ = ["BatchIterator", "Corpus", "DataState", "batches", "open_corpus"]
+
+DataState = dict[str, int | str]
+"""The next step, and what must not change for the continuation to be the same batches."""
 
 
 def batches(
@@ -46,9 +40,9 @@ def batches(
 
     Args:
       batch_size: B, windows per step over all processes; a multiple of process_count.
-      seq_len: L, targets per window.
-      steps_per_chunk: None yields one batch at a time, [B/P, L+1]; a number K yields K steps
-        stacked, [K, B/P, L+1], fewer before a stop or the end. Grain's cost per element is
+      seq_len: T, targets per window.
+      steps_per_chunk: None yields one batch at a time, [B/P, T+1]; a number S yields S steps
+        stacked, [S, B/P, T+1], fewer before a stop or the end. Grain's cost per element is
         then paid once per chunk.
       stops: steps (evaluations, checkpoints) at which a chunk has to end, in [1, n_steps].
 
@@ -72,7 +66,7 @@ def batches(
     return BatchIterator(rows, n_steps, ends)
 
 
-class BatchIterator(Iterator[np.ndarray]):
+class BatchIterator(Iterator[Int32[np.ndarray, "*S B T1"]]):
     """Iterates over batches or chunks; its state says what comes next, in steps.
 
     The state is a JSON object: the next step, and what must not change for the continuation to
@@ -86,15 +80,15 @@ class BatchIterator(Iterator[np.ndarray]):
         self._chunk_ends = chunk_ends
         self._start(0)
 
-    def __next__(self) -> np.ndarray:
+    def __next__(self) -> Int32[np.ndarray, "*S B T1"]:
         return next(self._iterator)
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> DataState:
         """The place in the run, for the checkpoint; JSON-able."""
         n_elements = self._iterator.get_state()["next_index"]
         return {"next_step": self._elements.first_step_of(n_elements), **self._rows.identity()}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, int | str]) -> None:
         """Goes on where `get_state` was called.
 
         Raises:
@@ -143,15 +137,15 @@ class _Rows:
         self._first_row = first_row
         self._n_rows = n_rows
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> DataState:
         fingerprint = self._corpus.manifest.fingerprint
         return {"fingerprint": fingerprint, "batch_size": self._batch_size, **self._window}
 
-    def of_step(self, step: int) -> np.ndarray:
+    def of_step(self, step: int) -> Int32[np.ndarray, "B T1"]:
         first = step * self._batch_size + self._first_row
         return self._corpus.train_windows(first, self._n_rows, **self._window)
 
-    def of_steps(self, step: int, n_steps: int) -> np.ndarray:
+    def of_steps(self, step: int, n_steps: int) -> Int32[np.ndarray, "S B T1"]:
         if self._n_rows < self._batch_size:
             return np.stack([self.of_step(s) for s in range(step, step + n_steps)])
         # Whole batches of consecutive steps are consecutive windows: one gather for all.

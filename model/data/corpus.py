@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int32, Int64, Integer, UInt
 from numpy.lib.stride_tricks import as_strided
 
 from model.data.manifest import Manifest
@@ -24,7 +25,7 @@ from model.data.zipf import GENERATOR_VERSION, ZipfLanguage, describe
 
 
 class Corpus(ABC):
-    """Windows of L + 1 tokens; inputs are [:, :-1], targets [:, 1:].
+    """Windows of T + 1 tokens; inputs are [:, :-1], targets [:, 1:].
 
     The training order is one endless sequence of windows per seed; step s of batch size B takes
     its places [s B, (s+1) B). So a batch is a pure function of (data, seed, step), and any part
@@ -34,8 +35,10 @@ class Corpus(ABC):
     def __init__(self, manifest: Manifest):
         self.manifest = manifest
 
-    def train_batch(self, step: int, *, batch_size: int, seq_len: int, seed: int) -> np.ndarray:
-        """The batch of a step, int32 [B, L+1].
+    def train_batch(
+        self, step: int, *, batch_size: int, seq_len: int, seed: int
+    ) -> Int32[np.ndarray, "B T1"]:
+        """The batch of a step.
 
         Raises:
           ValueError: if the data hold no whole window of this length.
@@ -43,14 +46,18 @@ class Corpus(ABC):
         return self.train_windows(step * batch_size, batch_size, seq_len=seq_len, seed=seed)
 
     @abstractmethod
-    def train_windows(self, first: int, n: int, *, seq_len: int, seed: int) -> np.ndarray:
-        """Windows at places [first, first + n) of the training order, int32 [n, L+1]."""
+    def train_windows(
+        self, first: int, n: int, *, seq_len: int, seed: int
+    ) -> Int32[np.ndarray, "n T1"]:
+        """Windows at places [first, first + n) of the training order."""
 
     @abstractmethod
-    def validation_windows(self, n_tokens: int, seq_len: int, seed: int) -> np.ndarray:
-        """Fixed windows of the validation split, int32 [W, L+1], with W = ceil(n_tokens / L).
+    def validation_windows(
+        self, n_tokens: int, seq_len: int, seed: int
+    ) -> Int32[np.ndarray, "n T1"]:
+        """Fixed windows of the validation split, n = ceil(n_tokens / T).
 
-        W L >= n_tokens targets, chosen by seed; windows do not overlap in their targets.
+        n T >= n_tokens targets, chosen by seed; windows do not overlap in their targets.
 
         Raises:
           ValueError: if the validation split holds fewer windows.
@@ -64,23 +71,30 @@ class Corpus(ABC):
           ValueError: if there is none, or the length is no multiple of `window_multiple`.
         """
 
-    def oracle_loss_nats(self, windows: np.ndarray) -> float | None:
+    def oracle_loss_nats(self, windows: Integer[np.ndarray, "n T1"]) -> float | None:
         """Loss of the true source on these windows, in nats per token; None where not known."""
         return None
 
 
 class TokenCorpus(Corpus):
-    """Token files in memory maps. Window w of a split is tokens [w L, w L + L], both included.
+    """Token files in memory maps. Window w of a split is tokens [w T, w T + T], both included.
 
     Each epoch visits every window once, in an order of its own; a batch may straddle epochs.
     What is left at the end of the split, less than one window, is never seen.
     """
 
-    def __init__(self, manifest: Manifest, train: np.ndarray, validation: np.ndarray):
+    def __init__(
+        self,
+        manifest: Manifest,
+        train: UInt[np.ndarray, " n_train"],
+        validation: UInt[np.ndarray, " n_validation"],
+    ):
         super().__init__(manifest)
         self._tokens = {"train": train, "validation": validation}
 
-    def train_windows(self, first: int, n: int, *, seq_len: int, seed: int) -> np.ndarray:
+    def train_windows(
+        self, first: int, n: int, *, seq_len: int, seed: int
+    ) -> Int32[np.ndarray, "n T1"]:
         n_windows = self.n_windows(seq_len)
         places = []
         while n:
@@ -91,7 +105,9 @@ class TokenCorpus(Corpus):
         rows = places[0] if len(places) == 1 else np.concatenate(places)
         return self._windows("train", seq_len)[rows].astype(np.int32)
 
-    def validation_windows(self, n_tokens: int, seq_len: int, seed: int) -> np.ndarray:
+    def validation_windows(
+        self, n_tokens: int, seq_len: int, seed: int
+    ) -> Int32[np.ndarray, "n T1"]:
         _check_positive(n_tokens=n_tokens, seq_len=seq_len)
         n_asked = -(-n_tokens // seq_len)
         windows = self._windows("validation", seq_len)
@@ -114,8 +130,8 @@ class TokenCorpus(Corpus):
             )
         return (n_tokens - 1) // seq_len
 
-    @functools.lru_cache(maxsize=4)  # noqa: B019 (a view, worth 10 us a batch; a corpus lives as long as its process)
-    def _windows(self, split: str, seq_len: int) -> np.ndarray:
+    @functools.lru_cache(maxsize=4)  # noqa: B019 (a view; a corpus lives as long as its process)
+    def _windows(self, split: str, seq_len: int) -> UInt[np.ndarray, "n T1"]:
         tokens = self._tokens[split]
         n_windows = max(len(tokens) - 1, 0) // seq_len
         size = tokens.itemsize
@@ -129,13 +145,17 @@ class ZipfCorpus(Corpus):
         super().__init__(manifest)
         self.language = ZipfLanguage(source)
 
-    def train_windows(self, first: int, n: int, *, seq_len: int, seed: int) -> np.ndarray:
+    def train_windows(
+        self, first: int, n: int, *, seq_len: int, seed: int
+    ) -> Int32[np.ndarray, "n T1"]:
         self.n_windows(seq_len)
         return self.language.sample_windows(
             first, n, seq_len=seq_len, seed=seed, purpose=Purpose.TRAIN
         )
 
-    def validation_windows(self, n_tokens: int, seq_len: int, seed: int) -> np.ndarray:
+    def validation_windows(
+        self, n_tokens: int, seq_len: int, seed: int
+    ) -> Int32[np.ndarray, "n T1"]:
         _check_positive(n_tokens=n_tokens)
         self.n_windows(seq_len)
         return self.language.sample_windows(
@@ -151,7 +171,7 @@ class ZipfCorpus(Corpus):
                 f"of {m}, such as {max(m, seq_len // m * m)}."
             )
 
-    def oracle_loss_nats(self, windows: np.ndarray) -> float:
+    def oracle_loss_nats(self, windows: Integer[np.ndarray, "n T1"]) -> float:
         return self.language.oracle_loss(windows)
 
 
@@ -192,11 +212,13 @@ def open_corpus(manifest: Manifest, folder: str | os.PathLike[str]) -> Corpus:
 
 
 @functools.lru_cache(maxsize=64)  # The runs of a pack walk side by side, each in its own order.
-def window_order(n_windows: int, seed: int, purpose: Purpose, epoch: int) -> np.ndarray:
-    """The order in which an epoch visits its windows: a permutation, int64 [n_windows], read-only.
+def window_order(
+    n_windows: int, seed: int, purpose: Purpose, epoch: int
+) -> Int64[np.ndarray, " n_windows"]:
+    """The order in which an epoch visits its windows: a permutation, read-only.
 
     Sorts one random 64-bit key per window (stable), so it depends on Philox alone and not on how
-    a numpy version shuffles. 20 ms for 240k windows; cached, as batches walk through it.
+    a numpy version shuffles. Cached, as batches walk through it.
     """
     keys = random_stream(seed, purpose, chapter=epoch).bit_generator.random_raw(n_windows)
     order = np.argsort(keys, kind="stable")

@@ -58,7 +58,7 @@ class Manifest:
     entropy_nats: float | None
     window_multiple: int
     notes: tuple[str, ...]
-    source: dict[str, Any]
+    source: dict[str, object]
 
     def to_json(self) -> str:
         """The manifest as JSON text, one field per line and last the sha256 of the others."""

@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 BYTE_VOCAB_SIZE = 256
 BYTE_SEPARATOR = 0
@@ -19,8 +19,22 @@ MAX_VOCAB_SIZE = 2**31 - 1
 MAX_SEED = 2**64 - 1
 
 
+class _Bytes:
+    """What sources have in common whose tokens are bytes."""
+
+    __slots__ = ()
+
+    @property
+    def vocab_size(self) -> int:
+        return BYTE_VOCAB_SIZE
+
+    @property
+    def separator(self) -> int:
+        return BYTE_SEPARATOR
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StdlibText:
+class StdlibText(_Bytes):
     """The *.py files of the running Python's standard library, as bytes; one file, one document.
 
     Args:
@@ -33,17 +47,9 @@ class StdlibText:
     def __post_init__(self) -> None:
         _check_fraction(self.kind, self.validation_fraction)
 
-    @property
-    def vocab_size(self) -> int:
-        return BYTE_VOCAB_SIZE
-
-    @property
-    def separator(self) -> int:
-        return BYTE_SEPARATOR
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextFiles:
+class TextFiles(_Bytes):
     """UTF-8 text files, as bytes: plain, .gz, .xz, and .jsonl (also .jsonl.gz, .jsonl.xz).
 
     A NUL byte inside a file separates documents; a line of a .jsonl file is a document.
@@ -67,14 +73,6 @@ class TextFiles:
                 f"text_field of source 'text' is {self.text_field!r}: it must be a non-empty "
                 "string, the key of the text in each line of a .jsonl file."
             )
-
-    @property
-    def vocab_size(self) -> int:
-        return BYTE_VOCAB_SIZE
-
-    @property
-    def separator(self) -> int:
-        return BYTE_SEPARATOR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,14 +170,14 @@ Source = StdlibText | TextFiles | TokenArrays | Zipf
 SOURCES: dict[str, type[Source]] = {s.kind: s for s in (StdlibText, TextFiles, TokenArrays, Zipf)}
 
 
-def source_to_dict(source: Source) -> dict[str, Any]:
+def source_to_dict(source: Source) -> dict[str, object]:
     """The source as a JSON object: its fields and its kind; tuples become lists."""
     values = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
     listed = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
     return {"kind": source.kind, **listed}
 
 
-def source_from_dict(values: Mapping[str, Any]) -> Source:
+def source_from_dict(values: Mapping[str, object]) -> Source:
     """The source that `source_to_dict` described.
 
     Raises:

@@ -207,14 +207,14 @@ def _plain(file: Path, stream: io.BufferedIOBase) -> Iterator[bytes]:
 
 
 def _split(stream: io.BufferedIOBase) -> Iterator[bytes]:
-    pieces: list[bytes] = []
+    parts: list[bytes] = []
     while block := stream.read(_BLOCK_BYTES):
         first, *others = block.split(_NUL)
-        pieces.append(first)
-        for piece in others:
-            yield b"".join(pieces)
-            pieces = [piece]
-    if rest := b"".join(pieces):
+        parts.append(first)
+        for part in others:
+            yield b"".join(parts)
+            parts = [part]
+    if rest := b"".join(parts):
         yield rest
 
 

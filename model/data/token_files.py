@@ -10,6 +10,7 @@ from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
+from jaxtyping import Shaped
 
 SPLITS = ("train", "validation")
 
@@ -70,12 +71,12 @@ def fingerprint(*, vocab_size: int, separator: int, sha256_by_split: Mapping[str
     return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()
 
 
-def sha256_of(tokens: np.ndarray) -> str:
+def sha256_of(tokens: Shaped[np.ndarray, "..."]) -> str:
     """sha256 of the tokens as they lie in memory; contiguous."""
     return hashlib.sha256(tokens.view(np.uint8).data).hexdigest()
 
 
-def open_array(path: str | os.PathLike[str]) -> np.ndarray:
+def open_array(path: str | os.PathLike[str]) -> Shaped[np.ndarray, "..."]:
     """The array of a .npy file, memory-mapped, read-only.
 
     Raises:

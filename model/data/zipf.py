@@ -6,6 +6,7 @@ import json
 import math
 
 import numpy as np
+from jaxtyping import Float64, Int32, Integer
 
 from model.data.manifest import Manifest
 from model.data.source import Zipf, source_to_dict
@@ -16,9 +17,9 @@ GENERATOR_VERSION = 1
 
 
 def entropy_nats(source: Zipf) -> float:
-    """True entropy per token E = [H(p) + r h] / m, in nats, in closed form.
+    """True entropy per token E = [h_M + r h] / m, in nats, in closed form.
 
-    H(p) = ln Z + (1+alpha)/Z sum_i ln(i) i^-(1+alpha), Z = sum_i i^-(1+alpha), i = 1..M;
+    h_M = ln Z + (1+alpha)/Z sum_i ln(i) i^-(1+alpha), Z = sum_i i^-(1+alpha), i = 1..M;
     h = -(1-eps+eps/b) ln(1-eps+eps/b) - (b-1)(eps/b) ln(eps/b) per answer; the separator is
     certain. Holds for windows that start at a separator and hold whole records.
     """
@@ -26,11 +27,11 @@ def entropy_nats(source: Zipf) -> float:
     log_i = np.log(np.arange(1.0, source.n_facts + 1.0))
     weight = np.exp(-exponent * log_i)
     Z = math.fsum(weight)
-    H = math.log(Z) + exponent / Z * math.fsum(log_i * weight)
+    of_fact = math.log(Z) + exponent / Z * math.fsum(log_i * weight)
     wrong = source.epsilon / source.base
     right = 1.0 - source.epsilon + wrong
     h = -right * math.log(right) - ((source.base - 1) * wrong * math.log(wrong) if wrong else 0.0)
-    return (H + source.n_answers * h) / source.record_length
+    return (of_fact + source.n_answers * h) / source.record_length
 
 
 def describe(source: Zipf) -> Manifest:
@@ -83,14 +84,13 @@ class ZipfLanguage:
         dtype = np.min_scalar_type(source.separator)
         self._records = np.concatenate([separators, digits, answers], axis=1).astype(dtype)
 
-    def sample_records(self, first: int, n: int, *, seed: int, purpose: Purpose) -> np.ndarray:
+    def sample_records(
+        self, first: int, n: int, *, seed: int, purpose: Purpose
+    ) -> Int32[np.ndarray, "n record_length"]:
         """Records [first, first + n) of the endless stream of (seed, purpose).
 
         Record t reads 1 + r draws from its own Philox blocks: one for the fact (inverse CDF),
         one per answer u: noise where u < eps, and then the digit floor(b u / eps).
-
-        Returns:
-          int32 [n, m].
         """
         source = self.source
         n_answers, eps = source.n_answers, source.epsilon
@@ -106,11 +106,11 @@ class ZipfLanguage:
 
     def sample_windows(
         self, first: int, n: int, *, seq_len: int, seed: int, purpose: Purpose
-    ) -> np.ndarray:
+    ) -> Int32[np.ndarray, "n T1"]:
         """Windows [first, first + n) of the stream: whole records, then the next separator.
 
-        Returns:
-          int32 [n, seq_len + 1]; seq_len a multiple of the record length m.
+        Args:
+          seq_len: a multiple of the record length m.
         """
         per_window = seq_len // self.source.record_length
         records = self.sample_records(
@@ -121,7 +121,7 @@ class ZipfLanguage:
         windows[:, -1] = self.source.separator
         return windows
 
-    def oracle_losses(self, windows: np.ndarray) -> np.ndarray:
+    def oracle_losses(self, windows: Integer[np.ndarray, "n T1"]) -> Float64[np.ndarray, "n T"]:
         """-ln P(token | all before it) under the true language, in nats, for each target.
 
         A digit: P(d_j | d_<j) = mass of the facts whose code starts with d_<=j over those that
@@ -129,10 +129,10 @@ class ZipfLanguage:
         A separator: certain. A token that the language cannot say costs infinity.
 
         Args:
-          windows: integers [W, L+1] that start at a separator and hold whole records.
+          windows: of this language; they start at a separator and hold whole records.
 
         Returns:
-          float64 [W, L], of the targets windows[:, 1:].
+          the losses of the targets windows[:, 1:].
 
         Raises:
           ValueError: if a separator is not where a record starts, or elsewhere.
@@ -164,7 +164,7 @@ class ZipfLanguage:
             losses[:, k:-1] = -np.log(np.where(is_right, 1.0 - source.epsilon + wrong, wrong))
         return losses.reshape(n, seq_len)
 
-    def oracle_loss(self, windows: np.ndarray) -> float:
+    def oracle_loss(self, windows: Integer[np.ndarray, "n T1"]) -> float:
         """Mean of `oracle_losses`, nats per token: a model can be below it by noise only."""
         return float(self.oracle_losses(windows).mean())
 

@@ -11,11 +11,11 @@ from model.network.transformer import Block, Transformer
 LAYERS = ("mixer", "channel_mixer")
 
 
-def activations(model: Transformer, tokens: Int[Array, "B L"]) -> dict[str, Float[Array, "..."]]:
+def activations(model: Transformer, tokens: Int[Array, "B T"]) -> dict[str, Float[Array, "..."]]:
     """Activations of one forward pass, in float32.
 
-    embedding [B, L, D]; mixer and channel_mixer [n_repeats, period, B, L, D], before the residual
-    multiplier; residual [B, L, D], the stream after the last block; logits [B, L, V].
+    embedding [B, T, D]; mixer and channel_mixer [n_repeats, period, B, T, D], before the residual
+    multiplier; residual [B, T, D], the stream after the last block; logits [B, T, V].
     """
     graphdef, stacked = nnx.split(model.blocks)
 

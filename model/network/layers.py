@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Norms, rotary positions, embeddings: one small module each.
 
+A letter is one size in all of model/, in shapes and, in lower case, in einsum and names of arrays:
+
+  ===  ===========================================  ===  =========================
+  B    batch, in sequences                          D    d_model
+  T    sequence length; T1 = T + 1, a window:       K    d_head
+       inputs [:, :-1] and targets [:, 1:]          F    d_ff
+  G    key/value heads                              V    vocabulary
+  Q    query heads of each of them: n_heads = G Q   R    runs of a pack
+  S    most steps of one dispatch                   M    facts (data/zipf.py)
+  ===  ===========================================  ===  =========================
+
+Layers and the number of steps have no letter; sizes of one function are words.
+
 Every parameter declares its ``role`` (input, hidden, output, vector): the width and depth rules of
 model/training/parameterization.py are per role.
 """
 
 import functools
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +71,9 @@ def constant(shape: tuple[int, ...], value: float, dims: Dims) -> nnx.Param:
 PRODUCT = "product with a weight"
 
 
-def project(equation: str, x: Array, weight: Array, out: P) -> Array:
+def project(
+    equation: str, x: Float[Array, "..."], weight: Float[Array, "..."], out: P
+) -> Float[Array, "..."]:
     """``einsum(equation, x, weight)``, laid out as ``out``; the weight's axes: inputs, outputs."""
     return checkpoint_name(_product(equation, x, weight, out), PRODUCT)
 
@@ -108,7 +122,7 @@ class RMSNorm(nnx.Module):
         self.gain = constant((width,), 1.0, dims)
         self.eps = eps
 
-    def __call__(self, x: Float[Array, "*B W"]) -> Float[Array, "*B W"]:
+    def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
         x32 = x.astype(jnp.float32)
         scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
         return (x32 * scale * _last(self.gain, x)).astype(x.dtype)
@@ -122,7 +136,7 @@ class LayerNorm(nnx.Module):
         self.bias = constant((width,), 0.0, dims) if use_bias else None
         self.eps = eps
 
-    def __call__(self, x: Float[Array, "*B W"]) -> Float[Array, "*B W"]:
+    def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
         x32 = x.astype(jnp.float32)
         centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
         scale = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
@@ -135,14 +149,14 @@ def _last(vector: nnx.Param, x: Array) -> Array:
     return vector[...].reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def make_norm(config: ModelConfig, layout: Layout) -> Callable[[Array], Array]:
+def make_norm(config: ModelConfig, layout: Layout) -> RMSNorm | LayerNorm:
     """The norm of the residual stream that the configuration names."""
     if config.norm == "rmsnorm":
         return RMSNorm(config.d_model, layout.vector_d, eps=config.norm_eps)
     return LayerNorm(config.d_model, layout.vector_d, eps=config.norm_eps, use_bias=config.use_bias)
 
 
-def rotate(x: Float[Array, "B L *H K"], theta: float) -> Float[Array, "B L *H K"]:
+def rotate(x: Float[Array, "B T *heads K"], theta: float) -> Float[Array, "B T *heads K"]:
     """Rotary positions: the pair (x_j, x_{j+K/2}) turns by position * theta^(-2j/K).
 
     Su et al. 2021 (arXiv:2104.09864), eq. 15, with the pairing of Llama. The angles are constants
@@ -166,18 +180,18 @@ class Embedding(nnx.Module):
         self.tokens_vd = normal(rngs, shape, std, layout.embed_vd, "input")
         shape = (config.seq_len, config.d_model)
         is_learned = config.positions == "learned"
-        self.positions_ld = (
-            normal(rngs, shape, std, layout.position_ld, "input") if is_learned else None
+        self.positions_td = (
+            normal(rngs, shape, std, layout.position_td, "input") if is_learned else None
         )
         self.layout = layout
 
-    def __call__(self, tokens: Int[Array, "B L"], dtype: DTypeLike) -> Float[Array, "B L D"]:
+    def __call__(self, tokens: Int[Array, "B T"], dtype: DTypeLike) -> Float[Array, "B T D"]:
         # Gathered whole before the lookup: from a table split over the mesh XLA would rematerialise
         # the looked-up activations on every device instead.
         table = jax.sharding.reshard(self.tokens_vd[...].astype(dtype), P(None, None))
-        tokens = jax.sharding.reshard(tokens, P(*self.layout.act_bld[:2]))
-        x = table.at[tokens].get(out_sharding=P(*self.layout.act_bld))
-        if self.positions_ld is None:
+        tokens = jax.sharding.reshard(tokens, P(*self.layout.act_btd[:2]))
+        x = table.at[tokens].get(out_sharding=P(*self.layout.act_btd))
+        if self.positions_td is None:
             return x
-        positions = self.positions_ld[...].astype(dtype)[: tokens.shape[1]]
+        positions = self.positions_td[...].astype(dtype)[: tokens.shape[1]]
         return x + jax.sharding.reshard(positions, P(None, None))[None]

@@ -27,86 +27,86 @@ Dims = tuple[str | tuple[str, ...] | None, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """Array -> mesh axes of its dimensions; the letters behind a name are its dimensions.
+    """Array -> mesh axes of its dimensions; the letters behind a name are its dimensions
+    (layers.py).
 
-    B batch, L position, D d_model, G key/value heads, R query heads per key/value head,
-    K d_head, F d_ff, V vocabulary. ``act``: activations; ``inside``: queries, keys and values
-    within the attention, where every device needs all positions.
+    ``act``: activations; ``inside``: queries, keys and values within the attention, where every
+    device needs all positions.
     """
 
     embed_vd: Dims
-    position_ld: Dims
+    position_td: Dims
     head_dv: Dims
     vector_d: Dims
     vector_k: Dims
-    attn_q_dgrk: Dims
+    attn_q_dgqk: Dims
     attn_kv_dgk: Dims
-    attn_o_grkd: Dims
-    attn_q_bias_grk: Dims
+    attn_o_gqkd: Dims
+    attn_q_bias_gqk: Dims
     attn_kv_bias_gk: Dims
     mlp_in_df: Dims
     mlp_in_bias_f: Dims
     mlp_out_fd: Dims
-    tokens_bl: Dims
-    act_bld: Dims
-    act_blgrk: Dims
-    act_blgk: Dims
-    act_blf: Dims
-    inside_blgrk: Dims
-    inside_blgk: Dims
-    logits_blv: Dims
+    tokens_bt: Dims
+    act_btd: Dims
+    act_btgqk: Dims
+    act_btgk: Dims
+    act_btf: Dims
+    inside_btgqk: Dims
+    inside_btgk: Dims
+    logits_btv: Dims
 
 
 BATCH = ("data", "fsdp")
 
 FSDP_TENSOR = Layout(
     embed_vd=("tensor", "fsdp"),
-    position_ld=(None, "fsdp"),
+    position_td=(None, "fsdp"),
     head_dv=("fsdp", "tensor"),
     vector_d=(None,),
     vector_k=(None,),
-    attn_q_dgrk=("fsdp", "tensor", None, None),
+    attn_q_dgqk=("fsdp", "tensor", None, None),
     attn_kv_dgk=("fsdp", "tensor", None),
-    attn_o_grkd=("tensor", None, None, "fsdp"),
-    attn_q_bias_grk=("tensor", None, None),
+    attn_o_gqkd=("tensor", None, None, "fsdp"),
+    attn_q_bias_gqk=("tensor", None, None),
     attn_kv_bias_gk=("tensor", None),
     mlp_in_df=("fsdp", "tensor"),
     mlp_in_bias_f=("tensor",),
     mlp_out_fd=("tensor", "fsdp"),
-    tokens_bl=(BATCH, None),
-    act_bld=(BATCH, None, None),
-    act_blgrk=(BATCH, None, "tensor", None, None),
-    act_blgk=(BATCH, None, "tensor", None),
-    act_blf=(BATCH, None, "tensor"),
-    inside_blgrk=(BATCH, None, "tensor", None, None),
-    inside_blgk=(BATCH, None, "tensor", None),
-    logits_blv=(BATCH, None, "tensor"),
+    tokens_bt=(BATCH, None),
+    act_btd=(BATCH, None, None),
+    act_btgqk=(BATCH, None, "tensor", None, None),
+    act_btgk=(BATCH, None, "tensor", None),
+    act_btf=(BATCH, None, "tensor"),
+    inside_btgqk=(BATCH, None, "tensor", None, None),
+    inside_btgk=(BATCH, None, "tensor", None),
+    logits_btv=(BATCH, None, "tensor"),
 )
 
 ALL = ("fsdp", "tensor")
 
 FSDP_CONTEXT = Layout(
     embed_vd=(None, ALL),
-    position_ld=(None, ALL),
+    position_td=(None, ALL),
     head_dv=(ALL, None),
     vector_d=(None,),
     vector_k=(None,),
-    attn_q_dgrk=(ALL, None, None, None),
+    attn_q_dgqk=(ALL, None, None, None),
     attn_kv_dgk=(ALL, None, None),
-    attn_o_grkd=(None, None, None, ALL),
-    attn_q_bias_grk=(None, None, None),
+    attn_o_gqkd=(None, None, None, ALL),
+    attn_q_bias_gqk=(None, None, None),
     attn_kv_bias_gk=(None, None),
     mlp_in_df=(ALL, None),
     mlp_in_bias_f=(None,),
     mlp_out_fd=(None, ALL),
-    tokens_bl=(BATCH, None),
-    act_bld=(BATCH, "tensor", None),
-    act_blgrk=(BATCH, "tensor", None, None, None),
-    act_blgk=(BATCH, "tensor", None, None),
-    act_blf=(BATCH, "tensor", None),
-    inside_blgrk=(BATCH, None, "tensor", None, None),
-    inside_blgk=(BATCH, None, "tensor", None),
-    logits_blv=(BATCH, "tensor", None),
+    tokens_bt=(BATCH, None),
+    act_btd=(BATCH, "tensor", None),
+    act_btgqk=(BATCH, "tensor", None, None, None),
+    act_btgk=(BATCH, "tensor", None, None),
+    act_btf=(BATCH, "tensor", None),
+    inside_btgqk=(BATCH, None, "tensor", None, None),
+    inside_btgk=(BATCH, None, "tensor", None),
+    logits_btv=(BATCH, "tensor", None),
 )
 
 LAYOUTS = {"fsdp_tensor": FSDP_TENSOR, "fsdp_context": FSDP_CONTEXT}
@@ -164,10 +164,10 @@ def check_divisible(
         )
     letters = {
         "b": ("batch_size", batch_size),
-        "l": ("seq_len", config.seq_len),
+        "t": ("seq_len", config.seq_len),
         "d": ("d_model", config.d_model),
         "g": ("n_kv_heads", config.n_kv_heads),
-        "r": ("queries per kv head", config.queries_per_kv_head),
+        "q": ("queries per kv head", config.queries_per_kv_head),
         "k": ("d_head", config.d_head),
         "f": ("d_ff", config.d_ff),
         "v": ("vocab_size", config.vocab_size),

@@ -40,7 +40,7 @@ class Block(nnx.Module):
         self.channel_mixer = CHANNEL_MIXERS[channel_mixer](config, layout, rngs=rngs)
         self.multiplier = config.residual_multiplier
 
-    def __call__(self, x: Float[Array, "B L D"]) -> tuple[Float[Array, "B L D"], dict]:
+    def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], dict]:
         mixed, mixer_aux = self.mixer(self.mixer_norm(x))
         x = x + self.multiplier * mixed
         mixed, channel_aux = self.channel_mixer(self.channel_mixer_norm(x))
@@ -92,19 +92,19 @@ class Transformer(nnx.Module):
         self.execution = execution
         self.layout = layout
 
-    def __call__(self, tokens: Int[Array, "B L"]) -> tuple[Float[Array, "B L V"], dict]:
+    def __call__(self, tokens: Int[Array, "B T"]) -> tuple[Float[Array, "B T V"], dict]:
         """Float32 logits of the next token at every position, and what the blocks have to say."""
         x, aux = self.features(tokens)
         logits = jnp.einsum(
-            "bld,dv->blv",
+            "btd,dv->btv",
             x,
             self.head().astype(x.dtype),
             preferred_element_type=jnp.float32,
-            out_sharding=P(*self.layout.logits_blv),
+            out_sharding=P(*self.layout.logits_btv),
         )
         return logits * self.logit_multiplier, aux
 
-    def features(self, tokens: Int[Array, "B L"]) -> tuple[Float[Array, "B L D"], dict]:
+    def features(self, tokens: Int[Array, "B T"]) -> tuple[Float[Array, "B T D"], dict]:
         """What the head multiplies, and what the blocks have to say."""
         x, aux = self._through_blocks(self.embedding(tokens, self.compute_dtype))
         return self.norm(x), aux
@@ -112,7 +112,7 @@ class Transformer(nnx.Module):
     def head(self) -> Float[Array, "D V"]:
         return self.head_dv[...] if self.head_dv is not None else self.embedding.tokens_vd[...].T
 
-    def _through_blocks(self, x: Float[Array, "B L D"]) -> tuple[Float[Array, "B L D"], dict]:
+    def _through_blocks(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], dict]:
         graphdef, stacked = nnx.split(self.blocks)
 
         def repeat(x: Array, state: nnx.State) -> tuple[Array, dict]:

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -23,6 +23,8 @@ import orbax.checkpoint as ocp
 from model.training import checkpoint_files as files
 from model.training.checkpoint_files import Saved
 from model.training.processes import barrier, broadcast, is_leader
+
+State = TypeVar("State")
 
 
 class TrunkLost(Exception):
@@ -47,7 +49,7 @@ class Checkpoints:
         self.attempt, self.keep = attempt, keep
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def save(self, step: int, state: Any, progress: dict[str, Any]) -> None:
+    def save(self, step: int, state: object, progress: dict[str, object]) -> None:
         """Writes ``state`` (a tree of arrays) and ``progress`` (JSON), then their digest.
 
         Raises:
@@ -65,7 +67,7 @@ class Checkpoints:
         ):
             checkpointer.save(self.folder / str(saved), args)
         barrier(f"checkpoint {saved} written")
-        if is_leader() and files.seal(self.folder, saved):
+        if is_leader() and files.finish(self.folder, saved):
             files.prune(self.folder, self.attempt, keep=self.keep)
 
     def steps(self) -> list[int]:
@@ -77,7 +79,7 @@ class Checkpoints:
         found = [saved for saved in files.finished(self.folder) if saved.step == step]
         return any(files.is_intact(self.folder, saved) for saved in found)
 
-    def restore(self, like: Any) -> tuple[tuple[Any, dict[str, Any]] | None, list[str]]:
+    def restore(self, like: State) -> tuple[tuple[State, dict[str, object]] | None, list[str]]:
         """The newest intact step, and of equal steps that of the latest attempt.
 
         Args:

@@ -69,7 +69,7 @@ def begin(folder: Path, saved: Saved) -> None:
                 path.unlink(missing_ok=True)
 
 
-def seal(folder: Path, saved: Saved) -> bool:
+def finish(folder: Path, saved: Saved) -> bool:
     """Makes the files durable, then writes their digest; False if a later attempt has begun.
 
     A process that was halted while it saved, and wakes when its job has long been taken over, may

@@ -2,15 +2,14 @@
 """The tokens that a program trains on next."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from model.data.batches import BatchIterator, batches
+from model.data.batches import BatchIterator, DataState, batches
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.training.config import TrainConfig
-from model.training.step import Program
+from model.training.program import Program
 
 
 class Feed:
@@ -18,7 +17,7 @@ class Feed:
 
     Attributes:
       positions: by run, for a checkpoint of the steps before this chunk.
-      chunk: int32 [K, B, T+1], of a pack [R, K, B, T+1], of which the first ``n_steps`` of K count;
+      chunk: int32 [S, B, T+1], of a pack [R, S, B, T+1], of which the first ``n_steps`` of S count;
         None at the end.
 
     Args:
@@ -33,7 +32,7 @@ class Feed:
         configs: Sequence[TrainConfig],
         program: Program,
         *,
-        positions: Sequence[Any] | None,
+        positions: Sequence[DataState] | None,
         n_steps: int,
         stops: Sequence[int],
     ):

@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 
 class ChunkLosses(NamedTuple):
@@ -27,7 +27,7 @@ class Losses:
 
     def __init__(self, step: int, diverged_at: Sequence[int]):
         self.step, self.diverged_at = step, list(diverged_at)
-        self._pending: tuple[int, jax.Array, jax.Array] | None = None
+        self._pending: tuple[int, Array, Array] | None = None
         self._fetched: list[ChunkLosses] = []
 
     @property
@@ -39,8 +39,8 @@ class Losses:
         step = self.diverged_at[run]
         return f"training loss is not finite at step {step}" if step else ""
 
-    def add(self, n: int, losses: jax.Array, grad_norms: jax.Array) -> None:
-        """Results of a chunk of ``n`` steps: [K], of a pack [R, K]."""
+    def add(self, n: int, losses: Float[Array, "*R S"], grad_norms: Float[Array, "*R S"]) -> None:
+        """Results of a chunk, of which the first ``n`` steps count."""
         self.fetch()
         self._pending = (n, losses, grad_norms)
 

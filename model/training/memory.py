@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
 
@@ -20,6 +20,16 @@ from model.training.processes import broadcast
 REMATS: tuple[Remat, ...] = ("none", "dots", "block")
 # Up to this depth unrolled layers compile in seconds, and they run faster.
 MAX_UNROLLED = 12
+
+
+@runtime_checkable
+class MemoryAnalysis(Protocol):
+    """What a compiled program's ``memory_analysis`` says, in bytes per device."""
+
+    argument_size_in_bytes: int
+    output_size_in_bytes: int
+    alias_size_in_bytes: int
+    temp_size_in_bytes: int
 
 
 class TooLarge(ValueError):
@@ -74,7 +84,7 @@ def _loss_chunks(
 ) -> int:
     if not execution.n_loss_chunks:
         return loss_chunks(model, batch_size, mesh, execution.layout)
-    positions = model.seq_len // _n_shards(mesh, LAYOUTS[execution.layout].logits_blv[1])
+    positions = model.seq_len // _n_shards(mesh, LAYOUTS[execution.layout].logits_btv[1])
     if positions % execution.n_loss_chunks:
         raise ValueError(
             f"n_loss_chunks={execution.n_loss_chunks} does not divide the {positions} positions of "
@@ -89,7 +99,7 @@ def loss_chunks(model: ModelConfig, batch_size: int, mesh: jax.sharding.Mesh, la
     Of each run of a pack: it is computed as it would be alone, and the compiled program says what
     all of them need.
     """
-    dims = LAYOUTS[layout].logits_blv
+    dims = LAYOUTS[layout].logits_btv
     batch, length, vocab = (
         size // _n_shards(mesh, axes)
         for size, axes in zip((batch_size, model.seq_len, model.vocab_size), dims, strict=True)
@@ -98,7 +108,7 @@ def loss_chunks(model: ModelConfig, batch_size: int, mesh: jax.sharding.Mesh, la
     return next(n for n in range(1, length + 1) if length % n == 0 and n >= min(wanted, length))
 
 
-def _n_shards(mesh: jax.sharding.Mesh, axes: Any) -> int:
+def _n_shards(mesh: jax.sharding.Mesh, axes: str | tuple[str, ...] | None) -> int:
     names = (axes,) if isinstance(axes, str) else (axes or ())
     return math.prod(mesh.shape[name] for name in names)
 
@@ -129,8 +139,9 @@ def needed_bytes(lowered: jax.stages.Lowered) -> float:
     return program_bytes(analysis)
 
 
-def program_bytes(analysis: Any) -> float:
+def program_bytes(analysis: MemoryAnalysis | None) -> float:
     """Arguments, results and temporaries of a ``memory_analysis``, what is donated once."""
+    assert analysis is not None, "this backend does not analyse memory"
     return float(
         analysis.argument_size_in_bytes
         + analysis.output_size_in_bytes

@@ -67,7 +67,7 @@ def _scale(name: str, fan_in: int, fan_out: int) -> float:
     return 0.2 * math.sqrt(max(fan_in, fan_out))
 
 
-def _gathered(stack: Float[Array, "N ..."], route: list[P]) -> Float[Array, "M ..."]:
+def _gathered(stack: Float[Array, "n_weights ..."], route: list[P]) -> Float[Array, "n_padded ..."]:
     """A stack of weights, whole ones on every device; zeros fill up their number.
 
     A mesh splits both dimensions of a matrix, and Newton-Schulz contracts them in turn: instead of

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jaxtyping import Array, Float, Shaped
 
 from model.training.config import ROLES, Algorithm, TrainConfig, groups
 from model.training.muon import scale_by_muon
 
-Hyper = dict[str, jax.Array]
+# A scalar, or one for each run of a pack.
+Hyper = dict[str, Float[Array, "*R"]]
 
 
 def hyper_arrays(config: TrainConfig) -> Hyper:
@@ -39,7 +41,7 @@ def hyper_arrays(config: TrainConfig) -> Hyper:
     return {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
 
 
-def schedule_factor(step: jax.Array, hyper: Hyper) -> jax.Array:
+def schedule_factor(step: Shaped[Array, "..."], hyper: Hyper) -> Float[Array, "..."]:
     """Fraction of the peak rate at ``step`` (from 0): see ScheduleConfig."""
     step = step.astype(jnp.float32)
     rise = (step + 1) / jnp.maximum(hyper["warmup_steps"], 1)

@@ -1,76 +1,221 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs must have in common to train together, and to share a trunk."""
+"""The runs of a pack on their way: what the training loop does with them, step by step."""
 
-from collections.abc import Sequence
-from typing import Any
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
-from model.network.execution import Execution
-from model.network.sharding import LAYOUTS, check_divisible
+from model.training import resume
+from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
+from model.training.feed import Feed
+from model.training.losses import Losses
+from model.training.optimizer import hyper_arrays
+from model.training.outcome import CurvePoint, Progress, TrainResult
+from model.training.processes import barrier, fetch, is_leader
+from model.training.program import Program
+from model.training.resume import Position
+from model.training.validation import Validation
 
 
-def check_pack(
-    model: ModelConfig,
-    configs: Sequence[TrainConfig],
-    corpora: Sequence[Corpus],
-    mesh_shape: tuple[int, ...],
-    execution: Execution,
-) -> None:
-    """Raises ValueError if these runs cannot train together on this mesh."""
-    if not configs:
-        raise ValueError("a pack of no runs: give one configuration at least.")
-    if len(corpora) != len(configs):
-        raise ValueError(
-            f"{len(corpora)} corpora for {len(configs)} runs: give one for all, or one for each."
+class Clock:
+    """Adds the time since the last lap to a named account."""
+
+    def __init__(self) -> None:
+        accounts = ("compile", "train", "stall", "evaluate", "checkpoint")
+        self.seconds, self.last = dict.fromkeys(accounts, 0.0), time.perf_counter()
+
+    def lap(self, account: str) -> None:
+        now = time.perf_counter()
+        self.seconds[account] += now - self.last
+        self.last = now
+
+
+class Pack:
+    """One run, or several of one shape that train together.
+
+    Attributes:
+      n_steps: after which they end.
+      position: where they stand; its ``data`` and ``diverged_at`` as of the last checkpoint.
+      saved_step: of their newest checkpoint, or 0.
+      losses: of their training.
+    """
+
+    position: Position
+    saved_step: int
+    losses: Losses
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        configs: Sequence[TrainConfig],
+        corpora: Sequence[Corpus],
+        program: Program,
+        clock: Clock,
+        *,
+        until: int | None,
+    ):
+        self.model, self.configs, self.corpora = model, configs, corpora
+        self.program, self.clock = program, clock
+        config = configs[0]  # What the runs have in common is its.
+        self.tokens_per_step = config.batch_size * model.seq_len
+        self.n_steps, self.stops = config.schedule.n_steps, config.eval_steps
+        self.validation = None
+        if until is not None:
+            self.n_steps, self.stops = until, (until,)
+        else:
+            evaluations = [config.evaluation for config in configs]
+            self.validation = Validation(corpora, model, evaluations, program)
+
+    def begin(self, checkpoints: Checkpoints | None, trunk: Checkpoints | None) -> None:
+        """Initial parameters, or those of a checkpoint; and the first chunk of batches."""
+        program, configs = self.program, self.configs
+        self.hyper = program.joined([hyper_arrays(config) for config in configs])
+        keys = [jax.random.key(config.init_seed) for config in configs]
+        initial = program.init(keys if program.lead else keys[0], self.hyper)
+        found = resume.begin(initial, configs, checkpoints=checkpoints, trunk=trunk)
+        self.state, self.position, self.notes = found.state, found.position, found.notes
+        self.saved_step, self.resumed_at = found.saved_step, self.position.step
+        self.losses = Losses(self.position.step, self.position.diverged_at)
+        self.feed = Feed(
+            self.corpora,
+            self.model,
+            configs,
+            program,
+            positions=self.position.data,
+            n_steps=self.n_steps,
+            stops=self.stops,
         )
-    for run, config in enumerate(configs):
-        common, first = _common(config), _common(configs[0])
-        if differing := [name for name in first if common[name] != first[name]]:
-            raise ValueError(
-                f"run {run} of the pack differs from run 0 in {', '.join(differing)}: "
-                f"{[common[name] for name in differing]} and "
-                f"{[first[name] for name in differing]}. Runs that are packed share these: train "
-                "it apart."
-            )
-    layout, batch_size = LAYOUTS[execution.layout], configs[0].batch_size
-    check_divisible(model, mesh_shape, batch_size=batch_size, layout=layout, n_runs=len(configs))
-    if mesh_shape[0] > 1 and jax.process_count() > 1:
-        raise ValueError(
-            f"mesh axis run={mesh_shape[0]} over {jax.process_count()} processes: packed runs are "
-            "split over the devices of one process only. Start a process for each pack."
+
+    def compile(self) -> None:
+        """Compiles everything that the loop calls, on every process."""
+        # A chunk of no steps compiles, and leaves the state as it is.
+        nothing = self.program.put(np.zeros(self.program.lead + self.program.batch_shape, np.int32))
+        self.state, *_ = self.program.train_chunk(self.state, self.hyper, nothing, jnp.int32(0))
+        if self.validation is not None:
+            self.validation.compile(self.state.params)
+        jax.block_until_ready(self.state)
+        barrier("compiled")
+        self.clock.lap("compile")
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Writes a checkpoint of where the runs stand; the losses have been fetched."""
+        self.position.diverged_at = self.losses.diverged_at
+        self.position.data = self.feed.positions
+        resume.save(checkpoints, self.state, self.position)
+        self.saved_step = self.position.step
+        self.clock.lap("checkpoint")
+
+    def train_chunk(self) -> None:
+        """Dispatches the next chunk of steps, loads the one after, fetches the losses of the one
+        before."""
+        n_new = self.feed.n_steps
+        # Donated: the old state is dead after this call.
+        self.state, *metrics = self.program.train_chunk(
+            self.state, self.hyper, self.feed.chunk, jnp.int32(n_new)
         )
-    n_ids = max(corpus.manifest.vocab_size for corpus in corpora)
-    if n_ids > model.vocab_size:
-        raise ValueError(
-            f"vocab_size={model.vocab_size} of the model is less than the {n_ids} token ids of the "
-            "data. Raise it to at least that."
+        self.position.step += n_new
+        self.clock.lap("train")
+        self.feed.load()  # While the device works; where it was done first, it had to wait.
+        is_idle = metrics[0].is_ready()  # type: ignore[attr-defined]  # missing in JAX's stubs
+        self.clock.lap("stall" if is_idle else "train")
+        self.losses.add(n_new, *metrics)  # Fetches the chunk before, while this one runs.
+        if self.position.step in self.stops:
+            self.losses.fetch()
+
+    def tell(self, on_progress: Callable[[tuple[Progress, ...]], None]) -> None:
+        """Says of each chunk whose losses have been fetched how every run fares."""
+        self.clock.lap("train")
+        for chunk in self.losses.take():
+            if is_leader():
+                on_progress(
+                    tuple(
+                        Progress(
+                            step=chunk.step,
+                            n_steps=self.n_steps,
+                            loss_nats=loss,
+                            grad_norm=grad_norm,
+                            n_tokens=chunk.step * self.tokens_per_step,
+                            resumed_at=self.resumed_at,
+                            train_seconds=self.clock.seconds["train"],
+                            stall_seconds=self.clock.seconds["stall"],
+                        )
+                        for loss, grad_norm in zip(chunk.losses, chunk.grad_norms, strict=True)
+                    )
+                )
+
+    def evaluate(self) -> None:
+        """Adds a point to the curve of each run that lives, where this step asks for one."""
+        step = self.position.step
+        if self.validation is None or step not in self.stops or self.losses.all_diverged:
+            return
+        curve_tokens = self.configs[0].evaluation.curve_tokens
+        for run, loss in enumerate(self.validation.losses(self.state.params, curve_tokens)):
+            if not self.losses.diverged_at[run]:
+                n_tokens = step * self.tokens_per_step
+                point = CurvePoint(step=step, n_tokens=n_tokens, loss_nats=loss)
+                self.position.curves[run].append(point)
+        self.clock.lap("evaluate")
+
+    def results(self) -> tuple[TrainResult, ...]:
+        """The final evaluation, and what came out of each run."""
+        n_runs = len(self.configs)
+        finals: list[float | None] = [None] * n_runs
+        oracles: list[float | None] = [None] * n_runs
+        if self.validation is not None:
+            oracles = self.validation.oracle_losses
+            if not self.losses.all_diverged:
+                n_tokens = self.configs[0].evaluation.n_tokens
+                finals = [*self.validation.losses(self.state.params, n_tokens)]
+        self.clock.lap("evaluate")
+        digests = _digests(self.state.params, n_runs)
+        return tuple(map(self._result, range(n_runs), finals, oracles, digests))
+
+    def _result(
+        self, run: int, final: float | None, oracle: float | None, digest: str
+    ) -> TrainResult:
+        step, curve = self.position.step, self.position.curves[run]
+        reason = self.losses.reason(run) or _divergence(final, curve)
+        n_steps = self.losses.diverged_at[run] or step
+        return TrainResult(
+            status="diverged" if reason else "ok",
+            reason=reason,
+            loss_nats=None if reason else final,
+            oracle_loss_nats=oracle,
+            curve=tuple(point for point in curve if math.isfinite(point.loss_nats)),
+            params_sha256="" if reason else digest,
+            n_steps=n_steps,
+            n_tokens=n_steps * self.tokens_per_step,
+            resumed_at=self.resumed_at,
+            notes=tuple(self.notes),
+            execution=self.program.execution,
+            n_timed_steps=step - self.resumed_at,
+            seconds=self.clock.seconds,
         )
 
 
-def _common(config: TrainConfig) -> dict[str, Any]:
-    """What all runs of a pack have in common: their program, and where they stop to evaluate."""
-    evaluation = config.evaluation
-    return {
-        "batch_size": config.batch_size,
-        "compute_dtype": config.compute_dtype,
-        "optimizer.compiled": config.optimizer.compiled,
-        "schedule.n_steps": config.schedule.n_steps,
-        "evaluation.n_tokens": evaluation.n_tokens,
-        "evaluation.curve_tokens": evaluation.curve_tokens,
-        "evaluation.n_points": evaluation.n_points,
-    }
+def _divergence(loss: float | None, curve: list[CurvePoint]) -> str:
+    """A sentence if a validation loss was not finite, else empty."""
+    bad = [point.step for point in curve if not math.isfinite(point.loss_nats)]
+    if bad:
+        return f"validation loss is not finite after step {bad[0]}"
+    is_bad = loss is not None and not math.isfinite(loss)
+    return "final validation loss is not finite" if is_bad else ""
 
 
-def check_stable(configs: Sequence[TrainConfig], step: int, what: str) -> None:
-    """Raises ValueError if a trunk of so many steps is no part of one of these runs."""
-    schedules = [config.schedule for config in configs]
-    n_stable = min(schedule.n_steps - schedule.decay_steps for schedule in schedules)
-    if not 1 <= step <= n_stable:
-        raise ValueError(
-            f"{what}: a trunk of {step} steps is no part of this run, whose rate decays after "
-            f"{n_stable} of {schedules[0].n_steps} steps. A trunk has 1 to {n_stable} steps."
-        )
+def _digests(params: nnx.State, n_runs: int) -> list[str]:
+    """By run, sha256 of the parameters, in tree order."""
+    totals = [hashlib.sha256() for _ in range(n_runs)]
+    for leaf in jax.tree.leaves(params):
+        array = fetch(leaf)
+        for total, part in zip(totals, array if n_runs > 1 else [array], strict=True):
+            total.update(part.tobytes())
+    return [total.hexdigest() for total in totals]

@@ -10,11 +10,12 @@ gone, process 0 meets an error in the next exchange, or after a heartbeat timeou
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Array, Shaped
 
 # A text up to this length is one message, a longer one two: the receivers must know its size.
 _SHORT = 1020
@@ -40,7 +41,17 @@ def initialize_from_environment(environ: Mapping[str, str]) -> None:
         jax.distributed.initialize(**arguments, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
 
 
-def distributed_arguments(environ: Mapping[str, str]) -> dict[str, Any]:
+class DistributedArguments(TypedDict, total=False):
+    """Of ``jax.distributed.initialize``."""
+
+    coordinator_address: str | None
+    num_processes: int
+    process_id: int
+    cluster_detection_method: str
+    local_device_ids: list[int]
+
+
+def distributed_arguments(environ: Mapping[str, str]) -> DistributedArguments:
     """Arguments of ``jax.distributed.initialize``; empty when this process is alone."""
     address = environ.get("JAX_COORDINATOR_ADDRESS")
     if "JAX_NUM_PROCESSES" in environ:
@@ -62,7 +73,7 @@ def distributed_arguments(environ: Mapping[str, str]) -> dict[str, Any]:
     # Of the step, not of the job: a batch script is alone, however many tasks its job may start.
     if _integer(environ, "SLURM_STEP_NUM_TASKS", 1, 1 << 20, default=1) == 1:
         return {}
-    arguments: dict[str, Any] = {
+    arguments: DistributedArguments = {
         "cluster_detection_method": "slurm",
         "coordinator_address": address,
     }
@@ -102,7 +113,7 @@ def broadcast(text: str) -> str:
     return multihost_utils.broadcast_one_to_all(body).tobytes().decode()
 
 
-def fetch(array: jax.Array) -> np.ndarray:
+def fetch(array: Shaped[Array, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
     """The whole array on this host, wherever its parts lie."""
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)

@@ -2,15 +2,15 @@
 """The loss on a fixed set of validation windows."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.training.config import EvalConfig
-from model.training.step import Program
+from model.training.program import Program
 
 # Windows per evaluation step, of all runs together, rounded up to what the mesh divides: bounds
 # memory; sums are weighted, so no loss moves.
@@ -53,17 +53,17 @@ class Validation:
         padded[:, :n_windows] = [made[key][0] for key in keys]
         self.windows = program.put(padded.reshape(*program.lead, *self.shape, -1))
 
-    def losses(self, params: Any, n_tokens: int) -> list[float]:
+    def losses(self, params: nnx.State, n_tokens: int) -> list[float]:
         """Nats per token of each run over the first ``n_tokens``, rounded up to whole windows."""
         n_windows = -(-n_tokens // self.seq_len)
         nats = self._nats(params, n_windows).reshape(self.program.n_runs)
         return [total / (n_windows * self.seq_len) for total in nats.tolist()]
 
-    def compile(self, params: Any) -> None:
+    def compile(self, params: nnx.State) -> None:
         """Compiles the evaluation by asking for the loss of nothing."""
         self._nats(params, 0)
 
-    def _nats(self, params: Any, n_windows: int) -> np.ndarray:
+    def _nats(self, params: nnx.State, n_windows: int) -> np.ndarray:
         weights = (np.arange(self.shape[0] * self.batch) < n_windows).astype(np.float32)
         weights = np.broadcast_to(weights.reshape(self.shape), self.program.lead + self.shape)
         # The number of batches is traced: the curve's subset and the whole share one program.

@@ -2,6 +2,7 @@
 """A table of small networks, and a way to run them. Sizes differ, so that no two dims mix up."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -68,6 +69,22 @@ CONFIGS = {
         "logit_multiplier": 1.7,
     },
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_to_compile() -> Iterator[None]:
+    """XLA optimises for longer than these tests run: `make test-all` alone waits for it."""
+    name = "jax_disable_most_optimizations"
+    before = jax.config.values[name]
+    jax.config.update(name, "TEST_OPTIMISED" not in os.environ)
+    yield
+    jax.config.update(name, before)
+
+
+@pytest.fixture(scope="session")
+def llama() -> ModelConfig:
+    """The first of them, to be varied."""
+    return LLAMA
 
 
 @pytest.fixture(params=CONFIGS)

@@ -11,7 +11,7 @@ from experiments.benchmarks.speed import networks
 from model.network.counts.total import count_params
 from model.network.execution import Execution
 from model.training.optimizer import hyper_arrays
-from model.training.step import compile_program
+from model.training.program import compile_program
 
 torch = pytest.importorskip("torch", reason="make test-parity installs it")
 pytest.importorskip("transformers", reason="make test-parity installs it")
@@ -41,17 +41,17 @@ def plain_weights(c, w):
     """Our weights under the names of the plain peer, [out, in]."""
     ours = {"tokens.weight": w["embedding/tokens_vd"], "norm.weight": w["norm/gain"]}
     if c.positions == "learned":
-        ours |= {"positions.weight": w["embedding/positions_ld"], "norm.bias": w["norm/bias"]}
+        ours |= {"positions.weight": w["embedding/positions_td"], "norm.bias": w["norm/bias"]}
     for i in range(c.n_layers):
         layer = {name[9:]: x[i] for name, x in w.items() if name.startswith("blocks/0/")}
         matrix = lambda name, layer=layer: layer[name].reshape(c.d_model, -1).T  # noqa: E731
-        qkv = [matrix(f"mixer/{name}") for name in ("q_dgrk", "k_dgk", "v_dgk")]
+        qkv = [matrix(f"mixer/{name}") for name in ("q_dgqk", "k_dgk", "v_dgk")]
         rises = ("gate", "up") if c.channel_mixers == ("swiglu",) else ("up",)
         found = {
             "mixer_norm.weight": layer["mixer_norm/gain"],
             "channel_norm.weight": layer["channel_mixer_norm/gain"],
             "qkv.weight": np.concatenate(qkv),
-            "out.weight": layer["mixer/o_grkd"].reshape(-1, c.d_model).T,
+            "out.weight": layer["mixer/o_gqkd"].reshape(-1, c.d_model).T,
             "up.weight": np.concatenate([matrix(f"channel_mixer/{r}/weight") for r in rises]),
             "down.weight": layer["channel_mixer/down/weight"].T,
         }

@@ -116,10 +116,10 @@ def from_rotary(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarra
         ours |= {
             f"{block}/mixer_norm/gain": w[f"{theirs}.input_layernorm.weight"],
             f"{block}/channel_mixer_norm/gain": w[f"{theirs}.post_attention_layernorm.weight"],
-            f"{block}/mixer/q_dgrk": w[f"{attention}.q_proj.weight"].T.reshape(D, G, R, K),
+            f"{block}/mixer/q_dgqk": w[f"{attention}.q_proj.weight"].T.reshape(D, G, R, K),
             f"{block}/mixer/k_dgk": w[f"{attention}.k_proj.weight"].T.reshape(D, G, K),
             f"{block}/mixer/v_dgk": w[f"{attention}.v_proj.weight"].T.reshape(D, G, K),
-            f"{block}/mixer/o_grkd": w[f"{attention}.o_proj.weight"].T.reshape(G, R, K, D),
+            f"{block}/mixer/o_gqkd": w[f"{attention}.o_proj.weight"].T.reshape(G, R, K, D),
             f"{block}/channel_mixer/gate/weight": w[f"{mlp}.gate_proj.weight"].T,
             f"{block}/channel_mixer/up/weight": w[f"{mlp}.up_proj.weight"].T,
             f"{block}/channel_mixer/down/weight": w[f"{mlp}.down_proj.weight"].T,
@@ -135,7 +135,7 @@ def from_gpt2(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     D, H, K = c.d_model, c.n_heads, c.d_head
     ours = {
         "embedding/tokens_vd": w["transformer.wte.weight"],
-        "embedding/positions_ld": w["transformer.wpe.weight"],
+        "embedding/positions_td": w["transformer.wpe.weight"],
         "norm/gain": w["transformer.ln_f.weight"],
         "norm/bias": w["transformer.ln_f.bias"],
     }
@@ -148,13 +148,13 @@ def from_gpt2(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]
             f"{block}/mixer_norm/bias": w[f"{theirs}.ln_1.bias"],
             f"{block}/channel_mixer_norm/gain": w[f"{theirs}.ln_2.weight"],
             f"{block}/channel_mixer_norm/bias": w[f"{theirs}.ln_2.bias"],
-            f"{block}/mixer/q_dgrk": q.reshape(D, H, 1, K),
+            f"{block}/mixer/q_dgqk": q.reshape(D, H, 1, K),
             f"{block}/mixer/k_dgk": k.reshape(D, H, K),
             f"{block}/mixer/v_dgk": v.reshape(D, H, K),
             f"{block}/mixer/q_bias": q_bias.reshape(H, 1, K),
             f"{block}/mixer/k_bias": k_bias.reshape(H, K),
             f"{block}/mixer/v_bias": v_bias.reshape(H, K),
-            f"{block}/mixer/o_grkd": w[f"{theirs}.attn.c_proj.weight"].reshape(H, 1, K, D),
+            f"{block}/mixer/o_gqkd": w[f"{theirs}.attn.c_proj.weight"].reshape(H, 1, K, D),
             f"{block}/mixer/o_bias": w[f"{theirs}.attn.c_proj.bias"],
             f"{block}/channel_mixer/up/weight": w[f"{theirs}.mlp.c_fc.weight"],
             f"{block}/channel_mixer/up/bias": w[f"{theirs}.mlp.c_fc.bias"],

@@ -20,7 +20,7 @@ from experiments.benchmarks.speed.networks import Setting
 from model.network.counts.total import count_params
 from model.network.execution import Execution
 from model.training.optimizer import hyper_arrays
-from model.training.step import Program, compile_program
+from model.training.program import Program, compile_program
 
 
 def main() -> None:

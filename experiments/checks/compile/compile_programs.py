@@ -43,7 +43,8 @@ from model.network.execution import USABLE, Execution
 from model.network.sharding import AXES, make_mesh
 from model.training import memory
 from model.training.optimizer import hyper_arrays
-from model.training.step import TrainState, compile_program
+from model.training.program import compile_program
+from model.training.step import TrainState
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 

@@ -21,7 +21,7 @@ class SwiGLU(nnx.Module):
         self.up = Linear(config, layout, is_input=True, rngs=rngs)
         self.down = Linear(config, layout, is_input=False, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B L D"]) -> tuple[Float[Array, "B L D"], dict]:
+    def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], dict]:
         return self.down(jax.nn.silu(self.gate(x)) * self.up(x)), {}
 
 
@@ -32,7 +32,7 @@ class GELU(nnx.Module):
         self.up = Linear(config, layout, is_input=True, rngs=rngs)
         self.down = Linear(config, layout, is_input=False, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B L D"]) -> tuple[Float[Array, "B L D"], dict]:
+    def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], dict]:
         return self.down(jax.nn.gelu(self.up(x), approximate=True)), {}
 
 
@@ -42,15 +42,15 @@ class Linear(nnx.Module):
     def __init__(self, config: ModelConfig, layout: Layout, *, is_input: bool, rngs: nnx.Rngs):
         D, F = config.d_model, config.d_ff
         shape, weight, bias, out = (
-            ((D, F), layout.mlp_in_df, layout.mlp_in_bias_f, layout.act_blf)
+            ((D, F), layout.mlp_in_df, layout.mlp_in_bias_f, layout.act_btf)
             if is_input
-            else ((F, D), layout.mlp_out_fd, layout.vector_d, layout.act_bld)
+            else ((F, D), layout.mlp_out_fd, layout.vector_d, layout.act_btd)
         )
         std = config.hidden_init_gain / math.sqrt(shape[0])
         self.weight = normal(rngs, shape, std, weight, "hidden")
         self.bias = constant((shape[1],), 0.0, bias) if config.use_bias else None
         self.out = P(*out)
 
-    def __call__(self, x: Float[Array, "B L I"]) -> Float[Array, "B L O"]:
-        y = project("bli,io->blo", x, self.weight[...].astype(x.dtype), self.out)
+    def __call__(self, x: Float[Array, "B T n_in"]) -> Float[Array, "B T n_out"]:
+        y = project("bti,io->bto", x, self.weight[...].astype(x.dtype), self.out)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)[None, None]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""softmax(Q K^T / sqrt(K) + causal mask) V by name: plain XLA, cuDNN's or the TPU's flash kernel.
+"""softmax(q k^T / sqrt(K) + causal mask) v by name: plain XLA, cuDNN's or the TPU's flash kernel.
 
-A flash kernel never stores the L x L scores (Dao et al. 2022, arXiv:2205.14135). It runs on each
+A flash kernel never stores the T x T scores (Dao et al. 2022, arXiv:2205.14135). It runs on each
 device's own batch rows and heads, so the positions must lie whole on every device.
 """
 
@@ -64,17 +64,17 @@ def _objection(
 
 
 def attention_kernel(name: str) -> Kernel:
-    """(q [B L G R K], k [B L G K], v [B L G K]) -> [B L G R K]; see the module."""
+    """(q [B T G Q K], k [B T G K], v [B T G K]) -> [B T G Q K]; see the module."""
     return {"xla": causal_attention, "cudnn": cudnn_attention, "splash": splash_attention}[name]
 
 
 def causal_attention(
-    q: Float[Array, "B L G R K"], k: Float[Array, "B L G K"], v: Float[Array, "B L G K"]
-) -> Float[Array, "B L G R K"]:
+    q: Float[Array, "B T G Q K"], k: Float[Array, "B T G K"], v: Float[Array, "B T G K"]
+) -> Float[Array, "B T G Q K"]:
     """Every position attends to itself and to what came before it. Scores are float32.
 
-    Long sequences are cut into four blocks of queries, each against its own past only: 62.5 % of
-    the products, and on a CPU 0.7 of the time at L = 256.
+    Long sequences are cut into four blocks of queries, each against its own past only: that is
+    5/8 of the products.
     """
     length = q.shape[1]
     n_blocks = 4 if length >= 256 and length % 4 == 0 else 1
@@ -85,33 +85,33 @@ def causal_attention(
 
 
 def _attend(
-    q: Float[Array, "B L G R K"], k: Float[Array, "B M G K"], v: Float[Array, "B M G K"]
-) -> Float[Array, "B L G R K"]:
-    """The last L of M positions attend to their past.
+    q: Float[Array, "B last G Q K"], k: Float[Array, "B past G K"], v: Float[Array, "B past G K"]
+) -> Float[Array, "B last G Q K"]:
+    """The last positions attend to their past.
 
-    The R query heads of a group are folded into the query positions: products over four axes with
-    the batch axes first are what every backend has a fast kernel for (six times faster on a CPU
-    than the same products over five).
+    The Q query heads of a group are folded into the query positions: products over four axes with
+    the batch axes first are what every backend has a fast kernel for.
     """
-    (B, L, G, R, K), M = q.shape, k.shape[1]
-    folded = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4).reshape(B, G, R * L, K)
+    (B, n_last, G, Q, K), n_past = q.shape, k.shape[1]
+    folded = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4).reshape(B, G, Q * n_last, K)
     k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-    scores = jnp.einsum("bglk,bgmk->bglm", folded, k, preferred_element_type=jnp.float32)
-    past = jnp.tile(jnp.tril(jnp.ones((L, M), bool), M - L), (R, 1))[None, None]
-    scores = jnp.where(past, scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.einsum("bgik,bgjk->bgij", folded, k, preferred_element_type=jnp.float32)
+    is_past = jnp.tril(jnp.ones((n_last, n_past), bool), n_past - n_last)
+    is_past = jnp.tile(is_past, (Q, 1))[None, None]
+    scores = jnp.where(is_past, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    mixed = jnp.einsum("bglm,bgmk->bglk", weights, v)
-    return mixed.reshape(B, G, R, L, K).transpose(0, 3, 1, 2, 4)
+    mixed = jnp.einsum("bgij,bgjk->bgik", weights, v)
+    return mixed.reshape(B, G, Q, n_last, K).transpose(0, 3, 1, 2, 4)
 
 
 def cudnn_attention(
-    q: Float[Array, "B L G R K"], k: Float[Array, "B L G K"], v: Float[Array, "B L G K"]
-) -> Float[Array, "B L G R K"]:
+    q: Float[Array, "B T G Q K"], k: Float[Array, "B T G K"], v: Float[Array, "B T G K"]
+) -> Float[Array, "B T G Q K"]:
     """cuDNN's flash attention, through ``jax.nn.dot_product_attention``."""
 
     def local(q: Array, k: Array, v: Array) -> Array:
-        B, L, G, R, K = q.shape
-        heads = q.reshape(B, L, G * R, K)
+        B, T, G, Q, K = q.shape
+        heads = q.reshape(B, T, G * Q, K)
         mixed = jax.nn.dot_product_attention(heads, k, v, is_causal=True, implementation="cudnn")
         return mixed.reshape(q.shape)
 
@@ -119,17 +119,17 @@ def cudnn_attention(
 
 
 def splash_attention(
-    q: Float[Array, "B L G R K"], k: Float[Array, "B L G K"], v: Float[Array, "B L G K"]
-) -> Float[Array, "B L G R K"]:
+    q: Float[Array, "B T G Q K"], k: Float[Array, "B T G K"], v: Float[Array, "B T G K"]
+) -> Float[Array, "B T G Q K"]:
     """JAX's flash attention for TPUs; interpreted where the devices are CPUs."""
     is_cpu = jax.sharding.get_abstract_mesh().abstract_device.platform == "cpu"
 
     def local(q: Array, k: Array, v: Array) -> Array:
-        B, L, G, R, K = q.shape
-        heads = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4).reshape(B, G * R, L, K)
+        B, T, G, Q, K = q.shape
+        heads = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4).reshape(B, G * Q, T, K)
         k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-        mixed = jax.vmap(_splash(L, G * R, interpret=is_cpu))(heads, k, v)
-        return mixed.reshape(B, G, R, L, K).transpose(0, 3, 1, 2, 4)
+        mixed = jax.vmap(_splash(T, G * Q, interpret=is_cpu))(heads, k, v)
+        return mixed.reshape(B, G, Q, T, K).transpose(0, 3, 1, 2, 4)
 
     return _per_device(local, q, k, v)
 

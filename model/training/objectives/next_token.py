@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Next-token prediction: cross-entropy of a linear head, without the logits of a whole batch.
 
-The float32 logits of a batch are the largest array of a small model: 4 B L V bytes, several times
+The float32 logits of a batch are the largest array of a small model: 4 B T V bytes, several times
 over where a compiler keeps them for the backward pass. Here they exist for one part of the
 positions at a time, and as the loss is one number, its gradients are known as soon as the logits
-are: they are computed in the same pass and kept, [B, L, D] and [D, V], so nothing is computed
+are: they are computed in the same pass and kept, [B, T, D] and [D, V], so nothing is computed
 twice. (The same idea: Hsu et al. 2024, Liger kernels, arXiv:2410.10989, sec. 3.2.)
 """
 
@@ -21,8 +21,8 @@ from model.network.sharding import Layout
 
 
 def next_token_nats(
-    logits: Float[Array, "B L V"], targets: Int[Array, "B L"]
-) -> tuple[Float[Array, "B L"], Float[Array, "B L"]]:
+    logits: Float[Array, "B T V"], targets: Int[Array, "B T"]
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
     """Cross-entropy of every target in nats, and log Z of its softmax for the z-loss.
 
     nats = log Z - logit[target]. The target's logit is picked by a masked sum, not by a gather,
@@ -42,7 +42,7 @@ class LinearHead:
 
     Args:
       multiplier: factor on the logits.
-      n_chunks: must divide L, on every device; 1 computes all logits at once.
+      n_chunks: must divide T, on every device; 1 computes all logits at once.
       layout: array -> mesh axes.
     """
 
@@ -50,8 +50,8 @@ class LinearHead:
         self.multiplier, self.n_chunks, self.layout = multiplier, n_chunks, layout
 
     def nats(
-        self, x: Float[Array, "B L D"], head: Float[Array, "D V"], targets: Int[Array, "B L"]
-    ) -> Float[Array, "B L"]:
+        self, x: Float[Array, "B T D"], head: Float[Array, "D V"], targets: Int[Array, "B T"]
+    ) -> Float[Array, "B T"]:
         """Cross-entropy of every target, in nats; for evaluation."""
         gathered = self._gathered(head, x.dtype)
 
@@ -63,17 +63,23 @@ class LinearHead:
 
     def loss(
         self,
-        x: Float[Array, "B L D"],
+        x: Float[Array, "B T D"],
         head: Float[Array, "D V"],
-        targets: Int[Array, "B L"],
+        targets: Int[Array, "B T"],
         z_loss_weight: Float[Array, ""],
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """(mean nats + z_loss_weight mean (log Z)^2, mean nats); the second has no gradient."""
         return _loss(self, x, head, targets, z_loss_weight)
 
     def loss_and_gradients(
-        self, x: Array, head: Array, targets: Array, z_loss_weight: Array
-    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        self,
+        x: Float[Array, "B T D"],
+        head: Float[Array, "D V"],
+        targets: Int[Array, "B T"],
+        z_loss_weight: Float[Array, ""],
+    ) -> tuple[
+        tuple[Float[Array, ""], Float[Array, ""]], tuple[Float[Array, "B T D"], Float[Array, "D V"]]
+    ]:
         """The two losses, and the gradients of the first by ``x`` and ``head``."""
         gathered, scale = self._gathered(head, x.dtype), 1 / targets.size
 
@@ -87,10 +93,10 @@ class LinearHead:
             slope = pull - _is_target(logits, targets).astype(pull.dtype)
             slope = (slope * (scale * self.multiplier)).astype(x.dtype)
             x_slope = jnp.einsum(
-                "blv,dv->bld", slope, gathered, out_sharding=P(*self.layout.act_bld)
+                "btv,dv->btd", slope, gathered, out_sharding=P(*self.layout.act_btd)
             )
             head_slope += jnp.einsum(
-                "bld,blv->dv",
+                "btd,btv->dv",
                 x,
                 slope,
                 preferred_element_type=jnp.float32,
@@ -107,15 +113,15 @@ class LinearHead:
 
     def _gathered(self, head: Array, dtype: jnp.dtype) -> Array:
         """The head in the compute dtype, whole but for the vocabulary: gathered once."""
-        return jax.sharding.reshard(head.astype(dtype), P(None, self.layout.logits_blv[2]))
+        return jax.sharding.reshard(head.astype(dtype), P(None, self.layout.logits_btv[2]))
 
     def _logits(self, x: Array, gathered: Array) -> Array:
         logits = jnp.einsum(
-            "bld,dv->blv",
+            "btd,dv->btv",
             x,
             gathered,
             preferred_element_type=jnp.float32,
-            out_sharding=P(*self.layout.logits_blv),
+            out_sharding=P(*self.layout.logits_btv),
         )
         return logits * self.multiplier
 
@@ -127,7 +133,7 @@ class LinearHead:
         return carry, self._joined(parts)
 
     def _split(self, a: Array) -> Array:
-        """[B, L, ...] -> [n_chunks, B, L/n_chunks, ...]; each part has positions of each device."""
+        """[B, T, ...] -> [n_chunks, B, T/n_chunks, ...]; each part has positions of each device."""
         batch, length, *rest = a.shape
         axes = jax.typeof(a).sharding.spec
         shape = (batch, length // self.n_chunks, self.n_chunks, *rest)

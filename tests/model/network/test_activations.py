@@ -10,7 +10,7 @@ from flax import nnx
 from model.network.activations import LAYERS, activations
 from model.network.transformer import Transformer
 
-OUTPUTS = {"mixer": ("o_grkd", "o_bias"), "channel_mixer": ("down",)}
+OUTPUTS = {"mixer": ("o_gqkd", "o_bias"), "channel_mixer": ("down",)}
 pytestmark = pytest.mark.parametrize("config", ["llama_mqa_tied", "everything"], indirect=True)
 
 

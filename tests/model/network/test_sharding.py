@@ -58,11 +58,11 @@ def test_loss_and_gradients_on_eight_devices_equal_those_on_one(config, network,
 # 48 tokens, 12 positions, d_model 16, 2 groups x 2 heads of 6, d_ff 40.
 SHARDS = {
     "embedding/tokens_vd": (24, 4),
-    "embedding/positions_ld": (12, 4),
-    "mixer/q_dgrk": (4, 1, 2, 6),
+    "embedding/positions_td": (12, 4),
+    "mixer/q_dgqk": (4, 1, 2, 6),
     "mixer/k_dgk": (4, 1, 6),
     "mixer/v_dgk": (4, 1, 6),
-    "mixer/o_grkd": (1, 2, 6, 4),
+    "mixer/o_gqkd": (1, 2, 6, 4),
     "mixer/q_bias": (1, 2, 6),
     "mixer/k_bias": (1, 6),
     "mixer/v_bias": (1, 6),
@@ -137,7 +137,7 @@ def test_every_activation_lies_where_the_table_says(config, network, tokens):
 
 
 # Read by the training loop, not by the network.
-OUTSIDE_THE_NETWORK = {"tokens_bl"}
+OUTSIDE_THE_NETWORK = {"tokens_bt"}
 
 
 @pytest.mark.parametrize("config", ["everything"], indirect=True)
@@ -166,9 +166,9 @@ def _build(config, layout=FSDP_TENSOR):
 DIVISIBILITY = [
     ({"vocab_size": 47}, (1, 1, 1, 2), 8, "embed_vd", "vocab_size=47"),
     ({"d_model": 17}, (1, 1, 4, 1), 8, "embed_vd", "d_model=17"),
-    ({"n_kv_heads": 2}, (1, 1, 1, 4), 8, "attn_q_dgrk", "n_kv_heads=2"),
+    ({"n_kv_heads": 2}, (1, 1, 1, 4), 8, "attn_q_dgqk", "n_kv_heads=2"),
     ({"d_ff": 41}, (1, 1, 1, 2), 8, "mlp_in_df", "d_ff=41"),
-    ({}, (1, 2, 4, 1), 12, "tokens_bl", "batch_size=12"),
+    ({}, (1, 2, 4, 1), 12, "tokens_bt", "batch_size=12"),
 ]
 
 

@@ -20,7 +20,7 @@ only = pytest.mark.parametrize
 
 
 def arrays(params: nnx.State) -> dict[str, np.ndarray]:
-    """Name ("blocks/0/mixer/q_dgrk") -> array; those of blocks are stacked, [n_repeats, ...]."""
+    """Name ("blocks/0/mixer/q_dgqk") -> array; those of blocks are stacked, [n_repeats, ...]."""
     flat = nnx.to_flat_state(params)
     return {"/".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in flat}
 
@@ -90,8 +90,8 @@ def test_grouped_queries_equal_full_heads_with_repeated_keys_and_values(config, 
     full, own = network(replace(config, n_kv_heads=config.n_heads))
     repeats, H, K = config.queries_per_kv_head, config.n_heads, config.d_head
     shapes = {
-        "q_dgrk": (-1, H, 1, K),
-        "o_grkd": (H, 1, K, config.d_model),
+        "q_dgqk": (-1, H, 1, K),
+        "o_gqkd": (H, 1, K, config.d_model),
         "q_bias": (H, 1, K),
     }
     values = {}
@@ -110,7 +110,7 @@ def test_grouped_queries_equal_full_heads_with_repeated_keys_and_values(config, 
 def test_residual_multiplier_equals_scaled_output_projections(config, network, tokens):
     plain, params = network(replace(config, residual_multiplier=1.0))
     scaled, _ = network(replace(config, residual_multiplier=0.37))
-    outputs = ("mixer/o_grkd", "mixer/o_bias", "down/weight", "down/bias")
+    outputs = ("mixer/o_gqkd", "mixer/o_bias", "down/weight", "down/bias")
     values = {n: 0.37 * v for n, v in arrays(params).items() if n.endswith(outputs)}
     assert len(values) == (4 if config.use_bias else 2)
     expected = plain(with_arrays(params, values), tokens)
@@ -145,11 +145,11 @@ WIDE = {"vocab_size": 512, "seq_len": 64, "d_model": 96, "d_ff": 160, "d_head": 
 # The name of an array ends in -> its standard deviation, by the docstring of ModelConfig.
 INITIAL_STD = {
     "embedding/tokens_vd": 0.5,
-    "embedding/positions_ld": 0.5,
-    "mixer/q_dgrk": 0.8 / 96**0.5,
+    "embedding/positions_td": 0.5,
+    "mixer/q_dgqk": 0.8 / 96**0.5,
     "mixer/k_dgk": 0.8 / 96**0.5,
     "mixer/v_dgk": 0.8 / 96**0.5,
-    "mixer/o_grkd": 0.8 / (4 * 20) ** 0.5,
+    "mixer/o_gqkd": 0.8 / (4 * 20) ** 0.5,
     "gate/weight": 0.8 / 96**0.5,
     "up/weight": 0.8 / 96**0.5,
     "down/weight": 0.8 / 160**0.5,

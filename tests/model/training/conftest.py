@@ -22,33 +22,24 @@ from model.training.config import (
     TrainConfig,
 )
 from model.training.optimizer import hyper_arrays
-from model.training.step import TrainState, compile_program
+from model.training.program import compile_program
+from model.training.step import TrainState
 
 N_STEPS = 20
 
 
 @pytest.fixture(scope="session")
-def network_config() -> ModelConfig:
+def network_config(llama: ModelConfig) -> ModelConfig:
     """Every axis of a 2x2x2 mesh divides it, and its width and batch 8 of one axis."""
-    return ModelConfig(
+    return replace(
+        llama,
         vocab_size=16,
         seq_len=16,
-        d_model=16,
         n_layers=1,
         n_heads=2,
         n_kv_heads=2,
-        d_head=6,
         d_ff=24,
-        mixers=("attention",),
-        channel_mixers=("swiglu",),
-        norm="rmsnorm",
-        norm_eps=1e-5,
-        positions="rope",
-        rope_theta=100.0,
-        use_bias=False,
         use_qk_norm=True,
-        tie_embeddings=False,
-        embedding_init_std=0.5,
         hidden_init_gain=1.0,
         output_init_std=0.2,
         residual_multiplier=0.7,

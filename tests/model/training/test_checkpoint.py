@@ -20,7 +20,8 @@ from model.training.checkpoint import Checkpoints
 from model.training.checkpoint_files import Saved
 from model.training.config import TrainConfig
 from model.training.optimizer import hyper_arrays
-from model.training.step import TrainState, compile_program
+from model.training.program import compile_program
+from model.training.step import TrainState
 
 DAMAGED = "checkpoint 8-1 is damaged; passed over."
 
@@ -217,15 +218,15 @@ def test_pruning_neither_counts_nor_removes_what_a_later_attempt_wrote(folder: P
 def test_an_attempt_that_was_halted_while_it_saved_vouches_for_nothing_when_it_wakes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seal = checkpoint_files.seal
+    finish = checkpoint_files.finish
 
     def wake_late(folder: Path, saved: Saved) -> bool:
         monkeypatch.undo()
         Checkpoints(folder, attempt=2).save(8, state_of(82), {})
         (folder / str(saved)).mkdir(exist_ok=True)  # TensorStore makes folders that are missing.
-        return seal(folder, saved)
+        return finish(folder, saved)
 
-    monkeypatch.setattr(checkpoint_files, "seal", wake_late)
+    monkeypatch.setattr(checkpoint_files, "finish", wake_late)
     Checkpoints(folder, attempt=1).save(12, state_of(12), {})
     assert Checkpoints(folder).steps() == [8]
     assert equal(restore(folder)[0][0], state_of(82))

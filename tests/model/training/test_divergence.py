@@ -16,8 +16,10 @@ from model.network.execution import Execution
 from model.training import loop
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
-from model.training.loop import Progress, TrainResult, train
-from model.training.step import Program, TrainState, compile_program
+from model.training.loop import train_pack
+from model.training.outcome import Progress, TrainResult
+from model.training.program import Program, compile_program
+from model.training.step import TrainState
 
 UNSAID = 12
 
@@ -97,13 +99,13 @@ def run(network_config: ModelConfig) -> Callable:
             options |= {"checkpoints": Checkpoints(folder), "checkpoint_seconds": 0.0}
         for stop in stops:
 
-            def interrupt(progress: Progress, stop: int = stop) -> None:
-                if progress.step == stop:
+            def interrupt(progress: tuple[Progress, ...], stop: int = stop) -> None:
+                if progress[0].step == stop:
                     raise Interrupted
 
             with pytest.raises(Interrupted):
-                train(network_config, config, corpus, on_progress=interrupt, **options)
-        return train(network_config, config, corpus, **options)
+                train_pack(network_config, (config,), corpus, on_progress=interrupt, **options)
+        return train_pack(network_config, (config,), corpus, **options)[0]
 
     return run
 

@@ -13,12 +13,12 @@ import pytest
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import AUTO, PLAIN, Execution
-from model.training import memory, step
+from model.training import memory
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
-from model.training.loop import train
+from model.training.loop import train_pack
 from model.training.optimizer import hyper_arrays
-from model.training.step import Program, compile_program
+from model.training.program import Program, _needed_bytes, compile_program
 
 ONE, ALL = (1, 1, 1, 1), (1, 2, 2, 2)
 N_STEPS = 6
@@ -98,21 +98,21 @@ def test_a_killed_fast_run_continues_bit_for_bit(
     class Killed(Exception):
         pass
 
-    def kill(progress: object) -> None:
-        if progress.step == 17:
+    def kill(progress: tuple) -> None:
+        if progress[0].step == 16:
             raise Killed
 
     changes, mesh = FAST[name]
     options = {
-        "execution": replace(PLAIN, **changes, steps_per_dispatch=7),
+        "execution": replace(PLAIN, **changes, steps_per_dispatch=N_STEPS),
         "mesh_shape": mesh,
         "checkpoint_seconds": 0.0,
     }
-    whole = train(deep, train_config, corpus, **options)
+    (whole,) = train_pack(deep, (train_config,), corpus, **options)
     saved = Checkpoints(tmp_path)
     with pytest.raises(Killed):
-        train(deep, train_config, corpus, checkpoints=saved, on_progress=kill, **options)
-    resumed = train(deep, train_config, corpus, checkpoints=saved, **options)
+        train_pack(deep, (train_config,), corpus, checkpoints=saved, on_progress=kill, **options)
+    (resumed,) = train_pack(deep, (train_config,), corpus, checkpoints=saved, **options)
     assert 0 < resumed.resumed_at < 20
     assert (resumed.loss_nats, resumed.params_sha256) == (whole.loss_nats, whole.params_sha256)
     assert resumed.curve == whole.curve
@@ -124,26 +124,29 @@ def test_a_checkpoint_continues_on_another_mesh_and_layout(
 ) -> None:
     """With losses that differ by the order of sums only."""
 
-    def stop(progress: object) -> None:
-        if progress.step == 10:
+    def stop(progress: tuple) -> None:
+        if progress[0].step == 10:
             raise KeyboardInterrupt
 
-    plan = replace(PLAIN, steps_per_dispatch=5)
-    whole = train(deep, train_config, corpus, execution=plan)
+    plan = replace(PLAIN, steps_per_dispatch=N_STEPS)
+    (whole,) = train_pack(deep, (train_config,), corpus, execution=plan)
     saved = Checkpoints(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        train(
+        train_pack(
             deep,
-            train_config,
+            (train_config,),
             corpus,
             execution=plan,
             checkpoints=saved,
             checkpoint_seconds=0.0,
             on_progress=stop,
         )
-    other = replace(PLAIN, layout="fsdp_context", layers="scanned", steps_per_dispatch=5)
-    resumed = train(deep, train_config, corpus, execution=other, mesh_shape=ALL, checkpoints=saved)
-    assert resumed.resumed_at == 5
+    changes, mesh = FAST["positions split"]
+    other = replace(plan, **changes)
+    (resumed,) = train_pack(
+        deep, (train_config,), corpus, execution=other, mesh_shape=mesh, checkpoints=saved
+    )
+    assert resumed.resumed_at == N_STEPS
     assert resumed.loss_nats == pytest.approx(whole.loss_nats, rel=0, abs=1e-5)
     losses = [[point.loss_nats for point in result.curve] for result in (resumed, whole)]
     assert losses[0] == pytest.approx(losses[1], rel=0, abs=1e-5)
@@ -189,7 +192,7 @@ def test_the_cheapest_that_fits_into_memory_is_taken(
     monkeypatch: pytest.MonkeyPatch,
     fits: tuple,
 ) -> None:
-    step._needed_bytes.cache_clear()
+    _needed_bytes.cache_clear()
     monkeypatch.setattr(memory, "limit_bytes", lambda mesh: 100)
     monkeypatch.setattr(Program, "lowered", lambda self, hyper: self.execution)
     order = [(e.remat, e.n_microbatches) for e in resolved(deep, train_config)]
@@ -205,17 +208,21 @@ def test_the_cheapest_that_fits_into_memory_is_taken(
     assert (program.execution.remat, program.execution.n_microbatches) == fits
     assert compile_program(deep, replace(train_config, init_seed=7), ONE) is program
     assert measured == order[: enough + 1], "a program was measured again for another run"
-    step._needed_bytes.cache_clear()
+    _needed_bytes.cache_clear()
 
 
 def test_what_fits_in_no_way_is_refused_in_one_line_with_the_figures(
     deep: ModelConfig, train_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _needed_bytes.cache_clear()
     monkeypatch.setattr(memory, "limit_bytes", lambda mesh: 1000)
+    monkeypatch.setattr(Program, "lowered", lambda self, hyper: self.execution)
+    monkeypatch.setattr(memory, "needed_bytes", lambda execution: 2000.0)
     fixed = replace(AUTO, remat="block", n_microbatches=8)
     with pytest.raises(ValueError, match=r"even with remat='block' and n_microbatches=8") as error:
         compile_program(deep, train_config, ONE, fixed)
     assert "\n" not in str(error.value)
+    _needed_bytes.cache_clear()
 
 
 @pytest.mark.slow

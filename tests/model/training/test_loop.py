@@ -11,8 +11,9 @@ from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training.config import TrainConfig
-from model.training.loop import Progress, TrainResult, train
-from model.training.step import compile_program
+from model.training.loop import train_pack
+from model.training.outcome import Progress, TrainResult
+from model.training.program import compile_program
 from model.training.validation import Validation
 
 
@@ -37,7 +38,10 @@ def run(network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus) 
     def run(change: dict | None = None, **options: object) -> tuple[TrainResult, list[Progress]]:
         told: list[Progress] = []
         config = replace(train_config, **(change or {}))
-        return train(network_config, config, corpus, on_progress=told.append, **options), told
+        result = train_pack(network_config, (config,), corpus, on_progress=told.extend, **options)[
+            0
+        ]
+        return result, told
 
     return run
 
@@ -172,4 +176,4 @@ def test_data_with_more_token_ids_than_the_model_are_refused(
     network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus
 ) -> None:
     with pytest.raises(ValueError, match="vocab_size=8 of the model is less than the 9 token ids"):
-        train(replace(network_config, vocab_size=8), train_config, corpus)
+        train_pack(replace(network_config, vocab_size=8), (train_config,), corpus)

@@ -20,14 +20,14 @@ from model.network.transformer import Transformer
 from model.training.config import Algorithm, TrainConfig
 from model.training.muon import scale_by_muon
 from model.training.optimizer import hyper_arrays, optimizer, roles
-from model.training.step import compile_program
+from model.training.program import compile_program
 
 ONE = (1, 1, 1, 1)
 N_LAYERS, D, G, R, K = 3, 16, 8, 2, 8
 # Weights of three layers: shape, axes of the inputs from the end, layout.
 WEIGHTS = {
-    "q_dgrk": ((N_LAYERS, D, G, R, K), (-4,), P(None, "fsdp", "tensor", None, None)),
-    "o_grkd": ((N_LAYERS, G, R, K, D), (-4, -3, -2), P(None, "tensor", None, None, "fsdp")),
+    "q_dgqk": ((N_LAYERS, D, G, R, K), (-4,), P(None, "fsdp", "tensor", None, None)),
+    "o_gqkd": ((N_LAYERS, G, R, K, D), (-4, -3, -2), P(None, "tensor", None, None, "fsdp")),
     "square": ((N_LAYERS, D, D), (-2,), P(None, ("fsdp", "tensor"), None)),
     "of_one_layer": ((D, 24), (-2,), P("fsdp", "tensor")),
 }
@@ -68,7 +68,7 @@ def updates(mesh_shape: tuple[int, ...], given: Algorithm, steps: list) -> dict[
 
 def as_matrices(value: np.ndarray, name: str) -> np.ndarray:
     """[layers, fan_in, fan_out]."""
-    fan_in = {"q_dgrk": D, "o_grkd": G * R * K, "square": D, "of_one_layer": D}[name]
+    fan_in = {"q_dgqk": D, "o_gqkd": G * R * K, "square": D, "of_one_layer": D}[name]
     return value.reshape(1 if name == "of_one_layer" else N_LAYERS, fan_in, -1)
 
 

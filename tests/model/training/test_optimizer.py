@@ -24,7 +24,7 @@ GRADIENT_SCALES = np.tile([0.01, 3.0, 0.05, 0.3], 5)
 
 def role_by_name(path: str) -> str:
     """Role of a parameter from its name alone."""
-    if "tokens_vd" in path or "positions_ld" in path:
+    if "tokens_vd" in path or "positions_td" in path:
         return "input"
     if "head_dv" in path:
         return "output"

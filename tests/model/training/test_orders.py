@@ -12,8 +12,8 @@ from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
-from model.training.loop import Progress, TrainResult, train
-from model.training.outcome import Interrupted, Order
+from model.training.loop import train_pack
+from model.training.outcome import Interrupted, Order, Progress, TrainResult
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def run(network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus) 
         } | options
         if folder is not None:
             options["checkpoints"] = Checkpoints(folder)
-        return train(network_config, train_config, corpus, **options)
+        return train_pack(network_config, (train_config,), corpus, **options)[0]
 
     return run
 
@@ -47,11 +47,11 @@ def test_a_run_that_was_told_to_save_and_stop_goes_on_to_the_same_bits(
 ) -> None:
     told: list[Progress] = []
     with pytest.raises(Interrupted) as interrupted:
-        run(tmp_path, control=at(stop, Order.SAVE_AND_STOP), on_progress=told.append)
+        run(tmp_path, control=at(stop, Order.SAVE_AND_STOP), on_progress=told.extend)
     assert (interrupted.value.step, interrupted.value.is_saved) == (stop, True)
     assert told[-1].step == stop  # What is saved has been told.
     assert Checkpoints(tmp_path).steps() == [stop]
-    result = run(tmp_path, on_progress=told.append)
+    result = run(tmp_path, on_progress=told.extend)
     assert [progress.step for progress in told] == [7, 10, 17, 20]
     assert (result.resumed_at, result.n_timed_steps) == (stop, 20 - stop)
     assert result.params_sha256 == reference.params_sha256
@@ -123,7 +123,7 @@ def test_nothing_is_compiled_once_training_has_begun(run: Callable) -> None:
 
 def test_every_step_of_an_attempt_is_timed(run: Callable) -> None:
     told: list[Progress] = []
-    result = run(on_progress=told.append)
+    result = run(on_progress=told.extend)
     assert result.n_timed_steps == 20
     # Where loading was never slower than the device, nothing was stalled.
     assert all(result.seconds[name] > 0 for name in ("compile", "train", "evaluate"))

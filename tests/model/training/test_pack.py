@@ -23,10 +23,10 @@ from model.network.sharding import check_divisible
 from model.training import loop, memory, step
 from model.training.checkpoint import Checkpoints
 from model.training.config import ROLES, TrainConfig
-from model.training.loop import Progress, TrainResult, train_pack
+from model.training.loop import train_pack
 from model.training.optimizer import hyper_arrays
-from model.training.outcome import Interrupted, Order
-from model.training.step import Program, compile_program
+from model.training.outcome import Interrupted, Order, Progress, TrainResult
+from model.training.program import Program, compile_program
 
 N_STEPS = 200
 

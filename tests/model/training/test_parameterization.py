@@ -180,7 +180,7 @@ def network(d_model: int, algorithm: Algorithm = ADAMW) -> tuple[Callable, nnx.S
         model = nnx.merge(graphdef, params)
         x = model.embedding(jnp.asarray(TOKENS[:, :-1]), jnp.float32)
         x, _ = model._through_blocks(x)
-        return x, multiplier * jnp.einsum("bld,dv->blv", model.norm(x), model.head())
+        return x, multiplier * jnp.einsum("btd,dv->btv", model.norm(x), model.head())
 
     def loss(params: nnx.State, multiplier: jax.Array) -> jax.Array:
         log_p = jax.nn.log_softmax(activations(params, multiplier)[1])

@@ -18,7 +18,8 @@ from model.network.execution import Execution
 from model.network.sharding import make_mesh
 from model.training import processes
 from model.training.config import TrainConfig
-from model.training.loop import Progress, train
+from model.training.loop import train_pack
+from model.training.outcome import Progress
 
 # Parameters are split over the two processes, and so is the batch.
 MESH = (1, 1, 2, 1)
@@ -38,15 +39,15 @@ from model.network.execution import Execution
 from model.training.checkpoint import Checkpoints
 from model.training.config import *
 from model.training.outcome import Interrupted, Order
-from model.training.loop import train
+from model.training.loop import train_pack
 
 def control(step):
     assert is_leader()
     return Order.SAVE_AND_STOP if step == stop_at else Order.GO
 
-def on_progress(progress):
+def on_progress(packed):
     assert is_leader()
-    told.append((progress.step, progress.loss_nats, progress.grad_norm))
+    told.extend((run.step, run.loss_nats, run.grad_norm) for run in packed)
 
 network, config = {network!r}, {config!r}
 corpus = open_corpus(Manifest.from_json({manifest!r}), "")
@@ -64,8 +65,8 @@ for job in jobs:
     told, stop_at = [], int(stop_at)
     checkpoints = Checkpoints(Path({folder!r}) / name, attempt=int(attempt))
     try:
-        result = train(
-            network, config, corpus, mesh_shape={mesh},
+        (result,) = train_pack(
+            network, (config,), corpus, mesh_shape={mesh},
             execution=Execution(steps_per_dispatch=7),
             checkpoints=checkpoints, checkpoint_seconds=1e9 * (1 - is_leader()),
             on_progress=on_progress, control=control,
@@ -144,13 +145,13 @@ def test_two_processes_have_the_losses_of_one_with_the_same_mesh(
     """Not to the last bit: sums over the two devices are taken by another library (Gloo), in
     another order. Seen: one unit in the last place, 2.4e-7; eight of those are allowed."""
     told: list[Progress] = []
-    result = train(
+    (result,) = train_pack(
         network_config,
-        train_config,
+        (train_config,),
         corpus,
         mesh_shape=MESH,
         execution=Execution(steps_per_dispatch=7),
-        on_progress=told.append,
+        on_progress=told.extend,
     )
     calm = pair[0]["records"][0]
     assert [step for step, _, _ in calm["told"]] == [7, 10, 17, 20]

@@ -4,7 +4,6 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,8 @@ from model.training import checkpoint_files
 from model.training.checkpoint import Checkpoints
 from model.training.checkpoint_files import Saved
 from model.training.config import TrainConfig
-from model.training.loop import Progress, TrainResult, train
+from model.training.loop import train_pack
+from model.training.outcome import Progress, TrainResult
 
 # With 7 steps per dispatch and a curve of two points, chunks end at 7, 10, 17 and 20; 10 and 20
 # are evaluation steps. Every chunk but the last is followed by a checkpoint. A chunk is told
@@ -41,7 +41,8 @@ def attempt(network_config: ModelConfig, train_config: TrainConfig, corpus: Corp
     ) -> tuple[TrainResult | None, dict[int, tuple]]:
         told: dict[int, tuple] = {}
 
-        def on_progress(progress: Progress) -> None:
+        def on_progress(packed: tuple[Progress, ...]) -> None:
+            (progress,) = packed
             if progress.step == stop_at:
                 raise Interrupted
             told[progress.step] = (progress.loss_nats, progress.grad_norm, progress.n_tokens)
@@ -51,7 +52,7 @@ def attempt(network_config: ModelConfig, train_config: TrainConfig, corpus: Corp
         if folder is not None:
             options |= {"checkpoints": Checkpoints(folder), "checkpoint_seconds": 0.0}
         try:
-            return train(network_config, config, corpus, **options), told
+            return train_pack(network_config, (config,), corpus, **options)[0], told
         except Interrupted:
             return None, told
 
@@ -120,14 +121,14 @@ def test_a_run_with_muon_goes_on_to_the_same_bits(
 def test_a_process_that_dies_while_it_saves_goes_on_from_the_step_before(
     attempt: Callable, uninterrupted: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seal = checkpoint_files.seal
+    finish = checkpoint_files.finish
 
     def die_at_ten(folder: Path, saved: Saved) -> bool:
         if saved.step == 10:
             raise Interrupted
-        return seal(folder, saved)
+        return finish(folder, saved)
 
-    monkeypatch.setattr(checkpoint_files, "seal", die_at_ten)
+    monkeypatch.setattr(checkpoint_files, "finish", die_at_ten)
     assert attempt(tmp_path)[0] is None
     monkeypatch.undo()
     result, _ = attempt(tmp_path)
@@ -152,25 +153,11 @@ def test_no_checkpoint_is_written_before_its_time(
 ) -> None:
     kept = Checkpoints(tmp_path)
     options = {"checkpoints": kept, "checkpoint_seconds": float("inf")}
-    train(
-        network_config, train_config, corpus, execution=Execution(steps_per_dispatch=7), **options
+    train_pack(
+        network_config,
+        (train_config,),
+        corpus,
+        execution=Execution(steps_per_dispatch=7),
+        **options,
     )
     assert kept.steps() == []
-
-
-def test_a_checkpoint_of_an_earlier_version_is_passed_over_and_said(
-    attempt: Callable, uninterrupted: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save = Checkpoints.save
-
-    def save_as_before(self: Checkpoints, step: int, state: Any, progress: dict) -> None:
-        before = {"step": step, "data": progress["data"][0], "curve": progress["curves"][0]}
-        save(self, step, state, before)
-
-    with monkeypatch.context() as earlier:
-        earlier.setattr(Checkpoints, "save", save_as_before)
-        assert attempt(tmp_path, stop_at=17)[0] is None
-    result, _ = attempt(tmp_path)
-    assert result.resumed_at == 0
-    assert result.notes == ("a checkpoint of an earlier version was passed over.",)
-    assert same(result, uninterrupted[0])

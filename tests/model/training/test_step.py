@@ -13,7 +13,8 @@ from flax import nnx
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.training.config import TrainConfig
-from model.training.loop import Progress, TrainResult, train
+from model.training.loop import train_pack
+from model.training.outcome import Progress, TrainResult
 
 
 def nats_by_hand(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -28,7 +29,8 @@ def still_run(
     network_config: ModelConfig, still_config: TrainConfig, corpus: Corpus
 ) -> tuple[TrainResult, list[Progress]]:
     told: list[Progress] = []
-    return train(network_config, still_config, corpus, on_progress=told.append), told
+    options = {"on_progress": told.extend}
+    return train_pack(network_config, (still_config,), corpus, **options)[0], told
 
 
 @pytest.fixture

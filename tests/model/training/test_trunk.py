@@ -13,8 +13,8 @@ from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training.checkpoint import Checkpoints, TrunkLost
 from model.training.config import ScheduleConfig, TrainConfig
-from model.training.loop import Progress, TrainResult, train
-from model.training.outcome import Interrupted, Order
+from model.training.loop import train_pack
+from model.training.outcome import Interrupted, Order, Progress, TrainResult
 
 # The longest run, whose first 11 steps are those of all; chunks of 7 end where evaluations do not.
 SCHEDULE = ScheduleConfig(
@@ -61,7 +61,7 @@ def run(network_config: ModelConfig, corpus: Corpus) -> Callable:
             options["checkpoints"] = Checkpoints(folder)
         if "trunk" in options:
             options["trunk"] = Checkpoints(options["trunk"])
-        return train(network_config, config, options.pop("corpus"), **options)
+        return train_pack(network_config, (config,), options.pop("corpus"), **options)[0]
 
     return run
 
@@ -104,7 +104,7 @@ def test_a_branch_is_the_run_from_its_first_step(
     run(replace(of, schedule=SCHEDULE), tmp_path / "trunk", until=UNTIL)
     config = point(of, **changes)
     told: list[Progress] = []
-    branch = run(config, tmp_path / "own", trunk=tmp_path / "trunk", on_progress=told.append)
+    branch = run(config, tmp_path / "own", trunk=tmp_path / "trunk", on_progress=told.extend)
     alone = run(config)
     assert (branch.loss_nats, branch.params_sha256) == (alone.loss_nats, alone.params_sha256)
     assert (branch.n_steps, branch.n_tokens) == (20, alone.n_tokens)

@@ -17,7 +17,7 @@ from experiments.plan.plan import plan
 from model.network.counts.total import count_params
 from model.network.execution import Execution
 from model.training.optimizer import hyper_arrays
-from model.training.step import compile_program
+from model.training.program import compile_program
 
 SCANNED = Execution(
     attention="xla", layers="scanned", remat="none", n_microbatches=1, n_loss_chunks=2

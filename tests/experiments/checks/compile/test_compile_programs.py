@@ -22,7 +22,7 @@ from experiments.plan.plan import plan
 from model.network.execution import Execution
 from model.network.sharding import AXES, make_mesh
 from model.training.optimizer import hyper_arrays
-from model.training.step import compile_program
+from model.training.program import compile_program
 
 MESH = (1, 1, 4, 2)
 EXECUTION = Execution(

@@ -97,7 +97,7 @@ def test_the_kernel_for_tpus_equals_plain_attention_forward_and_backward(mesh):
     with jax.set_mesh(devices):
         inputs = []
         for name, shape in shapes.items():
-            dims = FSDP_TENSOR.inside_blgrk if name == "q" else FSDP_TENSOR.inside_blgk
+            dims = FSDP_TENSOR.inside_btgqk if name == "q" else FSDP_TENSOR.inside_btgk
             value = rng.normal(size=shape).astype(np.float32)
             inputs.append(jax.device_put(value, NamedSharding(devices, P(*dims))))
 

@@ -27,7 +27,7 @@ def by_hand(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def on(mesh: jax.sharding.Mesh, layout: Layout) -> list[jax.Array]:
-    dims = (layout.act_bld, layout.head_dv, layout.act_bld[:2])
+    dims = (layout.act_btd, layout.head_dv, layout.act_btd[:2])
     values = zip((X, W, TARGETS), dims, strict=True)
     return [jax.device_put(value, NamedSharding(mesh, P(*d))) for value, d in values]
 

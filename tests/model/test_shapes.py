@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shapes and types in signatures are checked in every room of `model`: JAX's arrays and NumPy's."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import TypeCheckError
+
+from model.data.source import Zipf
+from model.data.token_files import sha256_of
+from model.data.zipf import ZipfLanguage
+from model.field_checks import one_line
+from model.hardware import mfu
+from model.network.layers import rotate
+from model.training.losses import Losses
+from model.training.objectives.next_token import next_token_nats
+
+LANGUAGE = ZipfLanguage(
+    Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
+)
+WRONG = {
+    "targets of another length": lambda: next_token_nats(
+        jnp.zeros((2, 3, 5)), jnp.zeros((2, 4), int)
+    ),
+    "targets that are no integers": lambda: next_token_nats(jnp.zeros((2, 3, 5)), jnp.ones((2, 3))),
+    "positions without a batch": lambda: rotate(jnp.zeros((3, 4)), 10.0),
+    "norms of fewer steps than losses": lambda: Losses(0, [0]).add(1, jnp.ones(3), jnp.ones(2)),
+    "one window without its axis": lambda: LANGUAGE.oracle_loss(np.zeros(17, np.int32)),
+    "windows of floats": lambda: LANGUAGE.oracle_loss(np.zeros((1, 17))),
+    "a list for an array": lambda: sha256_of([1, 2]),
+    "text for a number": lambda: mfu("1", 1.0),
+    "a number for text": lambda: one_line(1),
+}
+
+
+@pytest.mark.parametrize("call", WRONG.values(), ids=WRONG)
+def test_what_a_signature_does_not_allow_is_an_error_under_test(call):
+    with pytest.raises(TypeCheckError):
+        call()
