@@ -15,7 +15,7 @@ from model.training.config import ROLES, Algorithm, TrainConfig, groups
 from model.training.muon import scale_by_muon
 
 # A scalar, or one for each run of a pack.
-Hyper = dict[str, Float[Array, "*R"]]
+Hyper = dict[str, Float[Array, "..."]]
 
 
 def hyper_arrays(config: TrainConfig) -> Hyper:

@@ -28,7 +28,7 @@ def choose_kernel(
     """The fastest kernel that takes this network on this platform ("cpu", "gpu" or "tpu").
 
     Args:
-      n_runs: runs that are packed (model/training/step.py).
+      n_runs: runs that are packed (model/training/program.py).
     """
     if not _objection("cudnn", config, platform, compute_dtype, n_runs):
         return "cudnn"

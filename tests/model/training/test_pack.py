@@ -70,6 +70,11 @@ def members(config: TrainConfig, n_steps: int = N_STEPS) -> list[TrainConfig]:
     ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_to_compile() -> None:
+    """Optimised, as where the tolerances below were found: last bits grow over 200 steps."""
+
+
 @pytest.fixture
 def losses_of(network_config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """(configs, corpora) -> (results, losses [R, n_steps], gradient norms) of a pack."""
