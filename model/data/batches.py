@@ -88,7 +88,7 @@ class BatchIterator(Iterator[Int32[np.ndarray, "*S B T1"]]):
         n_elements = self._iterator.get_state()["next_index"]
         return {"next_step": self._elements.first_step_of(n_elements), **self._rows.identity()}
 
-    def set_state(self, state: Mapping[str, int | str]) -> None:
+    def set_state(self, state: Mapping[str, object]) -> None:
         """Goes on where `get_state` was called.
 
         Raises:
