@@ -20,13 +20,13 @@ from model.network.config import ModelConfig
 from model.network.counts.total import count_params
 from model.network.execution import PLAIN
 from model.network.sharding import check_divisible
-from model.training import loop, memory, step
+from model.training import loop, memory
 from model.training.checkpoint import Checkpoints
 from model.training.config import ROLES, TrainConfig
 from model.training.loop import train_pack
 from model.training.optimizer import hyper_arrays
 from model.training.outcome import Interrupted, Order, Progress, TrainResult
-from model.training.program import Program, compile_program
+from model.training.program import Program, _needed_bytes, compile_program
 
 N_STEPS = 200
 
@@ -264,7 +264,7 @@ def test_the_memory_of_a_pack_is_that_of_all_its_runs(
     def compiled() -> Program:
         return compile_program(network_config, train_config, (1, 1, 1, 1), PLAIN, n_runs=4)
 
-    need = step._needed_bytes(compiled(), tuple(hyper_arrays(train_config)))
+    need = _needed_bytes(compiled(), tuple(hyper_arrays(train_config)))
     # Parameters and two moments in float32, of four runs.
     assert need > 4 * 3 * 4 * count_params(network_config).total
     # Enough for two of them.
