@@ -44,7 +44,7 @@ class Estimated:
     interval: Interval
 
     @classmethod
-    def of(cls, draws: Float[Array, R + 1], level: float) -> Estimated:
+    def of(cls, draws: Float[Array, " draws"], level: float) -> Estimated:
         """From draws [1 + R] whose first is the estimate."""
         return cls(value=float(draws[0]), interval=Interval.of(draws[1:], level))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 from rich.console import Console
 
-from experiments.adaptive.choose import (
+from experiments.adaptive.choose_points import (
     aim,
     choose_next,
     gains_alone,

@@ -10,7 +10,6 @@ them: on a small network a FLOP can take four times as long as on a large one.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from rich.console import Console
 
-from experiments.adaptive.choose import choose_next, posterior_and_target, runs_of
+from experiments.adaptive.choose_points import choose_next, posterior_and_target, runs_of
 from experiments.adaptive.family import family
 from experiments.adaptive.prices import (
     Charge,
@@ -28,6 +27,7 @@ from experiments.adaptive.prices import (
     prices,
     spent,
 )
+from experiments.adaptive.until_surfaces import budget_needed, finished_runs
 from experiments.executors.local_idle import IdleWorkers
 from experiments.files import checked_json
 from experiments.ledger.ledger import Ledger
@@ -40,7 +40,6 @@ from model.data.manifest import Manifest
 
 if TYPE_CHECKING:
     from scaling.answers.goal import Goal
-    from scaling.fit import Fit
     from scaling.tables.runs import Runs
 
 Per = Literal["flop", "device-second"]
@@ -48,11 +47,6 @@ FILE = "until.json"
 # FLOPs spent by the end of each round, over those that may be: early rounds are cheap, they only
 # tell where the later ones belong.
 ROUND_ENDS = (0.05, 0.1, 0.17, 0.26, 0.38, 0.5, 0.7, 1.0)
-# Least growth of what is spent, however near the goal is.
-GROWTH = 1.05
-# Bootstrap replicates of a round's fits: first as many as show that a goal is far, wider than _FAR
-# times what it allows; where it is not, as many as every answer has.
-_FEW, _ALL, _FAR = 200, 1000, 1.25
 _TARGETS = {"a": "exponent", "loss": "loss", "n_params_opt": "n_params_opt"}
 
 
@@ -161,9 +155,9 @@ def _rounds(loop: _Loop, train: Callable[[list[Point]], Failures]) -> tuple[list
         points = [loop.pool.get(name) or ledger.read_point(name) for name in ids]
         if points:
             failures = train(points)
-            runs = _finished(ledger, study, points)
+            runs = finished_runs(ledger, study, points)
             said = f"{spent(study, ledger, points):.3g} of {most:.3g} FLOPs spent"
-            needed = _needed(loop.goal, runs, target, console, said)
+            needed = budget_needed(loop.goal, runs, target, console, said)
             if needed == 1.0:
                 return points, failures
         chosen = _choose(loop, points, runs, needed)
@@ -182,59 +176,12 @@ def _read(ledger: Ledger, asked: _Record) -> _Record:
     return record if record is not None and {**record, "rounds": []} == asked else asked
 
 
-def _finished(ledger: Ledger, study: Study, points: list[Point]) -> Runs:
-    from experiments.report.analysis import grid_runs
-    from scaling.fit import FitError
-
-    try:
-        return grid_runs(ledger, study, points)
-    except FitError:
-        return runs_of([], study.flops)
-
-
-def _needed(goal: Goal, runs: Runs, target: float, console: Console, said: str) -> float:
-    """How many times the FLOPs spent so far the goal should take; 1 where it is met.
-
-    An interval narrows with the root of what is spent. Infinite where nothing is told of it.
-    """
-    from scaling.answers.goal import is_met
-    from scaling.fit import FitError
-
-    console.print("fitting ...")
-    try:
-        for n_bootstrap in (_FEW, _ALL):
-            width, is_there = is_met(goal, _surfaces(runs, n_bootstrap), target)
-            if not width < _FAR * goal.limit:
-                break
-    except (FitError, ValueError):
-        console.print(f"{said}; too few runs for an interval yet.")
-        return math.inf
-    shown = f"{100 * width:.3g} %" if goal.is_relative else f"{width:.4g}"
-    console.print(f"{said}; ci({goal.quantity}) is {shown}, {goal.text} is asked for.")
-    if is_there:
-        return 1.0
-    # Narrow enough and not met: the fit is not certified, and its width tells nothing.
-    return max((width / goal.limit) ** 2, GROWTH) if width >= goal.limit else math.inf
-
-
-def _surfaces(runs: Runs, n_bootstrap: int) -> list[Fit]:
-    """Those that give an answer."""
-    from scaling.approaches.surface import fit_surface
-    from scaling.fit import FitError
-
-    fits = []
-    for law in ("additive", "curved"):
-        with contextlib.suppress(FitError):
-            fits.append(fit_surface(runs, law, n_bootstrap=n_bootstrap))
-    return fits
-
-
 def _choose(loop: _Loop, points: Sequence[Point], runs: Runs, needed: float) -> list[Point]:
     """The next round's runs; none where the budget pays for no further one.
 
     Args:
       points: of the rounds so far. runs: those that are finished.
-      needed: as `_needed` tells: no round spends more than that asks for.
+      needed: as `budget_needed` tells: no round spends more than that asks for.
     """
     study, ledger, most = loop.study, loop.ledger, loop.record["budget"]
     has_trunk = ledger.has_trunk

@@ -8,7 +8,7 @@ from rich.console import Console
 from experiments.cli import table_options
 from experiments.cli.open_report import open_report
 from experiments.cli.open_study import add_study
-from experiments.fit_tables.fit import answer_fit
+from experiments.fit_tables.fit_law import answer_fit
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs
 from scaling.tables.file import is_table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from experiments.cli import table_options
-from experiments.fit_tables.fit import fit_table, read_fit, read_table
+from experiments.fit_tables.fit_law import fit_table, read_fit, read_table
 from experiments.fit_tables.optimum import answer_optimum
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from experiments.fit_tables.fit import fit_table, read_table, surface_settings
+from experiments.fit_tables.fit_law import fit_table, read_table, surface_settings
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import Fitting, Reading
 

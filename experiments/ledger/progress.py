@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from experiments.files.checked_json import Damaged
-from experiments.ledger.asked import Asked
+from experiments.ledger.asked_points import Asked
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import Result

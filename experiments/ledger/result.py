@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The records of what came out: of a run, and of a trunk that several runs begin with.
 
-Built in experiments/train/attempt.py; everything that reads one reads it here.
+Built in experiments/train/build_records.py; everything that reads one reads it here.
 """
 
 from typing import Final, Literal, TypeVar

@@ -18,7 +18,7 @@ from typing import Literal
 from rich.console import Console
 
 from experiments.files.checked_json import Damaged
-from experiments.ledger.asked import Asked, asked_points
+from experiments.ledger.asked_points import Asked, asked_points
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.verdict import Judge

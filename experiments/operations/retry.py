@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from experiments.ledger.asked import asked_points
+from experiments.ledger.asked_points import asked_points
 from experiments.ledger.claims import Limits
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.verdict import Judge, Verdict

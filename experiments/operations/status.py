@@ -15,7 +15,7 @@ from rich.text import Text
 from experiments.cost import planned_cost, planned_vs_real
 from experiments.cost.planned_vs_real import Real
 from experiments.files.checked_json import Damaged
-from experiments.ledger.asked import Asked, asked_points
+from experiments.ledger.asked_points import Asked, asked_points
 from experiments.ledger.claims import Limits
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.progress import PointState, Row, TrunkState, running_trunks, survey

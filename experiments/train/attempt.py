@@ -15,7 +15,7 @@ from experiments.machine.peak import Peak
 from experiments.machine.provenance import device_facts, software_facts
 from experiments.plan.jobs import Job, PlannedJob, read
 from experiments.plan.point import Point
-from experiments.train.outcome import Outcome
+from experiments.train.build_records import Outcome
 from experiments.train.session import Attempt, Session
 from model.training.outcome import Progress, TrainResult
 

@@ -17,7 +17,7 @@ from model.training import resume
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
 from model.training.feed import Feed
-from model.training.losses import Losses
+from model.training.loss_watch import Losses
 from model.training.optimizer import hyper_arrays
 from model.training.outcome import CurvePoint, Progress, TrainResult
 from model.training.processes import barrier, fetch, is_leader

@@ -211,7 +211,7 @@ def _levels(
     return np.exp(np.linspace(low, high, N_LEVELS))
 
 
-def _interval(draws: Array, level: float) -> tuple[Array, " Array"]:
+def _interval(draws: Array, level: float) -> tuple[Array, Array]:
     """Ends of the percentile interval [B]; infinite draws count, NaN ones do not."""
     lower, upper = np.full((2, draws.shape[1]), np.nan)
     for i, column in enumerate(draws.T):

@@ -129,7 +129,7 @@ def _surface_optima(fit: Fit, ladder: Ladder, log_c: Array) -> tuple[Array, Arra
     return log_n, log_d, loss
 
 
-def _local_exponents(fit: Fit, ladder: Ladder, log_c: Array) -> tuple[Array, " Array"]:
+def _local_exponents(fit: Fit, ladder: Ladder, log_c: Array) -> tuple[Array, Array]:
     if fit.law == "power_laws":
         return np.full(len(log_c), fit.exponent_a), np.full(len(log_c), fit.exponent_b)
     log_loss = law_named(fit.law).log_loss_of(parameter_draws(fit)[:1])

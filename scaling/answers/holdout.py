@@ -22,7 +22,7 @@ from scaling.laws.law import Law
 from scaling.laws.registry import law_named
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-from scaling.uncertainty import resampling
+from scaling.uncertainty import bootstrap_draws
 from scaling.uncertainty.groups import clusters
 
 DEFAULT_LAWS = ("additive", "curved", "kaplan", "over_training")
@@ -230,7 +230,7 @@ def _resampled(errors: Array, held: Runs, seed: int) -> Array:
     labels = clusters(held)
     if labels.max() == 0:
         return np.full((len(errors), 0), np.nan)
-    weights = resampling.pairs_weights(labels, _N_RESAMPLES, np.random.default_rng(seed))
+    weights = bootstrap_draws.pairs_weights(labels, _N_RESAMPLES, np.random.default_rng(seed))
     return (errors @ weights.T) / weights.sum(axis=1)
 
 

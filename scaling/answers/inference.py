@@ -20,7 +20,7 @@ from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, golden_section
 from scaling.tables.arrays import Array
 
-LogLoss = Callable[[Array, " Array"], Array]
+LogLoss = Callable[[Array, Array], Array]
 
 INFERENCE_FLOPS_PER_PARAM = 2.0
 # Decades beyond the runs' sizes, and beyond their tokens, in which an optimum is looked for.
@@ -96,7 +96,7 @@ def _optimum(
     fit: Fit,
     log_loss: LogLoss,
     ladder: Ladder,
-    best: tuple[Array, " Array"],
+    best: tuple[Array, Array],
     inference_tokens: float,
     level: float | None,
 ) -> InferenceOptimum:
@@ -151,7 +151,7 @@ def _columns(
 
 def _cheapest(
     log_loss: LogLoss, ladder: Ladder, fit: Fit, target: Array, inference_tokens: float
-) -> tuple[Array, " Array"]:
+) -> tuple[Array, Array]:
     """log N, log D [1 + R, 1] of least total cost on each draw's contour; NaN where none is."""
     tokens = np.log(fit.fitted_runs.n_tokens)
     reach = _DECADES * np.log(10.0)

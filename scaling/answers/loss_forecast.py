@@ -12,7 +12,7 @@ from scaling.approaches.surface import resolves_gamma
 from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated, Interval
 from scaling.laws.registry import law_named
-from scaling.uncertainty.resampling import scale_draws
+from scaling.uncertainty.bootstrap_draws import scale_draws
 
 
 def predict_loss(

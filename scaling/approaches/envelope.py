@@ -15,8 +15,8 @@ from scaling.intervals import UNKNOWN
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Curves, Runs
-from scaling.uncertainty import resampling
-from scaling.uncertainty.choice import component_findings
+from scaling.uncertainty import bootstrap_draws
+from scaling.uncertainty.bootstrap_choice import component_findings
 from scaling.uncertainty.noise import repeat_noise
 from scaling.uncertainty.variance_components import VariancePosterior
 
@@ -125,7 +125,7 @@ def _usable_grid(
     return usable, left_out, curve_grid(usable, curves, n_points, smoothing)
 
 
-def _interior(grid: Grid, *, is_hull: bool) -> tuple[Array, " Array"]:
+def _interior(grid: Grid, *, is_hull: bool) -> tuple[Array, Array]:
     """The configuration chosen at each FLOP value, and which values are enclosed by others."""
     chosen, interior = winners(grid, grid.mean(), is_hull=is_hull)
     if np.count_nonzero(interior) < 2 or len(set(chosen[interior].tolist())) < 2:
@@ -172,14 +172,14 @@ def _replicated(
     """Log loss of each configuration [K, G] in each replicate; NaN where it was not drawn."""
     if noise is None:
         labels = np.unique(runs.cluster_id, return_inverse=True)[1].reshape(-1)
-        for weights in resampling.pairs_weights(labels, n_replicates, rng):
+        for weights in bootstrap_draws.pairs_weights(labels, n_replicates, rng):
             yield grid.mean(weights)
         return
     mean, n_repeats = grid.mean(), grid.members.sum(axis=1)
     if shared is not None:
         shifts = shared.draws(n_replicates, rng) @ (grid.members / n_repeats[:, None]).T
     else:
-        scale = noise.run_sd * resampling.scale_draws(noise.dof, n_replicates, rng)
+        scale = noise.run_sd * bootstrap_draws.scale_draws(noise.dof, n_replicates, rng)
         normal = rng.standard_normal((n_replicates, len(mean)))
         shifts = scale[:, None] * normal / np.sqrt(n_repeats)
     for shift in shifts:

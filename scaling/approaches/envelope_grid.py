@@ -89,7 +89,7 @@ def _grid(runs: Runs, log_flops: Array, log_loss: Array) -> Grid:
     )
 
 
-def _smoothed(curve: Curves, cost: float, smoothing: float) -> tuple[Array, " Array"]:
+def _smoothed(curve: Curves, cost: float, smoothing: float) -> tuple[Array, Array]:
     """log C and smoothed log loss of one curve: a local line through a Gaussian window."""
     keep = (curve.n_tokens > 0) & np.isfinite(curve.loss_nats)
     x, y = np.log(curve.n_tokens[keep] * cost), np.log(curve.loss_nats[keep])

@@ -150,7 +150,7 @@ def _optimal(used: list[Budget], drawn: Draws, ladder: Ladder) -> tuple[Array, A
     return log_n, log_d, loss
 
 
-def _lowest(curve: Curve, targets: Array, weights: Array) -> tuple[Array, " Array"]:
+def _lowest(curve: Curve, targets: Array, weights: Array) -> tuple[Array, Array]:
     x, loss = minima(curve, targets, weights, edges="lost")
     own = np.array([curve.minimum])
     return curve.centre + np.concatenate([own, x]), np.concatenate([curve.loss(own), loss])

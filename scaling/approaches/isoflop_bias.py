@@ -9,13 +9,14 @@ calculated for both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.surface import chord_exponents, optimal_log_params
+from scaling.approaches.surface_optimum import chord_exponents, optimal_log_params
 from scaling.fit import Fit, FitError
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
@@ -68,7 +69,7 @@ class Approach2Bias:
 
 def approach2_bias(
     law: str | Law,
-    parameters: Float[Array, " P"],
+    parameters: Float[Array, " P"] | Sequence[float],
     runs: Runs,
     flops: float,
     *,

@@ -148,7 +148,7 @@ def _solved(kind: str, x: Array, targets: Array, weights: Array | None = None) -
     return solved / scale
 
 
-def _vertices(coefficients: Array, x: Array, edges: str) -> tuple[Array, " Array"]:
+def _vertices(coefficients: Array, x: Array, edges: str) -> tuple[Array, Array]:
     c0, c1, c2 = coefficients.T
     low, high = x.min(), x.max()
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -162,7 +162,7 @@ def _vertices(coefficients: Array, x: Array, edges: str) -> tuple[Array, " Array
         return vertex, c0 + vertex * (c1 + vertex * c2)
 
 
-def _searched(coefficients: Array, x: Array, edges: str) -> tuple[Array, " Array"]:
+def _searched(coefficients: Array, x: Array, edges: str) -> tuple[Array, Array]:
     """Lowest point between the end sizes: the best of a grid, then Newton steps."""
     grid = np.linspace(x.min(), x.max(), _SEARCH)
     values = coefficients @ np.vander(grid, coefficients.shape[1], increasing=True).T
@@ -189,7 +189,7 @@ def _akima_knots(x: Array, loss: Array) -> Array:
     return np.concatenate([knots, values[0]])
 
 
-def _size_means(x: Array, values: Array, weights: Array) -> tuple[Array, " Array"]:
+def _size_means(x: Array, values: Array, weights: Array) -> tuple[Array, Array]:
     """Distinct x [K] and weighted means [R, K] there; NaN where a resample lacks a size."""
     knots, label = np.unique(x, return_inverse=True)
     member = (label.reshape(-1)[:, None] == np.arange(len(knots))).astype(float)
@@ -198,7 +198,7 @@ def _size_means(x: Array, values: Array, weights: Array) -> tuple[Array, " Array
         return knots, (weights * values) @ member / total
 
 
-def _akima_minima(x: Array, targets: Array, weights: Array, edges: str) -> tuple[Array, " Array"]:
+def _akima_minima(x: Array, targets: Array, weights: Array, edges: str) -> tuple[Array, Array]:
     with np.errstate(invalid="ignore"):
         knots, values = _size_means(x, np.log(targets), weights)
     good = np.all(np.isfinite(values), axis=1)
@@ -211,7 +211,7 @@ def _akima_minima(x: Array, targets: Array, weights: Array, edges: str) -> tuple
     return point, np.exp(loss)
 
 
-def _lowest_of_cubics(knots: Array, values: Array) -> tuple[Array, " Array"]:
+def _lowest_of_cubics(knots: Array, values: Array) -> tuple[Array, Array]:
     """Lowest point of the Akima interpolants of values [R, K]: a knot, or a stationary point."""
     cubics = Akima1DInterpolator(knots, values.T)
     c3, c2, c1, c0 = cubics.c

@@ -15,8 +15,8 @@ from scaling.approaches.isoflop_curves import Curve
 from scaling.fit import Noise
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-from scaling.uncertainty import resampling
-from scaling.uncertainty.choice import (
+from scaling.uncertainty import bootstrap_draws
+from scaling.uncertainty.bootstrap_choice import (
     can_resample,
     choose_method,
     cluster_findings,
@@ -104,7 +104,7 @@ def _from_repeats(runs: Runs, fitted: Array, n_replicates: int, rng: np.random.G
         moved = fitted * np.exp(shared.draws(n_replicates, rng))
         found = component_findings(runs, shared)
         return replace(_plain(moved, noise, REPEATS, None), findings=found)
-    scale = noise.run_sd * resampling.scale_draws(noise.dof, n_replicates, rng)
+    scale = noise.run_sd * bootstrap_draws.scale_draws(noise.dof, n_replicates, rng)
     normal = rng.standard_normal((n_replicates, len(fitted)))
     return _plain(fitted * np.exp(scale[:, None] * normal), noise, REPEATS, None)
 
@@ -126,7 +126,7 @@ def _from_residuals(
     # Relative to the curve: log loss scatters alike at all budgets, nats do not. Pairs keep the
     # losses that were measured and draw weights only.
     level = np.log(np.maximum(fitted, runs.loss_nats.min()))
-    moved, weights = resampling.draw_data(
+    moved, weights = bootstrap_draws.draw_data(
         method, runs, level, scatter, n_absorbed, drawn, rng, slopes=slopes
     )
     findings: Sequence[str] = ()
@@ -173,7 +173,7 @@ def _projector(columns: Array) -> Array:
     return columns @ np.linalg.pinv(columns)
 
 
-def _scatter(runs: Runs, curves: Sequence[Curve]) -> tuple[Array, " Array"]:
+def _scatter(runs: Runs, curves: Sequence[Curve]) -> tuple[Array, Array]:
     """Relative residuals [n] about curves with up to two more degrees, and these' slopes [n, P].
 
     What a parabola misses is the same in every replicate of the study: a bias, which

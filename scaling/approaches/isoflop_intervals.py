@@ -154,7 +154,7 @@ def _joined(
     return lambda x: is_plausible(x) & (low <= x) & (x <= high)
 
 
-def _derivative(curve: Curve, x: Array, order: int, covariance: Array) -> tuple[Array, " Array"]:
+def _derivative(curve: Curve, x: Array, order: int, covariance: Array) -> tuple[Array, Array]:
     """A derivative of the polynomial at x and its variance."""
     row = curve.basis(x, order)
     return row @ curve.coefficients, np.maximum(np.sum(row @ covariance * row, axis=-1), 0.0)

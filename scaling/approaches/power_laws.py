@@ -64,7 +64,7 @@ def power_law_status(n_budgets: int, findings: list[str]) -> FitStatus:
 
 
 def power_law_fields(
-    values: Mapping[str, Float[Array, R + 1]],
+    values: Mapping[str, Float[Array, " draws"]],
     replicates: Mapping[str, Float[Array, " R"]],
     log_ref: float,
     level: float,
@@ -88,7 +88,7 @@ def power_law_fields(
     }
 
 
-def power_law_draws(fit: Fit) -> dict[str, Float[Array, R + 1]]:
+def power_law_draws(fit: Fit) -> dict[str, Float[Array, " draws"]]:
     """Parameters of the power laws, name -> [1 + R]: the estimate first."""
     estimates = {**fit.parameters, "a": fit.exponent_a, "b": fit.exponent_b}
     return {
@@ -97,7 +97,7 @@ def power_law_draws(fit: Fit) -> dict[str, Float[Array, R + 1]]:
     }
 
 
-def _line(x: Array, y: Array, w: Array) -> tuple[Array, " Array"]:
+def _line(x: Array, y: Array, w: Array) -> tuple[Array, Array]:
     """Intercept at x = 0 and slope [R] of weighted lines; NaN with fewer than two points."""
     total = w.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

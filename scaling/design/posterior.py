@@ -96,7 +96,7 @@ def _nearest(prior: Prior, runs: Runs, y: Array, begin: Array, centre: Array, ro
 
 def _descended(
     prior: Prior, runs: Runs, y: Array, begin: Array, centre: Array, root: Array
-) -> tuple[Array, " Array"]:
+) -> tuple[Array, Array]:
     """NAMES [R, 6] that minimise misfit to y [R, n] plus distance to prior draws; the minima [R].
 
     Levenberg-Marquardt in units of the prior, all rows at once. begin, centre: standard scores;

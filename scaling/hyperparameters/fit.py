@@ -32,7 +32,7 @@ from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
 from scaling.tables.arrays import Array
-from scaling.uncertainty.resampling import pairs_weights
+from scaling.uncertainty.bootstrap_draws import pairs_weights
 
 WINDOW = 0.01
 # Cells of a group below this count say nothing of a curved surface with its own floor.

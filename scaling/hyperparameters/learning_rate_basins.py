@@ -51,7 +51,7 @@ class Basin:
     reason: str
 
 
-def fit_basins(sweeps: Sequence[tuple[Array, " Array"]], *, level: float = 0.95) -> list[Basin]:
+def fit_basins(sweeps: Sequence[tuple[Array, Array]], *, level: float = 0.95) -> list[Basin]:
     """One basin per sweep; their scatter about the curves is pooled.
 
     Args:

@@ -150,7 +150,7 @@ class Law:
         p = np.moveaxis(np.asarray(parameters, float), -1, 0)
         return self._surface(p, np.log(n_params), np.log(n_tokens))
 
-    def log_loss_of(self, parameters: Float[Array, "R P"]) -> Callable[[Array, " Array"], Array]:
+    def log_loss_of(self, parameters: Float[Array, "R P"]) -> Callable[[Array, Array], Array]:
         """(log N, log D) -> log L of a surface, for parameters [R, P], arrays [..., R, budgets]."""
         p = np.moveaxis(np.asarray(parameters, float), -1, 0)[..., None]
         return lambda log_n, log_d: np.log(self._surface(p, log_n, log_d))

@@ -107,7 +107,7 @@ class Ladder:
         return float(low), float((y[-1] - y[down]) / (x[-1] - x[down]))
 
     @cached_property
-    def pieces(self) -> tuple[Array, " Array"]:
+    def pieces(self) -> tuple[Array, Array]:
         """The same curve as cubics, for formulas that are differentiated: knots [K], [4, K].
 
         From knot k up to the next it is c0 t^3 + c1 t^2 + c2 t + c3 with t = log N - knot_k. The
@@ -148,7 +148,7 @@ class Ladder:
 
 
 def minimise(
-    log_loss: Callable[[Array, " Array"], Array],
+    log_loss: Callable[[Array, Array], Array],
     ladder: Ladder,
     log_flops: Float[Array, "*draws B"],
     *,
@@ -202,7 +202,7 @@ def golden_section(
 
 
 def local_exponents(
-    log_loss: Callable[[Array, " Array"], Array],
+    log_loss: Callable[[Array, Array], Array],
     ladder: Ladder,
     log_flops: Float[Array, "*draws B"],
 ) -> tuple[Float[Array, "*draws B"], Float[Array, "*draws B"]]:

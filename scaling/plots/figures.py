@@ -12,10 +12,17 @@ from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
 from scaling.intervals import Estimated
 from scaling.laws.registry import law_named
+from scaling.plots.frontier_and_surface import (
+    plot_agreement,
+    plot_forecast,
+    plot_frontier,
+    plot_surface,
+)
+from scaling.plots.isoflop import plot_isoflop
 from scaling.plots.labels import flops_label
-from scaling.plots.panels import plot_agreement, plot_forecast, plot_frontier, plot_surface
-from scaling.plots.run_marks import plot_curves, plot_isoflop, plot_residuals
+from scaling.plots.residuals import plot_residuals
 from scaling.plots.style import footnote, formula_text, new_figure, styled
+from scaling.plots.training_curves import plot_curves
 from scaling.tables.runs import Curves, Runs
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from scaling.profiles.fixed_quantity import FixedQuantity
-from scaling.solve.minima import descend
+from scaling.solve.descend import descend
 from scaling.solve.problem import Problem
 from scaling.solve.regression import Estimate
 from scaling.solve.replicates import replicate

@@ -22,8 +22,12 @@ from scaling.fit import Fit, FitError
 from scaling.profiles.constrained_fit import excess_of_replicates
 from scaling.profiles.fixed_quantity import FixedQuantity
 from scaling.solve.regression import slopes
-from scaling.uncertainty import resampling
-from scaling.uncertainty.choice import can_resample, component_findings, passes_through_points
+from scaling.uncertainty import bootstrap_draws
+from scaling.uncertainty.bootstrap_choice import (
+    can_resample,
+    component_findings,
+    passes_through_points,
+)
 from scaling.uncertainty.groups import clusters
 from scaling.uncertainty.noise import estimate_noise, shared_variances
 
@@ -76,7 +80,7 @@ def _calibrated(
     noise = estimate_noise(runs, found.residuals, len(found.z), shared)
     fitted, rng = found.problem.y - found.residuals, np.random.default_rng(seed)
     drawn = n_bootstrap if can_resample(method, noise) else 0
-    y, weights = resampling.draw_data(
+    y, weights = bootstrap_draws.draw_data(
         method, runs, fitted, found.residuals, len(found.z), drawn, rng,
         absorbs=passes_through_points(found.problem.objective, noise),
         slopes=of_points,

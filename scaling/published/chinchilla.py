@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import chi2
 
+from scaling.laws.closed_form_optimum import optimal_exponents
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.laws.optimum import optimal_exponents
 from scaling.published import chinchilla_bootstrap as bootstrap
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.chinchilla_figure import figure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.intervals import Interval
-from scaling.laws.optimum import optimal_exponents
+from scaling.laws.closed_form_optimum import optimal_exponents
 from scaling.published.case import Comparison
 from scaling.published.printed import compare
 from scaling.solve.regression import Estimate

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.laws.optimum import optimal_params
 from scaling.plots.style import count, footnote, log_counts, new_figure, styled
 from scaling.published.tables import Table
 from scaling.solve.regression import Estimate

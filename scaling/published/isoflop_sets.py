@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit
-from scaling.plots.run_marks import plot_isoflop
+from scaling.plots.isoflop import plot_isoflop
 from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.tables.read_tables import read_runs

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from scaling.laws.closed_form_optimum import optimal_exponents
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.laws.objectives import objective_named
-from scaling.laws.optimum import optimal_exponents
 from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.printed import compare_all

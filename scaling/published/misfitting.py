@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.laws.optimum import optimal_exponents, optimal_params
+from scaling.laws.closed_form_optimum import optimal_exponents, optimal_params
 from scaling.plots.style import footnote, log_counts, new_figure, styled
 from scaling.published.case import Case, Reproduction
 from scaling.published.printed import compare_all

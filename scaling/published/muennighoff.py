@@ -49,7 +49,7 @@ def local_minimum(found: Estimate, R_D_star: float, R_N_star: float) -> tuple[Ar
     return np.exp(end.theta[0]), float(end.objective[0]), bool(end.is_certified[0])
 
 
-def profile(table: Table, values: Array = PROFILE) -> tuple[Array, " Array"]:
+def profile(table: Table, values: Array = PROFILE) -> tuple[Array, Array]:
     """Lowest objective and its R_N* with R_D* held at each value."""
     rows = []
     for value in values:

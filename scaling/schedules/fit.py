@@ -21,7 +21,7 @@ from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
 from scaling.tables.arrays import Array
-from scaling.uncertainty.resampling import wild_draws
+from scaling.uncertainty.bootstrap_draws import wild_draws
 
 # Fewer runs than this per parameter, and blocks of evaluations are the clusters.
 _RUNS_PER_PARAMETER = 2

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from scaling.fit import Certificate, FitStatus
-from scaling.solve.minima import agreeing
+from scaling.solve.descend import agreeing
 from scaling.solve.newton import Solutions
 from scaling.solve.problem import Problem
 from scaling.tables.arrays import Array

@@ -12,7 +12,7 @@ from scaling.fit import Certificate, FitStatus
 from scaling.laws.law import Law
 from scaling.laws.starts import starts
 from scaling.solve.certificate import certify
-from scaling.solve.minima import descend_all, distinct_minima
+from scaling.solve.descend import descend_all, distinct_minima
 from scaling.solve.newton import best_row
 from scaling.solve.problem import NO_CONSTRAINTS, Constraints, Problem
 from scaling.tables.arrays import Array

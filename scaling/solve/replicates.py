@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
-from scaling.solve.minima import descend
+from scaling.solve.descend import descend
 from scaling.solve.newton import Solutions, solve
 from scaling.solve.problem import Problem
 from scaling.solve.regression import Estimate

@@ -176,7 +176,7 @@ def _seen(labels: Array, basis: Array) -> Array:
 
 def _density(
     left: Array, of_trunks: Array, of_misfit: Array, trunk: Array, misfit: Array, dof: int
-) -> tuple[Array, " Array"]:
+) -> tuple[Array, Array]:
     """Log restricted likelihood and the squares of own noise, both [trunk ratios, misfit ratios].
 
     By Woodbury's identity: misfit is taken out first, then trunks by the eigenvectors of what

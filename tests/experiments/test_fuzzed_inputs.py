@@ -139,7 +139,7 @@ def test_two_thousand_ids_reach_no_path_unless_they_are_legal(
     for name in fuzzing.ids(2000, seed=5):
         uses = (
             lambda name: check_id(name),
-            lambda name: _ids(SimpleOptions(job=[name], jobs=None)),
+            lambda name: _ids([name], None),
             lambda name: ledger.has_result(name),
             lambda name: ledger.read_result(name),
             lambda name: ledger.write_result(name, record()),
@@ -166,12 +166,6 @@ def test_two_thousand_ids_reach_no_path_unless_they_are_legal(
     assert {p.name for p in ledger.folder.iterdir()} == {"runs", "jobs"}
     for folder in (runs, jobs):
         assert all(fuzzing.is_legal_id(path.name) for path in folder.iterdir())
-
-
-@dataclasses.dataclass
-class SimpleOptions:
-    job: list[str]
-    jobs: str | None
 
 
 NAMES = (

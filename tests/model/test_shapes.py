@@ -12,7 +12,7 @@ from model.data.zipf import ZipfLanguage
 from model.field_checks import one_line
 from model.hardware import mfu
 from model.network.layers import rotate
-from model.training.losses import Losses
+from model.training.loss_watch import Losses
 from model.training.objectives.next_token import next_token_nats
 
 LANGUAGE = ZipfLanguage(

@@ -8,7 +8,7 @@ from jaxtyping import TypeCheckError
 from scaling.approaches.isoflop_curves import fit_curve
 from scaling.approaches.power_laws import power_laws
 from scaling.intervals import Band, Interval
-from scaling.uncertainty.resampling import pairs_weights
+from scaling.uncertainty.bootstrap_draws import pairs_weights
 
 ROW, TABLE = np.ones(3), np.ones((2, 4))
 

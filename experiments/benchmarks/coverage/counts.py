@@ -26,8 +26,8 @@ from scaling.solve.newton import solve
 from scaling.solve.problem import NO_CONSTRAINTS, Problem
 from scaling.solve.regression import Estimate
 from scaling.tables.runs import Runs
-from scaling.uncertainty import resampling
-from scaling.uncertainty.choice import passes_through_points
+from scaling.uncertainty import bootstrap_draws
+from scaling.uncertainty.bootstrap_choice import passes_through_points
 from scaling.uncertainty.noise import estimate_noise
 
 Array = np.ndarray
@@ -114,7 +114,7 @@ def _draws(
     if not np.all(np.isfinite(fitted)):
         return np.full((n, len(fitted)), np.nan), np.ones((n, len(fitted)))
     noise = estimate_noise(runs, residuals, n_parameters)
-    return resampling.draw_data(
+    return bootstrap_draws.draw_data(
         method, runs, fitted, residuals, n_parameters, n, rng,
         absorbs=passes_through_points(HUBER, noise), slopes=slopes,
     )  # fmt: skip

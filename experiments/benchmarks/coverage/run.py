@@ -40,7 +40,9 @@ def main() -> None:
         default=39,
         help="40 k - 1 sets the ends of all levels on replicates",
     )
-    text = "the constants of scaling/uncertainty/resampling.py were chosen on streams of seed 0"
+    text = (
+        "the constants of scaling/uncertainty/bootstrap_draws.py were chosen on streams of seed 0"
+    )
     parser.add_argument("--seed", type=int, default=1, help=text)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="beginnings of names of studies")
@@ -72,7 +74,7 @@ def main() -> None:
     about = (
         f"{made_by(facts('make bench-coverage', cores=options.processes))} "
         f"{time.perf_counter() - began:.0f} s; {options.replicates} replicates per interval, seed "
-        f"{options.seed} (those of resampling.py were chosen on seed 0)."
+        f"{options.seed} (those of bootstrap_draws.py were chosen on seed 0)."
     )
     text = page(counts, about)
     print(text)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.law import Law
-from scaling.laws.optimum import optimal_params
 from scaling.laws.registry import law_named
 from scaling.tables.runs import Runs
 

@@ -14,9 +14,9 @@ from experiments.checks.coordinates.cases import Means
 from experiments.plan.point import Spec
 from model.data.batches import batches
 from model.data.corpus import Corpus
-from model.network.activations import activations
 from model.network.config import ModelConfig
 from model.network.execution import PLAIN, Execution
+from model.network.recorded_activations import activations
 from model.network.transformer import Transformer
 from model.training.optimizer import hyper_arrays
 from model.training.program import compile_program
@@ -28,7 +28,7 @@ LOOK = dataclasses.replace(PLAIN, layers="scanned")
 
 
 def measure(spec: Spec, corpus: Corpus, n_sequences: int) -> dict[str, Means]:
-    """Means of every activation of model/network/activations.py before and after the run of a spec.
+    """Means of every recorded activation before and after the run of a spec.
 
     Args:
       n_sequences: of the validation split, on which the activations are taken.

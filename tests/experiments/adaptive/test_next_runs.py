@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.adaptive.choose import choose_next, posterior_and_target, runs_of
+from experiments.adaptive.choose_points import choose_next, posterior_and_target, runs_of
 from experiments.adaptive.family import NEW_SEEDS, family
 from experiments.adaptive.next_record import IDLE
 from experiments.adaptive.next_runs import Question, propose_next

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.adaptive import until
+from experiments.adaptive import until, until_surfaces
 from experiments.adaptive.prices import (
     device_seconds,
     planned_jobs_of,
@@ -135,8 +135,8 @@ def test_how_much_more_a_goal_should_take(monkeypatch):
             return answer
 
         monkeypatch.setattr("scaling.answers.goal.is_met", is_met)
-        monkeypatch.setattr(until, "_surfaces", lambda runs, n_bootstrap: [])
-        return until._needed(goal, None, 1e12, console, "so far")
+        monkeypatch.setattr(until_surfaces, "fitted_surfaces", lambda runs, n_bootstrap: [])
+        return until_surfaces.budget_needed(goal, None, 1e12, console, "so far")
 
     assert needed((0.06, False)) == pytest.approx(9.0)
     assert needed((0.0201, False)) == until.GROWTH

@@ -11,8 +11,8 @@ import pytest
 
 from experiments.cli.main import main
 from scaling.fit import Fit
+from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.laws.optimum import optimal_params
 
 TRUTH = (1.69, 406.4, 410.7, 0.34, 0.28)
 COLUMNS = ("--columns", "n_params=size:M,n_tokens=tokens:B", "--columns", "loss_nats=loss")

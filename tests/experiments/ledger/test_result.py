@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from experiments.files.checked_json import Damaged, encode, text_of, with_checksum
-from experiments.ledger.asked import read_asked
+from experiments.ledger.asked_points import read_asked
 from experiments.ledger.claims import Limits
 from experiments.ledger.progress import survey
 from experiments.ledger.result import OtherVersion

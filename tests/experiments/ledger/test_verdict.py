@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from experiments.files.checked_json import Damaged, with_checksum
-from experiments.ledger.asked import read_asked
+from experiments.ledger.asked_points import read_asked
 from experiments.ledger.claims import Limits
 from experiments.ledger.owner import this_process
 from experiments.ledger.progress import running_trunks, survey

@@ -10,8 +10,8 @@ from scipy.optimize import brentq
 from scaling.answers.compute_multiplier import compute_multiplier
 from scaling.approaches.surface import fit_surface
 from scaling.fit import FitError
+from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.laws.optimum import optimal_params
 from scaling.plots.holdout import figure_multiplier
 from scaling.plots.style import save
 from scaling.tables.runs import Runs

@@ -18,7 +18,7 @@ from scaling.approaches.power_laws import power_laws
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError, FitStatus
 from scaling.intervals import Interval
-from scaling.laws.optimum import optimal_params
+from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.registry import law_named
 from scaling.tables.runs import Runs
 

@@ -11,8 +11,8 @@ import pytest
 from scaling.answers.holdout import hold_out
 from scaling.fit import FitError
 from scaling.laws import registry
+from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.laws.optimum import optimal_params
 from scaling.plots.holdout import figure_hold_out
 from scaling.plots.style import save
 from scaling.tables.read_tables import read_runs

@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull
 from scaling.approaches.envelope import fit_envelope
 from scaling.approaches.envelope_grid import lower_hull
 from scaling.fit import FitError
-from scaling.laws.optimum import optimal_params
+from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.registry import law_named
 from scaling.tables.runs import Curves, Runs
 

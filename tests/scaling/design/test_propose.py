@@ -15,8 +15,8 @@ from scaling.design.prior import NAMES, Prior, log_loss_slopes
 from scaling.design.propose import choose, propose, worth
 from scaling.design.scatter import MOST_SHARED, Scatter, covariance, effects
 from scaling.design.target import Target
+from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.laws.optimum import optimal_params
 from scaling.tables.runs import Runs
 
 # Hoffmann et al. 2022, eq. 10.

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
+from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.laws.optimum import optimal_params
 from scaling.laws.size_ladder import Ladder, local_exponents, minimise
 
 LAW = np.array([[0.86, 66.0, 124.0, 0.50, 0.41]])

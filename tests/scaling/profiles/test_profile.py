@@ -11,7 +11,8 @@ from scipy.optimize import brentq, minimize
 from scipy.stats import chi2
 from scipy.stats import t as student
 
-from scaling.approaches.surface import chord_exponents, fit_surface
+from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface_optimum import chord_exponents
 from scaling.fit import FitError
 from scaling.laws.law import Law, Parameter
 from scaling.laws.loss_laws import ADDITIVE, CURVED

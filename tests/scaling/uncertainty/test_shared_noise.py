@@ -20,8 +20,8 @@ from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.profiles.profile import profile
 from scaling.tables.runs import Runs
+from scaling.uncertainty import bootstrap_draws
 from scaling.uncertainty import noise as noise_module
-from scaling.uncertainty import resampling
 from scaling.uncertainty.groups import configurations
 from scaling.uncertainty.variance_components import variance_posterior
 
@@ -91,7 +91,7 @@ def test_intervals_of_a_line_through_sizes_hold_its_slope(n_seeds, trunk, low, h
     left = np.eye(len(runs)) - slopes @ np.linalg.pinv(slopes)
     hits, fitted = 0, np.zeros(len(runs))
     for noise in study.noise_draws(runs.loss_nats, 400, rng):
-        drawn, _ = resampling.draw_data(
+        drawn, _ = bootstrap_draws.draw_data(
             "components", runs, fitted, left @ noise, 5, 199, rng, slopes=slopes
         )
         ends = np.quantile(drawn @ of_slope, [0.1, 0.9], method="weibull")
@@ -171,7 +171,7 @@ def test_identical_branches_tell_no_more_of_a_level_than_their_trunks():
         loss_nats=3.0 * np.exp(np.repeat(of_trunks, 4)),
         cluster_id=[f"trunk{i // 4}" for i in range(32)],
     )
-    targets, _ = resampling.draw_data(
+    targets, _ = bootstrap_draws.draw_data(
         "components", runs, np.full(32, np.log(3.0)), np.log(runs.loss_nats / 3.0), 1, 20000, rng,
         slopes=np.ones((32, 1)),
     )  # fmt: skip

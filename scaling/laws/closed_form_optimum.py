@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scaling.tables.arrays import Array
 
 
-def optimal_exponents(alpha: ArrayLike, beta: ArrayLike) -> tuple[Array, " Array"]:
+def optimal_exponents(alpha: ArrayLike, beta: ArrayLike) -> tuple[Array, Array]:
     """Exponents (a, b) of N* ~ C^a and D* ~ C^b.
 
     a = beta/(alpha+beta), b = alpha/(alpha+beta): Hoffmann et al. 2022, eq. 4. Holds for

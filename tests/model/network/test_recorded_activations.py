@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from model.network.activations import LAYERS, activations
+from model.network.recorded_activations import LAYERS, activations
 from model.network.transformer import Transformer
 
 OUTPUTS = {"mixer": ("o_gqkd", "o_bias"), "channel_mixer": ("down",)}

@@ -8,8 +8,8 @@ import pytest
 
 from scaling.laws.objectives import objective_named
 from scaling.tables.runs import Runs
-from scaling.uncertainty import resampling
-from scaling.uncertainty.choice import choose_method, passes_through_points
+from scaling.uncertainty import bootstrap_draws
+from scaling.uncertainty.bootstrap_choice import choose_method, passes_through_points
 from scaling.uncertainty.groups import clusters, configurations
 from scaling.uncertainty.noise import estimate_noise, local_scale
 
@@ -59,7 +59,7 @@ def test_residual_draws_have_the_spread_that_was_measured(misfit):
     shared = np.repeat(misfit * rng.standard_normal(200), 3)
     residuals = shared + 0.01 * rng.standard_normal(600)
     noise = estimate_noise(runs, residuals, 5)
-    drawn = resampling.residual_draws(runs, residuals, noise, 500, rng)
+    drawn = bootstrap_draws.residual_draws(runs, residuals, noise, 500, rng)
     assert drawn.std() == pytest.approx(noise.one_run_sd, rel=0.05)
     by_config = drawn.reshape(500, 200, 3)
     within = by_config.std(axis=2, ddof=1)
@@ -69,7 +69,7 @@ def test_residual_draws_have_the_spread_that_was_measured(misfit):
 def test_wild_draws_keep_the_pattern_of_a_cluster():
     labels = np.repeat(np.arange(30), 4)
     residuals = np.random.default_rng(2).standard_normal(120)
-    drawn = resampling.wild_draws(residuals, labels, 5, 300, np.random.default_rng(3))
+    drawn = bootstrap_draws.wild_draws(residuals, labels, 5, 300, np.random.default_rng(3))
     ratio = (drawn / residuals).reshape(300, 30, 4)
     np.testing.assert_allclose(ratio, ratio[:, :, :1] * np.ones(4), rtol=1e-9)
     assert np.mean(ratio) == pytest.approx(0.0, abs=0.03)
@@ -77,7 +77,9 @@ def test_wild_draws_keep_the_pattern_of_a_cluster():
 
 
 def test_pairs_keep_clusters_whole():
-    weights = resampling.pairs_weights(np.repeat(np.arange(10), 3), 50, np.random.default_rng(4))
+    weights = bootstrap_draws.pairs_weights(
+        np.repeat(np.arange(10), 3), 50, np.random.default_rng(4)
+    )
     assert np.all(weights.reshape(50, 10, 3) == weights.reshape(50, 10, 3)[:, :, :1])
     assert np.all(weights.sum(axis=1) == 30)
 
@@ -137,7 +139,7 @@ def test_draws_have_none_of_the_residuals_that_an_l1_fit_made_zero(method):
     residuals[:10] = 0.0
     drawn = {}
     for absorbs in (False, True):
-        drawn[absorbs], _ = resampling.draw_data(
+        drawn[absorbs], _ = bootstrap_draws.draw_data(
             method, runs, np.zeros(40), residuals, 10, 2000, np.random.default_rng(1),
             absorbs=absorbs,
         )  # fmt: skip
@@ -162,7 +164,9 @@ def test_draws_spread_along_the_fit_as_the_noise_does(growth, absorbs, n_repeats
     """The spread at the two ends has the planted ratio, and is flat where none was planted."""
     runs, rng = grid(400, n_repeats), np.random.default_rng(5)
     fitted, residuals = planted(growth, 400, n_repeats, rng)
-    drawn, _ = resampling.draw_data(method, runs, fitted, residuals, 5, 100, rng, absorbs=absorbs)
+    drawn, _ = bootstrap_draws.draw_data(
+        method, runs, fitted, residuals, 5, 100, rng, absorbs=absorbs
+    )
     spread = (drawn - fitted).std(axis=0)
     # Wild draws keep each residual in its place: mean squares over a twentieth tell little, so
     # the ratio comes from a line through all of them.
@@ -203,7 +207,7 @@ def test_means_of_repeats_are_drawn_with_the_spread_they_have():
     mean = 0.001 * rng.standard_normal(200)
     residuals = np.stack([mean + deviation, mean - deviation], axis=1).reshape(-1)
     noise = estimate_noise(runs, residuals, 5)
-    drawn = resampling.residual_draws(runs, residuals, noise, 500, rng)
+    drawn = bootstrap_draws.residual_draws(runs, residuals, noise, 500, rng)
     means = drawn.reshape(500, 200, 2).mean(axis=2)
     assert means.std() == pytest.approx(mean.std(), rel=0.05)
 

@@ -5,7 +5,7 @@ import math
 
 import jax.numpy as jnp
 
-from model.training.losses import Losses
+from model.training.loss_watch import Losses
 
 
 def test_a_run_that_has_left_the_finite_numbers_is_told_no_more_and_the_others_are() -> None:

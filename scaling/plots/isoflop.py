@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IsoFLOP curves: losses of a budget over sizes, its parabola and its minimum."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from scaling.approaches.isoflop_curves import value_at
+from scaling.fit import Fit
+from scaling.intervals import Interval
+from scaling.plots.labels import (
+    L_LABEL,
+    budget_legend,
+    params_label,
+)
+from scaling.plots.style import budget_styles, log_counts
+
+
+def plot_isoflop(ax: Axes, fit: Fit) -> Axes:
+    """Loss against size at each budget, with the fitted curve and its minimum.
+
+    Budgets left out of the power laws are drawn hollow and dashed.
+    """
+    styles = budget_styles([optimum.budget for optimum in fit.optima])
+    runs = fit.runs.select(fit.runs.is_ok)
+    for optimum in fit.optima:
+        style, rows = styles[optimum.budget], runs.budget == optimum.budget
+        is_used = not optimum.reason
+        ax.plot(
+            runs.n_params[rows],
+            runs.loss_nats[rows],
+            **style,
+            linestyle="none",
+            markersize=4.5,
+            markerfacecolor=style["color"] if is_used else "none",
+            markeredgewidth=0.8,
+            alpha=0.8,
+        )
+        if optimum.curve:
+            log_n = np.log(runs.n_params[rows])
+            x = np.linspace(log_n.min(), log_n.max(), 121)
+            loss = value_at(fit.settings["curve"], optimum.curve, x)
+            ax.plot(np.exp(x), loss, color=style["color"], linestyle="-" if is_used else ":")
+        if is_used:
+            _minimum(ax, optimum.n_params_opt, optimum.loss_opt, optimum.interval_n_params)
+    ax.set(xscale="log", xlabel=params_label(fit.runs), ylabel=L_LABEL)
+    log_counts(ax.xaxis)
+    left = {optimum.budget for optimum in fit.optima if optimum.reason}
+    budget_legend(ax, runs, left_out=left)
+    return ax
+
+
+def _minimum(ax: Axes, n_params: float, loss: float, interval: Interval) -> None:
+    if interval.is_known:
+        ends = [interval.lower, interval.upper]
+        ax.plot(ends, [loss, loss], color="#d55e00", linewidth=1.4, zorder=5)
+    ax.plot(n_params, loss, "*", color="#d55e00", markersize=10, markeredgecolor="white", zorder=6)
