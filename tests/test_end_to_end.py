@@ -458,6 +458,7 @@ STUDY = Study(
 """
 
 
+@pytest.mark.slow(reason="30 s: a study twice; test_trunk.py compares a branch bit for bit")
 def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(
     tmp_path, compile_cache
 ):

@@ -95,7 +95,10 @@ LONG = (50, 20, ("budgets=4e9,8e9", "seeds=0,1,2"))
 
 @pytest.mark.parametrize(
     ("n_kills", "n_after", "overrides"),
-    [SHORT, pytest.param(*LONG, marks=pytest.mark.chaos)],
+    [
+        pytest.param(*SHORT, marks=pytest.mark.slow(reason="40 s; test_end_to_end.py kills one")),
+        pytest.param(*LONG, marks=pytest.mark.chaos),
+    ],
     ids=["in_short", "at_length"],
 )
 def test_a_grid_killed_again_and_again_has_the_results_of_an_undisturbed_one(

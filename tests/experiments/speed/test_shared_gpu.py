@@ -58,6 +58,7 @@ def test_speeds_are_relative_to_the_packs_alone_and_add_up(points, command):
         assert measure(chosen, os.environ | {"HOW": how}, command) is None
 
 
+@pytest.mark.slow(reason="13 s: real processes; stand-ins take their place in the quick suite")
 def test_real_processes_train_side_by_side(points, tmp_path):
     one = PackSpeeds(run_steps_per_second={1: 1.0})
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)}

@@ -91,6 +91,9 @@ def wait(processes) -> list[int]:
     return codes
 
 
+@pytest.mark.slow(
+    reason="30 s: two hosts, twice; test_processes.py trains on two in the quick suite"
+)
 def test_two_hosts_stop_together_resume_and_agree_with_one(tiny, tmp_path, compile_cache):
     (point,) = tiny.read_plan()
     processes = start(tiny, compile_cache, 2)

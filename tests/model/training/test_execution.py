@@ -74,7 +74,18 @@ def plain(steps: Callable) -> np.ndarray:
     return steps(PLAIN)
 
 
-@pytest.mark.parametrize("name", FAST)
+QUICK = ("scanned", "four parts of the loss", "everything", "positions split, scanned")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in QUICK
+        else pytest.param(name, marks=pytest.mark.slow(reason="8 s; its part of 'everything'"))
+        for name in FAST
+    ],
+)
 def test_a_fast_path_has_the_losses_of_the_plain_one(
     steps: Callable, plain: np.ndarray, name: str, capfd: pytest.CaptureFixture
 ) -> None:
