@@ -45,10 +45,7 @@ class WorkerSettings:
             raise ValueError(
                 f"--checkpoint-seconds {self.checkpoint_seconds:g}: must be 0 or more."
             )
-        if not 0 < self.lease_seconds < math.inf:
-            raise ValueError(f"--lease-seconds {self.lease_seconds:g}: must be positive.")
-        if self.max_attempts < 1:
-            raise ValueError(f"--max-attempts {self.max_attempts}: must be at least 1.")
+        check_limits(self.lease_seconds, self.max_attempts)
 
     def to_arguments(self) -> tuple[str, ...]:
         """As ``parser`` reads them."""
@@ -58,6 +55,14 @@ class WorkerSettings:
                 text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
                 words += [_flag(name), text]
         return tuple(words)
+
+
+def check_limits(lease_seconds: float, max_attempts: int) -> None:
+    """Raises ValueError for a lease or a number of attempts that cannot be."""
+    if not 0 < lease_seconds < math.inf:
+        raise ValueError(f"--lease-seconds {lease_seconds:g}: must be positive.")
+    if max_attempts < 1:
+        raise ValueError(f"--max-attempts {max_attempts}: must be at least 1.")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from experiments.executors.worker_settings import LEASE_SECONDS, MAX_ATTEMPTS
+from experiments.executors.worker_settings import LEASE_SECONDS, MAX_ATTEMPTS, check_limits
 from experiments.files import checked_json
 from experiments.files.checked_json import Damaged
 from experiments.files.storage import Storage
@@ -40,6 +40,9 @@ class Limits:
 
     lease_seconds: float = LEASE_SECONDS
     max_attempts: int = MAX_ATTEMPTS
+
+    def __post_init__(self) -> None:
+        check_limits(self.lease_seconds, self.max_attempts)
 
 
 class Owned(Exception):

@@ -22,12 +22,14 @@ import shutil
 from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from experiments.files import checked_json
 from experiments.files.checked_json import Damaged, text_of, with_checksum
 from experiments.files.storage import PosixStorage, Storage
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.metrics import Metrics
-from experiments.ledger.result import Result, Trunk, read_record
+from experiments.ledger.result import OtherVersion, Result, Trunk, read_record
 from experiments.plan.jobs import TRUNK, Job
 from experiments.plan.point import Point, check_id, checked, is_id, to_json
 
@@ -134,9 +136,11 @@ class Ledger:
             return []
         lines = data.splitlines(keepends=True)
         # The last line notices that others are missing.
-        if lines[-1:] != [_plan_end(b"".join(lines[:-1]))]:
+        *points, end = lines or [b""]
+        said = msgspec.json.decode(checked_json.text_of(end) or b"null")
+        if said != _plan_end(b"".join(points)):
             raise Damaged(f"{self.storage.name('plan.jsonl')} is damaged. {_AGAIN}")
-        return lines[:-1]
+        return points
 
     def read_point(self, point_id: str) -> Point:
         """A point of any plan so far; raises Damaged, and ValueError where there is none."""
@@ -203,14 +207,19 @@ class Ledger:
         return data is not None
 
     def trunks(self, clusters: Container[str]) -> dict[str, Trunk]:
-        """The trunks that points of these clusters begin with, by id."""
-        names = [name for name in self.job_ids() if name.startswith(TRUNK)]
-        records = {name: self.read_trunk(name) for name in names}
-        return {
-            name: record
-            for name, record in records.items()
-            if record is not None and any(one in clusters for one in record.clusters)
-        }
+        """The trunks that points of these clusters begin with, by id.
+
+        Those of another version are passed over: no point with a result of ours began there.
+        """
+        found = {}
+        for name in self.job_ids():
+            if not name.startswith(TRUNK):
+                continue
+            with contextlib.suppress(OtherVersion):
+                record = self.read_trunk(name)
+                if record is not None and any(one in clusters for one in record.clusters):
+                    found[name] = record
+        return found
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -224,11 +233,11 @@ class Ledger:
 def plan_file(points: Sequence[Point]) -> bytes:
     """The content of plan.jsonl: each line has a checksum of its own, and the last one of all."""
     lines = b"".join(with_checksum(to_json(point)) for point in points)
-    return lines + _plan_end(lines)
+    return lines + checked_json.encode(_plan_end(lines))
 
 
-def _plan_end(lines: bytes) -> bytes:
-    return checked_json.encode({"lines_sha256": hashlib.sha256(lines).hexdigest()})
+def _plan_end(lines: bytes) -> dict[str, str]:
+    return {"lines_sha256": hashlib.sha256(lines).hexdigest()}
 
 
 def missing_points(ledger: Ledger, points: Sequence[Point]) -> list[Point]:

@@ -7,6 +7,7 @@ keeps it (Limits).
 """
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -131,10 +132,10 @@ class Judge:
         return found
 
     @functools.cached_property
-    def _job_of(self) -> dict[str, str]:
-        """Point -> job, for the points whose job does not have the same id."""
+    def _shared_jobs(self) -> dict[str, list[str]]:
+        """Point -> the packs that it was ever arranged in; their ids are none of its own."""
         runs = set(self.ledger.storage.names("runs"))
-        found: dict[str, str] = {}
+        found: dict[str, list[str]] = {}
         for name in self.ledger.job_ids():
             if name in runs:
                 continue
@@ -142,12 +143,19 @@ class Judge:
                 job = self.ledger.job(name).job()
             except Damaged:
                 continue  # The doctor names it.
-            found |= dict.fromkeys(job.results if job else (), name)
+            for point_id in job.results if job else ():
+                found.setdefault(point_id, []).append(name)
         return found
 
     def job_id(self, point_id: str) -> str:
-        """The job that trains a point."""
-        return self._job_of.get(point_id, point_id)
+        """The job that trains a point: of all that ever did, the one heard of last."""
+        packs = self._shared_jobs.get(point_id, [])
+        return min((*reversed(packs), point_id), key=self._silence) if packs else point_id
+
+    def _silence(self, job_id: str) -> float:
+        job = self.ledger.job(job_id)
+        newest = job.newest()
+        return job.silence_seconds(newest) if newest else math.inf
 
 
 def _parent(job: JobFolder) -> str | None:

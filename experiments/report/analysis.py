@@ -3,6 +3,7 @@
 
 import dataclasses
 import hashlib
+import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -134,7 +135,7 @@ def _digest(runs: Runs, curves: Curves) -> str:
         "extra": list(runs.extra),
     }
     plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in about.items()}
-    code = code_facts() | package_facts()
+    code = code_facts() | package_facts() | {"scipy": importlib.metadata.version("scipy")}
     return hashlib.sha256(repr([code, plain]).encode()).hexdigest()
 
 

@@ -110,7 +110,9 @@ def _changed(ledger: Ledger, record: Finished) -> list[str]:
 def _files(ledger: Ledger) -> list[Path]:
     """What was asked, and what the answer points to."""
     names = ("study.json", "plan.jsonl", "forecasts/*.json", "fits/*.json", "*.csv", "report.html")
-    return sorted(path for name in names for path in ledger.folder.glob(name))
+    found = {path for name in names for path in ledger.folder.glob(name)}
+    # What fits were made by may change where they do not.
+    return sorted(found - {ledger.folder / "fits" / "made.json"})
 
 
 def _digest(path: Path) -> str:

@@ -31,7 +31,8 @@ def provenance(records: Sequence[Result | Trunk]) -> list[tuple[str, str]]:
 
 def totals(points: Sequence[Point], report: Report) -> list[tuple[str, str]]:
     """Runs, FLOPs, tokens, time, utilisation and energy."""
-    finished = [point for point in points if point.id in report.results]
+    results = report.results
+    finished = [point for point in points if point.id in results]
     costs = [record.costs for record in report.records]
     rows = [("runs finished", f"{len(finished)} of {len(points)}")]
     for convention in finished[0].flops if finished else ():

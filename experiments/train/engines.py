@@ -109,7 +109,8 @@ def queued_jobs(
     Raises:
       ValueError: if processes do not divide the devices.
     """
-    n_devices, per_process = math.prod(mesh), engine.gpus_per_process or 1
+    n_devices = math.prod(mesh)
+    per_process = 1 if engine.is_here else engine.gpus_per_process or 1
     if n_devices % per_process:
         raise ValueError(
             f"--gpus-per-process {per_process}: must divide the {n_devices} devices of the study's "

@@ -55,6 +55,14 @@ class Training:
     lease_seconds: float = LEASE_SECONDS
     max_attempts: int = MAX_ATTEMPTS
 
+    def __post_init__(self) -> None:
+        # Before anything is written down or trained.
+        WorkerSettings(
+            checkpoint_seconds=self.checkpoint_seconds,
+            lease_seconds=self.lease_seconds,
+            max_attempts=self.max_attempts,
+        )
+
     @property
     def limits(self) -> Limits:
         """What the ledger keeps, for whoever judges its jobs."""

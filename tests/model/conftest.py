@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from model.network.config import ModelConfig
 from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
+from model.training import program
 
 ONE = (1, 1, 1, 1)
 LLAMA = ModelConfig(
@@ -73,12 +74,17 @@ CONFIGS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_to_compile() -> Iterator[None]:
-    """XLA optimises for longer than these tests run: `make test-all` alone waits for it."""
+    """XLA optimises for longer than these tests run: `make test-all` alone waits for it.
+
+    Programs compiled so are no other module's: their last bits differ.
+    """
     name = "jax_disable_most_optimizations"
     before = jax.config.values[name]
+    program._program.cache_clear()
     jax.config.update(name, "TEST_OPTIMISED" not in os.environ)
     yield
     jax.config.update(name, before)
+    program._program.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -49,8 +49,8 @@ def lr_check(
     asked = sweep_study(study, sweep, points)
     try:
         failures = train(training, asked, ledger, console, points, points)
-    except Elsewhere:
-        console.print("the same command shows the answer when these runs are done.")
+    except Elsewhere as error:
+        console.print(f"{error}\nthe same command shows the answer when these runs are done.")
         return []
     collate(ledger, points)
     prepare_to_fit()

@@ -139,7 +139,7 @@ def test_how_much_more_a_goal_should_take(monkeypatch):
         return until_surfaces.budget_needed(goal, None, 1e12, console, "so far")
 
     assert needed((0.06, False)) == pytest.approx(9.0)
-    assert needed((0.0201, False)) == until.GROWTH
+    assert needed((0.0201, False)) == until_surfaces.GROWTH
     assert needed((0.019, True)) == 1.0
     # Narrow, but of a fit that is not certified; unknown; no fit at all.
     assert [needed(case) for case in ((0.01, False), (math.nan, False), None)] == 3 * [math.inf]

@@ -10,6 +10,7 @@ from experiments.cli import main
 from experiments.ledger.ledger import Ledger
 from experiments.speed import calibration
 from experiments.train import run_points
+from experiments.train.runner import Elsewhere
 
 STUDY = """
 import dataclasses
@@ -127,3 +128,12 @@ def test_runs_that_diverged_are_named_and_the_others_answer(trained, record, mon
     assert len(written["notes"]) == 6 * 2
     assert "rate 8, seed 0: loss is not finite at step 3" in written["notes"][0]
     assert written["sweeps"][1]["best_factor"] == pytest.approx(1.0, rel=1e-5)
+
+
+def test_what_an_engine_was_handed_is_said(trained, monkeypatch, capsys):
+    def elsewhere(*_, **__):
+        raise Elsewhere("Start them: kubectl create -f jobs.yaml")
+
+    monkeypatch.setattr(run_points, "run_planned_jobs", elsewhere)
+    main.main([*CHECK, *ASKED])
+    assert "kubectl create -f jobs.yaml" in capsys.readouterr().out

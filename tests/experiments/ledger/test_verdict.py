@@ -4,6 +4,7 @@
 import csv
 import dataclasses
 import io
+import json
 import os
 import time
 
@@ -26,6 +27,8 @@ from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
 from experiments.report.rows import run_rows
+from experiments.train.engines import Engine
+from experiments.train.run_points import Training
 
 ME = this_process({})
 ELSEWHERE = dataclasses.replace(ME, host="moon", boot_id="another")
@@ -236,6 +239,24 @@ def test_points_of_a_pack_have_the_state_of_their_job(ledger, points, study):
     assert [states[p.id].state for p in points[:3]] == ["running", "running", "waiting"]
 
 
+@pytest.mark.parametrize("last", ["alone", "packed"])
+def test_of_a_point_in_several_jobs_the_one_heard_of_last_is_judged(ledger, points, study, last):
+    """Packed and then alone, or the other way round: `run` judges the jobs that it arranges."""
+    pack = arrange(points[:2], study.mesh, pack_size=lambda point: 2)[0].job
+    ledger.write_plan("{}", points, [pack, *(solo(point, study.mesh) for point in points)])
+    jobs = {"alone": ledger.job(points[0].id), "packed": ledger.job(pack.id)}
+    (other,) = jobs.keys() - {last}
+    number = claim(jobs[other], ME, silence=600.0)
+    jobs[other].end(number, "preempted", "asked to stop", 0)
+    for _ in range(3):
+        end(jobs[last], "oom")
+    assert look(ledger)[points[0].id].state == "failed"
+    collate(ledger, points)
+    assert row_of(ledger.table, points[0].id)["status"] == "failed"
+    retry("tiny", [points[0].id], ledger, Console(), limits=Limits())
+    assert look(ledger)[points[0].id].state == "waiting"
+
+
 def test_what_has_a_result_is_not_read_again(ledger, planned, record):
     ledger.write_result(planned[0].id, record(2.0))
     known = look(ledger)
@@ -253,6 +274,14 @@ def test_a_damaged_plan_is_named_and_a_changed_one_too(ledger, planned):
         path.write_bytes(bad)
         with pytest.raises(Damaged, match=r"plan.jsonl is damaged.*isoflop run"):
             read_asked(ledger)
+
+
+def test_a_plan_that_an_earlier_version_wrote_with_other_spaces_is_read(ledger, planned):
+    path = ledger.folder / "plan.jsonl"
+    *lines, end = path.read_bytes().splitlines(keepends=True)
+    said = msgspec.json.decode(end)["record"]
+    path.write_bytes(b"".join(lines) + with_checksum(json.dumps(said)))
+    assert [point.id for point in read_asked(ledger)] == [point.id for point in planned]
 
 
 def row_of(path, run_id):
@@ -313,6 +342,14 @@ def test_a_silent_attempt_is_judged_by_the_lease_that_the_run_was_told(ledger, p
     assert look(ledger)[planned[0].id].state == "preempted"
     ledger.write_limits(Limits(lease_seconds=600.0))
     assert look(ledger)[planned[0].id].state == "running"
+
+
+@pytest.mark.parametrize("bad", [{"max_attempts": 0}, {"lease_seconds": float("inf")}])
+def test_limits_that_cannot_be_are_refused_before_they_are_kept(bad):
+    with pytest.raises(ValueError, match=r"--(max-attempts|lease-seconds)"):
+        Limits(**bad)
+    with pytest.raises(ValueError, match=r"--(max-attempts|lease-seconds)"):
+        Training(engine=Engine(), **bad)
 
 
 def test_limits_that_are_damaged_are_named(ledger, planned):

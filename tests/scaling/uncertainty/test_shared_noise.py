@@ -134,7 +134,7 @@ def test_runs_that_share_no_noise_never_meet_trunks(name, together, monkeypatch)
     def never(*_):
         raise AssertionError("trunks were asked for")
 
-    for module in (noise_module, resampling):
+    for module in (noise_module, bootstrap_draws):
         monkeypatch.setattr(module, "variance_posterior", never)
     found = FITS[name](runs)
     assert found.bootstrap.method in ("residual", "run-to-run shifts")
@@ -189,7 +189,7 @@ def test_variances_are_told_by_what_all_parameters_of_the_surface_leave(monkeypa
         ranks.append(int(np.linalg.matrix_rank(slopes / np.linalg.norm(slopes, axis=0), tol=1e-7)))
         return variance_posterior(residuals, slopes, *labels)
 
-    for module in (noise_module, resampling):
+    for module in (noise_module, bootstrap_draws):
         monkeypatch.setattr(module, "variance_posterior", seen)
     found = surface(branched(2, 0.5))
     assert ranks == [5, 5]
