@@ -23,8 +23,11 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def open_study(options: argparse.Namespace) -> tuple[Study, Ledger]:
+    """Raises OtherVersion where another version of isoflop wrote the study's folder."""
     study = override(load_study(options.study), options.overrides)
-    return study, Ledger(options.results, study.name)
+    ledger = Ledger(options.results, study.name)
+    ledger.require_version()
+    return study, ledger
 
 
 def open_manifest(

@@ -56,7 +56,7 @@ def decode(data: bytes, kind: type[T], name: str, *, way_out: str) -> T:
     try:
         return strict_json.decode(text, kind)
     except ValueError as error:
-        words = " ".join(str(error).split())
+        words = " ".join(str(error).split()).rstrip(".")
         raise Damaged(f"{name} is not what it should be: {words}. {way_out}".rstrip()) from None
 
 

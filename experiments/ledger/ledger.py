@@ -2,6 +2,7 @@
 """Where things lie under results/<study>/: folders, no server.
 
   study.json  manifest.json  plan.jsonl  data/         what was asked, of what
+  ledger.json                                          the version that wrote it; once
   limits.json                                          when a run counts as failed or dead
   cost.json                                            what it was planned to take; once per plan
   jobs/<job id>/                                       who works, who worked (claims.py)
@@ -29,10 +30,18 @@ from experiments.files.checked_json import Damaged, text_of, with_checksum
 from experiments.files.storage import PosixStorage, Storage
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.metrics import Metrics
-from experiments.ledger.result import OtherVersion, Result, Trunk, read_record
+from experiments.ledger.result import (
+    VERSION,
+    LedgerVersion,
+    OtherVersion,
+    Result,
+    Trunk,
+    read_record,
+)
 from experiments.plan.jobs import TRUNK, Job
 from experiments.plan.point import Point, check_id, checked, is_id, to_json
 
+_VERSION = "ledger.json"
 _AGAIN = "Delete it and run `isoflop run` again."
 
 
@@ -101,9 +110,23 @@ class Ledger:
         """
         self.storage.replace("study.json", with_checksum(study_json))
         self.storage.replace("plan.jsonl", plan_file(points))
-        made = {_run(p.id, "spec.json"): with_checksum(to_json(p)) for p in points}
+        made = {_VERSION: checked_json.encode(LedgerVersion(version=VERSION))}
+        made |= {_run(p.id, "spec.json"): with_checksum(to_json(p)) for p in points}
         made |= {f"jobs/{check_id(job.id)}/job.json": checked_json.encode(job) for job in jobs}
         return [key for key, data in made.items() if self._make(key, data)]
+
+    def require_version(self) -> None:
+        """Raises OtherVersion where another version of isoflop wrote the folder."""
+        try:
+            record = read_record(self.storage, _VERSION, LedgerVersion, way_out="")
+        except Damaged:
+            return  # The doctor names it, and the next plan writes it again.
+        if record is None and any(map(self.storage.names, ("runs", "jobs"))):
+            raise OtherVersion(
+                f"{self.folder} is a ledger of version 1: isoflop 0.1 reads it. Give the study "
+                "another name, or --results another folder; `isoflop fit TABLE` still fits its "
+                "table.csv."
+            )
 
     def _make(self, key: str, data: bytes) -> bool:
         """Creates a file; True if it was there but damaged, and had to be replaced."""

@@ -28,6 +28,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     version: Literal[2]
 
 
+class LedgerVersion(Record, frozen=True, forbid_unknown_fields=True):
+    """What a ledger says of itself: its specs, jobs and checkpoints do not say it one by one."""
+
+
 class Costs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one run cost: of a pack its share, of a trunk its share of all its runs.
 

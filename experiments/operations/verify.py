@@ -18,7 +18,7 @@ from experiments.ledger.claims import Ending, Limits
 from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.owner import Owner
-from experiments.ledger.result import OtherVersion, Result, read_record
+from experiments.ledger.result import LedgerVersion, OtherVersion, Result, read_record
 from experiments.ledger.tables import tables
 from experiments.plan.jobs import Job, read
 from experiments.plan.point import Point, checked
@@ -235,6 +235,8 @@ _HARMLESS = "Leave it: the numbers of attempts are also in the other folders of 
 _Check = Callable[[Ledger, str], str]
 _KINDS: tuple[tuple[str, _Check, str], ...] = (
     ("study.json", _holds(dict), _RUN_AGAIN),
+    # Not to be deleted: without it the folder is taken for one of the first version.
+    ("ledger.json", _holds(LedgerVersion), _MISSING),
     ("limits.json", _holds(Limits), _RUN_AGAIN),
     ("plan.jsonl", _plan, _RUN_AGAIN),
     ("finished.json", _holds(Finished), _RUN_AGAIN),

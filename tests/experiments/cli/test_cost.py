@@ -166,6 +166,7 @@ def test_a_finished_study_is_not_refused_for_what_it_has_cost(
     assert isoflop("run", *arguments)[0] == 2
     assert isoflop("run", "--price", "1")[0] == 0
     grid = trained.pop()[0].grid
+    ledger.write_plan("{}", list(grid))
     for point in grid:
         ledger.write_result(point.id, record())
     assert isoflop("run", *arguments)[0] == 0

@@ -3,6 +3,7 @@
 
 import io
 import json
+import shutil
 
 import pytest
 from rich.console import Console
@@ -104,3 +105,21 @@ def test_a_trunk_of_another_version_is_not_trained_again(ledger):
         ledger.read_trunk("trunk-1")
     # Points with results of ours began elsewhere: their tables do without it.
     assert ledger.trunks({""}) == {}
+
+
+@pytest.mark.parametrize("left", ["runs/1/spec.json", "jobs/1/job.json"])
+def test_a_ledger_of_the_first_version_is_refused_even_without_a_result(ledger, points, left):
+    ledger.require_version()
+    ledger.write_plan("{}", points)
+    ledger.require_version()
+    (ledger.folder / "ledger.json").unlink()
+    shutil.rmtree(ledger.folder / "runs")
+    put(ledger, left, {})
+    with pytest.raises(OtherVersion, match=r"version 1: isoflop 0\.1 reads it\. Give the study"):
+        ledger.require_version()
+
+
+def test_a_ledger_of_a_later_version_is_refused(ledger):
+    put(ledger, "ledger.json", {"version": 3})
+    with pytest.raises(OtherVersion, match="a later isoflop reads it"):
+        ledger.require_version()
