@@ -90,14 +90,20 @@ class Constraints:
                 "a parameter is fixed, tied to a free one, or bounded, and only one of them: "
                 f"fixed {dict(self.fixed)}, tied {dict(self.tied)}, bounds {dict(self.bounds)}"
             )
+        if {*self.fixed, *self.tied} >= {*law.names}:
+            raise ValueError(
+                f"all {len(law.names)} parameters of law {law.name} are fixed or tied: nothing is "
+                "left to fit. Leave one free."
+            )
         for parameter in law.parameters:
             low, high = self.bounds.get(parameter.name, (parameter.lower, parameter.upper))
             value = self.fixed.get(parameter.name, parameter.upper)
             if not low < high or (parameter.is_positive and (low < 0 or value <= 0)):
                 kind = "positive " if parameter.is_positive else ""
+                is_fixed = parameter.name in self.fixed
+                asked = f"fixed at {value:g}" if is_fixed else f"bounded by {low:g} to {high:g}"
                 raise ValueError(
-                    f"{parameter.name} of law {law.name} is a {kind}parameter: it cannot be fixed "
-                    f"at {value:g} or bounded by {low:g} to {high:g}"
+                    f"{parameter.name} of law {law.name} is a {kind}parameter: it cannot be {asked}"
                 )
 
 

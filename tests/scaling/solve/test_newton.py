@@ -173,6 +173,7 @@ def test_fixed_tied_and_bounded_parameters_are_respected():
         (Constraints(fixed={"E": -1.0}), "positive parameter"),
         (Constraints(tied={"alpha": "alpha"}), "only one"),
         (Constraints(bounds={"alpha": (1.0, 0.5)}), "bounded by 1 to 0.5"),
+        (Constraints(fixed=dict.fromkeys(LAWS["additive"].names, 0.5)), "nothing is left to fit"),
     ],
 )
 def test_impossible_constraints_are_refused(constraints, message):
