@@ -506,7 +506,7 @@ def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(
     assert list((branched.folder / "jobs" / job.parent).glob("trunk.json.lost-*"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a whole study, twice")
 def test_packed_trunks_give_the_losses_of_runs_trained_alone(tmp_path, compile_cache):
     (tmp_path / "tiny.py").write_text(TRUNKS)
     shell = Shell(tmp_path, compile_cache)

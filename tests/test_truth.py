@@ -9,7 +9,7 @@ import sys
 import pytest
 
 # A minute and a half of training.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(reason="trains on a language of known entropy")
 
 STUDY = """
 import dataclasses

@@ -203,7 +203,11 @@ def test_no_round_passes_the_budget_of_flops_whatever_it_is_counted_in(
 
 @pytest.mark.parametrize(
     "dies_after",
-    [pytest.param(1, marks=pytest.mark.slow), 6, pytest.param(11, marks=pytest.mark.slow)],
+    [
+        pytest.param(1, marks=pytest.mark.slow(reason="a growing study with many fits")),
+        6,
+        pytest.param(11, marks=pytest.mark.slow(reason="a growing study with many fits")),
+    ],
 )
 def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(isoflop, dies_after):
     asked = ("--until", "ci(a) < 1e-9", "--budget", "1e10")
@@ -219,7 +223,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(isoflop, dies_aft
     assert same[0] == same[1]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a growing study with many fits")
 def test_what_was_trained_before_is_used_and_not_asked_for_again(isoflop):
     isoflop()
     before = {point.id for point in isoflop.ledger.read_plan()}

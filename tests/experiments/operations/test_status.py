@@ -191,7 +191,7 @@ def test_a_study_that_was_never_run_is_said(show):
         show()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a folder of ten thousand runs")
 def test_ten_thousand_runs_are_told_at_once(tmp_path, ledger, points, study, record):
     """Prints the seconds; a half done grid with all that a long one leaves behind."""
     n_runs, n_rows = 10_000, 50

@@ -67,7 +67,7 @@ def test_packs_of_each_shape_are_measured_once(points, tmp_path, monkeypatch):
     assert {best_pack(tmp_path, "H200", p) for p in points} == {1}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a real process measures this machine")
 def test_a_process_measures_this_machine(points, tmp_path):
     command = [sys.executable, "-m", "experiments.speed.calibrate", "--results", str(tmp_path)]
     done = subprocess.run(

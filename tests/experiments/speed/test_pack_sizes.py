@@ -97,7 +97,7 @@ def test_a_damaged_file_is_named_with_the_way_out(point, tmp_path, damage):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a real process measures this machine")
 def test_speeds_of_packs_are_measured(point):
     from experiments.speed.measure_pack import measure
 

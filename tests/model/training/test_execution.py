@@ -101,7 +101,14 @@ def test_a_fast_path_has_the_losses_of_the_plain_one(
 
 
 @pytest.mark.parametrize(
-    "name", ["everything", pytest.param("positions split, scanned", marks=pytest.mark.slow)]
+    "name",
+    [
+        "everything",
+        pytest.param(
+            "positions split, scanned",
+            marks=pytest.mark.slow(reason="compiles a program for each way of using memory"),
+        ),
+    ],
 )
 def test_a_killed_fast_run_continues_bit_for_bit(
     deep: ModelConfig, train_config: TrainConfig, corpus: Corpus, tmp_path: Path, name: str
@@ -236,7 +243,7 @@ def test_what_fits_in_no_way_is_refused_in_one_line_with_the_figures(
     _needed_bytes.cache_clear()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="compiles a program for each way of using memory")
 def test_remat_and_accumulation_need_less_memory_by_xlas_own_count(
     deep: ModelConfig, train_config: TrainConfig
 ) -> None:

@@ -51,7 +51,12 @@ def reference(run: Callable) -> tuple[TrainResult, list[Progress]]:
     return run()
 
 
-@pytest.mark.parametrize("steps_per_dispatch", [1, 7, 64])
+AS_SEVEN = pytest.mark.slow(reason="7 s of compiling; 7 steps per dispatch are in the quick suite")
+
+
+@pytest.mark.parametrize(
+    "steps_per_dispatch", [pytest.param(1, marks=AS_SEVEN), 7, pytest.param(64, marks=AS_SEVEN)]
+)
 def test_steps_per_dispatch_change_no_bit(
     run: Callable,
     run_steps: Callable,

@@ -103,7 +103,10 @@ def losses_of(network_config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> C
     return run
 
 
-@pytest.mark.parametrize("algorithm", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["adamw", pytest.param("muon", marks=pytest.mark.slow(reason="half a minute of compiling"))],
+)
 def test_every_loss_of_a_packed_run_is_that_of_the_run_alone(
     losses_of: Callable,
     train_config: TrainConfig,
@@ -150,7 +153,10 @@ def records(results: tuple[TrainResult, ...]) -> list[dict]:
     return [{k: v for k, v in asdict(result).items() if k not in how} for result in results]
 
 
-@pytest.mark.parametrize("algorithm", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["adamw", pytest.param("muon", marks=pytest.mark.slow(reason="half a minute of compiling"))],
+)
 def test_a_killed_pack_goes_on_to_the_same_bits(
     pack: Callable,
     train_config: TrainConfig,
@@ -229,7 +235,12 @@ def test_packed_branches_of_a_packed_trunk_are_the_packed_runs(
 
 
 @pytest.mark.parametrize(
-    "mesh", [(8, 1, 1, 1), pytest.param((2, 2, 2, 1), marks=pytest.mark.slow)], ids=str
+    "mesh",
+    [
+        (8, 1, 1, 1),
+        pytest.param((2, 2, 2, 1), marks=pytest.mark.slow(reason="half a minute of compiling")),
+    ],
+    ids=str,
 )
 def test_runs_on_devices_of_their_own_are_the_runs_alone(
     network_config: ModelConfig,

@@ -254,7 +254,7 @@ def test_activations_move_equally_far_at_every_width_under_the_transfer() -> Non
         assert max(moved) < 2 * min(moved), moved
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains networks of several widths and depths")
 def test_activations_move_equally_far_at_every_width_with_muon() -> None:
     spectral = functools.partial(at_width, muon_scale="spectral")
     for moved in changes(spectral, MUON):

@@ -118,7 +118,7 @@ def test_a_fit_that_lies_at_the_bound_of_e_alone_tells_where_the_optimum_is():
         assert not tells(other, "n_params_opt")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="many fits")
 def test_intervals_at_the_bound_of_e_cover():
     """Of 95 % intervals of N* and a, 40 data sets: 33 or fewer would come once in 290 times."""
     covered, n_at_bound = {"a": 0, "n_params_opt": 0}, 0

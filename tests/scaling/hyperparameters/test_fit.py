@@ -40,7 +40,8 @@ def planted(sd=0.0, seed=0, bend=0.0, flatter=0.0):
 
 
 @pytest.mark.parametrize(
-    ("bend", "flatter"), [pytest.param(0.0, 0.0, marks=pytest.mark.slow), (0.3, 0.2)]
+    ("bend", "flatter"),
+    [pytest.param(0.0, 0.0, marks=pytest.mark.slow(reason="fits of many replicates")), (0.3, 0.2)],
 )
 def test_noise_free_surface_gives_back_the_law(bend, flatter):
     fit = fit_hyperparameters(planted(bend=bend, flatter=flatter), n_bootstrap=0)
@@ -52,7 +53,7 @@ def test_noise_free_surface_gives_back_the_law(bend, flatter):
     np.testing.assert_allclose(fit.floors, 2.6 - 0.05 * np.arange(6), atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits of many replicates")
 def test_one_curvature_for_all_would_bend_the_exponents():
     """Why the shape is free: a surface that is flatter for long runs, forced to one curvature."""
     grid = planted(bend=0.3, flatter=0.4)
@@ -63,7 +64,7 @@ def test_one_curvature_for_all_would_bend_the_exponents():
     assert abs(free.parameters["q"] - LAW["q"]) < 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits of many replicates")
 def test_the_surface_knows_the_exponents_better_than_the_best_cells():
     errors = []
     for seed in range(6):
@@ -125,7 +126,7 @@ def test_bad_rows_and_settings_are_refused_in_words():
         fit_hyperparameters(planted(), fixed={"p": 1.0})
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits of many replicates")
 def test_an_optimum_beyond_the_grid_is_said():
     grid = planted()
     low_rates = grid.select(grid.lr < 1.3e-3)

@@ -30,7 +30,7 @@ def test_unknown_schedules_are_refused():
         multipower.schedule_of("linear_24000")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits every published curve")
 @pytest.mark.parametrize("case", [steplaw.CASE, multipower.CASE], ids=lambda case: case.name)
 def test_every_comparison_of_the_case_holds(case, published):
     found = case.run(published)

@@ -80,7 +80,7 @@ def test_exponents_of_marins_runs_do_not_add_up_to_one():
     assert np.ptp(runs.flops_per_token / runs.n_params) > 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits every published set")
 def test_every_number_of_the_isoflop_sets_is_met():
     """Eight shapes of least-squares surface compile: about half a minute."""
     found = isoflop_sets.run(TABLES)
@@ -89,7 +89,7 @@ def test_every_number_of_the_isoflop_sets_is_met():
     assert len(found.findings) == 8
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits every published set")
 def test_least_squares_leaves_the_trap_behind():
     runs = isoflop_sets.isoflop_table(TABLES, "misfitting", "all")
     objective, a = isoflop_sets._trap(runs)

@@ -47,7 +47,7 @@ def test_the_objective_is_that_of_the_formula_written_out(table, point):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits of a published table")
 def test_the_lowest_of_three_minima_is_found_and_the_others_are_certified(table):
     constraints = Constraints(fixed=muennighoff.FIXED)
     found = minimum(table, DATA_CONSTRAINED, constraints=constraints)

@@ -14,7 +14,7 @@ from scaling.published.tables import minimum, read_table
 OURS = ("chinchilla", "misfitting", "kyotakano", "olmo", "gadre", "muennighoff")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits of a published table")
 @pytest.mark.parametrize("name", OURS)
 def test_every_checked_number_is_met(name):
     found = case_named(name).run(TABLES)
@@ -53,7 +53,7 @@ def test_the_asymmetric_error_costs_ten_times_as_much_above_the_runs():
     assert ours == pytest.approx(by_hand, rel=1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits of a published table")
 def test_a_profile_of_E_touches_the_minimum_and_lies_above_it_elsewhere():
     paper, _ = olmo.read_ladder(TABLES)
     found = minimum(paper)

@@ -89,7 +89,13 @@ def test_derivatives_equal_central_differences(name):
         np.testing.assert_allclose(at.hessian[0, i], bend, rtol=1e-4, atol=1e-5 * largest)
 
 
-@pytest.mark.parametrize("name", PLANTED)
+SLOW = pytest.mark.slow(reason="6 to 13 s of compiling; the quick suite compares its derivatives")
+COSTLY = ("broken_n_params", "broken_n_tokens", "broken_flops", "data_constrained")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW if name in COSTLY else ()) for name in PLANTED]
+)
 def test_a_planted_law_is_recovered_without_noise(name):
     law = LAWS[name]
     found = estimate(make_problem(law, sd=0.0, n=120))

@@ -59,7 +59,9 @@ def envelope(runs: Runs) -> Fit:
 FITS = {"surface": surface, "isoflop": fit_isoflop, "envelope": envelope}
 
 
-@pytest.mark.parametrize("n_seeds", [1, 2])
+@pytest.mark.parametrize(
+    "n_seeds", [1, pytest.param(2, marks=pytest.mark.slow(reason="9 s, as with one seed"))]
+)
 def test_approach_2_of_branches_holds_the_truth_as_often_as_it_says(n_seeds):
     """Fifty simulations, nine tenths of the noise in trunks; standard error 6 points at 80 %."""
     study = of_branches(n_seeds, 0.9)

@@ -64,7 +64,10 @@ def test_reductions_move_the_bytes_of_the_formulas(mesh, model, train):
     check_reductions(compiled(model, train, mesh, SCANNED), formula(model, mesh, SCANNED))
 
 
-@pytest.mark.parametrize("remat", ["dots", "block"])
+@pytest.mark.parametrize(
+    "remat",
+    ["dots", pytest.param("block", marks=pytest.mark.slow(reason="6 s of compiling, as 'dots'"))],
+)
 def test_accumulation_and_remat_move_the_bytes_of_the_formulas(remat, model, train):
     mesh = (1, 2, 2, 2)
     execution = dataclasses.replace(LEAN, remat=remat)
