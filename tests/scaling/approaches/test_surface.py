@@ -65,7 +65,6 @@ def test_gamma_is_resolved_by_an_interval_without_1_that_ends_inside_its_bounds(
     assert resolves_gamma(Interval(lower=lower, upper=upper)) == resolves
 
 
-@pytest.mark.slow(reason="last bits move replicates off the bound: failed once in four whole runs")
 def test_gamma_that_ends_at_its_bound_is_said_not_to_be_determined():
     """gamma 15, noise of 1 %: replicates reach its upper bound, 20."""
     n_params = np.repeat(np.geomspace(1e4, 1e5, 5), 4)
@@ -74,7 +73,8 @@ def test_gamma_that_ends_at_its_bound_is_said_not_to_be_determined():
     loss = CURVED.predict(np.array(truth), {"n_params": n_params, "n_tokens": n_tokens})
     loss = loss * np.exp(0.01 * np.random.default_rng(0).standard_normal(20))
     runs = Runs.from_columns(n_params=n_params, n_tokens=n_tokens, loss_nats=loss)
-    fits = [fit_surface(runs, law, n_bootstrap=50) for law in ("additive", "curved")]
+    # Of 50 replicates the outermost decides, and last bits of the losses move it off the bound.
+    fits = [fit_surface(runs, law, n_bootstrap=200) for law in ("additive", "curved")]
     gamma = fits[1].intervals["gamma"]
     assert 1 < gamma.lower < gamma.upper == pytest.approx(20.0)
     words = f"the interval of gamma ({gamma.lower:.2f} to 20.00) ends at its bound"
