@@ -37,6 +37,8 @@ MAX_TASKS, MAX_JOBS = 1000, 3000
 COORDINATOR_PORT = 8476
 # Where pods see the results folder and the ids.
 RESULTS, IDS = "/results", "/etc/isoflop/jobs"
+# Of compiled programs: beside the studies, so that all pods of all of them share it.
+COMPILED = Path(RESULTS) / ".cache" / "jax"
 # From SIGTERM to SIGKILL: a dispatch and a checkpoint.
 GRACE_SECONDS = 120
 _GENERATED = "batch.kubernetes.io/"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments.executors.base import Executor, QueuedJob, Resources
-from experiments.executors.kubernetes import Kubernetes
+from experiments.executors.kubernetes import COMPILED, Kubernetes
 from experiments.executors.local_devices import cache_folder
 from experiments.executors.slurm import Slurm
 from experiments.executors.worker_settings import MODULE, WorkerSettings
@@ -70,6 +70,7 @@ def remote_executor(engine: Engine, settings: WorkerSettings) -> Executor:
     if not engine.gpus_per_process and not engine.tpu:
         settings = dataclasses.replace(settings, threads=engine.cpus_per_process)
     if engine.name == "kubernetes":
+        settings = dataclasses.replace(settings, cache=COMPILED)
         return Kubernetes(
             image=engine.image,
             volume_claim=engine.volume_claim,

@@ -121,15 +121,18 @@ class Program:
     def lowered(self, hyper: Mapping[str, Array | jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
         """``train_chunk`` before it is compiled, from shapes alone; ``hyper`` may be of any run."""
         alone = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in hyper.items()}
-        everywhere = NamedSharding(self.mesh, P()) if self.lead else None
+
+        def everywhere(*shape: int, dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
+            sharding = NamedSharding(self.mesh, P(*(None,) * len(shape)))
+            return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
         shapes = {
-            name: jax.ShapeDtypeStruct(self.lead + x.shape, x.dtype, sharding=everywhere)
-            for name, x in alone.items()
+            name: everywhere(*self.lead, *x.shape, dtype=x.dtype) for name, x in alone.items()
         }
+        n = everywhere(dtype=jnp.dtype(jnp.int32))
         batches = jax.ShapeDtypeStruct(
             self.lead + self.batch_shape, jnp.int32, sharding=self.batch_sharding(3)
         )
-        n = jax.ShapeDtypeStruct((), jnp.int32)
         jitted = cast(jax.stages.Wrapped, self.train_chunk)
         with jax.set_mesh(self.mesh):
             return jitted.lower(self.abstract_state(alone), shapes, batches, n)

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from experiments.executors.batches import trees
+from experiments.executors.local_devices import cache_folder
 from experiments.executors.worker_settings import WorkerSettings
 from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
@@ -13,6 +14,7 @@ from experiments.speed.calibration import Calibration
 from experiments.train.engines import Engine, queued_jobs, remote_executor
 
 SLURM = Engine(name="slurm")
+KUBERNETES = Engine(name="kubernetes", image="a", volume_claim="b")
 
 
 def test_a_tree_is_one_item_with_all_of_its_time(branched, manifest):
@@ -67,10 +69,19 @@ def test_processes_that_do_not_divide_the_mesh_are_refused(points):
         Engine(cpus_per_process=0)
 
 
-@pytest.mark.parametrize("engine", [SLURM, Engine(name="kubernetes", image="a", volume_claim="b")])
+@pytest.mark.parametrize("engine", [SLURM, KUBERNETES])
 def test_workers_on_cpus_are_told_how_many_they_have_and_workers_on_gpus_are_not(engine):
     settings = WorkerSettings(mesh=(1, 2, 1, 1))
     assert "--threads" in remote_executor(engine, settings).worker
     worker = remote_executor(dataclasses.replace(engine, gpus_per_process=1), settings).worker
     assert "--threads" not in worker
     assert worker[worker.index("--mesh") + 1] == "1,2,1,1"
+
+
+@pytest.mark.parametrize(
+    ("engine", "folder"),
+    [(SLURM, str(cache_folder())), (KUBERNETES, "/results/.cache/jax")],
+)
+def test_workers_keep_compiled_programs_where_all_of_them_find_them(engine, folder):
+    worker = remote_executor(engine, WorkerSettings()).worker
+    assert worker[worker.index("--cache") + 1] == folder

@@ -229,6 +229,33 @@ def test_the_cheapest_that_fits_into_memory_is_taken(
     _needed_bytes.cache_clear()
 
 
+@pytest.mark.parametrize(("n_runs", "mesh"), [(1, (1, 1, 2, 1)), (2, ONE)])
+def test_a_program_that_was_measured_is_not_compiled_again(
+    network_config: ModelConfig,
+    train_config: TrainConfig,
+    corpus: Corpus,
+    monkeypatch: pytest.MonkeyPatch,
+    n_runs: int,
+    mesh: tuple,
+) -> None:
+    """JAX itself says when it compiles."""
+    compiled = []
+
+    def listen(event: str, seconds: float, *, fun_name: str = "", **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration" and "train" in fun_name:
+            compiled.append(fun_name)
+
+    monkeypatch.setattr(memory, "limit_bytes", lambda mesh: 2**40)
+    other = replace(network_config, d_ff=16)  # No other test compiles this.
+    configs = [replace(train_config, init_seed=seed) for seed in range(n_runs)]
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        train_pack(other, configs, corpus, mesh_shape=mesh, until=1)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(compiled) == 1
+
+
 def test_what_fits_in_no_way_is_refused_in_one_line_with_the_figures(
     deep: ModelConfig, train_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
