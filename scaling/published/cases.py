@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The published results that can be computed again, by name; each is imported when asked for."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 

@@ -6,19 +6,15 @@ describe; the headline row of Besiroglu et al. (A = 482.01) is a maximum-likelih
 goes to exp(-12.27), which is least absolute deviations. Neither is an approximation of the other.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import chi2
 
-from scaling.laws.closed_form_optimum import optimal_exponents
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.published import chinchilla_bootstrap as bootstrap
-from scaling.published.case import Case, Comparison, Reproduction
+from scaling.published.case import Case, Comparison, Reproduction, compare, compare_all
 from scaling.published.chinchilla_figure import figure
-from scaling.published.printed import compare, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.regression import Estimate
 
@@ -66,13 +62,8 @@ ALL_ROWS = {
 BELOW_1E21 = {"A": "342.81", "B": "3820.1", "E": "1.82054", "alpha": "0.327128", "beta": "0.396086"}
 
 
-def _parameters(found: Estimate) -> dict[str, float]:
-    values = named(found)
-    return values | {"a": float(optimal_exponents(values["alpha"], values["beta"])[0])}
-
-
 def _points(huber: Estimate, lad: Estimate, tiny: Estimate) -> list[Comparison]:
-    own = _parameters(huber)
+    own = named(huber)
     stopped = "their optimiser stopped just above the minimum"
     other = "least absolute deviations, the limit of their likelihood"
     return [
@@ -81,8 +72,8 @@ def _points(huber: Estimate, lad: Estimate, tiny: Estimate) -> list[Comparison]:
         ),
         *compare_all("Huber(1e-3)", HUBER, own),
         *compare_all("Huber(1e-3), notebook", NOTEBOOK, own, kind="published", note=stopped),
-        *compare_all("LAD, headline", HEADLINE, _parameters(lad), kind="published", note=other),
-        *compare_all("Huber(1e-7)", TINY_DELTA, _parameters(tiny)),
+        *compare_all("LAD, headline", HEADLINE, named(lad), kind="published", note=other),
+        *compare_all("Huber(1e-7)", TINY_DELTA, named(tiny)),
     ]  # fmt: skip
 
 
@@ -93,7 +84,7 @@ def _held_out(table: Table) -> tuple[list[Comparison], Estimate]:
     predicted = ADDITIVE.predict(found.parameters, above)
     error = 100 * float(np.mean(np.abs(predicted / above["loss_nats"] - 1)))
     label = f"{int(np.sum(~is_above))} rows below 1e21 FLOPs"
-    rows = compare_all(label, BELOW_1E21, _parameters(found))
+    rows = compare_all(label, BELOW_1E21, named(found))
     what = f"hold-out error of {int(is_above.sum())} rows, %"
     return [*rows, compare(what, "1.051", error)], found
 
@@ -144,7 +135,7 @@ def _run(folder: Path) -> Reproduction:
         comparisons=(
             *_points(huber, lad, tiny),
             *bootstrap.comparisons(drawn),
-            *compare_all("all 245 rows", ALL_ROWS, _parameters(all_rows)),
+            *compare_all("all 245 rows", ALL_ROWS, named(all_rows)),
             *held_out,
             *_tests(lad),
         ),

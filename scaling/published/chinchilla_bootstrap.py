@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Besiroglu et al.'s 4,000 resamples of the 240 points, drawn as they drew them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
 from scaling.intervals import Interval
 from scaling.laws.closed_form_optimum import optimal_exponents
-from scaling.published.case import Comparison
-from scaling.published.printed import compare
+from scaling.published.case import Comparison, compare
 from scaling.solve.regression import Estimate
 from scaling.solve.replicates import Replicates, replicate
 from scaling.tables.arrays import Array

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss surface of the 240 points with two efficient frontiers, and tokens per parameter."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -6,8 +6,6 @@ intervals needs, so both are minima without intervals. A second forecast, from a
 has them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,7 @@ from scaling.approaches.surface import fit_surface
 from scaling.laws.error_laws import ERROR_EXPONENTIAL
 from scaling.laws.loss_laws import OVER_TRAINING
 from scaling.plots.style import footnote, new_figure, styled
-from scaling.published.case import Case, Comparison, Reproduction
-from scaling.published.printed import compare, compare_all
+from scaling.published.case import Case, Comparison, Reproduction, compare, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.regression import Estimate
 from scaling.tables.arrays import Array

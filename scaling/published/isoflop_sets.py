@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Approach 2 and the least-squares surface on eight isoFLOP tables (arXiv:2603.22339)."""
 
-from __future__ import annotations
-
-from decimal import Decimal
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.surface import fit_surface
-from scaling.fit import Fit
 from scaling.plots.isoflop import plot_isoflop
 from scaling.plots.style import footnote, new_figure, styled
-from scaling.published.case import Case, Comparison, Reproduction
+from scaling.published.case import Case, Comparison, Reproduction, compare
 from scaling.tables.read_tables import read_runs
 from scaling.tables.runs import Runs
 
@@ -58,13 +54,6 @@ NAMES = ("E", "A", "B", "alpha", "beta")
 TRAP_ALPHA, TRAP_A = 0.064, 0.913
 
 
-def half_unit(digits: str) -> float:
-    """Half a unit of the last digit given: 0.5 for "2220", 50 for "8.432e5"."""
-    exponent = Decimal(digits).as_tuple().exponent
-    assert isinstance(exponent, int), "a finite number"
-    return 0.5 * 10.0**exponent
-
-
 def isoflop_table(tables: Path, name: str, rows: str) -> Runs:
     """Runs of one table; C is the source's own FLOP count, which for Marin's runs is not 6ND."""
     columns = {
@@ -79,20 +68,13 @@ def isoflop_table(tables: Path, name: str, rows: str) -> Runs:
     return runs if rows == "all" else runs.select(runs.extra["qc_outlier"] == 0)
 
 
-def _checked(what: str, digits: str, ours: float, note: str = "") -> Comparison:
-    return Comparison(
-        what=what, reference=float(digits), ours=ours, kind="checked",
-        tolerance=half_unit(digits), note=note,
-    )  # fmt: skip
-
-
 def _approach2(label: str, runs: Runs, digits: tuple[str, ...]) -> tuple[list[Comparison], str]:
     """The source's way (every budget, D* from its own parabola), and what we would leave out."""
     found = []
     if digits:
         theirs = fit_isoflop(runs, accept="any", tokens="curve", n_bootstrap=0)
         pairs = zip("ab", digits, (theirs.exponent_a, theirs.exponent_b), strict=True)
-        found = [_checked(f"{label}: Approach 2 {name}", text, x) for name, text, x in pairs]
+        found = [compare(f"{label}: Approach 2 {name}", text, x) for name, text, x in pairs]
     ours = fit_isoflop(runs, tokens="curve", n_bootstrap=0)
     out = [f"{o.budget:.3g} FLOPs ({o.reason})" for o in ours.optima if o.reason]
     failed = "" if digits else " (the source's fit fails here)"
@@ -108,7 +90,7 @@ def _least_squares(label: str, runs: Runs, digits: tuple[str, ...]) -> tuple[lis
     alpha, beta = fit.parameters["alpha"], fit.parameters["beta"]
     values = [*(fit.parameters[name] for name in NAMES), beta / (alpha + beta)]
     found = [
-        _checked(f"{label}: least squares {name}", text, value)
+        compare(f"{label}: least squares {name}", text, value)
         for name, text, value in zip((*NAMES, "a"), digits, values, strict=True)
     ]
     doubt = "" if fit.is_certified else f"{label}: least squares is {fit.status.name}."
@@ -122,24 +104,19 @@ def _trap(runs: Runs) -> list[Comparison]:
     there = fit_surface(
         runs, objective="least_squares", fixed={"alpha": TRAP_ALPHA, "beta": beta}, n_bootstrap=0
     )
-    objectives = [_objective(fit) for fit in (there, best)]
+    objectives = [fit.certificate.objective for fit in (there, best) if fit.certificate]
     return [
         Comparison(
             what="misfitting all: log least squares, objective at the source's stop and ours",
-            reference=objectives[0], ours=objectives[1], kind="not higher", tolerance=0.0,
+            reference=objectives[0], ours=objectives[1], kind="not higher",
             note="the best E, A, B for the exponents at which the source stops",
         ),
         Comparison(
             what="misfitting all: log least squares a",
-            reference=TRAP_A, ours=best.exponent_a, kind="published", tolerance=5e-4,
+            reference=TRAP_A, ours=best.exponent_a, kind="published",
             note="the source's is no minimum of its objective",
         ),
     ]  # fmt: skip
-
-
-def _objective(fit: Fit) -> float:
-    assert fit.certificate is not None, "every surface has one"
-    return fit.certificate.objective
 
 
 @styled()
@@ -160,8 +137,8 @@ def run(tables: Path) -> Reproduction:
     findings: list[str] = []
     for (name, rows), (exponents, surface) in REFERENCE.items():
         runs, label = isoflop_table(tables, name, rows), f"{name} {rows}"
-        for compare, digits in ((_approach2, exponents), (_least_squares, surface)):
-            found, sentence = compare(label, runs, digits)
+        for beside, digits in ((_approach2, exponents), (_least_squares, surface)):
+            found, sentence = beside(label, runs, digits)
             comparisons += found
             findings += [sentence] if sentence else []
     comparisons += _trap(isoflop_table(tables, "misfitting", "all"))

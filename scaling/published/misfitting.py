@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Li et al. 2025, (Mis)Fitting: one table, two laws, by what is done with the learning rate."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.laws.closed_form_optimum import optimal_exponents, optimal_params
+from scaling.laws.closed_form_optimum import optimal_params
 from scaling.plots.style import footnote, log_counts, new_figure, styled
-from scaling.published.case import Case, Reproduction
-from scaling.published.printed import compare_all
+from scaling.published.case import Case, Reproduction, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.regression import Estimate
 from scaling.tables.arrays import Array
@@ -50,15 +47,10 @@ def _run(folder: Path) -> Reproduction:
     )
 
 
-def _exponent(found: Estimate) -> float:
-    values = named(found)
-    return float(optimal_exponents(values["alpha"], values["beta"])[0])
-
-
 def _sentence(found: Estimate) -> str:
     values = named(found)
     listed = ", ".join(f"{name} = {values[name]:.5g}" for name in found.law.names)
-    return f"{listed}; a = {_exponent(found):.4f}."
+    return f"{listed}; a = {values['a']:.4f}."
 
 
 @styled()
@@ -80,7 +72,7 @@ def _figure(table: Table, best: Table, everything: Estimate, tuned: Estimate) ->
     rows = (("all runs", everything, "-", "#0072b2"), ("best runs", tuned, "--", "#d55e00"))
     for name, found, line, colour in rows:
         N = optimal_params(found.parameters, flops)
-        right.plot(flops, N, line, color=colour, label=f"{name}, a = {_exponent(found):.3f}")
+        right.plot(flops, N, line, color=colour, label=f"{name}, a = {named(found)['a']:.3f}")
     right.plot(table["flops"], table["n_params"], ".", color="#bbbbbb", markersize=3)
     right.set(xscale="log", yscale="log", xlabel="training compute (FLOPs)", ylabel="N*")
     log_counts(right.yaxis)

@@ -6,8 +6,6 @@ R_N* alone are fitted. The published pair is a local minimum; two lower ones exi
 in R_D* is flat over an order of magnitude.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,7 @@ from matplotlib.figure import Figure
 from scaling.laws.loss_laws import ADDITIVE, DATA_CONSTRAINED
 from scaling.laws.objectives import HUBER
 from scaling.plots.style import count, footnote, new_figure, styled
-from scaling.published.case import Case, Comparison, Reproduction
-from scaling.published.printed import compare
+from scaling.published.case import Case, Comparison, Reproduction, compare
 from scaling.published.tables import Table, doubts, minimum, named, read_table
 from scaling.solve.newton import solve
 from scaling.solve.problem import Constraints

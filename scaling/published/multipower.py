@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from scipy.optimize import minimize
 from scaling.laws.objectives import HUBER
 from scaling.plots.style import APPROACHES, new_figure
 from scaling.published.case import Case, Comparison, Reproduction
+from scaling.published.tables import read_table, select
 from scaling.schedules.fit import ScheduleFit, fit_schedules
 from scaling.schedules.multi_power_law import (
     MULTI_POWER,
@@ -94,18 +94,15 @@ def read_loss_curves(path: Path, model_millions: int) -> LossCurves:
     Raises:
       ValueError: if a logged rate is not that of the schedule.
     """
-    with path.open(newline="") as stream:
-        rows = [r for r in csv.DictReader(stream) if int(r["model_millions"]) == model_millions]
-    run = np.array([r["schedule"] for r in rows])
-    step = np.array([int(r["step"]) for r in rows])
+    table = read_table(path)
+    table = select(table, table["model_millions"] == model_millions)
+    run, step, logged = table["schedule"], table["step"].astype(int), table["lr"]
     schedules = {name: schedule_of(name) for name in dict.fromkeys(run.tolist())}
-    logged = np.array([float(r["lr"]) for r in rows])
     ours = np.array([schedules[name][t] for name, t in zip(run, step, strict=True)])
     worst = int(np.argmax(np.abs(ours / logged - 1.0)))
     if abs(ours[worst] / logged[worst] - 1.0) > 1e-9:
         raise ValueError(f"{run[worst]} step {step[worst]}: lr {logged[worst]}, not {ours[worst]}")
-    loss = np.array([float(r["loss"]) for r in rows])
-    return LossCurves(run=run, step=step, loss=loss, schedules=schedules)
+    return LossCurves(run=run, step=step, loss=table["loss_nats"], schedules=schedules)
 
 
 def scores(curves: LossCurves, parameters: Sequence[float] | Array) -> Array:
@@ -120,14 +117,10 @@ def scores(curves: LossCurves, parameters: Sequence[float] | Array) -> Array:
     return np.mean(values, axis=0)
 
 
-def objective_at(curves: LossCurves, parameters: Sequence[float] | Array) -> float:
-    """Sum of Huber(1e-3) on log loss."""
-    predicted = MULTI_POWER.predict(parameters, curves.columns)
-    return float(np.sum(HUBER.rho(np.log(curves.loss) - np.log(predicted))))
-
-
-def lowest_within_rounding(curves: LossCurves, printed: Sequence[float]) -> float:
-    """The lowest objective found among parameters that would be printed as these."""
+def lowest_within_rounding(curves: LossCurves, printed: Sequence[float]) -> tuple[float, float]:
+    """Sum of Huber(1e-3) on log loss: the lowest found among parameters that would be printed as
+    these, and that of these.
+    """
     columns, observed = curves.columns, np.log(curves.loss)
     box = np.array(printed)[:, None] + ROUNDING * np.array([-1.0, 1.0])
 
@@ -138,39 +131,43 @@ def lowest_within_rounding(curves: LossCurves, printed: Sequence[float]) -> floa
 
     start = np.full(len(printed), 0.5)
     found = minimize(objective, start, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(printed))
-    return float(found.fun) / 1e4
+    return float(found.fun) / 1e4, objective(start) / 1e4
 
 
 def _compare(size: int, curves: LossCurves, fit: ScheduleFit) -> list[Comparison]:
-    fitted = curves.of(FITTED)
     held_out = curves.of([name for name in curves.schedules if name not in FITTED])
     theirs, ours = PARAMETERS[size], list(fit.parameters.values())
-    comparisons = [
+    lowest, as_printed = lowest_within_rounding(curves.of(FITTED), theirs)
+    rows = [
+        *zip(MULTI_POWER.names, theirs, ours, strict=True),
+        *(
+            (f"{name} of the held-out curves {label}", value, found)
+            for label, parameters in (("at their parameters", theirs), ("at our minimum", ours))
+            for name, value, found in zip(
+                ("R^2", "MAE", "RMSE"), SCORES[size], scores(held_out, parameters), strict=True
+            )
+        ),
+    ]
+    return [
         Comparison(
             what=f"{size}M: objective on the fitted curves, theirs at its best rounding",
-            reference=lowest_within_rounding(fitted, theirs),
+            reference=lowest,
             ours=fit.certificate.objective,
             kind="not higher",
             tolerance=1e-12,
-            note=f"at the printed digits {objective_at(fitted, theirs):.4g}",
-        )
+            note=f"at the printed digits {as_printed:.4g}",
+        ),
+        *(
+            Comparison(
+                what=f"{size}M: {what}",
+                reference=value,
+                ours=float(found),
+                kind="published",
+                note="theirs is not the minimum" if what in MULTI_POWER.names else "",
+            )
+            for what, value, found in rows
+        ),
     ]
-    for name, value, found in zip(MULTI_POWER.names, theirs, ours, strict=True):
-        comparisons.append(
-            _published(f"{size}M: {name}", value, found, ROUNDING, "theirs is not the minimum")
-        )
-    for label, parameters in (("at their parameters", theirs), ("at our minimum", ours)):
-        numbers = scores(held_out, parameters)
-        for k, name in enumerate(("R^2", "MAE", "RMSE")):
-            what = f"{size}M: {name} of the held-out curves {label}"
-            comparisons.append(_published(what, SCORES[size][k], float(numbers[k]), 5e-6))
-    return comparisons
-
-
-def _published(what: str, value: float, ours: float, digits: float, note: str = "") -> Comparison:
-    return Comparison(
-        what=what, reference=value, ours=ours, kind="published", tolerance=digits, note=note
-    )
 
 
 def _verdict(size: int, found: Sequence[Comparison]) -> str:

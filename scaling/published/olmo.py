@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bhagia et al. 2024, OLMo ladder: a small ladder whose irreducible loss is poorly determined."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +9,7 @@ from matplotlib.figure import Figure
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit
 from scaling.plots.style import footnote, new_figure, styled
-from scaling.published.case import Case, Reproduction
-from scaling.published.printed import compare_all
+from scaling.published.case import Case, Reproduction, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.problem import Constraints
 from scaling.solve.regression import Estimate

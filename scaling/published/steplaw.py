@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step Law of Li et al. 2025: best learning rate and batch, from the whole grid."""
 
-from __future__ import annotations
-
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,8 @@ from scaling.hyperparameters.fit import (
 )
 from scaling.hyperparameters.surface_law import NAMES, Grid
 from scaling.plots.style import APPROACHES, new_figure
-from scaling.published.case import Case, Comparison, Reproduction
+from scaling.published.case import Case, Comparison, Reproduction, compare
+from scaling.published.tables import read_table
 
 TABLE = "steplaw_dense_lr_bs.csv"
 TOKENS_PER_SEQUENCE = 2048
@@ -31,34 +29,26 @@ PUBLISHED = {
     "r": (0.5709, 0.0187),
 }
 # An independent implementation on the best cell of each group.
-BEST_CELLS = {"p": -0.82, "q": 0.29, "r": 0.50}
+BEST_CELLS = {"p": "-0.82", "q": "0.29", "r": "0.50"}
 WINDOWS = (0.005, 0.02, 0.04)
 WHERE = (1e9, 1e11)
 
 
 def read_grid(path: Path) -> Grid:
     """The grid, with the smoothed loss and batches in tokens."""
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    names = {"n_params": "params_no_embed", "n_tokens": "tokens", "lr": "lr",
-             "batch_tokens": "batch_size_seqs", "loss_nats": "smooth_loss"}  # fmt: skip
-    columns = {
-        name: np.array([float(row[theirs]) for row in rows]) for name, theirs in names.items()
-    }
-    columns["batch_tokens"] = TOKENS_PER_SEQUENCE * columns["batch_tokens"]
-    return Grid.of(**columns)
+    table = read_table(path)
+    return Grid.of(
+        n_params=table["params_no_embed"],
+        n_tokens=table["n_tokens"],
+        lr=table["lr"],
+        batch_tokens=TOKENS_PER_SEQUENCE * table["batch_size_seqs"],
+        loss_nats=table["smooth_loss"],
+    )
 
 
 def _compare(fit: HyperparameterFit, cells: dict[str, float]) -> list[Comparison]:
     comparisons = [
-        Comparison(
-            what=f"best cells: {name}",
-            reference=value,
-            ours=cells[name],
-            kind="checked",
-            tolerance=0.005,
-        )
-        for name, value in BEST_CELLS.items()
+        compare(f"best cells: {name}", text, cells[name]) for name, text in BEST_CELLS.items()
     ]
     for name, (value, sd) in PUBLISHED.items():
         interval = fit.intervals[name]
@@ -69,7 +59,6 @@ def _compare(fit: HyperparameterFit, cells: dict[str, float]) -> list[Comparison
                 reference=value,
                 ours=fit.parameters[name],
                 kind="published",
-                tolerance=sd,
                 note=f"ours {interval.lower:.3g} to {interval.upper:.3g}, "
                 f"theirs {'inside' if inside else 'outside'}; theirs +- {sd:g}",
             )
@@ -93,7 +82,6 @@ def _advice(fit: HyperparameterFit) -> list[Comparison]:
             reference=float(value),
             ours=ours,
             kind="published",
-            tolerance=0.05 * float(value),
             note=f"{interval.lower:.3g} to {interval.upper:.3g}; a factor {slack:.2f} off costs "
             f"{advice.slack_nats:g} nats",
         )

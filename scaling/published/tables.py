@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published tables as columns, and the certified minimum of a law over their rows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 
 from scaling.fit import FitStatus
+from scaling.laws.closed_form_optimum import optimal_exponents
 from scaling.laws.law import Law
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.laws.objectives import objective_named
@@ -50,16 +49,15 @@ def minimum(
     Published fits may have fewer rows than a fit of ours would accept, e.g. five for four
     parameters.
     """
-    y = table[target or law.target]
-    problem = set_up(
-        law, table, y, objective=objective_named(objective), constraints=constraints
-    )  # fmt: skip
-    return estimate(problem, constraints)
+    y, loss = table[target or law.target], objective_named(objective)
+    return estimate(set_up(law, table, y, objective=loss, constraints=constraints), constraints)
 
 
 def named(found: Estimate) -> dict[str, float]:
-    """Parameters by name, and the objective."""
+    """Parameters by name, the exponent a of N*(C) where they tell it, and the objective."""
     values = dict(zip(found.law.names, map(float, found.parameters), strict=True))
+    if {"alpha", "beta"} <= set(values):
+        values["a"] = float(optimal_exponents(values["alpha"], values["beta"])[0])
     return values | {"objective": found.certificate.objective}
 
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Epoch's 240 points against minima, draws and a likelihood computed without the package."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.optimize import minimize, minimize_scalar

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published schedules and hyper-parameter grids: tables read right; whole cases are slow."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

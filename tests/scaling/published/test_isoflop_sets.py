@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published results of Approach 2, computed again from their tables."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -51,11 +49,6 @@ def test_optima_found_again_are_the_published_ones():
         assert ours.log_c == pytest.approx(theirs.log_c)
         assert ours.log_n == pytest.approx(theirs.log_n, abs=0.025)
         assert ours.sd == pytest.approx(theirs.sd, rel=0.05)
-
-
-@pytest.mark.parametrize(("digits", "half"), [("2220", 0.5), ("8.432e5", 50.0), ("0.4310", 5e-5)])
-def test_digits_given_set_the_tolerance(digits, half):
-    assert isoflop_sets.half_unit(digits) == pytest.approx(half)
 
 
 @pytest.mark.parametrize(("name", "rows"), [k for k, v in isoflop_sets.REFERENCE.items() if v[0]])

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data-constrained law against its formula written out, and its several minima."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a number counts as met, and which cases there are."""
 
-from __future__ import annotations
-
 import pytest
 
-from scaling.published.case import Case, Comparison
+from scaling.published.case import Case, Comparison, compare, compare_all, last_digit
 from scaling.published.cases import case_named, case_names
-from scaling.published.printed import compare, compare_all, last_digit
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Row selections and estimators of the smaller cases; every case in full where time allows."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
