@@ -18,7 +18,6 @@ os.environ |= {
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,21 +25,25 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from experiments.benchmarks.record import facts, made_by, write
+from experiments.files import markdown
 from scaling.laws.loss_laws import ADDITIVE
+from scaling.published import chinchilla
+from scaling.published.case import TABLES
+from scaling.published.chinchilla_bootstrap import N_REPLICATES, epoch_weights
+from scaling.published.tables import Table, read_table, select
 from scaling.solve.problem import Problem, set_up
 from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
-from scaling.tables.read_tables import read_runs
-from scaling.tables.runs import Runs
 
 Array = np.ndarray
-N_REPLICATES, N_SCIPY_REPLICATES = 4000, 100
+N_SCIPY_REPLICATES = 100
 
 
 def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    runs = _epoch()
+    everything = read_table(TABLES / chinchilla.TABLE)
+    runs = select(everything, everything["fit_240"] == 1)
     problem, first_call = _first_call(runs)
     found = estimate(problem)
     rows = {
@@ -54,18 +57,6 @@ def main() -> None:
     print(_page(record))
 
 
-def _epoch() -> Runs:
-    path = Path("results") / "published" / "chinchilla_epoch245.csv"
-    columns = {"n_params": "params", "n_tokens": "tokens", "loss_nats": "loss", "flops": "flops"}
-    runs = read_runs(path, flops="6n_total", columns=columns)
-    return runs.select(runs.extra["fit_240"] == 1)
-
-
-def _problem(runs: Runs) -> Problem:
-    table = {"n_params": runs.n_params, "n_tokens": runs.n_tokens}
-    return set_up(ADDITIVE, table, runs.loss_nats)
-
-
 def _seconds(action: Callable[[], Any]) -> float:
     began = time.perf_counter()
     action()
@@ -76,16 +67,15 @@ def _median(action: Callable[[], Any], repeats: int) -> float:
     return statistics.median(_seconds(action) for _ in range(repeats))
 
 
-def _first_call(runs: Runs) -> tuple[Problem, float]:
+def _first_call(runs: Table) -> tuple[Problem, float]:
     """Seconds of the very first fit of the process, compilation and JAX's import included."""
-    problem = _problem(runs)
+    problem = set_up(ADDITIVE, runs, runs["loss_nats"])
     return problem, _seconds(lambda: estimate(problem))
 
 
-def _scipy_objective(runs: Runs) -> Callable[..., tuple[float, Array]]:
+def _scipy_objective(runs: Table) -> Callable[..., tuple[float, Array]]:
     """Sum of w Huber(1e-3) and its gradient over (a, b, e, alpha, beta), by hand."""
-    log_n, log_d = np.log(runs.n_params), np.log(runs.n_tokens)
-    log_l = np.log(runs.loss_nats)
+    log_n, log_d, log_l = (np.log(runs[name]) for name in ("n_params", "n_tokens", "loss_nats"))
 
     def value(theta: Array, w: Array) -> tuple[float, Array]:
         a, b, e, alpha, beta = theta
@@ -109,16 +99,9 @@ def _scipy_objective(runs: Runs) -> Callable[..., tuple[float, Array]]:
     return value
 
 
-def _weights(n: int, n_replicates: int) -> Array:
-    """The draws of Besiroglu et al. 2024: numpy's legacy generator, seed 42."""
-    legacy = np.random.RandomState(42)
-    draws = (legacy.choice(np.arange(n), size=n, replace=True) for _ in range(n_replicates))
-    return np.stack([np.bincount(d, minlength=n) for d in draws]).astype(float)
-
-
-def _bootstrap(found: Estimate, runs: Runs) -> dict[str, Any]:
+def _bootstrap(found: Estimate, runs: Table) -> dict[str, Any]:
     """4,000 pairs replicates: ours from one start and from four, scipy's BFGS from one."""
-    weights = _weights(len(runs), N_REPLICATES)
+    weights = epoch_weights(found.problem.n_points)
     y = np.broadcast_to(found.problem.y, weights.shape)
     replicate(found, y[:48], weights[:48])
     began = time.perf_counter()
@@ -150,7 +133,7 @@ def _bootstrap(found: Estimate, runs: Runs) -> dict[str, Any]:
     }
 
 
-def _scipy_replicates(found: Estimate, runs: Runs, weights: Array) -> tuple[float, Array]:
+def _scipy_replicates(found: Estimate, runs: Table, weights: Array) -> tuple[float, Array]:
     objective = _scipy_objective(runs)
     E, A, B, alpha, beta = found.parameters
     start = np.array([np.log(A), np.log(B), np.log(E), alpha, beta])
@@ -200,15 +183,11 @@ def _page(r: dict[str, Any]) -> str:
             "",
             f"{made_by(r)} Additive law, Huber(1e-3), Epoch's 240 points.",
             "",
-            "| what | measured | asked |",
-            "|---|---|---|",
-            *(f"| {a} | {b} | {c} |" for a, b, c in rows),
+            *markdown.table(("what", "measured", "asked"), rows),
             "",
             f"{r['replicates']} pairs replicates (numpy seed 42, as published):",
             "",
-            "| what | measured |",
-            "|---|---|",
-            *(f"| {a} | {b} |" for a, b in certified),
+            *markdown.table(("what", "measured"), certified),
             "",
         ]
     )

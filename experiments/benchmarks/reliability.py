@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.record import FOLDER, facts, made_by, write
+from experiments.files import markdown
 from experiments.machine.provenance import code_facts
 
 
@@ -141,24 +142,15 @@ def _added(figures: list[Any]) -> dict[str, float]:
 
 
 def _page(record: dict[str, Any]) -> str:
-    lines = [
-        "# Reliability",
-        "",
-        made_by(record),
-        "",
-        "| proof | | passed | failed | skipped | seconds | commit |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows, figures = [], []
     for number, proof in record["proofs"].items():
         outcome = (proof["passed"], proof["failed"], len(proof["skipped"]), proof["seconds"])
-        cells = [number, proof["title"], *map(str, outcome), proof["git_commit"][:7]]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| proof | figure | value |", "|---|---|---|"]
-    for number, proof in record["proofs"].items():
-        lines += [
-            f"| {number} | {n.replace('_', ' ')} | {v} |" for n, v in proof["figures"].items()
-        ]
-        lines += [f"| {number} | skipped: {reason} | |" for reason in proof["skipped"]]
+        rows.append((number, proof["title"], *outcome, proof["git_commit"][:7]))
+        figures += [(number, n.replace("_", " "), v) for n, v in proof["figures"].items()]
+        figures += [(number, f"skipped: {reason}", "") for reason in proof["skipped"]]
+    heads = ("proof", "", "passed", "failed", "skipped", "seconds", "commit")
+    lines = ["# Reliability", "", made_by(record), "", *markdown.table(heads, rows)]
+    lines += ["", *markdown.table(("proof", "figure", "value"), figures)]
     return "\n".join(lines) + "\n"
 
 

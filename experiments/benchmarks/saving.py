@@ -18,6 +18,7 @@ from typing import Any
 
 from experiments.benchmarks.record import facts, made_by, write
 from experiments.cli.load_study import load_study
+from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit
 
@@ -139,15 +140,14 @@ def page(record: dict[str, Any]) -> str:
         "margins that were stated before any run. This is one set of seeds; "
         "[another page](notes/saving_again.md) has eight.",
         "",
-        "| way | runs | FLOPs | device-seconds | fewer by | N* | L*, nats | N* at the target | "
-        "equal |",
-        f"|{'---|' * 9}",
     ]
+    heads = ("way", "runs", "FLOPs", "device-seconds", "fewer by", "N*", "L*, nats")
+    rows = []
     for name, way in ways.items():
         found = way["answers"][base["law"]]
         cells = [
             name + ("" if found["status"] == "CONVERGED" else f" ({found['status']})"),
-            str(way["runs"]),
+            way["runs"],
             f"{way['flops_spent']:.3g}",
             f"{way['device_seconds']:.0f}",
             f"{base['device_seconds'] / way['device_seconds']:.2f}x",
@@ -156,8 +156,8 @@ def page(record: dict[str, Any]) -> str:
             _band(found["target"]["n_params_opt"], ",.0f"),
             "" if way is base else _equal(found, base["answers"][base["law"]], margins),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+        rows.append(cells)
+    return "\n".join([*lines, *markdown.table((*heads, "N* at the target", "equal"), rows), ""])
 
 
 def _band(band: dict[str, float], form: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.record import facts, made_by, write
+from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
 from experiments.studies.zipf_truth import STUDY
 from model.data.manifest import Manifest
@@ -84,23 +85,24 @@ def _summary(rows: list[dict[str, Any]], form: str) -> dict[str, float]:
 
 
 def _page(record: dict[str, Any]) -> str:
+    rows = [
+        (
+            *(row["study"], f"{row['entropy_nats']:.5f}", form, f"{fit['E']:.5f}"),
+            *(f"{fit['bias']:+.2%}", f"{fit['lower']:.4f} to {fit['upper']:.4f}"),
+            *(f"{fit['width']:.2%}", "yes" if fit["covers"] else "no", fit["status"]),
+        )
+        for row in record["studies"]
+        for form, fit in ((form, row[form]) for form in FORMS)
+    ]
+    heads = ("study", "entropy, nats", "form", "E", "bias", "interval", "width", "covers", "status")
     lines = [
         "# Planted truth: fitted irreducible loss against the true entropy",
         "",
         f"{made_by(record)} {record['seconds']} s. Intervals: 95 %.",
         "",
-        "| study | entropy, nats | form | E | bias | interval | width | covers | status |",
-        "|---|---|---|---|---|---|---|---|---|",
+        *markdown.table(heads, rows),
+        "",
     ]
-    for row in record["studies"]:
-        for form in FORMS:
-            fit = row[form]
-            lines.append(
-                f"| {row['study']} | {row['entropy_nats']:.5f} | {form} | {fit['E']:.5f} | "
-                f"{fit['bias']:+.2%} | {fit['lower']:.4f} to {fit['upper']:.4f} | "
-                f"{fit['width']:.2%} | {'yes' if fit['covers'] else 'no'} | {fit['status']} |"
-            )
-    lines.append("")
     for form, summary in record["summary"].items():
         lines.append(
             f"{form}: mean bias {summary['mean_bias']:+.2%}, largest "

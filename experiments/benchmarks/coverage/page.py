@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.benchmarks.coverage.counts import LEVELS
 from experiments.benchmarks.coverage.studies import STUDIES
+from experiments.files import markdown
 
 # Points by which a cell may differ from its level, beyond two of its own standard errors.
 ALLOWED = 2.0
@@ -67,7 +68,7 @@ def _summary(rows: list[dict[str, Any]]) -> list[str]:
     """
     worst = ("too narrow at worst", "too wide at worst")
     heads = ("runs", "estimator", "method", "target", "cells met", *worst)
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    lines = []
     branched = {study.name for study in STUDIES if study.trunk is not None}
     groups: dict[tuple[str, str, str, str], list[tuple[dict[str, Any], str, str, float]]] = {}
     for row in rows:
@@ -86,19 +87,14 @@ def _summary(rows: list[dict[str, Any]]) -> list[str]:
             f"{cell['coverage']:.1f} for {100 * level:.0f} % ({study}, {quantity})"
             for cell, study, quantity, level in (low, high)
         ]
-        lines.append(f"| {' | '.join([*key, f'{met} of {len(cells)}', *ends])} |")
-    return lines
+        lines.append((*key, f"{met} of {len(cells)}", *ends))
+    return markdown.table(heads, lines)
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     levels = [f"{100 * level:.0f}" for level in LEVELS]
     errors = ", ".join(f"{rows[0][level]['se']:.1f} at {level} %" for level in levels)
-    lines = [
-        f"{rows[0]['simulations']} simulations; standard errors {errors}.",
-        "",
-        f"| estimator | method | target | quantity | {' | '.join(levels)} | answered |",
-        "|---|---|---|---|" + "---|" * (len(levels) + 1),
-    ]
+    lines = []
     for row in rows:
         is_known = row["answered"] > 0
         cells = [f"{row[level]['coverage']:.1f}" if is_known else "none" for level in levels]
@@ -107,6 +103,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
             for cell, level in zip(cells, levels, strict=True)
         ]
         names = (row["estimator"], row["method"], row["target"], row["quantity"])
-        shown = " | ".join([*names, *cells, f"{100 * row['answered']:.0f} %"])
-        lines.append(f"| {shown} |")
-    return lines
+        lines.append((*names, *cells, f"{100 * row['answered']:.0f} %"))
+    heads = ("estimator", "method", "target", "quantity", *levels, "answered")
+    said = f"{rows[0]['simulations']} simulations; standard errors {errors}."
+    return [said, "", *markdown.table(heads, lines)]

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Simulated studies whose law and noise are known: the truth that intervals must cover."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

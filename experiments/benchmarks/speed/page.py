@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.benchmarks.speed import networks
 from experiments.benchmarks.speed.packs import TOKENS_PER_PARAM
+from experiments.files import markdown
 
 NOT_MEASURED = "Not measured: `python -m experiments.benchmarks.speed.run --gpu` is the command."
 PEER_COLUMNS = {
@@ -92,9 +93,8 @@ def _packs(found: dict[str, Any]) -> list[str]:
 
 
 def table(rows: list[dict[str, Any]], names: dict[str, str]) -> list[str]:
-    """Markdown; ``names`` maps keys of the rows to the heads of their columns, in order."""
-    lines = [f"| {' | '.join(names.values())} |", f"|{'---|' * len(names)}"]
-    return lines + [f"| {' | '.join(str(row[name]) for name in names)} |" for row in rows]
+    """``names`` maps keys of the rows to the heads of their columns, in order."""
+    return markdown.table(tuple(names.values()), ([row[name] for name in names] for row in rows))
 
 
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], list[str]]]] = {

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from experiments.checks.coordinates.cases import N_SEQUENCES, Means
 from experiments.checks.coordinates.slopes import Answer, Slope
+from experiments.files import markdown
 from experiments.files.storage import replace_text
 from experiments.terminal.table import plain_table
 from scaling.hyperparameters.width_depth_growth import FLAT, Growth
@@ -139,9 +140,7 @@ def _page(answer: Answer, about: Mapping[str, str | int]) -> str:
         "",
         answer.verdict,
         "",
-        f"| {' | '.join(_COLUMNS)} |",
-        f"|{'---|' * len(_COLUMNS)}",
-        *(f"| {' | '.join(_cells(row))} |" for row in answer.slopes),
+        *markdown.table(_COLUMNS, map(_cells, answer.slopes)),
         "",
     ]
     return "\n".join(lines)

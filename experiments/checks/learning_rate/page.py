@@ -11,6 +11,7 @@ import msgspec
 
 from experiments.checks.learning_rate.basins import Measured
 from experiments.checks.learning_rate.sweep import FIELD
+from experiments.files import markdown
 from experiments.files.storage import replace_text
 from scaling.hyperparameters.learning_rate_basins import N_RATES
 from scaling.plots.learning_rate_basins import Line, figure_basins
@@ -93,9 +94,7 @@ def _page(measured: list[Measured], about: Mapping[str, str | int], notes: list[
         "",
         "![Loss against learning rate](lr_check.png)",
         "",
-        f"| {' | '.join(_COLUMNS)} |",
-        f"|{'---|' * len(_COLUMNS)}",
-        *(f"| {' | '.join(_cells(one))} |" for one in measured),
+        *markdown.table(_COLUMNS, map(_cells, measured)),
         "",
         *(f"- {one.basin.reason} (d_model {_width(one)})" for one in measured if one.basin.reason),
         *(f"- {note}" for note in notes),
