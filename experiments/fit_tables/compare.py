@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws compared on one table, and recipes on two."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Console

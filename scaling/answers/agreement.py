@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether approaches agree on the exponents and on the optimum at one budget."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass

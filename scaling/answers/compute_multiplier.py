@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compute multiplier: how much more compute recipe B needs than A for the same loss."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

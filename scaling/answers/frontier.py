@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """N*(C), D*(C), L*(C) of any fit, with bands."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

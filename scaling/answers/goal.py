@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a study knows enough: goals such as "ci(a) < 0.02", and whether its fits meet them."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

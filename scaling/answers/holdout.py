@@ -5,8 +5,6 @@ Errors within the grid reward freedom; what a law is wanted for lies beyond it. 
 same runs below C, and is judged on the same runs above.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

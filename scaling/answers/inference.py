@@ -6,8 +6,6 @@ al. 2024, eq. 2). A model that will be served for D_inf tokens should be smaller
 more tokens, than the one that is cheapest to train.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Forecast of the loss of one run, and which surface to forecast with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

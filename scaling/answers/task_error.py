@@ -6,8 +6,6 @@ has two steps (Gadre et al. 2024, sec. 2.4; Bhagia et al. 2024, sec. 3): a surfa
 an error law gives the error at that loss.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

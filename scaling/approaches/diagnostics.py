@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the data can and cannot tell: refusals, and findings in words."""
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Float
 

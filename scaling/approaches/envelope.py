@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Approach 1: the lower envelope of training curves (Hoffmann et al. 2022, sec. 3.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np

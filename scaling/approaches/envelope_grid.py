@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training curves on common FLOP values, and which of them is lowest where."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Approach 2: a curve per budget, then power laws (Hoffmann et al. 2022, sec. 3.2)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

@@ -7,8 +7,6 @@ more the wider the grid. The bias depends on the surface and on the grid alone a
 calculated for both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The budgets of an isoFLOP grid: their curves, what those tell, and which may be used."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

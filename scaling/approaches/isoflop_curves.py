@@ -7,8 +7,6 @@ interpolation of ln loss on ln size through the mean of each size (Akima 1970; u
 2024); it has no lack of fit, and so knows nothing of noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

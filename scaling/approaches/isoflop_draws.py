@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replicates of the losses on isoFLOP curves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 

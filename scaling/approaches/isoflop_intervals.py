@@ -7,8 +7,6 @@ Fieller's interval of the ratio -c1/(2 c2) (Fieller 1954). Unlike percentiles of
 stays honest where the curvature is hardly known: it then reaches the end sizes of the grid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

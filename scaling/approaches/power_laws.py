@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Power laws N*(C), D*(C) and a saturating L*(C) through optima, for all replicates at once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

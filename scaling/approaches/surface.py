@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Approach 3: a law by robust regression over all runs (Hoffmann et al. 2022, sec. 3.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a fitted surface has its optimum, from its parameters and the ladder of the runs."""
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Float
 

@@ -6,8 +6,6 @@ distance to a perturbed prior (Oliver et al. 1996; exact for a linear law). With
 are a parametric bootstrap, with none they are the prior, and in between nothing is ill-posed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

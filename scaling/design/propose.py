@@ -16,8 +16,6 @@ design of cheap runs by the additive form alone does under a curved truth is in
 results/benchmarks/notes/design.md: an interval as narrow as the grid's, and beside the truth.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass

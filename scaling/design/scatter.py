@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How runs scatter about a law: each by itself, repeats and branches of one trunk together."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

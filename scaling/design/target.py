@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a study wants to know better: L*, N* or the exponent at a budget, or all parameters."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

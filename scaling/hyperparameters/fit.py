@@ -6,8 +6,6 @@ cell of a grid is a noisy, coarse estimate of where its minimum lies. Here all c
 minimum of each (N, D) group speak, through the surface of `surface_law`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

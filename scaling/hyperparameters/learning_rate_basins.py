@@ -7,8 +7,6 @@ ones, and flatten out far from their minimum: intervals of a parabola, and of a 
 rates, hold the best rate less often (results/benchmarks/notes/intervals.md).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a quantity grows with the width or the depth of a network, and whether it does."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

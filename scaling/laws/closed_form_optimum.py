@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compute-optimal size of a surface in closed form, where C = 6ND."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

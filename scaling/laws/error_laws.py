@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of the error on a task, as a function of the loss."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from scaling.laws.law import Columns, Law, Parameter, amplitude, exponent, positive

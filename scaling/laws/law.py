@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws as data: a formula over named columns, and what is known of its parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

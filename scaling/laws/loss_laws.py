@@ -14,8 +14,6 @@ what a law is, `registry.py` finds one by its name. A new one takes ten lines:
 and `fit_surface(runs, POWER)` fits it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ Robust regression with Huber's loss at delta = 1e-3 and least absolute deviation
 estimators, not one: on Epoch's 240 points they give A = 477.8 and A = 482.0.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Any

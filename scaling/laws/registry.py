@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws by their names."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from scaling.laws.error_laws import ERROR_LAWS

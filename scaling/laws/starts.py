@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the solver starts: variable projection for amplitudes, spread points for the rest."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 

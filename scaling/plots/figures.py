@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole figures: panels, and below them what is left out and which fits are doubtful."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure

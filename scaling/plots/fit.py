@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fit with its band: along compute, along the one column of a law, or against the runs."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

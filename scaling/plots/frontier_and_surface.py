@@ -5,8 +5,6 @@ Every number drawn comes from a table, a Fit or a Frontier. `figures` makes whol
 panels, with notes on what is left out and which fits are doubtful.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """IsoFLOP curves: losses of a budget over sizes, its parabola and its minimum."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Basins of loss over the learning rate, with their optima."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Axes of profiles and of bootstrap replicates against one another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 

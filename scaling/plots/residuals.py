@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a fit leaves of each run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How figures look and how they are saved: colours, notes, and bytes that do not change."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Iterable, Sequence

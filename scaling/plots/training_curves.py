@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Validation loss along training, a line per run."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 

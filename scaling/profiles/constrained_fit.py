@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lowest objective of a fit with one quantity fixed: minima over everything else."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -5,8 +5,6 @@ A parameter is one already. a, N*(C), D*(C) and L*(C) become one in another form
 see `optimum_form`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any

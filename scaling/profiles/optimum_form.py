@@ -14,8 +14,6 @@ is the same surface with N* and L* in place of A and B: an exact reparametrisati
 FLOP convention. A quantity that is a parameter is fixed like any other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any

@@ -7,8 +7,6 @@ where that is not quadratic, and shows what no standard error does: flat stretch
 and an end that the data do not give.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

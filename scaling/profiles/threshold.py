@@ -12,8 +12,6 @@
   itself takes runs for independent; replicates that share noise as the runs do pay more.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.stats import chi2
 from scipy.stats import t as student

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The multi-power law fitted to loss curves; predict.py predicts new schedules from it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

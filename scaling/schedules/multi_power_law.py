@@ -6,8 +6,6 @@ all steps of the past; `schedule_columns` replaces that sum by a few dozen weigh
 evaluation, so that the solver sees columns of matrices [n, K] and nothing else is special.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

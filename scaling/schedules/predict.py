@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss that a new schedule would give, and which of several is best."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

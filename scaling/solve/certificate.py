@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a solution is the minimum of its objective, and what is doubtful about it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

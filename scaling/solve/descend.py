@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From many starts to the minima of one objective, kinked or smooth."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

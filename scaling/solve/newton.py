@@ -9,8 +9,6 @@ fits.
 `newton_step` says what a step is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ units of the data and the correlation of an amplitude with its exponent do not m
 H + damping M is not positive definite, M alone gives the step, which descends.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Set-up of a fit: the law, its data and the constraints on its parameters, as a `Problem`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The certified minimum of a law, its data and an objective, from many starts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The certified minimum of every replicate of a fit's data, from several starts each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial

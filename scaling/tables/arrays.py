@@ -10,8 +10,6 @@ M distinct minima                      k ratios of variances
 formulas N is parameters, D tokens, C FLOPs and L the loss.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 Array = np.ndarray

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which column of a table is which field of a run, and its cells as numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

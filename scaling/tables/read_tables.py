@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs and training curves from the files of anybody."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path

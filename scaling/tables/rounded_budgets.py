@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Budgets that differ by rounding only, as one."""
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Float
 

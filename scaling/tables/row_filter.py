@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a table that meet conditions such as fit_240=1 or flops<1e21."""
 
-from __future__ import annotations
-
 import operator
 import re
 from collections.abc import Sequence

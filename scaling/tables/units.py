@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Columns of other people's tables, with the unit they are in: "params_M:M" -> (column, 1e6)."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 from difflib import get_close_matches
 from math import log

@@ -8,8 +8,6 @@
 * "wild" never by itself: it asks for many clusters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -25,8 +25,6 @@ place, and there a normal draw of the others' scale is added instead.
 How often the intervals hold the truth: results/benchmarks/notes/intervals.md.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Float, Int
 

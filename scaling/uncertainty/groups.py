@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which runs belong together: repeats of one configuration, branches of one trunk, clusters."""
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Int
 

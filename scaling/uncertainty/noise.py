@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How runs scatter about a law: run to run, by lack of fit, and in common within a trunk."""
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Float, Int
 

@@ -26,8 +26,6 @@ they scatter, or intervals would be too wide wherever nothing is shared. With on
 degrees of freedom tell what trunks do (two, of five sizes); there g_t >= 0 is the cautious choice.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One table of planted problems, which every estimator runs over."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of examples prints what it shows."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

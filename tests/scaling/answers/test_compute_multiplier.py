@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compute multiplier against planted ones, identities and scipy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.optimize import brentq

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frontiers, forecasts and agreement, from fits of planted laws."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from types import SimpleNamespace

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hold-out by compute: a published error, planted laws, and the paired bootstrap."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Optimum with inference: identities, and brute force by scipy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar

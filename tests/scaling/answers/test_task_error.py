@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Task error from loss: formulas, and a planted chain of two laws."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The envelope of training curves: a planted law, noise shared along a curve, refusals."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """isoFLOP parabolas: planted optima, published exponents, budgets without a minimum."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bias of Approach 2 on surfaces without noise: published values, and where it must vanish."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Curves at one budget: their minima, intervals that stay honest when flat, and the options."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.interpolate import Akima1DInterpolator

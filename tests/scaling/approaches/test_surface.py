@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss surface: planted laws, a published minimum, coverage, refusals."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of learning rate and batch: planted surfaces, and the grid of Li et al. 2025."""
 
-from __future__ import annotations
-
 import csv
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The size ladder, the numerical optimum, and local exponents against brute force."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

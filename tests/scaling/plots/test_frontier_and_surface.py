@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures draw from fits, say what they leave out, and have the same bytes twice."""
 
-from __future__ import annotations
-
 import matplotlib as mpl
 import numpy as np
 import pytest

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the figures of profiles and replicates show."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Profiles against independent minimisers, likelihoods with known intervals, and flat data."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Schedules and the multi-power law: the reduced sum against the naive one, planted curves."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Newton solver: exact derivatives, certificates, an independent minimiser."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of every form: read right, or refused in one clear line."""
 
-from __future__ import annotations
-
 import gzip
 import json
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading and validating tables of runs and curves."""
 
-from __future__ import annotations
-
 import gzip
 
 import numpy as np

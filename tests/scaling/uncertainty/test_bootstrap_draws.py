@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clusters, scatter, and what the bootstraps draw."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

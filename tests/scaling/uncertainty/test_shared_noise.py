@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Branches of one trunk: every interval respects cluster_id, or says that it does not."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trunks, lack of fit and own noise: dense likelihoods, Student's t, and what nothing tells."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.linalg import null_space
