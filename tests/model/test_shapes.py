@@ -18,22 +18,36 @@ from model.training.objectives.next_token import next_token_nats
 LANGUAGE = ZipfLanguage(
     Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
 )
+# What is wrong: where it is refused, the call.
 WRONG = {
-    "targets of another length": lambda: next_token_nats(
-        jnp.zeros((2, 3, 5)), jnp.zeros((2, 4), int)
+    "targets of another length": (
+        "next_token_nats",
+        lambda: next_token_nats(jnp.zeros((2, 3, 5)), jnp.zeros((2, 4), int)),
     ),
-    "targets that are no integers": lambda: next_token_nats(jnp.zeros((2, 3, 5)), jnp.ones((2, 3))),
-    "positions without a batch": lambda: rotate(jnp.zeros((3, 4)), 10.0),
-    "norms of fewer steps than losses": lambda: Losses(0, [0]).add(1, jnp.ones(3), jnp.ones(2)),
-    "one window without its axis": lambda: LANGUAGE.oracle_loss(np.zeros(17, np.int32)),
-    "windows of floats": lambda: LANGUAGE.oracle_loss(np.zeros((1, 17))),
-    "a list for an array": lambda: sha256_of([1, 2]),
-    "text for a number": lambda: mfu("1", 1.0),
-    "a number for text": lambda: one_line(1),
+    "targets that are no integers": (
+        "next_token_nats",
+        lambda: next_token_nats(jnp.zeros((2, 3, 5)), jnp.ones((2, 3))),
+    ),
+    "positions without a batch": ("rotate", lambda: rotate(jnp.zeros((3, 4)), 10.0)),
+    "norms of fewer steps than losses": (
+        "Losses.add",
+        lambda: Losses(0, [0]).add(1, jnp.ones(3), jnp.ones(2)),
+    ),
+    "one window without its axis": (
+        "ZipfLanguage.oracle_loss",
+        lambda: LANGUAGE.oracle_loss(np.zeros(17, np.int32)),
+    ),
+    "windows of floats": (
+        "ZipfLanguage.oracle_loss",
+        lambda: LANGUAGE.oracle_loss(np.zeros((1, 17))),
+    ),
+    "a list for an array": ("sha256_of", lambda: sha256_of([1, 2])),
+    "text for a number": ("mfu", lambda: mfu("1", 1.0)),
+    "a number for text": ("one_line", lambda: one_line(1)),
 }
 
 
-@pytest.mark.parametrize("call", WRONG.values(), ids=WRONG)
-def test_what_a_signature_does_not_allow_is_an_error_under_test(call):
-    with pytest.raises(TypeCheckError):
+@pytest.mark.parametrize(("where", "call"), WRONG.values(), ids=WRONG)
+def test_what_a_signature_does_not_allow_is_an_error_under_test(where, call):
+    with pytest.raises(TypeCheckError, match=rf"parameters of \S+\.{where}\."):
         call()

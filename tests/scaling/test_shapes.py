@@ -13,22 +13,23 @@ from scaling.uncertainty.bootstrap_draws import pairs_weights
 ROW, TABLE = np.ones(3), np.ones((2, 4))
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        pytest.param(lambda: Interval.of(TABLE, 0.9), id="a table of draws for one number"),
-        pytest.param(lambda: Band.of(ROW, 0.9), id="one row of draws for many budgets"),
-        pytest.param(lambda: Band(value=ROW, lower=ROW, upper=ROW[:2]), id="ends of other length"),
-        pytest.param(lambda: power_laws(ROW, TABLE, TABLE, TABLE), id="other budgets"),
-        pytest.param(lambda: fit_curve("parabola", ROW, np.ones(4)), id="more losses than sizes"),
-        pytest.param(
-            lambda: pairs_weights(ROW, 5, np.random.default_rng(0)),
-            id="labels that are no integers",
-        ),
-    ],
-)
-def test_another_shape_than_the_declared_one_is_refused(call):
-    with pytest.raises(TypeCheckError):
+# What is wrong: where it is refused, the call.
+WRONG = {
+    "a table of draws for one number": ("Interval.of", lambda: Interval.of(TABLE, 0.9)),
+    "one row of draws for many budgets": ("Band.of", lambda: Band.of(ROW, 0.9)),
+    "ends of other length": ("Band.__init__", lambda: Band(value=ROW, lower=ROW, upper=ROW[:2])),
+    "other budgets": ("power_laws", lambda: power_laws(ROW, TABLE, TABLE, TABLE)),
+    "more losses than sizes": ("fit_curve", lambda: fit_curve("parabola", ROW, np.ones(4))),
+    "labels that are no integers": (
+        "pairs_weights",
+        lambda: pairs_weights(ROW, 5, np.random.default_rng(0)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("where", "call"), WRONG.values(), ids=WRONG)
+def test_another_shape_than_the_declared_one_is_refused_where_it_is_handed_over(where, call):
+    with pytest.raises(TypeCheckError, match=rf"parameters of \S+\.{where}\."):
         call()
 
 
