@@ -53,7 +53,8 @@ class Batch:
     """Tasks that may be asked for in one request.
 
     Attributes:
-      needs: of each task; memory is rounded up, seconds is the time limit with margin or None.
+      needs: of each task; memory is that of the largest job, seconds is the time limit with margin
+        or None.
       tasks: the ids of each, to be worked on one after the other.
     """
 
@@ -68,8 +69,9 @@ class Batch:
 def batches(jobs: Sequence[Tree], max_tasks: int, max_jobs: float = math.inf) -> list[Batch]:
     """Jobs by what they need, in the order given; short ones share a task.
 
-    Memory and time are rounded up to powers of two (from 1 GiB, from 20 minutes), so that a ladder
-    of sizes becomes a few requests rather than one per size.
+    Jobs between the same powers of two (of memory from 1 GiB, of time from 20 minutes) share a
+    request, so that a ladder of sizes becomes a few of them rather than one per size. It asks for
+    the memory of its largest job and not more: a host may have just that.
 
     Args:
       max_tasks, max_jobs: the most of one request; at least 1 and TASK_JOBS.
@@ -80,7 +82,8 @@ def batches(jobs: Sequence[Tree], max_tasks: int, max_jobs: float = math.inf) ->
         size = replace(tree.needs, memory_bytes=memory, seconds=None)
         sizes.setdefault(size, []).append(tree)
     requests: dict[Resources, list[Task]] = {}
-    for size, members in sizes.items():
+    for class_of, members in sizes.items():
+        size = replace(class_of, memory_bytes=max(tree.needs.memory_bytes for tree in members))
         for task, seconds in _tasks(members):
             requests.setdefault(replace(size, seconds=_limit(seconds)), []).append(task)
     return [

@@ -80,7 +80,7 @@ class Kubernetes:
         for text in self.node_selector:
             if not re.fullmatch(r"[\w./-]+=[\w.-]*", text):
                 raise ValueError(f"node_selector={text!r}: must be label=value.")
-        if self.tpu and not re.fullmatch(r"[a-z0-9-]+,\d+(x\d+)+,\d+", self.tpu):
+        if self.tpu and not re.fullmatch(r"[a-z0-9-]+,\d+(x\d+)+,[1-9]\d*", self.tpu):
             raise ValueError(
                 f"tpu={self.tpu!r}: must be accelerator,topology,chips per host, for instance "
                 "tpu-v5-lite-podslice,4x4,4."

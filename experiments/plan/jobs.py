@@ -29,6 +29,9 @@ TRUNK = "trunk-"  # The ids of trunks begin so.
 # Parameters, gradients and two moments in float32; as much again for activations and compilation.
 _BYTES_PER_PARAMETER = 32
 _PROCESS_BYTES = 2**30  # Python, JAX and its compiler.
+# What libtpu pins for transfers (TPU_PREMAPPED_BUFFER_SIZE: cloud.google.com/tpu/docs/
+# performance-guide); a GPU's driver and libraries get as much.
+_ACCELERATOR_BYTES = 2**32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,21 +159,37 @@ def job_id(members: Sequence[str]) -> str:
 
 
 def resources(point: Point, mesh: tuple[int, ...], n_runs: int = 1) -> Resources:
-    """What a job needs, from its size alone: the bytes of its state and one device per mesh cell.
-
-    Batches count twice the logits that exist at a time, of float32 [batch, seq_len, vocab].
-    """
-    model, train = point.spec.model, point.spec.train
-    state = _BYTES_PER_PARAMETER * point.params.total
-    n_devices = math.prod(mesh)
-    logits = 4 * train.batch_size * model.seq_len * model.vocab_size
+    """What a job needs in one process, from its size alone: one CPU device per mesh cell."""
     return Resources(
         n_processes=1,
-        n_cpus=n_devices,
+        n_cpus=math.prod(mesh),
         n_gpus=0,
-        memory_bytes=_PROCESS_BYTES + n_runs * (state + 2 * min(logits, n_devices * LOGITS_BYTES)),
+        memory_bytes=host_memory_bytes(point, mesh, n_runs),
         seconds=None,
     )
+
+
+def host_memory_bytes(
+    point: Point,
+    mesh: tuple[int, ...],
+    n_runs: int = 1,
+    n_processes: int = 1,
+    *,
+    has_accelerators: bool = False,
+) -> int:
+    """Of each of the processes that share a mesh evenly, from the sizes of a job alone.
+
+    A process has the parts of the state that lie on its devices: of a mesh (run, data, fsdp,
+    tensor) all axes but "data" split it. Batches count twice the logits that exist at a time on
+    its devices, of float32 [batch, seq_len, vocab].
+    """
+    model, train = point.spec.model, point.spec.train
+    n_devices = math.prod(mesh)
+    share = min(1, mesh[1] / n_processes)
+    state = _BYTES_PER_PARAMETER * point.params.total * share
+    logits = min(4 * train.batch_size * model.seq_len * model.vocab_size, n_devices * LOGITS_BYTES)
+    process = _PROCESS_BYTES + has_accelerators * _ACCELERATOR_BYTES
+    return process + math.ceil(n_runs * (state + 2 * logits / n_processes))
 
 
 def read(job: Job, read_point: Callable[[str], Point]) -> PlannedJob:

@@ -12,7 +12,7 @@ from experiments.executors.kubernetes import COMPILED, Kubernetes
 from experiments.executors.local_devices import cache_folder
 from experiments.executors.slurm import Slurm
 from experiments.executors.worker_settings import MODULE, WorkerSettings
-from experiments.plan.jobs import PlannedJob
+from experiments.plan.jobs import PlannedJob, host_memory_bytes
 from experiments.speed.calibration import Calibration
 
 Name = Literal["local", "slurm", "kubernetes"]
@@ -60,6 +60,17 @@ class Engine:
     def is_here(self) -> bool:
         return self.name == "local"
 
+    @property
+    def has_accelerators(self) -> bool:
+        return bool(self.gpus_per_process or self.tpu)
+
+    @property
+    def devices_per_process(self) -> int:
+        """GPUs, the chips of a host of TPUs, or one CPU device."""
+        if self.tpu and self.name == "kubernetes":  # Which has looked at its form.
+            return int(self.tpu.rpartition(",")[2])
+        return 1 if self.is_here else self.gpus_per_process or 1
+
 
 def remote_executor(engine: Engine, settings: WorkerSettings) -> Executor:
     """The executor of an engine other than this machine.
@@ -67,7 +78,7 @@ def remote_executor(engine: Engine, settings: WorkerSettings) -> Executor:
     Raises:
       ValueError: if the engine is not told what it needs.
     """
-    if not engine.gpus_per_process and not engine.tpu:
+    if not engine.has_accelerators:
         settings = dataclasses.replace(settings, threads=engine.cpus_per_process)
     if engine.name == "kubernetes":
         settings = dataclasses.replace(settings, cache=COMPILED)
@@ -100,8 +111,8 @@ def queued_jobs(
     engine: Engine,
     known: Calibration | None,
 ) -> list[QueuedJob]:
-    """What an executor is told of jobs: the mesh's devices in processes of so many GPUs, or of one
-    CPU device each.
+    """What an executor is told of jobs: the mesh's devices in processes of so many GPUs, of the
+    chips of a host of TPUs, or of one CPU device each.
 
     Args:
       planned_jobs: parents before those that begin from them.
@@ -111,10 +122,11 @@ def queued_jobs(
       ValueError: if processes do not divide the devices.
     """
     n_devices = math.prod(mesh)
-    per_process = 1 if engine.is_here else engine.gpus_per_process or 1
+    per_process = engine.devices_per_process
     if n_devices % per_process:
+        option = f"--tpu {engine.tpu}" if engine.tpu else f"--gpus-per-process {per_process}"
         raise ValueError(
-            f"--gpus-per-process {per_process}: must divide the {n_devices} devices of the study's "
+            f"{option}: must divide the {n_devices} devices of the study's "
             f"mesh {'x'.join(map(str, mesh))}."
         )
     ids = {planned_job.job.id for planned_job in planned_jobs}
@@ -125,11 +137,18 @@ def queued_jobs(
         if known is not None:
             # What begins from another job is trained by its worker, whose program is compiled.
             seconds = known.job_seconds(planned_job) + (known.compile_seconds if not after else 0)
+        n_processes = n_devices // per_process
         needs = Resources(
-            n_processes=n_devices // per_process,
+            n_processes=n_processes,
             n_cpus=engine.cpus_per_process,
             n_gpus=engine.gpus_per_process,
-            memory_bytes=planned_job.job.resources.memory_bytes,
+            memory_bytes=host_memory_bytes(
+                planned_job.points[0],
+                mesh,
+                len(planned_job.points),
+                n_processes,
+                has_accelerators=engine.has_accelerators,
+            ),
             seconds=seconds,
         )
         jobs.append(

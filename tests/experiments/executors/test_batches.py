@@ -57,11 +57,16 @@ def test_jobs_that_need_different_things_are_asked_for_apart():
 
 
 @pytest.mark.parametrize(
-    ("gib", "rounded"), [(0, 1), (0.2, 1), (1, 1), (1.01, 2), (2, 2), (3, 4), (65, 128)]
+    ("gib", "asked"),
+    [
+        ([0.2, 0.9], [0.9]),
+        ([1.5, 1.9, 1.2], [1.9]),
+        ([3, 3.9, 4.1, 345], [3.9, 4.1, 345]),
+    ],
 )
-def test_memory_is_rounded_up_to_a_power_of_two(gib, rounded):
-    (batch,) = batches(apart([("job", need(gib=gib))]), 1)
-    assert batch.needs.memory_bytes == rounded * 2**30
+def test_jobs_of_like_memory_share_a_request_for_that_of_the_largest(gib, asked):
+    found = batches(apart([(str(n), need(gib=x)) for n, x in enumerate(gib)]), 9)
+    assert [batch.needs.memory_bytes for batch in found] == [int(x * 2**30) for x in asked]
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_a_replaced_pod_has_the_same_job_and_a_higher_count(tmp_path):
 
 def test_resources_are_asked_for_by_each_pod(tmp_path):
     (job,) = written(tmp_path, [("a", ONE)])["Job"]
-    limits = {"memory": "4096Mi", "nvidia.com/gpu": "1"}
+    limits = {"memory": "3072Mi", "nvidia.com/gpu": "1"}
     assert worker(job)["resources"] == {"limits": limits, "requests": limits | {"cpu": "4"}}
     (job,) = written(tmp_path, [("a", SHORT)])["Job"]
     assert worker(job)["resources"]["limits"] == {"memory": "1024Mi"}

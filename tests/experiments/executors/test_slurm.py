@@ -156,7 +156,7 @@ def test_what_a_job_needs_and_what_the_user_wants_become_options(slurm, tmp_path
         "--nodes=1",
         "--ntasks=1",
         "--cpus-per-task=3",
-        "--mem=4096M",
+        "--mem=3072M",
         "--gres=gpu:2",
         "--time=61",
         "--partition=a100",

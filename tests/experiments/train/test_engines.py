@@ -2,19 +2,29 @@
 """What an engine is told of jobs, and how it is asked for."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from experiments.executors.batches import trees
+from experiments.executors.batches import batches, trees
 from experiments.executors.local_devices import cache_folder
 from experiments.executors.worker_settings import WorkerSettings
 from experiments.plan.arrange import arrange
+from experiments.plan.jobs import host_memory_bytes
 from experiments.plan.plan import plan
 from experiments.speed.calibration import Calibration
+from experiments.studies import large_7b, large_70b
 from experiments.train.engines import Engine, queued_jobs, remote_executor
+from model.data.zipf import describe
 
 SLURM = Engine(name="slurm")
 KUBERNETES = Engine(name="kubernetes", image="a", volume_claim="b")
+# Slice, hosts, and GB of memory of each (cloud.google.com/tpu/docs: ct5lp-hightpu-4t, v5e, and
+# ct5p-hightpu-4t, v5p).
+SLICES = [
+    (large_7b.STUDY, "tpu-v5-lite-podslice,16x16,4", 64, 192),
+    (large_70b.STUDY, "tpu-v5p-slice,8x8x8,4", 128, 448),
+]
 
 
 def test_a_tree_is_one_item_with_all_of_its_time(branched, manifest):
@@ -85,3 +95,54 @@ def test_workers_on_cpus_are_told_how_many_they_have_and_workers_on_gpus_are_not
 def test_workers_keep_compiled_programs_where_all_of_them_find_them(engine, folder):
     worker = remote_executor(engine, WorkerSettings()).worker
     assert worker[worker.index("--cache") + 1] == folder
+
+
+@pytest.mark.parametrize(("study", "slice_of", "n_hosts", "gb"), SLICES)
+def test_a_host_of_a_slice_has_the_memory_that_its_pod_asks_for(
+    study, slice_of, n_hosts, gb, tmp_path
+):
+    engine = dataclasses.replace(KUBERNETES, tpu=slice_of)
+    points = list(plan(study, describe(study.data)).points)
+    jobs = queued_jobs(arrange(points, study.mesh), study.mesh, engine, None)
+    executor = remote_executor(engine, WorkerSettings(mesh=study.mesh))
+    *_, job = executor.objects(tmp_path, "1", trees(jobs))
+    assert job["spec"]["completions"] == n_hosts
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    asked = int(container["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
+    # A checkpoint passes through the hosts: parameters and two moments, 4 bytes each.
+    assert 12 * points[0].params.total / n_hosts < asked < 0.25e9 * gb
+
+
+@pytest.mark.parametrize(
+    ("mesh", "n_processes", "share"),
+    [
+        ((1, 1, 4, 1), 4, 1 / 4),
+        ((1, 1, 2, 2), 2, 1 / 2),
+        ((1, 2, 2, 1), 4, 1 / 2),
+        ((1, 4, 1, 1), 4, 1),
+        ((4, 1, 1, 1), 4, 1 / 4),
+        ((1, 8, 1, 1), 2, 1),
+    ],
+)
+def test_a_process_needs_memory_for_what_its_devices_hold(points, mesh, n_processes, share):
+    params = points[0].params
+    larger = dataclasses.replace(points[0], params=dataclasses.replace(params, total=10**9))
+
+    def more(n_processes):
+        """Bytes of the parameters that it has more, of four runs."""
+        needs = [host_memory_bytes(p, mesh, 4, n_processes) for p in (larger, points[0])]
+        return needs[0] - needs[1]
+
+    assert more(n_processes) == pytest.approx(share * more(1))
+    n_more = larger.params.total - points[0].params.total
+    assert more(1) == pytest.approx(4 * 32 * n_more)
+
+
+def test_a_node_is_asked_for_the_memory_of_its_process(points):
+    mesh, engine = (1, 1, 4, 1), Engine(name="slurm", gpus_per_process=2)
+    jobs = queued_jobs(arrange(points[:1], mesh), mesh, engine, None)
+    (batch,) = batches(trees(jobs), 9)
+    script = remote_executor(engine, WorkerSettings(mesh=mesh))._script(Path(), Path(), batch)
+    expected = host_memory_bytes(points[0], mesh, 1, 2, has_accelerators=True)
+    assert f"#SBATCH --mem={expected // 2**20}M" in script.splitlines()
+    assert "#SBATCH --nodes=2" in script.splitlines()
