@@ -7,6 +7,11 @@ from pathlib import Path
 
 # JAX takes three quarters of a GPU by default; workers that share one share this much.
 GPU_MEMORY_SHARE = 0.9
+DEV, PCI = Path("/dev"), Path("/sys/bus/pci/devices")
+# Files of NVIDIA's GPUs, of the one GPU of Windows (WSL), and of TPUs up to v4.
+_ACCELERATORS = ("nvidia[0-9]*", "dxg", "accel[0-9]*")
+# Of later TPUs, as of any PCI device that is handed on to a virtual machine.
+_HANDED_ON, _GOOGLE = "vfio/[0-9]*", "0x1ae0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,10 +21,12 @@ class Place:
     Attributes:
       cores: that it is pinned to; empty leaves it free (accelerators).
       environment: variables that show it its accelerators.
+      per_device: workers that share them, this one included.
     """
 
     cores: tuple[int, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    per_device: int = 1
 
 
 def worker_places(
@@ -50,13 +57,18 @@ def worker_places(
     return tuple(Place(cores=tuple(mine[(i * each) % n_cores :][:each])) for i in range(n))
 
 
-def has_accelerator() -> bool:
-    """Whether this machine shows a GPU or TPU that JAX is not told to leave alone."""
+def has_accelerator(dev: Path = DEV, pci: Path = PCI) -> bool:
+    """Whether this machine shows a GPU or TPU that JAX is not told to leave alone.
+
+    Looked up without JAX, which would take the device: its own look-up is private, and lists the
+    PCI numbers of the TPUs of its time (jax/_src/hardware_utils.py).
+    """
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         return False
-    return any(
-        next(Path("/dev").glob(pattern), None) for pattern in ("nvidia[0-9]*", "accel[0-9]*")
-    )
+    if any(next(dev.glob(pattern), None) for pattern in _ACCELERATORS):
+        return True
+    vendors = (path.read_text().strip() for path in pci.glob("*/vendor"))
+    return next(dev.glob(_HANDED_ON), None) is not None and _GOOGLE in vendors
 
 
 def _accelerators(
@@ -65,10 +77,12 @@ def _accelerators(
     """A GPU for each worker, or a share of one; a TPU's chips stay together."""
     gpus = visible_gpus()
     if not gpus or n_devices > 1:
-        return (Place(),) * (n_workers or 1)
+        n = n_workers or 1
+        return (Place(per_device=n),) * n
     n = n_workers or min(per_device * len(gpus), n_jobs)
-    per_gpu = -(-n // len(gpus))
-    return tuple(Place(environment=share_of(gpus[i % len(gpus)], per_gpu)) for i in range(n))
+    together = [len(range(i, n, len(gpus))) for i in range(len(gpus))]
+    places = [(gpus[i % len(gpus)], together[i % len(gpus)]) for i in range(n)]
+    return tuple(Place(environment=share_of(*place), per_device=place[1]) for place in places)
 
 
 def share_of(gpu: str, n_workers: int) -> dict[str, str]:
