@@ -210,7 +210,9 @@ class _Slot(threading.Thread):
 
     def _command(self) -> list[str]:
         local = self.local
-        settings = dataclasses.replace(local.settings, cores=self.place.cores)
+        settings = dataclasses.replace(
+            local.settings, cores=self.place.cores, per_device=self.place.per_device
+        )
         where = ("--root", str(self.root.absolute()), "--jobs", "-")
         return [*local.program, *where, *settings.to_arguments()]
 

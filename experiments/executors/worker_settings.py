@@ -25,6 +25,7 @@ class WorkerSettings:
       execution: how networks are computed, in text (model/network/execution.py); empty: chosen.
       cores: that it is pinned to; empty leaves it free.
       threads: CPUs that an engine gives instead of naming them; None on accelerators.
+      per_device: workers that share its devices: each answers for its share of their time.
       cache: folder of compiled programs, or None.
       checkpoint_seconds: least time between two checkpoints of a run.
       lease_seconds: silence after which others may take its job over.
@@ -35,6 +36,7 @@ class WorkerSettings:
     execution: str = ""
     cores: tuple[int, ...] = ()
     threads: int | None = None
+    per_device: int = 1
     cache: Path | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     lease_seconds: float = LEASE_SECONDS
@@ -45,6 +47,8 @@ class WorkerSettings:
             raise ValueError(
                 f"--checkpoint-seconds {self.checkpoint_seconds:g}: must be 0 or more."
             )
+        if self.per_device < 1:
+            raise ValueError(f"--per-device {self.per_device}: must be at least 1.")
         check_limits(self.lease_seconds, self.max_attempts)
 
     def to_arguments(self) -> tuple[str, ...]:
@@ -87,6 +91,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "execution": (str, "field=value, comma separated"),
     "cores": (_whole_numbers, "pin to these, comma separated"),
     "threads": (int, "CPUs, where they are not named"),
+    "per_device": (int, "workers that share its devices"),
     "cache": (Path, "folder of compiled programs"),
     "checkpoint_seconds": (float, "least time between two checkpoints of a run"),
     "lease_seconds": (float, "silence after which another worker may take a run over"),

@@ -20,7 +20,7 @@ class Spent:
     """What the attempts before this one cost.
 
     Attributes:
-      wall_seconds: as far as they had reported.
+      wall_seconds: as far as they had reported; a share, as in Costs of result.py.
       resumed_at: the step at which each began.
     """
 
@@ -66,7 +66,7 @@ class Metrics:
             rows, _ = self.read(run_id, attempt) if attempt < before else ([], 0)
             last += rows[-1:]
         return Spent(
-            wall_seconds=sum(row["wall_seconds"] for row in last),
+            wall_seconds=sum(row["wall_seconds"] / row.get("n_sharing", 1) for row in last),
             resumed_at=tuple(row["resumed_at"] for row in last),
         )
 

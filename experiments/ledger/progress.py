@@ -29,6 +29,12 @@ class Row(msgspec.Struct, frozen=True):
     train_seconds: float
     wall_seconds: float
     peak_flops_per_second: float
+    n_sharing: int = 1
+
+    @property
+    def charged_seconds(self) -> float:
+        """A share of the wall's, as in Costs of result.py."""
+        return self.wall_seconds / self.n_sharing
 
     @property
     def steps_per_second(self) -> float | None:
@@ -114,7 +120,7 @@ def _state(judge: Judge, point: Asked, n_devices: int) -> PointState:
         attempt=verdict.attempt,
         host=_host(ledger.job(judge.job_id(point.id)), verdict.attempt) if is_running else "",
         progress=last.get(verdict.attempt, (None, 0))[0],
-        device_seconds=sum(row.wall_seconds for row in rows) * n_devices,
+        device_seconds=sum(row.charged_seconds for row in rows) * n_devices,
         flops=point.flops[point.convention] * furthest / point.n_steps,
         n_torn=sum(n_torn for _, n_torn in last.values()),
     )

@@ -33,7 +33,11 @@ class LedgerVersion(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class Costs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one run cost: of a pack its share, of a trunk its share of all its runs.
+    """What one run cost of its devices; a trunk's record is of all its runs.
+
+    Seconds and joules are shares: the n runs of a pack have 1/n each, and so have n processes on
+    one GPU (or the same GPUs). While all n are at work, their shares add up to the device's own
+    seconds and joules; what a process that has nothing to do leaves unused is in no record.
 
     Attributes:
       compile_seconds, train_seconds, stall_seconds, evaluate_seconds, checkpoint_seconds: by
@@ -41,7 +45,8 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       wall_seconds: of that attempt, all accounts.
       total_wall_seconds: of all attempts; ``device_seconds``: times the devices.
       resumed_at: step at which the attempt that finished began.
-      flops_per_second: of all runs together in the steps that were timed, "matmul_full".
+      flops_per_second: of all runs of the job together in a device's second that was charged
+        for the steps that were timed, "matmul_full".
       peak_flops_per_second, peak_flops_source: of all devices (experiments/machine/peak.py).
       mfu_matmul_full, mfu_matmul_causal: share of the peak; None where no peak is known.
       joules, joules_source: of the attempt that finished; None where nothing is known.

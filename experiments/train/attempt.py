@@ -163,6 +163,7 @@ def _reporter(
         spent = {
             "wall_seconds": round(meter.wall_seconds, 3),
             "peak_flops_per_second": round(meter.peak.flops_per_second),
+            "n_sharing": len(job.reports_as) * session.per_device,
         }
         written = [dataclasses.asdict(row) | spent for row in rows]
         for owner, row in zip(job.reports_as, written, strict=False):

@@ -65,7 +65,7 @@ class Outcome:
             reasons=tuple(reasons),
             notes=tuple(dict.fromkeys(notes)),
             flops_spent=self.planned_job.flops,
-            costs=self._costs(),
+            costs=self._costs(1),
             provenance=self._provenance({}),
         )
 
@@ -99,7 +99,7 @@ class Outcome:
             notes=tuple(notes),
             flops=point.flops,
             flops_spent={name: flops * share for name, flops in point.flops.items()},
-            costs=self._costs(),
+            costs=self._costs(len(self.planned_job.points)),
             provenance=self._provenance(seeds),
         )
 
@@ -121,24 +121,24 @@ class Outcome:
         }
         return msgspec.convert(about | {**self.facts, **seeds}, Provenance)
 
-    def _costs(self) -> Costs:
-        """One run's share of the seconds and joules; the speed of all runs together, in the steps
-        that were timed."""
-        n_runs = len(self.planned_job.points)
-        seconds = self.results[0].seconds if self.results else dict.fromkeys(_ACCOUNTS, 0.0)
+    def _costs(self, n_records: int) -> Costs:
+        """Of one of so many records of the job; see Costs."""
+        share = 1 / (n_records * self.session.per_device)
+        trained = self.results[0].seconds if self.results else dict.fromkeys(_ACCOUNTS, 0.0)
+        seconds = {name: share * trained[name] for name in _ACCOUNTS}
         n_timed = self.results[0].n_timed_steps if self.results else 0
+        charged = trained["train"] / self.session.per_device
         speeds = {
-            name: n_timed / seconds["train"] * flops / self.planned_job.n_steps
-            if seconds["train"]
-            else 0.0
+            name: n_timed / charged * flops / self.planned_job.n_steps if charged else 0.0
             for name, flops in self.planned_job.flops.items()
         }
         peak = self.session.peak(self.planned_job.points[0].spec.train.compute_dtype)
-        total = (self.earlier.wall_seconds + self.wall_seconds) / n_runs
+        wall = share * self.wall_seconds
+        total = self.earlier.wall_seconds + wall
         joules = self.energy["joules"]
         costs = {
-            **{f"{name}_seconds": round(seconds[name] / n_runs, 3) for name in _ACCOUNTS},
-            "wall_seconds": round(self.wall_seconds / n_runs, 3),
+            **{f"{name}_seconds": round(seconds[name], 3) for name in _ACCOUNTS},
+            "wall_seconds": round(wall, 3),
             "total_wall_seconds": round(total, 3),
             "device_seconds": round(total * math.prod(self.session.mesh_shape), 3),
             "resumed_at": self.results[0].resumed_at if self.results else self._begins,
@@ -146,7 +146,7 @@ class Outcome:
             "peak_flops_per_second": round(peak.flops_per_second),
             "peak_flops_source": peak.source,
             **{f"mfu_{c}": _mfu(speeds[c], peak) for c in ("matmul_full", "matmul_causal")},
-            "joules": joules / n_runs if isinstance(joules, float) else None,
+            "joules": share * joules if isinstance(joules, float) else None,
             "joules_source": self.energy["joules_source"],
         }
         return msgspec.convert(costs, Costs)

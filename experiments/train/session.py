@@ -74,6 +74,7 @@ class Session:
       lease_seconds: silence after which others may take a job from us.
       max_attempts: failures after which a job is left alone.
       peak: compute dtype -> peak FLOP/s of all its devices, recorded with results.
+      per_device: workers that share these devices, this one included.
     """
 
     me: Owner
@@ -88,6 +89,7 @@ class Session:
     lease_seconds: float = LEASE_SECONDS
     max_attempts: int = MAX_ATTEMPTS
     peak: Callable[[str], Peak] = lambda dtype: NO_PEAK
+    per_device: int = 1
 
 
 class Attempt:

@@ -21,11 +21,12 @@ from experiments.plan.arrange import arrange
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
+from experiments.train import attempt
 from experiments.train.attempt import run_job
 from experiments.train.session import Session, Stop
 from experiments.worker import work
 from model.network.execution import PLAIN
-from model.training.outcome import Interrupted, Order
+from model.training.outcome import Interrupted, Order, Progress
 
 SECONDS = dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 2.0)
 
@@ -378,6 +379,62 @@ def test_costs_of_attempts_add_up(go, ledger, planned):
     assert record.provenance.attempts == (Ended(attempt=1, how="preempted", step=2),)
 
 
+class Counter:
+    """Stands for the energy meter of a process: the whole device's counter."""
+
+    def __init__(self, platform):
+        pass
+
+    def joules(self):
+        return 900.0
+
+    def facts(self):
+        return {"joules": 900.0, "joules_source": "nvml"}
+
+
+def test_processes_that_share_a_device_cost_what_the_device_did(go, ledger, planned, monkeypatch):
+    monkeypatch.setattr(attempt, "EnergyMeter", Counter)
+    monkeypatch.setattr(attempt._Meter, "wall_seconds", property(lambda meter: 60.0))
+    chosen = planned[:3]
+    for point in chosen:  # Three processes, from the same second to the same second.
+        trainer = Trainer(resumed_at=0, n_timed_steps=4)
+        assert go(trainer, [point.id], per_device=3, mesh_shape=(1, 1, 2, 1))[0] == 0
+    costs = [ledger.read_result(point.id).costs for point in chosen]
+    assert sum(cost.device_seconds for cost in costs) == 60 * 2, "on two devices"
+    assert sum(cost.joules for cost in costs) == pytest.approx(900)
+    for name in SECONDS:
+        total = sum(getattr(cost, f"{name}_seconds") for cost in costs)
+        assert total == pytest.approx(SECONDS[name], abs=0.003), name
+    # What is charged, times the speed that is told, is what was done.
+    for point, cost in zip(chosen, costs, strict=True):
+        done = 4 * point.flops["matmul_full"] / point.spec.train.schedule.n_steps
+        assert cost.flops_per_second * cost.train_seconds == pytest.approx(done, rel=1e-3)
+
+
+def test_a_process_that_shares_a_device_pays_its_share_of_earlier_attempts(go, ledger, planned):
+    name = planned[0].id
+    told = []
+
+    def stop(step):
+        if step == 2:
+            raise RuntimeError("boom")
+
+    def train(model, configs, corpus, *, on_progress, **rest):
+        progress = {"step": 2, "n_steps": 4, "loss_nats": 2.0, "grad_norm": 1.0, "n_tokens": 9}
+        progress |= {"resumed_at": 0, "train_seconds": 1.0, "stall_seconds": 0.0}
+        on_progress((Progress(**progress),))
+        told.extend(ledger.metrics.read(name, 1)[0])
+        return Trainer(stop)(model, configs, corpus, **rest)
+
+    go(train, per_device=4)
+    assert told[0]["n_sharing"] == 4
+    assert go(Trainer(resumed_at=2, n_timed_steps=2), per_device=2)[0] == 0
+    costs = ledger.read_result(name).costs
+    assert costs.total_wall_seconds == pytest.approx(
+        told[0]["wall_seconds"] / 4 + costs.wall_seconds, abs=2e-3
+    )
+
+
 def test_a_result_has_its_share_of_a_peak_with_its_source(go, ledger, planned):
     point, asked = planned[0], []
 
@@ -530,3 +587,15 @@ def test_a_pack_gives_each_of_its_points_a_result_and_its_share_of_the_seconds(
         assert record.costs.train_seconds == SECONDS["train"] / 2
     per_step = planned[0].flops["matmul_full"] / planned[0].spec.train.schedule.n_steps
     assert records[0].costs.flops_per_second == round(2 * 4 * per_step / SECONDS["train"])
+
+
+def test_the_one_record_of_a_trunk_of_several_runs_has_all_of_its_seconds(
+    ledger, make_session, branched, manifest
+):
+    points = list(plan(branched, manifest).points)
+    planned_jobs = arrange(points, (1, 1, 1, 1), trunks=True, pack_size=lambda point: 2)
+    ledger.write_plan("{}", points, [planned_job.job for planned_job in planned_jobs])
+    trunk = next(one.job for one in planned_jobs if one.job.kind == "trunk")
+    assert len(trunk.members) == 2
+    (record,) = run_job(ledger, trunk.id, make_session(Branching(), open_checkpoints=Saved))
+    assert record.costs.train_seconds == SECONDS["train"]

@@ -13,6 +13,7 @@ OTHER = WorkerSettings(
     execution="remat=full,chunk=128",
     cores=(3, 5),
     threads=2,
+    per_device=3,
     cache=Path("a folder/with = signs"),
     checkpoint_seconds=0.0,
     lease_seconds=0.1 + 0.2,
@@ -36,6 +37,7 @@ def test_every_field_is_tried_with_another_value():
     [
         ({"checkpoint_seconds": -1.0}, "--checkpoint-seconds -1: must be 0 or more"),
         ({"checkpoint_seconds": float("nan")}, "--checkpoint-seconds nan"),
+        ({"per_device": 0}, "--per-device 0: must be at least 1"),
         ({"lease_seconds": 0.0}, "--lease-seconds 0: must be positive"),
         ({"max_attempts": 0}, "--max-attempts 0: must be at least 1"),
     ],

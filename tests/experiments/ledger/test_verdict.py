@@ -193,6 +193,14 @@ def test_a_running_attempt_tells_its_speed_and_time_left(ledger, planned):
     assert state.progress.seconds_left == pytest.approx(4.0)
 
 
+def test_what_runs_side_by_side_on_a_device_adds_up_to_its_seconds(ledger, planned):
+    for point in planned[:3]:
+        claim(ledger.job(point.id), ME)
+        ledger.metrics.write(point.id, 1, row(1, 9, wall_seconds=30.0, n_sharing=3))
+    states = look(ledger, n_devices=4)
+    assert sum(states[point.id].device_seconds for point in planned[:3]) == 4 * 30.0
+
+
 def test_costs_count_every_attempt_and_the_steps_that_were_reached(ledger, planned, record):
     first, second, third = planned[:3]
     n = first.spec.train.schedule.n_steps
