@@ -26,7 +26,7 @@ def make_forecast(
 
     The point is the recipe's network whose tokens per parameter are nearest to the fitted
     optimum's. Its loss is forecast by every surface; the first is the one to judge
-    (scaling.loss_forecast.choose_forecaster).
+    (scaling.answers.loss_forecast.choose_forecaster).
 
     Raises:
       FitError: if no surface could be fitted.

@@ -59,7 +59,7 @@ def test_every_wrong_spec_is_refused_in_one_line_that_names_the_field(trees):
     refuse_specs(2000, trees, seed=0)
 
 
-@pytest.mark.slow(reason="two thousand inputs")
+@pytest.mark.slow(reason="twenty thousand inputs")
 def test_twenty_thousand_wrong_specs_are_refused(trees, record_property):
     refuse_specs(20_000, trees, seed=1)
     record_property("wrong_specs_refused", 20_000)
@@ -120,7 +120,7 @@ def test_every_override_is_refused_in_one_line_or_gives_a_plan(study, manifest, 
     refuse_or_plan(300, study, manifest, seed=3)
 
 
-@pytest.mark.slow(reason="two thousand inputs")
+@pytest.mark.slow(reason="five thousand inputs")
 def test_five_thousand_overrides_are_refused_or_planned(study, manifest, record_property):
     refuse_or_plan(5000, study, manifest, seed=4)
     record_property("overrides_refused_or_planned", 5000)
