@@ -16,7 +16,7 @@ from experiments.cost.target import Target, estimate_on, refuse_above
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
-from experiments.plan.trunks import Tree, grow, saving
+from experiments.plan.trunks import Tree, beyond_horizon, grow, saving
 from experiments.study.study import Study
 from experiments.terminal.table import number_table
 
@@ -58,6 +58,9 @@ def show_plan(
     points, speed = planned.points, expected.speed
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
+    horizon = study.recipe.horizon_tokens_per_param
+    if horizon is not None and (line := beyond_horizon(points, horizon)):
+        console.print(line)
     console.print(display.cost_table(planned, expected, measured))
     for line in marks(ledger):
         console.print(line)

@@ -18,6 +18,9 @@ from model.training.config import (
 )
 from model.training.parameterization import Transferred, transfer
 
+# The run that a recipe's timescale of weight decay is stated for (Hoffmann et al. 2022).
+REFERENCE_TOKENS_PER_PARAM = 20.0
+
 
 class Refused(ValueError):
     """One point cannot be trained as asked."""
@@ -67,17 +70,13 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
     """The network of this width by the recipe's shape rule, with the base multipliers.
 
     Raises:
-      Refused: if the heads do not divide the width.
+      Refused: if the pattern of mixers does not divide the depth.
     """
     shape = recipe.shape
     n_layers = round(d_model / shape.width_per_layer)
     n_layers = min(max(n_layers, shape.min_layers), shape.max_layers)
-    n_heads = max(d_model // shape.head_width, shape.min_heads)
-    if d_model % n_heads or n_heads % shape.queries_per_kv_head:
-        raise Refused(
-            f"{n_heads} heads (head_width={shape.head_width}, queries_per_kv_head="
-            f"{shape.queries_per_kv_head}) do not divide d_model={d_model}. Choose another width."
-        )
+    per_kv_head = shape.queries_per_kv_head
+    n_kv_heads = max(1, _nearest(d_model / (shape.d_head * per_kv_head)))
     same = {f.name for f in dataclasses.fields(ModelConfig)} & {
         f.name for f in dataclasses.fields(ShapeRule)
     }
@@ -87,16 +86,20 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
             seq_len=seq_len,
             d_model=d_model,
             n_layers=n_layers,
-            n_heads=n_heads,
-            n_kv_heads=n_heads // shape.queries_per_kv_head,
-            d_head=d_model // n_heads,
-            d_ff=math.ceil(shape.ff_ratio * d_model / shape.ff_multiple) * shape.ff_multiple,
+            n_heads=n_kv_heads * per_kv_head,
+            n_kv_heads=n_kv_heads,
+            d_ff=max(1, _nearest(shape.ff_ratio * d_model / shape.ff_multiple)) * shape.ff_multiple,
             residual_multiplier=recipe.base.residual_multiplier,
             logit_multiplier=recipe.base.logit_multiplier,
             **{name: getattr(shape, name) for name in same},
         )
     except ValueError as error:
         raise Refused(str(error)) from None
+
+
+def _nearest(x: float) -> int:
+    """Halves upwards: Python's ``round`` would send 1.5 and 2.5 to the same number."""
+    return math.floor(x + 0.5)
 
 
 def length(recipe: Recipe, model: ModelConfig, n_tokens: float) -> Length:
@@ -122,9 +125,14 @@ def _batch_size(recipe: Recipe, n_tokens: float, seq_len: int) -> int:
     return max(1, round(tokens / seq_len / rule.multiple)) * rule.multiple
 
 
-def transferred_constants(recipe: Recipe, model: ModelConfig, horizon_steps: float) -> Transferred:
+def transferred_constants(recipe: Recipe, model: ModelConfig, run: Length) -> Transferred:
     """The base constants, at the recipe's learning rate, carried over to this network and run."""
     factor, muon = recipe.optimizer.learning_rate, _muon(recipe.optimizer)
+    tokens_per_param = run.horizon_steps * run.tokens_per_step / count_params(model).total
+    timescale = (
+        recipe.optimizer.weight_decay_timescale
+        * (tokens_per_param / REFERENCE_TOKENS_PER_PARAM) ** recipe.optimizer.weight_decay_exponent
+    )
     base = dataclasses.replace(
         recipe.base,
         hidden_rate=factor * recipe.base.hidden_rate,
@@ -136,7 +144,7 @@ def transferred_constants(recipe: Recipe, model: ModelConfig, horizon_steps: flo
         base,
         d_model=model.d_model,
         n_layers=model.n_layers,
-        decay_per_step=1 / (recipe.optimizer.weight_decay_timescale * horizon_steps),
+        decay_per_step=1 / (timescale * run.horizon_steps),
         parameterization=recipe.parameterization,
         muon_scale=muon.scale if muon else None,
     )

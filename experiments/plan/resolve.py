@@ -48,7 +48,7 @@ def resolve(
     _check_budget(run, budget=budget, per_token=per_token, d_model=d_model)
     epochs = _epochs(study, manifest, run.n_tokens, d_model)
     _check_mesh(study, model, run.batch_size)
-    transferred = transferred_constants(recipe, model, run.horizon_steps)
+    transferred = transferred_constants(recipe, model, run)
     train = train_config(
         recipe, transferred, d_model=d_model, run=run, evaluation=study.evaluation, seed=seed
     )

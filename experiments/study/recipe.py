@@ -23,17 +23,17 @@ from model.training.parameterization import PARAMETERIZATIONS, BaseConstants, Pa
 class ShapeRule:
     """Width -> network. Everything but the width is an opinion.
 
-    n_layers = d_model / width_per_layer, rounded, within [min_layers, max_layers];
-    n_heads = d_model / head_width, rounded down, at least min_heads; d_ff = ff_ratio d_model,
-    rounded up to a multiple of ff_multiple. Other fields as in ModelConfig.
+    n_layers = d_model / width_per_layer, rounded, within [min_layers, max_layers]; n_heads =
+    d_model / d_head, rounded to a multiple of queries_per_kv_head, so heads are equally wide at
+    every width and need not fill it; d_ff = ff_ratio d_model, rounded to a multiple of ff_multiple.
+    Other fields as in ModelConfig.
     """
 
     width_multiple: int
     width_per_layer: float
     min_layers: int
     max_layers: int
-    head_width: int
-    min_heads: int
+    d_head: int
     queries_per_kv_head: int
     ff_ratio: float
     ff_multiple: int
@@ -51,7 +51,7 @@ class ShapeRule:
     output_init_std: float
 
     def __post_init__(self) -> None:
-        check_whole(self, "width_multiple head_width min_heads queries_per_kv_head ff_multiple")
+        check_whole(self, "width_multiple d_head queries_per_kv_head ff_multiple")
         check_whole(self, "min_layers max_layers", high=MAX_LAYERS)
         check_real(self, "width_per_layer ff_ratio rope_theta hidden_init_gain")
         check_real(self, "norm_eps embedding_init_std output_init_std", low=0.0)
@@ -100,7 +100,10 @@ class OptimizerRule:
         batch: beta2 = 2^(-tokens per step / halflife) (Marek et al. 2025, arXiv:2507.07101).
       clip_norm: global gradient norm.
       weight_decay_timescale: the timescale 1 / (rate x decay), in steps, as a fraction of the
-        run (Wang & Aitchison 2024, arXiv:2405.13698).
+        run (Wang & Aitchison 2024, arXiv:2405.13698), for a run of 20 tokens per parameter.
+      weight_decay_exponent: of that fraction in tokens per parameter; -0.527 in Bergsma et al.
+        2025 (arXiv:2505.13738). 0 decays too fast in short runs and too slowly in long ones,
+        which tilts the arms of an isoFLOP curve.
       warmup_fraction, decay_fraction: of the run; a fixed warm-up bends the curves (Porian et al.
         2024, arXiv:2406.19146, sec. 3.2). What both leave is a plateau: warm-up, stable, decay.
         Where the recipe has a horizon, warm-up and timescale are shares of that.
@@ -116,6 +119,7 @@ class OptimizerRule:
     beta2_halflife_tokens: float
     clip_norm: float
     weight_decay_timescale: float
+    weight_decay_exponent: float
     warmup_fraction: float
     decay_fraction: float
     decay: Decay
@@ -127,6 +131,7 @@ class OptimizerRule:
         check_real(self, "learning_rate beta2_halflife_tokens clip_norm weight_decay_timescale")
         check_real(self, "beta1 warmup_fraction decay_fraction final_fraction", low=0.0, high=1.0)
         check_real(self, "z_loss_weight", low=0.0)
+        check_real(self, "weight_decay_exponent", low=-2.0, high=2.0)
         check_choice(self, "decay", DECAYS)
         if self.algorithm == "muon" and self.muon is None:
             raise ValueError("algorithm='muon' needs its constants: give muon=MuonConfig(...).")

@@ -16,11 +16,10 @@ TINY_BYTES = Recipe(
         width_per_layer=64.0,
         min_layers=2,
         max_layers=2,
-        head_width=16,
-        min_heads=2,
+        d_head=16,
         queries_per_kv_head=1,
         ff_ratio=8 / 3,
-        ff_multiple=16,
+        ff_multiple=4,
         mixers=("attention",),
         channel_mixers=("swiglu",),
         norm="rmsnorm",
@@ -55,6 +54,7 @@ TINY_BYTES = Recipe(
         beta2_halflife_tokens=2e4,
         clip_norm=1.0,
         weight_decay_timescale=0.7,
+        weight_decay_exponent=-0.5,
         warmup_fraction=0.15,
         decay_fraction=0.85,
         decay="linear",
@@ -94,8 +94,9 @@ TINY_BYTES_WSD = replace(
 # The shapes of Llama 3 (Grattafiori et al. 2024, arXiv:2407.21783, table 3; 8B: 32 layers of width
 # 4096, 32 heads of 128, 8 of keys and values, d_ff 14336, base of the rotary angles 5e5), at other
 # widths by the same ratios. The rate, 3e-4, is that of its 8B; the other constants are usual ones
-# of that size, carried over by this project's rules. Neither tuned nor trained here: for
-# `isoflop check`, and as a beginning.
+# of that size, carried over by this project's rules. The head begins at zero: far below the base
+# width the multiplier of the logits would make any other one certain of something at random.
+# Neither tuned nor trained here: for `isoflop check`, and as a beginning.
 LLAMA_LIKE = Recipe(
     name="llama-like",
     shape=ShapeRule(
@@ -103,8 +104,7 @@ LLAMA_LIKE = Recipe(
         width_per_layer=128.0,
         min_layers=4,
         max_layers=128,
-        head_width=128,
-        min_heads=4,
+        d_head=128,
         queries_per_kv_head=4,
         ff_ratio=3.5,
         ff_multiple=256,
@@ -119,7 +119,7 @@ LLAMA_LIKE = Recipe(
         tie_embeddings=False,
         embedding_init_std=0.02,
         hidden_init_gain=1.0,
-        output_init_std=0.02,
+        output_init_std=0.0,
     ),
     base=BaseConstants(
         d_model=4096,
@@ -142,6 +142,7 @@ LLAMA_LIKE = Recipe(
         beta2_halflife_tokens=2e7,
         clip_norm=1.0,
         weight_decay_timescale=0.2,
+        weight_decay_exponent=-0.5,
         warmup_fraction=0.02,
         decay_fraction=0.98,
         decay="cosine",

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from experiments.plan.from_recipe import with_axes
+from experiments.plan.from_recipe import model_config, with_axes
 from experiments.plan.plan import plan
 from experiments.study.overrides import override
 from experiments.study.study import Axis
@@ -26,15 +26,28 @@ def test_an_axis_without_such_a_field_names_the_fields_there_are(study, manifest
         with_axes(study.recipe, {"optimizer.beta1.x": 1.0})
 
 
-def test_heads_that_do_not_divide_the_width_are_refused(study, manifest, changed):
-    odd = changed(study, "sizes.d_models", (32, 56))
-    with pytest.raises(ValueError, match=r"3 heads .*do not divide d_model=56"):
-        plan(odd, manifest)  # 56 // 16 = 3 heads.
+@pytest.mark.parametrize("per_kv_head", [1, 4])
+def test_heads_are_equally_wide_and_fill_every_width_to_half_a_group(study, per_kv_head):
+    """Or the attention's share of a network, and its quality, would jump along a ladder."""
+    recipe = with_axes(study.recipe, {"shape.queries_per_kv_head": per_kv_head})
+    for d_model in range(8, 1025, 4):
+        model = model_config(recipe, d_model, vocab_size=256, seq_len=128)
+        assert (model.d_head, model.n_heads) == (16, per_kv_head * model.n_kv_heads)
+        group = 16 * per_kv_head
+        is_nearest = abs(model.n_heads * 16 - d_model) <= group / 2
+        assert is_nearest or (model.n_kv_heads == 1 and d_model < group)
+        assert abs(model.d_ff - 8 / 3 * d_model) <= 2
+
+
+def test_halves_are_rounded_up_at_every_width(study):
+    """24 and 40 are 1.5 and 2.5 heads: rounded to even, both had two."""
+    heads = [model_config(study.recipe, d, vocab_size=256, seq_len=128).n_heads for d in (24, 40)]
+    assert heads == [2, 3]
 
 
 def test_shapes_follow_the_recipe(study, manifest):
-    # 8/3 of the width in multiples of 16; heads of 16, at least two; two layers.
-    expected = {16: (2, 8, 48), 32: (2, 16, 96), 64: (4, 16, 176)}
+    # 8/3 of the width in multiples of 4; heads of 16; two layers.
+    expected = {16: (1, 16, 44), 32: (2, 16, 84), 64: (4, 16, 172)}
     for d_model, point in by_width(study, manifest, 1e11).items():
         model = point.spec.model
         assert (model.n_heads, model.d_head, model.d_ff) == expected[d_model]
@@ -60,10 +73,12 @@ def test_rates_schedule_and_moments_follow_the_rules(study, manifest):
             assert rates["hidden"].learning_rate == pytest.approx(0.01 / m)
             assert rates["input"].learning_rate == pytest.approx(0.02)
             assert rates["vector"].learning_rate == pytest.approx(0.01)
-            # 1 / (rate x decay) is half of the run, in steps, at every width and rate.
+            # 1 / (rate x decay) is half of a run of 20 tokens per parameter, in steps, at every
+            # width and rate, and half as much of a run four times as long.
+            ratio = point.n_tokens / point.params.total / 20
             for role in ("input", "hidden"):
                 timescale = 1 / (rates[role].learning_rate * rates[role].weight_decay)
-                assert timescale == pytest.approx(0.5 * steps)
+                assert timescale == pytest.approx(0.5 * steps / math.sqrt(ratio), rel=1e-6)
             assert rates["vector"].weight_decay == 0.0
             assert rates["hidden"].eps == pytest.approx(1e-8 / m)
             assert model.residual_multiplier == pytest.approx(math.sqrt(0.5))
@@ -97,16 +112,18 @@ def with_optimizer(study, **changes):
 
 
 def test_a_recipe_with_muon_has_its_constants_in_every_run_and_one_hidden_rate(study, manifest):
-    plain = {p.budget: p for p in plan(study, manifest).points}
+    plain = {(p.budget, p.spec.model.d_model): p for p in plan(study, manifest).points}
     for point in plan(with_optimizer(study, algorithm="muon", muon=MUON), manifest).points:
         optimizer = point.spec.train.optimizer
         assert (optimizer.algorithm, optimizer.muon) == ("muon", MUON)
         assert optimizer.hidden.learning_rate == pytest.approx(0.01)  # At every width.
-        steps = point.spec.train.schedule.n_steps
-        decay = optimizer.hidden.learning_rate * optimizer.hidden.weight_decay
-        assert 1 / decay == pytest.approx(0.5 * steps)
+        theirs = plain[point.budget, point.spec.model.d_model].spec.train.optimizer
+        decays = [
+            group.learning_rate * group.weight_decay for group in (optimizer.hidden, theirs.hidden)
+        ]
+        assert decays[0] == pytest.approx(decays[1])
         assert optimizer.input == dataclasses.replace(
-            plain[point.budget].spec.train.optimizer.input,
+            theirs.input,
             weight_decay=optimizer.input.weight_decay,
             eps=optimizer.input.eps,
         )

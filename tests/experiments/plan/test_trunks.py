@@ -8,7 +8,7 @@ import pytest
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import job_id, read, trunk_id
 from experiments.plan.plan import plan
-from experiments.plan.trunks import Saving, grow, saving
+from experiments.plan.trunks import Saving, beyond_horizon, grow, saving
 from experiments.study.study import Ladder
 
 MESH = (1, 1, 1, 1)
@@ -225,3 +225,16 @@ def test_a_study_that_grows_keeps_what_a_single_point_could_share(points, study,
     # Without a plateau there is nothing to keep.
     (cosine,) = arrange(plan(study, manifest).points[:1], MESH, trunks=True, keeps_trunks=True)
     assert cosine.job.kind == "solo"
+
+
+def test_runs_far_from_the_horizon_are_counted_and_the_range_is_said(points):
+    ratios = sorted(point.n_tokens / point.params.total for point in points)
+    middle = ratios[len(ratios) // 2]
+    n_far = sum(ratio < middle / 3 or ratio > 3 * middle for ratio in ratios)
+    assert 0 < n_far < len(ratios)
+    line = beyond_horizon(points, middle)
+    assert line.startswith(f"{n_far} of {len(ratios)} runs are shorter or longer than 3 times ")
+    assert f"{middle / 3:.3g}, {3 * middle:.3g}" in line
+    near = [point for point in points if middle / 3 <= point.n_tokens / point.params.total]
+    near = [point for point in near if point.n_tokens / point.params.total <= 3 * middle]
+    assert beyond_horizon(near, middle) == ""

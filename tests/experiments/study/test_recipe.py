@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
 
+from experiments.plan.from_recipe import model_config
 from experiments.plan.plan import plan
 from experiments.study.overrides import override
-from experiments.study.recipes import TINY_BYTES, TINY_BYTES_MUON
+from experiments.study.recipes import LLAMA_LIKE, TINY_BYTES, TINY_BYTES_MUON
+from model.network.sharding import make_mesh
+from model.network.transformer import Transformer
 
 
 def with_optimizer(study, **changes):
@@ -28,6 +35,15 @@ def test_a_wrong_choice_in_a_recipe_is_refused_in_one_line(study):
         with pytest.raises(ValueError, match=f"^[^\n]*{field.rsplit('.')[-1]}={value}") as error:
             override(study, [f"{field}={value}"])
         assert "\n" not in str(error.value)
+
+
+def test_llama_like_begins_with_even_odds_far_below_its_base():
+    """Its loss is ln V before the first step; with a head of 0.02 it was 12 nats above."""
+    config = model_config(LLAMA_LIKE, 256, vocab_size=300, seq_len=8)
+    tokens = jnp.arange(16, dtype=jnp.int32).reshape(2, 8)
+    with jax.set_mesh(make_mesh((1, 1, 1, 1))):
+        logits, _ = Transformer(config, compute_dtype="float32", rngs=nnx.Rngs(0))(tokens)
+    np.testing.assert_array_equal(logits, 0)
 
 
 def test_the_recipe_with_muon_differs_from_tiny_bytes_in_its_hidden_group_only(study, manifest):
