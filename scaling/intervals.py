@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import norm
 
 from scaling.tables.arrays import Array
 
@@ -47,6 +48,13 @@ class Estimated:
     def of(cls, draws: Float[Array, " draws"], level: float) -> Estimated:
         """From draws [1 + R] whose first is the estimate."""
         return cls(value=float(draws[0]), interval=Interval.of(draws[1:], level))
+
+    def with_error(self, standard_error: float, level: float) -> Estimated:
+        """With an independent normal error added: both sides grow in quadrature."""
+        half = float(norm.ppf((1 + level) / 2)) * standard_error
+        below, above = self.value - self.interval.lower, self.interval.upper - self.value
+        ends = self.value - math.hypot(below, half), self.value + math.hypot(above, half)
+        return Estimated(value=self.value, interval=Interval(lower=ends[0], upper=ends[1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -72,6 +72,7 @@ class PlantedResult:
     n_steps: int
     status: str = "ok"
     reason: str = ""
+    loss_se_nats: float | None = None
     oracle_loss_nats: float | None = None
     params_sha256: str = "00"
     resumed_at: int = 0

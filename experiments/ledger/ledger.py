@@ -36,6 +36,7 @@ from experiments.ledger.result import (
     OtherVersion,
     Result,
     Trunk,
+    other_version,
     read_record,
 )
 from experiments.plan.jobs import TRUNK, Job
@@ -122,11 +123,7 @@ class Ledger:
         except Damaged:
             return  # The doctor names it, and the next plan writes it again.
         if record is None and any(map(self.storage.names, ("runs", "jobs"))):
-            raise OtherVersion(
-                f"{self.folder} is a ledger of version 1: isoflop 0.1 reads it. Give the study "
-                "another name, or --results another folder; `isoflop fit TABLE` still fits its "
-                "table.csv."
-            )
+            raise other_version(f"{self.folder} is a ledger", 1)
 
     def _make(self, key: str, data: bytes) -> bool:
         """Creates a file; True if it was there but damaged, and had to be replaced."""

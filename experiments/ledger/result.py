@@ -14,7 +14,7 @@ from experiments.files.storage import Storage
 from model.training.outcome import CurvePoint
 
 # Raised by one when a record gains, loses or changes a field.
-VERSION: Final = 2
+VERSION: Final = 3
 _READS = {1: "isoflop 0.1 reads it", 2: "isoflop 0.2 reads it"}
 
 
@@ -22,10 +22,19 @@ class OtherVersion(ValueError):
     """A record of another version of isoflop."""
 
 
+def other_version(what: str, version: int) -> OtherVersion:
+    """With who reads it, and the ways out."""
+    reads = _READS.get(version, "a later isoflop reads it")
+    return OtherVersion(
+        f"{what} of version {version}: {reads}. Give the study another name, or --results another "
+        "folder; `isoflop fit TABLE` still fits its table.csv."
+    )
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every record says of itself."""
 
-    version: Literal[2]
+    version: Literal[3]
 
 
 class LedgerVersion(Record, frozen=True, forbid_unknown_fields=True):
@@ -129,8 +138,8 @@ class Result(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What came out of a run.
 
     Attributes:
-      status, reason, loss_nats, oracle_loss_nats, curve, params_sha256: see TrainResult of
-        model/training/outcome.py.
+      status, reason, loss_nats, loss_se_nats, oracle_loss_nats, curve, params_sha256: see
+        TrainResult of model/training/outcome.py.
       bits_per_byte: the loss per byte of text; None where there is no loss.
       notes: what happened to checkpoints and to an earlier result.
       flops: of the run, by convention; ``flops_spent``: of its own steps, without its trunk's.
@@ -139,6 +148,7 @@ class Result(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     status: Literal["ok", "diverged"]
     reason: str
     loss_nats: float | None
+    loss_se_nats: float | None
     bits_per_byte: float | None
     oracle_loss_nats: float | None
     curve: tuple[CurvePoint, ...]
@@ -203,8 +213,4 @@ def _refuse_other_version(data: bytes, name: str) -> None:
     except msgspec.MsgspecError:
         return
     if fields and version != VERSION:
-        reads = _READS.get(version, "a later isoflop reads it")
-        raise OtherVersion(
-            f"{name} is a record of version {version}: {reads}. `isoflop fit TABLE` still fits "
-            "the table.csv of that study."
-        )
+        raise other_version(f"{name} is a record", version)

@@ -86,6 +86,7 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         "n_tokens": point.n_tokens,
         **{f"flops_{c}": point.flops[c] for c in FLOP_CONVENTIONS},
         "loss_nats": result.loss_nats if result else None,
+        "loss_se_nats": result.loss_se_nats if result else None,
         "bits_per_byte": result.bits_per_byte if result else None,
         "oracle_loss_nats": result.oracle_loss_nats if result else None,
         "d_model": model.d_model,

@@ -31,7 +31,7 @@ from model.network.counts.total import (
 from model.training.config import TrainConfig
 
 # Raised by one when the same Spec starts to mean another computation. Part of every id.
-SEMANTICS = 2
+SEMANTICS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

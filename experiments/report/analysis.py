@@ -24,6 +24,7 @@ from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.isoflop_bias import with_bias
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
+from scaling.intervals import Estimated
 from scaling.tables.read_tables import read_curves, read_runs
 from scaling.tables.runs import Curves, Runs, best_settings
 
@@ -93,15 +94,44 @@ def analyse(
         kept_fits.write(ledger, fitted, made)
     fits = list(made.fits.values())
     budgets = [*study.budgets, *study.forecast_budgets]
+    frontiers = {name: frontier(fit, budgets) for name, fit in made.fits.items()}
     return Analysis(
         runs=runs,
         curves=curves,
         fits=made.fits,
         refusals=made.refusals,
-        frontiers={name: frontier(fit, budgets) for name, fit in made.fits.items()},
+        frontiers=frontiers,
         agreement=agreement(fits, study.budgets[-1]) if len(fits) > 1 else None,
-        findings=findings,
+        findings=(*findings, *_of_other_text(runs, made.fits, frontiers)),
     )
+
+
+def _of_other_text(
+    runs: Runs, fits: Mapping[str, Fit], frontiers: Mapping[str, Frontier]
+) -> tuple[str, ...]:
+    """What E and the loss at the largest budget are beyond this one set of validation windows.
+
+    The intervals of the fits are of losses on that set, whose error all runs have in common: it
+    moves no exponent, and no forecast of a loss on the same set.
+    """
+    errors = np.asarray(runs.extra.get("loss_se_nats", ()), float)
+    name = next((name for name in ("additive", "isoflop") if name in fits), None)
+    if name is None or not np.isfinite(errors).any():
+        return ()
+    error, fit, front = float(np.nanmean(errors)), fits[name], frontiers[name]
+    largest = int(np.argmax(np.where(front.is_extrapolated, 0, front.flops)))
+    numbers = {f"L* at {front.flops[largest]:.3g} FLOPs": front.loss_opt.at(largest)}
+    if "E" in fit.parameters:
+        floor = Estimated(value=fit.parameters["E"], interval=fit.intervals["E"])
+        numbers = {"E": floor, **numbers}
+    wider = {what: found.with_error(error, front.level) for what, found in numbers.items()}
+    said = [
+        f"{what} {found.value:.4f} ({found.interval.lower:.4f} to {found.interval.upper:.4f})"
+        for what, found in wider.items()
+        if found.interval.is_known
+    ]
+    about = f"losses are of one validation set, whose standard error is {error:.4f} nats"
+    return (f"{about}; for all text of this source: {', '.join(said)}." if said else f"{about}.",)
 
 
 def _fit(runs: Runs, curves: Curves) -> Fits:

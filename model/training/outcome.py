@@ -73,6 +73,7 @@ class TrainResult:
       reason: why it diverged, else empty.
       loss_nats: plain cross-entropy per token on the whole validation set, after the last step;
         None for a trunk.
+      loss_se_nats: its standard error over the windows of that set; None without a loss.
       oracle_loss_nats: the true source's loss on the same tokens, where it is known.
       curve: validation loss during the run; of a branch, after its trunk.
       params_sha256: digest of the final parameters.
@@ -88,6 +89,7 @@ class TrainResult:
     status: Literal["ok", "diverged"]
     reason: str
     loss_nats: float | None
+    loss_se_nats: float | None
     oracle_loss_nats: float | None
     curve: tuple[CurvePoint, ...]
     params_sha256: str

@@ -23,7 +23,7 @@ from model.training.outcome import CurvePoint, Progress, TrainResult
 from model.training.processes import barrier, fetch, is_leader
 from model.training.program import Program
 from model.training.resume import Position
-from model.training.validation import Validation
+from model.training.validation import Measured, Validation
 
 
 class Clock:
@@ -158,7 +158,8 @@ class Pack:
         if self.validation is None or step not in self.stops or self.losses.all_diverged:
             return
         curve_tokens = self.configs[0].evaluation.curve_tokens
-        for run, loss in enumerate(self.validation.losses(self.state.params, curve_tokens)):
+        measured = self.validation.losses(self.state.params, curve_tokens)
+        for run, (loss, _) in enumerate(measured):
             if not self.losses.diverged_at[run]:
                 n_tokens = step * self.tokens_per_step
                 point = CurvePoint(step=step, n_tokens=n_tokens, loss_nats=loss)
@@ -168,7 +169,7 @@ class Pack:
     def results(self) -> tuple[TrainResult, ...]:
         """The final evaluation, and what came out of each run."""
         n_runs = len(self.configs)
-        finals: list[float | None] = [None] * n_runs
+        finals: list[Measured | None] = [None] * n_runs
         oracles: list[float | None] = [None] * n_runs
         if self.validation is not None:
             oracles = self.validation.oracle_losses
@@ -180,7 +181,7 @@ class Pack:
         return tuple(map(self._result, range(n_runs), finals, oracles, digests))
 
     def _result(
-        self, run: int, final: float | None, oracle: float | None, digest: str
+        self, run: int, final: Measured | None, oracle: float | None, digest: str
     ) -> TrainResult:
         step, curve = self.position.step, self.position.curves[run]
         reason = self.losses.reason(run) or _divergence(final, curve)
@@ -188,7 +189,8 @@ class Pack:
         return TrainResult(
             status="diverged" if reason else "ok",
             reason=reason,
-            loss_nats=None if reason else final,
+            loss_nats=None if reason or final is None else final.loss_nats,
+            loss_se_nats=None if reason or final is None else final.se_nats,
             oracle_loss_nats=oracle,
             curve=tuple(point for point in curve if math.isfinite(point.loss_nats)),
             params_sha256="" if reason else digest,
@@ -202,12 +204,12 @@ class Pack:
         )
 
 
-def _divergence(loss: float | None, curve: list[CurvePoint]) -> str:
+def _divergence(final: Measured | None, curve: list[CurvePoint]) -> str:
     """A sentence if a validation loss was not finite, else empty."""
     bad = [point.step for point in curve if not math.isfinite(point.loss_nats)]
     if bad:
         return f"validation loss is not finite after step {bad[0]}"
-    is_bad = loss is not None and not math.isfinite(loss)
+    is_bad = final is not None and not math.isfinite(final.loss_nats)
     return "final validation loss is not finite" if is_bad else ""
 
 

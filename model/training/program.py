@@ -54,7 +54,8 @@ class Program:
       init: (key, hyper) -> TrainState; of a pack (R keys, hyper).
       train_chunk: (state, hyper, batches [S, B, T+1], n <= S) -> (state, loss [S], grad_norm [S]);
         the state is donated.
-      evaluate: (params, batches [n, B, T+1], weights [n, B], n) -> summed nats.
+      evaluate: (params, batches [n, B, T+1], weights [n, B], n) -> sums of the windows'
+        nats, and of their squares.
       abstract_state: hyper of one run -> shapes, dtypes and shardings of a TrainState.
     """
 
@@ -64,7 +65,7 @@ class Program:
     batch_shape: tuple[int, int, int]
     init: Callable[..., TrainState]
     train_chunk: Callable[..., tuple[TrainState, Array, Array]]
-    evaluate: Callable[..., Array]
+    evaluate: Callable[..., tuple[Array, Array]]
     abstract_state: Callable[[Mapping[str, Array | jax.ShapeDtypeStruct]], TrainState]
 
     @property
@@ -261,7 +262,7 @@ def _evaluate_pack(
     batches: Int[Array, "R n_batches B T1"],
     weights: Float[Array, "R n_batches B"],
     n: Int[Array, ""],
-) -> Float[Array, " R"]:
+) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
     mapped = jax.vmap(functools.partial(evaluate, this), in_axes=(0, 0, 0, None))
     return mapped(params, batches, weights, n)
 

@@ -201,22 +201,24 @@ def evaluate(
     batches: Int[Array, "n_batches B T1"],
     weights: Float[Array, "n_batches B"],
     n: Int[Array, ""],
-) -> Float[Array, ""]:
-    """Weighted sum of the nats of the first ``n`` batches; one weight for each window."""
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Weighted sums over the windows of the first ``n`` batches, one weight for each window: of
+    their nats, and of the squares of those."""
     n_chunks = memory.loss_chunks(this.config, batches.shape[1], this.mesh, this.execution.layout)
 
-    def body(i: Int[Array, ""], total: Float[Array, ""]) -> Float[Array, ""]:
+    def body(i: Int[Array, ""], sums: tuple[Array, Array]) -> tuple[Array, Array]:
         windows = jax.lax.dynamic_index_in_dim(batches, i, keepdims=False)
         weight = jax.lax.dynamic_index_in_dim(weights, i, keepdims=False)
         network = this.network(params)
         x, _ = network.features(windows[:, :-1])
         targets = _placed_like(windows[:, 1:], x)
         nats = this.head(n_chunks).nats(x, network.head(), targets)
-        return total + jnp.sum(nats * weight[:, None])
+        squares = jnp.sum(nats, axis=1) ** 2
+        return sums[0] + jnp.sum(nats * weight[:, None]), sums[1] + jnp.sum(squares * weight)
 
     zero = jnp.zeros((), jnp.float32, out_sharding=P())
     with jax.default_matmul_precision(this.matmul_precision):
-        return jax.lax.fori_loop(0, n, body, zero)
+        return jax.lax.fori_loop(0, n, body, (zero, zero))
 
 
 def _placed_like(targets: Int[Array, "B T"], x: Float[Array, "B T D"]) -> Int[Array, "B T"]:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss on a fixed set of validation windows."""
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -15,6 +18,14 @@ from model.training.program import Program
 # Windows per evaluation step, of all runs together, rounded up to what the mesh divides: bounds
 # memory; sums are weighted, so no loss moves.
 EVAL_BATCH = 32
+
+
+class Measured(NamedTuple):
+    """A loss in nats per token, and its standard error over the windows: how far it may lie from
+    the loss on all text of the source, were each window drawn by itself; None of one window."""
+
+    loss_nats: float
+    se_nats: float | None
 
 
 class Validation:
@@ -53,20 +64,28 @@ class Validation:
         padded[:, :n_windows] = [made[key][0] for key in keys]
         self.windows = program.put(padded.reshape(*program.lead, *self.shape, -1))
 
-    def losses(self, params: nnx.State, n_tokens: int) -> list[float]:
-        """Nats per token of each run over the first ``n_tokens``, rounded up to whole windows."""
-        n_windows = -(-n_tokens // self.seq_len)
-        nats = self._nats(params, n_windows).reshape(self.program.n_runs)
-        return [total / (n_windows * self.seq_len) for total in nats.tolist()]
+    def losses(self, params: nnx.State, n_tokens: int) -> list[Measured]:
+        """The loss of each run over the first ``n_tokens``, rounded up to whole windows."""
+        n = -(-n_tokens // self.seq_len)
+        sums = np.reshape(self._sums(params, n), (2, self.program.n_runs)).astype(float)
+        return [self._measured(total, squares, n) for total, squares in sums.T.tolist()]
+
+    def _measured(self, total: float, squares: float, n: int) -> Measured:
+        error = None
+        if n > 1:
+            # Of windows that are alike, rounding may leave less than nothing.
+            variance = max((squares - total**2 / n) / (n - 1), 0.0)
+            error = math.sqrt(variance / n) / self.seq_len
+        return Measured(loss_nats=total / (n * self.seq_len), se_nats=error)
 
     def compile(self, params: nnx.State) -> None:
         """Compiles the evaluation by asking for the loss of nothing."""
-        self._nats(params, 0)
+        self._sums(params, 0)
 
-    def _nats(self, params: nnx.State, n_windows: int) -> np.ndarray:
+    def _sums(self, params: nnx.State, n_windows: int) -> tuple[jax.Array, jax.Array]:
         weights = (np.arange(self.shape[0] * self.batch) < n_windows).astype(np.float32)
         weights = np.broadcast_to(weights.reshape(self.shape), self.program.lead + self.shape)
         # The number of batches is traced: the curve's subset and the whole share one program.
         n_batches = jnp.int32(-(-n_windows // self.batch))
         put = self.program.put(weights)
-        return np.asarray(self.program.evaluate(params, self.windows, put, n_batches))
+        return self.program.evaluate(params, self.windows, put, n_batches)

@@ -133,6 +133,7 @@ def record():
             "reason": reason,
             "loss_nats": loss,
             "bits_per_byte": loss,
+            "loss_se_nats": None,
             "oracle_loss_nats": None,
             "curve": tuple(
                 CurvePoint(step=s, n_tokens=100 * s, loss_nats=3.0 + 1 / s) for s in (1, 2)

@@ -36,6 +36,7 @@ def result(loss=2.5, **changes):
         "status": "ok",
         "reason": "",
         "loss_nats": loss,
+        "loss_se_nats": None,
         "oracle_loss_nats": None,
         "curve": (),
         "params_sha256": "00",

@@ -149,6 +149,7 @@ def train(
         status="ok",
         reason="",
         loss_nats=loss,
+        loss_se_nats=None,
         oracle_loss_nats=None,
         curve=(CurvePoint(step=N_STEPS, n_tokens=100, loss_nats=loss),),
         params_sha256=state,

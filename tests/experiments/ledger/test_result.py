@@ -72,7 +72,11 @@ def test_every_field_is_needed(ledger, record):
 
 @pytest.mark.parametrize(
     ("record_", "reads"),
-    [(FIRST, "isoflop 0.1 reads it"), ({**FIRST, "version": 3}, "a later isoflop reads it")],
+    [
+        (FIRST, "isoflop 0.1 reads it"),
+        ({**FIRST, "version": 2}, "isoflop 0.2 reads it"),
+        ({**FIRST, "version": 4}, "a later isoflop reads it"),
+    ],
 )
 def test_a_record_of_another_version_is_refused_by_every_reader_and_stays(
     ledger, points, study, record_, reads
@@ -119,7 +123,10 @@ def test_a_ledger_of_the_first_version_is_refused_even_without_a_result(ledger, 
         ledger.require_version()
 
 
-def test_a_ledger_of_a_later_version_is_refused(ledger):
-    put(ledger, "ledger.json", {"version": 3})
-    with pytest.raises(OtherVersion, match="a later isoflop reads it"):
+@pytest.mark.parametrize(
+    ("version", "reads"), [(2, r"isoflop 0\.2 reads it"), (4, "a later isoflop reads it")]
+)
+def test_a_ledger_of_another_version_is_refused_with_the_ways_out(ledger, version, reads):
+    put(ledger, "ledger.json", {"version": version})
+    with pytest.raises(OtherVersion, match=rf"version {version}: {reads}\. Give the study"):
         ledger.require_version()

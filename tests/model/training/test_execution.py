@@ -63,7 +63,7 @@ def steps(deep: ModelConfig, train_config: TrainConfig, corpus: Corpus) -> Calla
             arguments = (state, hyper, chunk, jnp.int32(N_STEPS))
             state, losses, norms = program.train_chunk(*arguments)
             weights = program.put(np.ones((N_STEPS, 8), np.float32))
-            nats = program.evaluate(state.params, chunk, weights, jnp.int32(N_STEPS))
+            nats, _ = program.evaluate(state.params, chunk, weights, jnp.int32(N_STEPS))
         return np.concatenate([losses, norms, nats[None] / rows[:, 1:].size])
 
     return steps
