@@ -400,6 +400,7 @@ class Shell:
         return process.returncode, out, err
 
 
+@pytest.mark.slow(reason="half a minute of processes; faults at calls are in the quick suite")
 def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
     tmp_path, compile_cache
 ):

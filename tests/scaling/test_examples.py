@@ -30,6 +30,7 @@ def differences(printed: str, shown: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow(reason="half a minute of fits; what the examples call is tested")
 def test_every_example_prints_what_is_shown(monkeypatch):
     """Blocks share their names, like a session; the law that one registers is forgotten."""
     from scaling.laws import registry

@@ -145,6 +145,7 @@ def test_how_much_more_a_goal_should_take(monkeypatch):
     assert [needed(case) for case in ((0.01, False), (math.nan, False), None)] == 3 * [math.inf]
 
 
+@pytest.mark.slow(reason="a growing study with many fits")
 def test_it_ends_when_the_budget_is_spent(isoflop):
     code, out, _ = isoflop("--until", "ci(a) < 1e-9", "--budget", "1e10")
     assert code == 0
@@ -154,6 +155,7 @@ def test_it_ends_when_the_budget_is_spent(isoflop):
     assert 0.8e10 < spent <= 1e10
 
 
+@pytest.mark.slow(reason="a growing study with many fits")
 def test_per_device_second_it_leaves_out_what_takes_long(isoflop):
     """Small networks train at a twentieth of the speed of the others."""
 

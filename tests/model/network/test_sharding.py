@@ -40,7 +40,14 @@ def value_and_gradients(config, network, tokens, mesh_shape):
         return float(value), {path: np.asarray(g) for path, g in named.items()}
 
 
-@pytest.mark.parametrize("config", ["qwen3", "gpt2_untied_swiglu"], indirect=True)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param("qwen3", marks=pytest.mark.slow(reason="7 s of compiling")),
+        "gpt2_untied_swiglu",
+    ],
+    indirect=True,
+)
 def test_loss_and_gradients_on_eight_devices_equal_those_on_one(config, network, tokens, capfd):
     config = replace(config, n_layers=1)
     value, gradients = value_and_gradients(config, network, tokens, (1, 1, 1, 1))

@@ -135,7 +135,17 @@ def test_a_finished_run_says_what_it_did(reference: tuple) -> None:
     assert set(result.seconds) == {"compile", "train", "stall", "evaluate", "checkpoint"}
 
 
-@pytest.mark.parametrize("mesh", [(1, 2, 2, 2), (1, 8, 1, 1), (1, 1, 8, 1)])
+AS_THREE = pytest.mark.slow(reason="5 s of compiling; a mesh of three axes is in the quick suite")
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        (1, 2, 2, 2),
+        pytest.param((1, 8, 1, 1), marks=AS_THREE),
+        pytest.param((1, 1, 8, 1), marks=AS_THREE),
+    ],
+)
 def test_twenty_losses_on_eight_devices_equal_those_on_one(
     run_steps: Callable, train_config: TrainConfig, mesh: tuple
 ) -> None:

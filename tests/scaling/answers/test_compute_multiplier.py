@@ -64,6 +64,7 @@ def test_two_different_laws_meet_where_scipy_says():
         assert flops_b == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow(reason="simulated coverage")
 def test_intervals_hold_the_planted_multiplier():
     """At 95 %, and the five of a pair share their noise: one pair in eight may miss it."""
     held = []

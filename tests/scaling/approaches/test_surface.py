@@ -63,6 +63,7 @@ def test_gamma_is_resolved_by_an_interval_without_1_that_ends_inside_its_bounds(
     assert resolves_gamma(Interval(lower=lower, upper=upper)) == resolves
 
 
+@pytest.mark.slow(reason="12 s of replicates; the rule is tested by itself")
 def test_gamma_that_ends_at_its_bound_is_said_not_to_be_determined():
     """gamma 15, noise of 1 %: replicates reach its upper bound, 20."""
     n_params = np.repeat(np.geomspace(1e4, 1e5, 5), 4)
@@ -81,6 +82,7 @@ def test_gamma_that_ends_at_its_bound_is_said_not_to_be_determined():
     assert choose_forecaster(fits) is fits[0]
 
 
+@pytest.mark.slow(reason="simulated coverage")
 def test_intervals_cover_the_planted_exponent(planted_named):
     """90 % intervals over 24 simulated studies: 21.6 +- 1.5 expected, below 18 is a defect."""
     problem = planted_named("quickstart")

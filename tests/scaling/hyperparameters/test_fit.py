@@ -73,6 +73,7 @@ def test_the_surface_knows_the_exponents_better_than_the_best_cells():
     assert np.all(ours < cells / 2)
 
 
+@pytest.mark.slow(reason="simulated coverage")
 def test_recommendation_holds_the_truth():
     fit = fit_hyperparameters(planted(sd=0.002, seed=3), n_bootstrap=64)
     advice = recommend(fit, 6e8, 3e10)

@@ -36,6 +36,7 @@ def test_a_seed_that_is_worse_at_every_rate_moves_nothing():
     assert found.cost_interval.upper - found.cost_interval.lower < 1e-9
 
 
+@pytest.mark.slow(reason="simulated coverage")
 def test_intervals_hold_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(0)
     bests, n_draws = (0.7, 1.0, 1.5), 150

@@ -69,7 +69,16 @@ def test_every_law_has_a_planted_problem():
     assert {law.name for law in (*LOSS_LAWS, *error_laws.ERROR_LAWS)} == set(PLANTED)
 
 
-@pytest.mark.parametrize("name", PLANTED)
+# The same forms of another column.
+ALIKE = ("power_n_params", "power_n_tokens", "broken_flops", "broken_n_tokens")
+SAME_FORM = pytest.mark.slow(reason="3 s of compiling; the quick suite has its form")
+
+
+def laws(slow: dict[str, pytest.MarkDecorator]) -> list:
+    return [pytest.param(name, marks=slow[name]) if name in slow else name for name in PLANTED]
+
+
+@pytest.mark.parametrize("name", laws(dict.fromkeys(ALIKE, SAME_FORM)))
 def test_derivatives_equal_central_differences(name):
     law = LAWS[name]
     problem = make_problem(law, objective="huber:0.5")
@@ -92,7 +101,7 @@ COSTLY = ("broken_n_params", "broken_n_tokens", "broken_flops", "data_constraine
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=SLOW if name in COSTLY else ()) for name in PLANTED]
+    "name", laws(dict.fromkeys(ALIKE, SAME_FORM) | dict.fromkeys(COSTLY, SLOW))
 )
 def test_a_planted_law_is_recovered_without_noise(name):
     law = LAWS[name]

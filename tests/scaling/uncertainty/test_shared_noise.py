@@ -57,9 +57,8 @@ def envelope(runs: Runs) -> Fit:
 FITS = {"surface": surface, "isoflop": fit_isoflop, "envelope": envelope}
 
 
-@pytest.mark.parametrize(
-    "n_seeds", [1, pytest.param(2, marks=pytest.mark.slow(reason="9 s, as with one seed"))]
-)
+@pytest.mark.slow(reason="simulated coverage")
+@pytest.mark.parametrize("n_seeds", [1, 2])
 def test_approach_2_of_branches_holds_the_truth_as_often_as_it_says(n_seeds):
     """Fifty simulations, nine tenths of the noise in trunks; standard error 6 points at 80 %."""
     study = of_branches(n_seeds, 0.9)
@@ -79,7 +78,12 @@ def test_approach_2_of_branches_holds_the_truth_as_often_as_it_says(n_seeds):
 @pytest.mark.parametrize(
     ("n_seeds", "trunk", "low", "high"),
     # One seed: two degrees of freedom tell trunks, and less than no shared noise is not believed.
-    [(1, 0.9, 0.74, 0.86), (1, 0.0, 0.8, 1.0), (3, 0.0, 0.74, 0.86), (3, 0.9, 0.74, 0.86)],
+    [
+        (1, 0.9, 0.74, 0.86),
+        pytest.param(1, 0.0, 0.8, 1.0, marks=pytest.mark.slow(reason="simulated coverage")),
+        pytest.param(3, 0.0, 0.74, 0.86, marks=pytest.mark.slow(reason="simulated coverage")),
+        (3, 0.9, 0.74, 0.86),
+    ],
 )
 def test_intervals_of_a_line_through_sizes_hold_its_slope(n_seeds, trunk, low, high):
     """Least squares of five columns, as a surface has; 400 simulations, standard error 2 points."""
@@ -241,6 +245,7 @@ def test_three_sizes_of_one_seed_give_no_interval_and_say_why():
         profile(surface(runs, objective="least_squares"), "E")
 
 
+@pytest.mark.slow(reason="10 s of profiles")
 def test_profiles_of_branches_are_wider_than_those_of_independent_runs():
     runs = branched(2, 0.9)
     found, other = (

@@ -69,8 +69,17 @@ def test_branches_that_do_not_differ_count_as_one_run_per_trunk(n_branches):
     assert sd == pytest.approx(of_trunks.std(ddof=1), rel=0.01)
 
 
-@pytest.mark.parametrize("trunk", [0.0, 0.5, 0.95])
-@pytest.mark.parametrize("misfit", [0.0, 0.5])
+MORE = pytest.mark.slow(reason="5 s of draws each; the ends are in the quick suite")
+
+
+@pytest.mark.parametrize(
+    ("trunk", "misfit"),
+    [
+        (0.0, 0.0),
+        (0.95, 0.5),
+        *(pytest.param(*c, marks=MORE) for c in [(0.5, 0.0), (0.95, 0.0), (0.0, 0.5), (0.5, 0.5)]),
+    ],
+)
 def test_planted_components_are_found(trunk, misfit):
     rng = np.random.default_rng(2)
     trunks, configurations = crossed(24, 6, 3)

@@ -120,6 +120,7 @@ def test_without_a_gpu_it_says_so_in_one_line():
     assert "JAX sees no GPU here" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow(reason="10 s: it measures")
 def test_one_system_is_measured_anew_and_the_rest_of_the_record_stays(tmp_path):
     kept = {"gpu": {"packs": {"rows": [], "versions": {}, **FACTS}}}
     (tmp_path / "speed.json").write_text(json.dumps(kept))

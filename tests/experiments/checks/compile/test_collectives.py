@@ -59,7 +59,14 @@ def check_reductions(found: dict[str, float], expected: dict[str, float]) -> Non
     assert reduced <= found.get("all-reduce", 0.0) <= reduced + 1000
 
 
-@pytest.mark.parametrize("mesh", MESHES, ids=str)
+AS_OTHERS = pytest.mark.slow(reason="8 s of compiling; two meshes are in the quick suite")
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [mesh if mesh in MESHES[::3] else pytest.param(mesh, marks=AS_OTHERS) for mesh in MESHES],
+    ids=str,
+)
 def test_reductions_move_the_bytes_of_the_formulas(mesh, model, train):
     check_reductions(compiled(model, train, mesh, SCANNED), formula(model, mesh, SCANNED))
 
@@ -90,6 +97,7 @@ def test_a_scan_that_keeps_everything_gathers_the_head_once_more_at_most(model, 
     assert 0 <= extra <= head
 
 
+@pytest.mark.slow(reason="8 s of compiling")
 def test_positions_are_exchanged_for_heads_by_all_to_all(model, train):
     mesh, execution = (1, 2, 2, 2), dataclasses.replace(SCANNED, layout="fsdp_context")
     found, expected = compiled(model, train, mesh, execution), formula(model, mesh, execution)
