@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
+from grain.experimental import index_shuffle
 from jaxtyping import Int32, Int64, Integer, UInt
 from numpy.lib.stride_tricks import as_strided
 
@@ -99,9 +100,9 @@ class TokenCorpus(Corpus):
         places = []
         while n:
             epoch, start = divmod(first, n_windows)
-            order = window_order(n_windows, seed, Purpose.TRAIN, epoch)[start : start + n]
-            places.append(order)
-            first, n = first + len(order), n - len(order)
+            end = min(start + n, n_windows)
+            places.append(window_order(n_windows, seed, Purpose.TRAIN, epoch, start, end))
+            first, n = first + end - start, n - (end - start)
         rows = places[0] if len(places) == 1 else np.concatenate(places)
         return self._windows("train", seq_len)[rows].astype(np.int32)
 
@@ -117,8 +118,8 @@ class TokenCorpus(Corpus):
                 f"but the validation split holds {len(self._tokens['validation'])} tokens, which "
                 f"give {len(windows)}. Lower the validation tokens or raise validation_fraction."
             )
-        order = window_order(len(windows), seed, Purpose.VALIDATION, 0)
-        return windows[order[:n_asked]].astype(np.int32)
+        order = window_order(len(windows), seed, Purpose.VALIDATION, 0, 0, n_asked)
+        return windows[order].astype(np.int32)
 
     def n_windows(self, seq_len: int) -> int:
         _check_positive(seq_len=seq_len)
@@ -211,19 +212,22 @@ def open_corpus(manifest: Manifest, folder: str | os.PathLike[str]) -> Corpus:
     return TokenCorpus(manifest, arrays["train"], arrays["validation"])
 
 
-@functools.lru_cache(maxsize=64)  # The runs of a pack walk side by side, each in its own order.
-def window_order(
-    n_windows: int, seed: int, purpose: Purpose, epoch: int
-) -> Int64[np.ndarray, " n_windows"]:
-    """The order in which an epoch visits its windows: a permutation, read-only.
+# Of the cipher that shuffles; Grain's own loaders use as many.
+_ROUNDS = 4
 
-    Sorts one random 64-bit key per window (stable), so it depends on Philox alone and not on how
-    a numpy version shuffles. Cached, as batches walk through it.
+
+def window_order(
+    n_windows: int, seed: int, purpose: Purpose, epoch: int, start: int, end: int
+) -> Int64[np.ndarray, " n"]:
+    """The windows that an epoch visits at places [start, end): part of a permutation.
+
+    Grain's index shuffle computes each place by itself, so an order of any length takes no memory.
     """
-    keys = random_stream(seed, purpose, chapter=epoch).bit_generator.random_raw(n_windows)
-    order = np.argsort(keys, kind="stable")
-    order.flags.writeable = False
-    return order
+    (draw,) = random_stream(seed, purpose, chapter=epoch).bit_generator.random_raw(1).tolist()
+    places = range(start, end)
+    key = draw % 2**32
+    order = (index_shuffle(i, max_index=n_windows - 1, seed=key, rounds=_ROUNDS) for i in places)
+    return np.fromiter(order, np.int64, len(places))
 
 
 def _check_positive(**values: int) -> None:
