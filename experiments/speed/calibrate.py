@@ -93,11 +93,13 @@ def _measure(point: Point, mesh: tuple[int, ...]) -> tuple[float, float]:
     with jax.set_mesh(program.mesh):
         hyper, batches = hyper_arrays(train), program.put(tokens)
         state = program.init(jax.random.key(0), hyper)
-        state, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(1))
+        state, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(0), jnp.int32(1))
         losses.block_until_ready()
         compiling, began, n_steps = time.perf_counter() - began, time.perf_counter(), 0
         while time.perf_counter() - began < PROBE_SECONDS:
-            state, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(STEPS))
+            state, losses, _ = program.train_chunk(
+                state, hyper, batches, jnp.int32(0), jnp.int32(STEPS)
+            )
             losses.block_until_ready()
             n_steps += STEPS
     return compiling, _work(point) * n_steps / (time.perf_counter() - began)

@@ -63,7 +63,9 @@ def _measured(
         def elapsed(n_steps: int) -> float:
             nonlocal state
             began = time.perf_counter()
-            state, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(n_steps))
+            state, losses, _ = program.train_chunk(
+                state, hyper, batches, jnp.int32(0), jnp.int32(n_steps)
+            )
             losses.block_until_ready()
             return time.perf_counter() - began
 

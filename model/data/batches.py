@@ -86,7 +86,11 @@ class BatchIterator(Iterator[Int32[np.ndarray, "*S B T1"]]):
     def get_state(self) -> DataState:
         """The place in the run, for the checkpoint; JSON-able."""
         n_elements = self._iterator.get_state()["next_index"]
-        return {"next_step": self._elements.first_step_of(n_elements), **self._rows.identity()}
+        return self.state_at(self._elements.first_step_of(n_elements))
+
+    def state_at(self, step: int) -> DataState:
+        """What `get_state` says before a step."""
+        return {"next_step": step, **self._rows.identity()}
 
     def set_state(self, state: Mapping[str, object]) -> None:
         """Goes on where `get_state` was called.

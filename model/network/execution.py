@@ -33,7 +33,8 @@ class Execution:
         keeps products with weights, "block" keeps its input only.
       n_microbatches: parts of a batch whose gradients are summed before the update.
       n_loss_chunks: parts of a batch whose logits exist at a time.
-      steps_per_dispatch: most steps per call of the compiled program.
+      steps_per_dispatch: most steps per call of the compiled program; fewer where they would
+        take longer than a few seconds (training/clock.py).
     """
 
     layout: Literal["fsdp_tensor", "fsdp_context"] = "fsdp_tensor"

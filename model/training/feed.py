@@ -13,15 +13,16 @@ from model.training.program import Program
 
 
 class Feed:
-    """The next chunk of batches on the devices, and where in the data it begins.
+    """A chunk of batches on the devices, and how much of it has been used.
 
     Attributes:
-      positions: by run, for a checkpoint of the steps before this chunk.
-      chunk: int32 [S, B, T+1], of a pack [R, S, B, T+1], of which the first ``n_steps`` of S count;
-        None at the end.
+      chunk: int32 [S, B, T+1], of a pack [R, S, B, T+1]; the steps in it end at a stop, after
+        ``steps_per_dispatch`` or with the run. None at the end.
+      n_used, n_left: steps of the chunk.
 
     Args:
-      positions: of a checkpoint to go on from, or None.
+      step: to begin with.
+      positions: of a checkpoint of this step, or None.
       stops: steps at which a chunk has to end.
     """
 
@@ -32,6 +33,7 @@ class Feed:
         configs: Sequence[TrainConfig],
         program: Program,
         *,
+        step: int,
         positions: Sequence[DataState] | None,
         n_steps: int,
         stops: Sequence[int],
@@ -53,18 +55,30 @@ class Feed:
         ]
         for run, position in zip(self._runs, positions or (), strict=positions is not None):
             run.set_state(position)
-        self._program = program
-        self.load()
+        self._program, self._step = program, step
+        self._load()
 
-    def load(self) -> None:
-        self.positions = [run.get_state() for run in self._runs]
+    @property
+    def positions(self) -> list[DataState]:
+        """By run, for a checkpoint of the steps before what is left."""
+        return [run.state_at(self._step) for run in self._runs]
+
+    def use(self, n: int) -> None:
+        """``n`` more steps of the chunk are on their way; loads the next chunk when all are."""
+        self._step += n
+        self.n_used += n
+        self.n_left -= n
+        if not self.n_left:
+            self._load()
+
+    def _load(self) -> None:
         # All end with the same step.
         chunks = [chunk for run in self._runs if (chunk := next(run, None)) is not None]
-        self.n_steps, self.chunk = 0, None
+        self.n_used, self.n_left, self.chunk = 0, 0, None
         if chunks:
-            self.n_steps = len(chunks[0])
+            self.n_left = len(chunks[0])
             # With zeros behind the last step, so that one compiled shape serves all.
             shape = (self._program.batch_shape[0], *chunks[0].shape[1:])
             padded = np.zeros((len(chunks), *shape), np.int32)
-            padded[:, : self.n_steps] = chunks
+            padded[:, : self.n_left] = chunks
             self.chunk = self._program.put_rows(padded.reshape(self._program.lead + shape))

@@ -11,10 +11,11 @@ from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import AUTO, Execution
 from model.training.checkpoint import Checkpoints
+from model.training.clock import Clock
 from model.training.compatible import check_pack, check_stable
 from model.training.config import TrainConfig
 from model.training.outcome import Interrupted, Order, Progress, TrainResult
-from model.training.pack import Clock, Pack
+from model.training.pack import Pack
 from model.training.processes import broadcast, is_leader
 from model.training.program import compile_program
 
@@ -55,10 +56,12 @@ def train_pack(
       trunk: where nothing of its own is saved, the pack begins from the newest intact checkpoint
         here. It must be of the same runs but for the end of their schedule.
       until: a trunk: the runs end after so many steps with a checkpoint, and evaluate nothing.
-      on_progress: called once for each chunk, in order, when its losses have been fetched.
+      on_progress: called once for each chunk of ``steps_per_dispatch`` steps, in order, when its
+        losses have been fetched; before an order to save is obeyed, for a part of one.
       on_phase: called with "compile", and with "train" once everything has been compiled.
       control: asked with the number of steps done before each dispatch of steps and before the
-        final evaluation. The device runs one dispatch ahead, so an order to save takes up to two.
+        final evaluation. The device runs one dispatch ahead, so an order to save takes up to two:
+        each of them about DISPATCH_SECONDS (clock.py) at most, or one step.
 
     Raises:
       Interrupted: if ``control`` gave another order than to go on.
@@ -80,12 +83,14 @@ def train_pack(
         on_phase("train")
         save_at = time.monotonic() + checkpoint_seconds
         while not pack.losses.all_diverged:
-            step = pack.position.step
-            is_due = step == until or (step < pack.n_steps and time.monotonic() >= save_at)
-            order, is_due = _agree(control, step, is_due)
+            step, is_between = pack.position.step, pack.feed.n_used == 0
+            is_over = time.monotonic() >= save_at and is_between and step < pack.n_steps
+            n = clock.dispatch_steps(pack.feed.n_left)
+            order, is_due, n = _agree(control, step, is_over or step == until, n)
             is_save = (is_due or order is Order.SAVE_AND_STOP) and step > pack.saved_step
             if checkpoints is not None and is_save:
-                pack.losses.fetch()
+                pack.fetch()
+                pack.losses.end_chunk()
                 pack.tell(on_progress)
                 if pack.losses.all_diverged:
                     break
@@ -95,14 +100,17 @@ def train_pack(
                 raise Interrupted(step, is_saved=step > 0 and step == pack.saved_step)
             if step == pack.n_steps:
                 break
-            pack.train_chunk()
+            pack.train(n)
             pack.tell(on_progress)
             pack.evaluate()
         return pack.results()
 
 
-def _agree(control: Callable[[int], Order], step: int, is_due: bool) -> tuple[Order, bool]:
-    """What process 0 was ordered to do, and whether its checkpoint is due, on every process."""
-    decision = [control(step), is_due] if is_leader() else None
-    order, is_due = json.loads(broadcast(json.dumps(decision)))
-    return Order(order), is_due
+def _agree(
+    control: Callable[[int], Order], step: int, is_due: bool, n: int
+) -> tuple[Order, bool, int]:
+    """What process 0 was ordered to do, whether its checkpoint is due, and how many steps it finds
+    right for the next dispatch, on every process."""
+    decision = [control(step), is_due, n] if is_leader() else None
+    order, is_due, n = json.loads(broadcast(json.dumps(decision)))
+    return Order(order), is_due, n

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training losses on their way from the device, and where they left the finite numbers."""
+"""Training losses as they come from the devices, and where they left the finite numbers."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 
 class ChunkLosses(NamedTuple):
@@ -18,17 +18,17 @@ class ChunkLosses(NamedTuple):
 
 
 class Losses:
-    """Training losses, fetched one chunk late so that the device never waits for the host.
+    """The losses of a chunk of steps, which may come in parts.
 
     Attributes:
-      step: steps whose losses have been fetched.
+      step: steps whose losses have come.
       diverged_at: by run, the first step (from 1) whose loss is not finite, or 0.
     """
 
     def __init__(self, step: int, diverged_at: Sequence[int]):
         self.step, self.diverged_at = step, list(diverged_at)
-        self._pending: tuple[int, Array, Array] | None = None
-        self._fetched: list[ChunkLosses] = []
+        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._chunks: list[ChunkLosses] = []
 
     @property
     def all_diverged(self) -> bool:
@@ -39,32 +39,33 @@ class Losses:
         step = self.diverged_at[run]
         return f"training loss is not finite at step {step}" if step else ""
 
-    def add(self, n: int, losses: Float[Array, "*R S"], grad_norms: Float[Array, "*R S"]) -> None:
-        """Results of a chunk, of which the first ``n`` steps count."""
-        self.fetch()
-        self._pending = (n, losses, grad_norms)
-
-    def fetch(self) -> None:
-        if self._pending is None or self.all_diverged:
+    def add(self, losses: Float[np.ndarray, "R n"], grad_norms: Float[np.ndarray, "R n"]) -> None:
+        """Of the next steps; nothing counts any more once all runs have diverged."""
+        if self.all_diverged:
             return
-        n, *arrays = self._pending
-        self._pending = None
-        n_runs = len(self.diverged_at)
-        losses, grad_norms = (np.asarray(array).reshape(n_runs, -1)[:, :n] for array in arrays)
         for run, finite in enumerate(np.isfinite(losses)):
             if not self.diverged_at[run] and not finite.all():
                 self.diverged_at[run] = self.step + int(np.argmin(finite)) + 1
-        if self.all_diverged:
+        if not self.all_diverged:
+            self.step += losses.shape[1]
+            self._parts.append((losses, grad_norms))
+
+    def end_chunk(self) -> None:
+        """What has been added since the last chunk is one, if it is anything."""
+        if not self._parts or self.all_diverged:
             return
-        self.step += n
+        losses, grad_norms = (
+            np.concatenate(parts, axis=1) for parts in zip(*self._parts, strict=True)
+        )
+        self._parts = []
         means = [float(row.mean()) for row in losses]
-        self._fetched.append(
+        self._chunks.append(
             ChunkLosses(self.step, self._alive(means), self._alive(grad_norms[:, -1].tolist()))
         )
 
     def take(self) -> list[ChunkLosses]:
-        """Each chunk fetched since the last call."""
-        taken, self._fetched = self._fetched, []
+        """Each chunk that has ended since the last call."""
+        taken, self._chunks = self._chunks, []
         return taken
 
     def _alive(self, values: list[float]) -> list[float]:

@@ -19,9 +19,10 @@ class Progress:
       grad_norm: of the chunk's last step, before clipping; likewise.
       n_tokens: tokens trained on so far.
       resumed_at: step at which this attempt began.
-      train_seconds: of this attempt, without compilation and evaluation; all runs of a pack share
-        them.
-      stall_seconds: while data were loaded and the device had nothing to do; not among these.
+      train_seconds: of this attempt, in which the devices computed its steps (clock.py); all runs
+        of a pack share them.
+      stall_seconds: in which they had none to compute, because data were loaded or the host was
+        busy otherwise; not among these.
     """
 
     step: int

@@ -5,6 +5,8 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.training import resume
 from model.training.checkpoint import Checkpoints
+from model.training.clock import Clock
 from model.training.config import TrainConfig
 from model.training.feed import Feed
 from model.training.loss_watch import Losses
@@ -26,17 +29,18 @@ from model.training.resume import Position
 from model.training.validation import Measured, Validation
 
 
-class Clock:
-    """Adds the time since the last lap to a named account."""
+class Dispatch(NamedTuple):
+    """Steps that were given to the devices.
 
-    def __init__(self) -> None:
-        accounts = ("compile", "train", "stall", "evaluate", "checkpoint")
-        self.seconds, self.last = dict.fromkeys(accounts, 0.0), time.perf_counter()
+    Attributes:
+      began: when, as of time.perf_counter.
+      ends_chunk: whether they are the last of a chunk.
+      outcome: losses [R, n] and gradient norms [R, n] on this host, and when they were done.
+    """
 
-    def lap(self, account: str) -> None:
-        now = time.perf_counter()
-        self.seconds[account] += now - self.last
-        self.last = now
+    began: float
+    ends_chunk: bool
+    outcome: Future[tuple[np.ndarray, np.ndarray, float]]
 
 
 class Pack:
@@ -52,6 +56,7 @@ class Pack:
     position: Position
     saved_step: int
     losses: Losses
+    _running: Dispatch | None
 
     def __init__(
         self,
@@ -68,6 +73,8 @@ class Pack:
         config = configs[0]  # What the runs have in common is its.
         self.tokens_per_step = config.batch_size * model.seq_len
         self.n_steps, self.stops = config.schedule.n_steps, config.eval_steps
+        # One thread, so that dispatches are waited for in their order.
+        self._waiting, self._running = ThreadPoolExecutor(1), None
         self.validation = None
         if until is not None:
             self.n_steps, self.stops = until, (until,)
@@ -90,6 +97,7 @@ class Pack:
             self.model,
             configs,
             program,
+            step=self.position.step,
             positions=self.position.data,
             n_steps=self.n_steps,
             stops=self.stops,
@@ -99,7 +107,8 @@ class Pack:
         """Compiles everything that the loop calls, on every process."""
         # A chunk of no steps compiles, and leaves the state as it is.
         nothing = self.program.put(np.zeros(self.program.lead + self.program.batch_shape, np.int32))
-        self.state, *_ = self.program.train_chunk(self.state, self.hyper, nothing, jnp.int32(0))
+        zero = jnp.int32(0)
+        self.state, *_ = self.program.train_chunk(self.state, self.hyper, nothing, zero, zero)
         if self.validation is not None:
             self.validation.compile(self.state.params)
         jax.block_until_ready(self.state)
@@ -107,33 +116,48 @@ class Pack:
         self.clock.lap("compile")
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Writes a checkpoint of where the runs stand; the losses have been fetched."""
+        """Writes a checkpoint of where the runs stand; everything has been fetched."""
+        self.clock.lap("stall")
         self.position.diverged_at = self.losses.diverged_at
         self.position.data = self.feed.positions
         resume.save(checkpoints, self.state, self.position)
         self.saved_step = self.position.step
         self.clock.lap("checkpoint")
 
-    def train_chunk(self) -> None:
-        """Dispatches the next chunk of steps, loads the one after, fetches the losses of the one
-        before."""
-        n_new = self.feed.n_steps
+    def train(self, n: int) -> None:
+        """Dispatches the next ``n`` steps, loads the next chunk where these are the last of theirs,
+        and fetches the losses of the dispatch before."""
+        first, before = self.feed.n_used, self._running
+        began = time.perf_counter()
         # Donated: the old state is dead after this call.
         self.state, *metrics = self.program.train_chunk(
-            self.state, self.hyper, self.feed.chunk, jnp.int32(n_new)
+            self.state, self.hyper, self.feed.chunk, jnp.int32(first), jnp.int32(first + n)
         )
-        self.position.step += n_new
-        self.clock.lap("train")
-        self.feed.load()  # While the device works; where it was done first, it had to wait.
-        is_idle = metrics[0].is_ready()  # type: ignore[attr-defined]  # missing in JAX's stubs
-        self.clock.lap("stall" if is_idle else "train")
-        self.losses.add(n_new, *metrics)  # Fetches the chunk before, while this one runs.
+        steps = slice(first, first + n)
+        outcome = self._waiting.submit(_outcome, metrics, len(self.configs), steps)
+        self._running = Dispatch(began, self.feed.n_left == n, outcome)
+        self.position.step += n
+        self.feed.use(n)  # While the devices work.
+        self._take(before)
         if self.position.step in self.stops:
-            self.losses.fetch()
+            self.fetch()
+
+    def fetch(self) -> None:
+        """Waits for the devices, which have nothing to do after this."""
+        running, self._running = self._running, None
+        self._take(running)
+
+    def _take(self, dispatch: Dispatch | None) -> None:
+        """The losses of a dispatch and the time that it took."""
+        if dispatch is not None:
+            losses, grad_norms, ended = dispatch.outcome.result()
+            self.clock.steps(losses.shape[1], began=dispatch.began, ended=ended)
+            self.losses.add(losses, grad_norms)
+            if dispatch.ends_chunk:
+                self.losses.end_chunk()
 
     def tell(self, on_progress: Callable[[tuple[Progress, ...]], None]) -> None:
         """Says of each chunk whose losses have been fetched how every run fares."""
-        self.clock.lap("train")
         for chunk in self.losses.take():
             if is_leader():
                 on_progress(
@@ -157,6 +181,7 @@ class Pack:
         step = self.position.step
         if self.validation is None or step not in self.stops or self.losses.all_diverged:
             return
+        self.clock.lap("stall")
         curve_tokens = self.configs[0].evaluation.curve_tokens
         measured = self.validation.losses(self.state.params, curve_tokens)
         for run, (loss, _) in enumerate(measured):
@@ -168,6 +193,8 @@ class Pack:
 
     def results(self) -> tuple[TrainResult, ...]:
         """The final evaluation, and what came out of each run."""
+        self.fetch()
+        self.clock.lap("stall")
         n_runs = len(self.configs)
         finals: list[Measured | None] = [None] * n_runs
         oracles: list[float | None] = [None] * n_runs
@@ -199,9 +226,19 @@ class Pack:
             resumed_at=self.resumed_at,
             notes=tuple(self.notes),
             execution=self.program.execution,
-            n_timed_steps=step - self.resumed_at,
+            n_timed_steps=self.clock.n_steps,
             seconds=self.clock.seconds,
         )
+
+
+def _outcome(
+    metrics: Sequence[Any], n_runs: int, steps: slice
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Of a Dispatch, once it is done."""
+    jax.block_until_ready(metrics)
+    ended = time.perf_counter()
+    losses, grad_norms = (np.asarray(x).reshape(n_runs, -1)[:, steps] for x in metrics)
+    return losses, grad_norms, ended
 
 
 def _divergence(final: Measured | None, curve: list[CurvePoint]) -> str:

@@ -52,8 +52,8 @@ class Program:
       n_runs: R, the runs of the pack; 1 for a run alone.
       batch_shape: [S, B, T + 1] of the chunks of training.
       init: (key, hyper) -> TrainState; of a pack (R keys, hyper).
-      train_chunk: (state, hyper, batches [S, B, T+1], n <= S) -> (state, loss [S], grad_norm [S]);
-        the state is donated.
+      train_chunk: (state, hyper, batches [S, B, T+1], first, end <= S) -> (state, loss [S],
+        grad_norm [S]), of steps first to end - 1; the state is donated.
       evaluate: (params, batches [n, B, T+1], weights [n, B], n) -> sums of the windows'
         nats, and of their squares.
       abstract_state: hyper of one run -> shapes, dtypes and shardings of a TrainState.
@@ -130,13 +130,13 @@ class Program:
         shapes = {
             name: everywhere(*self.lead, *x.shape, dtype=x.dtype) for name, x in alone.items()
         }
-        n = everywhere(dtype=jnp.dtype(jnp.int32))
+        number = everywhere(dtype=jnp.dtype(jnp.int32))
         batches = jax.ShapeDtypeStruct(
             self.lead + self.batch_shape, jnp.int32, sharding=self.batch_sharding(3)
         )
         jitted = cast(jax.stages.Wrapped, self.train_chunk)
         with jax.set_mesh(self.mesh):
-            return jitted.lower(self.abstract_state(alone), shapes, batches, n)
+            return jitted.lower(self.abstract_state(alone), shapes, batches, number, number)
 
 
 def compile_program(
@@ -249,11 +249,12 @@ def _train_pack(
     state: TrainState,
     hyper: Hyper,
     batches: Int[Array, "R S B T1"],
-    n: Int[Array, ""],
+    first: Int[Array, ""],
+    end: Int[Array, ""],
 ) -> tuple[TrainState, Float[Array, "R S"], Float[Array, "R S"]]:
     hyper = {name: jax.sharding.reshard(x, P("run")) for name, x in hyper.items()}
-    mapped = jax.vmap(functools.partial(train_chunk, this), in_axes=(0, 0, 0, None))
-    return mapped(state, hyper, batches, n)
+    mapped = jax.vmap(functools.partial(train_chunk, this), in_axes=(0, 0, 0, None, None))
+    return mapped(state, hyper, batches, first, end)
 
 
 def _evaluate_pack(

@@ -176,11 +176,13 @@ def train_chunk(
     state: TrainState,
     hyper: Hyper,
     batches: Int[Array, "S B T1"],
-    n: Int[Array, ""],
+    first: Int[Array, ""],
+    end: Int[Array, ""],
 ) -> tuple[TrainState, Float[Array, " S"], Float[Array, " S"]]:
-    """(state, mean nats, gradient norms) of the first ``n`` steps of a chunk; zeros behind them.
+    """(state, mean nats, gradient norms) of steps ``first`` to ``end`` - 1 of a chunk; zeros for
+    the others.
 
-    The trip count is traced: one program serves every chunk length up to S, and a resumed run,
+    The bounds are traced: one program serves every number of steps up to S, and a resumed run,
     whose chunks begin elsewhere, executes the very same instructions per step.
     """
 
@@ -192,7 +194,7 @@ def train_chunk(
 
     zeros = jnp.zeros(batches.shape[0], jnp.float32)
     with jax.default_matmul_precision(this.matmul_precision):
-        return jax.lax.fori_loop(0, n, body, (state, zeros, zeros))
+        return jax.lax.fori_loop(first, end, body, (state, zeros, zeros))
 
 
 def evaluate(

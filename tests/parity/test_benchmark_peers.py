@@ -33,7 +33,9 @@ def our_losses(setting, step_weights):
         flat = {"/".join(map(str, path)): np.array(x[...]) for path, x in nnx.to_flat_state(params)}
         batches = program.put(networks.tokens(setting))
         state = state._replace(params=params)
-        _, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(setting.n_steps))
+        _, losses, _ = program.train_chunk(
+            state, hyper, batches, jnp.int32(0), jnp.int32(setting.n_steps)
+        )
     return np.array(losses), flat
 
 

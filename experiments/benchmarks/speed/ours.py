@@ -61,7 +61,7 @@ def measure(setting: Setting) -> dict[str, Any]:
         n_params = sum(weight.size for weight in jax.tree.leaves(state.params))
         assert n_params == count_params(setting.model).total, n_params
         batches = program.put(networks.tokens(setting))
-        state, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(1))
+        state, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(0), jnp.int32(1))
         first_loss = float(losses[0])
         first = time.perf_counter() - began
         repeats = _seconds_per_step(program, state, hyper, batches, 1 + setting.n_repeats)[1:]
@@ -85,7 +85,7 @@ def _seconds_per_step(
     seconds, n = [], jnp.int32(len(batches))
     for _ in range(n_repeats):
         began = time.perf_counter()
-        state, losses, _ = program.train_chunk(state, hyper, batches, n)
+        state, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(0), n)
         losses.block_until_ready()
         seconds.append((time.perf_counter() - began) / len(batches))
     return seconds

@@ -53,7 +53,9 @@ def measure(spec: Spec, corpus: Corpus, n_sequences: int) -> dict[str, Means]:
         state = program.init(jax.random.key(train.init_seed), hyper)
         before = look(state.params, tokens)
         # Donated: the old state is dead after this call.
-        state, *_ = program.train_chunk(state, hyper, program.put(chunk), jnp.int32(n_steps))
+        state, *_ = program.train_chunk(
+            state, hyper, program.put(chunk), jnp.int32(0), jnp.int32(n_steps)
+        )
         return _means(before, look(state.params, tokens))
 
 

@@ -120,7 +120,7 @@ def run_steps(network_config: ModelConfig, corpus: Corpus) -> Callable:
         with jax.set_mesh(program.mesh):
             state = program.init(jax.random.key(config.init_seed), hyper)
             state, losses, norms = program.train_chunk(
-                state, hyper, program.put(chunk), jnp.int32(n)
+                state, hyper, program.put(chunk), jnp.int32(0), jnp.int32(n)
             )
         return state, np.asarray(losses)[:n], np.asarray(norms)[:n]
 

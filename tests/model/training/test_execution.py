@@ -60,7 +60,7 @@ def steps(deep: ModelConfig, train_config: TrainConfig, corpus: Corpus) -> Calla
         with jax.set_mesh(program.mesh):
             chunk = program.put(rows.reshape(N_STEPS, 8, -1))
             state = program.init(jax.random.key(0), hyper)
-            arguments = (state, hyper, chunk, jnp.int32(N_STEPS))
+            arguments = (state, hyper, chunk, jnp.int32(0), jnp.int32(N_STEPS))
             state, losses, norms = program.train_chunk(*arguments)
             weights = program.put(np.ones((N_STEPS, 8), np.float32))
             nats, _ = program.evaluate(state.params, chunk, weights, jnp.int32(N_STEPS))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss depends on the configuration and the data alone: not on chunks, nor on the mesh."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
+from model.training.clock import Clock
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
 from model.training.outcome import Progress, TrainResult
@@ -70,6 +72,27 @@ def test_steps_per_dispatch_change_no_bit(
     starts = [0, *(progress.step for progress in told)]
     for start, progress in zip(starts, told, strict=False):
         assert progress.loss_nats == float(losses[start : progress.step].mean())
+
+
+@pytest.mark.parametrize("sizes", [(1,), (3,), (1, 1, 6, 2)], ids=str)
+def test_how_many_steps_a_dispatch_takes_changes_no_bit(
+    run: Callable, reference: tuple, monkeypatch: pytest.MonkeyPatch, sizes: tuple
+) -> None:
+    """Nor what is told: chunks end where they would."""
+    found = itertools.cycle(sizes)
+    dispatched = []
+
+    def dispatch_steps(_: Clock, most: int) -> int:
+        dispatched.append(min(most, next(found)))
+        return dispatched[-1]
+
+    monkeypatch.setattr(Clock, "dispatch_steps", dispatch_steps)
+    result, told = run()
+    assert sum(dispatched) == 20
+    assert max(dispatched) == max(sizes)
+    assert outcome(result) == outcome(reference[0])
+    rows = [[(p.step, p.loss_nats, p.grad_norm) for p in each] for each in (told, reference[1])]
+    assert rows[0] == rows[1]
 
 
 def test_losses_of_all_steps_equal_those_of_one_call(

@@ -3,18 +3,22 @@
 
 import math
 
-import jax.numpy as jnp
+import numpy as np
 
 from model.training.loss_watch import Losses
 
 
 def test_a_run_that_has_left_the_finite_numbers_is_told_no_more_and_the_others_are() -> None:
     losses = Losses(10, [0, 0, 4])
-    norms = jnp.ones((3, 4))
-    # Four steps fit, three count; the second run recovers for a step, to no avail.
-    losses.add(3, jnp.asarray([[1.0, 2, 6, 9], [1, math.inf, 2, 9], [1, 1, 1, 1]]), norms)
-    losses.add(2, jnp.asarray([[1.0, 3, 9, 9], [5, math.nan, 9, 9], [1, 1, 1, 1]]), 2 * norms)
-    losses.fetch()
+    norms = np.ones((3, 2))
+    # The first chunk comes in two parts; the second run recovers for a step, to no avail.
+    losses.add(np.asarray([[1.0, 2], [1, math.inf], [1, 1]]), norms)
+    assert losses.take() == []
+    losses.add(np.asarray([[6.0], [2], [1]]), norms[:, :1])
+    losses.end_chunk()
+    losses.add(np.asarray([[1.0, 3], [5, math.nan], [1, 1]]), 2 * norms)
+    losses.end_chunk()
+    losses.end_chunk()  # Of nothing.
     first, second = losses.take()
     assert (first.step, second.step) == (13, 15)
     assert (first.losses[0], second.losses[0]) == (3.0, 2.0)

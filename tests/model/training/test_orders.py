@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run obeys between two dispatches, says when it has compiled, and accounts for its time."""
 
+import math
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
+from model.training import clock, loop
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
+from model.training.feed import Feed
 from model.training.loop import train_pack
 from model.training.outcome import Interrupted, Order, Progress, TrainResult
+from model.training.program import Program
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +66,24 @@ def test_a_run_that_was_told_to_save_and_stop_goes_on_to_the_same_bits(
     assert (result.loss_nats, result.curve) == (reference.loss_nats, reference.curve)
 
 
+def test_an_order_is_obeyed_between_two_dispatches_of_one_chunk(
+    run: Callable, reference: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the chunk had done is told and saved, and the rest of it is done later."""
+    monkeypatch.setattr(clock, "DISPATCH_SECONDS", 1e-9)  # One step each.
+    told: list[Progress] = []
+    with pytest.raises(Interrupted) as interrupted:
+        run(tmp_path, control=at(12, Order.SAVE_AND_STOP), on_progress=told.extend)
+    assert (interrupted.value.step, interrupted.value.is_saved) == (12, True)
+    assert [progress.step for progress in told] == [7, 10, 12]
+    monkeypatch.setattr(clock, "DISPATCH_SECONDS", math.inf)
+    result = run(tmp_path, on_progress=told.extend)
+    assert [progress.step for progress in told] == [7, 10, 12, 17, 20]
+    assert (result.resumed_at, result.n_timed_steps) == (12, 8)
+    assert result.params_sha256 == reference.params_sha256
+    assert (result.loss_nats, result.curve) == (reference.loss_nats, reference.curve)
+
+
 def test_a_run_that_was_told_to_stop_saves_nothing(run: Callable, tmp_path: Path) -> None:
     with pytest.raises(Interrupted) as interrupted:
         run(tmp_path, control=at(10, Order.STOP))
@@ -89,9 +115,13 @@ def test_without_a_folder_an_order_to_save_only_stops(run: Callable) -> None:
     assert (interrupted.value.step, interrupted.value.is_saved) == (7, False)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "steps"), [(math.inf, [0, 7, 10, 17, 20]), (1e-9, list(range(21)))]
+)
 def test_orders_are_asked_for_before_each_dispatch_and_before_the_final_evaluation(
-    run: Callable,
+    run: Callable, monkeypatch: pytest.MonkeyPatch, seconds: float, steps: list
 ) -> None:
+    monkeypatch.setattr(clock, "DISPATCH_SECONDS", seconds)
     asked: list[int] = []
 
     def control(step: int) -> Order:
@@ -99,7 +129,7 @@ def test_orders_are_asked_for_before_each_dispatch_and_before_the_final_evaluati
         return Order.GO
 
     run(control=control)
-    assert asked == [0, 7, 10, 17, 20]
+    assert asked == steps
 
 
 def test_nothing_is_compiled_once_training_has_begun(run: Callable) -> None:
@@ -125,6 +155,49 @@ def test_every_step_of_an_attempt_is_timed(run: Callable) -> None:
     told: list[Progress] = []
     result = run(on_progress=told.extend)
     assert result.n_timed_steps == 20
-    # Where loading was never slower than the device, nothing was stalled.
     assert all(result.seconds[name] > 0 for name in ("compile", "train", "evaluate"))
     assert 0 < told[0].train_seconds < told[-1].train_seconds <= result.seconds["train"]
+
+
+class Busy:
+    """An array on a device that has not come to it yet."""
+
+    def __init__(self, done: Future):
+        self.done = done
+
+    def block_until_ready(self) -> None:
+        self.done.result()
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        return self.done.result()
+
+
+def test_training_behind_a_slow_loader_is_in_the_account_of_training(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the four dispatches takes the device a fifth of a second, and loading takes longer.
+    A sleep is never too short, so no machine is too slow for this."""
+    compile_program, load, device = loop.compile_program, Feed._load, ThreadPoolExecutor(1)
+
+    def slow(*arguments: object, **options: object) -> Program:
+        program = compile_program(*arguments, **options)
+
+        def train_chunk(*given: object) -> tuple:
+            state, *metrics = jax.block_until_ready(program.train_chunk(*given))
+            device.submit(time.sleep, 0.2)
+            return state, *(Busy(device.submit(np.asarray, x)) for x in metrics)
+
+        return replace(program, train_chunk=train_chunk)
+
+    def load_slowly(feed: Feed) -> None:
+        load(feed)
+        time.sleep(0.4)
+
+    monkeypatch.setattr(loop, "compile_program", slow)
+    monkeypatch.setattr(Feed, "_load", load_slowly)
+    monkeypatch.setattr(clock, "DISPATCH_SECONDS", math.inf)
+    began = time.perf_counter()
+    seconds = run().seconds
+    assert seconds["train"] >= 4 * 0.2
+    assert seconds["stall"] > 0
+    assert sum(seconds.values()) <= time.perf_counter() - began

@@ -84,9 +84,10 @@ def losses_of(network_config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> C
     def recording(*arguments: object, **options: object) -> Program:
         program = compile_program(*arguments, **options)
 
-        def train_chunk(state: object, hyper: object, batches: object, n: jax.Array) -> tuple:
-            state, *metrics = program.train_chunk(state, hyper, batches, n)
-            arrays = (np.asarray(x).reshape(program.n_runs, -1)[:, : int(n)] for x in metrics)
+        def train_chunk(*arguments: object) -> tuple:
+            state, *metrics = program.train_chunk(*arguments)
+            steps = slice(*map(int, arguments[-2:]))
+            arrays = (np.asarray(x).reshape(program.n_runs, -1)[:, steps] for x in metrics)
             seen.append(tuple(arrays))
             return state, *metrics
 
@@ -263,7 +264,7 @@ def test_runs_on_devices_of_their_own_are_the_runs_alone(
         state = program.init([jax.random.key(seed) for seed in range(8)], hyper)
         shards = {leaf.sharding.shard_shape(leaf.shape)[0] for leaf in jax.tree.leaves(state)}
         assert shards == {8 // mesh[0]}
-        _, losses, norms = compiled(state, hyper, program.put(chunk), jnp.int32(20))
+        _, losses, norms = compiled(state, hyper, program.put(chunk), jnp.int32(0), jnp.int32(20))
     for run, config in enumerate(configs):
         _, expected, expected_norms = run_steps(config)
         np.testing.assert_allclose(np.asarray(losses)[run, :20], expected, rtol=0, atol=1e-5)
