@@ -84,8 +84,27 @@ for job in jobs:
     barrier("the step list is read before the next job writes")
     records[-1]["steps"] = checkpoints.steps()
 long = broadcast("Zeichen \\u00e4 " * 1000 if is_leader() else "")
+
+# Thousands of products and of sums over both processes.
+import jax, jax.numpy as jnp
+import numpy as np
+from model.network.sharding import make_mesh
+mesh = make_mesh({mesh})
+rows = jax.NamedSharding(mesh, jax.P("fsdp", None, None))
+ones = lambda index: np.ones((1, 128, 128), np.float32)
+x = jax.make_array_from_callback((2, 128, 128), rows, ones)
+mix = lambda i, x: jnp.tanh(x @ x - x.sum(axis=0, keepdims=True))
+with jax.set_mesh(mesh):
+    busy = jax.jit(lambda x, n: jax.lax.fori_loop(0, n, mix, x))
+    busy(x, jnp.int32(1)).block_until_ready()
+    x = busy(x, jnp.int32(600))
+broadcast("now" if is_leader() else "")
+was_busy = not x.is_ready()
+x.block_until_ready()
+
 print()
-print(json.dumps({{"records": records, "asked": sorted(asked), "long": [len(long), long[-10:]]}}))
+print(json.dumps({{"records": records, "asked": sorted(asked), "long": [len(long), long[-10:]],
+                  "was_busy": was_busy}}))
 """
 
 
@@ -194,6 +213,11 @@ def test_an_interrupted_run_of_two_processes_goes_on_to_the_same_bits(pair: list
 
 def test_a_long_text_reaches_both(pair: list) -> None:
     assert [child["long"] for child in pair] == [[10_000, "Zeichen \u00e4 "]] * 2
+
+
+def test_the_processes_agree_without_waiting_for_what_their_devices_do(pair: list) -> None:
+    """So a dispatch can be given while the one before runs."""
+    assert [child["was_busy"] for child in pair] == [True, True]
 
 
 SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS": "4"}
