@@ -183,7 +183,10 @@ def train_chunk(
     the others.
 
     The bounds are traced: one program serves every number of steps up to S, and a resumed run,
-    whose chunks begin elsewhere, executes the very same instructions per step.
+    whose chunks begin elsewhere, executes the very same instructions per step. On a GPU, XLA asks
+    the host after each step of such a loop whether to go on, and not where the count is fixed
+    (xla/backends/gpu/runtime/while_thunk.cc); but each fixed count would be a program of its own.
+    What this costs has not been measured on a GPU.
     """
 
     def body(i: Int[Array, ""], carry: tuple) -> tuple:
