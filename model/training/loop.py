@@ -51,7 +51,7 @@ def train_pack(
       corpora: where tokens come from; one for all, or one for each run.
       mesh_shape: sizes of the mesh axes (network/sharding.py); "run" divides the number of runs.
       checkpoints: of the whole pack; None trains without. ``checkpoint_seconds`` is the least time
-        between two.
+        between two, which lie where chunks of ``steps_per_dispatch`` steps end.
       execution: how the network is computed; the result says what was chosen.
       trunk: where nothing of its own is saved, the pack begins from the newest intact checkpoint
         here. It must be of the same runs but for the end of their schedule.
