@@ -10,22 +10,24 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import COMMAND, environment, isoflop
 from rich.console import Console
+from small_studies import mine, tiny
+from stand_in_training import outcome, session
 
 from experiments.cli import main
 from experiments.cost import estimate, planned_cost
 from experiments.cost.estimate import Terms
 from experiments.ledger.forecasts import read_forecasts
 from experiments.ledger.ledger import Ledger
-from experiments.ledger.owner import this_process
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
@@ -41,11 +43,9 @@ from experiments.studies.quickstart import STUDY
 from experiments.study.study import Ladder
 from experiments.train import run_points
 from experiments.train.attempt import run_job
-from experiments.train.session import Session, Stop
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
 from model.network.counts.total import count_params
-from model.network.execution import PLAIN
 from model.training.outcome import CurvePoint
 from scaling.approaches.surface import fit_surface
 from scaling.fit import FitError
@@ -65,28 +65,7 @@ def best_params(flops: float) -> float:
     return g * (flops / 6) ** (BETA / (ALPHA + BETA))
 
 
-@dataclass
-class PlantedResult:
-    loss_nats: float | None
-    curve: tuple[CurvePoint, ...]
-    n_steps: int
-    status: str = "ok"
-    reason: str = ""
-    loss_se_nats: float | None = None
-    oracle_loss_nats: float | None = None
-    params_sha256: str = "00"
-    resumed_at: int = 0
-    n_timed_steps: int = 1
-    notes: tuple[str, ...] = ()
-    execution: Any = PLAIN
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(
-            ("compile", "train", "stall", "evaluate", "checkpoint"), 1.0
-        )
-    )
-
-
-def planted(model: Any, train: Any, corpus: Any, **_: Any) -> PlantedResult:
+def planted(model: Any, train: Any, corpus: Any, **_: Any) -> SimpleNamespace:
     """What training would return if the law held, with noise that follows from the run alone."""
     n_params, tokens_per_step = count_params(model).total, train.batch_size * model.seq_len
     n_steps = train.schedule.n_steps
@@ -101,17 +80,15 @@ def planted(model: Any, train: Any, corpus: Any, **_: Any) -> PlantedResult:
     )
     loss = law(n_params, n_steps * tokens_per_step) * math.exp(NOISE * rng.standard_normal())
     time.sleep(0.002)  # Costs are told to the millisecond.
-    return PlantedResult(loss_nats=loss, curve=curve, n_steps=n_steps)
+    return outcome(loss, curve=curve, n_steps=n_steps)
 
 
-def half_diverge(model: Any, train: Any, corpus: Any, **rest: Any) -> PlantedResult:
+def half_diverge(model: Any, train: Any, corpus: Any, **rest: Any) -> SimpleNamespace:
     """Seed 2 never converges."""
     if train.init_seed != 2:
         return planted(model, train, corpus, **rest)
     reason = "training loss is not finite at step 3"
-    return PlantedResult(
-        status="diverged", reason=reason, loss_nats=None, curve=(), n_steps=3, params_sha256=""
-    )
+    return outcome(None, status="diverged", reason=reason, n_steps=3, params_sha256="")
 
 
 @dataclass
@@ -125,27 +102,15 @@ class Finished:
     analysis: Any
 
 
-def never() -> None:
-    raise AssertionError("nobody asked this process to end")
-
-
-def train_all(ledger, points, corpus, mesh, train) -> None:
+def train_all(ledger, points, manifest, mesh, train) -> None:
     """Every point through the claims and results of a worker, trained by a stand-in."""
 
     def train_pack(model, configs, corpus, **options):
         return tuple(train(model, config, corpus, **options) for config in configs)
 
-    session = Session(
-        me=this_process(),
-        corpus=corpus,
-        mesh_shape=mesh,
-        execution=PLAIN,
-        train=train_pack,
-        open_checkpoints=lambda folder, attempt: None,
-        stop=Stop(never),
-    )
+    at_work = session(train_pack, manifest, mesh_shape=mesh)
     for point in points:
-        run_job(ledger, point.id, session)
+        run_job(ledger, point.id, at_work)
 
 
 def plan_costs(ledger, study, planned) -> None:
@@ -184,8 +149,7 @@ def finish(folder, study, train) -> Finished:
     plan_costs(ledger, study, planned)
     ledger.write_plan(to_json(study), points, [solo(point, study.mesh) for point in points])
     manifest.write(ledger.manifest)
-    corpus = SimpleNamespace(manifest=manifest)
-    train_all(ledger, points, corpus, study.mesh, train)
+    train_all(ledger, points, manifest, study.mesh, train)
     analysis = analyse(ledger, study, points, allow_missing=0.5)
     return Finished(study, ledger, manifest, points, analysis)
 
@@ -329,82 +293,56 @@ def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_pa
 
 
 def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, monkeypatch, capsys):
-    few = "sizes.d_models=16,24", "budgets=1e11", "seeds=0", "forecast_budgets=1e13", "seq_len=16"
     (tmp_path / "few.py").write_text(
-        "import dataclasses\nfrom experiments.studies.quickstart import STUDY\n"
-        "from model.data.source import Zipf\nSTUDY = dataclasses.replace(STUDY, data=Zipf(alpha=.5,"
-        "epsilon=.1, base=8, n_digits=2, n_answers=1, language_seed=0))"
+        mine(
+            "name='few', budgets=(1e11,), forecast_budgets=(1e13,), "
+            "sizes=Ladder(d_models=(16, 24), tokens_per_param=(0.1, 1e5))"
+        )
     )
 
     def trained(ledger, planned_jobs, jobs, executor, view, **_):
         points = [point for planned_job in planned_jobs for point in planned_job.points]
-        corpus = SimpleNamespace(manifest=Manifest.read(ledger.manifest))
-        train_all(ledger, points, corpus, executor.settings.mesh, planted)
+        manifest = Manifest.read(ledger.manifest)
+        train_all(ledger, points, manifest, executor.settings.mesh, planted)
         return []
 
     monkeypatch.setattr(run_points, "run_planned_jobs", trained)
-    wide = "sizes.tokens_per_param=0.1,1e5"
-    main.main(["run", str(tmp_path / "few.py"), *few, wide, "--results", str(tmp_path)])
+    main.main(["run", str(tmp_path / "few.py"), "--results", str(tmp_path)])
     assert "no forecast at 1e+13 FLOPs" in capsys.readouterr().out
-    assert (tmp_path / "quickstart" / "report.html").exists()
-
-
-REAL_STUDY = """
-from dataclasses import replace
-from experiments.study.recipes import TINY_BYTES
-from experiments.study.recipe import BatchRule
-from experiments.study.study import Ladder, Study
-from model.data.source import Zipf
-from model.training.config import EvalConfig
-batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)
-STUDY = Study(
-    name="tiny", question="Does it go on?", budgets=(3e8, 6e8),
-    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e4)), seeds=(0,),
-    data=Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0),
-    seq_len=16, evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=3, seed=0),
-    max_epochs=1.0, flops="matmul_full", recipe=replace(TINY_BYTES, batch=batch),
-)
-"""
+    assert (tmp_path / "few" / "report.html").exists()
 
 
 @dataclass
 class Shell:
-    """isoflop in processes of its own."""
+    """isoflop run of a study file, in processes of its own."""
 
-    folder: Any
-    cache: Any
+    folder: Path
+    cache: Path
 
     def start(self, results: str, *arguments: str) -> subprocess.Popen:
-        command = [
-            sys.executable,
-            "-m",
-            "experiments.cli.main",
-            "run",
-            str(self.folder / "tiny.py"),
-        ]
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("JAX_NUMPY")
-        } | {"JAX_COMPILATION_CACHE_DIR": str(self.cache), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
         return subprocess.Popen(
-            [*command, "--results", str(self.folder / results), *arguments],
+            [*COMMAND, *self.arguments(results), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env=environment,
+            env=environment(self.cache),
         )
 
+    def arguments(self, results: str) -> tuple[str, ...]:
+        return "run", str(self.folder / "tiny.py"), "--results", str(self.folder / results)
+
     def run(self, results: str, *arguments: str) -> tuple[int, str, str]:
-        process = self.start(results, *arguments)
-        out, err = process.communicate(timeout=300)
-        return process.returncode, out, err
+        env = environment(self.cache)
+        done = isoflop(*self.arguments(results), *arguments, env=env, timeout=300)
+        return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.slow(reason="half a minute of processes; faults at calls are in the quick suite")
 def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
     tmp_path, compile_cache
 ):
-    (tmp_path / "tiny.py").write_text(REAL_STUDY)
+    (tmp_path / "tiny.py").write_text(tiny("budgets=(3e8, 6e8), seeds=(0,)"))
     shell = Shell(tmp_path, compile_cache)
     code, out, err = shell.run("calm")
     assert code == 0, err
@@ -437,27 +375,15 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
     assert json.loads((killed.folder / "study.json").read_text())["record"]["name"] == "tiny"
 
 
-TRUNKS = """
-from dataclasses import replace
-from experiments.study.recipes import TINY_BYTES
-from experiments.study.recipe import BatchRule
-from experiments.study.study import Ladder, Study
-from model.data.source import Zipf
-from model.training.config import EvalConfig
-STUDY = Study(
-    name="tiny", question="Does it branch?", budgets=(1.5e8, 3e8, 6e8),
-    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e4)), seeds=(0, 1),
-    data=Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0),
-    seq_len=16, evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=3, seed=0),
-    max_epochs=1.0, flops="matmul_full", recipe=replace(
-        TINY_BYTES, horizon_tokens_per_param=2.0,
-        batch=BatchRule(reference_tokens=128.0, reference_run=1e4, exponent=0.0, multiple=1),
+TRUNKS = tiny("""
+    budgets=(1.5e8, 3e8, 6e8),
+    recipe=replace(
+        TINY_BYTES, horizon_tokens_per_param=2.0, batch=replace(batch, reference_tokens=128.0),
         optimizer=replace(
             TINY_BYTES.optimizer, warmup_fraction=0.1, decay_fraction=0.2, decay="one_minus_sqrt"
         ),
     ),
-)
-"""
+""")
 
 
 @pytest.mark.slow(reason="30 s: a study twice; test_trunk.py compares a branch bit for bit")

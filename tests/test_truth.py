@@ -3,10 +3,9 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
+from command_line import isoflop
 
 # A minute and a half of training.
 pytestmark = pytest.mark.slow(reason="trains on a language of known entropy")
@@ -33,16 +32,7 @@ STUDY = dataclasses.replace(
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("truth")
     (folder / "study.py").write_text(STUDY)
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.cli.main",
-        "run",
-        "study.py",
-        "--results",
-        "results",
-    ]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    isoflop("run", "study.py", "--results", "results", cwd=folder, check=True)
     return folder / "results" / "short"
 
 

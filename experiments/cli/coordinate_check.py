@@ -9,6 +9,7 @@ from rich.console import Console
 from experiments.checks.coordinates.cases import Networks
 from experiments.checks.coordinates.check import coordinate_check
 from experiments.cli.argument_types import seeds, whole_number, whole_numbers
+from experiments.cli.from_options import from_options
 from experiments.cli.open_study import add_study, open_manifest, open_study
 
 HELP = "sizes of activations and of their updates against width and depth"
@@ -30,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger = open_study(options)
-    networks = Networks(
-        widths=options.widths, depths=options.depths, n_steps=options.steps, seeds=options.seeds
-    )
+    networks = from_options(Networks, options, n_steps=options.steps)
     coordinate_check(
         study,
         ledger,

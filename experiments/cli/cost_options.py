@@ -4,6 +4,7 @@
 import argparse
 
 from experiments.cli.argument_types import positive_number, whole_number
+from experiments.cli.from_options import from_options
 from experiments.cost.target import CARBON, CARBON_SOURCE, PUE, PUE_SOURCE, Target
 
 
@@ -45,14 +46,6 @@ def target(
     options: argparse.Namespace, *, n_workers: int | None = None, is_here: bool = True
 ) -> Target:
     """What these options say of what trains."""
-    return Target(
-        device=options.device,
-        utilisation=options.mfu,
-        n_devices=options.n_devices,
-        price=options.price,
-        watts=options.watts,
-        pue=options.pue,
-        carbon=options.carbon,
-        n_workers=n_workers,
-        is_here=is_here,
+    return from_options(
+        Target, options, utilisation=options.mfu, n_workers=n_workers, is_here=is_here
     )

@@ -6,6 +6,7 @@ import argparse
 from rich.console import Console
 
 from experiments.adaptive.next_runs import TARGETS, Question, propose_next
+from experiments.cli.from_options import from_options
 from experiments.cli.open_study import add_study, open_manifest, open_study
 from experiments.machine.jax_setup import prepare_to_fit
 
@@ -27,10 +28,5 @@ def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger = open_study(options)
     manifest = open_manifest(study, ledger, console)
     prepare_to_fit()
-    question = Question(
-        budget=options.budget,
-        target=options.target,
-        target_flops=options.target_flops,
-        rounds=options.rounds,
-    )
+    question = from_options(Question, options)
     propose_next(question, study, ledger=ledger, manifest=manifest, console=console)

@@ -4,6 +4,7 @@
 import argparse
 import typing
 
+from experiments.cli.from_options import from_options
 from experiments.executors.worker_settings import CHECKPOINT_SECONDS, LEASE_SECONDS, MAX_ATTEMPTS
 from experiments.train.engines import Engine, Name
 from experiments.train.run_points import Training
@@ -59,29 +60,5 @@ def training(options: argparse.Namespace) -> Training:
     Raises:
       ValueError: for numbers that cannot be.
     """
-    engine = Engine(
-        name=options.on,
-        gpus_per_process=options.gpus_per_process,
-        cpus_per_process=options.cpus_per_process,
-        hours=options.hours,
-        max_concurrent=options.max_concurrent,
-        setup=options.setup,
-        partition=options.partition,
-        account=options.account,
-        qos=options.qos,
-        sbatch=tuple(options.sbatch),
-        image=options.image,
-        volume_claim=options.volume_claim,
-        namespace=options.namespace,
-        queue=options.queue,
-        node_selector=tuple(options.node_selector),
-        tpu=options.tpu,
-    )
-    return Training(
-        engine=engine,
-        n_workers=options.workers,
-        pack=options.pack,
-        checkpoint_seconds=options.checkpoint_seconds,
-        lease_seconds=options.lease_seconds,
-        max_attempts=options.max_attempts,
-    )
+    engine = from_options(Engine, options, name=options.on)
+    return from_options(Training, options, engine=engine, n_workers=options.workers)

@@ -5,6 +5,7 @@ import argparse
 from typing import get_args
 
 from experiments.adaptive.until import Asked, Per
+from experiments.cli.from_options import from_options
 
 
 def add_until(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +27,7 @@ def asked(options: argparse.Namespace) -> Asked | None:
       ValueError: for an option that says nothing without a goal.
     """
     if options.until:
-        return Asked(
-            goal=options.until,
-            target_flops=options.target_flops,
-            budget=options.budget,
-            per=options.per or "flop",
-        )
+        return from_options(Asked, options, goal=options.until, per=options.per or "flop")
     for name in ("target_flops", "budget", "per"):
         if getattr(options, name) is not None:
             option = "--" + name.replace("_", "-")

@@ -4,10 +4,10 @@
 import re
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command_line import isoflop
 from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -36,16 +36,7 @@ STUDY = dataclasses.replace(
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     (folder / "study.py").write_text(STUDY)
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.cli.main",
-        "run",
-        "study.py",
-        "--results",
-        "results",
-    ]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    isoflop("run", "study.py", "--results", "results", cwd=folder, check=True)
     return folder / "results" / "page" / "report.html"
 
 

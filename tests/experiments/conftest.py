@@ -5,7 +5,9 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from small_studies import mine
 
+from experiments.cli import main
 from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import VERSION, Costs, Provenance, Result, Trunk
@@ -204,24 +206,30 @@ def no_drawing(monkeypatch):
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
-_MINE = """
-import dataclasses
-from experiments.studies.quickstart import STUDY
-from experiments.study.study import Ladder
-from model.data.source import Zipf
-from model.training.config import EvalConfig
-zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
-STUDY = dataclasses.replace(
-    STUDY, name="mine", budgets=(3e8, 1.2e9, 4.8e9), seeds=(0, 1), data=zipf, seq_len=16,
-    forecast_budgets=(), sizes=Ladder(d_models=(8, 12, 16, 24, 32), tokens_per_param=(0.1, 1e5)),
-    evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=2, seed=0),
-)
-"""
+@pytest.fixture
+def mine_file(tmp_path):
+    """A study of three budgets and five sizes on a planted language."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        mine(
+            "budgets=(3e8, 1.2e9, 4.8e9), seeds=(0, 1), "
+            "sizes=Ladder(d_models=(8, 12, 16, 24, 32), tokens_per_param=(0.1, 1e5))"
+        )
+    )
+    return path
 
 
 @pytest.fixture
-def mine_file(tmp_path):
-    """A study of three budgets and five sizes on a planted language, as a user writes one."""
-    path = tmp_path / "mine.py"
-    path.write_text(_MINE)
-    return path
+def isoflop(tmp_path, capsys, monkeypatch):
+    """Runs a command in this process, in a folder of its own: (exit code, output, error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = 0
+        try:
+            main.main(list(arguments))
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return run

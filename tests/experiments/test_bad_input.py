@@ -4,58 +4,21 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 
+import command_line
 import pytest
+from command_line import is_one_line
+from small_studies import mine
 
-from experiments.cli import main
 from experiments.files import storage
 
-STUDY = """
-import dataclasses
-from experiments.studies.quickstart import STUDY
-from experiments.study.study import Ladder
-from model.data.source import TextFiles, Zipf
-from model.training.config import EvalConfig
-zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
-STUDY = dataclasses.replace(
-    STUDY, name="mine", budgets=(3e8,), seeds=(0,), data=zipf, seq_len=16, forecast_budgets=(),
-    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e4)),
-    evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=2, seed=0),
-)
-"""
-TEXT = (
-    "\nSTUDY = dataclasses.replace(STUDY, data=TextFiles(paths=({!r},), validation_fraction=0.5))\n"
-)
+TEXT = "data=TextFiles(paths=({!r},), validation_fraction=0.5)"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def home(tmp_path):
-    (tmp_path / "mine.py").write_text(STUDY)
+    (tmp_path / "mine.py").write_text(mine())
     return tmp_path
-
-
-@pytest.fixture
-def isoflop(home, capsys, monkeypatch):
-    """Runs a command in this process: (exit code, standard error)."""
-    monkeypatch.chdir(home)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        try:
-            main.main(
-                [*arguments, *(("--results", "results") if "--results" not in arguments else ())]
-            )
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-            return code, capsys.readouterr().err
-        return 0, capsys.readouterr().err
-
-    return run
-
-
-def is_one_line(err: str) -> bool:
-    return err.startswith("isoflop: ") and err.count("\n") == 1 and "Traceback" not in err
 
 
 MISTAKES = (
@@ -104,7 +67,7 @@ MISTAKES = (
     ("arguments", "words"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES]
 )
 def test_a_mistake_ends_in_one_line_and_exit_code_two(isoflop, arguments, words):
-    code, err = isoflop(*arguments)
+    code, _, err = isoflop(*arguments)
     assert code == 2
     assert is_one_line(err), err
     assert words in err
@@ -130,7 +93,7 @@ STUDY_FILES = (
 )
 def test_a_study_file_that_cannot_be_used_is_named(isoflop, home, text, words):
     (home / "bad.py").write_text(text)
-    code, err = isoflop("plan", "bad.py")
+    code, _, err = isoflop("plan", "bad.py")
     assert code == 2
     assert is_one_line(err), err
     assert words in err
@@ -147,10 +110,10 @@ DATA = (
 
 @pytest.mark.parametrize(("content", "words"), [d[1:] for d in DATA], ids=[d[0] for d in DATA])
 def test_data_that_cannot_be_used_are_named(isoflop, home, content, words):
-    (home / "mine.py").write_text(STUDY + TEXT.format("nowhere.txt"))
+    (home / "mine.py").write_text(mine(TEXT.format("nowhere.txt")))
     if content is not None:
         (home / "nowhere.txt").write_bytes(content)
-    code, err = isoflop("data", "mine.py")
+    code, _, err = isoflop("data", "mine.py")
     assert code == 2
     assert is_one_line(err), err
     assert words in err
@@ -160,7 +123,7 @@ def test_data_that_cannot_be_used_are_named(isoflop, home, content, words):
 def test_a_results_folder_that_is_a_file_is_named(isoflop, home):
     (home / "results").write_text("mine")
     for command in ("plan", "run", "status"):
-        code, err = isoflop(command, "mine.py")
+        code, _, err = isoflop(command, "mine.py")
         assert code == 2
         assert is_one_line(err), err
         assert "results" in err
@@ -170,7 +133,7 @@ def test_a_results_folder_that_is_a_file_is_named(isoflop, home):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_results_folder_without_permission_is_named(isoflop, home):
     (home / "results").mkdir(mode=0o500)
-    code, err = isoflop("run", "mine.py")
+    code, _, err = isoflop("run", "mine.py")
     assert code == 2
     assert is_one_line(err), err
     assert "Permission denied" in err
@@ -185,7 +148,7 @@ def test_a_full_disk_ends_with_exit_code_74_and_keeps_what_is_finished(isoflop, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(storage.os, "fsync", full)
-    code, err = isoflop("run", "mine.py")
+    code, _, err = isoflop("run", "mine.py")
     assert code == 74
     assert is_one_line(err), err
     assert "Free space" in err
@@ -199,7 +162,7 @@ def test_a_damaged_manifest_is_named_with_the_way_out(isoflop, home, damage):
     manifest = home / "results" / "mine" / "manifest.json"
     manifest.write_text(damage)
     for command in ("plan", "run"):
-        code, err = isoflop(command, "mine.py")
+        code, _, err = isoflop(command, "mine.py")
         assert code == 2
         assert is_one_line(err), err
         assert "manifest.json" in err
@@ -210,7 +173,7 @@ def test_a_damaged_manifest_is_named_with_the_way_out(isoflop, home, damage):
 
 def test_a_manifest_of_other_data_is_not_used(isoflop, home):
     assert isoflop("plan", "mine.py")[0] == 0
-    code, err = isoflop("plan", "mine.py", "data.alpha=0.7")
+    code, _, err = isoflop("plan", "mine.py", "data.alpha=0.7")
     assert code == 2
     assert is_one_line(err), err
     assert "other data" in err
@@ -224,7 +187,7 @@ def test_names_with_brackets_are_printed_as_they_are(isoflop, home, capsys):
 def test_a_damaged_plan_is_named(isoflop, home):
     (home / "results" / "mine").mkdir(parents=True)
     (home / "results" / "mine" / "plan.jsonl").write_text("{}\n")
-    code, err = isoflop("status", "mine.py")
+    code, _, err = isoflop("status", "mine.py")
     assert code == 2
     assert is_one_line(err), err
     assert "plan.jsonl" in err
@@ -238,20 +201,13 @@ def test_what_only_a_worker_can_see_is_refused_before_training_starts(home, whic
         (home / "texts").mkdir()
         for i in range(20):
             (home / "texts" / f"{i}.txt").write_text(f"document {i} " * 200)
-        (home / "mine.py").write_text(STUDY + TEXT.format("texts"))
+        (home / "mine.py").write_text(mine(TEXT.format("texts")))
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
 
     def run(command):
-        arguments = [sys.executable, "-m", "experiments.cli.main", command, "mine.py", mesh]
-        arguments.append("recipe.batch.multiple=2")
-        return subprocess.run(
-            arguments,
-            cwd=home,
-            env=clean | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(home)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        env = clean | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(home)}
+        asked = (command, "mine.py", mesh, "recipe.batch.multiple=2")
+        return command_line.isoflop(*asked, cwd=home, env=env, timeout=120)
 
     done = run("data")
     assert done.returncode == 0, done.stderr

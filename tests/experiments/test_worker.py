@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from stand_in_training import PHASES, outcome, session
 
 from experiments.ledger.claims import JobFolder, Owned
 from experiments.ledger.owner import this_process
@@ -23,31 +24,9 @@ from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
 from experiments.train import attempt
 from experiments.train.attempt import run_job
-from experiments.train.session import Session, Stop
+from experiments.train.session import Stop
 from experiments.worker import work
-from model.network.execution import PLAIN
 from model.training.outcome import Interrupted, Order, Progress
-
-SECONDS = dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 2.0)
-
-
-def result(loss=2.5, **changes):
-    fields = {
-        "status": "ok",
-        "reason": "",
-        "loss_nats": loss,
-        "loss_se_nats": None,
-        "oracle_loss_nats": None,
-        "curve": (),
-        "params_sha256": "00",
-        "n_steps": 4,
-        "n_timed_steps": 4,
-        "resumed_at": 0,
-        "notes": (),
-        "execution": PLAIN,
-        "seconds": SECONDS,
-    }
-    return SimpleNamespace(**fields | changes)
 
 
 class Trainer:
@@ -63,24 +42,12 @@ class Trainer:
             self.before_step(step)
             if (order := control(step)) is not Order.GO:
                 raise Interrupted(step, is_saved=order is Order.SAVE_AND_STOP)
-        return tuple(result(**self.changes) for _ in configs)
+        return tuple(outcome(**self.changes) for _ in configs)
 
 
 @pytest.fixture
 def make_session(manifest):
-    def make(train, **changes):
-        fields = {
-            "me": this_process({}),
-            "corpus": SimpleNamespace(manifest=manifest),
-            "mesh_shape": (1, 1, 1, 1),
-            "execution": PLAIN,
-            "train": train,
-            "open_checkpoints": lambda folder, attempt: None,
-            "stop": Stop(lambda: None),
-        }
-        return Session(**fields | changes)
-
-    return make
+    return lambda train, **changes: session(train, manifest, **changes)
 
 
 @pytest.fixture
@@ -230,7 +197,7 @@ def test_a_worker_asked_to_stop_at_the_end_of_a_job_begins_no_other(go, ledger, 
     def train(*_, on_phase, **__):
         on_phase("train")
         stop.ask()
-        return (result(),)
+        return (outcome(),)
 
     assert go(train, [p.id for p in planned[:2]], stop=stop)[0] == 75
     assert ledger.has_result(planned[0].id)
@@ -294,7 +261,7 @@ def test_a_worker_that_was_replaced_after_its_last_step_leaves_no_result(
 ):
     def train(*_, **__):
         successor(ledger, planned[0].id)
-        return (result(),)
+        return (outcome(),)
 
     with pytest.raises(Owned, match="attempt 1 was silent too long"):
         run_job(ledger, planned[0].id, make_session(train))
@@ -307,7 +274,7 @@ def test_of_two_results_the_first_stands(ledger, planned, make_session):
     def late(*_, **__):
         (record,) = run_job(ledger, planned[1].id, make_session(Trainer()))
         ledger.write_result(name, msgspec.structs.replace(record, loss_nats=1.25))
-        return (result(9.0),)
+        return (outcome(9.0),)
 
     (record,) = run_job(ledger, name, make_session(late))
     assert record.loss_nats == 1.25
@@ -403,9 +370,9 @@ def test_processes_that_share_a_device_cost_what_the_device_did(go, ledger, plan
     costs = [ledger.read_result(point.id).costs for point in chosen]
     assert sum(cost.device_seconds for cost in costs) == 60 * 2, "on two devices"
     assert sum(cost.joules for cost in costs) == pytest.approx(900)
-    for name in SECONDS:
+    for name in PHASES:
         total = sum(getattr(cost, f"{name}_seconds") for cost in costs)
-        assert total == pytest.approx(SECONDS[name], abs=0.003), name
+        assert total == pytest.approx(2.0, abs=0.003), name
     # What is charged, times the speed that is told, is what was done.
     for point, cost in zip(chosen, costs, strict=True):
         done = 4 * point.flops["matmul_full"] / point.spec.train.schedule.n_steps
@@ -502,9 +469,9 @@ class Branching(Trainer):
             checkpoints.save(until)
         rest["on_phase"]("train")
         if until is None:
-            return tuple(result(2.0 + config.init_seed) for config in configs)
+            return tuple(outcome(2.0 + config.init_seed) for config in configs)
         lost = {"status": "diverged"} if self.reason else {}
-        return tuple(result(None, reason=self.reason, **lost) for _ in configs)
+        return tuple(outcome(None, reason=self.reason, **lost) for _ in configs)
 
 
 @pytest.fixture
@@ -585,9 +552,9 @@ def test_a_pack_gives_each_of_its_points_a_result_and_its_share_of_the_seconds(
         assert ledger.read_result(point.id) == record
         assert record.provenance.pack_size == 2
         assert record.provenance.init_seed == point.seed
-        assert record.costs.train_seconds == SECONDS["train"] / 2
+        assert record.costs.train_seconds == 2.0 / 2
     per_step = planned[0].flops["matmul_full"] / planned[0].spec.train.schedule.n_steps
-    assert records[0].costs.flops_per_second == round(2 * 4 * per_step / SECONDS["train"])
+    assert records[0].costs.flops_per_second == round(2 * 4 * per_step / 2.0)
 
 
 def test_the_one_record_of_a_trunk_of_several_runs_has_all_of_its_seconds(
@@ -599,4 +566,4 @@ def test_the_one_record_of_a_trunk_of_several_runs_has_all_of_its_seconds(
     trunk = next(one.job for one in planned_jobs if one.job.kind == "trunk")
     assert len(trunk.members) == 2
     (record,) = run_job(ledger, trunk.id, make_session(Branching(), open_checkpoints=Saved))
-    assert record.costs.train_seconds == SECONDS["train"]
+    assert record.costs.train_seconds == 2.0

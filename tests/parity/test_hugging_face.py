@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from experiments.benchmarks.speed import networks
 from model.network.config import ModelConfig
 from model.network.counts.total import count_params
 from model.network.sharding import make_mesh
@@ -26,29 +27,15 @@ transformers = pytest.importorskip("transformers", reason="make test-parity inst
 pytestmark = pytest.mark.parity
 
 FIXTURES = Path(__file__).parents[1] / "model" / "fixtures"
-LLAMA = ModelConfig(
-    vocab_size=53,
-    seq_len=11,
-    d_model=16,
-    n_layers=2,
-    n_heads=4,
+LLAMA = dataclasses.replace(
+    networks.llama(d_model=16, n_layers=2, n_heads=4, d_ff=28, seq_len=11, vocab_size=53),
     n_kv_heads=2,
-    d_head=4,
-    d_ff=28,
-    mixers=("attention",),
-    channel_mixers=("swiglu",),
-    norm="rmsnorm",
     norm_eps=1e-3,
-    positions="rope",
     rope_theta=37.0,
-    use_bias=False,
-    use_qk_norm=False,
     tie_embeddings=False,
     embedding_init_std=1.0,
     hidden_init_gain=1.0,
     output_init_std=1.0,
-    residual_multiplier=1.0,
-    logit_multiplier=1.0,
 )
 QWEN3 = {"use_qk_norm": True, "tie_embeddings": True, "d_head": 6}
 GPT2 = {

@@ -32,22 +32,6 @@ def law(point, rng, sd=0.005):
     return loss * math.exp(sd * rng.standard_normal())
 
 
-@pytest.fixture
-def isoflop(mine_file, capsys, monkeypatch):
-    """Runs `isoflop next mine.py` in this process: (exit code, output, standard error)."""
-    monkeypatch.chdir(mine_file.parent)
-
-    def run(*arguments):
-        code = 0
-        try:
-            main.main(["next", "mine.py", *arguments])
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return run
-
-
 @pytest.fixture(autouse=True)
 def quick_fits(monkeypatch):
     """One surface with few replicates: an interval is there, whatever its width."""
@@ -66,7 +50,7 @@ def quick_fits(monkeypatch):
 
 
 @pytest.fixture
-def mine(tmp_path, isoflop):
+def mine(tmp_path, isoflop, mine_file):
     """The study, its manifest and ledger, in the folder of `isoflop`."""
     assert main.main(["plan", "mine.py"]) is None
     study = load_study(str(tmp_path / "mine.py"))
@@ -131,7 +115,7 @@ def test_the_proposal_is_shown_kept_and_drawn(isoflop, mine, finish):
     study, manifest, ledger = mine
     left = finish(lambda point: point.budget < 4e9 or point.seed == 0)
     arguments = ("--budget", "1e10", "--target-flops", "5e10")
-    code, out, err = isoflop(*arguments)
+    code, out, err = isoflop("next", "mine.py", *arguments)
     assert (code, err) == (0, ""), err
     body = written(ledger)
     assert body["flops"] <= 1e10
@@ -157,7 +141,7 @@ def test_the_proposal_is_shown_kept_and_drawn(isoflop, mine, finish):
     assert (ledger.figures / "next.svg").exists()
     path = ledger.folder / "next.json"
     before = path.read_bytes()
-    assert isoflop(*arguments)[0] == 0
+    assert isoflop("next", "mine.py", *arguments)[0] == 0
     assert path.read_bytes() == before
     path.write_bytes(before.replace(b"loss", b"lost", 1))
     assert [one.key for one in check_file(ledger, "next.json")] == ["next.json"]
@@ -165,7 +149,9 @@ def test_the_proposal_is_shown_kept_and_drawn(isoflop, mine, finish):
 
 @pytest.mark.usefixtures("no_drawing")
 def test_before_any_run_a_first_grid_rests_on_published_fits_and_says_so(isoflop, mine):
-    code, out, err = isoflop("--budget", "2e10", "--target-flops", "5e10", "--target", "exponent")
+    code, out, err = isoflop(
+        "next", "mine.py", "--budget", "2e10", "--target-flops", "5e10", "--target", "exponent"
+    )
     assert (code, err) == (0, ""), err
     assert "no run is finished: the proposal rests on 6 published fits" in out
     assert "no interval yet" in out
@@ -180,14 +166,14 @@ def test_a_proposed_run_that_is_done_is_fitted_and_not_proposed_again(
     isoflop, mine, finish, record
 ):
     finish()
-    assert isoflop("--budget", "5e9", "--target-flops", "5e10")[0] == 0
+    assert isoflop("next", "mine.py", "--budget", "5e9", "--target-flops", "5e10")[0] == 0
     first, ledger = written(mine[2]), mine[2]
     rng = np.random.default_rng(1)
     points = [point_from_json(json.dumps(row["point"])) for row in first["proposed"]]
     ledger.write_plan("{}", [*plan(*mine[:2]).points, *points])
     for point in points:
         ledger.write_result(point.id, record(law(point, rng)))
-    assert isoflop("--budget", "5e9", "--target-flops", "5e10")[0] == 0
+    assert isoflop("next", "mine.py", "--budget", "5e9", "--target-flops", "5e10")[0] == 0
     second = written(ledger)
     assert second["n_runs_finished"] == first["n_runs_finished"] + len(points)
     assert not {row["id"] for row in second["proposed"]} & {p.id for p in points}
@@ -199,7 +185,12 @@ def test_rounds_propose_a_part(isoflop, mine, finish):
     finish()
     flops = []
     for rounds in ("1", "4"):
-        assert isoflop("--budget", "2e10", "--target-flops", "5e10", "--rounds", rounds)[0] == 0
+        assert (
+            isoflop(
+                "next", "mine.py", "--budget", "2e10", "--target-flops", "5e10", "--rounds", rounds
+            )[0]
+            == 0
+        )
         flops.append(written(mine[2])["flops"])
     assert flops[1] <= 5e9 < flops[0]
 
@@ -220,7 +211,7 @@ REFUSED = (
 @pytest.mark.parametrize(("arguments", "words"), REFUSED)
 def test_what_cannot_be_is_refused_in_one_line(isoflop, mine, finish, arguments, words):
     finish()
-    code, _, err = isoflop(*arguments)
+    code, _, err = isoflop("next", "mine.py", *arguments)
     assert code == 2
     assert err.startswith("isoflop: ")
     assert words in err

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A grid of real training, tiny, in processes of its own that may be killed."""
 
-import importlib.util
-import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import command_line
 import pytest
+import small_studies
 
 from experiments.cli.load_study import load_study
 from experiments.ledger.claims import Ending
@@ -18,24 +18,6 @@ from experiments.plan.arrange import arrange
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 from model.data.prepare import prepare
-
-STUDY = """
-from dataclasses import replace
-from experiments.study.recipes import TINY_BYTES
-from experiments.study.recipe import BatchRule
-from experiments.study.study import Ladder, Study
-from model.data.source import Zipf
-from model.training.config import EvalConfig
-batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)
-STUDY = Study(
-    name="tiny", question="Does it go on?", budgets=(3e9,),
-    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e4)), seeds=(0, 1),
-    data=Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0),
-    seq_len=16, evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=3, seed=0),
-    max_epochs=1.0, flops="matmul_full", recipe=replace(TINY_BYTES, batch=batch),
-)
-"""
-
 
 # A worker whose clock is wrong by so many seconds, or that runs since another boot: elsewhere.
 DISGUISED = """
@@ -65,14 +47,8 @@ class Grid:
     def __init__(self, folder: Path, cache: Path, name: str, *overrides: str):
         self.folder, self.cache, self.overrides = folder, cache, overrides
         self.ledger = Ledger(folder / name, "tiny")
-        (folder / "tiny.py").write_text(STUDY)
+        (folder / "tiny.py").write_text(small_studies.tiny())
         self.started: list[subprocess.Popen] = []
-
-    @property
-    def environment(self):
-        names = {name: value for name, value in os.environ.items() if "JAX" not in name}
-        cache = {"JAX_COMPILATION_CACHE_DIR": str(self.cache)}
-        return names | cache | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
     def start(self, *command: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
         with (self.folder / f"stderr-{len(self.started)}").open("w") as stderr:
@@ -82,7 +58,7 @@ class Grid:
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 start_new_session=True,
-                env=self.environment,
+                env=command_line.environment(self.cache),
             )
         self.started.append(process)
         return process
@@ -170,17 +146,6 @@ def wait_for(condition, what: str, seconds: float = 300.0):
         assert time.monotonic() < until, f"{what} did not happen in {seconds} s"
         time.sleep(0.005)
     return value
-
-
-@pytest.fixture(scope="session")
-def stand_in():
-    """The module faulty_run.py: a run with a stand-in trainer."""
-    path = Path(__file__).with_name("faulty_run.py")
-    spec = importlib.util.spec_from_file_location("faulty_run", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["faulty_run"] = module  # Its dataclasses look themselves up there.
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

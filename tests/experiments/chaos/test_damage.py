@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 
+import faulty_run
 import msgspec
 import pytest
 from rich.console import Console
@@ -35,15 +36,15 @@ def me():
 
 
 @pytest.fixture
-def run(stand_in, points, manifest, me, monkeypatch):
+def run(points, manifest, me, monkeypatch):
     """Runs the study; of the power cuts that fsync is for there are none here."""
-    monkeypatch.setattr(attempt, "device_facts", lambda: stand_in.FACTS)
+    monkeypatch.setattr(attempt, "device_facts", lambda: faulty_run.FACTS)
     monkeypatch.setattr(os, "fsync", lambda file: None)
-    return lambda ledger: stand_in.run(ledger, points[:2], manifest, me)
+    return lambda ledger: faulty_run.run(ledger, points[:2], manifest, me)
 
 
 @pytest.fixture
-def states(tmp_path, run, points, manifest, stand_in, me, monkeypatch):
+def states(tmp_path, run, points, manifest, me, monkeypatch):
     """Folders of the study in the middle, and when it has ended."""
     half, calm = Ledger(tmp_path / "half", "small"), Ledger(tmp_path / "finished", "small")
     assert run(calm)[0] == 0

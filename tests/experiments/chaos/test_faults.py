@@ -15,7 +15,7 @@ import pytest
 from experiments.ledger.forecasts import read_forecasts
 from experiments.ledger.ledger import Ledger
 
-SCRIPT = Path(__file__).with_name("faulty_run.py")
+SCRIPT = Path(__file__).parents[2] / "faulty_run.py"
 # Gone or full: what an exit code may then be. A fault that was survived is no failure.
 EXPECTED = {"eio": {0, 74}, "enospc": {0, 74}, "death": {99}, "torn": {99}, "result": {99}}
 

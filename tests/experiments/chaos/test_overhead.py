@@ -4,6 +4,7 @@
 import time
 from dataclasses import replace
 
+import faulty_run
 import pytest
 
 from experiments.ledger.ledger import Ledger
@@ -14,17 +15,17 @@ from experiments.train import attempt
 
 @pytest.mark.chaos
 def test_hundreds_of_runs_go_from_the_plan_to_the_table(
-    tmp_path, stand_in, points, manifest, monkeypatch, record_property
+    tmp_path, points, manifest, monkeypatch, record_property
 ):
-    monkeypatch.setattr(attempt, "device_facts", lambda: stand_in.FACTS)
-    monkeypatch.setattr(stand_in.FileCheckpoints, "save", lambda *_: None)
+    monkeypatch.setattr(attempt, "device_facts", lambda: faulty_run.FACTS)
+    monkeypatch.setattr(faulty_run.FileCheckpoints, "save", lambda *_: None)
     many = []
     for seed in range(200):
         spec = replace(points[0].spec, train=replace(points[0].spec.train, init_seed=seed))
         many.append(replace(points[0], spec=spec, id=spec_id(spec)))
     ledger = Ledger(tmp_path, "many")
     began = time.perf_counter()
-    code, said = stand_in.run(ledger, many, manifest, this_process({}))
+    code, said = faulty_run.run(ledger, many, manifest, this_process({}))
     seconds = time.perf_counter() - began
     assert code == 0, said[-2000:]
     assert len(ledger.table.read_text().splitlines()) == 1 + len(many)

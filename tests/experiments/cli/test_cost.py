@@ -4,26 +4,15 @@
 import platform
 
 import pytest
+from command_line import is_one_line
+from small_studies import mine
 
-from experiments.cli import main, run
+from experiments.cli import run
 from experiments.cost import planned_cost
 from experiments.ledger.ledger import Ledger
 from experiments.speed import calibration
 from experiments.speed.calibration import Calibration
 
-STUDY = """
-import dataclasses
-from experiments.studies.quickstart import STUDY
-from experiments.study.study import Ladder
-from model.data.source import Zipf
-from model.training.config import EvalConfig
-zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
-STUDY = dataclasses.replace(
-    STUDY, name="mine", budgets=(3e8,), seeds=(0,), data=zipf, seq_len=16, forecast_budgets=(),
-    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e4)),
-    evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=2, seed=0),
-)
-"""
 # 2 runs of 3e8 FLOPs each, with evaluations, at 1e5 FLOP/s: some two hours.
 SLOW = Calibration(
     device="abacus",
@@ -34,21 +23,10 @@ SLOW = Calibration(
 
 
 @pytest.fixture
-def isoflop(tmp_path, capsys, monkeypatch):
-    """Runs a command: (exit code, what was printed, standard error)."""
-    (tmp_path / "mine.py").write_text(STUDY)
-    monkeypatch.chdir(tmp_path)
-
-    def run(command, *arguments):
-        try:
-            main.main([command, "mine.py", *arguments])
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
+def isoflop(isoflop, tmp_path):
+    """Runs a command on that study."""
+    (tmp_path / "mine.py").write_text(mine())
+    return lambda command, *arguments: isoflop(command, "mine.py", *arguments)
 
 
 @pytest.fixture
@@ -62,10 +40,6 @@ def trained(monkeypatch):
     asked = []
     monkeypatch.setattr(run, "answer_study", lambda *arguments: asked.append(arguments))
     return asked
-
-
-def is_one_line(err):
-    return err.startswith("isoflop: ") and err.count("\n") == 1
 
 
 MISTAKES = (

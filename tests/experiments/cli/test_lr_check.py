@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+from small_studies import mine
 
 from experiments.cli import main
 from experiments.ledger.ledger import Ledger
@@ -12,19 +13,9 @@ from experiments.speed import calibration
 from experiments.train import run_points
 from experiments.train.runner import Elsewhere
 
-STUDY = """
-import dataclasses
-from experiments.studies.quickstart import STUDY
-from experiments.study.study import Ladder
-from model.data.source import Zipf
-from model.training.config import EvalConfig
-zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
-STUDY = dataclasses.replace(
-    STUDY, name="mine", budgets=(1e9, 1e10), seeds=(0,), data=zipf, seq_len=16,
-    forecast_budgets=(), sizes=Ladder(d_models=(8, 16, 32, 64), tokens_per_param=(0.1, 1e4)),
-    evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=2, seed=0),
-)
-"""
+STUDY = mine("""
+    budgets=(1e9, 1e10), sizes=Ladder(d_models=(8, 16, 32, 64), tokens_per_param=(0.1, 1e4))
+""")
 # Factor of the planted optimum by width: the recipe's rate is 2^0.8 too small at 16.
 BEST = {16: 2**0.8, 32: 1.0, 64: 0.7}
 CURVATURE = 0.04

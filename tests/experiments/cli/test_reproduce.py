@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `reproduce`: what it prints, where figures go, how it ends."""
 
-from __future__ import annotations
-
 import pytest
 from matplotlib.figure import Figure
 

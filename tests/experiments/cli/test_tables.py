@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """isoflop fit TABLE, compare and optimum, as a person runs them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -12,28 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import environment, isoflop
+from small_studies import tiny
 
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import Result
 
 pytestmark = pytest.mark.slurm
 
-STUDY = """
-from dataclasses import replace
-from experiments.study.recipes import TINY_BYTES
-from experiments.study.recipe import BatchRule
-from experiments.study.study import Ladder, Study
-from model.data.source import Zipf
-from model.training.config import EvalConfig
-batch = BatchRule(reference_tokens=256.0, reference_run=1e4, exponent=0.0, multiple=1)
-STUDY = Study(
-    name="tiny", question="Does it go on?", budgets=(4e9, 8e9),
-    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e5)), seeds=(0,),
-    data=Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0),
-    seq_len=16, evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=3, seed=0),
-    max_epochs=1.0, flops="matmul_full", recipe=replace(TINY_BYTES, batch=batch),
-)
-"""
+STUDY = tiny("""
+    budgets=(4e9, 8e9), seeds=(0,),
+    sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e5)),
+""")
 
 
 @dataclass(frozen=True)
@@ -44,25 +34,11 @@ class Lab:
 
     @property
     def environment(self) -> dict[str, str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("JAX_NUMPY")}
-        cache = {"JAX_COMPILATION_CACHE_DIR": str(self.folder / "cache")}
-        return inherited | cache | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+        return environment(self.folder / "cache")
 
-    def run(self, results: str, *arguments: str, **environment: str) -> str:
-        command = [
-            sys.executable,
-            "-m",
-            "experiments.cli.main",
-            "run",
-            str(self.folder / "tiny.py"),
-        ]
-        done = subprocess.run(
-            [*command, "--results", str(self.folder / results), *arguments],
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=540,
-        )
+    def run(self, results: str, *arguments: str) -> str:
+        where = (str(self.folder / "tiny.py"), "--results", str(self.folder / results))
+        done = isoflop("run", *where, *arguments, env=self.environment, timeout=540)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -4,11 +4,10 @@
 import dataclasses
 import io
 import os
-import subprocess
-import sys
 import time
 
 import pytest
+from command_line import is_one_line, isoflop
 from rich.console import Console
 
 from experiments.ledger.claims import Limits
@@ -197,8 +196,7 @@ def test_a_study_that_was_never_run_is_said(go):
 
 def test_the_command_takes_its_flags(tmp_path):
     arguments = ("gc", "quickstart", "--delete", "--others", "--results", str(tmp_path))
-    command = [sys.executable, "-m", "experiments.cli.main", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = isoflop(*arguments)
     assert done.returncode == 2
     assert "has no plan" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert is_one_line(done.stderr)

@@ -3,11 +3,11 @@
 
 import csv
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
+from command_line import is_one_line
+from small_studies import mine
 
-from experiments.cli import main
 from experiments.executors.worker_settings import MAX_ATTEMPTS
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.owner import this_process
@@ -122,36 +122,13 @@ def test_forecast_runs_are_no_part_of_the_grid(ledger, study, points, fill, quic
     analyse(ledger, study, [*beyond, *points[4:]], allow_missing=0.0)
 
 
-STUDY = """
-import dataclasses
-from experiments.studies.quickstart import STUDY
-from experiments.study.study import Ladder
-from model.data.source import Zipf
-from model.training.config import EvalConfig
-zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
-STUDY = dataclasses.replace(
-    STUDY, name="mine", budgets=(3e8, 6e8), seeds=(0, 1), data=zipf, seq_len=16,
-    forecast_budgets=(1e10,), sizes=Ladder(d_models=(8, 16, 24), tokens_per_param=(0.1, 1e5)),
-    evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=2, seed=0),
-)
-"""
-
-
 @pytest.fixture
-def isoflop(tmp_path, capsys, monkeypatch):
-    """Runs a command on STUDY in this process: (exit code, output, standard error)."""
-    (tmp_path / "mine.py").write_text(STUDY)
-    monkeypatch.chdir(tmp_path)
-
-    def run(command, *arguments):
-        code = 0
-        try:
-            main.main([command, "mine.py", *arguments])
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return run
+def on_mine(isoflop, tmp_path):
+    """Runs a command on a study of at least ten runs."""
+    changes = "budgets=(3e8, 6e8), seeds=(0, 1), forecast_budgets=(1e10,), "
+    changes += "sizes=Ladder(d_models=(8, 16, 24), tokens_per_param=(0.1, 1e5))"
+    (tmp_path / "mine.py").write_text(mine(changes))
+    return lambda command, *arguments: isoflop(command, "mine.py", *arguments)
 
 
 @pytest.fixture
@@ -174,13 +151,16 @@ def trained(monkeypatch, record):
 
 
 def is_refusal(code, err, n_bad, n):
-    is_line = err.startswith("isoflop: ") and err.count("\n") == 1
-    return code == 2 and is_line and f"{n_bad} of {n} runs are missing, more than the 10%" in err
+    return (
+        code == 2
+        and is_one_line(err)
+        and f"{n_bad} of {n} runs are missing, more than the 10%" in err
+    )
 
 
-def test_run_fit_plot_and_report_refuse_alike_and_lose_nothing(isoflop, trained, tmp_path):
+def test_run_fit_plot_and_report_refuse_alike_and_lose_nothing(on_mine, trained, tmp_path):
     trained |= {0, 3, 4}
-    code, out, err = isoflop("run")
+    code, out, err = on_mine("run")
     ledger = Ledger(tmp_path / "results", "mine")
     n = len(ledger.read_plan())
     assert n >= 10
@@ -190,24 +170,24 @@ def test_run_fit_plot_and_report_refuse_alike_and_lose_nothing(isoflop, trained,
     assert not (ledger.folder / "forecasts").exists()
     before = ledger.table.read_bytes()
     for command in ("fit", "plot", "report", "run"):
-        code, out, err = isoflop(command)
+        code, out, err = on_mine(command)
         assert is_refusal(code, err, 3, n), (command, code, err)
         for row in by_id(ledger.table).values():
             assert (f"{row['run_id']} (diverged)" in err) == (row["status"] == "diverged")
     assert ledger.table.read_bytes() == before
-    code, out, err = isoflop("fit", "--allow-missing", "0.3")
+    code, out, err = on_mine("fit", "--allow-missing", "0.3")
     assert (code, err) == (0, "")
     assert f"3 of {n} runs are not ok and are not fitted" in out
-    code, out, err = isoflop("run", "--allow-missing", "0.3")
+    code, out, err = on_mine("run", "--allow-missing", "0.3")
     assert (code, err) == (0, ""), err
     assert ledger.report.exists()
-    assert is_refusal(*isoflop("run")[::2], 3, n), "what was allowed once is not allowed for ever"
+    assert is_refusal(*on_mine("run")[::2], 3, n), "what was allowed once is not allowed for ever"
 
 
 @pytest.mark.parametrize("text", ["-0.1", "1.1", "nan", "inf", "x", "", "10%"])
-def test_a_fraction_that_is_none_is_refused(isoflop, text):
+def test_a_fraction_that_is_none_is_refused(on_mine, text):
     for command in ("run", "fit", "plot", "report"):
-        code, _, err = isoflop(command, f"--allow-missing={text}")
+        code, _, err = on_mine(command, f"--allow-missing={text}")
         assert code == 2
         assert "give 0 to 1" in err
         assert err.count("\n") == 1
@@ -238,22 +218,17 @@ def table(tmp_path):
         ("optimum", ("--flops", "1e15", "--bootstrap", "0")),
     ],
 )
-def test_a_table_obeys_the_same_rule(table, capsys, command, rest):
+def test_a_table_obeys_the_same_rule(table, isoflop, command, rest):
     def run(statuses, *flags):
-        code = 0
-        try:
-            main.main([command, table(statuses), *rest, *flags])
-        except SystemExit as end:
-            code = end.code
-        return SimpleNamespace(code=code, **capsys.readouterr()._asdict())
+        return isoflop(command, table(statuses), *rest, *flags)
 
     two = ["ok"] * 18 + ["diverged", "failed"]
-    assert run(two).code == 0
+    assert run(two)[0] == 0
     five = ["ok"] * 15 + ["diverged", "failed", "diverged", "crashed", "failed"]
-    refused = run(five)
-    assert is_refusal(refused.code, refused.err, 5, 20), refused.err
+    code, _, err = run(five)
+    assert is_refusal(code, err, 5, 20), err
     for i, status in enumerate(five):
-        assert (f"r{i} ({status})" in refused.err) == (status != "ok")
-    assert "--allow-missing 0.25" in refused.err
-    assert run(five, "--allow-missing", "0.25").code == 0
-    assert run(five, "--where", "status=ok").code == 0
+        assert (f"r{i} ({status})" in err) == (status != "ok")
+    assert "--allow-missing 0.25" in err
+    assert run(five, "--allow-missing", "0.25")[0] == 0
+    assert run(five, "--where", "status=ok")[0] == 0

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coverage benchmark: what it draws, and its page."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

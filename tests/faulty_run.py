@@ -27,6 +27,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+from stand_in_training import outcome, session
 
 from experiments.executors import exit_codes
 from experiments.ledger.forecasts import Forecast, read_forecast, write_forecast
@@ -39,10 +40,9 @@ from experiments.plan.jobs import solo
 from experiments.plan.point import Point
 from experiments.report import finished
 from experiments.train import attempt
-from experiments.train.session import Session, Stop
+from experiments.train.session import Stop
 from experiments.worker import work
 from model.data.manifest import Manifest
-from model.network.execution import PLAIN
 from model.training import checkpoint_files
 from model.training.checkpoint_files import Saved
 from model.training.outcome import CurvePoint, Interrupted, Order, Progress
@@ -145,21 +145,14 @@ def train(
         )
         rest["on_progress"]((progress,))
     loss = 1 + int(state[:8], 16) / 16**8
-    outcome = SimpleNamespace(
-        status="ok",
-        reason="",
-        loss_nats=loss,
-        loss_se_nats=None,
-        oracle_loss_nats=None,
+    made = outcome(
+        loss,
         curve=(CurvePoint(step=N_STEPS, n_tokens=100, loss_nats=loss),),
         params_sha256=state,
         resumed_at=resumed_at,
         n_timed_steps=N_STEPS - resumed_at,
-        notes=(),
-        execution=PLAIN,
-        seconds=dict.fromkeys(("compile", "train", "stall", "evaluate", "checkpoint"), 1.0),
     )
-    return (outcome,)
+    return (made,)
 
 
 def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> tuple[int, str]:
@@ -172,17 +165,10 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> t
     if finished.recall(ledger, None, points, 0.0, said.append) is not None:
         return 0, "finished"
     said += ledger.write_plan(QUESTION, points, [solo(p, (1, 1, 1, 1)) for p in points])
-    session = Session(
-        me=me,
-        corpus=SimpleNamespace(manifest=manifest),
-        mesh_shape=(1, 1, 1, 1),
-        execution=PLAIN,
-        train=train,
-        open_checkpoints=FileCheckpoints,
-        stop=Stop(lambda: os._exit(75)),
-    )
     ids = [point.id for point in missing_points(ledger, points)]
-    if code := work(ledger, iter(ids), session, said.append):
+    stop = Stop(lambda: os._exit(75))
+    at_work = session(train, manifest, me=me, open_checkpoints=FileCheckpoints, stop=stop)
+    if code := work(ledger, iter(ids), at_work, said.append):
         return code, msgspec.json.encode(said).decode()
     collate(ledger, points)
     if read_forecast(ledger, BUDGET, "abcd") is None:

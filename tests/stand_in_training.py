@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker has when nothing is trained: outcomes that were made up, and a session."""
+
+from types import SimpleNamespace
+
+from experiments.ledger.owner import this_process
+from experiments.train.session import Session, Stop
+from model.network.execution import PLAIN
+
+PHASES = ("compile", "train", "stall", "evaluate", "checkpoint")
+
+
+def outcome(loss=2.5, **changes) -> SimpleNamespace:
+    """As the loop returns it, of four steps of two seconds in all."""
+    fields = {
+        "status": "ok",
+        "reason": "",
+        "loss_nats": loss,
+        "loss_se_nats": None,
+        "oracle_loss_nats": None,
+        "curve": (),
+        "params_sha256": "00",
+        "n_steps": 4,
+        "n_timed_steps": 4,
+        "resumed_at": 0,
+        "notes": (),
+        "execution": PLAIN,
+        "seconds": dict.fromkeys(PHASES, 2.0),
+    }
+    return SimpleNamespace(**fields | changes)
+
+
+def session(train, manifest, **changes) -> Session:
+    """Of a process that trains on such data; nobody asks it to stop."""
+    fields = {
+        "me": this_process({}),
+        "corpus": SimpleNamespace(manifest=manifest),
+        "mesh_shape": (1, 1, 1, 1),
+        "execution": PLAIN,
+        "train": train,
+        "open_checkpoints": lambda folder, attempt: None,
+        "stop": Stop(lambda: None),
+    }
+    return Session(**fields | changes)
