@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker has when nothing is trained: outcomes that were made up, and a session."""
+"""What a worker has when nothing is trained: made-up outcomes, a session, a device's speed."""
 
 from types import SimpleNamespace
 
 from experiments.ledger.owner import this_process
+from experiments.speed.device_speed import DeviceSpeed, StepLaw
 from experiments.train.session import Session, Stop
 from model.network.execution import PLAIN
 
@@ -42,3 +43,15 @@ def session(train, manifest, **changes) -> Session:
         "stop": Stop(lambda: None),
     }
     return Session(**fields | changes)
+
+
+def steady(flops_per_second, compile_seconds=None) -> DeviceSpeed:
+    """A device that always reaches so much."""
+    law = StepLaw(peak_flops_per_second=flops_per_second, utilisation=1.0, overhead_seconds=0.0)
+    return DeviceSpeed(
+        device="abacus",
+        law=law,
+        compile_seconds=compile_seconds,
+        basis="counted beads",
+        is_measured=True,
+    )

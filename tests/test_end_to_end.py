@@ -21,7 +21,7 @@ import pytest
 from command_line import COMMAND, environment, isoflop
 from rich.console import Console
 from small_studies import mine, tiny
-from stand_in_training import outcome, session
+from stand_in_training import outcome, session, steady
 
 from experiments.cli import main
 from experiments.cost import estimate, planned_cost
@@ -35,10 +35,8 @@ from experiments.plan.trunks import grow, saving
 from experiments.report import page as report_page
 from experiments.report.analysis import analyse
 from experiments.report.answer import print_answer
-from experiments.report.build import build, gather
+from experiments.report.build import build
 from experiments.report.forecast import make_forecast
-from experiments.report.rows import findings, run_rows
-from experiments.speed.device_speed import DeviceSpeed, StepLaw
 from experiments.studies.quickstart import STUDY
 from experiments.study.study import Ladder
 from experiments.train import run_points
@@ -47,8 +45,6 @@ from model.data.manifest import Manifest
 from model.data.source import source_to_dict
 from model.network.counts.total import count_params
 from model.training.outcome import CurvePoint
-from scaling.approaches.surface import fit_surface
-from scaling.fit import FitError
 
 # Hoffmann et al. 2022, eq. 2, in the range of the quickstart.
 E, A, B, ALPHA, BETA = 0.86, 66.0, 124.0, 0.50, 0.41
@@ -83,14 +79,6 @@ def planted(model: Any, train: Any, corpus: Any, **_: Any) -> SimpleNamespace:
     return outcome(loss, curve=curve, n_steps=n_steps)
 
 
-def half_diverge(model: Any, train: Any, corpus: Any, **rest: Any) -> SimpleNamespace:
-    """Seed 2 never converges."""
-    if train.init_seed != 2:
-        return planted(model, train, corpus, **rest)
-    reason = "training loss is not finite at step 3"
-    return outcome(None, status="diverged", reason=reason, n_steps=3, params_sha256="")
-
-
 @dataclass
 class Finished:
     """A study whose runs were all trained by a stand-in."""
@@ -115,13 +103,9 @@ def train_all(ledger, points, manifest, mesh, train) -> None:
 
 def plan_costs(ledger, study, planned) -> None:
     """What a device without overhead would take."""
-    law = StepLaw(peak_flops_per_second=1e14, utilisation=1.0, overhead_seconds=0.0)
-    speed = DeviceSpeed(
-        device="abacus", law=law, compile_seconds=None, basis="beads", is_measured=True
-    )
     terms = Terms(price=2.0, watts=None, watts_source="", pue=1.0, carbon=400.0)
     expected = estimate.estimate(
-        estimate.stages(study, planned), speed, terms, n_devices=1, n_devices_per_work=1
+        estimate.stages(study, planned), steady(1e14), terms, n_devices=1, n_devices_per_work=1
     )
     planned_cost.remember(ledger, planned.points, expected)
 
@@ -261,35 +245,6 @@ def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
     console = Console(file=io.StringIO(), width=200, markup=False)
     print_answer(console, built)
     assert "Compute-optimal frontier" in console.file.getvalue()
-
-
-def test_diverged_runs_stay_in_the_table_out_of_the_fits_and_in_the_words(tmp_path, monkeypatch):
-    def one_form_is_enough(runs, form):
-        if form == "curved":
-            raise FitError("not asked for")
-        return fit_surface(runs, form)
-
-    monkeypatch.setattr("experiments.report.analysis.fit_surface", one_form_is_enough)
-    f = finish(tmp_path, dataclasses.replace(ASKED, forecast_budgets=()), half_diverge)
-    n_diverged = sum(point.seed == 2 for point in f.points)
-    assert n_diverged > 5
-    with f.ledger.table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(f.points)
-    bad = [row for row in rows if row["status"] == "diverged"]
-    assert len(bad) == n_diverged
-    assert all("not finite at step 3" in row["reason"] for row in bad)
-    seeds = {point.id: point.seed for point in f.points}
-    for fit in f.analysis.fits.values():
-        assert {seeds[run_id] for run_id in fit.fitted_runs.run_id} == {0, 1}
-    built = gather(f.ledger, f.points, f.analysis)
-    sentences = " ".join(findings(built.analysis))
-    assert f"{n_diverged} " in sentences
-    assert "diverged" in sentences
-    rows = run_rows(f.points, built.verdicts)
-    shown = [row for row in rows if row["status"] == "diverged"]
-    assert len(shown) == n_diverged
-    assert all("not finite at step 3" in row["reason"] for row in shown)
 
 
 def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, monkeypatch, capsys):

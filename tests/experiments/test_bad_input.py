@@ -21,6 +21,7 @@ def home(tmp_path):
     return tmp_path
 
 
+NO_PLAN = "has no plan. `isoflop run mine.py` makes one."
 MISTAKES = (
     ("an unknown study", ("plan", "nothing"), "unknown study 'nothing'"),
     ("a study file that is not there", ("plan", "nothing.py"), "unknown study 'nothing.py'"),
@@ -47,14 +48,14 @@ MISTAKES = (
     ("tokens without end", ("lr-check", "mine.py", "--tokens", "inf"), "'inf'"),
     ("too few tokens", ("lr-check", "mine.py", "--tokens", "9"), "Raise the budget"),
     ("no workers to check with", ("lr-check", "mine.py", "--workers", "0"), "--workers 0"),
-    ("no plan yet", ("status", "mine.py"), "has no plan"),
+    ("no plan yet", ("status", "mine.py"), NO_PLAN),
     ("no pause between looks", ("status", "mine.py", "--watch", "0"), "--watch 0"),
     ("a word for a pause", ("status", "mine.py", "--watch", "often"), "--watch"),
-    ("nothing to try again", ("retry", "mine.py"), "has no plan"),
-    ("an id that was never planned", ("retry", "mine.py", "abc"), "has no plan"),
-    ("nothing to tidy up", ("gc", "mine.py"), "has no plan"),
-    ("nothing to verify", ("doctor", "mine.py"), "has no runs"),
-    ("nothing to export", ("export", "mine.py"), "has no plan"),
+    ("nothing to try again", ("retry", "mine.py"), NO_PLAN),
+    ("an id that was never planned", ("retry", "mine.py", "abc"), NO_PLAN),
+    ("nothing to tidy up", ("gc", "mine.py", "--delete", "--others"), NO_PLAN),
+    ("nothing to verify", ("doctor", "mine.py"), "has no runs. `isoflop run mine.py`"),
+    ("nothing to export", ("export", "mine.py"), NO_PLAN),
     ("a table of another kind", ("export", "mine.py", "--out", "a.xlsx"), "a.xlsx"),
     ("a tool that is not known", ("export", "mine.py", "--to", "paper", "x"), "--to paper"),
     ("no place for metrics", ("export", "mine.py", "--to", "tensorboard"), "--to"),

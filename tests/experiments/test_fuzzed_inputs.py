@@ -2,10 +2,10 @@
 """Specs, ids and overrides that are wrong by the thousand: one line each, and nothing else."""
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 
+import fuzzing
 import pytest
 
 from experiments.cli import main
@@ -19,12 +19,6 @@ from experiments.study.overrides import override
 from experiments.study.study import LogSpaced, Study
 from experiments.worker import _ids
 from model.training.config import MuonConfig
-
-_SPEC = importlib.util.spec_from_file_location("fuzzing", Path(__file__).with_name("fuzzing.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-fuzzing = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(fuzzing)
 
 
 def is_one_line(error: BaseException, most: int = 400) -> bool:

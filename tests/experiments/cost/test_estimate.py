@@ -6,6 +6,7 @@ import io
 
 import pytest
 from rich.console import Console
+from stand_in_training import steady
 
 from experiments.cost import display, estimate
 from experiments.cost.accuracy import accuracy
@@ -15,23 +16,11 @@ from experiments.plan.plan import plan
 from experiments.plan.trunks import grow, saving
 from experiments.speed import device_speed
 from experiments.speed.calibration import Calibration
-from experiments.speed.device_speed import DeviceSpeed, StepLaw, fit_steps
+from experiments.speed.device_speed import StepLaw, fit_steps
 from experiments.terminal import table
 from model.hardware import lookup
 
 TERMS = Terms(price=2.5, watts=700.0, watts_source="a page", pue=1.5, carbon=400.0)
-
-
-def steady(flops_per_second, compile_seconds=None):
-    """A device that always reaches so much."""
-    law = StepLaw(peak_flops_per_second=flops_per_second, utilisation=1.0, overhead_seconds=0.0)
-    return DeviceSpeed(
-        device="abacus",
-        law=law,
-        compile_seconds=compile_seconds,
-        basis="counted beads",
-        is_measured=True,
-    )
 
 
 def calibration(speeds, *, device="abacus", peak=1e12, compile_seconds=5.0):

@@ -6,6 +6,7 @@ import io
 
 import pytest
 from rich.console import Console
+from stand_in_training import steady
 
 from experiments.cost import estimate, planned_cost, planned_vs_real
 from experiments.cost.estimate import Terms
@@ -22,7 +23,6 @@ from experiments.report.analysis import Analysis
 from experiments.report.build import gather
 from experiments.report.cost_figure import figure_cost
 from experiments.report.page import page as report_page
-from experiments.speed.device_speed import DeviceSpeed, StepLaw
 
 TERMS = Terms(price=2.0, watts=500.0, watts_source="a page", pue=1.2, carbon=400.0)
 
@@ -33,19 +33,9 @@ def expect(study, manifest):
 
     def expect(flops_per_second=1e9, terms=TERMS, forecast_budgets=()):
         asked = dataclasses.replace(study, forecast_budgets=forecast_budgets)
-        law = StepLaw(
-            peak_flops_per_second=flops_per_second or 1.0, utilisation=1.0, overhead_seconds=0.0
-        )
-        speed = DeviceSpeed(
-            device="abacus",
-            law=law,
-            compile_seconds=None,
-            basis="counted beads",
-            is_measured=True,
-        )
         return estimate.estimate(
             estimate.stages(asked, plan(asked, manifest)),
-            speed if flops_per_second else None,
+            steady(flops_per_second) if flops_per_second else None,
             terms,
             n_devices=4,
             n_devices_per_work=1,

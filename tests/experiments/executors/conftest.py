@@ -172,6 +172,11 @@ class Cluster:
         """Starts its daemon again; ReturnToService does the rest."""
         self.ask("slurmd", "-N", node)
 
+    def preempt(self) -> None:
+        """Takes both nodes for a moment."""
+        size = ("--nodes=2", "--ntasks=2", "--cpus-per-task=2", "--mem=512M")
+        self.ask("sbatch", "--partition=high", *size, "--output=/dev/null", "--wrap=sleep 1")
+
     def clear(self) -> None:
         """Ends every job."""
         self.ask("scancel", "--user", "root")

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.slurm
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_worker.py")))
 SMALL = Resources(n_processes=1, n_cpus=1, n_gpus=0, memory_bytes=2**30, seconds=None)
-BOTH_NODES = ("--nodes=2", "--ntasks=2", "--cpus-per-task=2", "--mem=512M")
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,6 @@ def only_task(slurm) -> str:
     return row["id"]
 
 
-def preempt(slurm) -> None:
-    """Takes both nodes for a moment."""
-    slurm.ask("sbatch", "--partition=high", *BOTH_NODES, "--output=/dev/null", "--wrap=sleep 1")
-
-
 def test_every_job_is_done_once_in_arrays_of_the_size_that_slurm_allows(slurm, tmp_path, figures):
     study = Study(tmp_path / 'it\'s 100 % $HOME "ab" `x`' / "study")
     jobs = [study.ask_for(f"job-{n}") for n in range(12)]
@@ -116,7 +110,7 @@ def test_a_preempted_job_is_requeued_and_goes_on(study, slurm, figures, save, na
     engine(partition="low").run(study.root, queue([job]), None)
     slurm.wait(lambda: study.is_saved("preempted", 3))
     task = only_task(slurm)
-    preempt(slurm)
+    slurm.preempt()
     # What it saves the second time must not take a minute too.
     slurm.wait(lambda: slurm.job(task)["Restarts"] == "1")
     study.ask_for("preempted", n_steps=40, seconds=0.05)
@@ -219,7 +213,7 @@ def test_a_run_on_two_nodes_has_one_process_on_each_and_is_requeued_as_one(study
     engine().run(study.root, queue([(name, two)]), None)
     slurm.wait(lambda: study.is_saved("wide", 2))
     task = only_task(slurm)
-    preempt(slurm)
+    slurm.preempt()
     slurm.wait(lambda: slurm.job(task)["Restarts"] == "1")
     slurm.wait_until_empty()
     assert study.steps() == {"wide": 20}

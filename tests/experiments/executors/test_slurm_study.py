@@ -84,12 +84,6 @@ def endings(ledger: Ledger) -> collections.Counter[str]:
     )
 
 
-def preempt(slurm) -> None:
-    """Takes both nodes for a moment."""
-    size = ("--nodes=2", "--ntasks=2", "--cpus-per-task=2", "--mem=512M")
-    slurm.ask("sbatch", "--partition=high", *size, "--output=/dev/null", "--wrap=sleep 1")
-
-
 def running_again(ledger: Ledger) -> list[str]:
     """Jobs with a checkpoint that an attempt after the first works on."""
     done = results(ledger)
@@ -107,7 +101,7 @@ def test_a_disturbed_study_has_the_bytes_of_an_undisturbed_one(slurm, tmp_path, 
     said = lab.run("rough", *asked)
     assert "4 jobs: Slurm array" in said
     slurm.wait(lambda: with_checkpoint(rough))
-    preempt(slurm)
+    slurm.preempt()
     slurm.wait(lambda: endings(rough)["preempted"])
     assert "are in the queue already" in lab.run("rough", *asked)
 
@@ -154,7 +148,7 @@ def test_a_disturbed_study_on_two_nodes_has_the_bits_of_two_processes_here(
     asked += ("--checkpoint-seconds", "0.05")
     lab.run("rough", *asked)
     slurm.wait(lambda: with_checkpoint(rough), 300)
-    preempt(slurm)
+    slurm.preempt()
     slurm.wait(lambda: running_again(rough), 300)
     victim = running_again(rough)[0]
     owner = rough.job(victim).owner(rough.job(victim).newest())

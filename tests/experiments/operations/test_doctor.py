@@ -282,8 +282,3 @@ def test_a_table_row_of_a_failed_run_that_was_tried_again_is_no_damage(
     _, damages, notes = examine(ledger)
     assert not [line for line in damages if "table.csv" in line]
     assert any("table.csv is older" in line for line in notes)
-
-
-def test_a_study_that_was_never_run_is_said(ledger):
-    with pytest.raises(ValueError, match=r"has no runs.*isoflop run mine"):
-        doctor("mine", ledger, Console(file=io.StringIO()))

@@ -7,7 +7,6 @@ import os
 import time
 
 import pytest
-from command_line import is_one_line, isoflop
 from rich.console import Console
 
 from experiments.ledger.claims import Limits
@@ -187,16 +186,3 @@ def test_logs_stay_while_anybody_works_on_the_study(go, ledger, planned):
     start(ledger, planned[0], ELSEWHERE)
     go(delete=True)
     assert path.exists()
-
-
-def test_a_study_that_was_never_run_is_said(go):
-    with pytest.raises(ValueError, match=r"has no plan.*isoflop run mine"):
-        go()
-
-
-def test_the_command_takes_its_flags(tmp_path):
-    arguments = ("gc", "quickstart", "--delete", "--others", "--results", str(tmp_path))
-    done = isoflop(*arguments)
-    assert done.returncode == 2
-    assert "has no plan" in done.stderr
-    assert is_one_line(done.stderr)

@@ -95,8 +95,3 @@ def test_what_did_not_fail_is_refused_and_then_nothing_is_forgiven(
     with pytest.raises(ValueError, match=words):
         go(planned[0].id, name)
     assert before == {p: p.read_bytes() for p in ledger.folder.rglob("*") if p.is_file()}
-
-
-def test_a_study_that_was_never_run_is_said(go):
-    with pytest.raises(ValueError, match=r"has no plan.*isoflop run mine"):
-        go()

@@ -186,11 +186,6 @@ def test_watching_without_a_pause_is_refused(show, planned, seconds):
         show(watch=seconds)
 
 
-def test_a_study_that_was_never_run_is_said(show):
-    with pytest.raises(ValueError, match=r"has no plan.*isoflop run mine"):
-        show()
-
-
 @pytest.mark.slow(reason="a folder of ten thousand runs")
 def test_ten_thousand_runs_are_told_at_once(tmp_path, ledger, points, study, record):
     """Prints the seconds; a half done grid with all that a long one leaves behind."""

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """isoFLOP parabolas: planted optima, published exponents, budgets without a minimum."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.fit import Fit, FitError, FitStatus
-from scaling.tables.read_tables import read_runs
 from scaling.tables.runs import Runs
 
 BUDGETS = np.array([1e17, 1e18, 1e19, 1e20])
@@ -38,30 +35,6 @@ def test_optima_spend_the_budget():
     for optimum in fit_isoflop(parabolic_runs(), n_bootstrap=0).optima:
         spent = 6 * optimum.n_params_opt * optimum.n_tokens_opt
         assert spent == pytest.approx(optimum.flops, rel=1e-9)
-
-
-def test_published_exponents_are_reproduced(published):
-    """Open-Athena's Approach 2 on the 85 unflagged Chinchilla points: a = .5414, b = .4586."""
-    columns = {"n_params": "params", "n_tokens": "tokens", "loss_nats": "loss", "budget": "budget"}
-    table = read_runs(published / "chinchilla_epoch_isoflop.csv", flops="6n_total", columns=columns)
-    fit = fit_isoflop(table.select(table.extra["qc_outlier"] == 0), n_bootstrap=0)
-    assert fit.exponent_a == pytest.approx(0.5414, abs=5e-5)
-    assert fit.exponent_b == pytest.approx(0.4586, abs=5e-5)
-
-
-@pytest.mark.parametrize(
-    ("width", "bias_percent"), [(2.0, -0.327), (4.0, -1.301), (8.0, -2.903), (16.0, -5.100)]
-)
-def test_known_bias_of_the_parabola_is_reproduced(planted_named, width, bias_percent):
-    """Error of D* at 1e24 FLOPs without noise, arXiv:2603.22339: a parabola is not the law."""
-    from scaling.answers.frontier import frontier
-
-    problem = replace(planted_named("chinchilla"), width=width, n_sizes=15)
-    found = frontier(fit_isoflop(problem.runs(), n_bootstrap=0), 1e24).n_tokens_opt.value[0]
-    alpha, beta = 0.34, 0.28
-    G = (alpha * 406.4 / (beta * 410.7)) ** (1 / (alpha + beta))
-    truth = (1e24 / 6) ** (alpha / (alpha + beta)) / G
-    assert 100 * (found / truth - 1) == pytest.approx(bias_percent, abs=6e-4)
 
 
 def test_noisy_exponent_lies_within_its_interval(planted_named):
