@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole run with a stand-in trainer, in processes whose disk fails at the k-th call.
 
-  python faulty_run.py POINTS    requests and answers are lines of JSON on standard input and output
+  python -m faulty_run POINTS    requests and answers are lines of JSON on standard input and output
 
 A request {"results": folder, "how": word, "at": k} forks a process that plans, trains, collates and
 remembers a study while the k-th of its calls that change a disk goes wrong:

@@ -3,11 +3,11 @@
 
 import dataclasses
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,7 +15,6 @@ import pytest
 from experiments.ledger.forecasts import read_forecasts
 from experiments.ledger.ledger import Ledger
 
-SCRIPT = Path(__file__).parents[2] / "faulty_run.py"
 # Gone or full: what an exit code may then be. A fault that was survived is no failure.
 EXPECTED = {"eio": {0, 74}, "enospc": {0, 74}, "death": {99}, "torn": {99}, "result": {99}}
 
@@ -30,7 +29,8 @@ class Disk:
         asked.write_text(json.dumps(read))
         with (folder / "stderr").open("w") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(asked)],
+                [sys.executable, "-m", "faulty_run", str(asked)],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
