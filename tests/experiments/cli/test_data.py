@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+import re
+
+from experiments.cli import main
+
+LICENCE = "Permission is granted to everyone, for any purpose and without a fee. "
+
+
+def test_what_both_splits_hold_word_for_word_is_told_when_asked(mine_file, monkeypatch, capsys):
+    """Every document begins with the same 70 letters; the rest is its own."""
+    monkeypatch.chdir(mine_file.parent)
+    folder = mine_file.parent / "texts"
+    folder.mkdir()
+    assert len(LICENCE) == 70
+    for i in range(60):
+        (folder / f"{i}.txt").write_text(LICENCE + chr(48 + i) * 600)
+    texts = 'TextFiles(paths=("texts",), validation_fraction=0.2)'
+    study = mine_file.read_text().replace("data=zipf", f"data={texts}")
+    mine_file.write_text("from model.data.source import TextFiles\n" + study)
+    main.main(["data", "mine.py"])
+    assert "lie in a string" not in capsys.readouterr().out
+    main.main(["data", "mine.py", "--overlap"])
+    (share,) = re.findall(r"([\d.]+)% of the validation tokens", capsys.readouterr().out)
+    # A document: 70 letters in common, 600 of its own, and the token that ends it.
+    assert abs(float(share) - 100 * 70 / 671) < 0.06
