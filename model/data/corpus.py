@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
-from grain.experimental import index_shuffle
 from jaxtyping import Int32, Int64, Integer, UInt
 from numpy.lib.stride_tricks import as_strided
 
@@ -223,6 +222,8 @@ def window_order(
 
     Grain's index shuffle computes each place by itself, so an order of any length takes no memory.
     """
+    from grain.experimental import index_shuffle  # Brings JAX; the doctor reads data without it.
+
     (draw,) = random_stream(seed, purpose, chapter=epoch).bit_generator.random_raw(1).tolist()
     places = range(start, end)
     key = draw % 2**32
