@@ -35,16 +35,25 @@ from model.network.sharding import Dims, Layout
 
 
 def normal(
-    rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dims: Dims, role: str, *, n_in: int = 1
+    rngs: nnx.Rngs,
+    shape: tuple[int, ...],
+    std: float,
+    dims: Dims,
+    role: str,
+    *,
+    n_lead: int = 0,
+    n_in: int = 1,
 ) -> nnx.Param:
     """A float32 parameter ~ N(0, std^2), laid out over the mesh by ``dims``.
 
-    As a matrix its first ``n_in`` axes are its inputs, which a product contracts, and the others
-    its outputs; they are declared from the end, so that a stack of layers may be put in front.
+    Its first ``n_lead`` axes number matrices (experts, gates). Of each matrix the next ``n_in``
+    axes are the inputs, which a product contracts, and the others the outputs; inputs are declared
+    from the end, so that a stack of layers may be put in front.
     """
     n = math.prod(shape)
     draws = _standard_normal(rngs.params(), 1 << (n - 1).bit_length())
-    in_axes = tuple(range(-len(shape), n_in - len(shape)))
+    first = n_lead - len(shape)
+    in_axes = tuple(range(first, first + n_in))
     return nnx.Param(_scaled(draws, std, shape), out_sharding=P(*dims), role=role, in_axes=in_axes)
 
 

@@ -38,13 +38,13 @@ def scale_by_muon(
     )
 
     def orthogonal(update: nnx.Variable) -> nnx.Variable:
-        value = update[...]
-        n_lead = value.ndim + update.get_metadata("in_axes")[0]
-        n_in = len(update.get_metadata("in_axes"))
+        value, in_axes = update[...], update.get_metadata("in_axes")
+        n_lead = value.ndim + in_axes[0]
         stack = value if n_lead else value[None]
         route = _route(jax.typeof(stack).sharding.spec)
         whole = _gathered(stack, route)
-        fan_in, fan_out = math.prod(stack.shape[1 : 1 + n_in]), math.prod(stack.shape[1 + n_in :])
+        fan_in = math.prod(value.shape[axis] for axis in in_axes)
+        fan_out = math.prod(value.shape[n_lead + len(in_axes) :])
         matrices = whole.reshape(-1, fan_in, fan_out)
         # The state that it makes holds nothing that the next step needs: the compiler drops it.
         made, _ = newton_schulz.update(matrices, newton_schulz.init(matrices))

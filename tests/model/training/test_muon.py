@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from model.network.config import ModelConfig
+from model.network.layers import normal
 from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
 from model.training.config import Algorithm, TrainConfig
@@ -23,13 +24,14 @@ from model.training.optimizer import hyper_arrays, optimizer, roles
 from model.training.program import compile_program
 
 ONE = (1, 1, 1, 1)
-N_LAYERS, D, G, R, K = 3, 16, 8, 2, 8
+N_LAYERS, N_EXPERTS, D, G, R, K = 3, 4, 16, 8, 2, 8
 # Weights of three layers: shape, axes of the inputs from the end, layout.
 WEIGHTS = {
     "q_dgqk": ((N_LAYERS, D, G, R, K), (-4,), P(None, "fsdp", "tensor", None, None)),
     "o_gqkd": ((N_LAYERS, G, R, K, D), (-4, -3, -2), P(None, "tensor", None, None, "fsdp")),
     "square": ((N_LAYERS, D, D), (-2,), P(None, ("fsdp", "tensor"), None)),
     "of_one_layer": ((D, 24), (-2,), P("fsdp", "tensor")),
+    "experts": ((N_LAYERS, N_EXPERTS, D, 40), (-2,), P(None, None, "fsdp", "tensor")),
 }
 MESHES = [ONE, (1, 2, 2, 2), (1, 8, 1, 1), (1, 1, 8, 1), (1, 1, 1, 8)]
 
@@ -67,9 +69,10 @@ def updates(mesh_shape: tuple[int, ...], given: Algorithm, steps: list) -> dict[
 
 
 def as_matrices(value: np.ndarray, name: str) -> np.ndarray:
-    """[layers, fan_in, fan_out]."""
-    fan_in = {"q_dgqk": D, "o_gqkd": G * R * K, "square": D, "of_one_layer": D}[name]
-    return value.reshape(1 if name == "of_one_layer" else N_LAYERS, fan_in, -1)
+    """[matrices, fan_in, fan_out]."""
+    n_layers = 1 if name == "of_one_layer" else N_LAYERS
+    n_matrices = n_layers * (N_EXPERTS if name == "experts" else 1)
+    return value.reshape(n_matrices, G * R * K if name == "o_gqkd" else D, -1)
 
 
 def newton_schulz_by_hand(matrix: np.ndarray, n_steps: int = 5) -> np.ndarray:
@@ -116,6 +119,24 @@ def test_an_update_has_the_singular_vectors_of_the_gradient_and_singular_values_
             np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-5)
             # The polynomial's known band (Jordan et al. 2024).
             assert np.all((np.diag(turned) > 0.67) & (np.diag(turned) < 1.21)), name
+
+
+def test_every_expert_of_every_layer_is_a_matrix_of_its_own(
+    one_device: jax.sharding.Mesh,
+) -> None:
+    dims = (None, "fsdp", "tensor")
+    layers = [
+        normal(nnx.Rngs(params=seed), (N_EXPERTS, D, 40), 1.0, dims, "hidden", n_lead=1)
+        for seed in range(N_LAYERS)
+    ]
+    stacked = layers[0].replace(jnp.stack([layer[...] for layer in layers]))
+    with jax.numpy_dtype_promotion("standard"):
+        chain = scale_by_muon(jnp.float32(0.9), jnp.float32(1e-8), algorithm())
+        state = nnx.State({"experts": stacked})
+        update, _ = jax.jit(chain.update)(state, chain.init(state))
+    values = np.linalg.svd(update["experts"][...], compute_uv=False) / math.sqrt(40 / D)
+    assert values.shape == (N_LAYERS, N_EXPERTS, D)
+    assert np.all((values > 0.67) & (values < 1.21)), "the polynomial's known band, as above"
 
 
 def test_the_scale_of_an_update_is_its_spectral_norm_or_the_size_of_its_entries() -> None:
