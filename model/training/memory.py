@@ -11,7 +11,7 @@ import jax
 
 from model.network.config import ModelConfig
 from model.network.execution import LOGITS_BYTES, USABLE, Execution, Remat
-from model.network.mixers.attention_kernels import check_kernel, choose_kernel
+from model.network.mixers.attention_kernels import Where, check_kernel, choose_kernel
 from model.network.sharding import BATCH, LAYOUTS
 from model.training.config import TrainConfig
 from model.training.processes import broadcast
@@ -48,12 +48,16 @@ def candidates(
     Raises:
       ValueError: if a kernel or a number of parts that was asked for does not fit the run.
     """
-    platform = mesh.devices.flat[0].platform
-    dtype = train.compute_dtype
+    device = mesh.devices.flat[0]
+    where = Where(
+        platform=device.platform,
+        compute_capability=getattr(device, "compute_capability", ""),
+        compute_dtype=train.compute_dtype,
+        n_runs=n_runs,
+    )
     if execution.attention == "auto":
-        kernel = choose_kernel(model, platform=platform, compute_dtype=dtype, n_runs=n_runs)
-        execution = replace(execution, attention=kernel)
-    check_kernel(execution.attention, model, platform=platform, compute_dtype=dtype, n_runs=n_runs)
+        execution = replace(execution, attention=choose_kernel(model, where))
+    check_kernel(execution.attention, model, where)
     if execution.layers == "auto":
         is_shallow = model.n_layers <= MAX_UNROLLED
         execution = replace(execution, layers="unrolled" if is_shallow else "scanned")

@@ -6,7 +6,9 @@ device's own batch rows and heads, so the positions must lie whole on every devi
 """
 
 import math
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -22,44 +24,66 @@ from model.network.execution import Attention
 Kernel = Callable[[Array, Array, Array], Array]
 
 
-def choose_kernel(
-    config: ModelConfig, *, platform: str, compute_dtype: str, n_runs: int = 1
-) -> Attention:
-    """The fastest kernel that takes this network on this platform ("cpu", "gpu" or "tpu").
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Where:
+    """What a kernel would run on, and how.
 
-    Args:
+    Attributes:
+      platform: "cpu", "gpu" or "tpu".
+      compute_capability: of a GPU as JAX has it: NVIDIA's "9.0", AMD's "gfx942"; "" elsewhere.
+      compute_dtype: of queries, keys and values.
       n_runs: runs that are packed (model/training/program.py).
     """
-    if not _objection("cudnn", config, platform, compute_dtype, n_runs):
+
+    platform: str
+    compute_capability: str
+    compute_dtype: str
+    n_runs: int
+
+    def __str__(self) -> str:
+        return f"a {self.platform} {self.compute_capability}".rstrip()
+
+    @property
+    def cuda(self) -> tuple[int, ...]:
+        """The compute capability of an NVIDIA GPU as numbers; (0,) elsewhere."""
+        is_cuda = re.fullmatch(r"\d+\.\d+", self.compute_capability)
+        return tuple(map(int, self.compute_capability.split("."))) if is_cuda else (0,)
+
+
+def choose_kernel(config: ModelConfig, where: Where) -> Attention:
+    """The fastest kernel that takes this network there."""
+    if not _objection("cudnn", config, where):
         return "cudnn"
-    return "xla" if _objection("splash", config, platform, compute_dtype, n_runs) else "splash"
+    return "xla" if _objection("splash", config, where) else "splash"
 
 
-def check_kernel(
-    name: str, config: ModelConfig, *, platform: str, compute_dtype: str, n_runs: int = 1
-) -> None:
-    """Raises ValueError if the kernel does not take this network on this platform."""
-    if objection := _objection(name, config, platform, compute_dtype, n_runs):
+def check_kernel(name: str, config: ModelConfig, where: Where) -> None:
+    """Raises ValueError if the kernel does not take this network there."""
+    if objection := _objection(name, config, where):
         raise ValueError(f"attention={name!r} {objection}. Say attention='auto', or 'xla'.")
 
 
-def _objection(
-    name: str, config: ModelConfig, platform: str, compute_dtype: str, n_runs: int
-) -> str:
+def _objection(name: str, config: ModelConfig, where: Where) -> str:
     if name == "cudnn":
-        if platform != "gpu" or compute_dtype != "bfloat16":
-            return f"needs an NVIDIA GPU and bfloat16, here are a {platform} and {compute_dtype}"
-        if config.d_head % 8 or config.d_head > 128:
-            return f"needs d_head to be a multiple of 8 up to 128, d_head={config.d_head}"
-        if config.seq_len % 2:
-            return f"needs an even seq_len, seq_len={config.seq_len}"
+        # As jax._src.cudnn.fused_attention_stablehlo.check_is_flash_attention (jax 0.10.2).
+        if where.cuda < (8, 0) or where.compute_dtype != "bfloat16":
+            return (
+                "needs an NVIDIA GPU of compute capability 8.0 or more and bfloat16, here are "
+                f"{where} and {where.compute_dtype}"
+            )
+        widest = 256 if where.cuda >= (9, 0) else 128
+        if config.d_head % 8 or config.d_head > widest:
+            return (
+                f"needs d_head to be a multiple of 8 up to {widest} on {where}, "
+                f"d_head={config.d_head}"
+            )
     if name == "splash":
-        if platform != "tpu":
-            return f"needs a TPU, here is a {platform}"
+        if where.platform != "tpu":
+            return f"needs a TPU, here is {where}"
         if config.seq_len % 128:
             return f"needs seq_len to be a multiple of 128, seq_len={config.seq_len}"
-        if n_runs > 1:  # Its kernel cannot be mapped over runs (jax 0.10.2).
-            return f"takes one run at a time, here is a pack of {n_runs}"
+        if where.n_runs > 1:  # Its kernel cannot be mapped over runs (jax 0.10.2).
+            return f"takes one run at a time, here is a pack of {where.n_runs}"
     return ""
 
 

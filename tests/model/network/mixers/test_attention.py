@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention against loops in NumPy float64."""
 
+import itertools
 from dataclasses import replace
 
 import jax
@@ -13,6 +14,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from model.network.mixers.attention_kernels import (
+    Where,
     causal_attention,
     check_kernel,
     choose_kernel,
@@ -137,34 +139,82 @@ def test_the_kernel_for_gpus_is_cudnns_flash_attention_both_ways(monkeypatch):
         assert text.count("@__cudnn$fmhaSoftmaxBackward(") == 1
 
 
+def where(**changes):
+    given = {"compute_capability": "", "compute_dtype": "bfloat16", "n_runs": 1, **changes}
+    return Where(**given)
+
+
+HOPPER = {"platform": "gpu", "compute_capability": "9.0"}
+AMPERE = {"platform": "gpu", "compute_capability": "8.0"}
 CHOICES = [
-    ("gpu", "bfloat16", {}, "cudnn"),
-    ("gpu", "float32", {}, "xla"),
-    ("gpu", "bfloat16", {"d_head": 12}, "xla"),
-    ("gpu", "bfloat16", {"d_head": 256}, "xla"),
-    ("gpu", "bfloat16", {"seq_len": 255}, "xla"),
-    ("tpu", "bfloat16", {}, "splash"),
-    ("tpu", "float32", {}, "splash"),
-    ("tpu", "bfloat16", {"seq_len": 192}, "xla"),
-    ("cpu", "float32", {}, "xla"),
+    (HOPPER, {}, "cudnn"),
+    (HOPPER | {"compute_dtype": "float32"}, {}, "xla"),
+    (HOPPER | {"n_runs": 2}, {}, "cudnn"),
+    (HOPPER, {"d_head": 12}, "xla"),
+    (HOPPER, {"d_head": 256}, "cudnn"),
+    (HOPPER, {"d_head": 264}, "xla"),
+    (HOPPER, {"seq_len": 255}, "cudnn"),
+    (AMPERE, {"d_head": 128}, "cudnn"),
+    (AMPERE, {"d_head": 136}, "xla"),
+    ({"platform": "gpu", "compute_capability": "10.0"}, {"d_head": 256}, "cudnn"),
+    ({"platform": "gpu", "compute_capability": "7.5"}, {}, "xla"),
+    ({"platform": "gpu", "compute_capability": "gfx942"}, {}, "xla"),
+    ({"platform": "tpu"}, {}, "splash"),
+    ({"platform": "tpu", "compute_dtype": "float32"}, {}, "splash"),
+    ({"platform": "tpu"}, {"seq_len": 192}, "xla"),
+    ({"platform": "tpu", "n_runs": 2}, {}, "xla"),
+    ({"platform": "cpu", "compute_dtype": "float32"}, {}, "xla"),
 ]
 
 
 @pytest.mark.parametrize("config", ["llama"], indirect=True)
-@pytest.mark.parametrize(("platform", "dtype", "changes", "expected"), CHOICES)
-def test_the_kernel_is_chosen_by_platform_type_and_shape(
-    config, platform, dtype, changes, expected
-):
+@pytest.mark.parametrize(("there", "changes", "expected"), CHOICES, ids=str)
+def test_the_kernel_is_chosen_by_device_type_and_shape(config, there, changes, expected):
     config = replace(config, **{"d_head": 64, "seq_len": 256, **changes})
-    assert choose_kernel(config, platform=platform, compute_dtype=dtype) == expected
-    check_kernel(expected, config, platform=platform, compute_dtype=dtype)
+    assert choose_kernel(config, where(**there)) == expected
+    check_kernel(expected, config, where(**there))
 
 
 @pytest.mark.parametrize("config", ["llama"], indirect=True)
-def test_the_kernel_for_tpus_takes_one_run_at_a_time(config):
-    where = {"platform": "tpu", "compute_dtype": "bfloat16", "n_runs": 2}
-    config = replace(config, d_head=64, seq_len=256)
-    assert choose_kernel(config, **where) == "xla"
-    assert choose_kernel(config, **{**where, "platform": "gpu"}) == "cudnn"
-    with pytest.raises(ValueError, match="'splash' takes one run at a time, here is a pack of 2"):
-        check_kernel("splash", config, **where)
+@pytest.mark.parametrize("capability", ["8.0", "8.9", "9.0", "12.0"])
+def test_cudnn_is_taken_for_what_jax_says_that_it_takes(config, capability, monkeypatch):
+    here = tuple(map(int, capability.split(".")))
+    at_least = lambda asked: here >= tuple(map(int, asked.split(".")))  # noqa: E731
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", at_least)
+    is_it = lambda asked: asked == capability  # noqa: E731
+    monkeypatch.setattr(fused_attention_stablehlo, "is_cuda_compute_capability_equal", is_it)
+    there = where(platform="gpu", compute_capability=capability)
+    taken = []
+    for d_head, length in itertools.product((8, 12, 128, 136, 256, 264), (255, 256)):
+        x = jax.ShapeDtypeStruct((2, length, 4, d_head), jnp.bfloat16)
+        layout = fused_attention_stablehlo.AttentionLayout.BTNH.value
+        try:
+            fused_attention_stablehlo.check_is_flash_attention(
+                x, x, x, layout, 91100, has_bias=False, is_training=True
+            )
+            expected = "cudnn"
+        except NotImplementedError:
+            expected = "xla"
+        taken.append(expected)
+        network = replace(config, d_head=d_head, seq_len=length)
+        assert choose_kernel(network, there) == expected, (d_head, length)
+    assert set(taken) == {"cudnn", "xla"}
+
+
+@pytest.mark.parametrize("config", ["llama"], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "there", "message"),
+    [
+        ("splash", {"platform": "tpu", "n_runs": 2}, "takes one run at a time, here is a pack"),
+        (
+            "cudnn",
+            {"platform": "gpu", "compute_capability": "gfx942"},
+            "an NVIDIA GPU .*here are a gpu gfx942 and bfloat16",
+        ),
+        ("cudnn", AMPERE, "a multiple of 8 up to 128 on a gpu 8.0, d_head=256"),
+    ],
+)
+def test_a_kernel_that_does_not_take_the_network_is_refused_in_words(config, name, there, message):
+    config = replace(config, d_head=256, seq_len=256)
+    with pytest.raises(ValueError, match=f"'{name}' .*{message}"):
+        check_kernel(name, config, where(**there))
