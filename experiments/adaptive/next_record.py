@@ -17,7 +17,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     budget: float
     d_model: int
-    seed: int
+    seed: str
     flops: float
 
 

@@ -181,7 +181,7 @@ def _run(point: Point, study: Study) -> dict[str, Any]:
         "id": point.id,
         "budget": point.budget,
         "d_model": point.spec.model.d_model,
-        "seed": point.seed,
+        "seed": point.seeds,
         "flops": point.flops[study.flops],
     }
 

@@ -5,6 +5,7 @@ import msgspec
 
 from experiments.files.checked_json import Damaged, text_of
 from experiments.ledger.ledger import Ledger
+from experiments.plan.point import shown_seeds
 
 
 class _Model(msgspec.Struct):
@@ -17,6 +18,8 @@ class _Schedule(msgspec.Struct):
 
 class _Train(msgspec.Struct):
     schedule: _Schedule
+    init_seed: int
+    data_seed: int
 
 
 class _Spec(msgspec.Struct):
@@ -31,7 +34,6 @@ class Asked(msgspec.Struct, frozen=True):
     role: str
     budget: float
     convention: str
-    seed: int
     axes: dict[str, float]
     n_tokens: int
     flops: dict[str, float]
@@ -41,6 +43,10 @@ class Asked(msgspec.Struct, frozen=True):
     @property
     def d_model(self) -> int:
         return self.spec.model.d_model
+
+    @property
+    def seeds(self) -> str:
+        return shown_seeds(self.spec.train.init_seed, self.spec.train.data_seed)
 
     @property
     def n_steps(self) -> int:

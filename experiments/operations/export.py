@@ -118,9 +118,10 @@ def _exported(ledger: Ledger, point: Point, attempts: list[int]) -> Exported:
             train += [row | {"wall_seconds": seconds + row["wall_seconds"]} for row in found]
             seconds = train[-1]["wall_seconds"]
     result = ledger.read_result(point.id)
+    seeds = point.seeds.replace("/", "-")  # A name is a folder to some sinks.
     return Exported(
         id=point.id,
-        name=f"{point.budget:.3g}-d{point.spec.model.d_model}-seed{point.seed}-{point.id}",
+        name=f"{point.budget:.3g}-d{point.spec.model.d_model}-seed{seeds}-{point.id}",
         settings=_flattened("spec", msgspec.to_builtins(point.spec)),
         train=train,
         validation=result.curve if result else (),

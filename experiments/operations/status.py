@@ -151,7 +151,7 @@ def _running_trunks(trunks: Sequence[TrunkState]) -> Table:
         row = trunk.progress
         speed = None if row is None else row.tokens_per_second
         table.add_row(
-            f"d{trunk.of.d_model} seed {trunk.of.seed}",
+            f"d{trunk.of.d_model} seed {trunk.of.seeds}",
             "starting" if row is None else f"{row.step:,}",
             f"{trunk.steps[1]:,}",
             "" if speed is None else f"{speed:,.0f}",
@@ -190,7 +190,7 @@ def _troubles(points: Mapping[str, Asked], states: Mapping[str, PointState]) -> 
 
 def _name(point: Asked) -> str:
     axes = "".join(f" {name.rsplit('.', 1)[-1]}={value:g}" for name, value in point.axes.items())
-    return f"{point.id} ({point.budget:.3g} d{point.d_model} seed {point.seed}{axes})"
+    return f"{point.id} ({point.budget:.3g} d{point.d_model} seed {point.seeds}{axes})"
 
 
 def _totals(states: Mapping[str, PointState]) -> str:

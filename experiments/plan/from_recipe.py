@@ -167,7 +167,8 @@ def train_config(
     d_model: int,
     run: Length,
     evaluation: EvalConfig,
-    seed: int,
+    init_seed: int,
+    data_seed: int,
 ) -> TrainConfig:
     """The training of a run: rates, decay, moments and schedule in absolute steps.
 
@@ -181,8 +182,8 @@ def train_config(
         evaluation=evaluation,
         z_loss_weight=recipe.optimizer.z_loss_weight,
         compute_dtype=recipe.compute_dtype,
-        init_seed=seed,
-        data_seed=seed,
+        init_seed=init_seed,
+        data_seed=data_seed,
     )
 
 

@@ -92,8 +92,8 @@ class PlannedJob:
         size = f"d{point.spec.model.d_model}"
         others = f" and {n - 1} more" if n > 1 else ""
         if self.job.kind == "trunk":
-            return f"trunk {size} to step {self.job.steps[1]} seed {point.seed}{axes}{others}"
-        return f"{point.budget:.3g} {size} seed {point.seed}{axes}{others}"
+            return f"trunk {size} to step {self.job.steps[1]} seed {point.seeds}{axes}{others}"
+        return f"{point.budget:.3g} {size} seed {point.seeds}{axes}{others}"
 
     @property
     def program(self) -> tuple:

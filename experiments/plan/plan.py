@@ -47,8 +47,17 @@ def plan(study: Study, manifest: Manifest) -> Plan:
             for axes in _combinations(study):
                 try:
                     points += [
-                        resolve(study, manifest, budget=budget, d_model=d_model, seed=s, axes=axes)
-                        for s in seeds
+                        resolve(
+                            study,
+                            manifest,
+                            budget=budget,
+                            d_model=d_model,
+                            seed=seed,
+                            data_seed=data_seed,
+                            axes=axes,
+                        )
+                        for seed in seeds
+                        for data_seed in study.data_seeds or (seed,)
                     ]
                 except Refused as error:
                     refused.append(Refusal(budget=budget, d_model=d_model, reason=str(error)))

@@ -12,7 +12,6 @@ import msgspec
 from experiments.files import strict_json
 from model.field_checks import (
     HUGE,
-    MAX_SEED,
     check_choice,
     check_real,
     check_whole,
@@ -70,7 +69,6 @@ class Point:
       role: "grid" points are fitted; "forecast" points are predicted first and never fitted.
       budget: FLOPs asked, in ``convention``; grouping uses it.
       convention: FLOP convention of the budget.
-      seed: of initialisation and data order.
       axes: values of the study's axes.
       n_tokens: trained.
       epochs: passes over the training tokens; None where they are unlimited.
@@ -84,7 +82,6 @@ class Point:
     role: str
     budget: float
     convention: FlopConvention
-    seed: int
     axes: dict[str, float]
     n_tokens: int
     epochs: float | None
@@ -92,13 +89,21 @@ class Point:
     flops: dict[str, float]
     cluster_id: str
 
+    @property
+    def seed(self) -> int:
+        """Of the initialisation."""
+        return self.spec.train.init_seed
+
+    @property
+    def seeds(self) -> str:
+        return shown_seeds(self.spec.train.init_seed, self.spec.train.data_seed)
+
     def __post_init__(self) -> None:
         check_id(self.id)
         check_id(self.cluster_id, "cluster_id")
         check_choice(self, "role", ("grid", "forecast"))
         check_choice(self, "convention", FLOP_CONVENTIONS)
         check_real(self, "budget")
-        check_whole(self, "seed", low=0, high=MAX_SEED)
         if self.epochs is not None:
             check_real(self, "epochs")
         check_whole(self, "n_tokens", high=2**63)
@@ -109,6 +114,11 @@ class Point:
             for key, value in getattr(self, name).items():
                 if not is_real(value) or not low < value < HUGE:
                     raise ValueError(f"{name}.{shown(key)}={value}: must be a finite number.")
+
+
+def shown_seeds(init_seed: int, data_seed: int) -> str:
+    """Both for people: initialisation/data order, or one number where they are equal."""
+    return str(init_seed) if init_seed == data_seed else f"{init_seed}/{data_seed}"
 
 
 def typed(spec: Spec) -> Spec:

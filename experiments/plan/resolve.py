@@ -33,9 +33,11 @@ def resolve(
     d_model: int,
     seed: int,
     axes: dict[str, float],
+    data_seed: int | None = None,
     role: str = "grid",
 ) -> Point:
-    """The run of this width that spends the budget.
+    """The run of this width that spends the budget; its seed sets the data order, too, unless
+    that has its own.
 
     Raises:
       Refused: if the budget cannot be met within 1 %, the data do not suffice, or the mesh does
@@ -50,7 +52,13 @@ def resolve(
     _check_mesh(study, model, run.batch_size)
     transferred = transferred_constants(recipe, model, run)
     train = train_config(
-        recipe, transferred, d_model=d_model, run=run, evaluation=study.evaluation, seed=seed
+        recipe,
+        transferred,
+        d_model=d_model,
+        run=run,
+        evaluation=study.evaluation,
+        init_seed=seed,
+        data_seed=seed if data_seed is None else data_seed,
     )
     model = with_multipliers(model, transferred)
     fingerprint = manifest.fingerprint
@@ -61,7 +69,6 @@ def resolve(
         role=role,
         budget=float(budget),
         convention=study.flops,
-        seed=seed,
         axes={name: float(value) for name, value in axes.items()},
         n_tokens=run.n_tokens,
         epochs=epochs,

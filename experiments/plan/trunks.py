@@ -91,7 +91,7 @@ def check_trunks(points: Sequence[Point]) -> None:
     """
     alike: dict[tuple, Point] = {}
     for point in points:
-        key = (point.spec.model.d_model, point.seed, tuple(sorted(point.axes.items())))
+        key = (point.spec.model.d_model, point.seeds, tuple(sorted(point.axes.items())))
         first = alike.setdefault(key, point)
         if not has_plateau(point.spec):
             schedule = point.spec.train.schedule

@@ -27,6 +27,7 @@ from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated
 from scaling.tables.read_tables import read_curves, read_runs
 from scaling.tables.runs import Curves, Runs, best_settings
+from scaling.uncertainty.seed_components import seed_components
 
 NOT_TRAINED = "not trained"
 APPROACHES = ("envelope", "isoflop", "additive", "curved")
@@ -102,7 +103,7 @@ def analyse(
         refusals=made.refusals,
         frontiers=frontiers,
         agreement=agreement(fits, study.budgets[-1]) if len(fits) > 1 else None,
-        findings=(*findings, *_of_other_text(runs, made.fits, frontiers)),
+        findings=(*findings, *_of_other_text(runs, made.fits, frontiers), *_of_seeds(runs)),
     )
 
 
@@ -132,6 +133,27 @@ def _of_other_text(
     ]
     about = f"losses are of one validation set, whose standard error is {error:.4f} nats"
     return (f"{about}; for all text of this source: {', '.join(said)}." if said else f"{about}.",)
+
+
+def _of_seeds(runs: Runs) -> tuple[str, ...]:
+    """Where the spread between seeds comes from, of a study that crosses them."""
+    tables: dict[tuple, dict[tuple, float]] = {}
+    for i in np.flatnonzero(runs.is_ok):
+        pair = (runs.extra["seed"][i], runs.extra["data_seed"][i])
+        tables.setdefault((runs.budget[i], runs.n_params[i]), {})[pair] = runs.loss_nats[i]
+    crossed = []
+    for losses in tables.values():
+        init, data = (sorted(set(seeds)) for seeds in zip(*losses, strict=True))
+        if min(len(init), len(data)) > 1 and len(losses) == len(init) * len(data):
+            crossed.append(np.array([[losses[i, d] for d in data] for i in init]))
+    if not crossed:
+        return ()
+    found = seed_components(crossed)
+    return (
+        f"spread between seeds, standard deviations in nats: initialisation {found.init_sd:.4f}, "
+        f"order of the data {found.data_sd:.4f}, the rest {found.rest_sd:.4f} "
+        f"({found.n_points} points with crossed seeds).",
+    )
 
 
 def _fit(runs: Runs, curves: Curves) -> Fits:

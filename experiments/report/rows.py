@@ -114,7 +114,7 @@ def _run_row(point: Point, verdict: Verdict) -> dict[str, str]:
         "tokens": f"{point.n_tokens:,}",
         "steps": str(point.spec.train.schedule.n_steps),
         "batch": str(point.spec.train.batch_size),
-        "seed": str(point.seed),
+        "seed": point.seeds,
         "loss": "" if loss is None else f"{loss:.4f}",
         "status": state if has_ended else "missing",
         "reason": printable(verdict.reason) if has_ended else "",

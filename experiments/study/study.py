@@ -98,6 +98,8 @@ class Study:
       sizes: which widths at each budget.
       seeds: one list for all budgets, or one list per budget; a seed sets initialisation and
         data order.
+      data_seeds: of the data order; each is crossed with each of ``seeds``, which then sets the
+        initialisation alone, so that a report can tell the two apart.
       data: where tokens come from.
       seq_len: tokens per sequence.
       evaluation: the fixed validation set.
@@ -123,6 +125,7 @@ class Study:
     max_epochs: float
     flops: FlopConvention
     recipe: Recipe
+    data_seeds: tuple[int, ...] = ()
     axes: tuple[Axis, ...] = ()
     forecast_budgets: tuple[float, ...] = ()
     mesh: tuple[int, int, int, int] = (1, 1, 1, 1)
@@ -150,12 +153,10 @@ class Study:
         if len({axis.field for axis in self.axes}) < len(self.axes):
             raise ValueError(f"axes={shown(self.axes)}: each field once.")
         for n, seeds in enumerate(self.seeds_per_budget):
-            is_legal = all(is_whole(seed) and 0 <= seed <= MAX_SEED for seed in seeds)
-            if not seeds or not is_legal or len(set(seeds)) != len(seeds):
-                raise ValueError(
-                    f"seeds at budget {n} are {shown(seeds)}: need distinct whole numbers "
-                    f">= 0 and <= {MAX_SEED}."
-                )
+            if not seeds or not _are_seeds(seeds):
+                raise ValueError(f"seeds at budget {n} are {shown(seeds)}: need {_SEEDS}.")
+        if not _are_seeds(self.data_seeds):
+            raise ValueError(f"data_seeds={shown(self.data_seeds)}: need {_SEEDS}.")
         if not all(budgets[-1] < budget for budget in self.forecast_budgets):
             raise ValueError(
                 f"forecast_budgets={shown(self.forecast_budgets)}: must be above the largest "
@@ -174,6 +175,14 @@ class Study:
                 f"each of the {len(self.budgets)} budgets."
             )
         return self.seeds  # type: ignore[return-value]
+
+
+_SEEDS = f"distinct whole numbers >= 0 and <= {MAX_SEED}"
+
+
+def _are_seeds(seeds: tuple[int, ...]) -> bool:
+    is_legal = all(is_whole(seed) and 0 <= seed <= MAX_SEED for seed in seeds)
+    return is_legal and len(set(seeds)) == len(seeds)
 
 
 def _check_study_name(name: str) -> None:

@@ -83,7 +83,7 @@ def _loss(result: Result | None) -> float:
 def _notes(points: list[Point], results: list[Result | None]) -> tuple[str, ...]:
     return tuple(
         f"d_model {point.spec.model.d_model}, {count(point.n_tokens)} tokens, rate "
-        f"{point.axes[FIELD]:g}, seed {point.seed}: {result.reason if result else 'failed'}"
+        f"{point.axes[FIELD]:g}, seed {point.seeds}: {result.reason if result else 'failed'}"
         for point, result in zip(points, results, strict=True)
         if not math.isfinite(_loss(result))
     )

@@ -313,7 +313,7 @@ ENOUGH = (
 def test_table_status_export_retry_and_report_give_one_verdict(
     ledger, points, study, limits, n_runs, n_failures, state, tmp_path
 ):
-    same = [dataclasses.replace(points[0], id=f"{i:016x}", seed=i) for i in range(n_runs)]
+    same = [dataclasses.replace(points[0], id=f"{i:016x}") for i in range(n_runs)]
     (planned_job,) = arrange(same, study.mesh, pack_size=lambda point: n_runs)
     job = ledger.job(planned_job.job.id)
     ledger.write_plan("{}", same, [planned_job.job])

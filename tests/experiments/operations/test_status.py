@@ -14,7 +14,7 @@ from experiments.files.checked_json import encode
 from experiments.ledger.claims import Limits
 from experiments.ledger.ledger import plan_file
 from experiments.ledger.owner import this_process
-from experiments.ledger.result import LedgerVersion
+from experiments.ledger.result import VERSION, LedgerVersion
 from experiments.operations import status
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import solo
@@ -194,7 +194,7 @@ def test_ten_thousand_runs_are_told_at_once(tmp_path, ledger, points, study, rec
     folder = ledger.folder
     folder.mkdir(parents=True)
     (folder / "plan.jsonl").write_bytes(plan_file(many))
-    (folder / "ledger.json").write_bytes(encode(LedgerVersion(version=2)))
+    (folder / "ledger.json").write_bytes(encode(LedgerVersion(version=VERSION)))
     row = {"step": 1, "n_steps": 100, "n_tokens": 10, "resumed_at": 0}
     row |= {"peak_flops_per_second": 0}
     row |= {"train_seconds": 1.0, "wall_seconds": 1.0}

@@ -74,6 +74,25 @@ def test_seeds_may_differ_by_budget(study, manifest):
         assert (point.spec.train.init_seed, point.spec.train.data_seed) == (point.seed, point.seed)
 
 
+def test_data_seeds_are_crossed_with_those_of_the_initialisation(study, manifest):
+    crossed = dataclasses.replace(study, seeds=(0, 1), data_seeds=(7, 8, 9))
+    points = plan(crossed, manifest).points
+    assert len(points) == 3 * len(plan(study, manifest).points)
+    assert len({p.id for p in points}) == len(points)
+    specs = {(p.budget, p.spec.model.d_model): [] for p in points}
+    for p in points:
+        seeds = p.spec.train.init_seed, p.spec.train.data_seed
+        specs[p.budget, p.spec.model.d_model].append(seeds)
+        assert p.seeds == f"{seeds[0]}/{seeds[1]}"
+    every = [(i, d) for i in (0, 1) for d in (7, 8, 9)]
+    assert all(found == every for found in specs.values())
+
+
+def test_a_data_seed_that_is_given_twice_is_refused(study):
+    with pytest.raises(ValueError, match=r"data_seeds=\(3, 3\): need distinct whole numbers"):
+        dataclasses.replace(study, data_seeds=(3, 3))
+
+
 def test_two_points_that_are_the_same_run_are_refused(study, manifest):
     close = dataclasses.replace(study, budgets=(1e11, 1.00001e11))
     with pytest.raises(ValueError, match="resolve to the same run"):

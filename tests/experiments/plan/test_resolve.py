@@ -76,7 +76,7 @@ def test_whole_numbers_where_floats_belong_plan_the_same_runs(tmp_path):
     """In a process of its own: here every argument of `model` is checked by beartype."""
     script = f"""
 import dataclasses, sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path[:0] = {[str(Path(__file__).parents[i]) for i in (1, 2)]!r}
 from conftest import describe
 from experiments.plan.plan import plan
 from experiments.plan.point import point_from_json, to_json
