@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trunk: embedding, n_layers x (norm, mixer, norm, channel mixer), norm, head."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -44,7 +45,7 @@ class Block(nnx.Module):
         mixed, mixer_aux = self.mixer(self.mixer_norm(x))
         x = x + self.multiplier * mixed
         mixed, channel_aux = self.channel_mixer(self.channel_mixer_norm(x))
-        return x + self.multiplier * mixed, mixer_aux | channel_aux
+        return x + self.multiplier * mixed, _added(mixer_aux, channel_aux)
 
 
 class Transformer(nnx.Module):
@@ -105,7 +106,7 @@ class Transformer(nnx.Module):
         return logits * self.logit_multiplier, aux
 
     def features(self, tokens: Int[Array, "B T"]) -> tuple[Float[Array, "B T D"], dict]:
-        """What the head multiplies, and what the blocks have to say."""
+        """What the head multiplies, and what the blocks have to say, summed over all layers."""
         x, aux = self._through_blocks(self.embedding(tokens, self.compute_dtype))
         return self.norm(x), aux
 
@@ -119,16 +120,25 @@ class Transformer(nnx.Module):
             aux: dict = {}
             for block in nnx.merge(graphdef, state):
                 x, block_aux = block(x)
-                aux |= block_aux
+                aux = _added(aux, block_aux)
             return x, aux
 
         repeat = remat(repeat, self.execution.remat)
         if self.execution.layers == "scanned":
-            return jax.lax.scan(repeat, x, stacked)
-        aux = {}
+            x, by_repeat = jax.lax.scan(repeat, x, stacked)
+            return x, jax.tree.map(functools.partial(jnp.sum, axis=0), by_repeat)
+        aux: dict = {}
         for state in _unstacked(stacked):
-            x, aux = repeat(x, state)
+            x, repeat_aux = repeat(x, state)
+            aux = _added(aux, repeat_aux)
         return x, aux
+
+
+def _added(one: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
+    """Sums by name, of what either has."""
+    return one | {
+        name: one[name] + value if name in one else value for name, value in other.items()
+    }
 
 
 def remat(function: Callable, name: str) -> Callable:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from model.network import transformer
 from model.network.channel_mixers.mlp import GELU, SwiGLU
+from model.network.execution import PLAIN
 from model.network.sharding import FSDP_TENSOR
 from model.network.transformer import Transformer
 
@@ -218,3 +220,29 @@ def test_gelu_has_the_tanh_form_of_gpt2(config):
     up = x @ w["up/weight"]
     gelu = 0.5 * up * (1 + np.tanh(np.sqrt(2 / np.pi) * (up + 0.044715 * up**3)))
     np.testing.assert_allclose(mlp(x)[0], gelu @ w["down/weight"], rtol=0, atol=1e-5)
+
+
+class Telling(SwiGLU):
+    """A channel mixer that says how large its input is, by two names."""
+
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, dict]:
+        size = jnp.mean(jnp.abs(x))
+        return super().__call__(x)[0], {"size": size, "layers": jnp.float32(1)}
+
+
+@only("layers", ["unrolled", "scanned"])
+def test_what_blocks_have_to_say_is_summed_over_all_layers(monkeypatch, llama, layers):
+    """Unrolled, only the last block was heard; scanned, every layer apart."""
+    monkeypatch.setitem(transformer.CHANNEL_MIXERS, "telling", Telling)
+    config = replace(llama, n_layers=4, channel_mixers=("telling", "gelu"))
+    model = Transformer(
+        config,
+        compute_dtype=jnp.float32,
+        rngs=nnx.Rngs(0),
+        execution=replace(PLAIN, layers=layers),
+    )
+    _, aux = model(jnp.zeros((2, 5), jnp.int32))
+    # Two of the four layers say something, of inputs that a norm has made as large as 1.
+    assert aux["layers"].shape == aux["size"].shape == ()
+    assert aux["layers"] == 2.0
+    assert 1.0 < aux["size"] < 2.0
