@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runs of a pack on their way: what the training loop does with them, step by step."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
@@ -19,11 +17,12 @@ from model.training import resume
 from model.training.checkpoint import Checkpoints
 from model.training.clock import Clock
 from model.training.config import TrainConfig
+from model.training.digest import params_sha256
 from model.training.feed import Feed
 from model.training.loss_watch import Losses
 from model.training.optimizer import hyper_arrays
 from model.training.outcome import CurvePoint, Progress, TrainResult
-from model.training.processes import barrier, fetch, is_leader
+from model.training.processes import barrier, is_leader
 from model.training.program import Program
 from model.training.resume import Position
 from model.training.validation import Measured, Validation
@@ -204,7 +203,7 @@ class Pack:
                 n_tokens = self.configs[0].evaluation.n_tokens
                 finals = [*self.validation.losses(self.state.params, n_tokens)]
         self.clock.lap("evaluate")
-        digests = _digests(self.state.params, n_runs)
+        digests = params_sha256(self.state.params, n_runs)
         return tuple(map(self._result, range(n_runs), finals, oracles, digests))
 
     def _result(
@@ -248,13 +247,3 @@ def _divergence(final: Measured | None, curve: list[CurvePoint]) -> str:
         return f"validation loss is not finite after step {bad[0]}"
     is_bad = final is not None and not math.isfinite(final.loss_nats)
     return "final validation loss is not finite" if is_bad else ""
-
-
-def _digests(params: nnx.State, n_runs: int) -> list[str]:
-    """By run, sha256 of the parameters, in tree order."""
-    totals = [hashlib.sha256() for _ in range(n_runs)]
-    for leaf in jax.tree.leaves(params):
-        array = fetch(leaf)
-        for total, part in zip(totals, array if n_runs > 1 else [array], strict=True):
-            total.update(part.tobytes())
-    return [total.hexdigest() for total in totals]

@@ -27,7 +27,6 @@ from model.network.sharding import BATCH, make_mesh
 from model.training import memory
 from model.training.config import Algorithm, TrainConfig
 from model.training.optimizer import Hyper, hyper_arrays
-from model.training.processes import fetch
 from model.training.step import (
     Computation,
     TrainState,
@@ -240,7 +239,7 @@ def _abstract_state(
 def _init_pack(this: Computation, keys: Sequence[Key[Array, ""]], hyper: Hyper) -> TrainState:
     """Each run begins as it would alone. One at a time on the devices: the pack fills them."""
     alone = {name: x[0] for name, x in hyper.items()}
-    runs = [jax.tree.map(fetch, init_state(this, key, alone)) for key in keys]
+    runs = [jax.tree.map(_parts, init_state(this, key, alone)) for key in keys]
     return jax.tree.map(_stacked, _abstract_state(this, len(keys), alone), *runs)
 
 
@@ -273,7 +272,16 @@ def _lead(n_runs: int) -> tuple[str, ...]:
     return ("run",) if n_runs > 1 else ()
 
 
-def _stacked(like: jax.ShapeDtypeStruct, *runs: np.ndarray) -> jax.Array:
-    """One array of the host arrays of the single runs, each device with its own parts."""
-    stack = np.stack(runs)
-    return jax.make_array_from_callback(stack.shape, like.sharding, lambda index: stack[index])
+def _parts(array: Shaped[Array, "..."]) -> dict[str, np.ndarray]:
+    """The parts of an array that this process has, each once, on the host, by their place."""
+    shards = {str(shard.index): shard for shard in array.addressable_shards}
+    return {place: np.asarray(shard.data) for place, shard in shards.items()}
+
+
+def _stacked(like: jax.ShapeDtypeStruct, *runs: dict[str, np.ndarray]) -> jax.Array:
+    """One array of the parts of the single runs, each device with its own."""
+
+    def part(index: Any) -> np.ndarray:
+        return np.stack([run[str(index[1:])] for run in runs[index[0]]])
+
+    return jax.make_array_from_callback(like.shape, like.sharding, part)
