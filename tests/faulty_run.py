@@ -106,7 +106,8 @@ class FileCheckpoints:
         checkpoint_files.begin(self.folder, saved)
         (self.folder / str(saved)).mkdir()
         (self.folder / str(saved) / "state").write_text(state)
-        if checkpoint_files.finish(self.folder, saved):
+        digest = checkpoint_files.digest(self.folder, saved, flush=True)
+        if checkpoint_files.finish(self.folder, saved, digest):
             checkpoint_files.prune(self.folder, self.attempt, keep=2)
 
     def restore(self) -> tuple[int, str] | None:

@@ -304,7 +304,7 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
     assert "training 4 runs" in out
     calm = Ledger(tmp_path / "calm", "tiny")
 
-    frequent = ("--checkpoint-seconds", "0.01")
+    frequent = ("--checkpoint-seconds", "0")
     killed = Ledger(tmp_path / "killed", "tiny")
     process = shell.start("killed", *frequent)
     while not list(killed.folder.glob("jobs/*/checkpoints/*.sha256")):
@@ -352,7 +352,7 @@ def test_a_branched_study_gives_the_table_of_runs_trained_alone_byte_for_byte(
     assert code == 0, err
     alone, branched = (Ledger(tmp_path / name, "tiny") for name in ("alone", "branched"))
 
-    frequent = (*few, "trunks=True", "--checkpoint-seconds", "0.01")
+    frequent = (*few, "trunks=True", "--checkpoint-seconds", "0")
     process = shell.start("branched", *frequent)
     while not list(branched.folder.glob("jobs/trunk-*/checkpoints/*.sha256")):
         assert process.poll() is None, process.communicate()

@@ -5,11 +5,13 @@ Orbax writes; we do not trust what we read back: a flipped bit restores silently
 and a truncated step is still offered as the newest. So a step counts only once a digest of all its
 files lies beside it, and it is restored only if that digest still holds (checkpoint_files.py).
 
-Of several processes each writes and reads its own parts, in one folder that all of them see;
-process 0 alone picks the step, writes digests and removes files.
+Of several processes each writes and reads its own parts, in one folder that all of them see, and
+digests a share of the files: those that it wrote. Process 0 alone picks the step, puts the digests
+together and removes files. All must call ``save`` and ``restore``.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -22,7 +24,7 @@ import orbax.checkpoint as ocp
 
 from model.training import checkpoint_files as files
 from model.training.checkpoint_files import Saved
-from model.training.processes import barrier, broadcast, is_leader
+from model.training.processes import barrier, broadcast, gather, is_leader
 
 State = TypeVar("State")
 
@@ -67,7 +69,8 @@ class Checkpoints:
         ):
             checkpointer.save(self.folder / str(saved), args)
         barrier(f"checkpoint {saved} written")
-        if is_leader() and files.finish(self.folder, saved):
+        digest = self._digest(saved, flush=True)
+        if is_leader() and files.finish(self.folder, saved, digest):
             files.prune(self.folder, self.attempt, keep=self.keep)
 
     def steps(self) -> list[int]:
@@ -83,7 +86,7 @@ class Checkpoints:
         """The newest intact step, and of equal steps that of the latest attempt.
 
         Args:
-          like: a state of the same structure, shapes, dtypes and shardings.
+          like: the structure, shapes, dtypes and shardings of a state, or such a state.
 
         Returns:
           (state, progress), or None when no step can be used; and notes, which name every
@@ -92,8 +95,7 @@ class Checkpoints:
         Raises:
           Exception: whatever Orbax raises on an intact checkpoint, such as one of another network.
         """
-        found = self._newest_intact() if is_leader() else None
-        newest, notes = json.loads(broadcast(json.dumps(found)))
+        newest, notes = self._newest_intact()
         if newest is None:
             return None, notes
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _flat(like))
@@ -101,7 +103,7 @@ class Checkpoints:
             state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
         )
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            restored = checkpointer.restore(self.folder / str(Saved(*newest)), args)
+            restored = checkpointer.restore(self.folder / str(newest), args)
         leaves = list(restored["state"].values())
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return (state, restored["progress"]), notes
@@ -109,13 +111,39 @@ class Checkpoints:
     def _newest_intact(self) -> tuple[Saved | None, list[str]]:
         unfinished = sorted(set(files.unfinished(self.folder).values()), reverse=True)
         notes = [f"unfinished checkpoint {saved} passed over." for saved in unfinished]
-        for saved in files.finished(self.folder):
-            if files.is_intact(self.folder, saved):
+        finished, notes = _told((files.finished(self.folder), notes))
+        for saved in itertools.starmap(Saved, finished):
+            digest = self._digest(saved, flush=False)
+            if _told(is_leader() and files.is_vouched_for(self.folder, saved, digest)):
                 return saved, notes
             notes.append(f"checkpoint {saved} is damaged; passed over.")
-            if saved.attempt <= self.attempt:
+            if is_leader() and saved.attempt <= self.attempt:
                 files.remove(self.folder, saved)
         return None, notes
+
+    def _digest(self, saved: Saved, *, flush: bool) -> str | None:
+        """Of all files: each process reads those that it wrote, or would have written."""
+        names = _told(files.names(self.folder, saved) if is_leader() else [])
+        mine = {
+            name: files.content(self.folder, saved, name, flush=flush)
+            for n, name in enumerate(names)
+            if _writer(name, n) % jax.process_count() == jax.process_index()
+        }
+        found: dict[str, str | None] = {}
+        for text in gather(json.dumps(mine)):
+            found |= json.loads(text)
+        return files.combined(names, found)
+
+
+def _writer(name: str, n: int) -> int:
+    """The process that wrote a file, as Orbax has it in the path; others are dealt out."""
+    process = re.search(r"process_(\d+)", name)
+    return int(process[1]) if process else n
+
+
+def _told(value: Any) -> Any:
+    """What process 0 has, as JSON has it; what the others pass is ignored."""
+    return json.loads(broadcast(json.dumps(value)))
 
 
 @contextlib.contextmanager

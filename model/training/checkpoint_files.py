@@ -13,10 +13,13 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 _NAME = re.compile(r"(\d+)-(\d+)(\..*)?")
+# What the system says of files that are missing or damaged.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 
 
 class Saved(NamedTuple):
@@ -44,17 +47,72 @@ def unfinished(folder: Path) -> dict[Path, Saved]:
 
 
 def is_intact(folder: Path, saved: Saved) -> bool:
-    """Whether names and contents are still those of the digest.
+    """Whether names and contents are still those of the digest; reads them all.
 
     Raises:
       OSError: if they cannot be read for another reason than that they are gone or damaged.
     """
+    return is_vouched_for(folder, saved, digest(folder, saved, flush=False))
+
+
+def is_vouched_for(folder: Path, saved: Saved, digest: str | None) -> bool:
+    """Whether this digest is the one that lies beside the checkpoint; raises as ``is_intact``."""
     try:
-        return _digest(folder / str(saved)).encode() == _digest_path(folder, saved).read_bytes()
+        return digest is not None and _digest_path(folder, saved).read_bytes() == digest.encode()
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO):
-            return False
-        raise
+        if error.errno not in _GONE:
+            raise
+        return False
+
+
+def digest(folder: Path, saved: Saved, *, flush: bool) -> str | None:
+    """Of all of a checkpoint; see ``combined``, and ``content`` for the rest."""
+    found = names(folder, saved)
+    return combined(found, {name: content(folder, saved, name, flush=flush) for name in found})
+
+
+def names(folder: Path, saved: Saved) -> list[str]:
+    """Of all files and folders of a checkpoint, its own among them, in the digest's order."""
+    top = folder / str(saved)
+    try:
+        return [path.relative_to(top).as_posix() for path in [top, *sorted(top.rglob("*"))]]
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        return []
+
+
+def content(folder: Path, saved: Saved, name: str, *, flush: bool) -> str | None:
+    """Digest of one file; None where it is gone or damaged.
+
+    Args:
+      flush: makes it durable first: whoever wrote it must do that, on the same machine.
+
+    Raises:
+      OSError: of any kind where it was to be flushed, else as ``is_intact``.
+    """
+    path = folder / str(saved) / name
+    try:
+        if flush:
+            _sync(path)
+        if path.is_dir():
+            return "folder"
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        if flush or error.errno not in _GONE:
+            raise
+        return None
+
+
+def combined(names: Sequence[str], contents: Mapping[str, str | None]) -> str | None:
+    """sha256 over names and contents; None where a content is missing."""
+    total = hashlib.sha256()
+    for name in names:
+        if contents[name] is None:
+            return None
+        total.update(json.dumps([name, contents[name]]).encode())
+    return total.hexdigest()
 
 
 def begin(folder: Path, saved: Saved) -> None:
@@ -69,15 +127,14 @@ def begin(folder: Path, saved: Saved) -> None:
                 path.unlink(missing_ok=True)
 
 
-def finish(folder: Path, saved: Saved) -> bool:
-    """Makes the files durable, then writes their digest; False if a later attempt has begun.
+def finish(folder: Path, saved: Saved, digest: str | None) -> bool:
+    """Writes the digest of what is durable already; False if a later attempt has begun.
 
     A process that was halted while it saved, and wakes when its job has long been taken over, may
     find that half of its files were cleared away: it must not vouch for the rest.
     """
-    _sync_tree(folder / str(saved))
-    digest = _digest(folder / str(saved))
-    if any(other.attempt > saved.attempt for other in _entries(folder).values()):
+    _sync(folder)
+    if digest is None or any(o.attempt > saved.attempt for o in _entries(folder).values()):
         return False
     with _temporary_path(folder, saved).open("w") as file:
         file.write(digest)
@@ -112,23 +169,6 @@ def _digest_path(folder: Path, saved: Saved) -> Path:
 
 def _temporary_path(folder: Path, saved: Saved) -> Path:
     return folder / f"{saved}.tmp"
-
-
-def _digest(folder: Path) -> str:
-    """sha256 over the names of all files and folders below a folder, and the files' contents."""
-    total = hashlib.sha256()
-    for path in [folder, *sorted(folder.rglob("*"))]:
-        content = "folder"
-        if not path.is_dir():
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(json.dumps([path.relative_to(folder).as_posix(), content]).encode())
-    return total.hexdigest()
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder, folder.parent]:
-        _sync(path)
 
 
 def _sync(path: Path) -> None:

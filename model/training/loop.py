@@ -19,6 +19,9 @@ from model.training.pack import Pack
 from model.training.processes import broadcast, is_leader
 from model.training.program import compile_program
 
+# Saving takes a tenth of the time at most: a checkpoint waits for ten times what the last one took.
+SAVES_APART = 10
+
 
 def train_pack(
     model: ModelConfig,
@@ -51,7 +54,8 @@ def train_pack(
       corpora: where tokens come from; one for all, or one for each run.
       mesh_shape: sizes of the mesh axes (network/sharding.py); "run" divides the number of runs.
       checkpoints: of the whole pack; None trains without. ``checkpoint_seconds`` is the least time
-        between two, which lie where chunks of ``steps_per_dispatch`` steps end.
+        between two, or ten times what saving took, where that is more; 0 saves at every chance.
+        They lie where chunks of ``steps_per_dispatch`` steps end.
       execution: how the network is computed; the result says what was chosen.
       trunk: where nothing of its own is saved, the pack begins from the newest intact checkpoint
         here. It must be of the same runs but for the end of their schedule.
@@ -94,8 +98,9 @@ def train_pack(
                 pack.tell(on_progress)
                 if pack.losses.all_diverged:
                     break
+                began = time.monotonic()
                 pack.save(checkpoints)
-                save_at = time.monotonic() + checkpoint_seconds
+                save_at = _next_save(began, time.monotonic(), checkpoint_seconds)
             if order is not Order.GO:
                 raise Interrupted(step, is_saved=step > 0 and step == pack.saved_step)
             if step == pack.n_steps:
@@ -104,6 +109,11 @@ def train_pack(
             pack.tell(on_progress)
             pack.evaluate()
         return pack.results()
+
+
+def _next_save(began: float, ended: float, seconds: float) -> float:
+    """When the next checkpoint is due after one that was saved from ``began`` to ``ended``."""
+    return ended + max(seconds, SAVES_APART * (ended - began)) if seconds else ended
 
 
 def _agree(

@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
-from jaxtyping import Array, Shaped
 
 # Process 0 may be busy for long before it says something. When it is gone JAX ends the others.
 _PATIENCE_MS = 7 * 24 * 3600 * 1000
@@ -106,21 +105,24 @@ def broadcast(text: str) -> str:
     wait until they have done all that they were given. JAX has no public name for it (0.10);
     Orbax uses it the same way.
     """
+    return _exchange(text, writers=1)[0]
+
+
+def gather(text: str) -> list[str]:
+    """The texts of all processes, in their order, on every process; see ``broadcast``."""
+    return _exchange(text, writers=jax.process_count())
+
+
+def _exchange(text: str, *, writers: int) -> list[str]:
+    """The texts of the first so many processes."""
     if jax.process_count() == 1:
-        return text
-    key, client = f"isoflop/{next(_texts)}", distributed.global_state.client
+        return [text]
+    key, client, me = f"isoflop/{next(_texts)}", distributed.global_state.client, jax.process_index()
     assert client is not None
-    if is_leader():
-        client.key_value_set(key, text)
-        return text
-    return client.blocking_key_value_get(key, _PATIENCE_MS)
-
-
-def fetch(array: Shaped[Array, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
-    """The whole array on this host, wherever its parts lie."""
-    if array.is_fully_addressable or array.is_fully_replicated:
-        return np.asarray(array)
-    return multihost_utils.process_allgather(array, tiled=True)
+    if me < writers:
+        client.key_value_set(f"{key}/{me}", text)
+    texts = (client.blocking_key_value_get(f"{key}/{i}", _PATIENCE_MS) for i in range(writers))
+    return list(texts)
 
 
 def _integer(

@@ -11,7 +11,7 @@ import time
 import pytest
 
 pytestmark = pytest.mark.chaos
-OFTEN, NEVER = ("--checkpoint-seconds", "0.01"), ("--checkpoint-seconds", "1000")
+OFTEN, NEVER = ("--checkpoint-seconds", "0"), ("--checkpoint-seconds", "1000")
 
 
 @pytest.fixture

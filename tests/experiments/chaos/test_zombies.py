@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.chaos
 LEASE = 4
-OPTIONS = ("--checkpoint-seconds", "0.01", "--lease-seconds", str(LEASE))
+OPTIONS = ("--checkpoint-seconds", "0", "--lease-seconds", str(LEASE))
 HOUR = 3600
 
 
@@ -96,7 +96,7 @@ CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 def test_nobody_knows_that_an_owner_elsewhere_is_dead_until_the_lease_is_over(
     grid, job, patiently, calm_digest, record_property, where
 ):
-    lease = ("--checkpoint-seconds", "0.01", "--lease-seconds", "30")
+    lease = ("--checkpoint-seconds", "0", "--lease-seconds", "30")
     if where == "container":
         if subprocess.run([*CONTAINER, "true"], capture_output=True).returncode != 0:
             pytest.skip("needs the right to make a PID namespace (root)")
@@ -118,7 +118,7 @@ def test_nobody_knows_that_an_owner_elsewhere_is_dead_until_the_lease_is_over(
 
 
 def test_a_dead_owner_here_is_replaced_at_once(grid, job, saved, calm_digest):
-    lease = ("--checkpoint-seconds", "0.01", "--lease-seconds", "3600")
+    lease = ("--checkpoint-seconds", "0", "--lease-seconds", "3600")
     victim = grid.worker(job, *lease)
     saved(1)
     victim.kill()

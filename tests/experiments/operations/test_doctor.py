@@ -74,7 +74,7 @@ def save(ledger, name, saved):
     checkpoint_files.begin(folder, saved)
     (folder / str(saved) / "state").mkdir(parents=True)
     (folder / str(saved) / "state" / "data").write_bytes(bytes(range(100)))
-    checkpoint_files.finish(folder, saved)
+    checkpoint_files.finish(folder, saved, checkpoint_files.digest(folder, saved, flush=True))
 
 
 def examine(ledger):

@@ -220,11 +220,11 @@ def test_an_attempt_that_was_halted_while_it_saved_vouches_for_nothing_when_it_w
 ) -> None:
     finish = checkpoint_files.finish
 
-    def wake_late(folder: Path, saved: Saved) -> bool:
+    def wake_late(folder: Path, saved: Saved, digest: str) -> bool:
         monkeypatch.undo()
         Checkpoints(folder, attempt=2).save(8, state_of(82), {})
         (folder / str(saved)).mkdir(exist_ok=True)  # TensorStore makes folders that are missing.
-        return finish(folder, saved)
+        return finish(folder, saved, digest)
 
     monkeypatch.setattr(checkpoint_files, "finish", wake_late)
     Checkpoints(folder, attempt=1).save(12, state_of(12), {})

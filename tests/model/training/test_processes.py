@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two processes train one network as one process would, and obey process 0."""
 
+import hashlib
 import json
 import os
 import socket
@@ -8,14 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
-from model.network.sharding import make_mesh
 from model.training import processes
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
@@ -29,16 +28,21 @@ CHILD = """
 import json, os, sys
 from pathlib import Path
 from model.training.processes import barrier, broadcast, initialize_from_environment
-from model.training.processes import is_leader
+from model.training.processes import gather, is_leader
 initialize_from_environment(os.environ)
 
+import jax
+import numpy as np
 from model.network.config import ModelConfig
+from model.network.sharding import make_mesh
 from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
 from model.network.execution import Execution
+from model.training import checkpoint_files
 from model.training.checkpoint import Checkpoints
 from model.training.clock import Clock
 from model.training.config import *
+from model.training.digest import params_sha256
 from model.training.outcome import Interrupted, Order
 from model.training.loop import train_pack
 
@@ -62,6 +66,13 @@ def recorded(first, n, **rest):
     return train_windows(first, n, **rest)
 
 corpus.train_windows = recorded
+read, content = [], checkpoint_files.content
+
+def noted(folder, saved, name, *, flush):
+    read.append([f"{{folder.name}}/{{saved}}", name, flush])
+    return content(folder, saved, name, flush=flush)
+
+checkpoint_files.content = noted
 jobs = ("calm -1 1", "broken 10 1", "broken -1 2")
 records = []
 for job in jobs:
@@ -83,12 +94,14 @@ for job in jobs:
     records.append(record | {{"told": told}})
     barrier("the step list is read before the next job writes")
     records[-1]["steps"] = checkpoints.steps()
+whole = np.arange(48, dtype=np.float32).reshape(6, 8)
+halves = jax.NamedSharding(make_mesh({mesh}), jax.P("fsdp"))
+halved = jax.make_array_from_callback(whole.shape, halves, lambda index: whole[index])
+digest = params_sha256({{"a": halved}}, 1)
 long = broadcast("Zeichen \\u00e4 " * 1000 if is_leader() else "")
 
 # Thousands of products and of sums over both processes.
-import jax, jax.numpy as jnp
-import numpy as np
-from model.network.sharding import make_mesh
+import jax.numpy as jnp
 mesh = make_mesh({mesh})
 rows = jax.NamedSharding(mesh, jax.P("fsdp", None, None))
 ones = lambda index: np.ones((1, 128, 128), np.float32)
@@ -103,8 +116,9 @@ was_busy = not x.is_ready()
 x.block_until_ready()
 
 print()
-print(json.dumps({{"records": records, "asked": sorted(asked), "long": [len(long), long[-10:]],
-                  "was_busy": was_busy}}))
+said = {{"records": records, "asked": sorted(asked), "read": read, "digest": digest}}
+said |= {{"gathered": gather("abc" * (1 + 2 * is_leader())), "was_busy": was_busy}}
+print(json.dumps(said | {{"long": [len(long), long[-10:]]}}))
 """
 
 
@@ -115,11 +129,16 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
+def pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pair")
+
+
+@pytest.fixture(scope="module")
 def pair(
     network_config: ModelConfig,
     train_config: TrainConfig,
     corpus: Corpus,
-    tmp_path_factory: pytest.TempPathFactory,
+    pair_folder: Path,
 ) -> list[dict]:
     """What each of two processes says: an undisturbed run, one that is told to stop, and its
     continuation. One after the other in the same two processes, so that they compile once."""
@@ -127,7 +146,7 @@ def pair(
         network=network_config,
         config=train_config,
         manifest=corpus.manifest.to_json(),
-        folder=str(tmp_path_factory.mktemp("pair")),
+        folder=str(pair_folder),
         mesh=MESH,
     )
     environment = {
@@ -211,6 +230,36 @@ def test_an_interrupted_run_of_two_processes_goes_on_to_the_same_bits(pair: list
         assert resumed[name] == calm[name]
 
 
+@pytest.mark.parametrize(
+    ("saved", "flush"), [("broken/17-2", True), ("broken/10-1", False)], ids=["saved", "restored"]
+)
+def test_each_process_digests_the_files_that_it_wrote_and_no_others(
+    pair: list, pair_folder: Path, saved: str, flush: bool
+) -> None:
+    read = [
+        {name for at, name, how in child["read"] if (at, how) == (saved, flush)} for child in pair
+    ]
+    top = pair_folder / saved
+    names = {path.relative_to(top).as_posix() for path in (top, *top.rglob("*"))}
+    assert read[0] | read[1] == names
+    assert not read[0] & read[1]
+    for i, mine in enumerate(read):
+        data = [name for name in names if f"ocdbt.process_{i}/d/" in name]
+        assert data
+        assert mine.issuperset(data)
+
+
+def test_parameters_on_two_processes_have_the_digest_of_their_numbers(pair: list) -> None:
+    whole = np.arange(48, dtype=np.float32).reshape(6, 8)
+    assert [child["digest"] for child in pair] == [
+        [hashlib.sha256(whole.tobytes()).hexdigest()]
+    ] * 2
+
+
+def test_the_texts_of_both_are_gathered_on_both(pair: list) -> None:
+    assert [child["gathered"] for child in pair] == [["abcabcabc", "abc"]] * 2
+
+
 def test_a_long_text_reaches_both(pair: list) -> None:
     assert [child["long"] for child in pair] == [[10_000, "Zeichen \u00e4 "]] * 2
 
@@ -282,9 +331,4 @@ def test_one_process_alone_needs_no_others() -> None:
     processes.barrier("alone")
     assert processes.is_leader()
     assert processes.broadcast("text") == "text"
-
-
-def test_an_array_is_fetched_whole_from_all_its_devices() -> None:
-    sharding = jax.NamedSharding(make_mesh((1, 2, 4, 1)), jax.P("data", "fsdp"))
-    array = np.arange(32).reshape(4, 8)
-    np.testing.assert_array_equal(processes.fetch(jax.device_put(array, sharding)), array)
+    assert processes.gather("text") == ["text"]

@@ -4,18 +4,19 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
-from model.training import checkpoint_files
+from model.training import checkpoint_files, loop
 from model.training.checkpoint import Checkpoints
 from model.training.checkpoint_files import Saved
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
-from model.training.outcome import Progress, TrainResult
+from model.training.outcome import Order, Progress, TrainResult
 
 # With 7 steps per dispatch and a curve of two points, chunks end at 7, 10, 17 and 20; 10 and 20
 # are evaluation steps. Every chunk but the last is followed by a checkpoint. A chunk is told
@@ -123,10 +124,10 @@ def test_a_process_that_dies_while_it_saves_goes_on_from_the_step_before(
 ) -> None:
     finish = checkpoint_files.finish
 
-    def die_at_ten(folder: Path, saved: Saved) -> bool:
+    def die_at_ten(folder: Path, saved: Saved, digest: str) -> bool:
         if saved.step == 10:
             raise Interrupted
-        return finish(folder, saved)
+        return finish(folder, saved, digest)
 
     monkeypatch.setattr(checkpoint_files, "finish", die_at_ten)
     assert attempt(tmp_path)[0] is None
@@ -135,6 +136,57 @@ def test_a_process_that_dies_while_it_saves_goes_on_from_the_step_before(
     assert result.resumed_at == 7
     assert result.notes == ("unfinished checkpoint 10-1 passed over.",)
     assert same(result, uninterrupted[0])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "took", "expected"),
+    [(60.0, 1.0, 60.0), (60.0, 6.0, 60.0), (60.0, 90.0, 900.0), (0.0, 5.0, 0.0)],
+)
+def test_saving_takes_a_tenth_of_the_time_at_most(
+    seconds: float, took: float, expected: float
+) -> None:
+    assert loop._next_save(1000.0, 1000.0 + took, seconds) == 1000.0 + took + expected
+
+
+def test_a_run_whose_checkpoints_take_long_saves_more_seldom(
+    network_config: ModelConfig,
+    train_config: TrainConfig,
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a clock on which a dispatch takes a second and saving takes as many as are told."""
+    now, kept = [0.0], Checkpoints(tmp_path, keep=9)
+    save = kept.save
+
+    def steps(save_seconds: float) -> list[int]:
+        def slow(step: int, *rest: object) -> None:
+            now[0] += save_seconds
+            save(step, *rest)
+
+        def control(step: int) -> Order:
+            now[0] += 1.0
+            return Order.GO
+
+        monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr(kept, "save", slow)
+        train_pack(
+            network_config,
+            (train_config,),
+            corpus,
+            execution=Execution(steps_per_dispatch=2),
+            checkpoints=kept,
+            checkpoint_seconds=0.5,
+            control=control,
+        )
+        monkeypatch.undo()
+        found = kept.steps()
+        for saved in found:
+            checkpoint_files.remove(tmp_path, Saved(saved, 1))
+        return found
+
+    assert steps(0.01) == [18, 14, 10, 6, 2]
+    assert steps(0.35) == [12, 2]
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_and_says_so(
