@@ -84,10 +84,16 @@ class Pack:
     def begin(self, checkpoints: Checkpoints | None, trunk: Checkpoints | None) -> None:
         """Initial parameters, or those of a checkpoint; and the first chunk of batches."""
         program, configs = self.program, self.configs
-        self.hyper = program.joined([hyper_arrays(config) for config in configs])
+        hypers = [hyper_arrays(config) for config in configs]
+        self.hyper = program.joined(hypers)
         keys = [jax.random.key(config.init_seed) for config in configs]
-        initial = program.init(keys if program.lead else keys[0], self.hyper)
-        found = resume.begin(initial, configs, checkpoints=checkpoints, trunk=trunk)
+        found = resume.begin(
+            program.abstract_state(hypers[0]),
+            lambda: program.init(keys if program.lead else keys[0], self.hyper),
+            configs,
+            checkpoints=checkpoints,
+            trunk=trunk,
+        )
         self.state, self.position, self.notes = found.state, found.position, found.notes
         self.saved_step, self.resumed_at = found.saved_step, self.position.step
         self.losses = Losses(self.position.step, self.position.diverged_at)

@@ -121,8 +121,10 @@ def _exchange(text: str, *, writers: int) -> list[str]:
     assert client is not None
     if me < writers:
         client.key_value_set(f"{key}/{me}", text)
-    texts = (client.blocking_key_value_get(f"{key}/{i}", _PATIENCE_MS) for i in range(writers))
-    return list(texts)
+    return [
+        text if i == me else client.blocking_key_value_get(f"{key}/{i}", _PATIENCE_MS)
+        for i in range(writers)
+    ]
 
 
 def _integer(

@@ -37,6 +37,10 @@ from model.training.step import (
     train_chunk,
 )
 
+# Windows per evaluation step, of all runs together, rounded up to what the mesh divides: bounds
+# memory; sums are weighted, so no loss moves.
+EVAL_BATCH = 32
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Program:
@@ -118,24 +122,43 @@ class Program:
         shape = self.lead + self.batch_shape
         return jax.make_array_from_callback(shape, self.batch_sharding(3), part)
 
+    def eval_shape(self, n_windows: int) -> tuple[int, int]:
+        """Of so many validation windows of a run: batches, and windows in each, rounded up."""
+        n_shards = self.n_batch_shards
+        batch = -(-EVAL_BATCH // (n_shards * self.n_runs)) * n_shards
+        return -(-n_windows // batch), batch
+
     def lowered(self, hyper: Mapping[str, Array | jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
         """``train_chunk`` before it is compiled, from shapes alone; ``hyper`` may be of any run."""
         alone = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in hyper.items()}
-
-        def everywhere(*shape: int, dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
-            sharding = NamedSharding(self.mesh, P(*(None,) * len(shape)))
-            return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-
         shapes = {
-            name: everywhere(*self.lead, *x.shape, dtype=x.dtype) for name, x in alone.items()
+            name: self._everywhere(*self.lead, *x.shape, dtype=x.dtype) for name, x in alone.items()
         }
-        number = everywhere(dtype=jnp.dtype(jnp.int32))
+        number = self._everywhere()
         batches = jax.ShapeDtypeStruct(
             self.lead + self.batch_shape, jnp.int32, sharding=self.batch_sharding(3)
         )
         jitted = cast(jax.stages.Wrapped, self.train_chunk)
         with jax.set_mesh(self.mesh):
             return jitted.lower(self.abstract_state(alone), shapes, batches, number, number)
+
+    def lowered_evaluation(
+        self, hyper: Mapping[str, Array | jax.ShapeDtypeStruct], n_windows: int
+    ) -> jax.stages.Lowered:
+        """``evaluate`` likewise, of so many validation windows of each run."""
+        shape = self.lead + self.eval_shape(n_windows)
+        windows = jax.ShapeDtypeStruct(
+            (*shape, self.batch_shape[2]), jnp.int32, sharding=self.batch_sharding(3)
+        )
+        weights = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=self.batch_sharding(2))
+        jitted = cast(jax.stages.Wrapped, self.evaluate)
+        with jax.set_mesh(self.mesh):
+            params = self.abstract_state(hyper).params
+            return jitted.lower(params, windows, weights, self._everywhere())
+
+    def _everywhere(self, *shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+        sharding = NamedSharding(self.mesh, P(*(None,) * len(shape)))
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
 def compile_program(
@@ -149,7 +172,8 @@ def compile_program(
     """The program of a network; cached, so that points of one shape compile once per process.
 
     What ``execution`` leaves open is chosen here: kernels by the platform, remat and then
-    accumulation by the memory that the compiled program needs, where the device says what it has.
+    accumulation by the memory that the compiled programs need, training's and evaluation's, where
+    the device says what it has.
 
     Args:
       devices: see ``make_mesh``.
@@ -170,6 +194,9 @@ def compile_program(
             return program
         need = _needed_bytes(program, tuple(hyper))
         if need <= limit:
+            n_windows = -(-train.evaluation.n_tokens // model.seq_len)
+            need = max(need, _evaluation_bytes(program, tuple(hyper), n_windows))
+        if need <= limit:
             return program
     assert limit is not None
     raise memory.TooLarge(memory.refusal(model, train, candidate, need, limit, n_runs))
@@ -178,8 +205,19 @@ def compile_program(
 @functools.cache
 def _needed_bytes(program: Program, names: tuple[str, ...]) -> float:
     """Measured once for all runs of a program; ``names`` are those of its Hyper."""
-    hyper = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
-    return memory.needed_bytes(program.lowered(hyper))
+    return memory.needed_bytes(program.lowered(_any_hyper(names)))
+
+
+@functools.cache
+def _evaluation_bytes(program: Program, names: tuple[str, ...], n_windows: int) -> float:
+    """Of the evaluation, while the moments of training wait beside it."""
+    hyper = _any_hyper(names)
+    moments = memory.local_bytes(program.abstract_state(hyper).opt_state)
+    return moments + memory.needed_bytes(program.lowered_evaluation(hyper, n_windows))
+
+
+def _any_hyper(names: tuple[str, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+    return {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
 
 
 @functools.cache

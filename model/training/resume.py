@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a pack begins: anew, from its own newest good checkpoint, or from that of its trunk."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import msgspec
@@ -55,7 +55,8 @@ class Beginning:
 
 
 def begin(
-    initial: TrainState,
+    abstract: TrainState,
+    init: Callable[[], TrainState],
     configs: Sequence[TrainConfig],
     *,
     checkpoints: Checkpoints | None,
@@ -63,19 +64,24 @@ def begin(
 ) -> Beginning:
     """The newest intact checkpoint of the pack, else of its trunk, else its initial state.
 
+    Args:
+      abstract: shapes, dtypes and shardings of a state: a checkpoint is read into these.
+      init: makes the initial state, and is asked for it only where there is no other: the devices
+        never hold two.
+
     Raises:
       TrunkLost: if there is nothing to begin from but the trunk, and nothing there is intact.
       ValueError: if the trunk lies beyond the step where a rate begins to decay.
     """
     notes: list[str] = []
     if checkpoints is not None:
-        restored, notes = checkpoints.restore(initial)
+        restored, notes = checkpoints.restore(abstract)
         if restored is not None:
             state, position = restored[0], msgspec.convert(restored[1], Position)
             return Beginning(state=state, position=position, saved_step=position.step, notes=notes)
     if trunk is None:
-        return Beginning(state=initial, position=Position.start(len(configs)), notes=notes)
-    restored, trunk_notes = trunk.restore(initial)
+        return Beginning(state=init(), position=Position.start(len(configs)), notes=notes)
+    restored, trunk_notes = trunk.restore(abstract)
     if restored is None:
         raise TrunkLost(trunk.folder)
     position = msgspec.convert(restored[1], Position)

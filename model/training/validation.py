@@ -15,10 +15,6 @@ from model.network.config import ModelConfig
 from model.training.config import EvalConfig
 from model.training.program import Program
 
-# Windows per evaluation step, of all runs together, rounded up to what the mesh divides: bounds
-# memory; sums are weighted, so no loss moves.
-EVAL_BATCH = 32
-
 
 class Measured(NamedTuple):
     """A loss in nats per token, and its standard error over the windows: how far it may lie from
@@ -46,8 +42,6 @@ class Validation:
         program: Program,
     ):
         self.program, self.seq_len = program, model.seq_len
-        n_shards = program.n_batch_shards
-        self.batch = -(-EVAL_BATCH // (n_shards * program.n_runs)) * n_shards
         # What runs have in common is made once.
         made: dict[tuple[int, int], tuple[np.ndarray, float | None]] = {}
         keys = [(id(c), e.seed) for c, e in zip(corpora, evaluations, strict=True)]
@@ -59,8 +53,8 @@ class Validation:
                 made[key] = windows, corpus.oracle_loss_nats(windows)
         self.oracle_losses = [made[key][1] for key in keys]
         n_windows = len(made[keys[0]][0])
-        self.shape = (-(-n_windows // self.batch), self.batch)
-        padded = np.zeros((len(keys), self.shape[0] * self.batch, model.seq_len + 1), np.int32)
+        self.shape = program.eval_shape(n_windows)
+        padded = np.zeros((len(keys), math.prod(self.shape), model.seq_len + 1), np.int32)
         padded[:, :n_windows] = [made[key][0] for key in keys]
         self.windows = program.put(padded.reshape(*program.lead, *self.shape, -1))
 
@@ -83,9 +77,9 @@ class Validation:
         self._sums(params, 0)
 
     def _sums(self, params: nnx.State, n_windows: int) -> tuple[jax.Array, jax.Array]:
-        weights = (np.arange(self.shape[0] * self.batch) < n_windows).astype(np.float32)
+        weights = (np.arange(math.prod(self.shape)) < n_windows).astype(np.float32)
         weights = np.broadcast_to(weights.reshape(self.shape), self.program.lead + self.shape)
         # The number of batches is traced: the curve's subset and the whole share one program.
-        n_batches = jnp.int32(-(-n_windows // self.batch))
+        n_batches = jnp.int32(-(-n_windows // self.shape[1]))
         put = self.program.put(weights)
         return self.program.evaluate(params, self.windows, put, n_batches)

@@ -7,7 +7,6 @@ Says what happens in lines of JSON on standard output; the compiler's warnings g
 error. For a topology it needs jax[tpu] (make .venv-tpu/.ready), but no TPU.
 """
 
-import math
 import os
 import re
 import resource
@@ -44,7 +43,6 @@ from model.network.sharding import AXES, make_mesh
 from model.training import memory
 from model.training.optimizer import hyper_arrays
 from model.training.program import compile_program
-from model.training.step import TrainState
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -199,13 +197,21 @@ class Run:
             yield Unfit(key=self.key, reason=str(error))
 
     def _compiled(self, execution: Execution) -> Compiled:
-        """Bytes and collectives of the training step, and what it took to compile it."""
+        """Bytes of training and of evaluation, whichever needs more, collectives of the training
+        step, and what it took to compile them."""
         began = time.perf_counter()
         model, train, shape = self.program.model, self.program.train, self.mesh.devices.shape
         program = compile_program(model, train, shape, execution, self.devices)
         hyper = hyper_arrays(train)
-        state_bytes = _local_bytes(program.abstract_state(hyper))
+        state = program.abstract_state(hyper)
+        state_bytes = memory.local_bytes(state)
         needed, collectives, says = _analysed(program.lowered(hyper), state_bytes)
+        if not says:
+            n_windows = -(-train.evaluation.n_tokens // model.seq_len)
+            lowered = program.lowered_evaluation(hyper, n_windows)
+            moments = memory.local_bytes(state.opt_state)
+            evaluated, _, says = _analysed(lowered, state_bytes - moments)
+            needed = max(needed, moments + evaluated) if evaluated else 0.0
         peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return Compiled(
             key=self.key,
@@ -229,14 +235,6 @@ def _analysed(lowered: Lowered, state_bytes: int) -> tuple[float, dict[str, floa
         return exhausted_bytes(str(error), state_bytes), {}, _one_line(error)
     moved = hlo.by_kind(hlo.collectives(compiled.as_text() or ""))
     return memory.program_bytes(compiled.memory_analysis()), moved, ""
-
-
-def _local_bytes(state: TrainState) -> int:
-    """Bytes per device of abstract arrays with shardings."""
-    leaves = jax.tree.leaves(state)
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves
-    )
 
 
 def exhausted_bytes(message: str, state_bytes: int) -> float:

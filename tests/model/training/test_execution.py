@@ -12,8 +12,10 @@ import pytest
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
+from model.network.counts.total import count_params
 from model.network.execution import AUTO, PLAIN, Execution
 from model.training import memory
+from model.training import program as training_program
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
@@ -213,6 +215,7 @@ def test_the_cheapest_that_fits_into_memory_is_taken(
     _needed_bytes.cache_clear()
     monkeypatch.setattr(memory, "limit_bytes", lambda mesh: 100)
     monkeypatch.setattr(Program, "lowered", lambda self, hyper: self.execution)
+    monkeypatch.setattr(training_program, "_evaluation_bytes", lambda *_: 0.0)
     order = [(e.remat, e.n_microbatches) for e in resolved(deep, train_config)]
     enough = order.index(fits)
     measured = []
@@ -254,6 +257,24 @@ def test_a_program_that_was_measured_is_not_compiled_again(
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert len(compiled) == 1
+
+
+def test_an_evaluation_beside_the_moments_has_to_fit_as_well(
+    deep: ModelConfig, train_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a step takes its batch in parts, an evaluation of 32 windows needs more than it."""
+    fixed = replace(PLAIN, remat="block", n_microbatches=8)
+    many = replace(train_config, evaluation=replace(train_config.evaluation, n_tokens=32 * 16))
+    program, hyper = compile_program(deep, many, ONE, fixed), hyper_arrays(many)
+    step = memory.needed_bytes(program.lowered(hyper))
+    moments = 2 * 4 * count_params(deep).total
+    evaluation = moments + memory.needed_bytes(program.lowered_evaluation(hyper, 32))
+    assert step < evaluation
+    monkeypatch.setattr(memory, "limit_bytes", lambda mesh: int(step + evaluation) // 2)
+    with pytest.raises(memory.TooLarge, match="n_microbatches=8"):
+        compile_program(deep, many, ONE, fixed)
+    monkeypatch.setattr(memory, "limit_bytes", lambda mesh: int(evaluation) + 100)
+    assert compile_program(deep, many, ONE, fixed) is program
 
 
 def test_what_fits_in_no_way_is_refused_in_one_line_with_the_figures(

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run that was interrupted and resumed is the uninterrupted run, to the last bit."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
+from model.network.counts.total import count_params
 from model.network.execution import Execution
 from model.training import checkpoint_files, loop
 from model.training.checkpoint import Checkpoints
@@ -136,6 +139,26 @@ def test_a_process_that_dies_while_it_saves_goes_on_from_the_step_before(
     assert result.resumed_at == 7
     assert result.notes == ("unfinished checkpoint 10-1 passed over.",)
     assert same(result, uninterrupted[0])
+
+
+def test_a_run_that_goes_on_holds_one_state(
+    attempt: Callable, network_config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt(tmp_path, stop_at=10)
+    held, restore = [], Checkpoints.restore
+
+    def weighed(self: Checkpoints, like: object) -> tuple:
+        gc.collect()
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+        return restore(self, like)
+
+    monkeypatch.setattr(Checkpoints, "restore", weighed)
+    attempt(tmp_path / "empty")
+    attempt(tmp_path)
+    gc.collect()
+    others = sum(array.nbytes for array in jax.live_arrays())
+    # Parameters and two moments in float32; half a state is for tokens and constants.
+    assert max(held) - others < 0.5 * 12 * count_params(network_config).total
 
 
 @pytest.mark.parametrize(
