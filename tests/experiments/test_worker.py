@@ -14,6 +14,8 @@ import msgspec
 import pytest
 from stand_in_training import PHASES, outcome, session
 
+from experiments import worker
+from experiments.executors.worker_settings import WorkerSettings
 from experiments.ledger.claims import JobFolder, Owned
 from experiments.ledger.owner import this_process
 from experiments.ledger.result import Ended
@@ -26,6 +28,7 @@ from experiments.train import attempt
 from experiments.train.attempt import run_job
 from experiments.train.session import Stop
 from experiments.worker import work
+from model.data import corpus
 from model.training.outcome import Interrupted, Order, Progress
 
 
@@ -379,28 +382,28 @@ def test_processes_that_share_a_device_cost_what_the_device_did(go, ledger, plan
         assert cost.flops_per_second * cost.train_seconds == pytest.approx(done, rel=1e-3)
 
 
-def test_a_process_that_shares_a_device_pays_its_share_of_earlier_attempts(go, ledger, planned):
+def test_a_process_that_shares_a_device_pays_its_share_of_earlier_attempts(
+    go, ledger, planned, monkeypatch
+):
     name = planned[0].id
-    told = []
+    monkeypatch.setattr(attempt._Meter, "wall_seconds", property(lambda meter: 60.0))
 
-    def stop(step):
-        if step == 2:
-            raise RuntimeError("boom")
-
-    def train(model, configs, corpus, *, on_progress, **rest):
+    def fails(*_, on_progress, **__):
         progress = {"step": 2, "n_steps": 4, "loss_nats": 2.0, "grad_norm": 1.0, "n_tokens": 9}
         progress |= {"resumed_at": 0, "train_seconds": 1.0, "stall_seconds": 0.0}
         on_progress((Progress(**progress),))
-        told.extend(ledger.metrics.read(name, 1)[0])
-        return Trainer(stop)(model, configs, corpus, **rest)
+        raise RuntimeError("boom")
 
-    go(train, per_device=4)
-    assert told[0]["n_sharing"] == 4
+    go(fails, per_device=4)
     assert go(Trainer(resumed_at=2, n_timed_steps=2), per_device=2)[0] == 0
-    costs = ledger.read_result(name).costs
-    assert costs.total_wall_seconds == pytest.approx(
-        told[0]["wall_seconds"] / 4 + costs.wall_seconds, abs=2e-3
-    )
+    assert ledger.read_result(name).costs.total_wall_seconds == 60 / 4 + 60 / 2
+
+
+def test_what_a_worker_is_told_of_its_device_reaches_its_records(ledger, monkeypatch):
+    monkeypatch.setattr(corpus, "open_corpus", lambda *_: None)
+    monkeypatch.setattr(worker.Manifest, "read", lambda path: None)
+    session = worker._session(ledger, WorkerSettings(per_device=3), Stop(lambda: None), Trainer())
+    assert session.per_device == 3
 
 
 def test_a_result_has_its_share_of_a_peak_with_its_source(go, ledger, planned):

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this machine has for workers, by the files that it shows."""
 
+from pathlib import Path
+
 import pytest
 
 from experiments.executors import local_devices
-from experiments.executors.local_devices import has_accelerator, worker_places
+from experiments.executors.local import Local, _Slot
+from experiments.executors.local_devices import Place, has_accelerator, worker_places
+from experiments.executors.local_queue import JobQueue
+from experiments.executors.worker_settings import WorkerSettings, parser
 
 # PCI vendors, as /sys/bus/pci/devices/*/vendor has them: Google, Intel, NVIDIA.
 GOOGLE, INTEL, NVIDIA = "0x1ae0", "0x8086", "0x10de"
@@ -75,3 +80,10 @@ def test_each_worker_knows_how_many_share_its_gpu(monkeypatch, n_workers, n_devi
     places = worker_places(n_workers, 100, n_devices)
     shown = [(place.environment.get("CUDA_VISIBLE_DEVICES"), place.per_device) for place in places]
     assert shown == expected
+
+
+def test_a_worker_is_told_what_its_place_says():
+    local = Local(places=(Place(cores=(2, 3), per_device=4),), settings=WorkerSettings())
+    command = _Slot(0, Path(), local, JobQueue.of([]), None)._command()
+    told = parser().parse_args(command[command.index("-") + 1 :])
+    assert (told.cores, told.per_device) == ((2, 3), 4)
