@@ -126,8 +126,8 @@ class Checkpoints:
         names = _told(files.names(self.folder, saved) if is_leader() else [])
         mine = {
             name: files.content(self.folder, saved, name, flush=flush)
-            for n, name in enumerate(names)
-            if _writer(name, n) % jax.process_count() == jax.process_index()
+            for name in names
+            if _writer(name) % jax.process_count() == jax.process_index()
         }
         found: dict[str, str | None] = {}
         for text in gather(json.dumps(mine)):
@@ -135,10 +135,10 @@ class Checkpoints:
         return files.combined(names, found)
 
 
-def _writer(name: str, n: int) -> int:
-    """The process that wrote a file, as Orbax has it in the path; others are dealt out."""
+def _writer(name: str) -> int:
+    """The process that wrote a file, as Orbax has it in the path; what is common is process 0's."""
     process = re.search(r"process_(\d+)", name)
-    return int(process[1]) if process else n
+    return int(process[1]) if process else 0
 
 
 def _told(value: Any) -> Any:
