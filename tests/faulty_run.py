@@ -165,7 +165,7 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> t
     manifest = Manifest.read(ledger.manifest)
     if finished.recall(ledger, None, points, 0.0, said.append) is not None:
         return 0, "finished"
-    said += ledger.write_plan(QUESTION, points, [solo(p, (1, 1, 1, 1)) for p in points])
+    said += ledger.write_plan(QUESTION, points, [solo(p) for p in points])
     ids = [point.id for point in missing_points(ledger, points)]
     stop = Stop(lambda: os._exit(75))
     at_work = session(train, manifest, me=me, open_checkpoints=FileCheckpoints, stop=stop)

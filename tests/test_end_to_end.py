@@ -131,7 +131,7 @@ def finish(folder, study, train) -> Finished:
     planned = plan(study, manifest)
     points = list(planned.points)
     plan_costs(ledger, study, planned)
-    ledger.write_plan(to_json(study), points, [solo(point, study.mesh) for point in points])
+    ledger.write_plan(to_json(study), points, [solo(point) for point in points])
     manifest.write(ledger.manifest)
     train_all(ledger, points, manifest, study.mesh, train)
     analysis = analyse(ledger, study, points, allow_missing=0.5)

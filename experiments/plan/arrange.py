@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Container, Iterator, Sequence
 
-from experiments.plan.jobs import Job, PlannedJob, ending_job, program, resources, trunk_id
+from experiments.plan.jobs import Job, PlannedJob, ending_job, program, trunk_id
 from experiments.plan.point import Point
 from experiments.plan.trunks import Tree, grow
 
@@ -45,7 +45,7 @@ def arrange(
                 f"{mesh[0]} places of the mesh's axis run: ask for a multiple of {mesh[0]} seeds, "
                 "or set mesh=1,1,1,1."
             )
-        planned_jobs += _planned_jobs(pack, wanted, mesh, has_trunk)
+        planned_jobs += _planned_jobs(pack, wanted, has_trunk)
     return planned_jobs
 
 
@@ -73,7 +73,6 @@ def _is_wanted(point: Point, wanted: Container[str] | None) -> bool:
 def _planned_jobs(
     pack: list[Tree],
     wanted: Container[str] | None,
-    mesh: tuple[int, ...],
     has_trunk: Callable[[str], bool],
 ) -> Iterator[PlannedJob]:
     """The segments of a pack's trunk that are needed, then its branches, longest first."""
@@ -87,16 +86,16 @@ def _planned_jobs(
         is_needed = is_needed or any(first.leaves_at[n] == ends for n in asked)
         is_needed = is_needed and not has_trunk(_trunk_id(pack, ends))
         if is_needed:
-            needed.append(_trunk(pack, begins, ends, mesh))
+            needed.append(_trunk(pack, begins, ends))
     yield from reversed(needed)
     for n in reversed(asked):
         members = tuple(tree.points[n] for tree in pack)
         begins = first.leaves_at[n] if first.segments else 0
         parent = _trunk_id(pack, begins) if begins else None
-        yield ending_job(members, parent, begins, mesh)
+        yield ending_job(members, parent, begins)
 
 
-def _trunk(pack: list[Tree], begins: int, ends: int, mesh: tuple[int, ...]) -> PlannedJob:
+def _trunk(pack: list[Tree], begins: int, ends: int) -> PlannedJob:
     points = tuple(tree.points[-1] for tree in pack)
     job = Job(
         id=_trunk_id(pack, ends),
@@ -104,7 +103,6 @@ def _trunk(pack: list[Tree], begins: int, ends: int, mesh: tuple[int, ...]) -> P
         members=tuple(point.id for point in points),
         parent=_trunk_id(pack, begins) if begins else None,
         steps=(begins, ends),
-        resources=resources(points[0], mesh, len(points)),
     )
     return PlannedJob(job=job, points=points)
 

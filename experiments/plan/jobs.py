@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.executors.base import Resources
 from experiments.plan.point import Point, spec_id
 from experiments.plan.trunks import trunk_spec
 from model.network.execution import LOGITS_BYTES
@@ -42,7 +41,6 @@ class Job:
       id, kind, members: see the module.
       parent: the trunk whose last checkpoint it begins from, or None.
       steps: (first, last) of each run.
-      resources: what it was thought to need.
     """
 
     id: str
@@ -50,7 +48,6 @@ class Job:
     members: tuple[str, ...]
     parent: str | None
     steps: tuple[int, int]
-    resources: Resources
 
     def __post_init__(self) -> None:
         if not self.members or (self.kind == "solo" and len(self.members) != 1):
@@ -125,9 +122,7 @@ def trunk_id(points: Sequence[Point], until: int) -> str:
     return f"{TRUNK}{job_id([spec_id(trunk_spec(point.spec, until)) for point in points])}"
 
 
-def ending_job(
-    points: tuple[Point, ...], parent: str | None, begins: int, mesh: tuple[int, ...]
-) -> PlannedJob:
+def ending_job(points: tuple[Point, ...], parent: str | None = None, begins: int = 0) -> PlannedJob:
     """A job that ends with results."""
     kind: Kind = "solo" if len(points) == 1 else "pack"
     job = Job(
@@ -136,19 +131,18 @@ def ending_job(
         members=tuple(point.id for point in points),
         parent=parent,
         steps=(begins, points[0].spec.train.schedule.n_steps),
-        resources=resources(points[0], mesh, len(points)),
     )
     return PlannedJob(job=job, points=points)
 
 
-def alone(point: Point, mesh: tuple[int, ...] = (1, 1, 1, 1)) -> PlannedJob:
+def alone(point: Point) -> PlannedJob:
     """What trains one point alone."""
-    return ending_job((point,), None, 0, mesh)
+    return ending_job((point,))
 
 
-def solo(point: Point, mesh: tuple[int, ...]) -> Job:
+def solo(point: Point) -> Job:
     """The job that trains one point alone."""
-    return alone(point, mesh).job
+    return alone(point).job
 
 
 def job_id(members: Sequence[str]) -> str:
@@ -156,17 +150,6 @@ def job_id(members: Sequence[str]) -> str:
     if len(members) == 1:
         return members[0]
     return hashlib.sha256(" ".join(members).encode()).hexdigest()[:16]
-
-
-def resources(point: Point, mesh: tuple[int, ...], n_runs: int = 1) -> Resources:
-    """What a job needs in one process, from its size alone: one CPU device per mesh cell."""
-    return Resources(
-        n_processes=1,
-        n_cpus=math.prod(mesh),
-        n_gpus=0,
-        memory_bytes=host_memory_bytes(point, mesh, n_runs),
-        seconds=None,
-    )
 
 
 def host_memory_bytes(

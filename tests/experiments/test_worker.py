@@ -54,8 +54,8 @@ def make_session(manifest):
 
 
 @pytest.fixture
-def planned(ledger, points, study):
-    ledger.write_plan("{}", points, [solo(point, study.mesh) for point in points])
+def planned(ledger, points):
+    ledger.write_plan("{}", points, [solo(point) for point in points])
     return points
 
 

@@ -214,7 +214,7 @@ def test_energy_is_compared_where_a_counter_measured_it(planned):
 @pytest.fixture
 def told(ledger, study, points, expect, finish):
     """A study of which three runs are done, one of them twice as slow as planned; its status."""
-    ledger.write_plan(to_json(study), points, [solo(point, study.mesh) for point in points])
+    ledger.write_plan(to_json(study), points, [solo(point) for point in points])
     expected = expect()
     planned_cost.remember(ledger, points, expected)
     for point, factor in zip(points[:3], (1.0, 2.0, 1.0), strict=True):

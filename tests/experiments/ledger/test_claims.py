@@ -233,13 +233,11 @@ def test_a_damaged_ending_counts_as_a_failure_and_is_named(job, me, tmp_path):
         claim(job, me)
 
 
-def test_a_job_is_written_once_and_read_back(job, points, study):
-    made = solo(points[0], study.mesh)
+def test_a_job_is_written_once_and_read_back(job, points):
+    made = solo(points[0])
     assert job.job() is None
     assert job.storage.create(f"{job.key}/job.json", checked_json.encode(made))
-    assert not job.storage.create(
-        f"{job.key}/job.json", checked_json.encode(solo(points[1], study.mesh))
-    )
+    assert not job.storage.create(f"{job.key}/job.json", checked_json.encode(solo(points[1])))
     assert job.job() == made
 
 
@@ -256,11 +254,11 @@ def test_a_job_is_written_once_and_read_back(job, points, study):
         ({"steps": (2, 2)}, "steps 2 to 2"),
     ],
 )
-def test_a_job_that_cannot_be_is_refused(points, study, changes, words):
+def test_a_job_that_cannot_be_is_refused(points, changes, words):
     with pytest.raises(ValueError, match=words):
-        dataclasses.replace(solo(points[0], study.mesh), **changes)
+        dataclasses.replace(solo(points[0]), **changes)
     members = tuple(point.id for point in points[:2])
-    made = solo(points[0], study.mesh)
+    made = solo(points[0])
     dataclasses.replace(made, kind="pack", members=members, id=job_id(members))
     dataclasses.replace(made, kind="trunk", id="trunk-1")
     dataclasses.replace(made, kind="branch", parent="trunk-1", steps=(1, 2))

@@ -86,8 +86,8 @@ def test_a_plan_that_lost_lines_is_noticed(ledger, points):
     assert ledger.read_plan() == points
 
 
-def test_what_follows_from_the_plan_is_written_again_when_it_is_damaged(ledger, points, study):
-    jobs = [solo(point, study.mesh) for point in points]
+def test_what_follows_from_the_plan_is_written_again_when_it_is_damaged(ledger, points):
+    jobs = [solo(point) for point in points]
     assert ledger.write_plan("{}", points, jobs) == []
     spec, job = f"runs/{points[0].id}/spec.json", f"jobs/{points[1].id}/job.json"
     for key in (spec, job):

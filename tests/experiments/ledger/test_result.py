@@ -79,9 +79,9 @@ def test_every_field_is_needed(ledger, record):
     ],
 )
 def test_a_record_of_another_version_is_refused_by_every_reader_and_stays(
-    ledger, points, study, record_, reads
+    ledger, points, record_, reads
 ):
-    ledger.write_plan("{}", points, [solo(point, study.mesh) for point in points])
+    ledger.write_plan("{}", points, [solo(point) for point in points])
     put(ledger, f"runs/{points[0].id}/result.json", record_)
     put(ledger, f"jobs/{points[0].id}/checkpoints/1-1/state", {})
     before = {path: path.read_bytes() for path in ledger.folder.rglob("*") if path.is_file()}

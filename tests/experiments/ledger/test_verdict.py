@@ -36,8 +36,8 @@ DEAD = dataclasses.replace(ME, pid=2**22 + 1, start_ticks=1)
 
 
 @pytest.fixture
-def planned(ledger, points, study):
-    ledger.write_plan("{}", points, [solo(point, study.mesh) for point in points])
+def planned(ledger, points):
+    ledger.write_plan("{}", points, [solo(point) for point in points])
     return points
 
 
@@ -241,7 +241,7 @@ def test_torn_lines_are_counted_in_unfinished_and_in_interrupted_attempts(ledger
 
 def test_points_of_a_pack_have_the_state_of_their_job(ledger, points, study):
     job = arrange(points[:2], study.mesh, pack_size=lambda point: 2)[0].job
-    ledger.write_plan("{}", points, [job, *(solo(p, study.mesh) for p in points[2:])])
+    ledger.write_plan("{}", points, [job, *(solo(p) for p in points[2:])])
     claim(ledger.job(job.id), ME)
     states = look(ledger)
     assert [states[p.id].state for p in points[:3]] == ["running", "running", "waiting"]
@@ -251,7 +251,7 @@ def test_points_of_a_pack_have_the_state_of_their_job(ledger, points, study):
 def test_of_a_point_in_several_jobs_the_one_heard_of_last_is_judged(ledger, points, study, last):
     """Packed and then alone, or the other way round: `run` judges the jobs that it arranges."""
     pack = arrange(points[:2], study.mesh, pack_size=lambda point: 2)[0].job
-    ledger.write_plan("{}", points, [pack, *(solo(point, study.mesh) for point in points)])
+    ledger.write_plan("{}", points, [pack, *(solo(point) for point in points)])
     jobs = {"alone": ledger.job(points[0].id), "packed": ledger.job(pack.id)}
     (other,) = jobs.keys() - {last}
     number = claim(jobs[other], ME, silence=600.0)

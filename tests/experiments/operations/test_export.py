@@ -31,9 +31,9 @@ def points(study, manifest):
 
 
 @pytest.fixture
-def planned(ledger, points, study, record):
+def planned(ledger, points, record):
     """Losses of a known law; of the last four one has diverged, one failed, one runs, one waits."""
-    ledger.write_plan("{}", points, [solo(point, study.mesh) for point in points])
+    ledger.write_plan("{}", points, [solo(point) for point in points])
     for i, point in enumerate(points[:-4]):
         # No law fits it exactly: the least difference between two tables would move the fit.
         loss = 1.5 + 40 * point.params.total**-0.4 + 90 * point.n_tokens**-0.4 + 1e-3 * (i % 3)

@@ -23,8 +23,8 @@ DAYS = 86400.0
 
 
 @pytest.fixture
-def planned(ledger, points, study):
-    ledger.write_plan("{}", points, [solo(point, study.mesh) for point in points])
+def planned(ledger, points):
+    ledger.write_plan("{}", points, [solo(point) for point in points])
     return points
 
 

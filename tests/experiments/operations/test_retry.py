@@ -14,9 +14,9 @@ ME = this_process({})
 
 
 @pytest.fixture
-def planned(ledger, points, study):
+def planned(ledger, points):
     """The first two runs have failed, the third has diverged, the fourth is done."""
-    ledger.write_plan("{}", points, [solo(point, study.mesh) for point in points])
+    ledger.write_plan("{}", points, [solo(point) for point in points])
     for point in points[:2]:
         for _ in range(MAX_ATTEMPTS):
             end(ledger, point.id)

@@ -29,7 +29,7 @@ def console():
 
 @pytest.fixture
 def planned(ledger, points, study):
-    ledger.write_plan(to_json(study), points, [solo(point, study.mesh) for point in points])
+    ledger.write_plan(to_json(study), points, [solo(point) for point in points])
     return points
 
 
@@ -107,7 +107,7 @@ def test_reasons_are_printed_as_they_are_and_from_the_twentieth_on_counted(
     show, ledger, points, record, study
 ):
     many = [dataclasses.replace(points[0], id=f"{i:016x}") for i in range(25)]
-    ledger.write_plan(to_json(study), many, [solo(point, study.mesh) for point in many])
+    ledger.write_plan(to_json(study), many, [solo(point) for point in many])
     for point in many[:3]:
         fail(ledger, point.id, "killed [/oom] :boom:")
     for point in many[3:]:
@@ -187,7 +187,7 @@ def test_watching_without_a_pause_is_refused(show, planned, seconds):
 
 
 @pytest.mark.slow(reason="a folder of ten thousand runs")
-def test_ten_thousand_runs_are_told_at_once(tmp_path, ledger, points, study, record):
+def test_ten_thousand_runs_are_told_at_once(tmp_path, ledger, points, record):
     """Prints the seconds; a half done grid with all that a long one leaves behind."""
     n_runs, n_rows = 10_000, 50
     many = [dataclasses.replace(points[0], id=f"{i:016x}") for i in range(n_runs)]

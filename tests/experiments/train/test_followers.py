@@ -48,7 +48,7 @@ def tiny(tmp_path) -> Ledger:
     manifest = prepare(study.data, ledger.data)
     manifest.write(ledger.manifest)
     points = list(plan(study, manifest).points)
-    ledger.write_plan(to_json(study), points, [solo(point, MESH) for point in points])
+    ledger.write_plan(to_json(study), points, [solo(point) for point in points])
     return ledger
 
 
