@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import TypedDict
 
 import jax
-import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
@@ -117,7 +116,11 @@ def _exchange(text: str, *, writers: int) -> list[str]:
     """The texts of the first so many processes."""
     if jax.process_count() == 1:
         return [text]
-    key, client, me = f"isoflop/{next(_texts)}", distributed.global_state.client, jax.process_index()
+    key, client, me = (
+        f"isoflop/{next(_texts)}",
+        distributed.global_state.client,
+        jax.process_index(),
+    )
     assert client is not None
     if me < writers:
         client.key_value_set(f"{key}/{me}", text)
