@@ -168,7 +168,9 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> t
     said += ledger.write_plan(QUESTION, points, [solo(p) for p in points])
     ids = [point.id for point in missing_points(ledger, points)]
     stop = Stop(lambda: os._exit(75))
-    at_work = session(train, manifest, me=me, open_checkpoints=FileCheckpoints, stop=stop)
+    # More than there are faults in a row: none of them is to be the one too many.
+    often = {"max_attempts": 9}
+    at_work = session(train, manifest, me=me, open_checkpoints=FileCheckpoints, stop=stop, **often)
     if code := work(ledger, iter(ids), at_work, said.append):
         return code, msgspec.json.encode(said).decode()
     collate(ledger, points)
