@@ -56,6 +56,8 @@ WITHOUT_JAX = (
 )
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "scipy", "matplotlib", "pyarrow")
 
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 80
+
 LIGHT = """
 import importlib, sys
 for name in {heavy}:
@@ -212,6 +214,25 @@ def test_every_file_has_its_licence_line_and_a_name_that_says_what_it_does():
     for path in files(ROOT):
         if path.name == "__init__.py":
             assert path.read_text().count("\n") <= 1, path
+
+
+def too_long(path: Path) -> Iterator[str]:
+    """What of a file is longer than can be read at once."""
+    text = path.read_text()
+    if (n := len(text.splitlines())) > MOST_LINES:
+        yield f"{path.name} has {n} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            n = (node.end_lineno or 0) - node.lineno + 1
+            if n > MOST_LINES_OF_A_FUNCTION:
+                yield f"{path.name}: {node.name} has {n} lines"
+
+
+def test_no_file_and_no_function_is_too_long_to_be_read(tmp_path):
+    assert [said for path in files(ROOT) for said in too_long(path)] == []
+    long = tmp_path / "long.py"
+    long.write_text("def f():\n" + "    pass\n" * 300)
+    assert list(too_long(long)) == ["long.py has 301 lines", "long.py: f has 301 lines"]
 
 
 def test_nothing_read_from_disk_can_run_code():

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train one network, or several of one shape together: one linear function, read top to bottom."""
+"""Train one network, or several of one shape together: one linear function, read top to bottom.
+
+Runs that differ only in where and how their rate decays are the same until then: a trunk computes
+that part once, and each of them is a branch of it (Hägele et al. 2024, arXiv:2405.18392, sec. 3). A
+trunk may itself be a branch of a shorter one.
+"""
 
 import json
 import time
@@ -43,10 +48,6 @@ def train_pack(
     The losses of a run depend on its configuration and its corpus alone: not (on the CPU, bit for
     bit) on chunks, interruptions or a trunk, nor on the runs beside it, of which any may diverge; a
     pack of several differs from runs alone in the last bits of its sums.
-
-    Runs that differ only in where and how their rate decays are the same until then: a trunk
-    computes that part once, and each of them is a branch of it (Hägele et al. 2024,
-    arXiv:2405.18392, sec. 3). A trunk may itself be a branch of a shorter one.
 
     Args:
       model, configs: every number that moves a loss. The runs of a pack may differ in seeds, rates,
