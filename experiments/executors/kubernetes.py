@@ -39,7 +39,7 @@ COORDINATOR_PORT = 8476
 RESULTS, IDS = "/results", "/etc/isoflop/jobs"
 # Of compiled programs: beside the studies, so that all pods of all of them share it.
 COMPILED = Path(RESULTS) / ".cache" / "jax"
-# From SIGTERM to SIGKILL: a dispatch and a checkpoint.
+# From SIGTERM to SIGKILL: two dispatches and a checkpoint.
 GRACE_SECONDS = 120
 _GENERATED = "batch.kubernetes.io/"
 _TPU = "cloud.google.com/gke-tpu-"
