@@ -11,6 +11,7 @@ heads around the attention (Jacobs et al. 2023, arXiv:2309.14509).
 The table holds plain names, so that a plan can check divisibility without JAX.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -55,6 +56,21 @@ class Layout:
     inside_btgqk: Dims
     inside_btgk: Dims
     logits_btv: Dims
+
+    @property
+    def position_axes(self) -> frozenset[str]:
+        """Axes that split the positions of a batch."""
+        return _axes(self.act_btd)
+
+    @property
+    def unit_axes(self) -> frozenset[str]:
+        """Axes that split heads and hidden units, and not what they are computed from."""
+        return _axes(self.act_btf) - _axes(self.act_btd)
+
+
+def _axes(dims: Dims) -> frozenset[str]:
+    names = ((axes,) if isinstance(axes, str) else axes or () for axes in dims)
+    return frozenset(itertools.chain.from_iterable(names))
 
 
 BATCH = ("data", "fsdp")
@@ -141,6 +157,17 @@ def make_mesh(
         )
     explicit = (jax.sharding.AxisType.Explicit,) * len(AXES)
     return jax.make_mesh(shape, AXES, axis_types=explicit, devices=devices[:n_devices])
+
+
+def open_sums(axes: frozenset[str]) -> frozenset[str]:
+    """``axes``, over which a sum may stay open: each device keeps its own part until the parts of
+    several products are added, and they are reduced once.
+
+    Empty where the axis "run" is manual (program.py): XLA leaves no sum open there (jax 0.10.2).
+    """
+    import jax
+
+    return frozenset() if jax.sharding.get_abstract_mesh().manual_axes else axes
 
 
 def check_divisible(

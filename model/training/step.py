@@ -157,7 +157,8 @@ def gradients(
         new = slope(params, part, z_loss_weight)
         return jax.tree.map(lambda a, b: a + b / n, total, new), None
 
-    zeros = jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32)
+    zero = jnp.zeros((), jnp.float32, out_sharding=P())
+    zeros = jax.tree.map(jnp.zeros_like, params), zero
     return jax.lax.scan(add, zeros, parts)[0]
 
 

@@ -118,13 +118,13 @@ def _blocks(step: Step) -> Iterator[Transfer]:
     """ZeRO-3 (Rajbhandari et al. 2019, arXiv:1910.02054, sec. 5.3), once per microbatch.
 
     Weights W, in the compute dtype, are gathered for the forward pass and again for the backward
-    pass, which is also where remat uses them; gradients, in the compute dtype, are reduce-scattered
-    over "fsdp", and what is left, W / n_fsdp, is all-reduced over "data".
+    pass, which is also where remat uses them; float32 gradients are reduce-scattered over "fsdp",
+    and what is left, W / n_fsdp, is all-reduced over "data".
     """
-    weights = block_weights(step.model) / step.weight_parts * step.dtype_bytes
-    n = step.execution.n_microbatches
-    yield _gather("weights of the blocks, forward and backward", step, weights, 2 * n)
-    yield from _reduce("gradients of the blocks", step, weights, n)
+    n_weights, n = block_weights(step.model) / step.weight_parts, step.execution.n_microbatches
+    gathered = n_weights * step.dtype_bytes
+    yield _gather("weights of the blocks, forward and backward", step, gathered, 2 * n)
+    yield from _reduce("gradients of the blocks", step, 4 * n_weights, n)
 
 
 def _gather(what: str, step: Step, array_bytes: float, count: int) -> Transfer:
@@ -152,14 +152,14 @@ def _reduce(what: str, step: Step, array_bytes: float, count: int) -> Iterator[T
 
 
 def _embedding(step: Step) -> Iterator[Transfer]:
-    """The table V D, gathered whole on every device; its gradient is all-reduced whole.
+    """The float32 table V D, gathered whole on every device; its gradient is all-reduced whole.
 
     Once per step, for the table does not change between microbatches; the gradient once for each
     of them. (Learned positions likewise.)
     """
     model = step.model
     rows = model.vocab_size + (model.positions == "learned") * model.seq_len
-    table = rows * model.d_model * step.dtype_bytes
+    table = 4 * rows * model.d_model
     yield Transfer(
         what="embedding table",
         kind="all-gather",
@@ -182,12 +182,11 @@ def _both() -> tuple[str, str]:
 
 
 def _head(step: Step) -> Iterator[Transfer]:
-    """The head D V, gathered once per step; its float32 gradient, reduced once per loss chunk."""
+    """The head D V, gathered once per step; its float32 gradient, reduced once per microbatch."""
     model, execution = step.model, step.execution
     n_weights = model.d_model * model.vocab_size / step.weight_parts
     yield _gather("head", step, n_weights * step.dtype_bytes, 1)
-    count = execution.n_microbatches * execution.n_loss_chunks
-    yield from _reduce("gradient of the head", step, n_weights * 4, count)
+    yield from _reduce("gradient of the head", step, 4 * n_weights, execution.n_microbatches)
 
 
 def _vectors(step: Step) -> Iterator[Transfer]:
@@ -206,14 +205,13 @@ def _tensor(step: Step) -> Iterator[Transfer]:
     """Tensor parallelism (Shoeybi et al. 2019, arXiv:1909.08053, sec. 3), per layer and microbatch.
 
     Forward, the output of the mixer and of the channel mixer [B, L, D] are all-reduced; backward,
-    the gradient of each input projection's input is (queries, keys, values; gate, up). Remat of
-    whole blocks reduces the mixer's output again. Around a split vocabulary: maximum, sum of
-    exponentials and the target's logit of every token in float32, then the gradient [B, L, D] of
-    the head's input.
+    the gradients of their inputs are, those by queries, keys and values (gate and up) added up
+    first. Remat of whole blocks reduces the mixer's output again. Around a split vocabulary:
+    maximum, sum of exponentials and the target's logit of every token in float32, then the gradient
+    [B, L, D] of the head's input.
     """
     model, execution = step.model, step.execution
     activation = step.local_tokens * model.d_model * step.dtype_bytes
-    n_inputs = sum(4 + (kind == "swiglu") for kind in model.layer_channel_mixers)
     n_again = model.n_layers * (execution.remat == "block")
     n = execution.n_microbatches
 
@@ -223,7 +221,7 @@ def _tensor(step: Step) -> Iterator[Transfer]:
         )
 
     yield reduced("outputs of mixers", activation, n * (2 * model.n_layers + n_again))
-    yield reduced("gradients of inputs of mixers", activation, n * n_inputs)
+    yield reduced("gradients of inputs of mixers", activation, n * 2 * model.n_layers)
     yield reduced("gradient of the head's input", activation, n)
     yield reduced("softmax over a split vocabulary", 3 * 4 * step.local_tokens, n)
 

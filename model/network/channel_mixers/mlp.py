@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from model.network.config import ModelConfig
-from model.network.layers import constant, normal, project
+from model.network.layers import constant, normal, project, shared
 from model.network.sharding import Layout
 
 
@@ -20,8 +20,10 @@ class SwiGLU(nnx.Module):
         self.gate = Linear(config, layout, is_input=True, rngs=rngs)
         self.up = Linear(config, layout, is_input=True, rngs=rngs)
         self.down = Linear(config, layout, is_input=False, rngs=rngs)
+        self.layout = layout
 
     def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], dict]:
+        x = shared(x, self.layout)
         return self.down(jax.nn.silu(self.gate(x)) * self.up(x)), {}
 
 
@@ -52,5 +54,4 @@ class Linear(nnx.Module):
         self.out = P(*out)
 
     def __call__(self, x: Float[Array, "B T n_in"]) -> Float[Array, "B T n_out"]:
-        y = project("bti,io->bto", x, self.weight[...].astype(x.dtype), self.out)
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)[None, None]
+        return project("bti,io->bto", x, self.weight, self.bias, self.out)

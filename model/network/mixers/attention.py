@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from model.network.config import ModelConfig
-from model.network.layers import RMSNorm, constant, normal, project, rotate
+from model.network.layers import RMSNorm, constant, normal, project, rotate, shared
 from model.network.mixers.attention_kernels import attention_kernel
 from model.network.sharding import Layout
 
@@ -43,10 +43,10 @@ class Attention(nnx.Module):
         self.layout = layout
 
     def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], dict]:
-        layout = self.layout
-        q = _project("btd,dgqk->btgqk", x, self.q_dgqk, self.q_bias, P(*layout.act_btgqk))
-        k = _project("btd,dgk->btgk", x, self.k_dgk, self.k_bias, P(*layout.act_btgk))
-        v = _project("btd,dgk->btgk", x, self.v_dgk, self.v_bias, P(*layout.act_btgk))
+        layout, x = self.layout, shared(x, self.layout)
+        q = project("btd,dgqk->btgqk", x, self.q_dgqk, self.q_bias, P(*layout.act_btgqk))
+        k = project("btd,dgk->btgk", x, self.k_dgk, self.k_bias, P(*layout.act_btgk))
+        v = project("btd,dgk->btgk", x, self.v_dgk, self.v_bias, P(*layout.act_btgk))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rope_theta is not None:
@@ -55,13 +55,5 @@ class Attention(nnx.Module):
         inside = P(*layout.inside_btgqk), P(*layout.inside_btgk), P(*layout.inside_btgk)
         mixed = self.attend(*map(jax.sharding.reshard, (q, k, v), inside))
         mixed = jax.sharding.reshard(mixed, P(*layout.act_btgqk))
-        out = _project("btgqk,gqkd->btd", mixed, self.o_gqkd, self.o_bias, P(*layout.act_btd))
+        out = project("btgqk,gqkd->btd", mixed, self.o_gqkd, self.o_bias, P(*layout.act_btd))
         return out, {}
-
-
-def _project(equation: str, x: Array, weight: nnx.Param, bias: nnx.Param | None, out: P) -> Array:
-    y = project(equation, x, weight[...].astype(x.dtype), out)
-    if bias is None:
-        return y
-    leading = (1,) * (y.ndim - bias[...].ndim)
-    return y + bias[...].astype(x.dtype).reshape(leading + bias[...].shape)

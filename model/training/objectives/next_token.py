@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from model.network.sharding import Layout
+from model.network.sharding import Layout, open_sums
 
 
 def next_token_nats(
@@ -82,6 +82,11 @@ class LinearHead:
     ]:
         """The two losses, and the gradients of the first by ``x`` and ``head``."""
         gathered, scale = self._gathered(head, x.dtype), 1 / targets.size
+        # Each device adds up its own positions of all parts; reduced once, behind the last.
+        open_axes = open_sums(self.layout.position_axes)
+        scalar = P(unreduced=open_axes)
+        whole = P(None, self.layout.logits_btv[2], unreduced=open_axes)
+        head_sum = whole if open_axes else P(*self.layout.head_dv)
 
         def part(carry: tuple, inputs: tuple) -> tuple[tuple, Array]:
             nats_sum, z_sum, head_slope = carry
@@ -100,16 +105,20 @@ class LinearHead:
                 x,
                 slope,
                 preferred_element_type=jnp.float32,
-                out_sharding=P(*self.layout.head_dv),
+                out_sharding=head_sum,
             )
-            return (nats_sum + jnp.sum(nats), z_sum + jnp.sum(log_z**2), head_slope), x_slope
+            nats_sum += jax.lax.reduce_sum(nats, (0, 1), out_sharding=scalar)
+            z_sum += jax.lax.reduce_sum(log_z**2, (0, 1), out_sharding=scalar)
+            return (nats_sum, z_sum, head_slope), x_slope
 
-        zero = jnp.zeros((), jnp.float32)
-        zeros = jnp.zeros(head.shape, jnp.float32, out_sharding=P(*self.layout.head_dv))
-        sums, slopes = self._over_parts(part, (zero, zero, zeros), (x, targets))
-        plain = scale * sums[0]
-        losses = (plain + z_loss_weight * scale * sums[1], plain)
-        return losses, (slopes, sums[2].astype(head.dtype))
+        zero = _zeros_like(z_loss_weight, scalar)
+        zeros = zero, zero, _zeros_like(gathered.astype(jnp.float32), head_sum)
+        sums, slopes = self._over_parts(part, zeros, (x, targets))
+        closed = P(), P(), P(*self.layout.head_dv)
+        nats_sum, z_sum, head_slope = map(jax.sharding.reshard, sums, closed)
+        plain = scale * nats_sum
+        losses = (plain + z_loss_weight * scale * z_sum, plain)
+        return losses, (slopes, head_slope.astype(head.dtype))
 
     def _gathered(self, head: Array, dtype: jnp.dtype) -> Array:
         """The head in the compute dtype, whole but for the vocabulary: gathered once."""
@@ -145,6 +154,12 @@ class LinearHead:
         axes = jax.typeof(a).sharding.spec
         shape = (batch, length * n_chunks, *rest)
         return jax.lax.reshape(jnp.moveaxis(a, 0, 2), shape, out_sharding=P(*axes[1:]))
+
+
+def _zeros_like(a: Array, spec: P) -> Array:
+    """Of a pack's array the zeros of each run: of zeros that all runs share JAX (0.10.2) makes no
+    open sum of each."""
+    return jax.sharding.reshard(jnp.where(False, a, 0), spec)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -38,10 +38,13 @@ def train(study, manifest):
 
 
 @functools.cache
-def compiled(model, train, mesh, execution) -> dict[str, float]:
+def collectives(model, train, mesh, execution) -> list[hlo.Collective]:
     program = compile_program(model, train, mesh, execution)
-    text = program.lowered(hyper_arrays(train)).compile().as_text()
-    return hlo.by_kind(hlo.collectives(text))
+    return hlo.collectives(program.lowered(hyper_arrays(train)).compile().as_text())
+
+
+def compiled(model, train, mesh, execution) -> dict[str, float]:
+    return hlo.by_kind(collectives(model, train, mesh, execution))
 
 
 def step(model, mesh, execution, dtype="float32") -> Step:
@@ -81,6 +84,20 @@ def test_accumulation_and_remat_move_the_bytes_of_the_formulas(remat, model, tra
     check_reductions(compiled(model, train, mesh, execution), formula(model, mesh, execution))
 
 
+def test_more_parts_of_the_loss_reduce_nothing_more(model, train):
+    mesh = (1, 1, 8, 1)
+    few, many = (
+        collectives(model, train, mesh, dataclasses.replace(SCANNED, n_loss_chunks=n))
+        for n in (2, 8)
+    )
+    reductions = [
+        sum(each.count for each in found if each.kind in ("all-reduce", "reduce-scatter"))
+        for found in (few, many)
+    ]
+    assert reductions[0] == reductions[1] > 0
+    assert hlo.by_kind(few) == hlo.by_kind(many)
+
+
 def test_weights_are_gathered_for_both_passes(model, train):
     mesh = (1, 2, 2, 2)
     assert (
@@ -108,13 +125,13 @@ def test_one_device_moves_nothing(model):
     assert transfers(step(model, (1, 1, 1, 1), SCANNED, "bfloat16")) == []
 
 
-def test_fsdp_moves_three_times_the_weights_of_the_blocks_in_two_bytes(model):
+def test_fsdp_gathers_the_weights_of_the_blocks_twice_and_reduces_float32_gradients(model):
     # "How to scale your model", chapter on training: two gathers and a reduce-scatter of W.
     split = step(model, (1, 1, 8, 1), SCANNED, "bfloat16")
     moved = {transfer.what: transfer.moved(split.mesh) for transfer in transfers(split)}
     blocks = sum(bytes_ for what, bytes_ in moved.items() if "of the blocks" in what)
     attention = 64 * 16 * (4 + 4 + 2 + 2)
-    assert blocks == 3 * 2 * 4 * (attention + 3 * 64 * 128) * 7 / 8
+    assert blocks == (2 * 2 + 4) * 4 * (attention + 3 * 64 * 128) * 7 / 8
 
 
 def test_vectors_and_matrices_of_the_blocks_are_all_there_is_between_the_embeddings(model):

@@ -65,9 +65,9 @@ def test_each_account_is_its_work_over_its_rate(step):
 
 
 def test_traffic_over_fsdp_uses_the_links_of_fsdp(step):
-    # Blocks: two gathers and a reduce-scatter in bfloat16; head: one gather, and float32 back;
-    # table: a gather and an all-reduce; gains: an all-reduce in float32.
-    per_device = 2 * 3 * BLOCKS + (2 + 4) * HEAD + 2 * 3 * HEAD + 2 * 4 * 7 * 256
+    # Blocks: two gathers in bfloat16, a reduce-scatter in float32; head: one gather, and float32
+    # back; table: a gather and an all-reduce in float32; gains: an all-reduce in float32.
+    per_device = (2 * 2 + 4) * BLOCKS + (2 + 4) * HEAD + 3 * 4 * HEAD + 2 * 4 * 7 * 256
     found = estimate(step(), RATES).link_seconds
     assert found == pytest.approx(per_device * 7 / 8 / (4 * 1e9))
 

@@ -77,10 +77,14 @@ def test_bfloat16_features_give_float32_losses_and_near_gradients():
 
 def test_the_logits_of_a_large_vocabulary_never_exist_at_once():
     """XLA's own count of temporaries, for the gradient at V = 32768."""
-    vocab, length = 2**15, 512
-    shapes = [(4, length, D), (D, vocab)]
-    x, w = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
-    targets = jax.ShapeDtypeStruct((4, length), jnp.int32)
+    vocab, length, mesh = 2**15, 512, make_mesh((1, 1, 1, 1))
+
+    def array(shape, dtype, dims):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(*dims)))
+
+    x = array((4, length, D), jnp.float32, FSDP_TENSOR.act_btd)
+    w = array((D, vocab), jnp.float32, FSDP_TENSOR.head_dv)
+    targets = array((4, length), jnp.int32, FSDP_TENSOR.act_btd[:2])
 
     def temporary_bytes(n_chunks):
         head = LinearHead(1.0, n_chunks, FSDP_TENSOR)
@@ -89,6 +93,6 @@ def test_the_logits_of_a_large_vocabulary_never_exist_at_once():
         return compiled.memory_analysis().temp_size_in_bytes
 
     logits = 4 * 4 * length * vocab
-    with jax.set_mesh(make_mesh((1, 1, 1, 1))):
+    with jax.set_mesh(mesh):
         assert temporary_bytes(1) >= logits
         assert temporary_bytes(16) < logits / 4
