@@ -290,8 +290,7 @@ def _train_pack(
     end: Int[Array, ""],
 ) -> tuple[TrainState, Float[Array, "R S"], Float[Array, "R S"]]:
     hyper = {name: jax.sharding.reshard(x, P("run")) for name, x in hyper.items()}
-    mapped = jax.vmap(functools.partial(train_chunk, this), in_axes=(0, 0, 0, None, None))
-    return mapped(state, hyper, batches, first, end)
+    return _mapped(this, train_chunk, (state, hyper, batches), (first, end))
 
 
 def _evaluate_pack(
@@ -301,8 +300,24 @@ def _evaluate_pack(
     weights: Float[Array, "R n_batches B"],
     n: Int[Array, ""],
 ) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
-    mapped = jax.vmap(functools.partial(evaluate, this), in_axes=(0, 0, 0, None))
-    return mapped(params, batches, weights, n)
+    return _mapped(this, evaluate, (params, batches, weights), (n,))
+
+
+def _mapped(this: Computation, function: Callable, own: tuple, shared: tuple) -> Any:
+    """The function of one run, of every run of a pack; what they share has no axis of runs."""
+    axes = (0,) * len(own) + (None,) * len(shared)
+    mapped = jax.vmap(functools.partial(function, this), in_axes=axes)
+    if this.execution.attention != "xla":
+        # A kernel, which XLA cannot split, would be given all runs on all devices: where the axis
+        # "run" is manual, each of its parts knows its own runs only.
+        mapped = jax.shard_map(
+            mapped,
+            in_specs=(P("run"),) * len(own) + (P(),) * len(shared),
+            out_specs=P("run"),
+            axis_names={"run"},
+            check_vma=False,  # See attention_kernels.py.
+        )
+    return mapped(*own, *shared)
 
 
 def _lead(n_runs: int) -> tuple[str, ...]:

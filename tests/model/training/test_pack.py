@@ -19,6 +19,8 @@ from model.data.zipf import describe
 from model.network.config import ModelConfig
 from model.network.counts.total import count_params
 from model.network.execution import PLAIN
+from model.network.mixers import attention_kernels
+from model.network.mixers.attention_kernels import causal_attention
 from model.network.sharding import check_divisible
 from model.training import loop, memory
 from model.training.checkpoint import Checkpoints
@@ -269,6 +271,61 @@ def test_runs_on_devices_of_their_own_are_the_runs_alone(
         _, expected, expected_norms = run_steps(config)
         np.testing.assert_allclose(np.asarray(losses)[run, :20], expected, rtol=0, atol=1e-5)
         np.testing.assert_allclose(np.asarray(norms)[run, :20], expected_norms, rtol=1e-3)
+
+
+@jax.custom_vjp
+def opaque(x: jax.Array) -> jax.Array:
+    """The same, times and over sqrt(x^2 + 1), once by a custom call, which XLA cannot split."""
+    square = (x * x + 1)[..., None, None]
+    shapes = (jax.ShapeDtypeStruct(square.shape, x.dtype), jax.ShapeDtypeStruct(x.shape, jnp.int32))
+    cholesky = jax.ffi.ffi_call("lapack_spotrf_ffi", shapes, vmap_method="broadcast_all")
+    root, _ = cholesky(square, uplo=np.uint8(ord("L")))
+    return x * root[..., 0, 0] / jnp.sqrt(square)[..., 0, 0]
+
+
+opaque.defvjp(lambda x: (opaque(x), None), lambda _, slope: (opaque(slope),))
+
+
+def test_the_kernel_of_a_pack_is_given_the_runs_of_its_own_devices_only(
+    network_config: ModelConfig,
+    train_config: TrainConfig,
+    corpus: Corpus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def through_a_kernel(*arrays: jax.Array) -> jax.Array:
+        local = lambda q, k, v: opaque(causal_attention(q, opaque(k), v))  # noqa: E731
+        return attention_kernels._per_device(local, *arrays)
+
+    jnp.linalg.cholesky(jnp.ones((1, 1)))  # Loads LAPACK.
+    monkeypatch.setattr(attention_kernels, "cudnn_attention", through_a_kernel)
+    monkeypatch.setattr(memory, "check_kernel", lambda *arguments, **options: None)
+    rows = corpus.train_windows(0, 8 * 8, seq_len=network_config.seq_len, seed=0)
+    chunk = np.stack([rows.reshape(8, 8, -1)] * 8)
+    losses = {}
+    for kernel in ("xla", "cudnn"):
+        execution = replace(PLAIN, attention=kernel, steps_per_dispatch=8)
+        program = compile_program(network_config, train_config, (4, 1, 1, 1), execution, n_runs=8)
+        compiled = program.lowered(hyper_arrays(train_config)).compile()
+        assert hlo.collectives(compiled.as_text()) == [], kernel
+        with jax.set_mesh(program.mesh):
+            hyper = program.joined([hyper_arrays(train_config)] * 8)
+            state = program.init([jax.random.key(seed) for seed in range(8)], hyper)
+            losses[kernel] = np.asarray(
+                compiled(state, hyper, program.put(chunk), jnp.int32(0), jnp.int32(8))[1]
+            )
+    assert len(set(losses["xla"][:, -1])) == 8
+    np.testing.assert_allclose(losses["cudnn"], losses["xla"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [{"n_loss_chunks": 4}, {"n_microbatches": 2}], ids=str)
+def test_a_pack_in_parts_is_the_pack_at_once(
+    network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus, parts: dict
+) -> None:
+    configs = [replace(train_config, init_seed=seed) for seed in range(2)]
+    at_once = train_pack(network_config, configs, corpus, execution=PLAIN)
+    in_parts = train_pack(network_config, configs, corpus, execution=replace(PLAIN, **parts))
+    for one, other in zip(at_once, in_parts, strict=True):
+        assert other.loss_nats == pytest.approx(one.loss_nats, abs=1e-5)
 
 
 def test_the_memory_of_a_pack_is_that_of_all_its_runs(
