@@ -61,12 +61,12 @@ def train_pack(
       trunk: where nothing of its own is saved, the pack begins from the newest intact checkpoint
         here. It must be of the same runs but for the end of their schedule.
       until: a trunk: the runs end after so many steps with a checkpoint, and evaluate nothing.
-      on_progress: called once for each chunk of ``steps_per_dispatch`` steps, in order, when its
-        losses have been fetched; before an order to save is obeyed, for a part of one.
+      on_progress: called in order for each chunk of ``steps_per_dispatch`` steps whose losses have
+        been fetched; before an order to save is obeyed, for a part of one.
       on_phase: called with "compile", and with "train" once everything has been compiled.
-      control: asked with the number of steps done before each dispatch of steps and before the
-        final evaluation. The device runs one dispatch ahead, so an order to save takes up to two:
-        each of them about DISPATCH_SECONDS (clock.py) at most, or one step.
+      control: asked with the number of steps done before each dispatch and before the final
+        evaluation. An order to save takes up to two dispatches, each of one step or about
+        DISPATCH_SECONDS (clock.py).
 
     Raises:
       Interrupted: if ``control`` gave another order than to go on.
@@ -94,9 +94,7 @@ def train_pack(
             order, is_due, n = _agree(control, step, is_over or step == until, n)
             is_save = (is_due or order is Order.SAVE_AND_STOP) and step > pack.saved_step
             if checkpoints is not None and is_save:
-                pack.fetch()
-                pack.losses.end_chunk()
-                pack.tell(on_progress)
+                pack.settle(on_progress)
                 if pack.losses.all_diverged:
                     break
                 began = time.monotonic()

@@ -152,6 +152,12 @@ class Pack:
         running, self._running = self._running, None
         self._take(running)
 
+    def settle(self, on_progress: Callable[[tuple[Progress, ...]], None]) -> None:
+        """Waits for the devices, and says how every run fares after the last step."""
+        self.fetch()
+        self.losses.end_chunk()
+        self.tell(on_progress)
+
     def _take(self, dispatch: Dispatch | None) -> None:
         """The losses of a dispatch and the time that it took."""
         if dispatch is not None:
