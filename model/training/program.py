@@ -16,23 +16,27 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Int, Shaped
 
 from model.network.config import ModelConfig
 from model.network.execution import AUTO, Execution
 from model.network.sharding import BATCH, make_mesh
 from model.training import memory
 from model.training.config import Algorithm, TrainConfig
+from model.training.mapped_step import (
+    abstract_state,
+    evaluate_runs,
+    init_runs,
+    lead_axes,
+    train_runs,
+)
 from model.training.optimizer import Hyper, hyper_arrays
 from model.training.step import (
-    Computation,
     TrainState,
     computation,
     evaluate,
-    init_moments,
     init_state,
     train_chunk,
 )
@@ -88,7 +92,7 @@ class Program:
     def batch_sharding(self, n_axes: int) -> NamedSharding:
         """Of an array that is [n, B, ...] for one run: its batch is split."""
         return NamedSharding(
-            self.mesh, P(*_lead(self.n_runs), None, BATCH, *(None,) * (n_axes - 2))
+            self.mesh, P(*lead_axes(self.n_runs), None, BATCH, *(None,) * (n_axes - 2))
         )
 
     @functools.cached_property
@@ -239,9 +243,7 @@ def _program(
     )
     is_pack = n_runs > 1
     init, chunk, evaluation = (
-        (_init_pack, _train_pack, _evaluate_pack)
-        if is_pack
-        else (init_state, train_chunk, evaluate)
+        (init_runs, train_runs, evaluate_runs) if is_pack else (init_state, train_chunk, evaluate)
     )
     return Program(
         mesh=mesh,
@@ -252,89 +254,5 @@ def _program(
         init=functools.partial(init, this),
         train_chunk=jax.jit(functools.partial(chunk, this), donate_argnums=0),
         evaluate=jax.jit(functools.partial(evaluation, this)),
-        abstract_state=functools.partial(_abstract_state, this, n_runs),
+        abstract_state=functools.partial(abstract_state, this, n_runs),
     )
-
-
-def _abstract_state(
-    this: Computation, n_runs: int, hyper: Mapping[str, Array | jax.ShapeDtypeStruct]
-) -> TrainState:
-    """The state of all runs, as shapes; what lies nowhere yet lies everywhere."""
-    with jax.set_mesh(this.mesh):
-        moments = jax.eval_shape(functools.partial(init_moments, this), this.abstract_params, hyper)
-    step = jax.eval_shape(lambda: jnp.zeros((), jnp.int32))
-    lead = _lead(n_runs)
-
-    def placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        dims = leaf.sharding.spec if leaf.sharding else P()
-        sharding = NamedSharding(this.mesh, P(*lead, *dims))
-        shape = (n_runs,) * len(lead) + leaf.shape
-        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
-
-    return jax.tree.map(placed, TrainState(this.abstract_params, moments, step))
-
-
-def _init_pack(this: Computation, keys: Sequence[Key[Array, ""]], hyper: Hyper) -> TrainState:
-    """Each run begins as it would alone. One at a time on the devices: the pack fills them."""
-    alone = {name: x[0] for name, x in hyper.items()}
-    runs = [jax.tree.map(_parts, init_state(this, key, alone)) for key in keys]
-    return jax.tree.map(_stacked, _abstract_state(this, len(keys), alone), *runs)
-
-
-def _train_pack(
-    this: Computation,
-    state: TrainState,
-    hyper: Hyper,
-    batches: Int[Array, "R S B T1"],
-    first: Int[Array, ""],
-    end: Int[Array, ""],
-) -> tuple[TrainState, Float[Array, "R S"], Float[Array, "R S"]]:
-    hyper = {name: jax.sharding.reshard(x, P("run")) for name, x in hyper.items()}
-    return _mapped(this, train_chunk, (state, hyper, batches), (first, end))
-
-
-def _evaluate_pack(
-    this: Computation,
-    params: nnx.State,
-    batches: Int[Array, "R n_batches B T1"],
-    weights: Float[Array, "R n_batches B"],
-    n: Int[Array, ""],
-) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
-    return _mapped(this, evaluate, (params, batches, weights), (n,))
-
-
-def _mapped(this: Computation, function: Callable, own: tuple, shared: tuple) -> Any:
-    """The function of one run, of every run of a pack; what they share has no axis of runs."""
-    axes = (0,) * len(own) + (None,) * len(shared)
-    mapped = jax.vmap(functools.partial(function, this), in_axes=axes)
-    if this.execution.attention != "xla":
-        # A kernel, which XLA cannot split, would be given all runs on all devices: where the axis
-        # "run" is manual, each of its parts knows its own runs only.
-        mapped = jax.shard_map(
-            mapped,
-            in_specs=(P("run"),) * len(own) + (P(),) * len(shared),
-            out_specs=P("run"),
-            axis_names={"run"},
-            check_vma=False,  # See attention_kernels.py.
-        )
-    return mapped(*own, *shared)
-
-
-def _lead(n_runs: int) -> tuple[str, ...]:
-    """The mesh axis of a pack's leading axis; none for one run."""
-    return ("run",) if n_runs > 1 else ()
-
-
-def _parts(array: Shaped[Array, "..."]) -> dict[str, np.ndarray]:
-    """The parts of an array that this process has, each once, on the host, by their place."""
-    shards = {str(shard.index): shard for shard in array.addressable_shards}
-    return {place: np.asarray(shard.data) for place, shard in shards.items()}
-
-
-def _stacked(like: jax.ShapeDtypeStruct, *runs: dict[str, np.ndarray]) -> jax.Array:
-    """One array of the parts of the single runs, each device with its own."""
-
-    def part(index: Any) -> np.ndarray:
-        return np.stack([run[str(index[1:])] for run in runs[index[0]]])
-
-    return jax.make_array_from_callback(like.shape, like.sharding, part)
