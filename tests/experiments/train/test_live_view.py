@@ -55,7 +55,7 @@ def test_durations_read_like_a_clock():
 
 
 def test_the_plan_shows_every_size_and_what_was_refused(study, manifest, console, changed):
-    coarse = plan(changed(study, "recipe.batch.multiple", 256), manifest)
+    coarse = plan(changed(study, "recipe.batch.multiple", 160), manifest)
     console.print(plan_table(coarse))
     text = console.file.getvalue()
     for point in coarse.points:
