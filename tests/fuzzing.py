@@ -27,6 +27,7 @@ KINDS = {
     "logit_multiplier": POSITIVE, "batch_size": SIZE, "optimizer": RECORD, "schedule": RECORD,
     "evaluation": RECORD, "z_loss_weight": RATE, "compute_dtype": NAME, "init_seed": SEED,
     "data_seed": SEED, "input": RECORD, "hidden": RECORD, "output": RECORD, "vector": RECORD,
+    "final_norm": RECORD,
     "beta1": SHARE, "beta2": SHARE, "clip_norm": POSITIVE, "learning_rate": RATE,
     "weight_decay": RATE, "eps": RATE, "n_steps": SIZE, "warmup_steps": WHOLE,
     "decay_steps": WHOLE, "decay": NAME, "final_fraction": FRACTION, "curve_tokens": SIZE,

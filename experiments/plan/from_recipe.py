@@ -196,6 +196,7 @@ def _optimizer(
         hidden=transferred.hidden,
         output=transferred.output,
         vector=transferred.vector,
+        final_norm=transferred.final_norm,
         beta1=rule.beta1,
         beta2=2 ** (-tokens_per_step / rule.beta2_halflife_tokens),
         clip_norm=rule.clip_norm,

@@ -14,8 +14,8 @@ A letter is one size in all of model/, in shapes and, in lower case, in einsum a
 
 Layers and the number of steps have no letter; sizes of one function are words.
 
-Every parameter declares its ``role`` (input, hidden, output, vector): the width and depth rules of
-model/training/parameterization.py are per role.
+Every parameter declares its ``role`` (input, hidden, output, vector, final_norm): the width and
+depth rules of model/training/parameterization.py are per role.
 """
 
 import functools
@@ -71,9 +71,9 @@ def _scaled(
     return std * draws[: math.prod(shape)].reshape(shape)
 
 
-def constant(shape: tuple[int, ...], value: float, dims: Dims) -> nnx.Param:
+def constant(shape: tuple[int, ...], value: float, dims: Dims, role: str = "vector") -> nnx.Param:
     """A float32 gain or bias."""
-    return nnx.Param(jnp.full(shape, value, jnp.float32), out_sharding=P(*dims), role="vector")
+    return nnx.Param(jnp.full(shape, value, jnp.float32), out_sharding=P(*dims), role=role)
 
 
 def shared(x: Float[Array, "B T D"], layout: Layout) -> Float[Array, "B T D"]:
@@ -151,8 +151,8 @@ _product.defvjp(_product_forward, _product_backward)
 class RMSNorm(nnx.Module):
     """x / sqrt(mean(x^2) + eps) * gain, in float32 (Zhang & Sennrich 2019, arXiv:1910.07467)."""
 
-    def __init__(self, width: int, dims: Dims, *, eps: float):
-        self.gain = constant((width,), 1.0, dims)
+    def __init__(self, width: int, dims: Dims, *, eps: float, role: str = "vector"):
+        self.gain = constant((width,), 1.0, dims, role)
         self.eps = eps
 
     def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
@@ -164,9 +164,9 @@ class RMSNorm(nnx.Module):
 class LayerNorm(nnx.Module):
     """(x - mean) / sqrt(var + eps) * gain + bias, in float32 (Ba et al. 2016, arXiv:1607.06450)."""
 
-    def __init__(self, width: int, dims: Dims, *, eps: float, use_bias: bool):
-        self.gain = constant((width,), 1.0, dims)
-        self.bias = constant((width,), 0.0, dims) if use_bias else None
+    def __init__(self, width: int, dims: Dims, *, eps: float, use_bias: bool, role: str = "vector"):
+        self.gain = constant((width,), 1.0, dims, role)
+        self.bias = constant((width,), 0.0, dims, role) if use_bias else None
         self.eps = eps
 
     def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
@@ -182,11 +182,12 @@ def _last(vector: nnx.Param, x: Array) -> Array:
     return vector[...].reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def make_norm(config: ModelConfig, layout: Layout) -> RMSNorm | LayerNorm:
+def make_norm(config: ModelConfig, layout: Layout, *, role: str = "vector") -> RMSNorm | LayerNorm:
     """The norm of the residual stream that the configuration names."""
+    width, dims, eps = config.d_model, layout.vector_d, config.norm_eps
     if config.norm == "rmsnorm":
-        return RMSNorm(config.d_model, layout.vector_d, eps=config.norm_eps)
-    return LayerNorm(config.d_model, layout.vector_d, eps=config.norm_eps, use_bias=config.use_bias)
+        return RMSNorm(width, dims, eps=eps, role=role)
+    return LayerNorm(width, dims, eps=eps, use_bias=config.use_bias, role=role)
 
 
 def rotate(x: Float[Array, "B T *heads K"], theta: float) -> Float[Array, "B T *heads K"]:

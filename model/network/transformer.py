@@ -84,7 +84,7 @@ class Transformer(nnx.Module):
         ]
         period = math.lcm(len(config.mixers), len(config.channel_mixers))
         self.blocks = nnx.List(_stacked(blocks[place::period]) for place in range(period))
-        self.norm = make_norm(config, layout)
+        self.norm = make_norm(config, layout, role="final_norm")
         shape, std = (config.d_model, config.vocab_size), config.output_init_std
         is_tied = config.tie_embeddings
         self.head_dv = None if is_tied else normal(rngs, shape, std, layout.head_dv, "output")

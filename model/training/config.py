@@ -18,7 +18,7 @@ from model.field_checks import (
 MAX_CURVE_POINTS = 10_000
 # Each is three products of matrices in the compiled step.
 MAX_NS_STEPS = 100
-ROLES = ("input", "hidden", "output", "vector")
+ROLES = ("input", "hidden", "output", "vector", "final_norm")
 ALGORITHMS = ("adamw", "muon")
 MUON_SCALES = ("spectral", "rms")
 DECAYS = ("linear", "cosine", "one_minus_sqrt")
@@ -91,7 +91,8 @@ class OptimizerConfig:
       input: embeddings and learned positions.
       hidden: matrices between hidden units.
       output: an untied head.
-      vector: gains and biases.
+      vector: gains and biases of the blocks.
+      final_norm: those of the norm before the head.
       beta1, beta2: AdamW's decay of the first and second moment per step.
       clip_norm: gradients are scaled so that their global norm, over all roles, is at most this.
         Muon's updates do not depend on a factor that all gradients have in common: there a clipped
@@ -104,6 +105,7 @@ class OptimizerConfig:
     hidden: GroupConfig
     output: GroupConfig
     vector: GroupConfig
+    final_norm: GroupConfig
     beta1: float
     beta2: float
     clip_norm: float

@@ -17,6 +17,9 @@ base depth:
   logits                 x 1 / m_N
   =====================  =========================  ==========================
 
+A vector is a gain or bias of a block; of the norm before the head, which is in no branch, they have
+the eps of the output.
+
 Rate times decay, the timescale over which AdamW forgets (Wang & Aitchison 2024, arXiv:2405.13698),
 is then the same at every width.
 
@@ -84,7 +87,7 @@ class Transferred:
     """What the tables give for one width and depth.
 
     Attributes:
-      input, hidden, output, vector: constants by role.
+      input, hidden, output, vector, final_norm: constants by role.
       residual_multiplier, logit_multiplier: see ModelConfig.
       output_init_factor: on the initial standard deviation of an untied head.
     """
@@ -93,6 +96,7 @@ class Transferred:
     hidden: GroupConfig
     output: GroupConfig
     vector: GroupConfig
+    final_norm: GroupConfig
     residual_multiplier: float
     logit_multiplier: float
     output_init_factor: float
@@ -134,6 +138,7 @@ def transfer(
         hidden=group(base.hidden_rate / hidden_norm, hidden_eps, decay_per_step),
         output=group(base.output_rate, base.eps / m_width, decay_per_step),
         vector=group(base.vector_rate, base.eps / (m_width * m_depth), 0.0),
+        final_norm=group(base.vector_rate, base.eps / m_width, 0.0),
         residual_multiplier=base.residual_multiplier / m_depth,
         logit_multiplier=base.logit_multiplier / m_width,
         output_init_factor=1 / math.sqrt(wide) if is_standard else 1.0,

@@ -128,6 +128,7 @@ def train_config(batch_size: int, dtype: Literal["float32", "bfloat16"]) -> Trai
             hidden=group,
             output=group,
             vector=group,
+            final_norm=group,
             beta1=BETAS[0],
             beta2=BETAS[1],
             clip_norm=CLIP_NORM,

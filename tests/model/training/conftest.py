@@ -14,6 +14,7 @@ from model.data.source import Zipf
 from model.data.zipf import describe
 from model.network.config import ModelConfig
 from model.training.config import (
+    ROLES,
     EvalConfig,
     GroupConfig,
     MuonConfig,
@@ -51,7 +52,8 @@ def network_config(llama: ModelConfig) -> ModelConfig:
 def train_config() -> TrainConfig:
     """Chunks of up to 7 steps end at 7, 10, 17, 20; the curve has points at 10 and 20."""
     rates = {"input": 2e-2, "hidden": 1e-2, "output": 5e-3, "vector": 3e-3}
-    decays = {"input": 0.3, "hidden": 0.4, "output": 0.2, "vector": 0.1}
+    rates["final_norm"] = rates["vector"]
+    decays = {"input": 0.3, "hidden": 0.4, "output": 0.2, "vector": 0.1, "final_norm": 0.1}
     groups = {
         role: GroupConfig(learning_rate=rates[role], weight_decay=decays[role], eps=1e-8)
         for role in rates
@@ -88,7 +90,7 @@ def muon_config(train_config: TrainConfig) -> TrainConfig:
 def still_config(train_config: TrainConfig) -> TrainConfig:
     """One step with all rates at zero: the reported losses are those of the initial network."""
     optimizer = train_config.optimizer
-    for role in ("input", "hidden", "output", "vector"):
+    for role in ROLES:
         group = replace(getattr(optimizer, role), learning_rate=0.0)
         optimizer = replace(optimizer, **{role: group})
     schedule = ScheduleConfig(

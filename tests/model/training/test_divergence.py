@@ -15,7 +15,7 @@ from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training import loop
 from model.training.checkpoint import Checkpoints
-from model.training.config import TrainConfig
+from model.training.config import ROLES, TrainConfig
 from model.training.loop import train_pack
 from model.training.outcome import Progress, TrainResult
 from model.training.program import Program, compile_program
@@ -156,7 +156,7 @@ def test_a_huge_learning_rate_diverges(
     run: Callable, config: TrainConfig, corpus: Corpus, tmp_path: Path
 ) -> None:
     optimizer = config.optimizer
-    for role in ("input", "hidden", "output", "vector"):
+    for role in ROLES:
         group = replace(getattr(optimizer, role), learning_rate=1e9, weight_decay=0.0)
         optimizer = replace(optimizer, **{role: group})
     wild = replace(config, optimizer=optimizer)

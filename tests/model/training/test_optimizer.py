@@ -14,7 +14,7 @@ from flax import nnx
 
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
-from model.training.config import ADAMW, GroupConfig, ScheduleConfig, TrainConfig
+from model.training.config import ADAMW, ROLES, GroupConfig, ScheduleConfig, TrainConfig
 from model.training.optimizer import hyper_arrays, optimizer, roles, schedule_factor
 
 N_STEPS = 20
@@ -28,6 +28,8 @@ def role_by_name(path: str) -> str:
         return "input"
     if "head_dv" in path:
         return "output"
+    if path.startswith("['norm']"):
+        return "final_norm"
     return "vector" if "gain" in path or "bias" in path else "hidden"
 
 
@@ -52,6 +54,7 @@ def constants(train_config: TrainConfig) -> TrainConfig:
         "hidden": GroupConfig(learning_rate=1e-2, weight_decay=2.0, eps=1e-2),
         "output": GroupConfig(learning_rate=5e-3, weight_decay=1.0, eps=3e-2),
         "vector": GroupConfig(learning_rate=3e-2, weight_decay=0.1, eps=1e-1),
+        "final_norm": GroupConfig(learning_rate=4e-2, weight_decay=0.2, eps=3e-1),
     }
     return replace(train_config, optimizer=replace(train_config.optimizer, **table))
 
@@ -107,7 +110,7 @@ def test_twenty_steps_equal_adamw_of_the_paper_with_the_constants_of_each_role(
     for gradient in gradients:
         params, state = step(params, state, gradient, hyper)
     found = leaves(params)
-    assert {role_by_name(name) for name in found} == {"input", "hidden", "output", "vector"}
+    assert {role_by_name(name) for name in found} == set(ROLES)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=0, atol=2e-6, err_msg=name)
 
@@ -125,7 +128,7 @@ def test_every_parameter_declares_the_role_that_its_name_says(shapes: nnx.State)
     assert len(declared) == len(jax.tree.leaves(shapes))
 
 
-@pytest.mark.parametrize("role", ["input", "hidden", "output", "vector"])
+@pytest.mark.parametrize("role", ROLES)
 def test_a_role_without_a_rate_stays_and_all_others_move(
     run_steps: Callable, train_config: TrainConfig, still_config: TrainConfig, role: str
 ) -> None:

@@ -63,6 +63,8 @@ def test_constants_at_other_widths_and_depths_are_those_of_the_table(shape: tupl
         "output": (0.02, DECAY / 0.02, eps),
         "hidden": (hidden_rate, hidden_decay, block_eps),
         "vector": (0.01, 0.0, block_eps),
+        # In no residual branch: deeper networks make its gradient no smaller.
+        "final_norm": (0.01, 0.0, eps),
     }
     for role, numbers in expected.items():
         group = getattr(found, role)
@@ -110,8 +112,9 @@ def test_the_standard_parameterisation_changes_nothing_but_the_heads_initial_siz
             muon_scale=muon_scale,
         )
         rates = {"input": 0.04, "hidden": 0.016, "output": 0.02, "vector": 0.01}
+        rates["final_norm"] = 0.01
         for role, rate in rates.items():
-            decay = 0.0 if role == "vector" else DECAY / rate
+            decay = 0.0 if role in ("vector", "final_norm") else DECAY / rate
             group = GroupConfig(learning_rate=rate, weight_decay=decay, eps=1e-8)
             assert getattr(found, role) == group
         assert (found.residual_multiplier, found.logit_multiplier) == (0.5, 0.3)
@@ -211,6 +214,7 @@ def train_config(constants: Transferred, muon: MuonConfig | None = None) -> Trai
         hidden=constants.hidden,
         output=constants.output,
         vector=constants.vector,
+        final_norm=constants.final_norm,
         beta1=0.9,
         beta2=0.95,
         clip_norm=1e9,
