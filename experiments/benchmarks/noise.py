@@ -33,7 +33,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "twice the batch": ("recipe.batch.reference_tokens=1024",),
     "no clipping": ("recipe.optimizer.clip_norm=1e6",),
     "no QK-norm": ("recipe.shape.use_qk_norm=false",),
-    "heads of 8": ("recipe.shape.d_head=8",),
+    "one head": ("recipe.shape.min_heads=1", "recipe.shape.head_width=1000"),
     "untied head from zero": (
         *("recipe.shape.tie_embeddings=false", "recipe.shape.output_init_std=0"),
         "recipe.base.logit_multiplier=1",

@@ -75,8 +75,9 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
     shape = recipe.shape
     n_layers = round(d_model / shape.width_per_layer)
     n_layers = min(max(n_layers, shape.min_layers), shape.max_layers)
-    per_kv_head = shape.queries_per_kv_head
-    n_kv_heads = max(1, _nearest(d_model / (shape.d_head * per_kv_head)))
+    n_heads = max(d_model // shape.head_width, shape.min_heads)
+    n_kv_heads = max(n_heads // shape.queries_per_kv_head, 1)
+    n_heads = n_kv_heads * shape.queries_per_kv_head
     same = {f.name for f in dataclasses.fields(ModelConfig)} & {
         f.name for f in dataclasses.fields(ShapeRule)
     }
@@ -86,8 +87,9 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
             seq_len=seq_len,
             d_model=d_model,
             n_layers=n_layers,
-            n_heads=n_kv_heads * per_kv_head,
+            n_heads=n_heads,
             n_kv_heads=n_kv_heads,
+            d_head=2 * max(1, _nearest(d_model / n_heads / 2)),
             d_ff=max(1, _nearest(shape.ff_ratio * d_model / shape.ff_multiple)) * shape.ff_multiple,
             residual_multiplier=recipe.base.residual_multiplier,
             logit_multiplier=recipe.base.logit_multiplier,

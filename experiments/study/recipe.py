@@ -24,16 +24,17 @@ class ShapeRule:
     """Width -> network. Everything but the width is an opinion.
 
     n_layers = d_model / width_per_layer, rounded, within [min_layers, max_layers]; n_heads =
-    d_model / d_head, rounded to a multiple of queries_per_kv_head, so heads are equally wide at
-    every width and need not fill it; d_ff = ff_ratio d_model, rounded to a multiple of ff_multiple.
-    Other fields as in ModelConfig.
+    d_model / head_width, rounded down to a multiple of queries_per_kv_head, at least min_heads;
+    d_head = d_model / n_heads, rounded to an even number, so that every width has heads; d_ff =
+    ff_ratio d_model, rounded to a multiple of ff_multiple. Other fields as in ModelConfig.
     """
 
     width_multiple: int
     width_per_layer: float
     min_layers: int
     max_layers: int
-    d_head: int
+    head_width: int
+    min_heads: int
     queries_per_kv_head: int
     ff_ratio: float
     ff_multiple: int
@@ -51,7 +52,7 @@ class ShapeRule:
     output_init_std: float
 
     def __post_init__(self) -> None:
-        check_whole(self, "width_multiple d_head queries_per_kv_head ff_multiple")
+        check_whole(self, "width_multiple head_width min_heads queries_per_kv_head ff_multiple")
         check_whole(self, "min_layers max_layers", high=MAX_LAYERS)
         check_real(self, "width_per_layer ff_ratio rope_theta hidden_init_gain")
         check_real(self, "norm_eps embedding_init_std output_init_std", low=0.0)

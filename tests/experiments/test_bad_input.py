@@ -41,7 +41,6 @@ MISTAKES = (
     ("one width", ("coordinate-check", "mine.py", "--widths", "32"), "--widths 32"),
     ("depths upside down", ("coordinate-check", "mine.py", "--depths", "4,2"), "'4,2'"),
     ("no steps", ("coordinate-check", "mine.py", "--steps", "0"), "'0'"),
-    ("no heads for a width", ("coordinate-check", "mine.py", "--widths", "9,18"), "d_model=9"),
     ("too few rates", ("lr-check", "mine.py", "--rates", "1,2"), "--rates '1,2'"),
     ("rates without the recipe's", ("lr-check", "mine.py", "--rates", "2,3,4,5,6"), "and 1,"),
     ("a rate of nothing", ("lr-check", "mine.py", "--rates", "0,1,2,3,4"), "'0'"),

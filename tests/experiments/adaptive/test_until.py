@@ -113,12 +113,13 @@ def test_it_ends_as_soon_as_the_goal_is_met(isoflop):
     asked = [n for value in values for n in ((200,) if value >= 20 else (200, 1000))]
     assert max(values) >= 20
     assert isoflop.replicates == [*asked, 1000]
-    # No round spends more than the root law asks for.
-    flops = [float(line.split(" of ")[0]) for line in widths]
-    growth = [after / before for before, after in itertools.pairwise(flops)]
-    assert all(g <= 1.01 * (v / 16) ** 2 for g, v in zip(growth, values, strict=False))
+    # No round spends more than the root law asks for, but for one run where that is less.
     study = load_study("mine.py")
     grid = plan(study, Manifest.read(isoflop.ledger.manifest)).points
+    one = min(p.flops[study.flops] for p in grid)
+    flops = [float(line.split(" of ")[0]) for line in widths]
+    for (before, after), value in zip(itertools.pairwise(flops), values, strict=False):
+        assert after <= 1.01 * max((value / 16) ** 2 * before, before + one)
     spent = sum(p.flops[study.flops] for p in isoflop.ledger.read_plan())
     assert spent < sum(p.flops[study.flops] for p in grid)
     assert isoflop.ledger.report.exists()

@@ -39,16 +39,16 @@ def test_log_spaced_sizes_are_the_nearest_widths_to_equal_steps_of_the_range(stu
 
     every = Ladder(d_models=tuple(range(8, 168, 8)), tokens_per_param=(1e-3, 1e5))
     ratio = ratios(plan(dataclasses.replace(study, sizes=every), manifest).points)
-    spaced = dataclasses.replace(study, sizes=LogSpaced(n_sizes=5, tokens_per_param=(2.0, 200.0)))
+    spaced = dataclasses.replace(study, sizes=LogSpaced(n_sizes=4, tokens_per_param=(2.0, 200.0)))
     chosen = plan(spaced, manifest).points
     for budget in study.budgets:
         here = {d: math.log(r) for (b, d), r in ratio.items() if b == budget}
         nearest = {
             min(here, key=lambda d, target=target: abs(here[d] - target))
-            for target in [math.log(2.0) + i * math.log(100.0) / 4 for i in range(5)]
+            for target in [math.log(2.0) + i * math.log(100.0) / 3 for i in range(4)]
         }
         assert {p.spec.model.d_model for p in chosen if p.budget == budget} == nearest
-        assert len(nearest) == 5
+        assert len(nearest) == 4
     narrow = LogSpaced(n_sizes=9, tokens_per_param=(20.0, 25.0))
     with pytest.raises(ValueError, match="fall on only"):
         plan(dataclasses.replace(study, sizes=narrow), manifest)
