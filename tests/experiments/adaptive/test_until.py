@@ -211,7 +211,7 @@ def test_no_round_passes_the_budget_of_flops_whatever_it_is_counted_in(
     "dies_after",
     [
         pytest.param(1, marks=pytest.mark.slow(reason="a growing study with many fits")),
-        6,
+        pytest.param(6, marks=pytest.mark.slow(reason="a growing study with many fits")),
         pytest.param(11, marks=pytest.mark.slow(reason="a growing study with many fits")),
     ],
 )

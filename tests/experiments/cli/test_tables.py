@@ -151,6 +151,7 @@ def test_approach_2_states_its_bias_and_takes_its_curves(tmp_path, run):
     assert parabola.split("bias of this")[1] != quartic.split("bias of this")[1]
 
 
+@pytest.mark.slow(reason="9 s of profiles, which have tests of their own")
 @pytest.mark.usefixtures("no_drawing")
 def test_profiles_are_printed_and_drawn(tmp_path, run):
     folder = tmp_path / "figures"

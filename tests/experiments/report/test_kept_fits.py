@@ -105,6 +105,7 @@ def test_what_is_not_the_same_is_fitted_again(ledger, finish, n_fits, monkeypatc
     assert len(n_fits) == 8
 
 
+@pytest.mark.slow(reason="12 s of fits; that kept fits are read is in the quick suite")
 def test_a_study_with_a_forecast_is_fitted_once_and_its_report_not_again(
     mine_file, monkeypatch, capsys, record, n_fits
 ):

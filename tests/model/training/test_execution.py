@@ -139,6 +139,7 @@ def test_a_killed_fast_run_continues_bit_for_bit(
     assert resumed.execution == options["execution"]
 
 
+@pytest.mark.slow(reason="13 s of compiling; test_checkpoint restores on another mesh")
 def test_a_checkpoint_continues_on_another_mesh_and_layout(
     deep: ModelConfig, train_config: TrainConfig, corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -232,7 +233,13 @@ def test_the_cheapest_that_fits_into_memory_is_taken(
     _needed_bytes.cache_clear()
 
 
-@pytest.mark.parametrize(("n_runs", "mesh"), [(1, (1, 1, 2, 1)), (2, ONE)])
+@pytest.mark.parametrize(
+    ("n_runs", "mesh"),
+    [
+        pytest.param(1, (1, 1, 2, 1), marks=pytest.mark.slow(reason="5 s, as of a pack")),
+        (2, ONE),
+    ],
+)
 def test_a_program_that_was_measured_is_not_compiled_again(
     network_config: ModelConfig,
     train_config: TrainConfig,

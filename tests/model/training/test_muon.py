@@ -264,6 +264,7 @@ def test_runs_that_differ_in_momentum_share_a_program_and_others_do_not(
     assert len({id(each) for each in (*others, adamw)}) == 5
 
 
+@pytest.mark.slow(reason="10 s of compiling; updates on eight devices are in the quick suite")
 def test_training_with_muon_is_the_same_on_eight_devices_and_lowers_the_loss(
     run_steps: Callable, muon_config: TrainConfig
 ) -> None:

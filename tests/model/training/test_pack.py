@@ -240,7 +240,7 @@ def test_packed_branches_of_a_packed_trunk_are_the_packed_runs(
 @pytest.mark.parametrize(
     "mesh",
     [
-        (8, 1, 1, 1),
+        pytest.param((8, 1, 1, 1), marks=pytest.mark.slow(reason="16 s of compiling")),
         pytest.param((2, 2, 2, 1), marks=pytest.mark.slow(reason="half a minute of compiling")),
     ],
     ids=str,
@@ -317,7 +317,14 @@ def test_the_kernel_of_a_pack_is_given_the_runs_of_its_own_devices_only(
     np.testing.assert_allclose(losses["cudnn"], losses["xla"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("parts", [{"n_loss_chunks": 4}, {"n_microbatches": 2}], ids=str)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param({"n_loss_chunks": 4}, marks=pytest.mark.slow(reason="11 s of compiling")),
+        {"n_microbatches": 2},
+    ],
+    ids=str,
+)
 def test_a_pack_in_parts_is_the_pack_at_once(
     network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus, parts: dict
 ) -> None:

@@ -253,6 +253,7 @@ def changes(
     return [float(x) for x, _ in moved], [float(logit) for _, logit in moved]
 
 
+@pytest.mark.slow(reason="9 s of compiling; the coordinate check is in the quick suite")
 def test_activations_move_equally_far_at_every_width_under_the_transfer() -> None:
     for moved in changes(at_width):
         assert max(moved) < 2 * min(moved), moved

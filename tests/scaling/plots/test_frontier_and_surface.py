@@ -62,6 +62,7 @@ def texts(figure):
     return figure._supxlabel.get_text()
 
 
+@pytest.mark.slow(reason="7 s of drawing everything twice")
 def test_the_same_fit_gives_the_same_bytes(drawn, tmp_path):
     draw, _ = drawn
     before = dict(mpl.rcParams)

@@ -123,6 +123,7 @@ def noisy_fit():
     return fit_schedules(run, step, loss, SCHEDULES, n_bootstrap=32)
 
 
+@pytest.mark.slow(reason="7 s of replicates")
 def test_new_schedules_lie_within_their_bands(noisy_fit):
     for name in ("linear", "exponential"):
         steps, band = predict_schedule(noisy_fit, SCHEDULES[name], step=[2000, 4600, 6000])

@@ -105,6 +105,7 @@ def test_a_gpu_has_a_process_for_each_network_and_a_cpu_one_for_all():
     assert run.jobs("cpu", ["1M"], ["PyTorch"]) == [("PyTorch", ["1M"])]
 
 
+@pytest.mark.slow(reason="8 s: it measures")
 def test_it_needs_no_data_loader_checkpoints_or_anything_of_the_command_line():
     script = BARE.format(absent=ABSENT)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
