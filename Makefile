@@ -78,7 +78,7 @@ bench-fit: $(VENV)/.ready ## speed and certificates of fits against scipy
 bench-saving: $(VENV)/.ready ## what --until and trunks save on one study (15 minutes)
 	$(BIN)/python -m experiments.benchmarks.saving
 
-bench-noise: $(VENV)/.ready ## where the spread of losses between seeds comes from (30 minutes)
+bench-noise: $(VENV)/.ready ## where the spread of losses between seeds comes from
 	$(BIN)/python -m experiments.benchmarks.noise
 
 bench-reliability: $(VENV)/.ready ## the proofs that a grid loses nothing, counted (40 minutes)

@@ -2,8 +2,8 @@
 """make bench-noise: where the spread of the final loss between seeds comes from.
 
 The lowest budgets of a study are trained with every pair of three initial and three data seeds,
-once with its recipe and once with each change of VARIANTS. Four minutes each on two cores. Writes
-results/benchmarks/noise.json and .md.
+once with its recipe and once with each change of VARIANTS. Writes results/benchmarks/noise.json and
+.md.
 """
 
 import argparse

@@ -114,8 +114,7 @@ def check_trunks(points: Sequence[Point]) -> None:
 def beyond_horizon(points: Sequence[Point], tokens_per_param: float) -> str:
     """A line where runs are far from the length that the recipe's horizon is; empty where none is.
 
-    Their weight decay is chosen for another length: at 110 tokens per parameter, a horizon of 20
-    has been seen to cost 0.03 to 0.045 nats, which bends the arm of an isoFLOP curve.
+    Their weight decay is chosen for another length, which bends the arms of an isoFLOP curve.
     """
     low, high = tokens_per_param / HORIZON_FACTOR, tokens_per_param * HORIZON_FACTOR
     n_far = sum(not low <= point.n_tokens / point.params.total <= high for point in points)

@@ -103,8 +103,7 @@ class OptimizerRule:
       weight_decay_timescale: the timescale 1 / (rate x decay), in steps, as a fraction of the
         run (Wang & Aitchison 2024, arXiv:2405.13698), for a run of 20 tokens per parameter.
       weight_decay_exponent: of that fraction in tokens per parameter; -0.527 in Bergsma et al.
-        2025 (arXiv:2505.13738). 0 decays too fast in short runs and too slowly in long ones,
-        which tilts the arms of an isoFLOP curve.
+        2025 (arXiv:2505.13738). With 0 it is the same for every run.
       warmup_fraction, decay_fraction: of the run; a fixed warm-up bends the curves (Porian et al.
         2024, arXiv:2406.19146, sec. 3.2). What both leave is a plateau: warm-up, stable, decay.
         Where the recipe has a horizon, warm-up and timescale are shares of that.

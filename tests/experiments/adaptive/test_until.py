@@ -207,14 +207,8 @@ def test_no_round_passes_the_budget_of_flops_whatever_it_is_counted_in(
     assert [point.id for point in chosen] == [point.id for point in points[:3]]
 
 
-@pytest.mark.parametrize(
-    "dies_after",
-    [
-        pytest.param(1, marks=pytest.mark.slow(reason="a growing study with many fits")),
-        pytest.param(6, marks=pytest.mark.slow(reason="a growing study with many fits")),
-        pytest.param(11, marks=pytest.mark.slow(reason="a growing study with many fits")),
-    ],
-)
+@pytest.mark.slow(reason="a growing study with many fits")
+@pytest.mark.parametrize("dies_after", [1, 6, 11])
 def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(isoflop, dies_after):
     asked = ("--until", "ci(a) < 1e-9", "--budget", "1e10")
     isoflop(*asked, "--results", "calm")
