@@ -213,8 +213,7 @@ def test_a_forecast_is_made_once_covers_the_truth_and_never_changes(finished):
 def test_another_recipe_at_the_same_budget_gets_a_forecast_of_its_own(tmp_path):
     f = finish(tmp_path, dataclasses.replace(ASKED, seeds=(0,)), planted)
     first = make_forecast(f.ledger, f.study, f.manifest, f.analysis, 1e13)
-    optimizer = dataclasses.replace(f.study.recipe.optimizer, warmup_fraction=0.05)
-    recipe = dataclasses.replace(f.study.recipe, optimizer=optimizer)
+    recipe = f.study.recipe.with_(optimizer__warmup_fraction=0.05)
     changed = dataclasses.replace(f.study, recipe=recipe)
     second = make_forecast(f.ledger, changed, f.manifest, f.analysis, 1e13)
     assert second.point.id != first.point.id
@@ -335,11 +334,10 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
 
 TRUNKS = tiny("""
     budgets=(1.5e8, 3e8, 6e8),
-    recipe=replace(
-        TINY_BYTES, horizon_tokens_per_param=2.0, batch=replace(batch, reference_tokens=128.0),
-        optimizer=replace(
-            TINY_BYTES.optimizer, warmup_fraction=0.1, decay_fraction=0.2, decay="one_minus_sqrt"
-        ),
+    recipe=STUDY.recipe.with_(
+        horizon_tokens_per_param=2.0, batch__reference_tokens=128.0,
+        optimizer__warmup_fraction=0.1, optimizer__decay_fraction=0.2,
+        optimizer__decay="one_minus_sqrt",
     ),
 """)
 

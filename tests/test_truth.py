@@ -17,13 +17,12 @@ from experiments.study.study import Ladder
 from model.data.source import Zipf
 from model.training.config import EvalConfig
 # One batch for all runs: every width compiles once.
-batch = dataclasses.replace(truth.recipe.batch, reference_tokens=256.0, exponent=0.0)
 STUDY = dataclasses.replace(
     truth, name="short", budgets=(1e9, 3e9, 1e10, 3e10), seeds=(0,), seq_len=64,
     sizes=Ladder(d_models=(8, 12, 20), tokens_per_param=(0.5, 300.0)),
     data=Zipf(alpha=0.8, epsilon=0.25, base=8, n_digits=1, n_answers=2, language_seed=0),
     evaluation=EvalConfig(n_tokens=65536, curve_tokens=4096, n_points=2, seed=0),
-    recipe=dataclasses.replace(truth.recipe, batch=batch),
+    recipe=truth.recipe.with_(batch__reference_tokens=256.0, batch__exponent=0.0),
 )
 """
 

@@ -4,8 +4,8 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
 
+from experiments.study.changes import changed
 from experiments.study.recipe import OptimizerRule, Recipe, ShapeRule
 from model.network.config import ModelConfig
 from model.network.counts.total import count_params
@@ -49,21 +49,10 @@ class Length:
 
 def with_axes(recipe: Recipe, axes: dict[str, float]) -> Recipe:
     """The recipe with the named fields replaced; a path like "optimizer.learning_rate"."""
-    for path, value in axes.items():
-        recipe = _replace(recipe, path.split("."), value, path)
-    return recipe
-
-
-def _replace(node: Any, names: list[str], value: Any, path: str) -> Any:
-    known = {f.name for f in dataclasses.fields(node)} if dataclasses.is_dataclass(node) else set()
-    if names[0] not in known:
-        raise ValueError(
-            f"axis {path!r}: {type(node).__name__} has no field {names[0]!r}; "
-            f"it has {', '.join(sorted(known))}."
-        )
-    inner = getattr(node, names[0])
-    new = value if len(names) == 1 else _replace(inner, names[1:], value, path)
-    return dataclasses.replace(node, **{names[0]: new})
+    try:
+        return changed(recipe, axes.items())
+    except ValueError as error:
+        raise ValueError(f"axis {error}") from None
 
 
 def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int) -> ModelConfig:

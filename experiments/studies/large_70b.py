@@ -22,11 +22,11 @@ STUDY = dataclasses.replace(
     sizes=Ladder(d_models=(8192,), tokens_per_param=(1.0, 100.0)),
     data=Zipf(alpha=0.5, epsilon=0.1, base=127_999, n_digits=1, n_answers=2, language_seed=0),
     seq_len=4096,
-    recipe=dataclasses.replace(
-        LLAMA_LIKE,
+    recipe=LLAMA_LIKE.with_(
         name="llama-like-70b",
-        shape=dataclasses.replace(LLAMA_LIKE.shape, width_per_layer=102.4, queries_per_kv_head=8),
-        batch=dataclasses.replace(LLAMA_LIKE.batch, reference_tokens=2.0**22),
+        shape__width_per_layer=102.4,
+        shape__queries_per_kv_head=8,
+        batch__reference_tokens=2.0**22,
     ),
     mesh=(1, 1, 512, 1),
 )

@@ -19,8 +19,6 @@ STUDY = dataclasses.replace(
     budgets=(6.5e21,),
     sizes=Ladder(d_models=(4096,), tokens_per_param=(1.0, 100.0)),
     seq_len=4096,
-    recipe=dataclasses.replace(
-        LLAMA_LIKE, batch=dataclasses.replace(LLAMA_LIKE.batch, reference_tokens=2.0**20)
-    ),
+    recipe=LLAMA_LIKE.with_(batch__reference_tokens=2.0**20),
     mesh=(1, 1, 256, 1),
 )

@@ -4,13 +4,12 @@
 Values are checked against the type of the field; nothing is evaluated.
 """
 
-import dataclasses
-import typing
 from typing import Any
 
 import msgspec
 
 from experiments.files import strict_json
+from experiments.study.changes import changed
 from experiments.study.study import Study
 from model.field_checks import one_line
 
@@ -22,60 +21,19 @@ def override(study: Study, assignments: list[str]) -> Study:
       ValueError: one line naming the field, if it does not exist or the value is not legal.
     """
     try:
-        return _changed(study, _tree(assignments), "")
+        return changed(study, map(_pair, assignments), _parsed)
     except ValueError as error:
         raise ValueError(one_line(str(error))) from None
 
 
-def _tree(assignments: list[str]) -> dict[str, Any]:
-    """Nested texts by the parts of their paths."""
-    changes: dict[str, Any] = {}
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals:
-            raise ValueError(f"{assignment!r}: overrides look like field=value.")
-        *parents, name = path.split(".")
-        node = changes
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise ValueError(f"{path}: {parent} is set to {node!r} already.")
-        if name in node:
-            raise ValueError(f"{path}: given twice. Give each field once.")
-        node[name] = text
-    return changes
+def _pair(assignment: str) -> tuple[str, str]:
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise ValueError(f"{assignment!r}: overrides look like field=value.")
+    return path, text
 
 
-def _changed(node: Any, changes: dict[str, Any], prefix: str) -> Any:
-    """The node with all its changes at once: they are checked together, in any order."""
-    known = [f.name for f in dataclasses.fields(node)]
-    values = {}
-    for name, change in changes.items():
-        path, current = prefix + name, getattr(node, name, None)
-        if name not in known:
-            raise ValueError(
-                f"{path}: {type(node).__name__} has no field {name!r}; it has {', '.join(known)}."
-            )
-        is_node = dataclasses.is_dataclass(current)
-        if is_node and not isinstance(change, dict):
-            raise ValueError(
-                f"{path}: set one of its fields, for instance {path}.{_first(current)}=."
-            )
-        if not is_node and isinstance(change, dict):
-            raise ValueError(f"{path} has no fields; it is {current!r}.")
-        if is_node:
-            values[name] = _changed(current, change, f"{path}.")
-        else:
-            kind = typing.get_type_hints(type(node))[name]
-            values[name] = _parsed(change, kind, current, path)
-    return dataclasses.replace(node, **values)
-
-
-def _first(node: Any) -> str:
-    return dataclasses.fields(node)[0].name
-
-
-def _parsed(text: str, kind: Any, current: Any, path: str) -> Any:
+def _parsed(path: str, text: str, kind: Any, current: Any) -> Any:
     is_list = isinstance(current, tuple)
     if kind is str:
         return text

@@ -2,8 +2,9 @@
 """The opinions that a question is answered with. No JAX."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
+from experiments.study.changes import changed
 from model.field_checks import (
     check_choice,
     check_flags,
@@ -168,3 +169,13 @@ class Recipe:
         if self.horizon_tokens_per_param is not None:
             check_real(self, "horizon_tokens_per_param")
         check_choice(self, "compute_dtype", ("float32", "bfloat16"))
+
+    def with_(self, **changes: Any) -> Self:
+        """Another recipe: its fields by their path, dots written as two underscores.
+
+        ``TINY_BYTES.with_(name="mine", shape__head_width=32, optimizer__learning_rate=0.5)``
+
+        Raises:
+          ValueError: one line, if there is no such field, or its value is refused.
+        """
+        return changed(self, [(path.replace("__", "."), new) for path, new in changes.items()])

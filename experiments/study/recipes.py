@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Named recipes. A recipe has no defaults: read it to know what moved the loss."""
 
-from dataclasses import replace
-
 from experiments.study.recipe import BatchRule, OptimizerRule, Recipe, ShapeRule
 from model.training.config import MuonConfig
 from model.training.parameterization import BaseConstants
@@ -67,29 +65,21 @@ TINY_BYTES = Recipe(
 )
 
 # Its hidden group is all that differs from tiny-bytes.
-TINY_BYTES_MUON = replace(
-    TINY_BYTES,
+TINY_BYTES_MUON = TINY_BYTES.with_(
     name="tiny-bytes-muon",
-    base=replace(TINY_BYTES.base, hidden_rate=4e-2),
-    optimizer=replace(
-        TINY_BYTES.optimizer,
-        algorithm="muon",
-        muon=MuonConfig(momentum=0.9, nesterov=True, ns_steps=5, scale="spectral"),
-    ),
+    base__hidden_rate=4e-2,
+    optimizer__algorithm="muon",
+    optimizer__muon=MuonConfig(momentum=0.9, nesterov=True, ns_steps=5, scale="spectral"),
 )
 
 # Warm-up, plateau and a decay of the last fifth: runs of a size may share a trunk.
-TINY_BYTES_WSD = replace(
-    TINY_BYTES,
+TINY_BYTES_WSD = TINY_BYTES.with_(
     name="tiny-bytes-wsd",
     horizon_tokens_per_param=20.0,
-    optimizer=replace(
-        TINY_BYTES.optimizer,
-        learning_rate=0.5,
-        warmup_fraction=0.02,
-        decay_fraction=0.2,
-        decay="one_minus_sqrt",
-    ),
+    optimizer__learning_rate=0.5,
+    optimizer__warmup_fraction=0.02,
+    optimizer__decay_fraction=0.2,
+    optimizer__decay="one_minus_sqrt",
 )
 
 # The shapes of Llama 3 (Grattafiori et al. 2024, arXiv:2407.21783, table 3; 8B: 32 layers of width

@@ -13,7 +13,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import VERSION, Costs, Provenance, Result, Trunk
 from experiments.plan.plan import plan
 from experiments.plan.point import Point
-from experiments.study.recipe import BatchRule
+from experiments.study import changes
 from experiments.study.recipes import TINY_BYTES
 from experiments.study.study import Ladder, Study
 from model.data.manifest import Manifest
@@ -36,12 +36,10 @@ COSTS = {
 }
 NO_FLOPS = dict.fromkeys(FLOP_CONVENTIONS, 0.0)
 # The numbers that the tests worked out by hand follow from it.
-RECIPE = dataclasses.replace(
-    TINY_BYTES,
+RECIPE = TINY_BYTES.with_(
     name="of-the-tests",
-    optimizer=dataclasses.replace(
-        TINY_BYTES.optimizer, beta2_halflife_tokens=7e3, weight_decay_timescale=0.5
-    ),
+    optimizer__beta2_halflife_tokens=7e3,
+    optimizer__weight_decay_timescale=0.5,
 )
 
 
@@ -85,13 +83,11 @@ def study() -> Study:
 @pytest.fixture
 def branched(study) -> Study:
     """Three budgets, each twice the one before, of two sizes and seeds; decays of a fifth."""
-    optimizer = dataclasses.replace(
-        RECIPE.optimizer, warmup_fraction=0.01, decay_fraction=0.2, decay="one_minus_sqrt"
-    )
-    recipe = dataclasses.replace(
-        RECIPE,
-        optimizer=optimizer,
-        batch=BatchRule(reference_tokens=512.0, reference_run=8e5, exponent=0.0, multiple=1),
+    recipe = RECIPE.with_(
+        batch__exponent=0.0,
+        optimizer__warmup_fraction=0.01,
+        optimizer__decay_fraction=0.2,
+        optimizer__decay="one_minus_sqrt",
         horizon_tokens_per_param=20.0,
     )
     return dataclasses.replace(
@@ -188,12 +184,7 @@ def forecast():
 def changed():
     """A nested frozen dataclass with the field at a dotted path replaced."""
 
-    def change(node, path: str, value):
-        name, _, rest = path.partition(".")
-        new = change(getattr(node, name), rest, value) if rest else value
-        return dataclasses.replace(node, **{name: new})
-
-    return change
+    return lambda node, path, value: changes.changed(node, [(path, value)])
 
 
 @pytest.fixture

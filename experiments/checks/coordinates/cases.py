@@ -108,8 +108,9 @@ def run_cases(
 
 
 def _with_depth(study: Study, n_layers: int, parameterization: Parameterization) -> Study:
-    shape = dataclasses.replace(study.recipe.shape, min_layers=n_layers, max_layers=n_layers)
-    recipe = dataclasses.replace(study.recipe, shape=shape, parameterization=parameterization)
+    recipe = study.recipe.with_(
+        shape__min_layers=n_layers, shape__max_layers=n_layers, parameterization=parameterization
+    )
     return dataclasses.replace(study, recipe=recipe)
 
 

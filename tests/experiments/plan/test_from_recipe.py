@@ -20,9 +20,9 @@ def by_width(study, manifest, budget):
 
 
 def test_an_axis_without_such_a_field_names_the_fields_there_are(study, manifest):
-    with pytest.raises(ValueError, match=r"axis 'optimizer\.speed'.*learning_rate"):
+    with pytest.raises(ValueError, match=r"axis optimizer\.speed.*learning_rate"):
         with_axes(study.recipe, {"optimizer.speed": 1.0})
-    with pytest.raises(ValueError, match=r"'optimizer\.beta1\.x'"):
+    with pytest.raises(ValueError, match=r"axis optimizer\.beta1 has no fields"):
         with_axes(study.recipe, {"optimizer.beta1.x": 1.0})
 
 
@@ -110,8 +110,8 @@ MUON = MuonConfig(momentum=0.95, nesterov=True, ns_steps=5, scale="spectral")
 
 
 def with_optimizer(study, **changes):
-    rule = dataclasses.replace(study.recipe.optimizer, **changes)
-    return dataclasses.replace(study, recipe=dataclasses.replace(study.recipe, optimizer=rule))
+    named = {f"optimizer__{name}": value for name, value in changes.items()}
+    return dataclasses.replace(study, recipe=study.recipe.with_(**named))
 
 
 def test_a_recipe_with_muon_has_its_constants_in_every_run_and_one_hidden_rate(study, manifest):

@@ -13,11 +13,12 @@ from experiments.study.overrides import override
 from experiments.study.recipes import LLAMA_LIKE, TINY_BYTES, TINY_BYTES_MUON
 from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
+from model.training.config import MuonConfig
 
 
 def with_optimizer(study, **changes):
-    rule = dataclasses.replace(study.recipe.optimizer, **changes)
-    return dataclasses.replace(study, recipe=dataclasses.replace(study.recipe, optimizer=rule))
+    named = {f"optimizer__{name}": value for name, value in changes.items()}
+    return dataclasses.replace(study, recipe=study.recipe.with_(**named))
 
 
 def test_muon_without_constants_is_refused_in_one_line(study):
@@ -61,3 +62,42 @@ def test_the_recipe_with_muon_differs_from_tiny_bytes_in_its_hidden_group_only(s
         )
         assert other.spec.train == dataclasses.replace(one.spec.train, optimizer=same)
         assert other.spec.model == one.spec.model
+
+
+def test_a_derived_recipe_is_the_one_that_nested_replacements_make():
+    muon = MuonConfig(momentum=0.9, nesterov=True, ns_steps=5, scale="spectral")
+    # Muon is refused without its constants, and these without Muon would be: checked together.
+    derived = TINY_BYTES.with_(
+        name="mine",
+        optimizer__algorithm="muon",
+        optimizer__muon=muon,
+        shape__head_width=32,
+        horizon_tokens_per_param=20.0,
+    )
+    replace = dataclasses.replace
+    assert derived == replace(
+        TINY_BYTES,
+        name="mine",
+        optimizer=replace(TINY_BYTES.optimizer, algorithm="muon", muon=muon),
+        shape=replace(TINY_BYTES.shape, head_width=32),
+        horizon_tokens_per_param=20.0,
+    )
+    assert derived.with_(optimizer__muon__momentum=0.8).optimizer.muon.momentum == 0.8
+    assert TINY_BYTES.with_() == TINY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"speed": 1}, r"speed: Recipe has no field 'speed'; it has name, shape, base, .*"),
+        ({"optimizer__speed": 1}, r"optimizer\.speed: OptimizerRule .*learning_rate.*"),
+        ({"optimizer": 1}, r"optimizer: set one of its fields, for instance .*algorithm\."),
+        ({"name__first": "a"}, r"name has no fields; it is 'tiny-bytes'\."),
+        ({"optimizer__muon__momentum": 0.9}, r"optimizer\.muon has no fields; it is None\."),
+        ({"optimizer": TINY_BYTES.optimizer, "optimizer__beta1": 0.8}, r".*set to .* already\."),
+        ({"optimizer__learning_rate": -1.0}, r"learning_rate=-1\.0: must be a number from .*"),
+    ],
+)
+def test_a_derived_recipe_with_a_wrong_field_is_refused_in_one_line(changes, words):
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        TINY_BYTES.with_(**changes)

@@ -21,9 +21,7 @@ ladder = Ladder(d_models=(16, 32), tokens_per_param=(1.0, 1000.0))
 STUDY = dataclasses.replace(
     STUDY, name="light", data=source, sizes=ladder, budgets=(3e10,), seeds=(0, 1),
     forecast_budgets=(), mesh=(1, 1, 16, 1),
-    recipe=dataclasses.replace(
-        STUDY.recipe, batch=dataclasses.replace(STUDY.recipe.batch, multiple=16)
-    ),
+    recipe=STUDY.recipe.with_(batch__multiple=16),
 )
 """
 DEVICES = {

@@ -23,9 +23,7 @@ STUDY = dataclasses.replace(
     STUDY, name="tiny", budgets=(1e15,), seq_len=256, mesh=(1, 1, 4, 1),
     data=Zipf(alpha=0.5, epsilon=0.1, base=255, n_digits=1, n_answers=2, language_seed=0),
     sizes=Ladder(d_models=(512,), tokens_per_param=(0.001, 1000.0)),
-    recipe=dataclasses.replace(
-        STUDY.recipe, batch=dataclasses.replace(STUDY.recipe.batch, reference_tokens=4096.0)
-    ),
+    recipe=STUDY.recipe.with_(batch__reference_tokens=4096.0),
 )
 """
 

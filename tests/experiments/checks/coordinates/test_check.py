@@ -58,8 +58,7 @@ def test_planted_slopes_and_verdicts_come_back(found):
 
 
 def test_a_recipe_that_does_not_transfer_is_told_so(study, manifest):
-    recipe = dataclasses.replace(study.recipe, parameterization="standard")
-    study = dataclasses.replace(study, recipe=recipe)
+    study = dataclasses.replace(study, recipe=study.recipe.with_(parameterization="standard"))
     found = answered(study, manifest)
     said = found.verdict
     assert "2 of 20 slopes are not flat" in said

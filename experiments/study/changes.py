@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A nested configuration with some of its fields changed. Fields are named by their path."""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+Node = TypeVar("Node")
+# (path, new value, type of the field, its value now) to the value that the field gets.
+Convert = Callable[[str, Any, Any, Any], Any]
+
+
+def changed(
+    node: Node, changes: Iterable[tuple[str, Any]], convert: Convert = lambda path, new, *_: new
+) -> Node:
+    """The configuration with every (path, value) applied, such as ("optimizer.beta1", 0.8).
+
+    All at once: they are checked together, in any order.
+
+    Raises:
+      ValueError: one line, if a field does not exist, is given twice, or its value is refused.
+    """
+    return _changed(node, _tree(changes), "", convert)
+
+
+def _tree(changes: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Nested values by the parts of their paths."""
+    tree: dict[str, Any] = {}
+    for path, value in changes:
+        *parents, name = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{path}: {parent} is set to {node!r} already.")
+        if name in node:
+            raise ValueError(f"{path}: given twice. Give each field once.")
+        node[name] = value
+    return tree
+
+
+def _changed(node: Any, changes: Mapping[str, Any], prefix: str, convert: Convert) -> Any:
+    known = [field.name for field in dataclasses.fields(node)]
+    values = {}
+    for name, change in changes.items():
+        path, current = prefix + name, getattr(node, name, None)
+        if name not in known:
+            raise ValueError(
+                f"{path}: {type(node).__name__} has no field {name!r}; it has {', '.join(known)}."
+            )
+        is_node = dataclasses.is_dataclass(current)
+        if is_node and not isinstance(change, dict) and not dataclasses.is_dataclass(change):
+            first = dataclasses.fields(current)[0].name  # type: ignore[arg-type]
+            raise ValueError(f"{path}: set one of its fields, for instance {path}.{first}.")
+        if not is_node and isinstance(change, dict):
+            raise ValueError(f"{path} has no fields; it is {current!r}.")
+        if is_node and isinstance(change, dict):
+            values[name] = _changed(current, change, f"{path}.", convert)
+        else:
+            kind = typing.get_type_hints(type(node))[name]
+            values[name] = convert(path, change, kind, current)
+    return dataclasses.replace(node, **values)
