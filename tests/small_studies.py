@@ -3,7 +3,7 @@
 
 _TINY = """
 from dataclasses import replace
-from experiments.study.recipes import TINY_BYTES
+from experiments.recipes.tiny_bytes import TINY_BYTES
 from experiments.study.recipe import BatchRule
 from experiments.study.study import Ladder, Study
 from model.data.source import Zipf

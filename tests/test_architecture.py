@@ -23,10 +23,10 @@ FLOORS = (
     ("experiments/machine", "experiments/terminal", "model/data", "model/network", "scaling"),
     ("model/training", "scaling/laws"),
     ("experiments/study", "scaling/solve", "scaling/uncertainty"),
-    ("experiments/plan", "experiments/studies", "scaling/approaches"),
+    ("experiments/plan", "experiments/recipes", "scaling/approaches"),
     (
-        *("experiments/ledger", "scaling/answers", "scaling/design", "scaling/hyperparameters"),
-        "scaling/profiles",
+        *("experiments/ledger", "experiments/studies", "scaling/answers", "scaling/design"),
+        *("scaling/hyperparameters", "scaling/profiles"),
     ),
     ("experiments/speed", "scaling/plots", "scaling/schedules"),
     ("experiments/cost", "experiments/train", "scaling/published"),
@@ -41,6 +41,7 @@ FORBIDDEN = (
     ("scaling", ("model", "experiments", "flax", "optax", "orbax", "grain")),
     ("model", ("scaling", "experiments")),
     ("model/network/counts", ("jax", "numpy")),
+    ("experiments/recipes", ("scaling", "numpy", "jax")),
     ("experiments/studies", ("scaling", "numpy", "jax")),
     ("experiments/executors", ("model", "rich", "numpy", "jax")),
 )
@@ -50,9 +51,9 @@ TRAINERS = ("experiments", "experiments/speed", "experiments/checks", "experimen
 
 # Asking, planning and looking work on a machine without JAX, in a fraction of a second.
 WITHOUT_JAX = (
-    *("experiments/study", "experiments/studies", "experiments/plan", "experiments/ledger"),
-    *("experiments/operations", "experiments/cost", "experiments/files", "experiments/executors"),
-    *("experiments/terminal", "experiments/cli", "model/network/counts"),
+    *("experiments/recipes", "experiments/study", "experiments/studies", "experiments/plan"),
+    *("experiments/ledger", "experiments/operations", "experiments/cost", "experiments/files"),
+    *("experiments/executors", "experiments/terminal", "experiments/cli", "model/network/counts"),
 )
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "scipy", "matplotlib", "pyarrow")
 

@@ -22,7 +22,7 @@ WHAT = "Scaling-law experiments: from FLOP budgets to a compute-optimal frontier
 COMMANDS = (
     *("data", "plan", "run", "lr-check", "next", "status", "retry", "gc", "export", "doctor"),
     *("fit", "compare", "optimum", "plot", "report"),
-    *("check", "calibrate", "coordinate-check", "reproduce"),
+    *("check", "calibrate", "coordinate-check", "recipe", "reproduce"),
 )
 
 

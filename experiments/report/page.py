@@ -6,7 +6,6 @@ import datetime
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from matplotlib.figure import Figure
@@ -20,6 +19,7 @@ from experiments.report.analysis import APPROACHES
 from experiments.report.build import JudgedForecast, Report
 from experiments.report.cost_figure import figure_cost
 from experiments.report.totals import provenance, totals
+from experiments.study.changes import leaves
 from experiments.study.study import Study
 from model.data.manifest import Manifest
 from scaling.answers.frontier import Frontier
@@ -111,7 +111,7 @@ def page(
         forecasts=[row for judged in report.forecasts for row in rows.forecast_rows(judged)],
         figures=[(name, CAPTIONS[name], image) for name, image in images.items()],
         runs=rows.run_rows(points, report.verdicts),
-        recipe=_flat(study.recipe),
+        recipe=[(path, str(value)) for path, value in leaves(study.recipe).items()],
         data_notes=manifest.notes,
         data_fingerprint=manifest.fingerprint,
         provenance=provenance(report.records),
@@ -122,15 +122,3 @@ def page(
         ),
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-
-
-def _flat(node: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Every number of a nested configuration, as (path, value)."""
-    rows: list[tuple[str, str]] = []
-    for name in node.__slots__:
-        value = getattr(node, name)
-        if hasattr(value, "__slots__") and not isinstance(value, str | int | float | tuple):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            rows.append((prefix + name, str(value)))
-    return rows

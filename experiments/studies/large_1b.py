@@ -8,7 +8,7 @@ Command: ``isoflop check large_1b --topology v5e:4x4``. Running it is not needed
 parameter it would be 1.3e20 FLOPs.
 """
 
-from experiments.study.recipes import LLAMA_LIKE
+from experiments.recipes.llama_like import LLAMA_LIKE
 from experiments.study.study import Ladder, Study
 from model.data.source import Zipf
 from model.network.execution import Execution

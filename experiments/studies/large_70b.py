@@ -9,8 +9,8 @@ Command: ``isoflop check large_70b --topology v5p:8x8x8``. Running it is not nee
 
 import dataclasses
 
+from experiments.recipes.llama_like import LLAMA_LIKE
 from experiments.studies import large_1b
-from experiments.study.recipes import LLAMA_LIKE
 from experiments.study.study import Ladder
 from model.data.source import Zipf
 

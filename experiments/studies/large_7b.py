@@ -8,8 +8,8 @@ Command: ``isoflop check large_7b --topology v5e:16x16``. Running it is not need
 
 import dataclasses
 
+from experiments.recipes.llama_like import LLAMA_LIKE
 from experiments.studies import large_1b
-from experiments.study.recipes import LLAMA_LIKE
 from experiments.study.study import Ladder
 
 STUDY = dataclasses.replace(

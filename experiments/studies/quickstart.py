@@ -8,7 +8,7 @@ budget. Method: Hoffmann et al. 2022 (arXiv:2203.15556), all three approaches.
 Command: ``make quickstart`` or ``isoflop run quickstart``.
 """
 
-from experiments.study.recipes import TINY_BYTES
+from experiments.recipes.tiny_bytes import TINY_BYTES
 from experiments.study.study import Ladder, Study
 from model.data.source import StdlibText
 from model.training.config import EvalConfig

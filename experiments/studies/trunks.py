@@ -6,7 +6,7 @@ length (Hägele et al. 2024, arXiv:2405.18392). `isoflop plan trunks` shows the 
 save; `isoflop run trunks trunks=false` trains every point alone and gives the same table.
 """
 
-from experiments.study.recipes import TINY_BYTES_WSD
+from experiments.recipes.tiny_bytes import TINY_BYTES_WSD
 from experiments.study.study import Ladder, Study
 from model.data.source import StdlibText
 from model.training.config import EvalConfig

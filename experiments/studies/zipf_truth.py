@@ -9,7 +9,7 @@ of the entropy.
 Command: ``isoflop run zipf_truth``, or ``make bench-truth`` for five such studies.
 """
 
-from experiments.study.recipes import TINY_BYTES
+from experiments.recipes.tiny_bytes import TINY_BYTES
 from experiments.study.study import Ladder, Study
 from model.data.source import Zipf
 from model.training.config import EvalConfig

@@ -61,3 +61,13 @@ def _changed(node: Any, changes: Mapping[str, Any], prefix: str, convert: Conver
             kind = typing.get_type_hints(type(node))[name]
             values[name] = convert(path, change, kind, current)
     return dataclasses.replace(node, **values)
+
+
+def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Every value of a nested configuration by its path."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(node):
+        path, value = prefix + field.name, getattr(node, field.name)
+        is_node = dataclasses.is_dataclass(value)
+        found |= leaves(value, f"{path}.") if is_node else {path: value}
+    return found

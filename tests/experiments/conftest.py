@@ -13,8 +13,8 @@ from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import VERSION, Costs, Provenance, Result, Trunk
 from experiments.plan.plan import plan
 from experiments.plan.point import Point
+from experiments.recipes.tiny_bytes import TINY_BYTES
 from experiments.study import changes
-from experiments.study.recipes import TINY_BYTES
 from experiments.study.study import Ladder, Study
 from model.data.manifest import Manifest
 from model.data.source import StdlibText, source_to_dict

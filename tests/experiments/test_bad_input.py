@@ -58,6 +58,8 @@ MISTAKES = (
     ("a table of another kind", ("export", "mine.py", "--out", "a.xlsx"), "a.xlsx"),
     ("a tool that is not known", ("export", "mine.py", "--to", "paper", "x"), "--to paper"),
     ("no place for metrics", ("export", "mine.py", "--to", "tensorboard"), "--to"),
+    ("an unknown recipe", ("recipe", "nothing"), "unknown recipe 'nothing': known are tiny-bytes,"),
+    ("two recipes", ("recipe", "tiny-bytes", "llama-like"), "one recipe at a time"),
     ("no run yet", ("fit", "mine.py"), "has no finished run"),
     ("no run to report", ("report", "mine.py"), "has no finished run"),
 )

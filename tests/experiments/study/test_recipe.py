@@ -9,8 +9,9 @@ from flax import nnx
 
 from experiments.plan.from_recipe import model_config
 from experiments.plan.plan import plan
+from experiments.recipes.llama_like import LLAMA_LIKE
+from experiments.recipes.tiny_bytes import TINY_BYTES, TINY_BYTES_MUON
 from experiments.study.overrides import override
-from experiments.study.recipes import LLAMA_LIKE, TINY_BYTES, TINY_BYTES_MUON
 from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
 from model.training.config import MuonConfig

@@ -15,8 +15,8 @@ from experiments.ledger.ledger import Ledger
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
+from experiments.recipes.tiny_bytes import TINY_BYTES
 from experiments.study.recipe import BatchRule
-from experiments.study.recipes import TINY_BYTES
 from experiments.study.study import Ladder, Study
 from model.data.prepare import prepare
 from model.data.source import Zipf

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All recipes of this project, with their reasons."""
+
+from experiments.recipes import llama_like, tiny_bytes
+from experiments.study.explained import Explained
+
+RECIPES: dict[str, Explained] = {
+    explained.recipe.name: explained for explained in (*tiny_bytes.EXPLAINED, *llama_like.EXPLAINED)
+}
+
+
+def recipe_named(name: str) -> Explained:
+    """Raises ValueError for an unknown name."""
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}: known are {', '.join(RECIPES)}.")
+    return RECIPES[name]
