@@ -218,6 +218,7 @@ def _session(ledger: Ledger, settings: WorkerSettings, stop: Stop, train: Train)
         max_attempts=settings.max_attempts,
         peak=lambda dtype: device_peak(dtype, n_devices),
         per_device=settings.per_device,
+        keep=settings.keep,
     )
 
 

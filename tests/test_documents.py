@@ -19,7 +19,7 @@ PACKAGES = ("model", "experiments", "scaling")
 PAGES = (
     *("README.md", "CONTRIBUTING.md", "results/README.md", "scaling/EXAMPLES.md"),
     *(f"{package}/README.md" for package in PACKAGES),
-    *(f"experiments/{task}.md" for task in ("STUDIES", "CLUSTERS", "SAVING", "CHECKS")),
+    *(f"experiments/{task}.md" for task in ("STUDIES", "CLUSTERS", "SAVING", "CHECKS", "WEIGHTS")),
 )
 # Least and most lines.
 LENGTHS = {"README.md": (60, 110)} | {f"{package}/README.md": (30, 60) for package in PACKAGES}

@@ -15,7 +15,7 @@ HELP = "show what nobody needs any more: checkpoints of finished runs, files of 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     parser.add_argument("--delete", action="store_true", help="remove what is shown")
-    text = "also checkpoints of runs that the study no longer asks for; their results stay"
+    text = "also checkpoints and weights of runs no longer asked for; their results stay"
     parser.add_argument("--others", action="store_true", help=text)
     text = "also the ends of trunks whose points are done; longer runs would train them anew"
     parser.add_argument("--trunks", action="store_true", help=text)

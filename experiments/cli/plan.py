@@ -3,6 +3,7 @@
 
 import argparse
 import collections
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -17,7 +18,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
 from experiments.plan.trunks import Tree, beyond_horizon, grow, saving
-from experiments.study.study import Study
+from experiments.study.study import MOST_KEPT_PARAMS, Study, keeps_weights
 from experiments.terminal.table import number_table
 
 HELP = "print the grid and its cost; trains nothing"
@@ -58,6 +59,7 @@ def show_plan(
     points, speed = planned.points, expected.speed
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
+    console.print(_kept(study, points))
     horizon = study.recipe.horizon_tokens_per_param
     if horizon is not None and (line := beyond_horizon(points, horizon)):
         console.print(line)
@@ -130,6 +132,14 @@ def _trees(plan: Plan) -> list[RenderableType]:
         f"{total.attributed:.4g}, {total.share:.1%} less."
     )
     return [table, Text(said)]
+
+
+def _kept(study: Study, points: Sequence[Point]) -> str:
+    """Of how many runs the final weights will be kept, and how large they are."""
+    kept = [p.params.total for p in points if keeps_weights(study.keep, p.params.total)]
+    limit = f", networks of at most {MOST_KEPT_PARAMS:,} parameters" if study.keep == "auto" else ""
+    size = 4 * sum(kept) / 1e6
+    return f"final weights of {len(kept)} runs are kept, {size:.3g} MB (keep={study.keep}{limit})"
 
 
 def _totals(plan: Plan) -> str:

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 CHECKPOINT_SECONDS = 60.0
 LEASE_SECONDS = 120.0
 MAX_ATTEMPTS = 3
+Keep = Literal["auto", "final", "none"]
 # What is started, with the Python in front, the study and these settings behind it.
 MODULE = ("-m", "experiments.worker")
 
@@ -26,6 +27,7 @@ class WorkerSettings:
       cores: that it is pinned to; empty leaves it free.
       threads: CPUs that an engine gives instead of naming them; None on accelerators.
       per_device: workers that share its devices: each answers for its share of their time.
+      keep: which final weights are kept (experiments/study/study.py).
       cache: folder of compiled programs, or None.
       checkpoint_seconds: least time between two checkpoints of a run.
       lease_seconds: silence after which others may take its job over.
@@ -37,6 +39,7 @@ class WorkerSettings:
     cores: tuple[int, ...] = ()
     threads: int | None = None
     per_device: int = 1
+    keep: Keep = "auto"
     cache: Path | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     lease_seconds: float = LEASE_SECONDS
@@ -49,6 +52,8 @@ class WorkerSettings:
             )
         if self.per_device < 1:
             raise ValueError(f"--per-device {self.per_device}: must be at least 1.")
+        if self.keep not in get_args(Keep):
+            raise ValueError(f"--keep {self.keep[:40]}: must be {', '.join(get_args(Keep))}.")
         check_limits(self.lease_seconds, self.max_attempts)
 
     def to_arguments(self) -> tuple[str, ...]:
@@ -92,6 +97,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "cores": (_whole_numbers, "pin to these, comma separated"),
     "threads": (int, "CPUs, where they are not named"),
     "per_device": (int, "workers that share its devices"),
+    "keep": (str, "which final weights are kept"),
     "cache": (Path, "folder of compiled programs"),
     "checkpoint_seconds": (float, "least time between two checkpoints of a run"),
     "lease_seconds": (float, "silence after which another worker may take a run over"),

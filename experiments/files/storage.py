@@ -2,16 +2,18 @@
 """How the files of a ledger are written: whole or not at all, created once, judged by one clock.
 
 ``Storage`` is all that the ledger asks of a file system. An object store with create-if-absent (S3
-``If-None-Match: *``, GCS ``ifGenerationMatch=0``) can stand behind the same ten calls. Keys are
+``If-None-Match: *``, GCS ``ifGenerationMatch=0``) can stand behind the same twelve calls. Keys are
 relative paths with "/" between their parts.
 """
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -37,8 +39,16 @@ class Storage(Protocol):
         """Writes a file; readers see the old one or the new one, never half of it."""
         ...
 
+    def writing(self, key: str) -> contextlib.AbstractContextManager[Callable[[bytes], None]]:
+        """What takes a file part by part; it replaces the old one when the block has ended well."""
+        ...
+
     def read(self, key: str) -> bytes | None:
         """The content, or None where there is no such file."""
+        ...
+
+    def sha256(self, key: str) -> str | None:
+        """Digest of the content, or None where there is no such file."""
         ...
 
     def exists(self, key: str) -> bool: ...
@@ -81,7 +91,9 @@ class PosixStorage:
         path = self.root / key
         if path.exists():
             return False
-        with self._written(path, data) as temporary:
+        with self._beside(path) as (temporary, file):
+            _write(file, data)
+            os.fsync(file)
             try:
                 os.link(temporary, path)
             except FileExistsError:
@@ -91,14 +103,28 @@ class PosixStorage:
         return True
 
     def replace(self, key: str, data: bytes) -> None:
+        with self.writing(key) as write:
+            write(data)
+
+    @contextlib.contextmanager
+    def writing(self, key: str) -> Iterator[Callable[[bytes], None]]:
         path = self.root / key
-        with self._written(path, data) as temporary:
+        with self._beside(path) as (temporary, file):
+            yield functools.partial(_write, file)
+            os.fsync(file)
             os.replace(temporary, path)
         _flush_folder(path.parent)
 
     def read(self, key: str) -> bytes | None:
         try:
             return (self.root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def sha256(self, key: str) -> str | None:
+        try:
+            with (self.root / key).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None
 
@@ -153,19 +179,17 @@ class PosixStorage:
             os.unlink(path)
 
     @contextlib.contextmanager
-    def _written(self, path: Path, data: bytes) -> Iterator[Path]:
-        """A flushed file beside ``path``, gone when the block ends (a full disk gets it back)."""
+    def _beside(self, path: Path) -> Iterator[tuple[Path, int]]:
+        """An open file beside ``path``, gone when the block ends (a full disk gets it back)."""
         path.parent.mkdir(parents=True, exist_ok=True)
         # Process numbers repeat among hosts that share the folder.
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             try:
-                _write(file, data)
-                os.fsync(file)
+                yield temporary, file
             finally:
                 os.close(file)
-            yield temporary
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)

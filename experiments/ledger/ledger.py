@@ -8,6 +8,7 @@
   jobs/<job id>/                                       who works, who worked (claims.py)
   jobs/trunk-<hash>/{trunk.json, metrics/}             what several points begin from
   runs/<point id>/{spec.json, metrics/, result.json}   what came out; create-once
+  runs/<point id>/weights.safetensors                  the network, where it is kept
   forecasts/<budget>-<key>.json                        predicted before the run; create-once
   table.csv  curves.csv  costs.csv  fits/  figures/  report.html   derived; may be deleted
 
@@ -20,7 +21,7 @@ import contextlib
 import fcntl
 import hashlib
 import shutil
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -196,6 +197,15 @@ class Ledger:
         way_out = "Move it away and run the study again."
         return read_record(self.storage, _run(point_id, "result.json"), Result, way_out=way_out)
 
+    def writing_weights(
+        self, point_id: str
+    ) -> contextlib.AbstractContextManager[Callable[[bytes], None]]:
+        """What takes the weights of a run part by part; they are there when the block has ended.
+
+        Before its result: that never names weights which do not exist.
+        """
+        return self.storage.writing(weights_key(point_id))
+
     def write_trunk(self, trunk_id: str, trunk: Trunk) -> bool:
         """Creates trunk.json with its own checksum; False when there was one already."""
         return self.storage.create(_trunk(trunk_id), checked_json.encode(trunk))
@@ -263,6 +273,11 @@ def _plan_end(lines: bytes) -> dict[str, str]:
 def missing_points(ledger: Ledger, points: Sequence[Point]) -> list[Point]:
     """Those without a result, and those whose result is damaged."""
     return [point for point in points if not ledger.has_intact_result(point.id)]
+
+
+def weights_key(point_id: str) -> str:
+    """The file of a run's final weights."""
+    return _run(point_id, "weights.safetensors")
 
 
 def _run(point_id: str, name: str) -> str:

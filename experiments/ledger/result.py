@@ -141,6 +141,7 @@ class Result(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
       status, reason, loss_nats, loss_se_nats, oracle_loss_nats, curve, params_sha256: see
         TrainResult of model/training/outcome.py.
       bits_per_byte: the loss per byte of text; None where there is no loss.
+      weights_sha256: digest of weights.safetensors beside it; "" where no weights were kept.
       notes: what happened to checkpoints and to an earlier result.
       flops: of the run, by convention; ``flops_spent``: of its own steps, without its trunk's.
     """
@@ -153,6 +154,7 @@ class Result(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     oracle_loss_nats: float | None
     curve: tuple[CurvePoint, ...]
     params_sha256: str
+    weights_sha256: str
     notes: tuple[str, ...]
     flops: dict[str, float]
     flops_spent: dict[str, float]

@@ -10,6 +10,7 @@ from rich.progress import track
 
 from experiments.ledger.ledger import Ledger
 from experiments.operations.verify import Finding, check_file, check_jobs, check_plan
+from experiments.operations.verify_weights import check_weights
 from model.data.manifest import Manifest
 
 _MOST_NOTES = 20
@@ -34,7 +35,8 @@ def doctor(study_name: str, ledger: Ledger, console: Console) -> int:
         disable=not console.is_terminal,
     ):
         found |= dict.fromkeys(check_file(ledger, key))
-    for findings in (check_jobs(ledger), check_plan(ledger), check_data(ledger)):
+    checks = (check_jobs, check_weights, check_plan, check_data)
+    for findings in (check(ledger) for check in checks):
         found |= dict.fromkeys(findings)
     return _report(list(found), len(keys), console)
 

@@ -75,7 +75,8 @@ def rows(ledger: Ledger, points: Sequence[Point], limits: Limits) -> Iterator[Ro
         else:
             costs = _flattened("cost", msgspec.to_builtins(result.costs))
             provenance = _flattened("provenance", flat(result.provenance))
-            yield row | {"notes": "; ".join(result.notes)} | spec | costs | provenance
+            more = {"weights_sha256": result.weights_sha256, "notes": "; ".join(result.notes)}
+            yield row | more | spec | costs | provenance
 
 
 def _flattened(prefix: str, value: Any) -> Row:

@@ -5,6 +5,7 @@ That is: checkpoints of jobs whose points all have their result; files that were
 their process was killed, and worker logs, both a day old by the storage's clock. Results, specs,
 claims, endings and metrics are never among it, nor checkpoints that a run may still need. Trunks
 whose points all have their result go only where that is asked: longer runs could begin from them.
+So do the weights of runs that are no longer asked for.
 """
 
 import os
@@ -20,7 +21,7 @@ from rich.console import Console
 from experiments.files.checked_json import Damaged
 from experiments.ledger.asked_points import Asked, asked_points
 from experiments.ledger.claims import JobFolder, Limits
-from experiments.ledger.ledger import Ledger
+from experiments.ledger.ledger import Ledger, weights_key
 from experiments.ledger.verdict import Judge
 from experiments.plan.jobs import TRUNK
 
@@ -116,9 +117,18 @@ def leftovers(ledger: Ledger, points: Sequence[Asked], limits: Limits) -> Iterat
             what += " that are no longer asked for" if is_of_others else ""
             option: Literal["", "others"] = "others" if is_of_others else ""
             yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option=option)
+    yield from _weights_of_others(ledger, asked)
     yield from _temporary_files(ledger)
     if not is_anyone_alive:
         yield from _logs(ledger)
+
+
+def _weights_of_others(ledger: Ledger, asked: Container[str]) -> Iterator[Leftover]:
+    for run_id in ledger.other_runs(asked):
+        path = ledger.folder / weights_key(run_id)
+        if path.is_file():
+            what = "weights of runs that are no longer asked for"
+            yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option="others")
 
 
 def _members(job: JobFolder) -> tuple[str, ...]:
@@ -192,7 +202,7 @@ def _show_others(
     )
     if left:
         size = _size(sum(one.n_bytes for one in left))
-        console.print(f"Their checkpoints, {size}, go with --others.")
+        console.print(f"Their checkpoints and weights, {size}, go with --others.")
 
 
 def _size(n_bytes: float) -> str:

@@ -3,7 +3,9 @@
 
 import string
 from dataclasses import dataclass
+from typing import get_args
 
+from experiments.executors.worker_settings import Keep
 from experiments.study.recipe import Recipe
 from model.data.source import Source
 from model.field_checks import (
@@ -27,6 +29,7 @@ from model.training.config import EvalConfig
 MAX_NAME = 100  # Characters; a path has room for more below it.
 MAX_BUDGET = 1e30  # FLOPs: a thousand times the largest run that is known.
 MAX_SIZES = 1000
+MOST_KEPT_PARAMS = 10_000_000  # Of a network whose weights "auto" keeps: 40 MB.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +115,9 @@ class Study:
       execution: how the networks are computed; by default chosen by the device.
       trunks: whether what runs of one size and seed have in common, warm-up and plateau, is
         trained once (experiments/plan/trunks.py). Moves no loss; refused where none is common.
+      keep: the final weights of a run, as a file beside its result: "final" keeps them, "none" does
+        not, "auto" keeps those of networks of at most 10,000,000 parameters (MOST_KEPT_PARAMS), 4
+        bytes each. Moves no loss; of a run that has its result nothing more is kept.
     """
 
     name: str
@@ -131,6 +137,7 @@ class Study:
     mesh: tuple[int, int, int, int] = (1, 1, 1, 1)
     execution: Execution = AUTO
     trunks: bool = False
+    keep: Keep = "auto"
 
     def __post_init__(self) -> None:
         _check_study_name(self.name)
@@ -139,6 +146,7 @@ class Study:
         check_real(self, "max_epochs")
         check_choice(self, "flops", FLOP_CONVENTIONS)
         check_flags(self, "trunks")
+        check_choice(self, "keep", get_args(Keep))
         for name in ("budgets", "forecast_budgets"):
             budgets = getattr(self, name)
             if not all(is_real(c) and 0 < c <= MAX_BUDGET for c in budgets):
@@ -175,6 +183,11 @@ class Study:
                 f"each of the {len(self.budgets)} budgets."
             )
         return self.seeds  # type: ignore[return-value]
+
+
+def keeps_weights(keep: Keep, n_params: int) -> bool:
+    """Whether the final weights of a network of so many parameters are kept; see Study."""
+    return keep == "final" or (keep == "auto" and n_params <= MOST_KEPT_PARAMS)
 
 
 _SEEDS = f"distinct whole numbers >= 0 and <= {MAX_SEED}"

@@ -15,7 +15,9 @@ from experiments.machine.peak import Peak
 from experiments.machine.provenance import device_facts, software_facts
 from experiments.plan.jobs import Job, PlannedJob, read
 from experiments.plan.point import Point
+from experiments.study.study import keeps_weights
 from experiments.train.build_records import Outcome
+from experiments.train.kept_weights import KeptWeights
 from experiments.train.session import Attempt, Session
 from model.training.outcome import Progress, TrainResult
 
@@ -113,16 +115,18 @@ def _train(
     peak = session.peak(planned_job.points[0].spec.train.compute_dtype)
     meter = _Meter(peak, EnergyMeter(facts["platform"]))
     parent = None if job.parent is None else ledger.read_trunk(job.parent)
+    weights = KeptWeights(ledger, planned_job.points, attempt.check)
     results: Sequence[TrainResult] = ()
     if parent is None or not parent.is_lost:
         report = _reporter(ledger, job, attempt, session, meter)
-        results = _trained(ledger, planned_job, attempt, session, report)
+        results = _trained(ledger, planned_job, attempt, session, report, weights)
     attempt.check()
     outcome = Outcome(
         planned_job=planned_job,
         results=results,
         lost=parent.reasons if parent is not None and parent.is_lost else (),
         session=session,
+        weights=weights.sha256,
         attempt=attempt.number,
         endings=attempt.job.endings(),
         earlier=ledger.metrics.spent(job.reports_as[0], before=attempt.number),
@@ -190,9 +194,11 @@ def _trained(
     attempt: Attempt,
     session: Session,
     report: Callable[[tuple[Progress, ...]], None],
+    weights: KeptWeights,
 ) -> Sequence[TrainResult]:
     """What the training loop gives for the runs of a job."""
     job, points = planned_job.job, planned_job.points
+    is_kept = keeps_weights(session.keep, points[0].params.total)  # All are of one size.
 
     def checkpoints(job_id: str) -> "Checkpoints":
         return session.open_checkpoints(ledger.checkpoints(job_id), attempt=attempt.number)
@@ -207,6 +213,7 @@ def _trained(
         checkpoint_seconds=session.checkpoint_seconds,
         trunk=None if job.parent is None else checkpoints(job.parent),
         until=job.steps[1] if job.kind == "trunk" else None,
+        keep=weights if is_kept else None,
         control=attempt.control,
         on_phase=session.stop.enter,
         on_progress=report,

@@ -30,6 +30,7 @@ class Outcome:
       results: of its runs; empty where nothing was trained, as the trunk had diverged.
       lost: then the reasons, of each run.
       session: of the worker.
+      weights: digests of the files of final weights, by run id.
       attempt: its number; ``endings``: of the attempts before.
       earlier: what those cost.
       wall_seconds: of this attempt.
@@ -40,6 +41,7 @@ class Outcome:
     results: Sequence[TrainResult]
     lost: Sequence[str]
     session: Session
+    weights: Mapping[str, str]
     attempt: int
     endings: Mapping[int, Ending]
     earlier: Spent
@@ -81,6 +83,7 @@ class Outcome:
             oracle_loss_nats=trained.oracle_loss_nats,
             curve=trained.curve,
             params_sha256=trained.params_sha256,
+            weights_sha256=self.weights.get(point.id, ""),
         )
 
     def _lost(self, point: Point, reason: str, notes: Sequence[str]) -> Result:
@@ -98,6 +101,7 @@ class Outcome:
             oracle_loss_nats=None,
             curve=(),
             params_sha256="",
+            weights_sha256="",
             notes=tuple(notes),
             flops=point.flops,
             flops_spent={name: flops * share for name, flops in point.flops.items()},

@@ -73,6 +73,7 @@ class Training:
         return WorkerSettings(
             mesh=study.mesh,
             execution=study.execution.to_text(),
+            keep=study.keep,
             checkpoint_seconds=self.checkpoint_seconds,
             lease_seconds=self.lease_seconds,
             max_attempts=self.max_attempts,

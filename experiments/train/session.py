@@ -9,7 +9,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from experiments.executors.worker_events import Event
-from experiments.executors.worker_settings import CHECKPOINT_SECONDS, LEASE_SECONDS, MAX_ATTEMPTS
+from experiments.executors.worker_settings import (
+    CHECKPOINT_SECONDS,
+    LEASE_SECONDS,
+    MAX_ATTEMPTS,
+    Keep,
+)
 from experiments.files.storage import DISK_ERRORS
 from experiments.ledger.claims import How, JobFolder, Owned
 from experiments.ledger.owner import Owner
@@ -75,6 +80,7 @@ class Session:
       max_attempts: failures after which a job is left alone.
       peak: compute dtype -> peak FLOP/s of all its devices, recorded with results.
       per_device: workers that share these devices, this one included.
+      keep: which final weights are kept; see Study.
     """
 
     me: Owner
@@ -90,6 +96,7 @@ class Session:
     max_attempts: int = MAX_ATTEMPTS
     peak: Callable[[str], Peak] = lambda dtype: NO_PEAK
     per_device: int = 1
+    keep: Keep = "auto"
 
 
 class Attempt:

@@ -4,7 +4,7 @@
 import functools
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +19,23 @@ PART_BYTES = 2**26
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
-def params_sha256(params: nnx.State, n_runs: int) -> list[str]:
+def params_sha256(
+    params: nnx.State, n_runs: int, takers: Mapping[int, Callable[[bytes], None]] | None = None
+) -> list[str]:
     """By run, sha256 of the parameters' bytes, in tree order, each array in C order.
 
     Every process must ask for it, and each is told it.
+
+    Args:
+      takers: by run, what is given the same bytes, part by part.
     """
-    totals = [hashlib.sha256() for _ in range(n_runs)]
+    totals, takers = [hashlib.sha256() for _ in range(n_runs)], takers or {}
     for leaf in jax.tree.leaves(params):
         for run, part in _parts(leaf, n_runs):
-            totals[run].update(part.tobytes())
+            data = part.tobytes()
+            totals[run].update(data)
+            if run in takers:
+                takers[run](data)
     return [total.hexdigest() for total in totals]
 
 

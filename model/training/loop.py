@@ -20,7 +20,7 @@ from model.training.clock import Clock
 from model.training.compatible import check_pack, check_stable
 from model.training.config import TrainConfig
 from model.training.outcome import Interrupted, Order, Progress, TrainResult
-from model.training.pack import Pack
+from model.training.pack import Keep, Pack
 from model.training.processes import broadcast, is_leader
 from model.training.program import compile_program
 
@@ -39,6 +39,7 @@ def train_pack(
     execution: Execution = AUTO,
     trunk: Checkpoints | None = None,
     until: int | None = None,
+    keep: Keep | None = None,
     on_progress: Callable[[tuple[Progress, ...]], None] = lambda progress: None,
     on_phase: Callable[[str], None] = lambda phase: None,
     control: Callable[[int], Order] = lambda step: Order.GO,
@@ -55,18 +56,17 @@ def train_pack(
       corpora: where tokens come from; one for all, or one for each run.
       mesh_shape: sizes of the mesh axes (network/sharding.py); "run" divides the number of runs.
       checkpoints: of the whole pack; None trains without. ``checkpoint_seconds`` is the least time
-        between two, or ten times what saving took, where that is more; 0 saves at every chance.
-        They lie where chunks of ``steps_per_dispatch`` steps end.
+        between two, or ten times what saving took, if more; 0 saves where any chunk of steps ends.
       execution: how the network is computed; the result says what was chosen.
       trunk: where nothing of its own is saved, the pack begins from the newest intact checkpoint
         here. It must be of the same runs but for the end of their schedule.
       until: a trunk: the runs end after so many steps with a checkpoint, and evaluate nothing.
+      keep: is given the final parameters of each run that did not diverge (pack.py); no trunk's.
       on_progress: called in order for each chunk of ``steps_per_dispatch`` steps whose losses have
         been fetched; before an order to save is obeyed, for a part of one.
       on_phase: called with "compile", and with "train" once everything has been compiled.
       control: asked with the number of steps done before each dispatch and before the final
-        evaluation. An order to save takes up to two dispatches, each of one step or about
-        DISPATCH_SECONDS (clock.py).
+        evaluation. An order to save takes up to two dispatches (DISPATCH_SECONDS of clock.py).
 
     Raises:
       Interrupted: if ``control`` gave another order than to go on.
@@ -107,7 +107,7 @@ def train_pack(
             pack.train(n)
             pack.tell(on_progress)
             pack.evaluate()
-        return pack.results()
+        return pack.results(keep)
 
 
 def _next_save(began: float, ended: float, seconds: float) -> float:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runs of a pack on their way: what the training loop does with them, step by step."""
 
+import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +15,7 @@ import numpy as np
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
+from model.network.weight_names import Tensor, tensors
 from model.training import resume
 from model.training.checkpoint import Checkpoints
 from model.training.clock import Clock
@@ -26,6 +29,12 @@ from model.training.processes import barrier, is_leader
 from model.training.program import Program
 from model.training.resume import Position
 from model.training.validation import Measured, Validation
+
+Keep = Callable[[int, Sequence[Tensor]], contextlib.AbstractContextManager[Callable[[bytes], None]]]
+"""(run, its tensors) -> what takes their bytes, float32 and in that order, before the block ends.
+
+A leaf of the network is on this host at a time. Of several processes the first alone needs it.
+"""
 
 
 class Dispatch(NamedTuple):
@@ -202,8 +211,8 @@ class Pack:
                 self.position.curves[run].append(point)
         self.clock.lap("evaluate")
 
-    def results(self) -> tuple[TrainResult, ...]:
-        """The final evaluation, and what came out of each run."""
+    def results(self, keep: Keep | None = None) -> tuple[TrainResult, ...]:
+        """The final evaluation, and what came out of each run; ``keep``: see train_pack."""
         self.fetch()
         self.clock.lap("stall")
         n_runs = len(self.configs)
@@ -215,14 +224,28 @@ class Pack:
                 n_tokens = self.configs[0].evaluation.n_tokens
                 finals = [*self.validation.losses(self.state.params, n_tokens)]
         self.clock.lap("evaluate")
-        digests = params_sha256(self.state.params, n_runs)
-        return tuple(map(self._result, range(n_runs), finals, oracles, digests))
+        reasons = [
+            self.losses.reason(run) or _divergence(finals[run], self.position.curves[run])
+            for run in range(n_runs)
+        ]
+        sound = [run for run in range(n_runs) if not reasons[run]]
+        digests = self._digests(sound if self.validation is not None else [], keep)
+        return tuple(map(self._result, range(n_runs), reasons, finals, oracles, digests))
+
+    def _digests(self, runs: Sequence[int], keep: Keep | None) -> list[str]:
+        """Of the parameters of all runs; those of ``runs`` are given to ``keep``."""
+        params = self.state.params
+        named = [*itertools.chain(*tensors(params, n_lead=len(self.program.lead)))]
+        with contextlib.ExitStack() as kept:
+            takers = {}
+            if keep is not None:
+                takers = {run: kept.enter_context(keep(run, named)) for run in runs}
+            return params_sha256(params, len(self.configs), takers)
 
     def _result(
-        self, run: int, final: Measured | None, oracle: float | None, digest: str
+        self, run: int, reason: str, final: Measured | None, oracle: float | None, digest: str
     ) -> TrainResult:
         step, curve = self.position.step, self.position.curves[run]
-        reason = self.losses.reason(run) or _divergence(final, curve)
         n_steps = self.losses.diverged_at[run] or step
         return TrainResult(
             status="diverged" if reason else "ok",

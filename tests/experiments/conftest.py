@@ -137,6 +137,7 @@ def record():
                 CurvePoint(step=s, n_tokens=100 * s, loss_nats=3.0 + 1 / s) for s in (1, 2)
             ),
             "params_sha256": "00",
+            "weights_sha256": "",
             "notes": (),
             "flops": NO_FLOPS,
             "flops_spent": NO_FLOPS,

@@ -2,16 +2,20 @@
 """Attempts at jobs with a stand-in trainer: what is written, and what the worker answers."""
 
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
+import numpy as np
 import pytest
+import safetensors
 from stand_in_training import PHASES, outcome, session
 
 from experiments import worker
@@ -24,11 +28,14 @@ from experiments.plan.arrange import arrange
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
+from experiments.study.study import MOST_KEPT_PARAMS
 from experiments.train import attempt
 from experiments.train.attempt import run_job
 from experiments.train.session import Stop
 from experiments.worker import work
 from model.data import corpus
+from model.network.config import ModelConfig
+from model.network.weight_names import Tensor
 from model.training.outcome import Interrupted, Order, Progress
 
 
@@ -46,6 +53,29 @@ class Trainer:
             if (order := control(step)) is not Order.GO:
                 raise Interrupted(step, is_saved=order is Order.SAVE_AND_STOP)
         return tuple(outcome(**self.changes) for _ in configs)
+
+
+NORM = Tensor("norm.gain", (2,))
+NUMBERS = np.array([0.5, -2.0], np.float32)
+
+
+class Keeping(Trainer):
+    """Gives its final parameters to whoever wants them, as the loop does."""
+
+    def __init__(self, *, at_the_end=lambda: None):
+        super().__init__()
+        self.at_the_end, self.kept = at_the_end, []
+
+    def __call__(self, model, configs, corpus, *, keep, **rest):
+        results = super().__call__(model, configs, corpus, **rest)
+        if keep is not None:
+            for run in range(len(configs)):
+                with keep(run, [NORM]) as take:
+                    take(NUMBERS.tobytes()[:3])
+                    take(NUMBERS.tobytes()[3:])
+                    self.at_the_end()
+                self.kept.append(run)
+        return results
 
 
 @pytest.fixture
@@ -97,6 +127,65 @@ def test_jobs_are_trained_once_and_each_result_says_where_it_came_from(go, ledge
     assert record.costs.joules_source
     assert go(train, ids)[0] == 0
     assert train.n_calls == len(ids)
+
+
+def test_a_result_names_the_weights_that_lie_beside_it(go, ledger, planned):
+    point = planned[0]
+    train = Keeping(at_the_end=lambda: pytest.fail("there was a result") if result() else None)
+
+    def result():
+        return ledger.read_result(point.id)
+
+    assert go(train)[0] == 0
+    path = ledger.folder / "runs" / point.id / "weights.safetensors"
+    assert result().weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    with safetensors.safe_open(path, "numpy") as file:
+        about = file.metadata()
+        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {  # noqa: SIM118
+            NORM.name: NUMBERS.tolist()
+        }
+    assert (about["spec_id"], about["isoflop_weights"]) == (point.id, "1")
+    assert msgspec.json.decode(about["model"], type=ModelConfig) == point.spec.model
+
+
+@pytest.mark.parametrize(
+    ("keep", "n_params", "is_kept"),
+    [
+        ("auto", MOST_KEPT_PARAMS, True),
+        ("auto", MOST_KEPT_PARAMS + 1, False),
+        ("final", MOST_KEPT_PARAMS + 1, True),
+        ("none", 1, False),
+    ],
+)
+def test_the_study_and_the_size_say_whether_weights_are_kept(
+    go, ledger, planned, monkeypatch, keep, n_params, is_kept
+):
+    read_point = ledger.read_point
+
+    def sized(name):
+        point = read_point(name)
+        return replace(point, params=replace(point.params, total=n_params))
+
+    monkeypatch.setattr(ledger, "read_point", sized)
+    assert go(train := Keeping(), keep=keep)[0] == 0
+    assert train.kept == [0] * is_kept
+    assert bool(ledger.read_result(planned[0].id).weights_sha256) == is_kept
+    assert len([*ledger.folder.rglob("*.safetensors")]) == is_kept
+
+
+def test_weights_of_a_worker_that_was_replaced_never_get_their_name(go, ledger, planned):
+    train = Keeping(at_the_end=lambda: successor(ledger, planned[0].id))
+    assert go(train)[0] == 3
+    assert not [*ledger.folder.rglob("*weights*")]
+
+
+def test_weights_that_find_no_room_are_a_full_disk_and_no_failure(go, ledger, planned):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "weights")
+
+    assert go(Keeping(at_the_end=full))[0] == 74
+    assert ledger.job(planned[0].id).ending(1).how == "disk"
+    assert not [*ledger.folder.rglob("*weights*")]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import contextlib
 import json
 import os
 import subprocess
@@ -80,6 +81,26 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(place, tmp_path, mo
         place.create("result.json", b"new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_file_in_parts_has_its_name_once_it_is_whole(place, tmp_path):
+    with place.writing("deep/a") as write:
+        write(b"one ")
+        assert place.read("deep/a") is None
+        write(b"two")
+    assert place.read("deep/a") == b"one two"
+    with contextlib.suppress(KeyboardInterrupt), place.writing("deep/a") as write:
+        write(b"three")
+        raise KeyboardInterrupt
+    assert place.read("deep/a") == b"one two"
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a"]
+
+
+def test_a_file_is_digested(place):
+    place.replace("a", b"abc")
+    # FIPS 180-2, appendix B.1.
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (place.sha256("a"), place.sha256("b")) == (expected, None)
 
 
 def test_a_disk_that_takes_a_part_of_a_write_is_asked_again(place, monkeypatch):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every kind of file, damaged in every way: the doctor names it, and says nothing without cause."""
 
+import hashlib
 import io
 
 import msgspec
@@ -22,6 +23,7 @@ from model.training.checkpoint_files import Saved
 
 ME = this_process({})
 N_POSITIONS = 64
+WEIGHTS = bytes(range(100))
 
 
 @pytest.fixture
@@ -46,7 +48,10 @@ def whole(tmp_path, ledger, chosen, study, record, forecast):
     for attempt in (1, 2):
         for step in (1, 2):
             ledger.metrics.write(done.id, attempt, {"step": step, "loss_nats": 1 / step})
-    ledger.write_result(done.id, result(done, record))
+    with ledger.writing_weights(done.id) as write:
+        write(WEIGHTS)
+    weights_sha256 = hashlib.sha256(WEIGHTS).hexdigest()
+    ledger.write_result(done.id, result(done, record, weights_sha256=weights_sha256))
     for _ in range(3):
         end(ledger, failed.id, "oom")
     ledger.job(failed.id).forgive()
@@ -63,9 +68,9 @@ def end(ledger, name, how):
     job.end(job.claim(ME, lease_seconds=9, max_attempts=9), how, "because", 0)
 
 
-def result(point, record):
+def result(point, record, **changes):
     of = {"job_id": point.id, "data_fingerprint": point.spec.data_fingerprint}
-    return record(flops=point.flops, provenance=of)
+    return record(flops=point.flops, provenance=of, **changes)
 
 
 def save(ledger, name, saved):
@@ -104,6 +109,7 @@ KINDS = (
     ("spec", "runs/{1}/spec.json"),
     ("spec of a finished run", "runs/{0}/spec.json"),
     ("result", "runs/{0}/result.json"),
+    ("weights", "runs/{0}/weights.safetensors"),
     ("metrics", "runs/{0}/metrics/000001.jsonl"),
     ("checkpoint", "jobs/{2}/checkpoints/10-1/state/data"),
     ("digest of a checkpoint", "jobs/{2}/checkpoints/10-1.sha256"),
@@ -171,6 +177,29 @@ def test_a_deleted_file_is_named(whole, chosen, kind):
     path = path_of(whole, dict(KINDS)[kind], chosen)
     path.unlink()
     assert is_named(whole, path, examine(whole)[1])
+
+
+@pytest.mark.parametrize("has_result", [True, False])
+def test_weights_that_are_gone_or_of_a_killed_attempt_are_no_damage(whole, chosen, has_result):
+    weights = path_of(whole, "runs/{0}/weights.safetensors", chosen)
+    weights.unlink() if has_result else weights.rename(
+        path_of(whole, "runs/{1}/weights.safetensors", chosen)
+    )
+    n_damaged, _, notes = examine(whole)
+    assert n_damaged == 0
+    (line,) = notes
+    assert f"{chosen[0].id}/weights.safetensors is gone. The result stands" in line
+
+
+def test_weights_that_no_result_names_are_noted(whole, chosen, record):
+    done = chosen[1]
+    whole.write_result(done.id, result(done, record))
+    collate(whole, chosen)
+    weights = path_of(whole, "runs/{1}/weights.safetensors", chosen)
+    weights.write_bytes(WEIGHTS)
+    n_damaged, _, notes = examine(whole)
+    assert n_damaged == 0
+    assert [f"{done.id}/weights.safetensors is named by no result" in n for n in notes] == [True]
 
 
 @pytest.mark.parametrize("name", ["jobs/{0}/hb/000001", "jobs/{1}/retries/000003"])

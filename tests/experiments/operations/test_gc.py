@@ -95,13 +95,15 @@ def test_runs_no_longer_asked_for_are_listed_and_lose_their_checkpoints_only_whe
         checkpoint(ledger, point)
         ledger.metrics.write(point.id, 1, {"step": 1})
     ledger.write_result(done.id, record())
+    for point in (done, planned[3]):
+        put(ledger, f"runs/{point.id}/weights.safetensors")
     start(ledger, running, ELSEWHERE)
     ledger.write_plan("{}", planned[3:])
     before = files(ledger)
     text = go(delete=True)
     assert files(ledger) == before
     assert "3 runs are no longer asked for" in text
-    assert "2 kB, go with --others" in text
+    assert "2.5 kB, go with --others" in text
     for point in (done, unfinished, running):
         assert point.id in text
     go("others")
@@ -110,7 +112,9 @@ def test_runs_no_longer_asked_for_are_listed_and_lose_their_checkpoints_only_whe
     gone = {path for path in before if path not in files(ledger)}
     owners = {path.relative_to(ledger.folder).parts[1] for path in gone}
     assert owners == {done.id, unfinished.id}
-    assert all("checkpoints" in path.parts for path in gone)
+    weights = {path for path in gone if path.name == "weights.safetensors"}
+    assert weights == {ledger.folder / "runs" / done.id / "weights.safetensors"}
+    assert all("checkpoints" in path.parts for path in gone - weights)
 
 
 def test_a_trunk_keeps_its_end_until_that_is_asked_for(

@@ -31,6 +31,11 @@ def test_the_same_study_gives_the_same_bytes(study, manifest):
     assert first.refused == second.refused
 
 
+def test_what_is_kept_of_a_run_is_no_part_of_it(study, manifest):
+    plans = [plan(dataclasses.replace(study, keep=keep), manifest) for keep in ("none", "final")]
+    assert plans[0] == plans[1] == plan(study, manifest)
+
+
 def test_another_process_with_another_hash_seed_plans_the_same_bytes(tmp_path, make_manifest):
     path = tmp_path / "manifest.json"
     make_manifest().write(path)

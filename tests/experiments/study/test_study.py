@@ -29,6 +29,7 @@ BAD_STUDIES = (
     ({"max_epochs": math.nan}, "max_epochs"),
     ({"seq_len": 0}, "seq_len"),
     ({"mesh": (1, 0, 1, 1)}, "mesh"),
+    ({"keep": "all"}, "keep='all'"),
 )
 
 

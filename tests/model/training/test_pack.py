@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs that train together are the runs that train alone."""
 
+import contextlib
+import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,12 +24,14 @@ from model.network.execution import PLAIN
 from model.network.mixers import attention_kernels
 from model.network.mixers.attention_kernels import causal_attention
 from model.network.sharding import check_divisible
+from model.network.weight_names import Tensor
 from model.training import loop, memory
 from model.training.checkpoint import Checkpoints
 from model.training.config import ROLES, TrainConfig
 from model.training.loop import train_pack
 from model.training.optimizer import hyper_arrays
 from model.training.outcome import Interrupted, Order, Progress, TrainResult
+from model.training.pack import Keep
 from model.training.program import Program, _needed_bytes, compile_program
 
 N_STEPS = 200
@@ -150,6 +154,19 @@ def pack(network_config: ModelConfig, corpus: Corpus) -> Callable:
     return pack
 
 
+def keeper(kept: dict[int, bytes]) -> Keep:
+    """Notes the final parameters of each run, of the size that their names say."""
+
+    @contextlib.contextmanager
+    def keep(run: int, tensors: Sequence[Tensor]) -> Iterator[Callable[[bytes], None]]:
+        parts: list[bytes] = []
+        yield parts.append
+        kept[run] = b"".join(parts)
+        assert len(kept[run]) == 4 * sum(math.prod(tensor.shape) for tensor in tensors)
+
+    return keep
+
+
 def records(results: tuple[TrainResult, ...]) -> list[dict]:
     """All of the results that must not depend on how the pack was executed."""
     how = {"resumed_at", "notes", "execution", "n_timed_steps", "seconds"}
@@ -185,11 +202,14 @@ def test_a_run_that_diverges_leaves_the_others_untouched(
     healthy = members(train_config, 20)
     wild = [*healthy[:2], rated(healthy[2], 1e30, decay=0.0), healthy[3]]
     told: list[tuple[Progress, ...]] = []
-    results, expected = pack(wild, on_progress=told.append), pack(healthy)
+    kept: dict[int, bytes] = {}
+    results, expected = pack(wild, on_progress=told.append, keep=keeper(kept)), pack(healthy)
     assert [result.status for result in results] == ["ok", "ok", "diverged", "ok"]
     others = [0, 1, 3]
     found, expected = records(results), records(expected)
     assert [found[run] for run in others] == [expected[run] for run in others]
+    digests = {run: hashlib.sha256(data).hexdigest() for run, data in kept.items()}
+    assert digests == {run: found[run]["params_sha256"] for run in others}
     bad = found[2]
     assert bad["reason"] == f"training loss is not finite at step {bad['n_steps']}"
     assert (bad["loss_nats"], bad["params_sha256"], bad["curve"]) == (None, "", ())

@@ -25,7 +25,7 @@ MESH = (1, 1, 2, 1)
 
 # Process 1 never asks for orders nor reports; it gets its work from process 0.
 CHILD = """
-import json, os, sys
+import contextlib, hashlib, json, os, sys
 from pathlib import Path
 from model.training.processes import barrier, broadcast, initialize_from_environment
 from model.training.processes import gather, is_leader
@@ -54,6 +54,12 @@ def on_progress(packed):
     assert is_leader()
     told.extend((run.step, run.loss_nats, run.grad_norm) for run in packed)
 
+kept = []
+
+@contextlib.contextmanager
+def keep(run, tensors):
+    yield kept.append
+
 # What process 1 finds right must not matter.
 Clock.dispatch_steps = lambda clock, most: min(most, 3 if is_leader() else 1)
 
@@ -80,14 +86,16 @@ for job in jobs:
     told, stop_at = [], int(stop_at)
     checkpoints = Checkpoints(Path({folder!r}) / name, attempt=int(attempt))
     try:
+        kept.clear()
         (result,) = train_pack(
-            network, (config,), corpus, mesh_shape={mesh},
+            network, (config,), corpus, mesh_shape={mesh}, keep=keep if is_leader() else None,
             execution=Execution(steps_per_dispatch=7),
             checkpoints=checkpoints, checkpoint_seconds=1e9 * (1 - is_leader()),
             on_progress=on_progress, control=control,
         )
         how = ("curve", "params_sha256", "loss_nats", "resumed_at", "notes", "n_timed_steps")
         record = {{name: getattr(result, name) for name in how}}
+        record["kept"] = hashlib.sha256(b"".join(kept)).hexdigest()
         record["curve"] = [point.loss_nats for point in result.curve]
     except Interrupted as order:
         record = {{"interrupted": [order.step, order.is_saved]}}
@@ -206,7 +214,9 @@ def test_two_processes_have_the_losses_of_one_with_the_same_mesh(
 
 
 def test_both_processes_end_with_the_same_result_and_only_process_0_reports(pair: list) -> None:
-    results = [[{**record, "told": []} for record in child["records"]] for child in pair]
+    results = [
+        [{**record, "told": [], "kept": ""} for record in child["records"]] for child in pair
+    ]
     assert results[0] == results[1]
     assert [record["told"] for record in pair[1]["records"]] == [[], [], []]
 
@@ -256,6 +266,13 @@ def test_parameters_on_two_processes_have_the_digest_of_their_numbers(pair: list
     assert [child["digest"] for child in pair] == [
         [hashlib.sha256(whole.tobytes()).hexdigest()]
     ] * 2
+
+
+def test_process_0_alone_is_given_the_final_parameters_of_both(pair: list) -> None:
+    for run in (0, 2):
+        record, other = (child["records"][run] for child in pair)
+        assert record["kept"] == record["params_sha256"]
+        assert other["kept"] == hashlib.sha256(b"").hexdigest()
 
 
 def test_the_texts_of_both_are_gathered_on_both(pair: list) -> None:
