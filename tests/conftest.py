@@ -3,6 +3,7 @@
 
 import importlib.util
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+# What one test compiles, no other of this session does, in whatever process: most of what they
+# take. Gone with the session: a warning of the compiler is seen again with the next.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    compiled = tempfile.TemporaryDirectory(prefix="isoflop-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # Shapes in the signatures of `model` are checked while tracing, those of `scaling` at every call.
 # The parity environment may lack beartype; the comparison with Hugging Face does not need it.
@@ -28,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
     # Flax declares nnx.State over typing.Hashable; beartype warns of it wherever it checks one.
     config.addinivalue_line("filterwarnings", "ignore:.*typing.Hashable deprecated by PEP 585")
+    # A program that another process is just writing is compiled here, too.
+    config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache")
 
 
 @pytest.fixture(scope="session")
