@@ -22,7 +22,7 @@ from model.training import checkpoint_files
 from model.training.checkpoint_files import Saved
 
 ME = this_process({})
-N_POSITIONS = 64
+N_POSITIONS = 16
 WEIGHTS = bytes(range(100))
 
 

@@ -41,7 +41,7 @@ def test_a_wrong_choice_in_a_recipe_is_refused_in_one_line(study):
 
 def test_llama_like_begins_with_even_odds_far_below_its_base():
     """Its loss is ln V before the first step, as no head of random numbers gives it there."""
-    config = model_config(LLAMA_LIKE, 256, vocab_size=300, seq_len=8)
+    config = model_config(LLAMA_LIKE, 64, vocab_size=300, seq_len=8)
     tokens = jnp.arange(16, dtype=jnp.int32).reshape(2, 8)
     with jax.set_mesh(make_mesh((1, 1, 1, 1))):
         logits, _ = Transformer(config, compute_dtype="float32", rngs=nnx.Rngs(0))(tokens)

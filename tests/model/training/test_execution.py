@@ -105,11 +105,10 @@ def test_a_fast_path_has_the_losses_of_the_plain_one(
 @pytest.mark.parametrize(
     "name",
     [
-        "everything",
         pytest.param(
-            "positions split, scanned",
-            marks=pytest.mark.slow(reason="compiles a program for each way of using memory"),
-        ),
+            name, marks=pytest.mark.slow(reason="12 s; plain runs are killed in test_resume")
+        )
+        for name in QUICK
     ],
 )
 def test_a_killed_fast_run_continues_bit_for_bit(
@@ -267,21 +266,21 @@ def test_a_program_that_was_measured_is_not_compiled_again(
 
 
 def test_an_evaluation_beside_the_moments_has_to_fit_as_well(
-    deep: ModelConfig, train_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+    network_config: ModelConfig, train_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a step takes its batch in parts, an evaluation of 32 windows needs more than it."""
     fixed = replace(PLAIN, remat="block", n_microbatches=8)
     many = replace(train_config, evaluation=replace(train_config.evaluation, n_tokens=32 * 16))
-    program, hyper = compile_program(deep, many, ONE, fixed), hyper_arrays(many)
+    program, hyper = compile_program(network_config, many, ONE, fixed), hyper_arrays(many)
     step = memory.needed_bytes(program.lowered(hyper))
-    moments = 2 * 4 * count_params(deep).total
+    moments = 2 * 4 * count_params(network_config).total
     evaluation = moments + memory.needed_bytes(program.lowered_evaluation(hyper, 32))
     assert step < evaluation
     monkeypatch.setattr(memory, "limit_bytes", lambda mesh: int(step + evaluation) // 2)
     with pytest.raises(memory.TooLarge, match="n_microbatches=8"):
-        compile_program(deep, many, ONE, fixed)
+        compile_program(network_config, many, ONE, fixed)
     monkeypatch.setattr(memory, "limit_bytes", lambda mesh: int(evaluation) + 100)
-    assert compile_program(deep, many, ONE, fixed) is program
+    assert compile_program(network_config, many, ONE, fixed) is program
 
 
 def test_what_fits_in_no_way_is_refused_in_one_line_with_the_figures(

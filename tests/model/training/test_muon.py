@@ -33,7 +33,6 @@ WEIGHTS = {
     "of_one_layer": ((D, 24), (-2,), P("fsdp", "tensor")),
     "experts": ((N_LAYERS, N_EXPERTS, D, 40), (-2,), P(None, None, "fsdp", "tensor")),
 }
-MESHES = [ONE, (1, 2, 2, 2), (1, 8, 1, 1), (1, 1, 8, 1), (1, 1, 1, 8)]
 
 
 def algorithm(**changes) -> Algorithm:
@@ -153,7 +152,19 @@ def test_the_scale_of_an_update_is_its_spectral_norm_or_the_size_of_its_entries(
             assert np.sqrt(np.mean(by_entry**2)) == pytest.approx(0.2, rel=0.2), name
 
 
-@pytest.mark.parametrize("mesh", MESHES[1:], ids=str)
+AS_THREE = pytest.mark.slow(reason="3 s of compiling; a mesh of three axes is in the quick suite")
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        (1, 2, 2, 2),
+        pytest.param((1, 8, 1, 1), marks=AS_THREE),
+        pytest.param((1, 1, 8, 1), marks=AS_THREE),
+        (1, 1, 1, 8),
+    ],
+    ids=str,
+)
 def test_eight_devices_make_the_updates_of_one_without_gathering_whole_stacks(
     mesh: tuple[int, ...], capfd: pytest.CaptureFixture
 ) -> None:

@@ -105,8 +105,8 @@ COSTLY = ("broken_n_params", "broken_n_tokens", "broken_flops", "data_constraine
 )
 def test_a_planted_law_is_recovered_without_noise(name):
     law = LAWS[name]
-    found = estimate(make_problem(law, sd=0.0, n=120))
-    problem = make_problem(law, sd=0.0, n=120)
+    problem = make_problem(law, sd=0.0)
+    found = estimate(problem)
     again = law.predict(found.parameters, problem.x)
     np.testing.assert_allclose(again, np.exp(problem.y), rtol=1e-7)
     if name not in ("width_depth", "data_constrained"):

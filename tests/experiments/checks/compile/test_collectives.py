@@ -62,12 +62,14 @@ def check_reductions(found: dict[str, float], expected: dict[str, float]) -> Non
     assert reduced <= found.get("all-reduce", 0.0) <= reduced + 1000
 
 
-AS_OTHERS = pytest.mark.slow(reason="8 s of compiling; two meshes are in the quick suite")
+AS_OTHERS = pytest.mark.slow(
+    reason="8 s of compiling; this mesh and, below, one of three axes are quick"
+)
 
 
 @pytest.mark.parametrize(
     "mesh",
-    [mesh if mesh in MESHES[::3] else pytest.param(mesh, marks=AS_OTHERS) for mesh in MESHES],
+    [mesh if mesh == MESHES[0] else pytest.param(mesh, marks=AS_OTHERS) for mesh in MESHES],
     ids=str,
 )
 def test_reductions_move_the_bytes_of_the_formulas(mesh, model, train):
