@@ -20,8 +20,9 @@ KINDS = {
     "matmul_causal": POSITIVE, "optimizer.learning_rate": SIGNED,
     "model": RECORD, "train": RECORD, "data_fingerprint": NAME, "semantics": SIZE,
     "vocab_size": SIZE, "seq_len": SIZE, "d_model": SIZE, "n_layers": SIZE, "n_heads": SIZE,
-    "n_kv_heads": SIZE, "d_head": SIZE, "d_ff": SIZE, "mixers": NAMES, "channel_mixers": NAMES,
-    "norm": NAME, "norm_eps": RATE, "positions": NAME, "rope_theta": POSITIVE, "use_bias": FLAG,
+    "n_kv_heads": SIZE, "d_head": SIZE, "d_ff": SIZE, "blocks": NAMES, "mixer": RECORD,
+    "channel_mixer": RECORD, "kind": NAME, "learned_positions": FLAG, "branch_init_gain": RATE,
+    "norm": NAME, "norm_eps": RATE, "rope_theta": POSITIVE, "use_bias": FLAG,
     "use_qk_norm": FLAG, "tie_embeddings": FLAG, "embedding_init_std": RATE,
     "hidden_init_gain": POSITIVE, "output_init_std": RATE, "residual_multiplier": POSITIVE,
     "logit_multiplier": POSITIVE, "batch_size": SIZE, "optimizer": RECORD, "schedule": RECORD,
@@ -55,8 +56,11 @@ WRONG: dict[int, tuple[Any, ...]] = {
     TABLE: ([], None, 0, "", "{}", True, [{}], {"nothing": "x"}, {"matmul_full": None}),
 }
 # Null is how an unlimited source says that it has no epochs, and AdamW that it has nothing of Muon;
-# no axes is a study without any.
-LEGAL = (("epochs", None), ("axes", {}), ("muon", None))
+# no axes is a study without any; a block may have no channel mixer, attention no rotation.
+LEGAL = (
+    *(("epochs", None), ("axes", {}), ("muon", None)),
+    *(("channel_mixer", None), ("rope_theta", None)),
+)
 
 
 def paths(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -64,6 +68,8 @@ def paths(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for key, value in node.items() if isinstance(node, dict) else ():
         yield (*path, key)
         yield from paths(value, (*path, key))
+    for place, value in enumerate(node) if isinstance(node, list) else ():
+        yield from paths(value, (*path, place))
 
 
 def parent(tree: Any, path: tuple[str, ...]) -> Any:
@@ -239,12 +245,15 @@ _VALUES = (
     *("[[1]]", "{}", "null", "true", "false", "x", "linear", "gelu", "attention", '"x"', "rope"),
     *("1,x", ",", "[1", "{", '{"a": 1, "a": 2}', "../x", "a/b", "..", "a" * 101, "<b>", "\n"),
     *("\x00", "\udcff", "\u2028", "9" * 5000, "[" * 3000, "1e11,NaN", "16,32,64", "0.1,1e4"),
-    *('[{"field": "x", "values": [1]}]', '[{"field": "shape.mixers", "values": [1]}]'),
+    *('[{"field": "x", "values": [1]}]', '[{"field": "shape.blocks", "values": [1]}]'),
     *(
         '[{"field": "optimizer.learning_rate", "values": [0.5, 1]}]',
         '[{"field": "", "values": []}]',
     ),
-    *('[{"field": "name", "values": [1]}]', '[{"field": "shape.head_width", "values": [1e300]}]'),
+    *(
+        '[{"field": "name", "values": [1]}]',
+        '[{"field": "shape.width_multiple", "values": [1e300]}]',
+    ),
 )
 
 

@@ -32,8 +32,10 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "half the rate": ("recipe.optimizer.learning_rate=0.5",),
     "twice the batch": ("recipe.batch.reference_tokens=1024",),
     "no clipping": ("recipe.optimizer.clip_norm=1e6",),
-    "no QK-norm": ("recipe.shape.use_qk_norm=false",),
-    "one head": ("recipe.shape.min_heads=1", "recipe.shape.head_width=1000"),
+    "no QK-norm": ("recipe.shape.blocks.0.mixer.use_qk_norm=false",),
+    "one head": (
+        *("recipe.shape.blocks.0.mixer.min_heads=1", "recipe.shape.blocks.0.mixer.head_width=1000"),
+    ),
     "untied head from zero": (
         *("recipe.shape.tie_embeddings=false", "recipe.shape.output_init_std=0"),
         "recipe.base.logit_multiplier=1",

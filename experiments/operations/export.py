@@ -80,7 +80,9 @@ def rows(ledger: Ledger, points: Sequence[Point], limits: Limits) -> Iterator[Ro
 
 
 def _flattened(prefix: str, value: Any) -> Row:
-    """Dotted names of all that is nested; lists as words."""
+    """Dotted names of all that is nested, by number in lists of records; other lists as words."""
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        value = dict(enumerate(value))
     if isinstance(value, dict):
         pairs = [_flattened(f"{prefix}.{name}", item) for name, item in value.items()]
         return {name: item for pair in pairs for name, item in pair.items()}

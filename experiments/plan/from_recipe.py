@@ -4,10 +4,12 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from experiments.study.changes import changed
-from experiments.study.recipe import OptimizerRule, Recipe, ShapeRule
+from experiments.study.recipe import BlockRule, OptimizerRule, Recipe, ShapeRule
 from model.network.config import ModelConfig
+from model.network.counts.kinds import BlockConfig
 from model.network.counts.total import count_params
 from model.training.config import (
     EvalConfig,
@@ -59,33 +61,38 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
     """The network of this width by the recipe's shape rule, with the base multipliers.
 
     Raises:
-      Refused: if the pattern of mixers does not divide the depth.
+      Refused: if a layer has no sizes for this width.
     """
-    shape = recipe.shape
+    shape, period = recipe.shape, len(recipe.shape.blocks)
     n_layers = round(d_model / shape.width_per_layer)
     n_layers = min(max(n_layers, shape.min_layers), shape.max_layers)
-    n_heads = max(d_model // shape.head_width, shape.min_heads)
-    n_kv_heads = max(n_heads // shape.queries_per_kv_head, 1)
-    n_heads = n_kv_heads * shape.queries_per_kv_head
+    n_layers = max(1, _nearest(n_layers / period)) * period
     same = {f.name for f in dataclasses.fields(ModelConfig)} & {
         f.name for f in dataclasses.fields(ShapeRule)
     }
+    fields: dict[str, Any] = {name: getattr(shape, name) for name in same}
     try:
+        fields["blocks"] = tuple(_block(block, d_model, n_layers) for block in shape.blocks)
         return ModelConfig(
             vocab_size=vocab_size,
             seq_len=seq_len,
             d_model=d_model,
             n_layers=n_layers,
-            n_heads=n_heads,
-            n_kv_heads=n_kv_heads,
-            d_head=2 * max(1, _nearest(d_model / n_heads / 2)),
-            d_ff=max(1, _nearest(shape.ff_ratio * d_model / shape.ff_multiple)) * shape.ff_multiple,
             residual_multiplier=recipe.base.residual_multiplier,
             logit_multiplier=recipe.base.logit_multiplier,
-            **{name: getattr(shape, name) for name in same},
+            **fields,
         )
     except ValueError as error:
         raise Refused(str(error)) from None
+
+
+def _block(rule: BlockRule, d_model: int, n_layers: int) -> BlockConfig:
+    mixer, channel_mixer = (
+        None if layer is None else layer.config(d_model=d_model, n_layers=n_layers)
+        for layer in (rule.mixer, rule.channel_mixer)
+    )
+    assert mixer is not None
+    return BlockConfig(mixer=mixer, channel_mixer=channel_mixer)
 
 
 def _nearest(x: float) -> int:

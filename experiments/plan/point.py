@@ -20,13 +20,7 @@ from model.field_checks import (
     shown,
 )
 from model.network.config import ModelConfig
-from model.network.counts.total import (
-    CHANNEL_MIXERS,
-    FLOP_CONVENTIONS,
-    MIXERS,
-    FlopConvention,
-    ParamCounts,
-)
+from model.network.counts.total import FLOP_CONVENTIONS, FlopConvention, ParamCounts
 from model.training.config import TrainConfig
 
 # Raised by one when the same Spec starts to mean another computation. Part of every id.
@@ -52,11 +46,6 @@ class Spec:
             raise ValueError(
                 f"data_fingerprint={shown(self.data_fingerprint)}: must be 64 hexadecimal digits."
             )
-        for name, known in (("mixers", MIXERS), ("channel_mixers", CHANNEL_MIXERS)):
-            if unknown := set(getattr(self.model, name)) - set(known):
-                raise ValueError(
-                    f"{name}={shown(min(unknown))}: known are {', '.join(sorted(known))}."
-                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

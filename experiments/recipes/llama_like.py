@@ -5,7 +5,9 @@ For `isoflop check`, and as a beginning (Grattafiori et al. 2024, arXiv:2407.217
 """
 
 from experiments.study.explained import Explained
-from experiments.study.recipe import BatchRule, OptimizerRule, Recipe, ShapeRule
+from experiments.study.recipe import BatchRule, BlockRule, OptimizerRule, Recipe, ShapeRule
+from model.network.counts.attention import AttentionRule
+from model.network.counts.mlp import MLPRule
 from model.training.parameterization import BaseConstants
 
 LLAMA_LIKE = Recipe(
@@ -15,22 +17,26 @@ LLAMA_LIKE = Recipe(
         width_per_layer=128.0,
         min_layers=4,
         max_layers=128,
-        head_width=128,
-        min_heads=4,
-        queries_per_kv_head=4,
-        ff_ratio=3.5,
-        ff_multiple=256,
-        mixers=("attention",),
-        channel_mixers=("swiglu",),
+        blocks=(
+            BlockRule(
+                mixer=AttentionRule(
+                    head_width=128,
+                    min_heads=4,
+                    queries_per_kv_head=4,
+                    rope_theta=5e5,
+                    use_qk_norm=False,
+                ),
+                channel_mixer=MLPRule(activation="swiglu", ff_ratio=3.5, ff_multiple=256),
+            ),
+        ),
         norm="rmsnorm",
         norm_eps=1e-5,
-        positions="rope",
-        rope_theta=5e5,
+        learned_positions=False,
         use_bias=False,
-        use_qk_norm=False,
         tie_embeddings=False,
         embedding_init_std=0.02,
         hidden_init_gain=1.0,
+        branch_init_gain=1.0,
         output_init_std=0.0,
     ),
     base=BaseConstants(
@@ -70,19 +76,19 @@ EXPLAINED = (
         recipe=LLAMA_LIKE,
         about="Llama 3's shapes at any width; neither tuned nor trained here",
         why={
-            "shape.width_multiple shape.ff_multiple": "tiles of 256 on accelerators",
+            "shape.width_multiple channel_mixer.ff_multiple": "tiles of 256 on accelerators",
             "shape.width_per_layer": "8B: 32 layers of width 4096",
             "shape.min_layers shape.max_layers": "bounds, beyond the table's sizes",
-            "shape.head_width": "all of the table's sizes have heads of 128",
-            "shape.min_heads": "one head of keys and values at least",
-            "shape.queries_per_kv_head": "8B: 32 heads of queries, 8 of keys and values",
-            "shape.ff_ratio": "8B: 14336 / 4096",
-            "shape.mixers shape.channel_mixers shape.norm shape.positions shape.use_bias": "as "
+            "mixer.head_width": "all of the table's sizes have heads of 128",
+            "mixer.min_heads": "one head of keys and values at least",
+            "mixer.queries_per_kv_head": "8B: 32 heads of queries, 8 of keys and values",
+            "channel_mixer.ff_ratio": "8B: 14336 / 4096",
+            "channel_mixer.activation shape.norm shape.learned_positions shape.use_bias": "as "
             "the paper",
             "shape.norm_eps": "of the published configurations",
-            "shape.rope_theta": "5e5, the paper's",
-            "shape.use_qk_norm shape.tie_embeddings": "as the paper: neither",
-            "shape.embedding_init_std shape.hidden_init_gain": "usual; the paper does not say",
+            "mixer.rope_theta": "5e5, the paper's",
+            "mixer.use_qk_norm shape.tie_embeddings": "as the paper: neither",
+            "shape.embedding_init_std shape.hidden_init_gain shape.branch_init_gain": "usual; the paper does not say",
             "shape.output_init_std": "zero: far below the base width the multiplier of the logits "
             "would make any other head certain of something at random",
             "base.d_model base.n_layers": "the 8B's, whose rate it is",

@@ -5,7 +5,9 @@ How their constants were found: results/benchmarks/notes/recipes.md.
 """
 
 from experiments.study.explained import Explained
-from experiments.study.recipe import BatchRule, OptimizerRule, Recipe, ShapeRule
+from experiments.study.recipe import BatchRule, BlockRule, OptimizerRule, Recipe, ShapeRule
+from model.network.counts.attention import AttentionRule
+from model.network.counts.mlp import MLPRule
 from model.training.config import MuonConfig
 from model.training.parameterization import BaseConstants
 
@@ -16,22 +18,26 @@ TINY_BYTES = Recipe(
         width_per_layer=64.0,
         min_layers=2,
         max_layers=2,
-        head_width=16,
-        min_heads=2,
-        queries_per_kv_head=1,
-        ff_ratio=8 / 3,
-        ff_multiple=4,
-        mixers=("attention",),
-        channel_mixers=("swiglu",),
+        blocks=(
+            BlockRule(
+                mixer=AttentionRule(
+                    head_width=16,
+                    min_heads=2,
+                    queries_per_kv_head=1,
+                    rope_theta=1e4,
+                    use_qk_norm=True,
+                ),
+                channel_mixer=MLPRule(activation="swiglu", ff_ratio=8 / 3, ff_multiple=4),
+            ),
+        ),
         norm="rmsnorm",
         norm_eps=1e-6,
-        positions="rope",
-        rope_theta=1e4,
+        learned_positions=False,
         use_bias=False,
-        use_qk_norm=True,
         tie_embeddings=True,
         embedding_init_std=0.5,
         hidden_init_gain=1.0,
+        branch_init_gain=1.0,
         output_init_std=1.0,
     ),
     base=BaseConstants(
@@ -90,22 +96,22 @@ _TINY = Explained(
         "shape.width_per_layer": "without effect: the depth is fixed",
         "shape.min_layers shape.max_layers": "two at every width: below 1e12 FLOPs more layers "
         "lose, and a step of the depth puts a jump into an isoFLOP curve; measured here",
-        "shape.head_width": "heads of 8 lose 0.10 to heads of 16 at widths 16 and 32",
-        "shape.min_heads": "from one head to two the loss jumps; two at every width, measured here",
-        "shape.queries_per_kv_head": "as many heads of keys as of queries: there is no cache to "
+        "mixer.head_width": "heads of 8 lose 0.10 to heads of 16 at widths 16 and 32",
+        "mixer.min_heads": "from one head to two the loss jumps; two at every width, measured here",
+        "mixer.queries_per_kv_head": "as many heads of keys as of queries: there is no cache to "
         "keep small",
-        "shape.ff_ratio": "8/3: three matrices of it cost what two of 4 do (Shazeer 2020, "
+        "channel_mixer.ff_ratio": "8/3: three matrices of it cost what two of 4 do (Shazeer 2020, "
         "arXiv:2002.05202)",
-        "shape.ff_multiple": "d_ff within 4 % of the ratio at every width of the quickstart",
-        "shape.mixers shape.channel_mixers shape.norm shape.positions shape.use_bias": "as Llama: "
+        "channel_mixer.ff_multiple": "d_ff within 4 % of the ratio at every width of the quickstart",
+        "channel_mixer.activation shape.norm shape.learned_positions shape.use_bias": "as Llama: "
         "RMSNorm, rotary positions, SwiGLU, no biases; not varied here",
-        "shape.norm_eps shape.rope_theta": "usual; not varied here",
-        "shape.use_qk_norm": "bounds the logits of attention (Henry et al. 2020, "
+        "shape.norm_eps mixer.rope_theta": "usual; not varied here",
+        "mixer.use_qk_norm": "bounds the logits of attention (Henry et al. 2020, "
         "arXiv:2010.04245); not varied here",
         "shape.tie_embeddings": "at these sizes a second table of 256 rows is a large part of all "
         "parameters",
         "shape.embedding_init_std": "0.02 to 0.1 lose 0.2 to 0.4 nats against it",
-        "shape.hidden_init_gain": "variance 1 / fan_in; not varied here",
+        "shape.hidden_init_gain shape.branch_init_gain": "variance 1 / fan_in; not varied here",
         "shape.output_init_std": "without effect: the head is tied",
         "base.d_model base.n_layers": "the shape that the rates were found at",
         "base.hidden_rate": "best of 8e-3 to 1.6e-2 at widths 16 to 128, and over a run ten times "

@@ -25,7 +25,7 @@ STUDY = dataclasses.replace(
     recipe=LLAMA_LIKE.with_(
         name="llama-like-70b",
         shape__width_per_layer=102.4,
-        shape__queries_per_kv_head=8,
+        shape__blocks__0__mixer__queries_per_kv_head=8,
         batch__reference_tokens=2.0**22,
     ),
     mesh=(1, 1, 512, 1),

@@ -14,7 +14,8 @@ Convert = Callable[[str, Any, Any, Any], Any]
 def changed(
     node: Node, changes: Iterable[tuple[str, Any]], convert: Convert = lambda path, new, *_: new
 ) -> Node:
-    """The configuration with every (path, value) applied, such as ("optimizer.beta1", 0.8).
+    """The configuration with every (path, value) applied, such as ("optimizer.beta1", 0.8);
+    an element of a list of nodes by its number: "shape.blocks.0.mixer.head_width".
 
     All at once: they are checked together, in any order.
 
@@ -41,33 +42,45 @@ def _tree(changes: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _changed(node: Any, changes: Mapping[str, Any], prefix: str, convert: Convert) -> Any:
-    known = [field.name for field in dataclasses.fields(node)]
+    known = _children(node)
     values = {}
     for name, change in changes.items():
-        path, current = prefix + name, getattr(node, name, None)
+        path = prefix + name
         if name not in known:
             raise ValueError(
                 f"{path}: {type(node).__name__} has no field {name!r}; it has {', '.join(known)}."
             )
-        is_node = dataclasses.is_dataclass(current)
-        if is_node and not isinstance(change, dict) and not dataclasses.is_dataclass(change):
-            first = dataclasses.fields(current)[0].name  # type: ignore[arg-type]
+        current = known[name]
+        inner = _children(current)
+        is_whole = dataclasses.is_dataclass(change) or isinstance(change, tuple)
+        if dataclasses.is_dataclass(current) and not isinstance(change, dict) and not is_whole:
+            first = next(iter(inner))
             raise ValueError(f"{path}: set one of its fields, for instance {path}.{first}.")
-        if not is_node and isinstance(change, dict):
+        if not inner and isinstance(change, dict):
             raise ValueError(f"{path} has no fields; it is {current!r}.")
-        if is_node and isinstance(change, dict):
+        if isinstance(change, dict):
             values[name] = _changed(current, change, f"{path}.", convert)
         else:
-            kind = typing.get_type_hints(type(node))[name]
+            kind = typing.get_type_hints(type(node)).get(name)
             values[name] = convert(path, change, kind, current)
+    if isinstance(node, tuple):
+        return tuple((known | values).values())
     return dataclasses.replace(node, **values)
 
 
 def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
     """Every value of a nested configuration by its path."""
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(node):
-        path, value = prefix + field.name, getattr(node, field.name)
-        is_node = dataclasses.is_dataclass(value)
-        found |= leaves(value, f"{path}.") if is_node else {path: value}
+    for name, value in _children(node).items():
+        path = prefix + name
+        found |= leaves(value, f"{path}.") if _children(value) else {path: value}
     return found
+
+
+def _children(node: Any) -> dict[str, Any]:
+    """By name the fields of a node, by number the nodes of a list; nothing of a plain value."""
+    if dataclasses.is_dataclass(node):
+        return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    if isinstance(node, tuple) and all(map(dataclasses.is_dataclass, node)):
+        return {str(place): element for place, element in enumerate(node)}
+    return {}

@@ -16,7 +16,8 @@ class Explained:
     Attributes:
       recipe: what each of its fields means is in its docstring.
       about: what it is for, in a line.
-      why: reason and source by the path of a field, or of several with blanks between.
+      why: reason and source by the path of a field, or of several with blanks between; the end of
+        a path is enough, "mixer.head_width", and means all fields that end so.
       like: its reasons hold here for every field that has the same value.
     """
 
@@ -26,8 +27,9 @@ class Explained:
     like: "Explained | None" = None
 
     def __post_init__(self) -> None:
-        mine, numbers = self._mine(), self.numbers
-        if unknown := [path for path in mine if path not in numbers]:
+        numbers = self.numbers
+        asked = [path for paths in self.why for path in paths.split()]
+        if unknown := [path for path in asked if not _ending(numbers, path)]:
             raise ValueError(
                 f"recipe {self.recipe.name}: a reason for {unknown[0]}: no such field."
             )
@@ -49,4 +51,13 @@ class Explained:
         return {path: theirs[path] for path in same} | self._mine()
 
     def _mine(self) -> dict[str, str]:
-        return {path: reason for paths, reason in self.why.items() for path in paths.split()}
+        return {
+            path: reason
+            for paths, reason in self.why.items()
+            for ending in paths.split()
+            for path in _ending(self.numbers, ending)
+        }
+
+
+def _ending(paths: Mapping[str, Any], end: str) -> list[str]:
+    return [path for path in paths if f".{path}".endswith(f".{end}")]

@@ -8,64 +8,60 @@ from experiments.study.changes import changed
 from model.field_checks import (
     check_choice,
     check_flags,
-    check_names,
     check_real,
     check_text,
     check_whole,
     shown,
 )
 from model.network.config import MAX_LAYERS
-from model.network.counts.total import CHANNEL_MIXERS, MIXERS
+from model.network.counts.kinds import LayerRule
 from model.training.config import ALGORITHMS, DECAYS, Decay, MuonConfig
 from model.training.parameterization import PARAMETERIZATIONS, BaseConstants, Parameterization
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockRule:
+    """Width -> one block of the pattern; no channel mixer where that is None."""
+
+    mixer: LayerRule
+    channel_mixer: LayerRule | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShapeRule:
     """Width -> network. Everything but the width is an opinion.
 
-    n_layers = d_model / width_per_layer, rounded, within [min_layers, max_layers]; n_heads =
-    d_model / head_width, rounded down to a multiple of queries_per_kv_head, at least min_heads;
-    d_head = d_model / n_heads, rounded to an even number, so that every width has heads; d_ff =
-    ff_ratio d_model, rounded to a multiple of ff_multiple. Other fields as in ModelConfig.
+    n_layers = d_model / width_per_layer, rounded, within [min_layers, max_layers], and then to a
+    multiple of the length of the pattern of blocks. Other fields as in ModelConfig.
+
+    Attributes:
+      blocks: the pattern; each layer's own rule (network/counts/) makes its sizes.
     """
 
     width_multiple: int
     width_per_layer: float
     min_layers: int
     max_layers: int
-    head_width: int
-    min_heads: int
-    queries_per_kv_head: int
-    ff_ratio: float
-    ff_multiple: int
-    mixers: tuple[str, ...]
-    channel_mixers: tuple[str, ...]
+    blocks: tuple[BlockRule, ...]
     norm: Literal["rmsnorm", "layernorm"]
     norm_eps: float
-    positions: Literal["rope", "learned"]
-    rope_theta: float
+    learned_positions: bool
     use_bias: bool
-    use_qk_norm: bool
     tie_embeddings: bool
     embedding_init_std: float
     hidden_init_gain: float
+    branch_init_gain: float
     output_init_std: float
 
     def __post_init__(self) -> None:
-        check_whole(self, "width_multiple head_width min_heads queries_per_kv_head ff_multiple")
+        check_whole(self, "width_multiple")
         check_whole(self, "min_layers max_layers", high=MAX_LAYERS)
-        check_real(self, "width_per_layer ff_ratio rope_theta hidden_init_gain")
-        check_real(self, "norm_eps embedding_init_std output_init_std", low=0.0)
+        check_real(self, "width_per_layer hidden_init_gain")
+        check_real(self, "norm_eps embedding_init_std branch_init_gain output_init_std", low=0.0)
         check_choice(self, "norm", ("rmsnorm", "layernorm"))
-        check_choice(self, "positions", ("rope", "learned"))
-        check_flags(self, "use_bias use_qk_norm tie_embeddings")
-        for name, known in (("mixers", MIXERS), ("channel_mixers", CHANNEL_MIXERS)):
-            check_names(self, name)
-            if unknown := [kind for kind in getattr(self, name) if kind not in known]:
-                raise ValueError(
-                    f"{name}={shown(unknown[0])}: known are {', '.join(sorted(known))}."
-                )
+        check_flags(self, "learned_positions use_bias tie_embeddings")
+        if not self.blocks or not all(isinstance(block, BlockRule) for block in self.blocks):
+            raise ValueError(f"blocks={shown(self.blocks)}: must be one BlockRule or more.")
         if self.min_layers > self.max_layers:
             raise ValueError(f"min_layers={self.min_layers} is above max_layers={self.max_layers}.")
 
@@ -173,7 +169,7 @@ class Recipe:
     def with_(self, **changes: Any) -> Self:
         """Another recipe: its fields by their path, dots written as two underscores.
 
-        ``TINY_BYTES.with_(name="mine", shape__head_width=32, optimizer__learning_rate=0.5)``
+        ``TINY_BYTES.with_(name="mine", batch__multiple=2, optimizer__learning_rate=0.5)``
 
         Raises:
           ValueError: one line, if there is no such field, or its value is refused.

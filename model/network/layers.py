@@ -8,14 +8,16 @@ A letter is one size in all of model/, in shapes and, in lower case, in einsum a
   T    sequence length; T1 = T + 1, a window:       K    d_head
        inputs [:, :-1] and targets [:, 1:]          F    d_ff
   G    key/value heads                              V    vocabulary
-  Q    query heads of each of them: n_heads = G Q   R    runs of a pack
-  S    most steps of one dispatch                   M    facts (data/zipf.py)
+  Q    query heads of each of them: n_heads = G Q   E    experts
+  H    units of a recurrent state                   C    taps of a convolution
+  S    most steps of one dispatch                   R    runs of a pack
+  M    facts (data/zipf.py)
   ===  ===========================================  ===  =========================
 
 Layers and the number of steps have no letter; sizes of one function are words.
 
-Every parameter declares its ``role`` (input, hidden, output, vector, final_norm): the width and
-depth rules of model/training/parameterization.py are per role.
+Every parameter is made from its Weight (network/counts/layer.py): the width and depth rules of
+model/training/parameterization.py are by its role.
 """
 
 import functools
@@ -31,30 +33,27 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from model.network.config import ModelConfig
-from model.network.sharding import Dims, Layout, open_sums
+from model.network.context import Context
+from model.network.counts.layer import LayerConfig, Role, Weight, norm_weights
+from model.network.counts.total import outer_weights
+from model.network.execution import Execution
+from model.network.sharding import Layout, open_sums
 
 
-def normal(
-    rngs: nnx.Rngs,
-    shape: tuple[int, ...],
-    std: float,
-    dims: Dims,
-    role: str,
-    *,
-    n_lead: int = 0,
-    n_in: int = 1,
-) -> nnx.Param:
-    """A float32 parameter ~ N(0, std^2), laid out over the mesh by ``dims``.
+def parameter(rngs: nnx.Rngs, weight: Weight, layout: Layout) -> nnx.Param:
+    """A float32 parameter ~ N(mean, std^2), laid out over the mesh.
 
-    Its first ``n_lead`` axes number matrices (experts, gates). Of each matrix the next ``n_in``
-    axes are the inputs, which a product contracts, and the others the outputs; inputs are declared
-    from the end, so that a stack of layers may be put in front.
+    Its inputs are declared from the end, so that a stack of layers may be put in front.
     """
-    n = math.prod(shape)
-    draws = _standard_normal(rngs.params(), 1 << (n - 1).bit_length())
-    first = n_lead - len(shape)
-    in_axes = tuple(range(first, first + n_in))
-    return nnx.Param(_scaled(draws, std, shape), out_sharding=P(*dims), role=role, in_axes=in_axes)
+    dims, role = P(*layout.weight(weight)), weight.role
+    if weight.is_vector:
+        value = jnp.full(weight.shape, weight.mean, jnp.float32)
+        return nnx.Param(value, out_sharding=dims, role=role)
+    draws = _standard_normal(rngs.params(), 1 << (weight.size - 1).bit_length())
+    first = weight.n_lead - len(weight.shape)
+    in_axes = tuple(range(first, first + weight.n_in))
+    value = _scaled(draws, weight.std, weight.shape)
+    return nnx.Param(value, out_sharding=dims, role=role, in_axes=in_axes)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -71,14 +70,64 @@ def _scaled(
     return std * draws[: math.prod(shape)].reshape(shape)
 
 
-def constant(shape: tuple[int, ...], value: float, dims: Dims, role: str = "vector") -> nnx.Param:
-    """A float32 gain or bias."""
-    return nnx.Param(jnp.full(shape, value, jnp.float32), out_sharding=P(*dims), role=role)
+# What a layer has to say beside its output: scalars by name, summed over all layers.
+Said = dict[str, Float[Array, ""]]
+# What a layer remembers of the positions before.
+State = dict[str, Float[Array, "..."]]
+
+
+class Layer(nnx.Module):
+    """A mixer or channel mixer: its arrays are those of its table of weights, under their names.
+
+    Args:
+      config: its own sizes.
+      net: the network that it is in.
+      execution: how it is computed.
+      layout: letter of a dimension -> mesh axes.
+    """
+
+    def __init__(
+        self,
+        config: LayerConfig,
+        net: ModelConfig,
+        *,
+        execution: Execution,
+        layout: Layout,
+        rngs: nnx.Rngs,
+    ):
+        self.config, self.net, self.layout = config, net, layout
+        for name, weight in config.weights(net).items():
+            setattr(self, name, parameter(rngs, weight, layout))
+
+    def __call__(
+        self, x: Float[Array, "B T D"], context: Context
+    ) -> tuple[Float[Array, "B T D"], Context, Said]:
+        """(what is added to the stream, the context for later layers, what it has to say)."""
+        raise NotImplementedError
+
+    def shared_values(self, x: Float[Array, "B T D"]) -> dict[str, Array]:
+        """What it leaves for later layers, as it is before the first block; ``x``: the stream."""
+        return {}
+
+    def init_state(self, batch_size: int, length: int, dtype: DTypeLike) -> State:
+        """What it remembers before the first token, for ``step``.
+
+        Args:
+          length: most tokens that will be given to it.
+        """
+        return {}
+
+    def step(
+        self, x: Float[Array, "B n D"], state: State, context: Context
+    ) -> tuple[Float[Array, "B n D"], State]:
+        """Its output for the next n positions, and what it remembers after them; without
+        gradients. ``context.positions`` says which they are."""
+        return self(x, context)[0], state
 
 
 def shared(x: Float[Array, "B T D"], layout: Layout) -> Float[Array, "B T D"]:
     """What several products take in: their gradients are added before they are reduced."""
-    spec = P(*layout.act_btd, reduced=open_sums(layout.unit_axes))
+    spec = P(*layout.act("btd"), reduced=open_sums(layout.unit_axes))
     return jax.sharding.reshard(x, spec)
 
 
@@ -148,33 +197,41 @@ def _spec(x: Array) -> P:
 _product.defvjp(_product_forward, _product_backward)
 
 
-class RMSNorm(nnx.Module):
+class Norm(nnx.Module):
+    """The norm of the stream: RMSNorm or LayerNorm, with a gain, as the configuration says."""
+
+    gain: nnx.Param
+    bias: nnx.Param | None = None
+
+    def __init__(self, net: ModelConfig, layout: Layout, *, rngs: nnx.Rngs, role: Role = "vector"):
+        for name, weight in norm_weights(net, role).items():
+            setattr(self, name, parameter(rngs, weight, layout))
+        self.kind, self.eps = net.norm, net.norm_eps
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        if self.kind == "rmsnorm":
+            return rms_norm(x, self.gain, self.eps)
+        return layer_norm(x, self.gain, self.bias, self.eps)
+
+
+def rms_norm(
+    x: Float[Array, "... width"], gain: nnx.Param, eps: float
+) -> Float[Array, "... width"]:
     """x / sqrt(mean(x^2) + eps) * gain, in float32 (Zhang & Sennrich 2019, arXiv:1910.07467)."""
-
-    def __init__(self, width: int, dims: Dims, *, eps: float, role: str = "vector"):
-        self.gain = constant((width,), 1.0, dims, role)
-        self.eps = eps
-
-    def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
-        x32 = x.astype(jnp.float32)
-        scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
-        return (x32 * scale * _last(self.gain, x)).astype(x.dtype)
+    x32 = x.astype(jnp.float32)
+    scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps)
+    return (x32 * scale * _last(gain, x)).astype(x.dtype)
 
 
-class LayerNorm(nnx.Module):
+def layer_norm(
+    x: Float[Array, "... width"], gain: nnx.Param, bias: nnx.Param | None, eps: float
+) -> Float[Array, "... width"]:
     """(x - mean) / sqrt(var + eps) * gain + bias, in float32 (Ba et al. 2016, arXiv:1607.06450)."""
-
-    def __init__(self, width: int, dims: Dims, *, eps: float, use_bias: bool, role: str = "vector"):
-        self.gain = constant((width,), 1.0, dims, role)
-        self.bias = constant((width,), 0.0, dims, role) if use_bias else None
-        self.eps = eps
-
-    def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
-        x32 = x.astype(jnp.float32)
-        centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
-        scale = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
-        y = centred * scale * _last(self.gain, x)
-        return (y if self.bias is None else y + _last(self.bias, x)).astype(x.dtype)
+    x32 = x.astype(jnp.float32)
+    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    scale = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    y = centred * scale * _last(gain, x)
+    return (y if bias is None else y + _last(bias, x)).astype(x.dtype)
 
 
 def _last(vector: nnx.Param, x: Array) -> Array:
@@ -182,24 +239,29 @@ def _last(vector: nnx.Param, x: Array) -> Array:
     return vector[...].reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def make_norm(config: ModelConfig, layout: Layout, *, role: str = "vector") -> RMSNorm | LayerNorm:
-    """The norm of the residual stream that the configuration names."""
-    width, dims, eps = config.d_model, layout.vector_d, config.norm_eps
-    if config.norm == "rmsnorm":
-        return RMSNorm(width, dims, eps=eps, role=role)
-    return LayerNorm(width, dims, eps=eps, use_bias=config.use_bias, role=role)
-
-
-def rotate(x: Float[Array, "B T *heads K"], theta: float) -> Float[Array, "B T *heads K"]:
+def rotate(
+    x: Float[Array, "B T *heads K"],
+    theta: float,
+    positions: Int[Array, "#B T"] | None = None,
+    length: int | None = None,
+) -> Float[Array, "B T *heads K"]:
     """Rotary positions: the pair (x_j, x_{j+K/2}) turns by position * theta^(-2j/K).
 
     Su et al. 2021 (arXiv:2104.09864), eq. 15, with the pairing of Llama. The angles are constants
     of the program, computed in float64: inside it XLA would recompute them for every head.
+
+    Args:
+      positions: each below ``length``; None: 0 to T - 1.
     """
-    length, half = x.shape[1], x.shape[-1] // 2
-    angle = np.outer(np.arange(length), theta ** (-np.arange(half) / half))
-    angle = angle.reshape(1, length, *(1,) * (x.ndim - 3), half)
-    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    half = x.shape[-1] // 2
+    angle = np.outer(np.arange(length or x.shape[1]), theta ** (-np.arange(half) / half))
+    cos, sin = (table(angle).astype(np.float32) for table in (np.cos, np.sin))
+    heads = (1,) * (x.ndim - 3)
+    if positions is None:
+        angles = [table[None, : x.shape[1]] for table in (cos, sin)]
+    else:
+        angles = [jnp.asarray(table)[positions] for table in (cos, sin)]
+    cos, sin = (a.reshape(*a.shape[:2], *heads, half) for a in angles)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = [first * cos - second * sin, second * cos + first * sin]
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
@@ -208,25 +270,30 @@ def rotate(x: Float[Array, "B T *heads K"], theta: float) -> Float[Array, "B T *
 class Embedding(nnx.Module):
     """Token embedding [V, D], plus learned positions [T, D] where the configuration has them."""
 
-    def __init__(self, config: ModelConfig, layout: Layout, *, rngs: nnx.Rngs):
-        std = config.embedding_init_std
-        shape = (config.vocab_size, config.d_model)
-        self.tokens_vd = normal(rngs, shape, std, layout.embed_vd, "input")
-        shape = (config.seq_len, config.d_model)
-        is_learned = config.positions == "learned"
-        self.positions_td = (
-            normal(rngs, shape, std, layout.position_td, "input") if is_learned else None
-        )
+    tokens_vd: nnx.Param
+    positions_td: nnx.Param | None = None
+
+    def __init__(self, net: ModelConfig, layout: Layout, *, rngs: nnx.Rngs):
+        for path, weight in outer_weights(net).items():
+            module, _, name = path.rpartition(".")
+            if module == "embedding":
+                setattr(self, name, parameter(rngs, weight, layout))
         self.layout = layout
 
-    def __call__(self, tokens: Int[Array, "B T"], dtype: DTypeLike) -> Float[Array, "B T D"]:
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        dtype: DTypeLike,
+        positions: Int[Array, "#B T"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """Of tokens at ``positions``; None: 0 to T - 1."""
         # Float32 until the end: a frequent token's gradient is a sum over thousands of positions,
         # of which bfloat16 would lose most. Gathered whole before the lookup: from a table split
         # over the mesh XLA would rematerialise the looked-up activations on every device instead.
         table = jax.sharding.reshard(self.tokens_vd[...], P(None, None))
-        tokens = jax.sharding.reshard(tokens, P(*self.layout.act_btd[:2]))
-        x = table.at[tokens].get(out_sharding=P(*self.layout.act_btd))
+        tokens = jax.sharding.reshard(tokens, P(*self.layout.act("bt")))
+        x = table.at[tokens].get(out_sharding=P(*self.layout.act("btd")))
         if self.positions_td is not None:
-            positions = self.positions_td[: tokens.shape[1]]
-            x = x + jax.sharding.reshard(positions, P(None, None))[None]
+            own = jax.sharding.reshard(self.positions_td[...], P(None, None))
+            x = x + (own[None, : tokens.shape[1]] if positions is None else own[positions])
         return x.astype(dtype)

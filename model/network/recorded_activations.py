@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from model.network.transformer import Block, Transformer
+from model.network.context import PLAIN_CONTEXT
+from model.network.transformer import Transformer
 
 LAYERS = ("mixer", "channel_mixer")
 
@@ -20,21 +21,15 @@ def activations(model: Transformer, tokens: Int[Array, "B T"]) -> dict[str, Floa
     graphdef, stacked = nnx.split(model.blocks)
 
     def repeat(x: Array, state: nnx.State) -> tuple[Array, dict[str, Array]]:
-        found: dict[str, list[Array]] = {name: [] for name in LAYERS}
+        found: dict[str, list[Array]] = {}
         for block in nnx.merge(graphdef, state):
-            x = _through(block, x, found)
+            for name in block.branches:
+                mixed, _, _ = block.branch(name, x, PLAIN_CONTEXT)
+                found.setdefault(name, []).append(mixed)
+                x = x + block.multiplier * mixed
         return x, {name: jnp.stack(values) for name, values in found.items()}
 
     embedding = model.embedding(tokens, model.compute_dtype)
     residual, mixed = jax.lax.scan(repeat, embedding, stacked)
     found = {"embedding": embedding, **mixed, "residual": residual, "logits": model(tokens)[0]}
     return {name: value.astype(jnp.float32) for name, value in found.items()}
-
-
-def _through(block: Block, x: Array, found: dict[str, list[Array]]) -> Array:
-    """The stream after a block, which is ``block(x)``; what was added to it is put into found."""
-    for name in LAYERS:
-        mixed, _ = getattr(block, name)(getattr(block, f"{name}_norm")(x))
-        found[name].append(mixed)
-        x = x + block.multiplier * mixed
-    return x

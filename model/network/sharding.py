@@ -13,116 +13,83 @@ The table holds plain names, so that a plan can check divisibility without JAX.
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.network.config import ModelConfig
+from model.network.counts.layer import SIZES, Weight
+from model.network.counts.total import all_weights
 
 if TYPE_CHECKING:
     import jax
 
 AXES = ("run", "data", "fsdp", "tensor")
-Dims = tuple[str | tuple[str, ...] | None, ...]
+MeshAxes = str | tuple[str, ...] | None
+Dims = tuple[MeshAxes, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Layout:
-    """Array -> mesh axes of its dimensions; the letters behind a name are its dimensions
-    (layers.py).
+    """Letter of a dimension (layers.py) -> mesh axes that split it; others are whole everywhere.
 
-    ``act``: activations; ``inside``: queries, keys and values within the attention, where every
-    device needs all positions.
+    Attributes:
+      matrices: of weights that products contract, embeddings and heads.
+      vectors: of gains and biases.
+      activations: between the layers and within most of them.
+      inside: of activations within a layer where every device needs all positions of its sequences.
     """
 
-    embed_vd: Dims
-    position_td: Dims
-    head_dv: Dims
-    vector_d: Dims
-    vector_k: Dims
-    attn_q_dgqk: Dims
-    attn_kv_dgk: Dims
-    attn_o_gqkd: Dims
-    attn_q_bias_gqk: Dims
-    attn_kv_bias_gk: Dims
-    mlp_in_df: Dims
-    mlp_in_bias_f: Dims
-    mlp_out_fd: Dims
-    tokens_bt: Dims
-    act_btd: Dims
-    act_btgqk: Dims
-    act_btgk: Dims
-    act_btf: Dims
-    inside_btgqk: Dims
-    inside_btgk: Dims
-    logits_btv: Dims
+    matrices: Mapping[str, MeshAxes]
+    vectors: Mapping[str, MeshAxes]
+    activations: Mapping[str, MeshAxes]
+    inside: Mapping[str, MeshAxes]
+
+    def weight(self, weight: Weight) -> Dims:
+        """Of the dimensions of an array of parameters."""
+        table = self.vectors if weight.is_vector else self.matrices
+        return tuple(table.get(letter) for letter in weight.axes)
+
+    def act(self, letters: str) -> Dims:
+        """Of the dimensions of an activation: ``act("btd")``."""
+        return tuple(self.activations.get(letter) for letter in letters)
+
+    def whole(self, letters: str) -> Dims:
+        """Of the dimensions of one whose positions are whole."""
+        return tuple(self.inside.get(letter) for letter in letters)
 
     @property
     def position_axes(self) -> frozenset[str]:
         """Axes that split the positions of a batch."""
-        return _axes(self.act_btd)
+        return frozenset(itertools.chain(*map(axis_names, self.act("btd"))))
 
     @property
     def unit_axes(self) -> frozenset[str]:
         """Axes that split heads and hidden units, and not what they are computed from."""
-        return _axes(self.act_btf) - _axes(self.act_btd)
+        every = itertools.chain(*map(axis_names, self.activations.values()))
+        return frozenset(every) - self.position_axes
 
 
-def _axes(dims: Dims) -> frozenset[str]:
-    names = ((axes,) if isinstance(axes, str) else axes or () for axes in dims)
-    return frozenset(itertools.chain.from_iterable(names))
+def axis_names(axes: MeshAxes) -> tuple[str, ...]:
+    """The mesh axes that split one dimension."""
+    return (axes,) if isinstance(axes, str) else axes or ()
 
 
 BATCH = ("data", "fsdp")
+_UNITS: Mapping[str, MeshAxes] = dict.fromkeys("gfvhe", "tensor")
 
 FSDP_TENSOR = Layout(
-    embed_vd=("tensor", "fsdp"),
-    position_td=(None, "fsdp"),
-    head_dv=("fsdp", "tensor"),
-    vector_d=(None,),
-    vector_k=(None,),
-    attn_q_dgqk=("fsdp", "tensor", None, None),
-    attn_kv_dgk=("fsdp", "tensor", None),
-    attn_o_gqkd=("tensor", None, None, "fsdp"),
-    attn_q_bias_gqk=("tensor", None, None),
-    attn_kv_bias_gk=("tensor", None),
-    mlp_in_df=("fsdp", "tensor"),
-    mlp_in_bias_f=("tensor",),
-    mlp_out_fd=("tensor", "fsdp"),
-    tokens_bt=(BATCH, None),
-    act_btd=(BATCH, None, None),
-    act_btgqk=(BATCH, None, "tensor", None, None),
-    act_btgk=(BATCH, None, "tensor", None),
-    act_btf=(BATCH, None, "tensor"),
-    inside_btgqk=(BATCH, None, "tensor", None, None),
-    inside_btgk=(BATCH, None, "tensor", None),
-    logits_btv=(BATCH, None, "tensor"),
+    matrices={"d": "fsdp", **_UNITS},
+    vectors=_UNITS,
+    activations={"b": BATCH, **_UNITS},
+    inside={"b": BATCH, **_UNITS},
 )
 
-ALL = ("fsdp", "tensor")
-
 FSDP_CONTEXT = Layout(
-    embed_vd=(None, ALL),
-    position_td=(None, ALL),
-    head_dv=(ALL, None),
-    vector_d=(None,),
-    vector_k=(None,),
-    attn_q_dgqk=(ALL, None, None, None),
-    attn_kv_dgk=(ALL, None, None),
-    attn_o_gqkd=(None, None, None, ALL),
-    attn_q_bias_gqk=(None, None, None),
-    attn_kv_bias_gk=(None, None),
-    mlp_in_df=(ALL, None),
-    mlp_in_bias_f=(None,),
-    mlp_out_fd=(None, ALL),
-    tokens_bt=(BATCH, None),
-    act_btd=(BATCH, "tensor", None),
-    act_btgqk=(BATCH, "tensor", None, None, None),
-    act_btgk=(BATCH, "tensor", None, None),
-    act_btf=(BATCH, "tensor", None),
-    inside_btgqk=(BATCH, None, "tensor", None, None),
-    inside_btgk=(BATCH, None, "tensor", None),
-    logits_btv=(BATCH, "tensor", None),
+    matrices={"d": ("fsdp", "tensor")},
+    vectors={},
+    activations={"b": BATCH, "t": "tensor"},
+    inside={"b": BATCH, "g": "tensor"},
 )
 
 LAYOUTS = {"fsdp_tensor": FSDP_TENSOR, "fsdp_context": FSDP_CONTEXT}
@@ -189,24 +156,28 @@ def check_divisible(
             f"mesh axis run={sizes['run']} does not divide the {n_runs} runs of the pack. Choose a "
             "mesh whose axis run divides them, or pack a multiple of it."
         )
-    letters = {
-        "b": ("batch_size", batch_size),
-        "t": ("seq_len", config.seq_len),
-        "d": ("d_model", config.d_model),
-        "g": ("n_kv_heads", config.n_kv_heads),
-        "q": ("queries per kv head", config.queries_per_kv_head),
-        "k": ("d_head", config.d_head),
-        "f": ("d_ff", config.d_ff),
-        "v": ("vocab_size", config.vocab_size),
-    }
-    for field in fields(layout):
-        dims = field.name.rsplit("_", 1)[1]
-        for letter, axes in zip(dims, getattr(layout, field.name), strict=True):
-            names = (axes,) if isinstance(axes, str) else (axes or ())
-            n_parts = math.prod(sizes[name] for name in names)
-            what, size = letters[letter]
-            if size % n_parts:
-                raise ValueError(
-                    f"mesh axes {names} split {field.name} into {n_parts}, which does not divide "
-                    f"{what}={size}. Choose a mesh whose axes divide it."
-                )
+    for array, letter, size, axes in _split_dimensions(config, layout, batch_size):
+        names = axis_names(axes)
+        n_parts = math.prod(sizes[name] for name in names)
+        if size % n_parts:
+            raise ValueError(
+                f"mesh axes {names} split {array} into {n_parts}, which does not divide "
+                f"{SIZES[letter]}={size}. Choose a mesh whose axes divide it."
+            )
+
+
+def _split_dimensions(
+    config: ModelConfig, layout: Layout, batch_size: int
+) -> Iterator[tuple[str, str, int, MeshAxes]]:
+    """(array, letter and size of a dimension, mesh axes that split it), of weights and
+    activations."""
+    sizes = {"b": {batch_size}, "t": {config.seq_len}}
+    for path, weight, _ in all_weights(config):
+        for letter, size, axes in zip(
+            weight.axes, weight.shape, layout.weight(weight), strict=True
+        ):
+            sizes.setdefault(letter, set()).add(size)
+            yield path, letter, size, axes
+    for table in (layout.activations, layout.inside):
+        for letter, axes in table.items():
+            yield from (("activations", letter, size, axes) for size in sizes.get(letter, ()))

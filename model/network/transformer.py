@@ -2,8 +2,9 @@
 """The trunk: embedding, n_layers x (norm, mixer, norm, channel mixer), norm, head."""
 
 import functools
-import math
+import importlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +13,20 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from model.network.channel_mixers.mlp import GELU, SwiGLU
 from model.network.config import ModelConfig
+from model.network.context import PLAIN_CONTEXT, Context
+from model.network.counts.kinds import BlockConfig
+from model.network.counts.layer import LayerConfig
+from model.network.counts.total import outer_weights
 from model.network.execution import PLAIN, Execution
-from model.network.layers import PRODUCT, Embedding, make_norm, normal
-from model.network.mixers.attention import Attention
+from model.network.layers import PRODUCT, Embedding, Layer, Norm, Said, State, parameter
 from model.network.sharding import LAYOUTS, Layout
 
-MIXERS = {"attention": Attention}
-CHANNEL_MIXERS = {"swiglu": SwiGLU, "gelu": GELU}
+
+def implementation(config: LayerConfig) -> type[Layer]:
+    """The class that computes a layer of this kind."""
+    module, _, name = config.implementation.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 class Block(nnx.Module):
@@ -28,31 +34,64 @@ class Block(nnx.Module):
 
     def __init__(
         self,
-        config: ModelConfig,
-        mixer: str,
-        channel_mixer: str,
+        config: BlockConfig,
+        net: ModelConfig,
+        *,
+        execution: Execution,
         layout: Layout,
-        kernel: str,
         rngs: nnx.Rngs,
     ):
-        self.mixer_norm = make_norm(config, layout)
-        self.mixer = MIXERS[mixer](config, layout, kernel=kernel, rngs=rngs)
-        self.channel_mixer_norm = make_norm(config, layout)
-        self.channel_mixer = CHANNEL_MIXERS[channel_mixer](config, layout, rngs=rngs)
-        self.multiplier = config.residual_multiplier
+        def layer(config: LayerConfig) -> Layer:
+            kind = implementation(config)
+            return kind(config, net, execution=execution, layout=layout, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], dict]:
-        mixed, mixer_aux = self.mixer(self.mixer_norm(x))
-        x = x + self.multiplier * mixed
-        mixed, channel_aux = self.channel_mixer(self.channel_mixer_norm(x))
-        return x + self.multiplier * mixed, _added(mixer_aux, channel_aux)
+        self.mixer_norm = Norm(net, layout, rngs=rngs)
+        self.mixer = layer(config.mixer)
+        self.branches: tuple[str, ...] = ("mixer",)
+        if config.channel_mixer is not None:
+            self.channel_mixer_norm = Norm(net, layout, rngs=rngs)
+            self.channel_mixer = layer(config.channel_mixer)
+            self.branches += ("channel_mixer",)
+        self.multiplier = net.residual_multiplier
+
+    def __call__(
+        self, x: Float[Array, "B T D"], context: Context
+    ) -> tuple[Float[Array, "B T D"], Context, Said]:
+        said: Said = {}
+        for name in self.branches:
+            mixed, context, more = self.branch(name, x, context)
+            x, said = x + self.multiplier * mixed, _added(said, more)
+        return x, context, said
+
+    def branch(
+        self, name: str, x: Float[Array, "B T D"], context: Context
+    ) -> tuple[Float[Array, "B T D"], Context, Said]:
+        """What the layer of this name adds to the stream, before the multiplier."""
+        return self.layer(name)(self._norm(name)(x), context)
+
+    def step(
+        self, x: Float[Array, "B n D"], states: dict[str, State], context: Context
+    ) -> tuple[Float[Array, "B n D"], dict[str, State]]:
+        """The same of the next n positions, and what each layer remembers then."""
+        after = {}
+        for name in self.branches:
+            normed = self._norm(name)(x)
+            mixed, after[name] = self.layer(name).step(normed, states[name], context)
+            x = x + self.multiplier * mixed
+        return x, after
+
+    def layer(self, name: str) -> Layer:
+        return getattr(self, name)
+
+    def _norm(self, name: str) -> Norm:
+        return getattr(self, f"{name}_norm")
 
 
 class Transformer(nnx.Module):
-    """Decoder-only Transformer; GPT-2, Llama and Qwen3 are configurations of it.
+    """A stack of residual blocks over token ids; GPT-2, Llama and Qwen3 are configurations of it.
 
     Build it with a mesh in context (``jax.set_mesh``): one device is a mesh of ones. The pattern of
-    mixers is repeated over the depth; ``blocks`` holds one block per place in the pattern, its
+    blocks is repeated over the depth; ``blocks`` holds one block per place in the pattern, its
     parameters stacked over the repeats, [n_repeats, ...].
 
     Args:
@@ -61,8 +100,10 @@ class Transformer(nnx.Module):
         do norms, softmax and logits.
       execution: its attention, layers and remat must be resolved, not "auto".
       rngs: ``params`` stream.
-      layout: array -> mesh axes; None is the execution's.
+      layout: letter of a dimension -> mesh axes; None is the execution's.
     """
+
+    head_dv: nnx.Param | None = None
 
     def __init__(
         self,
@@ -74,64 +115,120 @@ class Transformer(nnx.Module):
         layout: Layout | None = None,
     ):
         layout = layout or LAYOUTS[execution.layout]
-        kernel = execution.attention
         self.embedding = Embedding(config, layout, rngs=rngs)
+        period = len(config.blocks)
         blocks = [
-            Block(config, mixer, channel_mixer, layout, kernel, rngs)
-            for mixer, channel_mixer in zip(
-                config.layer_mixers, config.layer_channel_mixers, strict=True
-            )
+            Block(block, config, execution=execution, layout=layout, rngs=rngs)
+            for block in config.blocks * config.n_repeats
         ]
-        period = math.lcm(len(config.mixers), len(config.channel_mixers))
         self.blocks = nnx.List(_stacked(blocks[place::period]) for place in range(period))
-        self.norm = make_norm(config, layout, role="final_norm")
-        shape, std = (config.d_model, config.vocab_size), config.output_init_std
-        is_tied = config.tie_embeddings
-        self.head_dv = None if is_tied else normal(rngs, shape, std, layout.head_dv, "output")
-        self.logit_multiplier = config.logit_multiplier
+        self.norm = Norm(config, layout, rngs=rngs, role="final_norm")
+        if not config.tie_embeddings:
+            self.head_dv = parameter(rngs, outer_weights(config)["head_dv"], layout)
+        self.config = config
         self.compute_dtype = compute_dtype
         self.execution = execution
         self.layout = layout
 
-    def __call__(self, tokens: Int[Array, "B T"]) -> tuple[Float[Array, "B T V"], dict]:
-        """Float32 logits of the next token at every position, and what the blocks have to say."""
-        x, aux = self.features(tokens)
+    def __call__(
+        self, tokens: Int[Array, "B T"], context: Context = PLAIN_CONTEXT
+    ) -> tuple[Float[Array, "B T V"], Said]:
+        """Float32 logits at every position, and what the layers have to say."""
+        x, said = self.features(tokens, context)
+        return self._logits(x), said
+
+    def features(
+        self, tokens: Int[Array, "B T"], context: Context = PLAIN_CONTEXT
+    ) -> tuple[Float[Array, "B T D"], Said]:
+        """What the head multiplies, and what the layers have to say, summed over all of them."""
+        x = self.embedding(tokens, self.compute_dtype, context.positions)
+        x, said = self._through_blocks(x, context)
+        return self.norm(x), said
+
+    def head(self) -> Float[Array, "D V"]:
+        return self.head_dv[...] if self.head_dv is not None else self.embedding.tokens_vd[...].T
+
+    def _logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         logits = jnp.einsum(
             "btd,dv->btv",
             x,
             self.head().astype(x.dtype),
             preferred_element_type=jnp.float32,
-            out_sharding=P(*self.layout.logits_btv),
+            out_sharding=P(*self.layout.act("btv")),
         )
-        return logits * self.logit_multiplier, aux
+        return logits * self.config.logit_multiplier
 
-    def features(self, tokens: Int[Array, "B T"]) -> tuple[Float[Array, "B T D"], dict]:
-        """What the head multiplies, and what the blocks have to say, summed over all layers."""
-        x, aux = self._through_blocks(self.embedding(tokens, self.compute_dtype))
-        return self.norm(x), aux
+    def _through_blocks(
+        self, x: Float[Array, "B T D"], context: Context
+    ) -> tuple[Float[Array, "B T D"], Said]:
+        (graphdef, stacked), period = self._split_blocks(), len(self.blocks)
+        begin = dict(context.shared)
+        for block in self.blocks:
+            for name in block.branches:
+                begin |= block.layer(name).shared_values(x)
 
-    def head(self) -> Float[Array, "D V"]:
-        return self.head_dv[...] if self.head_dv is not None else self.embedding.tokens_vd[...].T
+        def repeat(carry: tuple, inputs: tuple) -> tuple[tuple, Said]:
+            x, shared = carry
+            number, state = inputs
+            said: Said = {}
+            for place, block in enumerate(nnx.merge(graphdef, state)):
+                own = context._replace(shared=shared)
+                if context.key is not None:
+                    depth = period * number + place
+                    own = own._replace(key=jax.random.fold_in(context.key, depth))
+                x, own, more = block(x, own)
+                shared, said = own.shared, _added(said, more)
+            return (x, shared), said
 
-    def _through_blocks(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], dict]:
-        graphdef, stacked = nnx.split(self.blocks)
-
-        def repeat(x: Array, state: nnx.State) -> tuple[Array, dict]:
-            aux: dict = {}
-            for block in nnx.merge(graphdef, state):
-                x, block_aux = block(x)
-                aux = _added(aux, block_aux)
-            return x, aux
-
-        repeat = remat(repeat, self.execution.remat)
+        repeat, n = remat(repeat, self.execution.remat), self.config.n_repeats
         if self.execution.layers == "scanned":
-            x, by_repeat = jax.lax.scan(repeat, x, stacked)
+            inputs = jnp.arange(n), stacked
+            (x, _), by_repeat = jax.lax.scan(repeat, (x, begin), inputs)
             return x, jax.tree.map(functools.partial(jnp.sum, axis=0), by_repeat)
-        aux: dict = {}
-        for state in _unstacked(stacked):
-            x, repeat_aux = repeat(x, state)
-            aux = _added(aux, repeat_aux)
-        return x, aux
+        said: Said = {}
+        carry = (x, begin)
+        for number, state in enumerate(_unstacked(stacked)):
+            carry, more = repeat(carry, (number, state))
+            said = _added(said, more)
+        return carry[0], said
+
+    def _split_blocks(self) -> tuple[nnx.GraphDef[Any], nnx.State]:
+        return nnx.split(self.blocks)
+
+    def init_state(self, batch_size: int, length: int) -> dict:
+        """What the network remembers before the first token.
+
+        Args:
+          length: most tokens that will be given to it, at most ``seq_len``.
+        """
+        layers = [
+            {
+                name: block.layer(name).init_state(batch_size, length, self.compute_dtype)
+                for name in block.branches
+            }
+            for block in self.blocks
+        ]
+        return {"position": jnp.int32(0), "layers": [layers] * self.config.n_repeats}
+
+    def step(self, tokens: Int[Array, "B n"], state: dict) -> tuple[Float[Array, "B n V"], dict]:
+        """Logits of the next n tokens, and what the network remembers after them.
+
+        The same as of the whole sequence so far, without computing that again: for sampling, on
+        one device.
+        """
+        position = state["position"]
+        after: list[list[dict[str, State]]] = []
+        positions = position + jnp.arange(tokens.shape[1])[None]
+        context = PLAIN_CONTEXT._replace(positions=positions)
+        x = self.embedding(tokens, self.compute_dtype, positions)
+        graphdef, stacked = self._split_blocks()
+        for weights, states in zip(_unstacked(stacked), state["layers"], strict=True):
+            after.append([])
+            for block, own in zip(nnx.merge(graphdef, weights), states, strict=True):
+                x, own = block.step(x, own, context)
+                after[-1].append(own)
+        state = {"position": position + tokens.shape[1], "layers": after}
+        return self._logits(self.norm(x)), state
 
 
 def _added(one: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:

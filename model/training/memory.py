@@ -12,7 +12,7 @@ import jax
 from model.network.config import ModelConfig
 from model.network.execution import LOGITS_BYTES, USABLE, Execution, Remat
 from model.network.mixers.attention_kernels import Where, check_kernel, choose_kernel
-from model.network.sharding import BATCH, LAYOUTS
+from model.network.sharding import BATCH, LAYOUTS, MeshAxes, axis_names
 from model.training.config import TrainConfig
 from model.training.processes import broadcast
 
@@ -58,6 +58,8 @@ def candidates(
     if execution.attention == "auto":
         execution = replace(execution, attention=choose_kernel(model, where))
     check_kernel(execution.attention, model, where)
+    for layer in model.layers:
+        layer.check(model, execution)
     if execution.layers == "auto":
         is_shallow = model.n_layers <= MAX_UNROLLED
         execution = replace(execution, layers="unrolled" if is_shallow else "scanned")
@@ -88,7 +90,7 @@ def _loss_chunks(
 ) -> int:
     if not execution.n_loss_chunks:
         return loss_chunks(model, batch_size, mesh, execution.layout)
-    positions = model.seq_len // _n_shards(mesh, LAYOUTS[execution.layout].logits_btv[1])
+    positions = model.seq_len // _n_shards(mesh, LAYOUTS[execution.layout].act("t")[0])
     if positions % execution.n_loss_chunks:
         raise ValueError(
             f"n_loss_chunks={execution.n_loss_chunks} does not divide the {positions} positions of "
@@ -103,7 +105,7 @@ def loss_chunks(model: ModelConfig, batch_size: int, mesh: jax.sharding.Mesh, la
     Of each run of a pack: it is computed as it would be alone, and the compiled program says what
     all of them need.
     """
-    dims = LAYOUTS[layout].logits_btv
+    dims = LAYOUTS[layout].act("btv")
     batch, length, vocab = (
         size // _n_shards(mesh, axes)
         for size, axes in zip((batch_size, model.seq_len, model.vocab_size), dims, strict=True)
@@ -112,9 +114,8 @@ def loss_chunks(model: ModelConfig, batch_size: int, mesh: jax.sharding.Mesh, la
     return next(n for n in range(1, length + 1) if length % n == 0 and n >= min(wanted, length))
 
 
-def _n_shards(mesh: jax.sharding.Mesh, axes: str | tuple[str, ...] | None) -> int:
-    names = (axes,) if isinstance(axes, str) else (axes or ())
-    return math.prod(mesh.shape[name] for name in names)
+def _n_shards(mesh: jax.sharding.Mesh, axes: MeshAxes) -> int:
+    return math.prod(mesh.shape[name] for name in axis_names(axes))
 
 
 def limit_bytes(mesh: jax.sharding.Mesh) -> int | None:

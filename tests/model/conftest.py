@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A table of small networks, and a way to run them. Sizes differ, so that no two dims mix up."""
+"""Small networks (small_networks.py), and a way to run them."""
 
 import functools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
+from small_networks import CONFIGS, LLAMA, vary
 
 from model.network.config import ModelConfig
 from model.network.sharding import make_mesh
@@ -20,56 +20,6 @@ from model.network.transformer import Transformer
 from model.training import program
 
 ONE = (1, 1, 1, 1)
-LLAMA = ModelConfig(
-    vocab_size=48,
-    seq_len=12,
-    d_model=16,
-    n_layers=2,
-    n_heads=4,
-    n_kv_heads=4,
-    d_head=6,
-    d_ff=40,
-    mixers=("attention",),
-    channel_mixers=("swiglu",),
-    norm="rmsnorm",
-    norm_eps=1e-5,
-    positions="rope",
-    rope_theta=100.0,
-    use_bias=False,
-    use_qk_norm=False,
-    tie_embeddings=False,
-    embedding_init_std=0.5,
-    hidden_init_gain=0.8,
-    output_init_std=0.3,
-    residual_multiplier=1.0,
-    logit_multiplier=1.0,
-)
-GPT2 = {
-    "channel_mixers": ("gelu",),
-    "norm": "layernorm",
-    "positions": "learned",
-    "use_bias": True,
-    "tie_embeddings": True,
-}
-CONFIGS = {
-    "llama": {},
-    "llama_gqa": {"n_kv_heads": 2},
-    "llama_mqa_tied": {"n_kv_heads": 1, "tie_embeddings": True},
-    "qwen3": {"n_kv_heads": 2, "use_qk_norm": True, "tie_embeddings": True},
-    "gpt2": GPT2,
-    "gpt2_untied_swiglu": {**GPT2, "channel_mixers": ("swiglu",), "tie_embeddings": False},
-    "layernorm_without_bias": {"norm": "layernorm", "positions": "learned"},
-    "everything": {
-        **GPT2,
-        "n_kv_heads": 2,
-        "positions": "rope",
-        "use_qk_norm": True,
-        "tie_embeddings": False,
-        "channel_mixers": ("swiglu", "gelu"),
-        "residual_multiplier": 0.6,
-        "logit_multiplier": 1.7,
-    },
-}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -96,7 +46,7 @@ def llama() -> ModelConfig:
 @pytest.fixture(params=CONFIGS)
 def config(request: pytest.FixtureRequest) -> ModelConfig:
     """Every network of the table in turn, or those that a test names (``indirect=True``)."""
-    return replace(LLAMA, **CONFIGS[request.param])
+    return vary(LLAMA, **CONFIGS[request.param])
 
 
 @pytest.fixture

@@ -42,20 +42,20 @@ def our_losses(setting, step_weights):
 def plain_weights(c, w):
     """Our weights under the names of the plain peer, [out, in]."""
     ours = {"tokens.weight": w["embedding/tokens_vd"], "norm.weight": w["norm/gain"]}
-    if c.positions == "learned":
+    if c.learned_positions:
         ours |= {"positions.weight": w["embedding/positions_td"], "norm.bias": w["norm/bias"]}
     for i in range(c.n_layers):
         layer = {name[9:]: x[i] for name, x in w.items() if name.startswith("blocks/0/")}
         matrix = lambda name, layer=layer: layer[name].reshape(c.d_model, -1).T  # noqa: E731
         qkv = [matrix(f"mixer/{name}") for name in ("q_dgqk", "k_dgk", "v_dgk")]
-        rises = ("gate", "up") if c.channel_mixers == ("swiglu",) else ("up",)
+        rises = networks.layers(c)[1].inputs
         found = {
             "mixer_norm.weight": layer["mixer_norm/gain"],
             "channel_norm.weight": layer["channel_mixer_norm/gain"],
             "qkv.weight": np.concatenate(qkv),
             "out.weight": layer["mixer/o_gqkd"].reshape(-1, c.d_model).T,
-            "up.weight": np.concatenate([matrix(f"channel_mixer/{r}/weight") for r in rises]),
-            "down.weight": layer["channel_mixer/down/weight"].T,
+            "up.weight": np.concatenate([matrix(f"channel_mixer/{r}_df") for r in rises]),
+            "down.weight": layer["channel_mixer/down_fd"].T,
         }
         if c.use_bias:
             qkv = [layer[f"mixer/{name}_bias"].reshape(-1) for name in "qkv"]
@@ -64,8 +64,8 @@ def plain_weights(c, w):
                 "channel_norm.bias": layer["channel_mixer_norm/bias"],
                 "qkv.bias": np.concatenate(qkv),
                 "out.bias": layer["mixer/o_bias"],
-                "up.bias": layer["channel_mixer/up/bias"],
-                "down.bias": layer["channel_mixer/down/bias"],
+                "up.bias": layer["channel_mixer/up_bias"],
+                "down.bias": layer["channel_mixer/down_bias"],
             }
         ours |= {f"blocks.{i}.{name}": x for name, x in found.items()}
     return {name: torch.tensor(np.ascontiguousarray(x)) for name, x in ours.items()}

@@ -5,15 +5,16 @@ A fixture of tests/model/fixtures that is missing is written from what torch com
 one to freeze it anew. One that is there must agree with torch.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import pytest
 from flax import nnx
+from small_networks import vary
 
 from experiments.benchmarks.speed import networks
 from model.network.config import ModelConfig
@@ -27,7 +28,7 @@ transformers = pytest.importorskip("transformers", reason="make test-parity inst
 pytestmark = pytest.mark.parity
 
 FIXTURES = Path(__file__).parents[1] / "model" / "fixtures"
-LLAMA = dataclasses.replace(
+LLAMA = vary(
     networks.llama(d_model=16, n_layers=2, n_heads=4, d_ff=28, seq_len=11, vocab_size=53),
     n_kv_heads=2,
     norm_eps=1e-3,
@@ -35,6 +36,7 @@ LLAMA = dataclasses.replace(
     tie_embeddings=False,
     embedding_init_std=1.0,
     hidden_init_gain=1.0,
+    branch_init_gain=1.0,
     output_init_std=1.0,
 )
 QWEN3 = {"use_qk_norm": True, "tie_embeddings": True, "d_head": 6}
@@ -49,17 +51,18 @@ GPT2 = {
 
 
 def rotary_fields(c: ModelConfig) -> dict:
+    heads, mlp = networks.layers(c)
     return {
         "vocab_size": c.vocab_size,
         "hidden_size": c.d_model,
-        "intermediate_size": c.d_ff,
+        "intermediate_size": mlp.d_ff,
         "num_hidden_layers": c.n_layers,
-        "num_attention_heads": c.n_heads,
-        "num_key_value_heads": c.n_kv_heads,
-        "head_dim": c.d_head,
+        "num_attention_heads": heads.n_heads,
+        "num_key_value_heads": heads.n_kv_heads,
+        "head_dim": heads.d_head,
         "max_position_embeddings": c.seq_len,
         "rms_norm_eps": c.norm_eps,
-        "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
+        "rope_parameters": {"rope_type": "default", "rope_theta": heads.rope_theta},
         "tie_word_embeddings": c.tie_embeddings,
         "attention_bias": False,
         "attn_implementation": "eager",
@@ -75,13 +78,14 @@ def make_qwen3(c: ModelConfig) -> torch.nn.Module:
 
 
 def make_gpt2(c: ModelConfig) -> torch.nn.Module:
+    heads, mlp = networks.layers(c)
     config = transformers.GPT2Config(
         vocab_size=c.vocab_size,
         n_positions=c.seq_len,
         n_embd=c.d_model,
         n_layer=c.n_layers,
-        n_head=c.n_heads,
-        n_inner=c.d_ff,
+        n_head=heads.n_heads,
+        n_inner=mlp.d_ff,
         bos_token_id=None,
         eos_token_id=None,
         layer_norm_epsilon=c.norm_eps,
@@ -92,7 +96,8 @@ def make_gpt2(c: ModelConfig) -> torch.nn.Module:
 
 def from_rotary(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays of Llama or Qwen3 ([out, in]; heads in the order group, query) under our names."""
-    D, G, R, K = c.d_model, c.n_kv_heads, c.queries_per_kv_head, c.d_head
+    heads, _ = networks.layers(c)
+    D, G, R, K = c.d_model, heads.n_kv_heads, heads.queries_per_kv_head, heads.d_head
     ours = {"embedding/tokens_vd": w["model.embed_tokens.weight"]}
     ours["norm/gain"] = w["model.norm.weight"]
     if not c.tie_embeddings:
@@ -107,19 +112,20 @@ def from_rotary(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarra
             f"{block}/mixer/k_dgk": w[f"{attention}.k_proj.weight"].T.reshape(D, G, K),
             f"{block}/mixer/v_dgk": w[f"{attention}.v_proj.weight"].T.reshape(D, G, K),
             f"{block}/mixer/o_gqkd": w[f"{attention}.o_proj.weight"].T.reshape(G, R, K, D),
-            f"{block}/channel_mixer/gate/weight": w[f"{mlp}.gate_proj.weight"].T,
-            f"{block}/channel_mixer/up/weight": w[f"{mlp}.up_proj.weight"].T,
-            f"{block}/channel_mixer/down/weight": w[f"{mlp}.down_proj.weight"].T,
+            f"{block}/channel_mixer/gate_df": w[f"{mlp}.gate_proj.weight"].T,
+            f"{block}/channel_mixer/up_df": w[f"{mlp}.up_proj.weight"].T,
+            f"{block}/channel_mixer/down_fd": w[f"{mlp}.down_proj.weight"].T,
         }
-        if c.use_qk_norm:
-            ours[f"{block}/mixer/q_norm/gain"] = w[f"{attention}.q_norm.weight"]
-            ours[f"{block}/mixer/k_norm/gain"] = w[f"{attention}.k_norm.weight"]
+        if heads.use_qk_norm:
+            ours[f"{block}/mixer/q_gain"] = w[f"{attention}.q_norm.weight"]
+            ours[f"{block}/mixer/k_gain"] = w[f"{attention}.k_norm.weight"]
     return stacked(ours, c.n_layers)
 
 
 def from_gpt2(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays of GPT-2 ([in, out]; queries, keys and values side by side) under our names."""
-    D, H, K = c.d_model, c.n_heads, c.d_head
+    heads, _ = networks.layers(c)
+    D, H, K = c.d_model, heads.n_heads, heads.d_head
     ours = {
         "embedding/tokens_vd": w["transformer.wte.weight"],
         "embedding/positions_td": w["transformer.wpe.weight"],
@@ -143,10 +149,10 @@ def from_gpt2(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]
             f"{block}/mixer/v_bias": v_bias.reshape(H, K),
             f"{block}/mixer/o_gqkd": w[f"{theirs}.attn.c_proj.weight"].reshape(H, 1, K, D),
             f"{block}/mixer/o_bias": w[f"{theirs}.attn.c_proj.bias"],
-            f"{block}/channel_mixer/up/weight": w[f"{theirs}.mlp.c_fc.weight"],
-            f"{block}/channel_mixer/up/bias": w[f"{theirs}.mlp.c_fc.bias"],
-            f"{block}/channel_mixer/down/weight": w[f"{theirs}.mlp.c_proj.weight"],
-            f"{block}/channel_mixer/down/bias": w[f"{theirs}.mlp.c_proj.bias"],
+            f"{block}/channel_mixer/up_df": w[f"{theirs}.mlp.c_fc.weight"],
+            f"{block}/channel_mixer/up_bias": w[f"{theirs}.mlp.c_fc.bias"],
+            f"{block}/channel_mixer/down_fd": w[f"{theirs}.mlp.c_proj.weight"],
+            f"{block}/channel_mixer/down_bias": w[f"{theirs}.mlp.c_proj.bias"],
         }
     return stacked(ours, c.n_layers)
 
@@ -162,8 +168,8 @@ def stacked(arrays: dict[str, np.ndarray], n_layers: int) -> dict[str, np.ndarra
 
 FAMILIES = {
     "llama": (LLAMA, make_llama, from_rotary),
-    "qwen3": (dataclasses.replace(LLAMA, **QWEN3), make_qwen3, from_rotary),
-    "gpt2": (dataclasses.replace(LLAMA, **GPT2), make_gpt2, from_gpt2),
+    "qwen3": (vary(LLAMA, **QWEN3), make_qwen3, from_rotary),
+    "gpt2": (vary(LLAMA, **GPT2), make_gpt2, from_gpt2),
 }
 
 
@@ -187,7 +193,7 @@ def compute_theirs(name: str) -> dict[str, np.ndarray]:
     weights = {k: w.detach().numpy() for k, w in model.named_parameters()}
     gradients = {k: w.grad.numpy() for k, w in model.named_parameters()}
     return {
-        "config": np.array(json.dumps(dataclasses.asdict(config))),
+        "config": np.array(msgspec.json.encode(config).decode()),
         "tokens": tokens.astype(np.int32),
         "targets": targets.astype(np.int32),
         "logits": logits.detach().numpy(),
@@ -278,6 +284,6 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", FAMILIES)
 def test_parameter_counts_of_llama_2_7b_qwen3_and_gpt2_equal_hugging_face(name):
     tiny, make, _ = FAMILIES[name]
-    config = dataclasses.replace(tiny, **PUBLISHED[name])
+    config = vary(tiny, **PUBLISHED[name])
     with torch.device("meta"):
         assert count_params(config).total == make(config).num_parameters()

@@ -5,9 +5,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from model.network.config import ModelConfig
+from model.network.counts.attention import AttentionConfig
+from model.network.counts.kinds import BlockConfig
+from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.training.config import (
     EvalConfig,
     GroupConfig,
@@ -30,21 +34,26 @@ def llama(
         seq_len=seq_len,
         d_model=d_model,
         n_layers=n_layers,
-        n_heads=n_heads,
-        n_kv_heads=n_heads,
-        d_head=d_model // n_heads,
-        d_ff=d_ff,
-        mixers=("attention",),
-        channel_mixers=("swiglu",),
+        blocks=(
+            BlockConfig(
+                mixer=AttentionConfig(
+                    n_heads=n_heads,
+                    n_kv_heads=n_heads,
+                    d_head=d_model // n_heads,
+                    rope_theta=1e4,
+                    use_qk_norm=False,
+                ),
+                channel_mixer=SwiGLUConfig(d_ff=d_ff),
+            ),
+        ),
         norm="rmsnorm",
         norm_eps=1e-5,
-        positions="rope",
-        rope_theta=1e4,
+        learned_positions=False,
         use_bias=False,
-        use_qk_norm=False,
         tie_embeddings=True,
         embedding_init_std=0.02,
         hidden_init_gain=0.02 * math.sqrt(d_model),
+        branch_init_gain=0.02 * math.sqrt(d_model),
         output_init_std=0.02,
         residual_multiplier=1.0,
         logit_multiplier=1.0,
@@ -53,13 +62,18 @@ def llama(
 
 def gpt2(d_model: int, n_layers: int, n_heads: int, seq_len: int, vocab_size: int) -> ModelConfig:
     """LayerNorm, learned positions, GELU, biases (Radford et al. 2019)."""
-    return replace(
-        llama(d_model, n_layers, n_heads, 4 * d_model, seq_len, vocab_size),
-        channel_mixers=("gelu",),
-        norm="layernorm",
-        positions="learned",
-        use_bias=True,
-    )
+    like = llama(d_model, n_layers, n_heads, 4 * d_model, seq_len, vocab_size)
+    mixer = msgspec.structs.replace(like.blocks[0].mixer, rope_theta=None)
+    block = BlockConfig(mixer=mixer, channel_mixer=GELUConfig(d_ff=4 * d_model))
+    return replace(like, blocks=(block,), norm="layernorm", learned_positions=True, use_bias=True)
+
+
+def layers(model: ModelConfig) -> tuple[AttentionConfig, GELUConfig]:
+    """The two layers that each block of such a network has."""
+    mixer, channel_mixer = model.layers
+    assert isinstance(mixer, AttentionConfig)
+    assert isinstance(channel_mixer, GELUConfig)
+    return mixer, channel_mixer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

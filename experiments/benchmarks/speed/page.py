@@ -59,10 +59,14 @@ def _where(found: dict[str, Any]) -> str:
 def _peers(found: dict[str, Any]) -> list[str]:
     settings = [networks.SETTINGS[n] for n in dict.fromkeys(r["network"] for r in found["rows"])]
     shapes = [
-        f"{s.name}: {s.model.n_layers} layers, d {s.model.d_model}, {s.model.n_heads} heads, d_ff "
-        f"{s.model.d_ff}, T {s.model.seq_len}, V {s.model.vocab_size}, {s.dtype}, {s.n_steps} "
+        f"{s.name}: {s.model.n_layers} layers, d {s.model.d_model}, {n_heads} heads, d_ff "
+        f"{d_ff}, T {s.model.seq_len}, V {s.model.vocab_size}, {s.dtype}, {s.n_steps} "
         "steps per repeat and per dispatch of ours."
-        for s in settings
+        for s, n_heads, d_ff in (
+            (s, heads.n_heads, mlp.d_ff)
+            for s in settings
+            for heads, mlp in [networks.layers(s.model)]
+        )
     ]
     missing = [f"{what}: not measured, {why}." for what, why in found["not_measured"].items()]
     peaks = {f"{r['peak_gflops']} GFLOP/s ({r['peak_source']})" for r in found["rows"]}

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from experiments.benchmarks.speed.networks import layers
 from model.network.config import ModelConfig
 
 
@@ -22,12 +23,14 @@ class Block(nn.Module):
 
     def __init__(self, c: ModelConfig):
         super().__init__()
-        self.n_heads, self.is_gated = c.n_heads, c.channel_mixers == ("swiglu",)
+        heads, mlp = layers(c)
+        self.n_heads, self.is_gated = heads.n_heads, mlp.kind == "swiglu"
+        width = heads.n_heads * heads.d_head
         self.mixer_norm, self.channel_norm = make_norm(c), make_norm(c)
-        self.qkv = nn.Linear(c.d_model, 3 * c.n_heads * c.d_head, bias=c.use_bias)
-        self.out = nn.Linear(c.n_heads * c.d_head, c.d_model, bias=c.use_bias)
-        self.up = nn.Linear(c.d_model, (1 + self.is_gated) * c.d_ff, bias=c.use_bias)
-        self.down = nn.Linear(c.d_ff, c.d_model, bias=c.use_bias)
+        self.qkv = nn.Linear(c.d_model, 3 * width, bias=c.use_bias)
+        self.out = nn.Linear(width, c.d_model, bias=c.use_bias)
+        self.up = nn.Linear(c.d_model, (1 + self.is_gated) * mlp.d_ff, bias=c.use_bias)
+        self.down = nn.Linear(mlp.d_ff, c.d_model, bias=c.use_bias)
 
     def forward(self, x: torch.Tensor, rotation: torch.Tensor | None) -> torch.Tensor:
         """x [B, T, D]; rotation [2, T, K], cosines and sines, or None."""
@@ -52,14 +55,15 @@ class Transformer(nn.Module):
 
     def __init__(self, c: ModelConfig):
         super().__init__()
-        if c.n_kv_heads != c.n_heads or c.use_qk_norm or not c.tie_embeddings:
+        heads, _ = layers(c)
+        if heads.n_kv_heads != heads.n_heads or heads.use_qk_norm or not c.tie_embeddings:
             raise ValueError("the peer has full heads, no query-key norm and tied embeddings.")
-        is_learned = c.positions == "learned"
         self.tokens = nn.Embedding(c.vocab_size, c.d_model)
-        self.positions = nn.Embedding(c.seq_len, c.d_model) if is_learned else None
+        self.positions = nn.Embedding(c.seq_len, c.d_model) if c.learned_positions else None
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.n_layers))
         self.norm = make_norm(c)
-        rotation = None if is_learned else rotations(c.seq_len, c.d_head, c.rope_theta)
+        theta = heads.rope_theta
+        rotation = None if theta is None else rotations(c.seq_len, heads.d_head, theta)
         self.register_buffer("rotation", rotation, persistent=False)
         for weight in self.parameters():
             if weight.ndim == 2:
@@ -107,13 +111,14 @@ def hugging_face(c: ModelConfig) -> nn.Module:
         "eos_token_id": None,
         "pad_token_id": None,
     }
-    if c.positions == "learned":
+    heads, mlp = layers(c)
+    if c.learned_positions:
         config = transformers.GPT2Config(
             n_positions=c.seq_len,
             n_embd=c.d_model,
             n_layer=c.n_layers,
-            n_head=c.n_heads,
-            n_inner=c.d_ff,
+            n_head=heads.n_heads,
+            n_inner=mlp.d_ff,
             activation_function="gelu_pytorch_tanh",
             layer_norm_epsilon=c.norm_eps,
             resid_pdrop=0.0,
@@ -126,9 +131,9 @@ def hugging_face(c: ModelConfig) -> nn.Module:
         max_position_embeddings=c.seq_len,
         hidden_size=c.d_model,
         num_hidden_layers=c.n_layers,
-        num_attention_heads=c.n_heads,
-        num_key_value_heads=c.n_kv_heads,
-        intermediate_size=c.d_ff,
+        num_attention_heads=heads.n_heads,
+        num_key_value_heads=heads.n_kv_heads,
+        intermediate_size=mlp.d_ff,
         rms_norm_eps=c.norm_eps,
         tie_word_embeddings=True,
         **shared,

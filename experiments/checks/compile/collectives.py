@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from model.network.config import ModelConfig
-from model.network.counts.total import count_params
+from model.network.counts.total import all_weights, hidden_weights
 from model.network.execution import Execution
-from model.network.sharding import AXES
+from model.network.sharding import AXES, LAYOUTS
 
 DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all")
@@ -97,21 +97,9 @@ def by_kind(step: Step) -> dict[str, float]:
     return total
 
 
-def block_weights(model: ModelConfig) -> int:
-    """Weights of matrix products in all blocks."""
-    vectors = _vector_params(model)
-    return count_params(model).non_embedding - vectors
-
-
 def _vector_params(model: ModelConfig) -> int:
     """Gains and biases, of the blocks and of the last norm."""
-    norm = model.d_model * (1 + (model.norm == "layernorm" and model.use_bias))
-    heads = model.n_heads + 2 * model.n_kv_heads
-    n_mlp_inputs = sum(1 + (kind == "swiglu") for kind in model.layer_channel_mixers)
-    biases = model.n_layers * (heads * model.d_head + 2 * model.d_model)
-    biases += n_mlp_inputs * model.d_ff
-    gains = 2 * model.n_layers * model.d_head * model.use_qk_norm
-    return (2 * model.n_layers + 1) * norm + gains + model.use_bias * biases
+    return sum(n * weight.size for _, weight, n in all_weights(model) if weight.is_vector)
 
 
 def _blocks(step: Step) -> Iterator[Transfer]:
@@ -121,7 +109,7 @@ def _blocks(step: Step) -> Iterator[Transfer]:
     pass, which is also where remat uses them; float32 gradients are reduce-scattered over "fsdp",
     and what is left, W / n_fsdp, is all-reduced over "data".
     """
-    n_weights, n = block_weights(step.model) / step.weight_parts, step.execution.n_microbatches
+    n_weights, n = hidden_weights(step.model) / step.weight_parts, step.execution.n_microbatches
     gathered = n_weights * step.dtype_bytes
     yield _gather("weights of the blocks, forward and backward", step, gathered, 2 * n)
     yield from _reduce("gradients of the blocks", step, 4 * n_weights, n)
@@ -158,7 +146,7 @@ def _embedding(step: Step) -> Iterator[Transfer]:
     of them. (Learned positions likewise.)
     """
     model = step.model
-    rows = model.vocab_size + (model.positions == "learned") * model.seq_len
+    rows = model.vocab_size + model.learned_positions * model.seq_len
     table = 4 * rows * model.d_model
     yield Transfer(
         what="embedding table",
@@ -220,8 +208,9 @@ def _tensor(step: Step) -> Iterator[Transfer]:
             what=what, kind="all-reduce", axes=("tensor",), array_bytes=array_bytes, count=count
         )
 
-    yield reduced("outputs of mixers", activation, n * (2 * model.n_layers + n_again))
-    yield reduced("gradients of inputs of mixers", activation, n * 2 * model.n_layers)
+    n_split = _split_layers(model)
+    yield reduced("outputs of mixers", activation, n * (n_split + n_again))
+    yield reduced("gradients of inputs of mixers", activation, n * n_split)
     yield reduced("gradient of the head's input", activation, n)
     yield reduced("softmax over a split vocabulary", 3 * 4 * step.local_tokens, n)
 
@@ -233,7 +222,7 @@ def _context(step: Step) -> Iterator[Transfer]:
     same once more for their gradients, and for remat of whole blocks.
     """
     model, execution = step.model, step.execution
-    width = (2 * model.n_heads + 2 * model.n_kv_heads) * model.d_head
+    width = sum(layer.exchanged_width(model) for layer in model.layers)
     local = step.local_tokens / step.mesh["tensor"] * width * step.dtype_bytes
     n_passes = 2 + (execution.remat == "block")
     yield Transfer(
@@ -241,5 +230,18 @@ def _context(step: Step) -> Iterator[Transfer]:
         kind="all-to-all",
         axes=("tensor",),
         array_bytes=local,
-        count=execution.n_microbatches * model.n_layers * n_passes,
+        count=execution.n_microbatches * model.n_repeats * n_passes,
+    )
+
+
+def _split_layers(model: ModelConfig) -> int:
+    """Mixers and channel mixers whose units "tensor" splits: a matrix contracts them."""
+    split = LAYOUTS["fsdp_tensor"].matrices
+    return model.n_repeats * sum(
+        any(
+            split.get(letter) == "tensor"
+            for weight in layer.weights(model).values()
+            for letter in weight.input_axes
+        )
+        for layer in model.layers
     )

@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from experiments.checks.compile.collectives import Step, block_weights, transfers
+from experiments.checks.compile.collectives import Step, transfers
 from model.network.config import ModelConfig
-from model.network.counts.total import count_params, flops_per_token
+from model.network.counts.total import count_params, flops_per_token, hidden_weights
 
 ASSUMPTIONS = (
     "products at the peak of the device, softmax, norms and the optimiser's arithmetic free; a "
@@ -103,7 +103,7 @@ def memory_bytes(step: Step) -> float:
     n_tokens = step.local_tokens * execution.n_microbatches / step.mesh["tensor"]
     n_passes = 3 + (execution.remat == "block")
     state_parts = step.mesh["fsdp"] * step.mesh["tensor"]
-    weights = block_weights(model) + model.d_model * model.vocab_size
+    weights = hidden_weights(model) + model.d_model * model.vocab_size
     return (
         _UPDATE_BYTES * count_params(model).total / state_parts
         + execution.n_microbatches * n_passes * weights / step.weight_parts * step.dtype_bytes
@@ -116,16 +116,15 @@ def memory_bytes(step: Step) -> float:
 
 def _activation_widths(model: ModelConfig) -> int:
     """Numbers per token that products of all blocks take in and give out."""
-    attention = 2 * model.d_model + (2 * model.n_heads + 2 * model.n_kv_heads) * model.d_head
-    n_wide = sum(2 + (kind == "swiglu") for kind in model.layer_channel_mixers)
-    return model.n_layers * (attention + 2 * model.d_model) + n_wide * model.d_ff
+    return model.n_repeats * sum(layer.activation_width(model) for layer in model.layers)
 
 
 def _score_bytes(step: Step, n_passes: int) -> float:
     """Per token: float32 scores and weights in the compute dtype, where they are stored at all."""
     if step.execution.attention != "xla":
         return 0.0
-    scores = step.model.n_layers * step.model.n_heads * step.model.seq_len
+    model = step.model
+    scores = model.n_repeats * sum(layer.scores_per_token(model) for layer in model.layers)
     return n_passes * scores * 2 * (4 + step.dtype_bytes)
 
 

@@ -1,31 +1,120 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters and FLOPs of softmax attention (model/network/mixers/attention.py)."""
+"""Softmax attention (model/network/mixers/attention.py): its sizes, weights and FLOPs."""
 
-from model.network.config import ModelConfig
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
+from model.field_checks import check_flags, check_real, check_whole
+from model.network.counts.layer import LayerConfig, Weight, matrix, vector
 
-def matmul_params(config: ModelConfig) -> int:
-    """Weights that multiply every token: queries, keys, values, output."""
-    projections = 2 * config.n_heads + 2 * config.n_kv_heads
-    return config.d_model * config.d_head * projections
-
-
-def params(config: ModelConfig) -> int:
-    """All weights: projections, biases, gains of the query and key norms."""
-    heads = config.n_heads + 2 * config.n_kv_heads
-    bias = config.use_bias * (heads * config.d_head + config.d_model)
-    gains = config.use_qk_norm * 2 * config.d_head
-    return matmul_params(config) + bias + gains
+if TYPE_CHECKING:
+    from model.network.config import ModelConfig
 
 
-active_params = params
+class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
+    """Causal softmax attention with grouped queries.
 
-
-def context_flops(config: ModelConfig) -> int:
-    """Forward FLOPs per token of QK^T and AV over all T positions: 2 x 2 T n_heads d_head.
-
-    These grow with the length and multiply no weight, so 6N misses them. The causal half of the
-    T x T scores is what a kernel that skips masked blocks computes; total.py halves it where the
-    convention says so.
+    Attributes:
+      n_heads: query heads; a multiple of ``n_kv_heads``.
+      n_kv_heads: key and value heads; fewer than ``n_heads`` is grouped-query attention
+        (Ainslie et al. 2023, arXiv:2305.13245).
+      d_head: K, width of one head; even where positions are rotary.
+      rope_theta: base of the rotary frequencies (Su et al. 2021, arXiv:2104.09864); None: no
+        rotation.
+      use_qk_norm: RMSNorm with gain on queries and keys, per head, before the rotation (Henry et
+        al. 2020, arXiv:2010.04245; Qwen3).
     """
-    return 4 * config.seq_len * config.n_heads * config.d_head
+
+    implementation: ClassVar[str] = "model.network.mixers.attention:Attention"
+
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    rope_theta: float | None
+    use_qk_norm: bool
+
+    def __post_init__(self) -> None:
+        check_whole(self, "n_heads n_kv_heads d_head")
+        check_flags(self, "use_qk_norm")
+        if self.rope_theta is not None:
+            check_real(self, "rope_theta")
+            if self.d_head % 2:
+                raise ValueError(f"d_head={self.d_head}: rotary positions need an even head width.")
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}."
+            )
+
+    @property
+    def queries_per_kv_head(self) -> int:
+        return self.n_heads // self.n_kv_heads
+
+    def weights(self, net: "ModelConfig") -> dict[str, Weight]:
+        D, G, Q, K = net.d_model, self.n_kv_heads, self.queries_per_kv_head, self.d_head
+        gain = net.hidden_init_gain
+        weights = {
+            "q_dgqk": matrix("dgqk", (D, G, Q, K), gain),
+            "k_dgk": matrix("dgk", (D, G, K), gain),
+            "v_dgk": matrix("dgk", (D, G, K), gain),
+            "o_gqkd": matrix("gqkd", (G, Q, K, D), net.branch_init_gain, n_in=3),
+        }
+        if net.use_bias:
+            weights |= {
+                "q_bias": vector("gqk", (G, Q, K), 0.0),
+                "k_bias": vector("gk", (G, K), 0.0),
+                "v_bias": vector("gk", (G, K), 0.0),
+                "o_bias": vector("d", (D,), 0.0),
+            }
+        if self.use_qk_norm:
+            weights |= {"q_gain": vector("k", (K,), 1.0), "k_gain": vector("k", (K,), 1.0)}
+        return weights
+
+    def context_flops(self, net: "ModelConfig", *, is_causal: bool) -> int:
+        """QK^T and AV over all T positions: 2 x 2 T n_heads d_head; half of it behind a mask."""
+        full = 4 * net.seq_len * self.n_heads * self.d_head
+        return full // 2 if is_causal else full
+
+    def activation_width(self, net: "ModelConfig") -> int:
+        return 2 * net.d_model + self.exchanged_width(net)
+
+    def scores_per_token(self, net: "ModelConfig") -> int:
+        return self.n_heads * net.seq_len
+
+    def exchanged_width(self, net: "ModelConfig") -> int:
+        """Queries, keys, values, and the output of the heads."""
+        return (2 * self.n_heads + 2 * self.n_kv_heads) * self.d_head
+
+    def columns(self) -> dict[str, int | float | str]:
+        return {"n_heads": self.n_heads}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttentionRule:
+    """Width -> heads: n_heads = d_model / head_width, rounded down to a multiple of
+    queries_per_kv_head, at least min_heads; d_head = d_model / n_heads, rounded to an even number,
+    so that every width has heads. Other fields as in AttentionConfig.
+    """
+
+    head_width: int
+    min_heads: int
+    queries_per_kv_head: int
+    rope_theta: float | None
+    use_qk_norm: bool
+
+    def __post_init__(self) -> None:
+        check_whole(self, "head_width min_heads queries_per_kv_head")
+
+    def config(self, *, d_model: int, n_layers: int) -> AttentionConfig:
+        """Of a network of this width."""
+        n_heads = max(d_model // self.head_width, self.min_heads)
+        n_kv_heads = max(n_heads // self.queries_per_kv_head, 1)
+        n_heads = n_kv_heads * self.queries_per_kv_head
+        return AttentionConfig(
+            n_heads=n_heads,
+            n_kv_heads=n_kv_heads,
+            # Halves upwards: Python's ``round`` would send 1.5 and 2.5 to the same number.
+            d_head=2 * max(1, math.floor(d_model / n_heads / 2 + 0.5)),
+            rope_theta=self.rope_theta,
+            use_qk_norm=self.use_qk_norm,
+        )

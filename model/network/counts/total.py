@@ -6,60 +6,16 @@ weights). Norms, softmax, rotations and other element-wise work are not counted,
 conventions of the literature.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from model.network.config import ModelConfig
-from model.network.counts import attention, mlp
+from model.network.counts.kinds import BlockConfig
+from model.network.counts.layer import Weight, norm_weights
 
 FlopConvention = Literal["6n_total", "6n_non_embedding", "matmul_full", "matmul_causal"]
 FLOP_CONVENTIONS: tuple[FlopConvention, ...] = get_args(FlopConvention)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerCounts:
-    """The counts that one mixer or channel mixer contributes per layer.
-
-    Attributes:
-      params: weights stored.
-      active_params: weights that touch one token (fewer than stored in sparse mixers).
-      matmul_params: active weights of matrix products: 2 FLOPs each per token, forward.
-      context_flops: forward FLOPs per token of products over the context, full T x T.
-    """
-
-    params: Callable[[ModelConfig], int]
-    active_params: Callable[[ModelConfig], int]
-    matmul_params: Callable[[ModelConfig], int]
-    context_flops: Callable[[ModelConfig], int]
-
-
-def _no_context(_: ModelConfig) -> int:
-    return 0
-
-
-MIXERS = {
-    "attention": LayerCounts(
-        params=attention.params,
-        active_params=attention.active_params,
-        matmul_params=attention.matmul_params,
-        context_flops=attention.context_flops,
-    )
-}
-CHANNEL_MIXERS = {
-    "swiglu": LayerCounts(
-        params=mlp.swiglu_params,
-        active_params=mlp.swiglu_params,
-        matmul_params=mlp.swiglu_matmul_params,
-        context_flops=_no_context,
-    ),
-    "gelu": LayerCounts(
-        params=mlp.gelu_params,
-        active_params=mlp.gelu_params,
-        matmul_params=mlp.gelu_matmul_params,
-        context_flops=_no_context,
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,37 +34,57 @@ class ParamCounts:
     active: int
 
 
-def _layers(config: ModelConfig) -> list[LayerCounts]:
-    mixers = [_named(MIXERS, name, "mixer") for name in config.layer_mixers]
-    return mixers + [
-        _named(CHANNEL_MIXERS, name, "channel mixer") for name in config.layer_channel_mixers
-    ]
+def outer_weights(net: ModelConfig) -> dict[str, Weight]:
+    """The arrays outside the blocks, by their path in the network."""
+    V, T, D = net.vocab_size, net.seq_len, net.d_model
+    std = net.embedding_init_std
+    weights = {
+        "embedding.tokens_vd": Weight(axes="vd", shape=(V, D), role="input", std=std, n_in=1)
+    }
+    if net.learned_positions:
+        positions = Weight(axes="td", shape=(T, D), role="input", std=std, n_in=1)
+        weights["embedding.positions_td"] = positions
+    if not net.tie_embeddings:
+        std = net.output_init_std
+        weights["head_dv"] = Weight(axes="dv", shape=(D, V), role="output", std=std, n_in=1)
+    return weights | _within("norm", norm_weights(net, "final_norm"))
 
 
-def _named(table: dict[str, LayerCounts], name: str, what: str) -> LayerCounts:
-    if name not in table:
-        raise ValueError(f"unknown {what} {name!r}: known are {', '.join(sorted(table))}.")
-    return table[name]
+def block_weights(net: ModelConfig, block: BlockConfig) -> dict[str, Weight]:
+    """The arrays of one block, by their path in it."""
+    weights = _within("mixer_norm", norm_weights(net)) | _within("mixer", block.mixer.weights(net))
+    if block.channel_mixer is not None:
+        weights |= _within("channel_mixer_norm", norm_weights(net))
+        weights |= _within("channel_mixer", block.channel_mixer.weights(net))
+    return weights
+
+
+def _within(name: str, weights: dict[str, Weight]) -> dict[str, Weight]:
+    return {f"{name}.{inner}": weight for inner, weight in weights.items()}
+
+
+def all_weights(net: ModelConfig) -> Iterator[tuple[str, Weight, int]]:
+    """(path, weight, how often the network has it); those of blocks once for a pattern."""
+    for path, weight in outer_weights(net).items():
+        yield path, weight, 1
+    for place, block in enumerate(net.blocks):
+        for path, weight in block_weights(net, block).items():
+            yield f"blocks.{place}.{path}", weight, net.n_repeats
+
+
+def hidden_weights(net: ModelConfig) -> int:
+    """Stored weights of matrix products in all blocks."""
+    found = all_weights(net)
+    return sum(n * weight.size for _, weight, n in found if weight.role == "hidden")
 
 
 def count_params(config: ModelConfig) -> ParamCounts:
-    """Parameters in closed form.
-
-    Raises:
-      ValueError: if a mixer or channel mixer has no counts.
-    """
-    layers = _layers(config)
-    norm_width = config.d_model * (1 + (config.norm == "layernorm" and config.use_bias))
-    norms = (2 * config.n_layers + 1) * norm_width
-    embedding = config.vocab_size * config.d_model
-    positions = (config.positions == "learned") * config.seq_len * config.d_model
-    head = (not config.tie_embeddings) * embedding
-    non_embedding = norms + sum(layer.params(config) for layer in layers)
-    active = norms + sum(layer.active_params(config) for layer in layers)
-    outside = embedding + positions + head
-    return ParamCounts(
-        total=non_embedding + outside, non_embedding=non_embedding, active=active + outside
-    )
+    """Parameters in closed form."""
+    found = list(all_weights(config))
+    outside = sum(weight.size for _, weight, _ in found if weight.role in ("input", "output"))
+    total = sum(n * weight.size for _, weight, n in found)
+    active = sum(n * weight.active for _, weight, n in found)
+    return ParamCounts(total=total, non_embedding=total - outside, active=active)
 
 
 def flops_per_token(config: ModelConfig, convention: FlopConvention) -> int:
@@ -119,21 +95,20 @@ def flops_per_token(config: ModelConfig, convention: FlopConvention) -> int:
     - "matmul_full": 3 x every matrix product of the forward pass: lookup of the embedding free,
       head counted, attention over the full T x T (Hoffmann et al. 2022, appendix F, without the
       softmax). This is what a plain implementation executes.
-    - "matmul_causal": the same with half of the attention products.
+    - "matmul_causal": the same without the pairs of positions that a causal mask hides.
 
     Raises:
       ValueError: if the convention is unknown.
     """
-    layers = _layers(config)
     if convention in ("6n_total", "6n_non_embedding"):
         counts = count_params(config)
         embeddings = counts.total - counts.non_embedding
         return 6 * (counts.active - (convention == "6n_non_embedding") * embeddings)
+    if convention not in ("matmul_full", "matmul_causal"):
+        raise ValueError(f"unknown FLOP convention {convention!r}: {', '.join(FLOP_CONVENTIONS)}.")
     head = config.vocab_size * config.d_model
-    products = 2 * (head + sum(layer.matmul_params(config) for layer in layers))
-    context = sum(layer.context_flops(config) for layer in layers)
-    if convention == "matmul_full":
-        return 3 * (products + context)
-    if convention == "matmul_causal":
-        return 3 * products + 3 * context // 2
-    raise ValueError(f"unknown FLOP convention {convention!r}: {', '.join(FLOP_CONVENTIONS)}.")
+    found = all_weights(config)
+    products = head + sum(n * weight.active for _, weight, n in found if weight.role == "hidden")
+    is_causal = convention == "matmul_causal"
+    context = sum(layer.context_flops(config, is_causal=is_causal) for layer in config.layers)
+    return 6 * products + 3 * config.n_repeats * context

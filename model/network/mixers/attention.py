@@ -1,59 +1,103 @@
 # SPDX-License-Identifier: Apache-2.0
 """Causal softmax attention with grouped queries."""
 
-import math
+from typing import cast
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
 
 from model.network.config import ModelConfig
-from model.network.layers import RMSNorm, constant, normal, project, rotate, shared
-from model.network.mixers.attention_kernels import attention_kernel
+from model.network.context import Context
+from model.network.counts.attention import AttentionConfig
+from model.network.counts.layer import LayerConfig
+from model.network.execution import Execution
+from model.network.layers import Layer, Said, State, project, rms_norm, rotate, shared
+from model.network.mixers.attention_kernels import attend_to, attention_kernel
 from model.network.sharding import Layout
 
 
-class Attention(nnx.Module):
+class Attention(Layer):
     """softmax(q k^T / sqrt(K) + causal mask) v, then the output projection.
 
     Vaswani et al. 2017 (arXiv:1706.03762), eq. 1; each of G key/value heads serves Q query heads
     (Ainslie et al. 2023). Query weights are stored as [D, G, Q, K], so that no split dimension is
-    ever reshaped. ``kernel`` names what computes the softmax (attention_kernels.py).
+    ever reshaped. What computes the softmax: attention_kernels.py.
     """
 
-    def __init__(self, config: ModelConfig, layout: Layout, *, kernel: str, rngs: nnx.Rngs):
-        D, G, K = config.d_model, config.n_kv_heads, config.d_head
-        Q = config.queries_per_kv_head
-        std = config.hidden_init_gain / math.sqrt(D)
-        std_out = config.hidden_init_gain / math.sqrt(config.n_heads * K)
-        self.q_dgqk = normal(rngs, (D, G, Q, K), std, layout.attn_q_dgqk, "hidden")
-        self.k_dgk = normal(rngs, (D, G, K), std, layout.attn_kv_dgk, "hidden")
-        self.v_dgk = normal(rngs, (D, G, K), std, layout.attn_kv_dgk, "hidden")
-        self.o_gqkd = normal(rngs, (G, Q, K, D), std_out, layout.attn_o_gqkd, "hidden", n_in=3)
-        bias, eps = config.use_bias, config.norm_eps
-        self.q_bias = constant((G, Q, K), 0.0, layout.attn_q_bias_gqk) if bias else None
-        self.k_bias = constant((G, K), 0.0, layout.attn_kv_bias_gk) if bias else None
-        self.v_bias = constant((G, K), 0.0, layout.attn_kv_bias_gk) if bias else None
-        self.o_bias = constant((D,), 0.0, layout.vector_d) if bias else None
-        self.q_norm = RMSNorm(K, layout.vector_k, eps=eps) if config.use_qk_norm else None
-        self.k_norm = RMSNorm(K, layout.vector_k, eps=eps) if config.use_qk_norm else None
-        self.rope_theta = config.rope_theta if config.positions == "rope" else None
-        self.attend = attention_kernel(kernel)
-        self.layout = layout
+    q_dgqk: nnx.Param
+    k_dgk: nnx.Param
+    v_dgk: nnx.Param
+    o_gqkd: nnx.Param
+    q_bias: nnx.Param | None = None
+    k_bias: nnx.Param | None = None
+    v_bias: nnx.Param | None = None
+    o_bias: nnx.Param | None = None
+    q_gain: nnx.Param | None = None
+    k_gain: nnx.Param | None = None
 
-    def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], dict]:
-        layout, x = self.layout, shared(x, self.layout)
-        q = project("btd,dgqk->btgqk", x, self.q_dgqk, self.q_bias, P(*layout.act_btgqk))
-        k = project("btd,dgk->btgk", x, self.k_dgk, self.k_bias, P(*layout.act_btgk))
-        v = project("btd,dgk->btgk", x, self.v_dgk, self.v_bias, P(*layout.act_btgk))
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        if self.rope_theta is not None:
-            q, k = rotate(q, self.rope_theta), rotate(k, self.rope_theta)
+    def __init__(
+        self,
+        config: LayerConfig,
+        net: ModelConfig,
+        *,
+        execution: Execution,
+        layout: Layout,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(config, net, execution=execution, layout=layout, rngs=rngs)
+        self.sizes = cast(AttentionConfig, config)
+        self.attend = attention_kernel(execution.attention)
+
+    def __call__(
+        self, x: Float[Array, "B T D"], context: Context
+    ) -> tuple[Float[Array, "B T D"], Context, Said]:
+        layout = self.layout
+        q, k, v = self._heads(x, context.positions)
         # Where positions are split they are exchanged for heads, and back.
-        inside = P(*layout.inside_btgqk), P(*layout.inside_btgk), P(*layout.inside_btgk)
-        mixed = self.attend(*map(jax.sharding.reshard, (q, k, v), inside))
-        mixed = jax.sharding.reshard(mixed, P(*layout.act_btgqk))
-        out = project("btgqk,gqkd->btd", mixed, self.o_gqkd, self.o_bias, P(*layout.act_btd))
-        return out, {}
+        inside = (P(*layout.whole(letters)) for letters in ("btgqk", "btgk", "btgk"))
+        q, k, v = map(jax.sharding.reshard, (q, k, v), inside)
+        mixed = self.attend(q, k, v, context)
+        return self._output(jax.sharding.reshard(mixed, P(*layout.act("btgqk")))), context, {}
+
+    def _heads(
+        self, x: Float[Array, "B T D"], positions: Int[Array, "#B T"] | None
+    ) -> tuple[Float[Array, "B T G Q K"], Float[Array, "B T G K"], Float[Array, "B T G K"]]:
+        """Queries, keys and values."""
+        act, x = self.layout.act, shared(x, self.layout)
+        q = project("btd,dgqk->btgqk", x, self.q_dgqk, self.q_bias, P(*act("btgqk")))
+        k = project("btd,dgk->btgk", x, self.k_dgk, self.k_bias, P(*act("btgk")))
+        v = project("btd,dgk->btgk", x, self.v_dgk, self.v_bias, P(*act("btgk")))
+        if self.q_gain is not None and self.k_gain is not None:
+            eps = self.net.norm_eps
+            q, k = rms_norm(q, self.q_gain, eps), rms_norm(k, self.k_gain, eps)
+        if (theta := self.sizes.rope_theta) is not None:
+            length = self.net.seq_len
+            q, k = (rotate(each, theta, positions, length) for each in (q, k))
+        return q, k, v
+
+    def _output(self, mixed: Float[Array, "B T G Q K"]) -> Float[Array, "B T D"]:
+        out = P(*self.layout.act("btd"))
+        return project("btgqk,gqkd->btd", mixed, self.o_gqkd, self.o_bias, out)
+
+    def init_state(self, batch_size: int, length: int, dtype: DTypeLike) -> State:
+        """Keys and values of every position, [B, length, G, K] each."""
+        shape = (batch_size, length, self.sizes.n_kv_heads, self.sizes.d_head)
+        dims = P(*self.layout.act("btgk"))
+        return {name: jnp.zeros(shape, dtype, out_sharding=dims) for name in ("keys", "values")}
+
+    def step(
+        self, x: Float[Array, "B n D"], state: State, context: Context
+    ) -> tuple[Float[Array, "B n D"], State]:
+        positions = context.positions
+        assert positions is not None, "a step is told where it is"
+        q, k, v = self._heads(x, positions)
+        at = (0, positions[0, 0], 0, 0)
+        keys = jax.lax.dynamic_update_slice(state["keys"], k, at)
+        values = jax.lax.dynamic_update_slice(state["values"], v, at)
+        is_seen = jnp.arange(keys.shape[1])[None] <= positions[0][:, None]
+        mixed = attend_to(q, keys, values, is_seen[None])
+        return self._output(mixed), {"keys": keys, "values": values}

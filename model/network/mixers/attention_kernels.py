@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""softmax(q k^T / sqrt(K) + causal mask) v by name: plain XLA, cuDNN's or the TPU's flash kernel.
+"""softmax(q k^T / sqrt(K) + mask) v by name: plain XLA, cuDNN's or the TPU's flash kernel.
 
 A flash kernel never stores the T x T scores (Dao et al. 2022, arXiv:2205.14135). It runs on each
 device's own batch rows and heads, so the positions must lie whole on every device.
@@ -16,12 +16,14 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel,
     splash_attention_mask,
 )
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from model.network.config import ModelConfig
+from model.network.context import PLAIN_CONTEXT, Context
+from model.network.counts.attention import AttentionConfig
 from model.network.execution import Attention
 
-Kernel = Callable[[Array, Array, Array], Array]
+Kernel = Callable[[Array, Array, Array, Context], Array]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +53,9 @@ class Where:
 
 
 def choose_kernel(config: ModelConfig, where: Where) -> Attention:
-    """The fastest kernel that takes this network there."""
+    """The fastest kernel that takes this network there; "xla" where nothing attends."""
+    if not any(isinstance(layer, AttentionConfig) for layer in config.layers):
+        return "xla"
     if not _objection("cudnn", config, where):
         return "cudnn"
     return "xla" if _objection("splash", config, where) else "splash"
@@ -72,11 +76,12 @@ def _objection(name: str, config: ModelConfig, where: Where) -> str:
                 f"{where} and {where.compute_dtype}"
             )
         widest = 256 if where.cuda >= (9, 0) else 128
-        if config.d_head % 8 or config.d_head > widest:
-            return (
-                f"needs d_head to be a multiple of 8 up to {widest} on {where}, "
-                f"d_head={config.d_head}"
-            )
+        for layer in config.layers:
+            if isinstance(layer, AttentionConfig) and (layer.d_head % 8 or layer.d_head > widest):
+                return (
+                    f"needs d_head to be a multiple of 8 up to {widest} on {where}, "
+                    f"d_head={layer.d_head}"
+                )
     if name == "splash":
         if where.platform != "tpu":
             return f"needs a TPU, here is {where}"
@@ -88,77 +93,107 @@ def _objection(name: str, config: ModelConfig, where: Where) -> str:
 
 
 def attention_kernel(name: str) -> Kernel:
-    """(q [B T G Q K], k [B T G K], v [B T G K]) -> [B T G Q K]; see the module."""
-    return {"xla": causal_attention, "cudnn": cudnn_attention, "splash": splash_attention}[name]
+    """(q [B T G Q K], k [B T G K], v [B T G K], context) -> [B T G Q K]; see the module."""
+    return {"xla": plain_attention, "cudnn": cudnn_attention, "splash": splash_attention}[name]
 
 
-def causal_attention(
-    q: Float[Array, "B T G Q K"], k: Float[Array, "B T G K"], v: Float[Array, "B T G K"]
+def plain_attention(
+    q: Float[Array, "B T G Q K"],
+    k: Float[Array, "B T G K"],
+    v: Float[Array, "B T G K"],
+    context: Context = PLAIN_CONTEXT,
 ) -> Float[Array, "B T G Q K"]:
-    """Every position attends to itself and to what came before it. Scores are float32.
+    """Every position attends to itself and, in its own segment, to what came before it; to all of
+    it where the context is not causal. Scores are float32.
 
-    Long sequences are cut into four blocks of queries, each against its own past only: that is
-    5/8 of the products.
+    Long causal sequences are cut into four blocks of queries, each against its own past only: that
+    is 5/8 of the products.
     """
     length = q.shape[1]
-    n_blocks = 4 if length >= 256 and length % 4 == 0 else 1
+    n_blocks = 4 if context.is_causal and length >= 256 and length % 4 == 0 else 1
     size = length // n_blocks
-    ends = range(size, length + 1, size)
-    mixed = [_attend(q[:, end - size : end], k[:, :end], v[:, :end]) for end in ends]
+    mixed = []
+    for end in range(size, length + 1, size):
+        first = end - size
+        is_seen = jnp.tril(jnp.ones((size, end), bool), first) if context.is_causal else None
+        is_seen = None if is_seen is None else is_seen[None]
+        if context.segments is not None:
+            own, past = context.segments[:, first:end], context.segments[:, :end]
+            is_same = own[:, :, None] == past[:, None]
+            is_seen = is_same if is_seen is None else is_seen & is_same
+        mixed.append(attend_to(q[:, first:end], k[:, :end], v[:, :end], is_seen))
     return mixed[0] if n_blocks == 1 else jnp.concatenate(mixed, axis=1)
 
 
-def _attend(
-    q: Float[Array, "B last G Q K"], k: Float[Array, "B past G K"], v: Float[Array, "B past G K"]
-) -> Float[Array, "B last G Q K"]:
-    """The last positions attend to their past.
+def attend_to(
+    q: Float[Array, "B n G Q K"],
+    k: Float[Array, "B past G K"],
+    v: Float[Array, "B past G K"],
+    is_seen: Bool[Array, "#B n past"] | None,
+) -> Float[Array, "B n G Q K"]:
+    """The n positions attend to those that they see; None: to all.
 
     The Q query heads of a group are folded into the query positions: products over four axes with
     the batch axes first are what every backend has a fast kernel for.
     """
-    (B, n_last, G, Q, K), n_past = q.shape, k.shape[1]
-    folded = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4).reshape(B, G, Q * n_last, K)
+    B, n, G, Q, K = q.shape
+    folded = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4).reshape(B, G, Q * n, K)
     k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
     scores = jnp.einsum("bgik,bgjk->bgij", folded, k, preferred_element_type=jnp.float32)
-    is_past = jnp.tril(jnp.ones((n_last, n_past), bool), n_past - n_last)
-    is_past = jnp.tile(is_past, (Q, 1))[None, None]
-    scores = jnp.where(is_past, scores, jnp.finfo(jnp.float32).min)
+    if is_seen is not None:
+        is_seen = jnp.tile(is_seen, (1, Q, 1))[:, None]
+        scores = jnp.where(is_seen, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     mixed = jnp.einsum("bgij,bgjk->bgik", weights, v)
-    return mixed.reshape(B, G, Q, n_last, K).transpose(0, 3, 1, 2, 4)
+    return mixed.reshape(B, G, Q, n, K).transpose(0, 3, 1, 2, 4)
 
 
 def cudnn_attention(
-    q: Float[Array, "B T G Q K"], k: Float[Array, "B T G K"], v: Float[Array, "B T G K"]
+    q: Float[Array, "B T G Q K"],
+    k: Float[Array, "B T G K"],
+    v: Float[Array, "B T G K"],
+    context: Context = PLAIN_CONTEXT,
 ) -> Float[Array, "B T G Q K"]:
     """cuDNN's flash attention, through ``jax.nn.dot_product_attention``."""
+    _refuse_segments("cudnn", context)
 
     def local(q: Array, k: Array, v: Array) -> Array:
         B, T, G, Q, K = q.shape
-        heads = q.reshape(B, T, G * Q, K)
-        mixed = jax.nn.dot_product_attention(heads, k, v, is_causal=True, implementation="cudnn")
+        mixed = jax.nn.dot_product_attention(
+            q.reshape(B, T, G * Q, K), k, v, is_causal=context.is_causal, implementation="cudnn"
+        )
         return mixed.reshape(q.shape)
 
     return _per_device(local, q, k, v)
 
 
 def splash_attention(
-    q: Float[Array, "B T G Q K"], k: Float[Array, "B T G K"], v: Float[Array, "B T G K"]
+    q: Float[Array, "B T G Q K"],
+    k: Float[Array, "B T G K"],
+    v: Float[Array, "B T G K"],
+    context: Context = PLAIN_CONTEXT,
 ) -> Float[Array, "B T G Q K"]:
     """JAX's flash attention for TPUs; interpreted where the devices are CPUs."""
+    _refuse_segments("splash", context)
     is_cpu = jax.sharding.get_abstract_mesh().abstract_device.platform == "cpu"
 
     def local(q: Array, k: Array, v: Array) -> Array:
         B, T, G, Q, K = q.shape
         heads = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4).reshape(B, G * Q, T, K)
         k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-        mixed = jax.vmap(_splash(T, G * Q, interpret=is_cpu))(heads, k, v)
+        kernel = _splash(T, G * Q, is_causal=context.is_causal, interpret=is_cpu)
+        mixed = jax.vmap(kernel)(heads, k, v)
         return mixed.reshape(B, G, Q, T, K).transpose(0, 3, 1, 2, 4)
 
     return _per_device(local, q, k, v)
 
 
-def _splash(length: int, n_heads: int, *, interpret: bool) -> Kernel:
+def _refuse_segments(name: str, context: Context) -> None:
+    if context.segments is not None:
+        raise ValueError(f"attention={name!r} takes no segments. Say attention='xla'.")
+
+
+def _splash(length: int, n_heads: int, *, is_causal: bool, interpret: bool) -> Callable:
     block = math.gcd(length, 512)
     sizes = splash_attention_kernel.BlockSizes(
         block_q=block,
@@ -168,7 +203,9 @@ def _splash(length: int, n_heads: int, *, interpret: bool) -> Kernel:
         block_q_dq=block,
         block_kv_dq=block,
     )
-    mask = splash_attention_mask.CausalMask((length, length))
+    shape = (length, length)
+    masks = splash_attention_mask
+    mask = masks.CausalMask(shape) if is_causal else masks.FullMask(shape)
     return splash_attention_kernel.make_splash_mha(
         splash_attention_mask.MultiHeadMask([mask] * n_heads),
         head_shards=1,
@@ -178,7 +215,7 @@ def _splash(length: int, n_heads: int, *, interpret: bool) -> Kernel:
     )
 
 
-def _per_device(local: Kernel, q: Array, k: Array, v: Array) -> Array:
+def _per_device(local: Callable, q: Array, k: Array, v: Array) -> Array:
     specs = tuple(jax.typeof(x).sharding.spec for x in (q, k, v))
     # Kernels do not say how their results vary over the mesh: as the queries do.
     mapped = jax.shard_map(local, in_specs=specs, out_specs=specs[0], check_vma=False)

@@ -43,11 +43,12 @@ class LinearHead:
     Args:
       multiplier: factor on the logits.
       n_chunks: must divide T, on every device; 1 computes all logits at once.
-      layout: array -> mesh axes.
+      layout: letter of a dimension -> mesh axes.
     """
 
     def __init__(self, multiplier: float, n_chunks: int, layout: Layout):
         self.multiplier, self.n_chunks, self.layout = multiplier, n_chunks, layout
+        self.head_dims = layout.matrices.get("d"), layout.matrices.get("v")
 
     def nats(
         self, x: Float[Array, "B T D"], head: Float[Array, "D V"], targets: Int[Array, "B T"]
@@ -85,8 +86,8 @@ class LinearHead:
         # Each device adds up its own positions of all parts; reduced once, behind the last.
         open_axes = open_sums(self.layout.position_axes)
         scalar = P(unreduced=open_axes)
-        whole = P(None, self.layout.logits_btv[2], unreduced=open_axes)
-        head_sum = whole if open_axes else P(*self.layout.head_dv)
+        whole = P(None, self.layout.act("v")[0], unreduced=open_axes)
+        head_sum = whole if open_axes else P(*self.head_dims)
 
         def part(carry: tuple, inputs: tuple) -> tuple[tuple, Array]:
             nats_sum, z_sum, head_slope = carry
@@ -98,7 +99,7 @@ class LinearHead:
             slope = pull - _is_target(logits, targets).astype(pull.dtype)
             slope = (slope * (scale * self.multiplier)).astype(x.dtype)
             x_slope = jnp.einsum(
-                "btv,dv->btd", slope, gathered, out_sharding=P(*self.layout.act_btd)
+                "btv,dv->btd", slope, gathered, out_sharding=P(*self.layout.act("btd"))
             )
             head_slope += jnp.einsum(
                 "btd,btv->dv",
@@ -114,7 +115,7 @@ class LinearHead:
         zero = _zeros_like(z_loss_weight, scalar)
         zeros = zero, zero, _zeros_like(gathered.astype(jnp.float32), head_sum)
         sums, slopes = self._over_parts(part, zeros, (x, targets))
-        closed = P(), P(), P(*self.layout.head_dv)
+        closed = P(), P(), P(*self.head_dims)
         nats_sum, z_sum, head_slope = map(jax.sharding.reshard, sums, closed)
         plain = scale * nats_sum
         losses = (plain + z_loss_weight * scale * z_sum, plain)
@@ -122,7 +123,7 @@ class LinearHead:
 
     def _gathered(self, head: Array, dtype: jnp.dtype) -> Array:
         """The head in the compute dtype, whole but for the vocabulary: gathered once."""
-        return jax.sharding.reshard(head.astype(dtype), P(None, self.layout.logits_btv[2]))
+        return jax.sharding.reshard(head.astype(dtype), P(None, self.layout.act("v")[0]))
 
     def _logits(self, x: Array, gathered: Array) -> Array:
         logits = jnp.einsum(
@@ -130,7 +131,7 @@ class LinearHead:
             x,
             gathered,
             preferred_element_type=jnp.float32,
-            out_sharding=P(*self.layout.logits_btv),
+            out_sharding=P(*self.layout.act("btv")),
         )
         return logits * self.multiplier
 

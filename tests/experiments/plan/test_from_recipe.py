@@ -3,6 +3,7 @@ import dataclasses
 import math
 
 import pytest
+from small_networks import attention
 
 from experiments.plan.from_recipe import model_config, with_axes
 from experiments.plan.plan import plan
@@ -29,19 +30,20 @@ def test_an_axis_without_such_a_field_names_the_fields_there_are(study, manifest
 @pytest.mark.parametrize("per_kv_head", [1, 4])
 def test_every_width_has_heads_that_fill_it_but_for_the_rounding(study, per_kv_head):
     """Of 32 multiples of 8 up to 256, 12 were refused, and one in a ladder ended the plan."""
-    recipe = with_axes(study.recipe, {"shape.queries_per_kv_head": per_kv_head})
+    recipe = with_axes(study.recipe, {"shape.blocks.0.mixer.queries_per_kv_head": per_kv_head})
     for d_model in range(8, 1025, 4):
         model = model_config(recipe, d_model, vocab_size=256, seq_len=128)
-        assert model.n_heads == per_kv_head * model.n_kv_heads
-        assert abs(model.n_heads - max(d_model / 16, 2)) < max(per_kv_head, 2)
-        assert abs(model.d_head - d_model / model.n_heads) <= 1
-        assert abs(model.d_ff - 8 / 3 * d_model) <= 2
+        heads, mlp = model.layers
+        assert heads.n_heads == per_kv_head * heads.n_kv_heads
+        assert abs(heads.n_heads - max(d_model / 16, 2)) < max(per_kv_head, 2)
+        assert abs(heads.d_head - d_model / heads.n_heads) <= 1
+        assert abs(mlp.d_ff - 8 / 3 * d_model) <= 2
 
 
 def test_halves_are_rounded_up_at_every_width(study):
     """12 and 20 are 2 heads of twice 3 and 5; 14 is twice 3.5, and 4 is nearer above."""
     heads = [
-        (model.n_heads, model.d_head)
+        (attention(model).n_heads, attention(model).d_head)
         for d_model in (12, 14, 20)
         for model in [model_config(study.recipe, d_model, vocab_size=256, seq_len=128)]
     ]
@@ -53,8 +55,9 @@ def test_shapes_follow_the_recipe(study, manifest):
     expected = {16: (2, 8, 44), 32: (2, 16, 84), 64: (4, 16, 172)}
     for d_model, point in by_width(study, manifest, 1e11).items():
         model = point.spec.model
-        assert (model.n_heads, model.d_head, model.d_ff) == expected[d_model]
-        assert (model.n_layers, model.n_kv_heads) == (2, model.n_heads)
+        heads, mlp = model.layers
+        assert (heads.n_heads, heads.d_head, mlp.d_ff) == expected[d_model]
+        assert (model.n_layers, heads.n_kv_heads) == (2, heads.n_heads)
 
 
 def test_depth_follows_the_width_between_its_bounds(study, manifest, changed):

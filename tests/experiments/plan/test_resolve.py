@@ -84,8 +84,8 @@ from experiments.study.study import Axis
 from experiments.studies.quickstart import STUDY
 change = dataclasses.replace
 def points(budget, theta, factor):
-    shape = change(STUDY.recipe.shape, rope_theta=theta)
-    study = change(STUDY, budgets=(budget,), seeds=(0,), recipe=change(STUDY.recipe, shape=shape),
+    recipe = STUDY.recipe.with_(shape__blocks__0__mixer__rope_theta=theta)
+    study = change(STUDY, budgets=(budget,), seeds=(0,), recipe=recipe,
                    axes=(Axis(field="optimizer.learning_rate", values=(factor,)),))
     return plan(study, describe(STUDY.data)).points
 whole = points(10**11, 10000, 1)

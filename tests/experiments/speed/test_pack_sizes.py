@@ -101,7 +101,7 @@ def test_a_damaged_file_is_named_with_the_way_out(point, tmp_path, damage):
 def test_speeds_of_packs_are_measured(point):
     from experiments.speed.measure_pack import measure
 
-    tiny = of(point, batch_size=1, seq_len=4, n_layers=1, d_model=8, d_ff=8)
+    tiny = of(point, batch_size=1, seq_len=4, n_layers=1, d_model=8)
     for n_runs in (1, 2):
         assert measure(tiny.spec.model, tiny.spec.train, n_runs, seconds=0.01) > 0
 

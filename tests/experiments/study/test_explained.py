@@ -37,12 +37,14 @@ def test_a_number_without_a_reason_is_named():
 
 def test_a_number_that_was_changed_needs_a_reason_of_its_own():
     tiny = RECIPES["tiny-bytes"]
-    changed = tiny.recipe.with_(name="mine", optimizer__beta1=0.8, shape__head_width=32)
+    changed = tiny.recipe.with_(
+        name="mine", optimizer__beta1=0.8, shape__blocks__0__mixer__head_width=32
+    )
     with pytest.raises(ValueError, match=r"no reason for shape\.head_width, optimizer\.beta1\.$"):
         Explained(recipe=changed, about="", why={}, like=tiny)
-    why = {"shape.head_width optimizer.beta1": "better here"}
+    why = {"shape.blocks.0.mixer.head_width optimizer.beta1": "better here"}
     mine = Explained(recipe=changed, about="", why=why, like=tiny).reasons
-    assert mine["shape.head_width"] == mine["optimizer.beta1"] == "better here"
+    assert mine["shape.blocks.0.mixer.head_width"] == mine["optimizer.beta1"] == "better here"
     assert mine["optimizer.clip_norm"] == tiny.reasons["optimizer.clip_norm"]
 
 

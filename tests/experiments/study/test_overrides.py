@@ -24,7 +24,7 @@ GOOD = (
     ("data.validation_fraction=0.1", "data.validation_fraction", 0.1),
     ("recipe.optimizer.decay=cosine", "recipe.optimizer.decay", "cosine"),
     ("recipe.shape.use_bias=true", "recipe.shape.use_bias", True),
-    ("recipe.shape.mixers=attention", "recipe.shape.mixers", ("attention",)),
+    ("recipe.shape.blocks.0.mixer.head_width=32", "recipe.shape.blocks.0.mixer.head_width", 32),
     (
         'axes=[{"field": "optimizer.beta1", "values": [0.8, 0.9]}]',
         "axes",

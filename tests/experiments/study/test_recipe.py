@@ -72,15 +72,16 @@ def test_a_derived_recipe_is_the_one_that_nested_replacements_make():
         name="mine",
         optimizer__algorithm="muon",
         optimizer__muon=muon,
-        shape__head_width=32,
+        shape__blocks__0__mixer__head_width=32,
         horizon_tokens_per_param=20.0,
     )
-    replace = dataclasses.replace
+    replace, (block,) = dataclasses.replace, TINY_BYTES.shape.blocks
+    block = replace(block, mixer=replace(block.mixer, head_width=32))
     assert derived == replace(
         TINY_BYTES,
         name="mine",
         optimizer=replace(TINY_BYTES.optimizer, algorithm="muon", muon=muon),
-        shape=replace(TINY_BYTES.shape, head_width=32),
+        shape=replace(TINY_BYTES.shape, blocks=(block,)),
         horizon_tokens_per_param=20.0,
     )
     assert derived.with_(optimizer__muon__momentum=0.8).optimizer.muon.momentum == 0.8

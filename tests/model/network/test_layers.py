@@ -13,7 +13,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments.checks.compile import hlo
-from model.network.layers import Embedding, LayerNorm, RMSNorm, constant, normal, project, rotate
+from model.network.counts.layer import matrix, vector
+from model.network.layers import Embedding, Norm, parameter, project, rotate
 from model.network.sharding import FSDP_TENSOR, LAYOUTS, make_mesh
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -33,21 +34,20 @@ def layer_norm(x):
     return centred / np.sqrt(np.var(x, -1, keepdims=True) + EPS) * GAIN
 
 
+# The network's norm -> (norm, use_bias, what it should give).
 NORMS = {
-    "rms": (lambda: RMSNorm(8, (None,), eps=EPS), rms_norm),
-    "layer": (
-        lambda: LayerNorm(8, (None,), eps=EPS, use_bias=True),
-        lambda x: layer_norm(x) + BIAS,
-    ),
-    "layer without bias": (lambda: LayerNorm(8, (None,), eps=EPS, use_bias=False), layer_norm),
+    "rms": ("rmsnorm", False, rms_norm),
+    "layer": ("layernorm", True, lambda x: layer_norm(x) + BIAS),
+    "layer without bias": ("layernorm", False, layer_norm),
 }
 
 
 @pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_norm_equals_its_equation_and_keeps_the_dtype(name, dtype):
-    make, oracle = NORMS[name]
-    norm = make()
+def test_norm_equals_its_equation_and_keeps_the_dtype(name, dtype, llama):
+    kind, use_bias, oracle = NORMS[name]
+    net = replace(llama, d_model=8, norm=kind, norm_eps=EPS, use_bias=use_bias)
+    norm = Norm(net, FSDP_TENSOR, rngs=nnx.Rngs(params=0))
     norm.gain[...] = jnp.asarray(GAIN)
     if name == "layer":
         norm.bias[...] = jnp.asarray(BIAS)
@@ -115,7 +115,7 @@ def relative_error(found, expected):
 def test_gradients_of_embeddings_are_float32_sums_of_bfloat16_slopes(llama):
     """A sum of so many in bfloat16 stops to grow: it lost 60 % of the table's gradient."""
     batch, length, vocab, width = 2048, 32, 2048, 8
-    config = replace(llama, vocab_size=vocab, seq_len=length, d_model=width, positions="learned")
+    config = replace(llama, vocab_size=vocab, seq_len=length, d_model=width, learned_positions=True)
     embedding = Embedding(config, FSDP_TENSOR, rngs=nnx.Rngs(params=0))
     tokens, slopes = zipf_tokens(batch, length, vocab), bfloat16(batch, length, width)
     graphdef, params = nnx.split(embedding)
@@ -145,10 +145,11 @@ def test_gradients_of_weights_and_biases_are_float32_sums_of_bfloat16_slopes(
 ):
     with jax.set_mesh(make_mesh(mesh)):
         x, slopes = bfloat16(512, 128, *fan_in), bfloat16(512, 128, *fan_out)
-        weight = normal(
-            nnx.Rngs(params=0), fan_in + fan_out, 0.5, (None,) * (1 + len(fan_out)), "hidden"
-        )
-        bias, out = constant(fan_out, 0.1, (None,) * len(fan_out)), jax.typeof(slopes).sharding.spec
+        rngs, letters = nnx.Rngs(params=0), "xyzw"  # Which no layout splits.
+        shape = fan_in + fan_out
+        weight = parameter(rngs, matrix(letters[: len(shape)], shape, 1.0), FSDP_TENSOR)
+        bias = parameter(rngs, vector(letters[: len(fan_out)], fan_out, 0.1), FSDP_TENSOR)
+        out = jax.typeof(slopes).sharding.spec
         y, pull = jax.vjp(lambda *params: project(equation, x, *params, out), weight, bias)
         by_weight, by_bias = pull(slopes)
     assert y.dtype == jnp.bfloat16

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Logits, loss and gradients of Hugging Face networks, frozen by ``make test-parity``."""
 
-import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import pytest
 from flax import nnx
@@ -21,7 +21,7 @@ FIXTURES = sorted((Path(__file__).parents[1] / "fixtures").glob("*.npz"))
 @pytest.mark.parametrize("path", FIXTURES, ids=[path.stem for path in FIXTURES])
 def test_logits_loss_and_gradients_equal_hugging_face_with_the_same_weights(path):
     saved = dict(np.load(path, allow_pickle=False))
-    config = ModelConfig(**_tuples(json.loads(str(saved["config"]))))
+    config = msgspec.json.decode(str(saved["config"]), type=ModelConfig)
     graphdef, params = nnx.split(
         nnx.eval_shape(lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0)))
     )
@@ -47,7 +47,3 @@ def test_logits_loss_and_gradients_equal_hugging_face_with_the_same_weights(path
 def test_every_family_is_frozen_in_a_small_file():
     assert [path.stem for path in FIXTURES] == ["gpt2", "llama", "qwen3"]
     assert max(path.stat().st_size for path in FIXTURES) < 200_000
-
-
-def _tuples(fields: dict) -> dict:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from model.network.recorded_activations import LAYERS, activations
+from model.network.recorded_activations import activations
 from model.network.transformer import Transformer
 
-OUTPUTS = {"mixer": ("o_gqkd", "o_bias"), "channel_mixer": ("down",)}
+LAYERS = ("mixer", "channel_mixer")
+OUTPUTS = {"mixer": ("o_gqkd", "o_bias"), "channel_mixer": ("down_fd", "down_bias")}
 pytestmark = pytest.mark.parametrize("config", ["llama_mqa_tied", "everything"], indirect=True)
 
 

@@ -2,6 +2,7 @@
 """The trunk: what may depend on what, and what each field of the configuration does."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,15 @@ import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
+from small_networks import attention, vary
 
-from model.network import transformer
-from model.network.channel_mixers.mlp import GELU, SwiGLU
+from model.network.channel_mixers.mlp import SwiGLU
+from model.network.context import PLAIN_CONTEXT, Context
+from model.network.counts.kinds import BlockConfig
+from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.execution import PLAIN
 from model.network.sharding import FSDP_TENSOR
-from model.network.transformer import Transformer
+from model.network.transformer import Transformer, implementation
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -48,8 +52,8 @@ class Shifted:
     def __init__(self, embedding: nnx.Module, shift: jax.Array):
         self.embedding, self.shift, self.tokens_vd = embedding, shift, embedding.tokens_vd
 
-    def __call__(self, tokens: jax.Array, dtype: type) -> jax.Array:
-        return self.embedding(tokens, dtype) + self.shift
+    def __call__(self, tokens: jax.Array, dtype: type, positions: None) -> jax.Array:
+        return self.embedding(tokens, dtype, positions) + self.shift
 
 
 @only("config", ["llama_gqa", "llama_mqa_tied", "qwen3", "gpt2", "everything"], indirect=True)
@@ -89,8 +93,9 @@ def test_a_shorter_sequence_gets_the_logits_of_the_longer_one(config, network, t
 @only("config", ["llama_gqa", "llama_mqa_tied", "qwen3", "everything"], indirect=True)
 def test_grouped_queries_equal_full_heads_with_repeated_keys_and_values(config, network, tokens):
     apply, params = network(config)
-    full, own = network(replace(config, n_kv_heads=config.n_heads))
-    repeats, H, K = config.queries_per_kv_head, config.n_heads, config.d_head
+    heads = attention(config)
+    full, own = network(vary(config, n_kv_heads=heads.n_heads))
+    repeats, H, K = heads.queries_per_kv_head, heads.n_heads, heads.d_head
     shapes = {
         "q_dgqk": (-1, H, 1, K),
         "o_gqkd": (H, 1, K, config.d_model),
@@ -112,7 +117,7 @@ def test_grouped_queries_equal_full_heads_with_repeated_keys_and_values(config, 
 def test_residual_multiplier_equals_scaled_output_projections(config, network, tokens):
     plain, params = network(replace(config, residual_multiplier=1.0))
     scaled, _ = network(replace(config, residual_multiplier=0.37))
-    outputs = ("mixer/o_gqkd", "mixer/o_bias", "down/weight", "down/bias")
+    outputs = ("mixer/o_gqkd", "mixer/o_bias", "down_fd", "down_bias")
     values = {n: 0.37 * v for n, v in arrays(params).items() if n.endswith(outputs)}
     assert len(values) == (4 if config.use_bias else 2)
     expected = plain(with_arrays(params, values), tokens)
@@ -152,9 +157,9 @@ INITIAL_STD = {
     "mixer/k_dgk": 0.8 / 96**0.5,
     "mixer/v_dgk": 0.8 / 96**0.5,
     "mixer/o_gqkd": 0.8 / (4 * 20) ** 0.5,
-    "gate/weight": 0.8 / 96**0.5,
-    "up/weight": 0.8 / 96**0.5,
-    "down/weight": 0.8 / 160**0.5,
+    "gate_df": 0.8 / 96**0.5,
+    "up_df": 0.8 / 96**0.5,
+    "down_fd": 0.8 / 160**0.5,
     "head_dv": 0.3,
     "bias": 0.0,
     "gain": 0.0,
@@ -163,7 +168,7 @@ INITIAL_STD = {
 
 @only("config", ["gpt2_untied_swiglu"], indirect=True)
 def test_every_array_starts_with_the_declared_mean_and_standard_deviation(config):
-    config = replace(config, use_qk_norm=True, **WIDE)
+    config = vary(config, use_qk_norm=True, **WIDE)
     model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(params=3))
     seen = set()
     for name, value in arrays(nnx.state(model)).items():
@@ -202,47 +207,109 @@ def test_tokens_of_a_wrong_shape_or_type_are_refused_while_tracing(config, netwo
         apply(params, bad)
 
 
+def layer(config, place):
+    """The channel mixer at a place of the pattern."""
+    sizes = config.blocks[place % len(config.blocks)].channel_mixer
+    kind, rngs = implementation(sizes), nnx.Rngs(params=0)
+    return kind(sizes, config, execution=PLAIN, layout=FSDP_TENSOR, rngs=rngs)
+
+
 @only("config", ["llama", "everything"], indirect=True)
 def test_swiglu_is_silu_of_the_gate_times_up_through_down(config):
-    mlp = SwiGLU(config, FSDP_TENSOR, rngs=nnx.Rngs(params=0))
+    mlp = layer(config, 0)
     x = normal(2, 3, config.d_model)
     w = {n: np.asarray(v, np.float64) for n, v in arrays(nnx.state(mlp)).items()}
-    gate, up = x @ w["gate/weight"], x @ w["up/weight"]
-    expected = (gate / (1 + np.exp(-gate)) * up) @ w["down/weight"]
-    np.testing.assert_allclose(mlp(x)[0], expected, rtol=0, atol=1e-5)
+    gate, up = x @ w["gate_df"], x @ w["up_df"]
+    expected = (gate / (1 + np.exp(-gate)) * up) @ w["down_fd"]
+    np.testing.assert_allclose(mlp(x, PLAIN_CONTEXT)[0], expected, rtol=0, atol=1e-5)
 
 
-@only("config", ["llama"], indirect=True)
+@only("config", ["everything"], indirect=True)
 def test_gelu_has_the_tanh_form_of_gpt2(config):
-    mlp = GELU(config, FSDP_TENSOR, rngs=nnx.Rngs(params=0))
+    mlp = layer(config, 1)
     x = 3 * normal(2, 3, config.d_model)
     w = {n: np.asarray(v, np.float64) for n, v in arrays(nnx.state(mlp)).items()}
-    up = x @ w["up/weight"]
+    up = x @ w["up_df"]
     gelu = 0.5 * up * (1 + np.tanh(np.sqrt(2 / np.pi) * (up + 0.044715 * up**3)))
-    np.testing.assert_allclose(mlp(x)[0], gelu @ w["down/weight"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(mlp(x, PLAIN_CONTEXT)[0], gelu @ w["down_fd"], rtol=0, atol=1e-5)
+
+
+class TellingConfig(SwiGLUConfig, frozen=True, kw_only=True, tag="telling"):
+    implementation: ClassVar[str] = f"{__name__}:Telling"
 
 
 class Telling(SwiGLU):
-    """A channel mixer that says how large its input is, by two names."""
+    """A channel mixer that says how large its input is, by two names, and leaves it for others."""
 
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, dict]:
-        size = jnp.mean(jnp.abs(x))
-        return super().__call__(x)[0], {"size": size, "layers": jnp.float32(1)}
+    def __call__(self, x, context):
+        size, seen = jnp.mean(jnp.abs(x)), context.shared["sizes"]
+        assert context.segments is not None
+        draw = jax.random.uniform(context.key)
+        context = context._replace(shared={"sizes": seen + size})
+        out = super().__call__(x, context)[0]
+        return out, context, {"size": size, "layers": jnp.float32(1), "seen": seen, "draw": draw}
+
+    def shared_values(self, x):
+        return {"sizes": jnp.float32(0)}
 
 
 @only("layers", ["unrolled", "scanned"])
-def test_what_blocks_have_to_say_is_summed_over_all_layers(monkeypatch, llama, layers):
+def test_blocks_hear_and_say_and_leave_the_same_scanned_or_not(llama, layers):
     """Unrolled, only the last block was heard; scanned, every layer apart."""
-    monkeypatch.setitem(transformer.CHANNEL_MIXERS, "telling", Telling)
-    config = replace(llama, n_layers=4, channel_mixers=("telling", "gelu"))
+    telling, gelu = TellingConfig(d_ff=40), GELUConfig(d_ff=40)
+    mixer = llama.blocks[0].mixer
+    blocks = tuple(BlockConfig(mixer=mixer, channel_mixer=mlp) for mlp in (telling, gelu))
     model = Transformer(
-        config,
+        replace(llama, n_layers=4, blocks=blocks),
         compute_dtype=jnp.float32,
         rngs=nnx.Rngs(0),
         execution=replace(PLAIN, layers=layers),
     )
-    _, aux = model(jnp.zeros((2, 5), jnp.int32))
+    key, segments = jax.random.key(7), jnp.zeros((2, 5), jnp.int32)
+    context = Context(key=key, segments=segments)
+    _, said = model(jnp.zeros((2, 5), jnp.int32), context)
     # Two of the four layers say something, of inputs that a norm has made as large as 1.
-    assert aux["layers"].shape == aux["size"].shape == ()
-    assert aux["layers"] == 2.0
-    assert 1.0 < aux["size"] < 2.0
+    assert said["layers"].shape == said["size"].shape == ()
+    assert said["layers"] == 2.0
+    assert 1.0 < said["size"] < 2.0
+    # The second has seen what the first left, and the first nothing.
+    assert 0.5 < said["seen"] < 1.0
+    draws = [jax.random.uniform(jax.random.fold_in(key, depth)) for depth in (0, 2)]
+    assert said["draw"] == pytest.approx(float(sum(draws)))
+
+
+@only("config", ["llama_gqa", "qwen3"], indirect=True)
+def test_tokens_of_other_segments_are_as_if_they_were_not_there(config, network, tokens):
+    _, params = network(config)
+    model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    nnx.update(model, params)
+    tokens = jnp.asarray(tokens[:2, :9])
+    segments = jnp.asarray([[0] * 4 + [1] * 5] * 2)
+    apart = [model(part)[0] for part in (tokens[:, :4], tokens[:, 4:])]
+    positions = jnp.asarray([[*range(4), *range(5)]])
+    logits, _ = model(tokens, Context(segments=segments, positions=positions))
+    np.testing.assert_allclose(logits, jnp.concatenate(apart, axis=1), rtol=0, atol=2e-6)
+
+
+@only("config", ["llama"], indirect=True)
+def test_without_a_mask_every_position_sees_all_others(config, network, tokens):
+    _, params = network(config)
+    model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    nnx.update(model, params)
+    tokens = jnp.asarray(tokens[:1])
+    other = tokens.at[0, -1].set((tokens[0, -1] + 1) % config.vocab_size)
+    seen = model(tokens, Context(is_causal=False))[0] != model(other, Context(is_causal=False))[0]
+    assert np.all(np.any(seen, axis=-1))
+
+
+@only("config", ["llama_gqa", "qwen3", "gpt2", "everything"], indirect=True)
+def test_step_by_step_the_logits_are_those_of_the_whole_sequence(config, network, tokens):
+    apply, params = network(config)
+    model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    nnx.update(model, params)
+    state, parts = model.init_state(2, config.seq_len), []
+    for first, end in ((0, 5), (5, 6), (6, 7), (7, 9)):
+        logits, state = model.step(jnp.asarray(tokens[:2, first:end]), state)
+        parts.append(logits)
+    whole = apply(params, tokens)[:2, :9]
+    np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, rtol=0, atol=1e-5)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_networks import vary
 
 from model.data.corpus import Corpus, open_corpus
 from model.data.source import Zipf
@@ -32,7 +33,7 @@ N_STEPS = 20
 @pytest.fixture(scope="session")
 def network_config(llama: ModelConfig) -> ModelConfig:
     """Every axis of a 2x2x2 mesh divides it, and its width and batch 8 of one axis."""
-    return replace(
+    return vary(
         llama,
         vocab_size=16,
         seq_len=16,
@@ -42,6 +43,7 @@ def network_config(llama: ModelConfig) -> ModelConfig:
         d_ff=24,
         use_qk_norm=True,
         hidden_init_gain=1.0,
+        branch_init_gain=1.0,
         output_init_std=0.2,
         residual_multiplier=0.7,
         logit_multiplier=1.3,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_networks import vary
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
@@ -47,7 +48,7 @@ FAST = {
 def deep(network_config: ModelConfig) -> ModelConfig:
     """Two kinds of block, each twice; the head is tied."""
     pattern = {"n_layers": 4, "channel_mixers": ("swiglu", "gelu"), "tie_embeddings": True}
-    return replace(network_config, **pattern)
+    return vary(network_config, **pattern)
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +256,7 @@ def test_a_program_that_was_measured_is_not_compiled_again(
             compiled.append(fun_name)
 
     monkeypatch.setattr(memory, "limit_bytes", lambda mesh: 2**40)
-    other = replace(network_config, d_ff=16)  # No other test compiles this.
+    other = vary(network_config, d_ff=16)  # No other test compiles this.
     configs = [replace(train_config, init_seed=seed) for seed in range(n_runs)]
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from small_networks import vary
 
 from model.network.config import ModelConfig
 from model.network.layers import normal
@@ -189,7 +190,7 @@ def test_where_parameters_are_split_over_all_devices_matrices_move_by_all_to_all
 @pytest.fixture
 def shapes(network_config: ModelConfig, one_device: jax.sharding.Mesh) -> nnx.State:
     """The parameters of a network that has every role, as shapes."""
-    config = replace(network_config, use_bias=True, norm="layernorm", positions="learned")
+    config = vary(network_config, use_bias=True, norm="layernorm", positions="learned")
     build = lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(params=0))  # noqa: E731
     return nnx.split(nnx.eval_shape(build))[1]
 
@@ -198,7 +199,9 @@ def test_hidden_weights_are_drawn_and_declared_with_the_same_inputs(
     network_config: ModelConfig, one_device: jax.sharding.Mesh
 ) -> None:
     """Variance x fan_in is hidden_init_gain^2: the axes that a product contracts."""
-    config = replace(network_config, hidden_init_gain=0.8, d_model=64, d_ff=144, n_layers=2)
+    config = vary(
+        network_config, hidden_init_gain=0.8, branch_init_gain=0.8, d_model=64, d_ff=144, n_layers=2
+    )
     model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(params=0))
     is_variable = lambda node: isinstance(node, nnx.Variable)  # noqa: E731
     params = jax.tree.leaves(nnx.state(model), is_leaf=is_variable)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from small_networks import vary
 
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
@@ -41,7 +42,7 @@ def leaves(tree: nnx.State) -> dict[str, np.ndarray]:
 @pytest.fixture
 def shapes(network_config: ModelConfig, one_device: jax.sharding.Mesh) -> nnx.State:
     """The parameters of a network that has every role twice, as shapes."""
-    config = replace(network_config, use_bias=True, norm="layernorm", positions="learned")
+    config = vary(network_config, use_bias=True, norm="layernorm", positions="learned")
     build = lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(params=0))  # noqa: E731
     return nnx.split(nnx.eval_shape(build))[1]
 

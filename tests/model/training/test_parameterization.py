@@ -13,6 +13,10 @@ import pytest
 from flax import nnx
 
 from model.network.config import ModelConfig
+from model.network.context import PLAIN_CONTEXT
+from model.network.counts.attention import AttentionConfig
+from model.network.counts.kinds import BlockConfig
+from model.network.counts.mlp import GELUConfig
 from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
 from model.training.config import (
@@ -157,21 +161,26 @@ def network(d_model: int, algorithm: Algorithm = ADAMW) -> tuple[Callable, nnx.S
         seq_len=8,
         d_model=d_model,
         n_layers=1,
-        n_heads=d_model // 8,
-        n_kv_heads=d_model // 8,
-        d_head=8,
-        d_ff=2 * d_model,
-        mixers=("attention",),
-        channel_mixers=("gelu",),
+        blocks=(
+            BlockConfig(
+                mixer=AttentionConfig(
+                    n_heads=d_model // 8,
+                    n_kv_heads=d_model // 8,
+                    d_head=8,
+                    rope_theta=100.0,
+                    use_qk_norm=False,
+                ),
+                channel_mixer=GELUConfig(d_ff=2 * d_model),
+            ),
+        ),
         norm="rmsnorm",
         norm_eps=1e-6,
-        positions="rope",
-        rope_theta=100.0,
+        learned_positions=False,
         use_bias=False,
-        use_qk_norm=False,
         tie_embeddings=False,
         embedding_init_std=0.5,
         hidden_init_gain=1.0,
+        branch_init_gain=1.0,
         output_init_std=0.5,
         residual_multiplier=1.0,
         logit_multiplier=1.0,
@@ -183,7 +192,7 @@ def network(d_model: int, algorithm: Algorithm = ADAMW) -> tuple[Callable, nnx.S
     def activations(params: nnx.State, multiplier: jax.Array) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, params)
         x = model.embedding(jnp.asarray(TOKENS[:, :-1]), jnp.float32)
-        x, _ = model._through_blocks(x)
+        x, _ = model._through_blocks(x, PLAIN_CONTEXT)
         return x, multiplier * jnp.einsum("btd,dv->btv", model.norm(x), model.head())
 
     def loss(params: nnx.State, multiplier: jax.Array) -> jax.Array:

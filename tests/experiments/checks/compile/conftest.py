@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network in the manner of Llama, of any size."""
 
-from dataclasses import replace
-
 import pytest
+from small_networks import attention, vary
 
 from experiments.benchmarks.speed import networks
 from model.network.config import ModelConfig
@@ -15,6 +14,7 @@ def llama():
 
     def make(d_head: int, **sizes: int) -> ModelConfig:
         made = networks.llama(**sizes)
-        return replace(made, n_kv_heads=made.n_heads // 2, d_head=d_head, tie_embeddings=False)
+        n_kv_heads = attention(made).n_heads // 2
+        return vary(made, n_kv_heads=n_kv_heads, d_head=d_head, tie_embeddings=False)
 
     return make

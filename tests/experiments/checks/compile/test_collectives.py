@@ -10,11 +10,12 @@ import dataclasses
 import functools
 
 import pytest
+from small_networks import vary
 
 from experiments.checks.compile import hlo
-from experiments.checks.compile.collectives import Step, block_weights, by_kind, transfers
+from experiments.checks.compile.collectives import Step, by_kind, transfers
 from experiments.plan.plan import plan
-from model.network.counts.total import count_params
+from model.network.counts.total import count_params, hidden_weights
 from model.network.execution import Execution
 from model.training.optimizer import hyper_arrays
 from model.training.program import compile_program
@@ -142,11 +143,12 @@ def test_vectors_and_matrices_of_the_blocks_are_all_there_is_between_the_embeddi
         {"use_bias": True, "norm": "layernorm"},
         {"use_qk_norm": True, "channel_mixers": ("swiglu", "gelu")},
     ):
-        other = dataclasses.replace(model, **changes)
+        other = vary(model, **changes)
+        kinds = [block.channel_mixer.kind for block in other.blocks] * other.n_repeats
         per_layer = {"swiglu": 3, "gelu": 2}
-        mlp = sum(per_layer[kind] * 64 * 128 for kind in other.layer_channel_mixers)
-        assert block_weights(other) == mlp + 4 * 64 * 16 * (4 + 4 + 2 + 2)
-        assert block_weights(other) < count_params(other).non_embedding
+        mlp = sum(per_layer[kind] * 64 * 128 for kind in kinds)
+        assert hidden_weights(other) == mlp + 4 * 64 * 16 * (4 + 4 + 2 + 2)
+        assert hidden_weights(other) < count_params(other).non_embedding
 
 
 def test_gradients_are_reduced_once_for_every_microbatch(model):

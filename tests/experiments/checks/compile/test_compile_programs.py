@@ -8,6 +8,7 @@ import types
 import msgspec
 import numpy as np
 import pytest
+from small_networks import attention
 
 from experiments.checks.compile import compile_programs as subject
 from experiments.checks.compile.messages import (
@@ -33,7 +34,7 @@ EXECUTION = Execution(
 @pytest.fixture
 def point(study, manifest):
     """Of two heads, which the mesh splits."""
-    point = next(p for p in plan(study, manifest).points if p.spec.model.n_heads == 2)
+    point = next(p for p in plan(study, manifest).points if attention(p.spec.model).n_heads == 2)
     train = dataclasses.replace(point.spec.train, batch_size=8)
     return dataclasses.replace(point, spec=dataclasses.replace(point.spec, train=train))
 
@@ -77,7 +78,7 @@ def test_a_program_is_compiled_and_its_memory_is_that_of_its_analysis(events, po
 
 
 def test_the_state_is_three_floats_per_parameter_split_over_the_mesh(events, point):
-    vectors = 5 * point.spec.model.d_model + 4 * point.spec.model.d_head
+    vectors = 5 * point.spec.model.d_model + 4 * attention(point.spec.model).d_head
     split = 12 * (point.params.total - vectors) / 8
     # Gains are whole everywhere; steps and counts are a few integers.
     assert 0 <= events[-1].state_bytes - split - 12 * vectors < 100

@@ -2,7 +2,6 @@
 """Attention against loops in NumPy float64."""
 
 import itertools
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +11,14 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from small_networks import vary
 
 from model.network.mixers.attention_kernels import (
     Where,
-    causal_attention,
     check_kernel,
     choose_kernel,
     cudnn_attention,
+    plain_attention,
     splash_attention,
 )
 from model.network.sharding import FSDP_TENSOR, make_mesh
@@ -48,7 +48,7 @@ def test_attention_equals_a_loop_over_heads_and_positions(G, R):
     for b, l, g, r in np.ndindex(B, L, G, R):
         past = slice(0, l + 1)
         expected[b, l, g, r] = one_position(q[b, l, g, r], k[b, past, g], v[b, past, g])
-    np.testing.assert_allclose(causal_attention(*inputs(G, R)), expected, rtol=0, atol=3e-6)
+    np.testing.assert_allclose(plain_attention(*inputs(G, R)), expected, rtol=0, atol=3e-6)
 
 
 def test_blocks_of_a_long_sequence_equal_the_whole_masked_matrix():
@@ -57,18 +57,18 @@ def test_blocks_of_a_long_sequence_equal_the_whole_masked_matrix():
     scores = np.einsum("blgk,bmgk->bglm", q, k) / np.sqrt(5)
     weights = np.exp(scores) * np.tril(np.ones((256, 256)))
     expected = np.einsum("bglm,bmgk->blgk", weights / weights.sum(-1, keepdims=True), v)
-    ours = causal_attention(*(jnp.asarray(x, jnp.float32) for x in (q[:, :, :, None], k, v)))
+    ours = plain_attention(*(jnp.asarray(x, jnp.float32) for x in (q[:, :, :, None], k, v)))
     np.testing.assert_allclose(ours[:, :, :, 0], expected, rtol=0, atol=3e-6)
 
 
 def test_the_first_position_returns_its_own_value():
     q, k, v = inputs(2, 3)
-    first = causal_attention(q, k, v)[:, 0]
+    first = plain_attention(q, k, v)[:, 0]
     np.testing.assert_array_equal(first, np.broadcast_to(v[:, 0, :, None], first.shape))
 
 
 def test_scores_and_softmax_are_float32_under_bfloat16_inputs():
-    jaxpr = jax.make_jaxpr(causal_attention)(*inputs(2, 3, jnp.bfloat16))
+    jaxpr = jax.make_jaxpr(plain_attention)(*inputs(2, 3, jnp.bfloat16))
     exponentials = [e for e in jaxpr.eqns if e.primitive.name in ("exp", "reduce_max")]
     inner = [e for e in jaxpr.eqns if "jaxpr" in e.params]
     exponentials += [
@@ -87,7 +87,7 @@ def test_heads_that_do_not_match_are_refused():
     q, _, _ = inputs(2, 3)
     _, k, v = inputs(3, 1)
     with pytest.raises(jaxtyping.TypeCheckError):
-        causal_attention(q, k, v)
+        plain_attention(q, k, v)
 
 
 @pytest.mark.parametrize("mesh", [(1, 1, 1, 1), (1, 2, 1, 2)])
@@ -99,7 +99,7 @@ def test_the_kernel_for_tpus_equals_plain_attention_forward_and_backward(mesh):
     with jax.set_mesh(devices):
         inputs = []
         for name, shape in shapes.items():
-            dims = FSDP_TENSOR.inside_btgqk if name == "q" else FSDP_TENSOR.inside_btgk
+            dims = FSDP_TENSOR.whole("btgqk" if name == "q" else "btgk")
             value = rng.normal(size=shape).astype(np.float32)
             inputs.append(jax.device_put(value, NamedSharding(devices, P(*dims))))
 
@@ -109,7 +109,7 @@ def test_the_kernel_for_tpus_equals_plain_attention_forward_and_backward(mesh):
 
             return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(*inputs)
 
-        plain, fast = value_and_slopes(causal_attention), value_and_slopes(splash_attention)
+        plain, fast = value_and_slopes(plain_attention), value_and_slopes(splash_attention)
     assert float(fast[0]) == pytest.approx(float(plain[0]), abs=1e-2)
     for ours, theirs in zip(fast[1], plain[1], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-5)
@@ -170,7 +170,7 @@ CHOICES = [
 @pytest.mark.parametrize("config", ["llama"], indirect=True)
 @pytest.mark.parametrize(("there", "changes", "expected"), CHOICES, ids=str)
 def test_the_kernel_is_chosen_by_device_type_and_shape(config, there, changes, expected):
-    config = replace(config, **{"d_head": 64, "seq_len": 256, **changes})
+    config = vary(config, **{"d_head": 64, "seq_len": 256, **changes})
     assert choose_kernel(config, where(**there)) == expected
     check_kernel(expected, config, where(**there))
 
@@ -196,7 +196,7 @@ def test_cudnn_is_taken_for_what_jax_says_that_it_takes(config, capability, monk
         except NotImplementedError:
             expected = "xla"
         taken.append(expected)
-        network = replace(config, d_head=d_head, seq_len=length)
+        network = vary(config, d_head=d_head, seq_len=length)
         assert choose_kernel(network, there) == expected, (d_head, length)
     assert set(taken) == {"cudnn", "xla"}
 
@@ -215,6 +215,6 @@ def test_cudnn_is_taken_for_what_jax_says_that_it_takes(config, capability, monk
     ],
 )
 def test_a_kernel_that_does_not_take_the_network_is_refused_in_words(config, name, there, message):
-    config = replace(config, d_head=256, seq_len=256)
+    config = vary(config, d_head=256, seq_len=256)
     with pytest.raises(ValueError, match=f"'{name}' .*{message}"):
         check_kernel(name, config, where(**there))

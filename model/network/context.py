@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every block is told beside the residual stream."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from jaxtyping import Array, Float, Int, Key
+
+
+class Context(NamedTuple):
+    """Carried through all blocks, scanned or not; only ``shared`` changes on the way.
+
+    Attributes:
+      positions: of the tokens; None: 0 to T - 1.
+      segments: which document each token is of: no mixer lets tokens of different ones meet. None:
+        all of one.
+      memory: what an encoder has made of another sequence.
+      is_causal: whether a position sees nothing behind it.
+      key: of the randomness of this step; a layer gets its own, by its place in the depth.
+      shared: values that a layer leaves for later ones, by name. A layer that does says what they
+        are before the first block (``Layer.shared_values``).
+    """
+
+    positions: Int[Array, "#B T"] | None = None
+    segments: Int[Array, "B T"] | None = None
+    memory: Float[Array, "B T_memory D"] | None = None
+    is_causal: bool = True
+    key: Key[Array, ""] | None = None
+    shared: Mapping[str, Array] = MappingProxyType({})
+
+
+PLAIN_CONTEXT = Context()

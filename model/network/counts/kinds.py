@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The architectures there are: a new one is its two files and a word here."""
+
+from typing import TYPE_CHECKING, Protocol, Union
+
+import msgspec
+
+from model.network.counts.attention import AttentionConfig
+from model.network.counts.layer import LayerConfig
+from model.network.counts.mlp import GELUConfig, SwiGLUConfig
+
+MIXERS = (AttentionConfig,)
+CHANNEL_MIXERS = (SwiGLUConfig, GELUConfig)
+
+if TYPE_CHECKING:
+    Mixer = LayerConfig
+    ChannelMixer = LayerConfig
+else:
+    Mixer = Union[MIXERS]  # noqa: UP007 (of a tuple)
+    ChannelMixer = Union[CHANNEL_MIXERS]  # noqa: UP007
+
+
+class BlockConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One block: x + m mixer(norm(x)), then x + m channel_mixer(norm(x)), where there is one."""
+
+    mixer: Mixer
+    channel_mixer: ChannelMixer | None
+
+    @property
+    def layers(self) -> tuple[LayerConfig, ...]:
+        both = (self.mixer, self.channel_mixer)
+        return tuple(layer for layer in both if layer is not None)
+
+
+class LayerRule(Protocol):
+    """How the sizes of a layer follow from those of the network, in a recipe."""
+
+    def config(self, *, d_model: int, n_layers: int) -> LayerConfig:
+        """Raises ValueError where there is none for this width and depth."""

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table of small networks. Sizes differ, so that no two dimensions mix up."""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from model.network.config import ModelConfig
+from model.network.counts.attention import AttentionConfig
+from model.network.counts.kinds import BlockConfig
+from model.network.counts.mlp import GELUConfig, SwiGLUConfig
+
+LLAMA = ModelConfig(
+    vocab_size=48,
+    seq_len=12,
+    d_model=16,
+    n_layers=2,
+    blocks=(
+        BlockConfig(
+            mixer=AttentionConfig(
+                n_heads=4, n_kv_heads=4, d_head=6, rope_theta=100.0, use_qk_norm=False
+            ),
+            channel_mixer=SwiGLUConfig(d_ff=40),
+        ),
+    ),
+    norm="rmsnorm",
+    norm_eps=1e-5,
+    learned_positions=False,
+    use_bias=False,
+    tie_embeddings=False,
+    embedding_init_std=0.5,
+    hidden_init_gain=0.8,
+    branch_init_gain=0.8,
+    output_init_std=0.3,
+    residual_multiplier=1.0,
+    logit_multiplier=1.0,
+)
+GPT2 = {
+    "channel_mixers": ("gelu",),
+    "norm": "layernorm",
+    "positions": "learned",
+    "use_bias": True,
+    "tie_embeddings": True,
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama_gqa": {"n_kv_heads": 2},
+    "llama_mqa_tied": {"n_kv_heads": 1, "tie_embeddings": True},
+    "qwen3": {"n_kv_heads": 2, "use_qk_norm": True, "tie_embeddings": True},
+    "gpt2": GPT2,
+    "gpt2_untied_swiglu": {**GPT2, "channel_mixers": ("swiglu",), "tie_embeddings": False},
+    "layernorm_without_bias": {"norm": "layernorm", "positions": "learned"},
+    "everything": {
+        **GPT2,
+        "n_kv_heads": 2,
+        "positions": "rope",
+        "use_qk_norm": True,
+        "tie_embeddings": False,
+        "channel_mixers": ("swiglu", "gelu"),
+        "residual_multiplier": 0.6,
+        "logit_multiplier": 1.7,
+    },
+}
+_MLPS = {"swiglu": SwiGLUConfig, "gelu": GELUConfig}
+
+
+def vary(config: ModelConfig, **changes: Any) -> ModelConfig:
+    """The network with other numbers, those of its layers among them, and shorthands:
+
+    ``channel_mixers``: kind in each block of the pattern; ``positions``: "rope" or "learned".
+    """
+    if positions := changes.pop("positions", None):
+        changes["learned_positions"] = positions == "learned"
+        changes.setdefault("rope_theta", None if positions == "learned" else 100.0)
+    kinds = changes.pop("channel_mixers", [block.channel_mixer.kind for block in config.blocks])
+    own = {field: changes.pop(field) for field in _LAYER_FIELDS & changes.keys()}
+    blocks = []
+    for place, kind in enumerate(kinds):
+        block = config.blocks[place % len(config.blocks)]
+        mlp = _MLPS[kind](d_ff=block.channel_mixer.d_ff)
+        blocks.append(BlockConfig(mixer=_with(block.mixer, own), channel_mixer=_with(mlp, own)))
+    return replace(config, blocks=tuple(blocks), **changes)
+
+
+_LAYER_FIELDS = {*AttentionConfig.__struct_fields__, *GELUConfig.__struct_fields__}
+
+
+def _with(layer: Any, values: dict[str, Any]) -> Any:
+    mine = {name: value for name, value in values.items() if name in layer.__struct_fields__}
+    return msgspec.structs.replace(layer, **mine)
+
+
+def attention(config: ModelConfig) -> AttentionConfig:
+    """The attention of its first block."""
+    mixer = config.blocks[0].mixer
+    assert isinstance(mixer, AttentionConfig)
+    return mixer
