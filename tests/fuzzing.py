@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 WHOLE, SIZE, SEED, RATE, POSITIVE, SHARE, FRACTION = range(7)
-FLAG, NAMES, NAME, ID, TABLE, RECORD, SIGNED = range(7, 14)
+FLAG, NAME, ID, TABLE, RECORD, SIGNED = range(7, 13)
 # What each field of a point may be, written down from the docstrings and not from the code.
 KINDS = {
     "id": ID, "spec": RECORD, "role": NAME, "budget": POSITIVE, "convention": NAME, "seed": SEED,
@@ -20,7 +20,7 @@ KINDS = {
     "matmul_causal": POSITIVE, "optimizer.learning_rate": SIGNED,
     "model": RECORD, "train": RECORD, "data_fingerprint": NAME, "semantics": SIZE,
     "vocab_size": SIZE, "seq_len": SIZE, "d_model": SIZE, "n_layers": SIZE, "n_heads": SIZE,
-    "n_kv_heads": SIZE, "d_head": SIZE, "d_ff": SIZE, "blocks": NAMES, "mixer": RECORD,
+    "n_kv_heads": SIZE, "d_head": SIZE, "d_ff": SIZE, "blocks": TABLE, "mixer": RECORD,
     "channel_mixer": RECORD, "kind": NAME, "learned_positions": FLAG, "branch_init_gain": RATE,
     "norm": NAME, "norm_eps": RATE, "rope_theta": POSITIVE, "use_bias": FLAG,
     "use_qk_norm": FLAG, "tie_embeddings": FLAG, "embedding_init_std": RATE,
@@ -50,7 +50,6 @@ WRONG: dict[int, tuple[Any, ...]] = {
     FRACTION: (1.01, 2, *_NUMBERS, *_NO_NUMBER),
     FLAG: (0, 1, "true", "", None, [], {}, 0.0, float("nan")),
     NAME: ("", "nothing", "rope\n", "../x", "<b>", "\x00", "a" * 5000, "\ud800", *_NO_TEXT),
-    NAMES: ("attention", [], ["nothing"], [""], [1], [None], [["attention"]], *_NO_TEXT[:4]),
     ID: ("", "..", "a/b", "A", "a" * 65, "ü", "a\n", "\x00", "\ud800", *_NO_TEXT),
     RECORD: ([], None, 0, "", "{}", True, [{}], 1.5, {}),
     TABLE: ([], None, 0, "", "{}", True, [{}], {"nothing": "x"}, {"matmul_full": None}),

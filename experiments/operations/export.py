@@ -81,7 +81,7 @@ def rows(ledger: Ledger, points: Sequence[Point], limits: Limits) -> Iterator[Ro
 
 def _flattened(prefix: str, value: Any) -> Row:
     """Dotted names of all that is nested, by number in lists of records; other lists as words."""
-    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+    if isinstance(value, list | tuple) and any(isinstance(item, dict) for item in value):
         value = dict(enumerate(value))
     if isinstance(value, dict):
         pairs = [_flattened(f"{prefix}.{name}", item) for name, item in value.items()]

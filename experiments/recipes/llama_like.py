@@ -88,7 +88,7 @@ EXPLAINED = (
             "shape.norm_eps": "of the published configurations",
             "mixer.rope_theta": "5e5, the paper's",
             "mixer.use_qk_norm shape.tie_embeddings": "as the paper: neither",
-            "shape.embedding_init_std shape.hidden_init_gain shape.branch_init_gain": "usual; the paper does not say",
+            "embedding_init_std hidden_init_gain branch_init_gain": "usual; the paper does not say",
             "shape.output_init_std": "zero: far below the base width the multiplier of the logits "
             "would make any other head certain of something at random",
             "base.d_model base.n_layers": "the 8B's, whose rate it is",

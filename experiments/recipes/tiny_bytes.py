@@ -102,7 +102,7 @@ _TINY = Explained(
         "keep small",
         "channel_mixer.ff_ratio": "8/3: three matrices of it cost what two of 4 do (Shazeer 2020, "
         "arXiv:2002.05202)",
-        "channel_mixer.ff_multiple": "d_ff within 4 % of the ratio at every width of the quickstart",
+        "channel_mixer.ff_multiple": "d_ff within 4 % of the ratio at all widths of the quickstart",
         "channel_mixer.activation shape.norm shape.learned_positions shape.use_bias": "as Llama: "
         "RMSNorm, rotary positions, SwiGLU, no biases; not varied here",
         "shape.norm_eps mixer.rope_theta": "usual; not varied here",

@@ -47,16 +47,15 @@ class Layout:
 
     def weight(self, weight: Weight) -> Dims:
         """Of the dimensions of an array of parameters."""
-        table = self.vectors if weight.is_vector else self.matrices
-        return tuple(table.get(letter) for letter in weight.axes)
+        return _dims(self.vectors if weight.is_vector else self.matrices, weight.axes)
 
     def act(self, letters: str) -> Dims:
         """Of the dimensions of an activation: ``act("btd")``."""
-        return tuple(self.activations.get(letter) for letter in letters)
+        return _dims(self.activations, letters)
 
     def whole(self, letters: str) -> Dims:
         """Of the dimensions of one whose positions are whole."""
-        return tuple(self.inside.get(letter) for letter in letters)
+        return _dims(self.inside, letters)
 
     @property
     def position_axes(self) -> frozenset[str]:
@@ -68,6 +67,17 @@ class Layout:
         """Axes that split heads and hidden units, and not what they are computed from."""
         every = itertools.chain(*map(axis_names, self.activations.values()))
         return frozenset(every) - self.position_axes
+
+
+def _dims(table: Mapping[str, MeshAxes], letters: str) -> Dims:
+    """Of an array's dimensions; a mesh axis splits the first that asks for it."""
+    dims: list[MeshAxes] = []
+    taken: set[str] = set()
+    for letter in letters:
+        axes = table.get(letter)
+        dims.append(axes if taken.isdisjoint(axis_names(axes)) else None)
+        taken |= {*axis_names(axes)}
+    return tuple(dims)
 
 
 def axis_names(axes: MeshAxes) -> tuple[str, ...]:

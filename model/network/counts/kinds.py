@@ -20,7 +20,7 @@ else:
     ChannelMixer = Union[CHANNEL_MIXERS]  # noqa: UP007
 
 
-class BlockConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BlockConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One block: x + m mixer(norm(x)), then x + m channel_mixer(norm(x)), where there is one."""
 
     mixer: Mixer

@@ -122,7 +122,6 @@ class LayerConfig(
     msgspec.Struct,
     frozen=True,
     kw_only=True,
-    forbid_unknown_fields=True,
     omit_defaults=True,
     tag_field="kind",
 ):

@@ -6,6 +6,7 @@ import struct
 import sys
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from rich.console import Console
 from small_networks import attention
@@ -103,7 +104,7 @@ def test_every_point_is_a_row_with_its_spec_outcome_costs_and_provenance(go, pla
 
 def count_leaves(tree):
     inner = tree.values() if isinstance(tree, dict) else tree
-    return sum(map(count_leaves, inner)) if isinstance(tree, dict | list) else 1
+    return sum(map(count_leaves, inner)) if isinstance(tree, dict | list | tuple) else 1
 
 
 def test_without_a_name_the_table_lies_in_the_studys_folder(go, ledger, planned):

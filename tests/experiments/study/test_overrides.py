@@ -67,7 +67,7 @@ BAD = (
 
 def field(study, path):
     for name in path.split("."):
-        study = getattr(study, name)
+        study = study[int(name)] if name.isdecimal() else getattr(study, name)
     return study
 
 

@@ -2,11 +2,11 @@
 """Every number of a network has one name, which says in which layer it is."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+from small_networks import vary
 
 from model.network.config import ModelConfig
 from model.network.counts.total import count_params
@@ -31,13 +31,13 @@ def test_a_layer_is_named_by_its_place_in_the_depth(
     llama: ModelConfig, network: Callable, one_device: object
 ) -> None:
     """Only SwiGLU has a gate, and every other layer is one."""
-    config = replace(llama, n_layers=4, channel_mixers=("swiglu", "gelu"), n_kv_heads=2)
+    config = vary(llama, n_layers=4, channel_mixers=("swiglu", "gelu"), n_kv_heads=2)
     _, params = network(config)
     named = [tensor for group in tensors(params) for tensor in group]
     gates = [tensor.name for tensor in named if "gate" in tensor.name]
-    assert gates == [f"layers.{layer}.channel_mixer.gate.weight" for layer in (0, 2)]
+    assert gates == [f"layers.{layer}.channel_mixer.gate_df" for layer in (0, 2)]
     ups = sorted(tensor.name for tensor in named if "channel_mixer.up" in tensor.name)
-    assert ups == [f"layers.{layer}.channel_mixer.up.weight" for layer in range(4)]
+    assert ups == [f"layers.{layer}.channel_mixer.up_df" for layer in range(4)]
     assert Tensor("layers.3.mixer.q_dgqk", (16, 2, 2, 6)) in named
     assert Tensor("embedding.tokens_vd", (48, 16)) in named
     assert {Tensor("head_dv", (16, 48)), Tensor("norm.gain", (16,))} <= set(named)

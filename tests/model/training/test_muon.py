@@ -16,8 +16,9 @@ from jax.sharding import PartitionSpec as P
 from small_networks import vary
 
 from model.network.config import ModelConfig
-from model.network.layers import normal
-from model.network.sharding import make_mesh
+from model.network.counts.layer import matrix
+from model.network.layers import parameter
+from model.network.sharding import FSDP_TENSOR, make_mesh
 from model.network.transformer import Transformer
 from model.training.config import Algorithm, TrainConfig
 from model.training.muon import scale_by_muon
@@ -96,11 +97,11 @@ def test_updates_are_newton_schulz_of_the_momentum_matrix_by_matrix(
         for step in steps:
             momentum = 0.9 * momentum + step[name]
         direction = steps[-1][name] + 0.9 * momentum if nesterov else momentum
-        for update, matrix in zip(
+        for update, each in zip(
             as_matrices(found[name], name), as_matrices(direction, name), strict=True
         ):
-            fan_in, fan_out = matrix.shape
-            expected = math.sqrt(fan_out / fan_in) * newton_schulz_by_hand(matrix, n_steps)
+            fan_in, fan_out = each.shape
+            expected = math.sqrt(fan_out / fan_in) * newton_schulz_by_hand(each, n_steps)
             np.testing.assert_allclose(update, expected, rtol=0, atol=1e-5, err_msg=name)
 
 
@@ -108,13 +109,13 @@ def test_an_update_has_the_singular_vectors_of_the_gradient_and_singular_values_
     (step,) = gradients(1)
     found = updates(ONE, algorithm(), [step])
     for name in WEIGHTS:
-        for update, matrix in zip(
+        for update, each in zip(
             as_matrices(found[name], name), as_matrices(step[name], name), strict=True
         ):
-            u, values, vt = np.linalg.svd(matrix, full_matrices=False)
+            u, values, vt = np.linalg.svd(each, full_matrices=False)
             if values[-1] < 0.02 * np.sqrt(np.sum(values**2)):
                 continue  # Below that five iterations do not reach one.
-            fan_in, fan_out = matrix.shape
+            fan_in, fan_out = each.shape
             turned = u.T @ update @ vt.T / math.sqrt(fan_out / fan_in)
             np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-5)
             # The polynomial's known band (Jordan et al. 2024).
@@ -124,11 +125,8 @@ def test_an_update_has_the_singular_vectors_of_the_gradient_and_singular_values_
 def test_every_expert_of_every_layer_is_a_matrix_of_its_own(
     one_device: jax.sharding.Mesh,
 ) -> None:
-    dims = (None, "fsdp", "tensor")
-    layers = [
-        normal(nnx.Rngs(params=seed), (N_EXPERTS, D, 40), 1.0, dims, "hidden", n_lead=1)
-        for seed in range(N_LAYERS)
-    ]
+    weight = matrix("edf", (N_EXPERTS, D, 40), 1.0, n_lead=1)
+    layers = [parameter(nnx.Rngs(params=seed), weight, FSDP_TENSOR) for seed in range(N_LAYERS)]
     stacked = layers[0].replace(jnp.stack([layer[...] for layer in layers]))
     with jax.numpy_dtype_promotion("standard"):
         chain = scale_by_muon(jnp.float32(0.9), jnp.float32(1e-8), algorithm())
@@ -258,7 +256,7 @@ def hidden_down(state: nnx.State) -> np.ndarray:
     found = [
         np.asarray(leaf, np.float64)
         for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
-        if "down" in jax.tree_util.keystr(path) and "weight" in jax.tree_util.keystr(path)
+        if "down_fd" in jax.tree_util.keystr(path)
     ]
     (weight,) = found
     return weight.reshape(weight.shape[-2:])
