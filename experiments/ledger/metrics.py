@@ -49,6 +49,15 @@ class Metrics:
         good, n_damaged = self._lines(run_id, attempt)
         return [strict_json.loads(line) for line in good], n_damaged
 
+    def history(self, run_id: str) -> list[dict[str, Any]]:
+        """The rows of all attempts as those of one run: of steps trained again, the last."""
+        history: list[dict[str, Any]] = []
+        for attempt in sorted(self.attempts(run_id)):
+            rows, _ = self.read(run_id, attempt)
+            kept = [row for row in history if rows and row["step"] <= rows[0]["resumed_at"]]
+            history = kept + rows if rows else history
+        return history
+
     def read_last(self, run_id: str, attempt: int) -> tuple[bytes | None, int]:
         """The last row of an attempt as JSON text, and how many lines were torn or damaged."""
         good, n_damaged = self._lines(run_id, attempt)

@@ -65,6 +65,7 @@ class PointState:
       flops: of the steps that were reached, in the point's convention.
       joules, joules_source: of the attempt that finished; None while there is none.
       n_torn: lines of metrics that were torn or damaged, in attempts without a result.
+      flags: of its result (flags.py).
     """
 
     state: State
@@ -77,6 +78,7 @@ class PointState:
     joules: float | None = None
     joules_source: str = ""
     n_torn: int = 0
+    flags: tuple[str, ...] = ()
 
 
 def survey(
@@ -143,6 +145,7 @@ def _finished(ledger: Ledger, point: Asked, verdict: Verdict, result: Result) ->
         joules=result.costs.joules,
         joules_source=result.costs.joules_source,
         n_torn=n_torn,
+        flags=result.flags,
     )
 
 

@@ -143,6 +143,7 @@ class Result(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
       bits_per_byte: the loss per byte of text; None where there is no loss.
       weights_sha256: digest of weights.safetensors beside it; "" where no weights were kept.
       notes: what happened to checkpoints and to an earlier result.
+      flags: signs that its loss may be off (flags.py).
       flops: of the run, by convention; ``flops_spent``: of its own steps, without its trunk's.
     """
 
@@ -156,6 +157,7 @@ class Result(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     params_sha256: str
     weights_sha256: str
     notes: tuple[str, ...]
+    flags: tuple[str, ...]
     flops: dict[str, float]
     flops_spent: dict[str, float]
     costs: Costs

@@ -78,6 +78,7 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         "role": point.role,
         "status": "ok" if verdict.state == "done" else verdict.state,
         "reason": verdict.reason,
+        "flags": " ".join(result.flags) if result else "",
         "budget": point.budget,
         "convention": point.convention,
         "n_params": point.params.total,

@@ -17,6 +17,7 @@ from experiments.cost.planned_vs_real import Real
 from experiments.files.checked_json import Damaged
 from experiments.ledger.asked_points import Asked, asked_points
 from experiments.ledger.claims import Limits
+from experiments.ledger.flags import FLAGS
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.progress import PointState, Row, TrunkState, running_trunks, survey
 from experiments.ledger.result import Trunk
@@ -265,6 +266,9 @@ def _remarks(
     lines = []
     if n_torn := sum(state.n_torn for state in states.values()):
         lines.append(f"{n_torn} torn or damaged lines of metrics were passed over.")
+    counts = {flag: sum(flag in s.flags for s in states.values()) for flag in FLAGS}
+    if said := ", ".join(f"{flag} {n}" for flag, n in counts.items() if n):
+        lines.append(f"flags, by run in table.csv: {said}.")
     if "failed" in kinds:
         lines.append("`isoflop retry STUDY` lets failed runs be tried again.")
     if "damaged" in kinds:

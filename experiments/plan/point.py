@@ -64,6 +64,7 @@ class Point:
       params: parameters.
       flops: achieved, under every convention.
       cluster_id: points that share noise have the same one (experiments/plan/trunks.py).
+      smallest_batch: sequences per step that the recipe's rule gives at least.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Point:
     params: ParamCounts
     flops: dict[str, float]
     cluster_id: str
+    smallest_batch: int
 
     @property
     def seed(self) -> int:
@@ -96,6 +98,7 @@ class Point:
         if self.epochs is not None:
             check_real(self, "epochs")
         check_whole(self, "n_tokens", high=2**63)
+        check_whole(self, "smallest_batch")
         check_whole(self.params, "total non_embedding active", high=2**63)
         if set(self.flops) != set(FLOP_CONVENTIONS):
             raise ValueError(f"flops={shown(self.flops)}: needs {', '.join(FLOP_CONVENTIONS)}.")

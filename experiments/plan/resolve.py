@@ -75,6 +75,7 @@ def resolve(
         params=count_params(model),
         flops={c: float(flops_per_token(model, c) * run.n_tokens) for c in FLOP_CONVENTIONS},
         cluster_id=cluster_id(spec),
+        smallest_batch=recipe.batch.multiple,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.ledger.flags import FLAGS
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import collate
 from experiments.machine.provenance import code_facts, package_facts
@@ -103,8 +104,21 @@ def analyse(
         refusals=made.refusals,
         frontiers=frontiers,
         agreement=agreement(fits, study.budgets[-1]) if len(fits) > 1 else None,
-        findings=(*findings, *_of_other_text(runs, made.fits, frontiers), *_of_seeds(runs)),
+        findings=(
+            *findings,
+            *_of_flags(runs),
+            *_of_other_text(runs, made.fits, frontiers),
+            *_of_seeds(runs),
+        ),
     )
+
+
+def _of_flags(runs: Runs) -> tuple[str, ...]:
+    """How many of the fitted runs have which flag."""
+    cells = [str(cell).split() for cell in np.asarray(runs.extra["flags"])[runs.is_ok]]
+    counts = {flag: sum(flag in cell for cell in cells) for flag in FLAGS}
+    said = ", ".join(f"{flag} {n}" for flag, n in counts.items() if n)
+    return (f"flagged of {len(cells)} runs, and fitted like the others: {said}.",) if said else ()
 
 
 def _of_other_text(

@@ -117,5 +117,6 @@ def _run_row(point: Point, verdict: Verdict) -> dict[str, str]:
         "seed": point.seeds,
         "loss": "" if loss is None else f"{loss:.4f}",
         "status": state if has_ended else "missing",
+        "flags": " ".join(verdict.result.flags) if verdict.result else "",
         "reason": printable(verdict.reason) if has_ended else "",
     }

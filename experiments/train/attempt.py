@@ -130,6 +130,7 @@ def _train(
         attempt=attempt.number,
         endings=attempt.job.endings(),
         earlier=ledger.metrics.spent(job.reports_as[0], before=attempt.number),
+        reports=[ledger.metrics.history(run_id) for run_id in job.results],
         wall_seconds=meter.wall_seconds,
         energy=meter.energy.facts(),
         facts=facts,

@@ -4,10 +4,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from experiments.ledger.claims import Ending
+from experiments.ledger.flags import flags
 from experiments.ledger.metrics import Spent
 from experiments.ledger.result import VERSION, Costs, Provenance, Result, Trunk
 from experiments.machine.peak import Peak
@@ -33,6 +35,7 @@ class Outcome:
       weights: digests of the files of final weights, by run id.
       attempt: its number; ``endings``: of the attempts before.
       earlier: what those cost.
+      reports: rows of metrics of each run, of all attempts.
       wall_seconds: of this attempt.
       energy, facts: of the machine (experiments/machine/provenance.py).
     """
@@ -45,16 +48,18 @@ class Outcome:
     attempt: int
     endings: Mapping[int, Ending]
     earlier: Spent
+    reports: Sequence[Sequence[Mapping[str, Any]]]
     wall_seconds: float
     energy: Mapping[str, object]
     facts: Mapping[str, object]
 
     def run_results(self, notes: Sequence[Sequence[str]]) -> list[Result]:
         """The records of the runs, in order; ``notes``: what is to be said of each besides."""
-        points = self.planned_job.points
+        points, reports = self.planned_job.points, self.reports
         if not self.results:
             return [self._lost(*one) for one in zip(points, self.lost, notes, strict=True)]
-        return [self._result(*one) for one in zip(points, self.results, notes, strict=True)]
+        each = zip(points, self.results, notes, reports, strict=True)
+        return [self._result(*one) for one in each]
 
     def trunk(self) -> Trunk:
         """The record of a trunk."""
@@ -71,7 +76,13 @@ class Outcome:
             provenance=self._provenance({}),
         )
 
-    def _result(self, point: Point, trained: TrainResult, notes: Sequence[str]) -> Result:
+    def _result(
+        self,
+        point: Point,
+        trained: TrainResult,
+        notes: Sequence[str],
+        reports: Sequence[Mapping[str, Any]],
+    ) -> Result:
         loss, manifest = trained.loss_nats, self.session.corpus.manifest
         bits = None if loss is None else bits_per_byte(loss, manifest.bytes_per_token)
         return msgspec.structs.replace(
@@ -82,6 +93,7 @@ class Outcome:
             bits_per_byte=bits,
             oracle_loss_nats=trained.oracle_loss_nats,
             curve=trained.curve,
+            flags=flags(point, trained.curve, reports),
             params_sha256=trained.params_sha256,
             weights_sha256=self.weights.get(point.id, ""),
         )
@@ -103,6 +115,7 @@ class Outcome:
             params_sha256="",
             weights_sha256="",
             notes=tuple(notes),
+            flags=(),
             flops=point.flops,
             flops_spent={name: flops * share for name, flops in point.flops.items()},
             costs=self._costs(len(self.planned_job.points)),

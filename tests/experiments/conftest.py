@@ -139,6 +139,7 @@ def record():
             "params_sha256": "00",
             "weights_sha256": "",
             "notes": (),
+            "flags": (),
             "flops": NO_FLOPS,
             "flops_spent": NO_FLOPS,
             "costs": Costs(**COSTS | (costs or {})),

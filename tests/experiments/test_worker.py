@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attempts at jobs with a stand-in trainer: what is written, and what the worker answers."""
 
+import csv
 import errno
 import hashlib
 import os
@@ -23,6 +24,7 @@ from experiments.executors.worker_settings import WorkerSettings
 from experiments.ledger.claims import JobFolder, Owned
 from experiments.ledger.owner import this_process
 from experiments.ledger.result import Ended
+from experiments.ledger.tables import collate
 from experiments.machine.peak import Peak
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import solo
@@ -37,6 +39,7 @@ from model.data import corpus
 from model.network.config import ModelConfig
 from model.network.weight_names import Tensor
 from model.training.outcome import Interrupted, Order, Progress
+from scaling.tables.read_tables import read_runs
 
 
 class Trainer:
@@ -186,6 +189,30 @@ def test_weights_that_find_no_room_are_a_full_disk_and_no_failure(go, ledger, pl
     assert go(Keeping(at_the_end=full))[0] == 74
     assert ledger.job(planned[0].id).ending(1).how == "disk"
     assert not [*ledger.folder.rglob("*weights*")]
+
+
+def test_a_run_that_spiked_says_so_in_its_result_and_its_row_and_is_fitted(go, ledger, planned):
+    def train(model, configs, corpus, *, on_progress, **_):
+        for step in range(1, 21):
+            progress = Progress(
+                step=step,
+                n_steps=20,
+                loss_nats=9.0 if step == 15 else 3 - step / 100,
+                grad_norm=1.0,
+                n_tokens=step,
+                resumed_at=0,
+                train_seconds=1.0,
+                stall_seconds=0.0,
+            )
+            on_progress((progress,))
+        return (outcome(),)
+
+    assert go(train)[0] == 0
+    assert ledger.read_result(planned[0].id).flags == ("spike",)
+    collate(ledger, planned[:1])
+    (row,) = csv.DictReader(ledger.table.read_text().splitlines())
+    assert (row["flags"], row["status"]) == ("spike", "ok")
+    assert read_runs(ledger.table, flops="matmul_full", params="total").is_ok.all()
 
 
 @pytest.mark.parametrize(

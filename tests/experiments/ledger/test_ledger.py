@@ -205,6 +205,18 @@ def test_metrics_go_to_the_file_of_their_attempt_and_costs_add_up(ledger, points
     assert (spent.wall_seconds, spent.resumed_at) == (14.0, (1, 3))
 
 
+def test_the_history_of_a_run_has_the_steps_that_count(ledger, points):
+    """The first attempt reached 96; the third resumed at 64, the tenth at 96."""
+    name = points[0].id
+    for attempt, resumed_at, steps in ((1, 0, (32, 64, 96)), (3, 64, (96,)), (10, 96, (128, 160))):
+        for step in steps:
+            row = {"step": step, "resumed_at": resumed_at, "attempt": attempt}
+            ledger.metrics.write(name, attempt, row)
+    found = [(row["step"], row["attempt"]) for row in ledger.metrics.history(name)]
+    assert found == [(32, 1), (64, 1), (96, 3), (128, 10), (160, 10)]
+    assert ledger.metrics.history(points[1].id) == []
+
+
 def test_deleted_checkpoints_are_gone_and_deleting_twice_is_no_error(ledger, points):
     folder = ledger.checkpoints(points[0].id)
     (folder / "8-1").mkdir(parents=True)

@@ -53,6 +53,14 @@ def fail(ledger, name, reason="boom"):
         ledger.job(name).end(start(ledger, name), "exception", reason, 0)
 
 
+def test_flags_are_counted_and_nothing_is_said_without_any(show, ledger, planned, record):
+    ledger.write_result(planned[0].id, record())
+    assert "flags" not in show()
+    ledger.write_result(planned[1].id, record(flags=("spike", "undercooled")))
+    ledger.write_result(planned[2].id, record(flags=("undercooled",)))
+    assert "flags, by run in table.csv: spike 1, undercooled 2." in show()
+
+
 def test_states_are_counted_by_budget_and_size(show, ledger, planned, record):
     first = planned[0]
     same = [p for p in planned if (p.budget, p.spec.model) == (first.budget, first.spec.model)]
