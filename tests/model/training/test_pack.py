@@ -34,7 +34,7 @@ from model.training.outcome import Interrupted, Order, Progress, TrainResult
 from model.training.pack import Keep
 from model.training.program import Program, _needed_bytes, compile_program
 
-N_STEPS = 200
+N_STEPS = 100
 
 
 @pytest.fixture(scope="session")
@@ -74,11 +74,6 @@ def members(config: TrainConfig, n_steps: int = N_STEPS) -> list[TrainConfig]:
         replace(rated(config, 0.5, decay=3.0), data_seed=2, evaluation=seed),
         replace(rated(config, 2.0, decay=0.0), schedule=late, z_loss_weight=0.0),
     ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile() -> None:
-    """Optimised, as where the tolerances below were found: last bits grow over 200 steps."""
 
 
 @pytest.fixture
@@ -133,8 +128,7 @@ def test_every_loss_of_a_packed_run_is_that_of_the_run_alone(
         (alone,), expected, expected_norms = losses_of([config], [own])
         # Sums over a batch are taken in another order where runs are mapped, and last bits grow
         # with every step: on one kind of processor to 1.6e-5 from step 144 on.
-        np.testing.assert_allclose(losses[run, :100], expected[0, :100], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(losses[run], expected[0], rtol=0, atol=5e-5)
+        np.testing.assert_allclose(losses[run], expected[0], rtol=0, atol=1e-5)
         np.testing.assert_allclose(norms[run], expected_norms[0], rtol=1e-3)
         assert results[run].loss_nats == pytest.approx(alone.loss_nats, abs=1e-4)
         assert results[run].oracle_loss_nats == alone.oracle_loss_nats
@@ -348,7 +342,7 @@ def test_the_kernel_of_a_pack_is_given_the_runs_of_its_own_devices_only(
 def test_a_pack_in_parts_is_the_pack_at_once(
     network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus, parts: dict
 ) -> None:
-    configs = [replace(train_config, init_seed=seed) for seed in range(2)]
+    configs = members(train_config, 20)
     at_once = train_pack(network_config, configs, corpus, execution=PLAIN)
     in_parts = train_pack(network_config, configs, corpus, execution=replace(PLAIN, **parts))
     for one, other in zip(at_once, in_parts, strict=True):
