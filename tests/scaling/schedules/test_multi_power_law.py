@@ -94,7 +94,7 @@ def test_schedules_have_their_rates_at_the_ends():
 FITTED = ("cosine", "constant", "two stages")
 
 
-def planted_curves(sd=0.0, memory=0.0, seed=0, n=24):
+def planted_curves(sd=0.0, memory=0.0, seed=0, n=10):
     rng = np.random.default_rng(seed)
     steps = np.linspace(WARMUP + 60, 6000, n).astype(int)
     run, step = np.repeat(FITTED, n), np.tile(steps, len(FITTED))
@@ -123,7 +123,6 @@ def noisy_fit():
     return fit_schedules(run, step, loss, SCHEDULES, n_bootstrap=32)
 
 
-@pytest.mark.slow(reason="7 s of replicates")
 def test_new_schedules_lie_within_their_bands(noisy_fit):
     for name in ("linear", "exponential"):
         steps, band = predict_schedule(noisy_fit, SCHEDULES[name], step=[2000, 4600, 6000])
@@ -175,9 +174,9 @@ def test_blocks_are_longer_where_residuals_remember():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"run": ["x"] * 72}, "no schedule for run x"),
-        ({"step": np.full(72, 6001)}, "1 to 6000"),
-        ({"loss_nats": np.r_[np.full(71, 3.0), np.nan]}, "two stages step 6000: nan"),
+        ({"run": ["x"] * 30}, "no schedule for run x"),
+        ({"step": np.full(30, 6001)}, "1 to 6000"),
+        ({"loss_nats": np.r_[np.full(29, 3.0), np.nan]}, "two stages step 6000: nan"),
         ({"cluster": "seed"}, "choose auto, run or block"),
     ],
 )
