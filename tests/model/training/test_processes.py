@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -35,6 +34,9 @@ initialize_from_environment(os.environ)
 import jax
 import numpy as np
 from model.network.config import ModelConfig
+from model.network.counts.attention import AttentionConfig
+from model.network.counts.kinds import BlockConfig
+from model.network.counts.mlp import SwiGLUConfig
 from model.network.sharding import make_mesh
 from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
@@ -162,8 +164,6 @@ def pair(
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "",
-        # As in this process: see `quick_to_compile`.
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(jax.config.values["jax_disable_most_optimizations"]),
         "JAX_NUM_PROCESSES": "2",
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
     }
