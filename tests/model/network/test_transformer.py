@@ -13,6 +13,7 @@ from flax import nnx
 from small_networks import attention, vary
 
 from model.network.channel_mixers.mlp import SwiGLU
+from model.network.config import ModelConfig
 from model.network.context import PLAIN_CONTEXT, Context
 from model.network.counts.kinds import BlockConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
@@ -40,6 +41,14 @@ def with_arrays(params: nnx.State, values: dict[str, np.ndarray]) -> nnx.State:
         return leaf if value is None else leaf.replace(jax.device_put(value, leaf[...].sharding))
 
     return nnx.from_flat_state((path, put(path, leaf)) for path, leaf in nnx.to_flat_state(params))
+
+
+def with_params(config: ModelConfig, params: nnx.State) -> Transformer:
+    """The network without an initialisation, which takes longer to compile than its step."""
+    build = lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))  # noqa: E731
+    model = nnx.eval_shape(build)
+    nnx.update(model, params)
+    return model
 
 
 def normal(*shape: int) -> jax.Array:
@@ -141,7 +150,8 @@ def test_tied_head_is_the_transposed_embedding_and_collects_both_gradients(confi
     np.testing.assert_allclose(tied(params, tokens), untied(same, tokens), rtol=0, atol=1e-6)
 
     def gradients(apply, params):
-        return arrays(jax.grad(lambda p: jnp.mean(jax.nn.logsumexp(apply(p, tokens), -1)))(params))
+        loss = lambda p: jnp.mean(jax.nn.logsumexp(apply(p, tokens), -1))  # noqa: E731
+        return arrays(jax.jit(jax.grad(loss))(params))
 
     both, apart = gradients(tied, params), gradients(untied, same)
     expected = apart["embedding/tokens_vd"] + apart["head_dv"].T
@@ -267,7 +277,7 @@ def test_blocks_hear_and_say_and_leave_the_same_scanned_or_not(llama, layers):
     )
     key, segments = jax.random.key(7), jnp.zeros((2, 5), jnp.int32)
     context = Context(key=key, segments=segments)
-    _, said = model(jnp.zeros((2, 5), jnp.int32), context)
+    said = jax.jit(lambda tokens: model(tokens, context)[1])(jnp.zeros((2, 5), jnp.int32))
     # Two of the four layers say something, of inputs that a norm has made as large as 1.
     assert said["layers"].shape == said["size"].shape == ()
     assert said["layers"] == 2.0
@@ -281,35 +291,35 @@ def test_blocks_hear_and_say_and_leave_the_same_scanned_or_not(llama, layers):
 @only("config", ["llama_gqa", "qwen3"], indirect=True)
 def test_tokens_of_other_segments_are_as_if_they_were_not_there(config, network, tokens):
     _, params = network(config)
-    model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))
-    nnx.update(model, params)
+    model = with_params(config, params)
     tokens = jnp.asarray(tokens[:2, :9])
     segments = jnp.asarray([[0] * 4 + [1] * 5] * 2)
-    apart = [model(part)[0] for part in (tokens[:, :4], tokens[:, 4:])]
+    alone = jax.jit(lambda tokens: model(tokens)[0])
+    apart = [alone(part) for part in (tokens[:, :4], tokens[:, 4:])]
     positions = jnp.asarray([[*range(4), *range(5)]])
-    logits, _ = model(tokens, Context(segments=segments, positions=positions))
+    context = Context(segments=segments, positions=positions)
+    logits = jax.jit(lambda tokens: model(tokens, context)[0])(tokens)
     np.testing.assert_allclose(logits, jnp.concatenate(apart, axis=1), rtol=0, atol=2e-6)
 
 
 @only("config", ["llama"], indirect=True)
 def test_without_a_mask_every_position_sees_all_others(config, network, tokens):
     _, params = network(config)
-    model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))
-    nnx.update(model, params)
+    model = with_params(config, params)
     tokens = jnp.asarray(tokens[:1])
     other = tokens.at[0, -1].set((tokens[0, -1] + 1) % config.vocab_size)
-    seen = model(tokens, Context(is_causal=False))[0] != model(other, Context(is_causal=False))[0]
-    assert np.all(np.any(seen, axis=-1))
+    logits = jax.jit(lambda tokens: model(tokens, Context(is_causal=False))[0])
+    assert np.all(np.any(logits(tokens) != logits(other), axis=-1))
 
 
 @only("config", ["llama_gqa", "qwen3", "gpt2", "everything"], indirect=True)
 def test_step_by_step_the_logits_are_those_of_the_whole_sequence(config, network, tokens):
     apply, params = network(config)
-    model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))
-    nnx.update(model, params)
+    model = with_params(config, params)
     state, parts = model.init_state(2, config.seq_len), []
-    for first, end in ((0, 5), (5, 6), (6, 7), (7, 9)):
-        logits, state = model.step(jnp.asarray(tokens[:2, first:end]), state)
+    step = jax.jit(lambda tokens, state: model.step(tokens, state))
+    for first, end in ((0, 5), (5, 6), (6, 7), (7, 12)):
+        logits, state = step(tokens[:2, first:end], state)
         parts.append(logits)
-    whole = apply(params, tokens)[:2, :9]
+    whole = apply(params, tokens)[:2]
     np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, rtol=0, atol=1e-5)

@@ -129,7 +129,11 @@ def test_one_step_of_adam_moves_every_embedding_by_its_rate(study, corpus, chang
     point = resolve_tokens(study, manifest, n_tokens=64_000, d_model=16, seed=0, axes={})
     train = point.spec.train
     schedule = dataclasses.replace(train.schedule, n_steps=1, warmup_steps=0, decay_steps=0)
-    spec = dataclasses.replace(point.spec, train=dataclasses.replace(train, schedule=schedule))
+    spec = dataclasses.replace(
+        point.spec,
+        train=dataclasses.replace(train, schedule=schedule),
+        model=dataclasses.replace(point.spec.model, n_layers=1),
+    )
     found = measure(spec, corpus, 2)
     assert set(found) == set(QUANTITIES)
     rate = train.optimizer.input.learning_rate
