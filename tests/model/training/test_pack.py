@@ -22,7 +22,7 @@ from model.network.config import ModelConfig
 from model.network.counts.total import count_params
 from model.network.execution import PLAIN
 from model.network.mixers import attention_kernels
-from model.network.mixers.attention_kernels import causal_attention
+from model.network.mixers.attention_kernels import plain_attention
 from model.network.sharding import check_divisible
 from model.network.weight_names import Tensor
 from model.training import loop, memory
@@ -306,9 +306,9 @@ def test_the_kernel_of_a_pack_is_given_the_runs_of_its_own_devices_only(
     corpus: Corpus,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def through_a_kernel(*arrays: jax.Array) -> jax.Array:
-        local = lambda q, k, v: opaque(causal_attention(q, opaque(k), v))  # noqa: E731
-        return attention_kernels._per_device(local, *arrays)
+    def through_a_kernel(q: jax.Array, k: jax.Array, v: jax.Array, _: object) -> jax.Array:
+        local = lambda q, k, v: opaque(plain_attention(q, opaque(k), v))  # noqa: E731
+        return attention_kernels._per_device(local, q, k, v)
 
     jnp.linalg.cholesky(jnp.ones((1, 1)))  # Loads LAPACK.
     monkeypatch.setattr(attention_kernels, "cudnn_attention", through_a_kernel)
