@@ -29,7 +29,7 @@ FLOORS = (
         *("scaling/hyperparameters", "scaling/profiles"),
     ),
     ("experiments/speed", "scaling/plots", "scaling/schedules"),
-    ("experiments/cost", "experiments/train", "scaling/published"),
+    ("experiments/cost", "experiments/train", "experiments/weights", "scaling/published"),
     ("experiments", "experiments/checks", "experiments/report"),
     ("experiments/adaptive", "experiments/fit_tables", "experiments/operations"),
     ("experiments/cli",),
@@ -47,7 +47,10 @@ FORBIDDEN = (
 )
 
 # Only these may load the training loop or its step: they are processes of their own.
-TRAINERS = ("experiments", "experiments/speed", "experiments/checks", "experiments/benchmarks")
+TRAINERS = (
+    *("experiments", "experiments/speed", "experiments/checks", "experiments/benchmarks"),
+    "experiments/weights",
+)
 
 # Asking, planning and looking work on a machine without JAX, in a fraction of a second.
 WITHOUT_JAX = (

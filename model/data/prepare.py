@@ -48,7 +48,7 @@ def prepare(
     """
     if isinstance(source, Zipf):
         return zipf.describe(source)
-    reader = _reader(source)
+    reader = reader_of(source)
     with _staging(Path(folder)) as staging:
         splits = _write_splits(source, reader, staging, progress)
         for split in SPLITS:
@@ -151,7 +151,8 @@ def _write_splits(
     return splits
 
 
-def _reader(source: FileSource) -> Reader:
+def reader_of(source: FileSource) -> Reader:
+    """What reads the documents of a source; raises ValueError."""
     if isinstance(source, StdlibText):
         return StdlibReader(source)
     if isinstance(source, TextFiles):

@@ -75,5 +75,6 @@ class TokenArraysReader(Reader):
             at = int(np.argmax((block < 0) | (block >= vocab_size)))
             raise ValueError(
                 f"token file {os.fspath(file)!r} holds token {int(block[at])} at position "
-                f"{offset + at}: tokens must lie in [0, {vocab_size}). Correct `vocab_size`."
+                f"{offset + at}: tokens must lie in [0, {vocab_size}). Correct the "
+                "file, or `vocab_size` of the source."
             )

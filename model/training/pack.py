@@ -28,7 +28,7 @@ from model.training.outcome import CurvePoint, Progress, TrainResult
 from model.training.processes import barrier, is_leader
 from model.training.program import Program
 from model.training.resume import Position
-from model.training.validation import Measured, Validation
+from model.training.validation import Measured, Validation, validation_windows
 
 Keep = Callable[[int, Sequence[Tensor]], contextlib.AbstractContextManager[Callable[[bytes], None]]]
 """(run, its tensors) -> what takes their bytes, float32 and in that order, before the block ends.
@@ -84,11 +84,13 @@ class Pack:
         # One thread, so that dispatches are waited for in their order.
         self._waiting, self._running = ThreadPoolExecutor(1), None
         self.validation = None
+        self.oracle_losses: list[float | None] = [None] * len(configs)
         if until is not None:
             self.n_steps, self.stops = until, (until,)
         else:
             evaluations = [config.evaluation for config in configs]
-            self.validation = Validation(corpora, model, evaluations, program)
+            windows, self.oracle_losses = validation_windows(corpora, model, evaluations)
+            self.validation = Validation(windows, program)
 
     def begin(self, checkpoints: Checkpoints | None, trunk: Checkpoints | None) -> None:
         """Initial parameters, or those of a checkpoint; and the first chunk of batches."""
@@ -217,12 +219,9 @@ class Pack:
         self.clock.lap("stall")
         n_runs = len(self.configs)
         finals: list[Measured | None] = [None] * n_runs
-        oracles: list[float | None] = [None] * n_runs
-        if self.validation is not None:
-            oracles = self.validation.oracle_losses
-            if not self.losses.all_diverged:
-                n_tokens = self.configs[0].evaluation.n_tokens
-                finals = [*self.validation.losses(self.state.params, n_tokens)]
+        if self.validation is not None and not self.losses.all_diverged:
+            n_tokens = self.configs[0].evaluation.n_tokens
+            finals = [*self.validation.losses(self.state.params, n_tokens)]
         self.clock.lap("evaluate")
         reasons = [
             self.losses.reason(run) or _divergence(finals[run], self.position.curves[run])
@@ -230,7 +229,7 @@ class Pack:
         ]
         sound = [run for run in range(n_runs) if not reasons[run]]
         digests = self._digests(sound if self.validation is not None else [], keep)
-        return tuple(map(self._result, range(n_runs), reasons, finals, oracles, digests))
+        return tuple(map(self._result, range(n_runs), reasons, finals, self.oracle_losses, digests))
 
     def _digests(self, runs: Sequence[int], keep: Keep | None) -> list[str]:
         """Of the parameters of all runs; those of ``runs`` are given to ``keep``."""

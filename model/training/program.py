@@ -206,6 +206,16 @@ def compile_program(
     raise memory.TooLarge(memory.refusal(model, train, candidate, need, limit, n_runs))
 
 
+def evaluation_program(
+    model: ModelConfig, train: TrainConfig, mesh_shape: tuple[int, ...]
+) -> Program:
+    """The program of a network that is only evaluated: what its training needs is not asked."""
+    mesh = make_mesh(mesh_shape)
+    execution = next(memory.candidates(AUTO, model, train, mesh))
+    shape = (train.compute_dtype, train.batch_size, train.optimizer.compiled, 1)
+    return _program(model, *shape, mesh, execution)
+
+
 @functools.cache
 def _needed_bytes(program: Program, names: tuple[str, ...]) -> float:
     """Measured once for all runs of a program; ``names`` are those of its Hyper."""

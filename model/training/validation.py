@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Int32
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
@@ -24,59 +25,61 @@ class Measured(NamedTuple):
     se_nats: float | None
 
 
-class Validation:
-    """The fixed validation windows on the mesh, in batches, the last one padded by weight 0.
+def measured(total: float, squares: float, n: int, seq_len: int) -> Measured:
+    """Of ``n`` windows of so many tokens, from the sums of their nats and of the squares."""
+    error = None
+    if n > 1:
+        # Of windows that are alike, rounding may leave less than nothing.
+        variance = max((squares - total**2 / n) / (n - 1), 0.0)
+        error = math.sqrt(variance / n) / seq_len
+    return Measured(loss_nats=total / (n * seq_len), se_nats=error)
 
-    Attributes:
-      oracle_losses: by run, the true source's loss on the same tokens in nats, where it is known.
+
+def validation_windows(
+    corpora: Sequence[Corpus], model: ModelConfig, evaluations: Sequence[EvalConfig]
+) -> tuple[Int32[np.ndarray, "R n T1"], list[float | None]]:
+    """Of each run its fixed windows, and the true source's loss on them in nats, where it is known.
 
     Args:
       corpora, evaluations: of each run; all evaluations ask for equally many tokens.
     """
+    # What runs have in common is made once.
+    made: dict[tuple[int, int], tuple[np.ndarray, float | None]] = {}
+    keys = [(id(c), e.seed) for c, e in zip(corpora, evaluations, strict=True)]
+    for key, corpus, evaluation in zip(keys, corpora, evaluations, strict=True):
+        if key not in made:
+            windows = corpus.validation_windows(evaluation.n_tokens, model.seq_len, evaluation.seed)
+            made[key] = windows, corpus.oracle_loss_nats(windows)
+    return np.stack([made[key][0] for key in keys]), [made[key][1] for key in keys]
 
-    def __init__(
-        self,
-        corpora: Sequence[Corpus],
-        model: ModelConfig,
-        evaluations: Sequence[EvalConfig],
-        program: Program,
-    ):
-        self.program, self.seq_len = program, model.seq_len
-        # What runs have in common is made once.
-        made: dict[tuple[int, int], tuple[np.ndarray, float | None]] = {}
-        keys = [(id(c), e.seed) for c, e in zip(corpora, evaluations, strict=True)]
-        for key, corpus, evaluation in zip(keys, corpora, evaluations, strict=True):
-            if key not in made:
-                windows = corpus.validation_windows(
-                    evaluation.n_tokens, model.seq_len, evaluation.seed
-                )
-                made[key] = windows, corpus.oracle_loss_nats(windows)
-        self.oracle_losses = [made[key][1] for key in keys]
-        n_windows = len(made[keys[0]][0])
+
+class Validation:
+    """Windows on the mesh, in batches, the last one padded by weight 0.
+
+    Args:
+      windows: of each run.
+    """
+
+    def __init__(self, windows: Int32[np.ndarray, "R n T1"], program: Program):
+        n_runs, n_windows, length = windows.shape
+        self.program, self.seq_len = program, length - 1
         self.shape = program.eval_shape(n_windows)
-        padded = np.zeros((len(keys), math.prod(self.shape), model.seq_len + 1), np.int32)
-        padded[:, :n_windows] = [made[key][0] for key in keys]
+        padded = np.zeros((n_runs, math.prod(self.shape), length), np.int32)
+        padded[:, :n_windows] = windows
         self.windows = program.put(padded.reshape(*program.lead, *self.shape, -1))
 
     def losses(self, params: nnx.State, n_tokens: int) -> list[Measured]:
         """The loss of each run over the first ``n_tokens``, rounded up to whole windows."""
         n = -(-n_tokens // self.seq_len)
-        sums = np.reshape(self._sums(params, n), (2, self.program.n_runs)).astype(float)
-        return [self._measured(total, squares, n) for total, squares in sums.T.tolist()]
-
-    def _measured(self, total: float, squares: float, n: int) -> Measured:
-        error = None
-        if n > 1:
-            # Of windows that are alike, rounding may leave less than nothing.
-            variance = max((squares - total**2 / n) / (n - 1), 0.0)
-            error = math.sqrt(variance / n) / self.seq_len
-        return Measured(loss_nats=total / (n * self.seq_len), se_nats=error)
+        sums = np.reshape(self.sums(params, n), (2, self.program.n_runs)).astype(float)
+        return [measured(total, squares, n, self.seq_len) for total, squares in sums.T.tolist()]
 
     def compile(self, params: nnx.State) -> None:
         """Compiles the evaluation by asking for the loss of nothing."""
-        self._sums(params, 0)
+        self.sums(params, 0)
 
-    def _sums(self, params: nnx.State, n_windows: int) -> tuple[jax.Array, jax.Array]:
+    def sums(self, params: nnx.State, n_windows: int) -> tuple[jax.Array, jax.Array]:
+        """Over so many windows, of their nats, and of the squares of those; by run."""
         weights = (np.arange(math.prod(self.shape)) < n_windows).astype(np.float32)
         weights = np.broadcast_to(weights.reshape(self.shape), self.program.lead + self.shape)
         # The number of batches is traced: the curve's subset and the whole share one program.

@@ -192,10 +192,10 @@ def test_validation_batches_grow_to_what_the_mesh_divides(
     network_config: ModelConfig, still_config: TrainConfig, corpus: Corpus
 ) -> None:
     program = compile_program(network_config, replace(still_config, batch_size=9), (1, 3, 1, 1))
-    validation = Validation([corpus], network_config, [still_config.evaluation], program)
+    expected = corpus.validation_windows(700, 16, still_config.evaluation.seed)
+    validation = Validation(expected[None], program)
     windows = np.asarray(validation.windows)
     assert windows.shape == (2, 33, 17)
-    expected = corpus.validation_windows(700, 16, still_config.evaluation.seed)
     np.testing.assert_array_equal(windows.reshape(66, 17)[:44], expected)
 
 

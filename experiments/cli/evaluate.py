@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isoflop evaluate: the loss of a trained network on a file."""
+
+import argparse
+import json
+from dataclasses import asdict
+
+from rich.console import Console
+
+from experiments.cli.open_run import add_run, open_run
+
+HELP = "the loss of a trained network on a file of yours"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    text = "text, or a .npy array of token ids, as the run's own data"
+    parser.add_argument("--data", required=True, metavar="FILE", help=text)
+    parser.add_argument("--json", action="store_true", help="the answer as one JSON object")
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    model = open_run(options)
+    from experiments.weights.evaluate import evaluate_file
+
+    found = evaluate_file(model, options.data)
+    if options.json:
+        console.print(json.dumps({"run_id": model.point.id} | asdict(found)))
+        return
+    error, bits = found.loss_se_nats, found.bits_per_byte
+    console.print(f"nats per token   {found.loss_nats:.4f}" + (f" +- {error:.4f}" if error else ""))
+    console.print(f"bits per byte    {'unknown' if bits is None else f'{bits:.4f}'}")
+    console.print(f"perplexity       {found.perplexity:.4g}")
+    left = f", {found.n_left_out:,} left over" if found.n_left_out else ""
+    console.print(f"tokens           {found.n_tokens:,} in {found.n_windows:,} windows{left}")

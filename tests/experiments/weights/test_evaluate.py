@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loss on a file is the recorded one where the file is the validation set, and NumPy's."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from command_line import is_one_line
+
+from experiments.weights import evaluate as subject
+from experiments.weights.evaluate import evaluate, evaluate_file
+from model.data.corpus import open_corpus
+from model.data.manifest import Manifest
+
+
+@pytest.fixture(scope="session")
+def validation_file(small, tmp_path_factory):
+    """The text of the validation split."""
+    path = tmp_path_factory.mktemp("text") / "validation.txt"
+    path.write_bytes(np.load(small[0].data / "validation.npy").tobytes())
+    return str(path)
+
+
+def test_the_windows_of_the_run_give_its_loss_to_the_bit(small, model, point):
+    ledger, _ = small
+    corpus = open_corpus(Manifest.read(ledger.manifest), ledger.data)
+    asked = point.spec.train.evaluation
+    windows = corpus.validation_windows(asked.n_tokens, 16, asked.seed)
+    found, recorded = evaluate(model, windows, 1.0), ledger.read_result(point.id)
+    assert found.loss_nats == recorded.loss_nats
+    assert found.loss_se_nats == recorded.loss_se_nats
+    assert found.bits_per_byte == recorded.bits_per_byte
+    assert (found.n_tokens, found.n_windows) == (asked.n_tokens, asked.n_tokens // 16)
+
+
+@pytest.mark.parametrize("part", [4096, 7])
+def test_a_file_of_the_same_text_gives_the_same_loss(
+    small, model, point, validation_file, monkeypatch, part
+):
+    """In another order: float32 sums differ in their last bits."""
+    monkeypatch.setattr(subject, "PART", part)
+    found, recorded = evaluate_file(model, validation_file), small[0].read_result(point.id)
+    assert found.loss_nats == pytest.approx(recorded.loss_nats, rel=1e-6)
+    # A difference of large sums.
+    assert found.loss_se_nats == pytest.approx(recorded.loss_se_nats, rel=1e-3)
+    assert found.perplexity == pytest.approx(math.exp(found.loss_nats))
+    assert found.bits_per_byte == pytest.approx(found.loss_nats / math.log(2))
+    n_given = len(np.load(small[0].data / "validation.npy"))
+    assert found.n_tokens + found.n_left_out + 1 == n_given
+
+
+def test_the_answer_fits_on_a_terminal_and_is_said_in_json(
+    isoflop, small, model, point, validation_file
+):
+    ledger, _ = small
+    arguments = ("evaluate", f"small:{point.id}", "--data", validation_file)
+    arguments += ("--results", str(ledger.results))
+    code, out, err = isoflop(*arguments)
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    found = evaluate_file(model, validation_file)
+    assert f"{found.loss_nats:.4f} +- {found.loss_se_nats:.4f}" in out
+    assert f"{found.bits_per_byte:.4f}\n" in out
+    assert f"{found.perplexity:.4g}\n" in out
+    code, out, _ = isoflop(*arguments, "--json")
+    told = json.loads(out)
+    assert told["run_id"] == point.id
+    assert told["loss_nats"] == found.loss_nats
+    assert told["n_tokens"] == found.n_tokens
+
+
+BAD_FILES = (
+    ("empty", b"", "holds 0 tokens, less than one window of 16 + 1"),
+    ("too short", b"fifteen letters", "holds 16 tokens"),
+    ("no text", b"\xff" * 99, "is not UTF-8"),
+    ("missing", None, "cannot be read"),
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [f[1:] for f in BAD_FILES], ids=[f[0] for f in BAD_FILES]
+)
+def test_a_file_without_a_loss_is_one_line(isoflop, copy, point, tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "a.txt").write_bytes(content)
+    code, out, err = isoflop("evaluate", f"small:{point.id}", "--data", "a.txt")
+    assert (code, out) == (2, "")
+    assert is_one_line(err)
+    assert words in err
+
+
+def test_data_of_another_study_in_the_folder_are_refused(copy, point, model, monkeypatch):
+    text = copy.manifest.read_text().replace(point.spec.data_fingerprint, "0" * 64)
+    manifest = json.loads(text)
+    del manifest["sha256"]
+    copy.manifest.write_text(json.dumps(manifest))
+    monkeypatch.setattr(model, "ledger", copy)
+    with pytest.raises(ValueError, match="describes other data than those of run"):
+        evaluate_file(model, "a.txt")
