@@ -162,7 +162,7 @@ def train_config(
     recipe: Recipe,
     transferred: Transferred,
     *,
-    d_model: int,
+    model: ModelConfig,
     run: Length,
     evaluation: EvalConfig,
     init_seed: int,
@@ -175,19 +175,20 @@ def train_config(
     """
     return TrainConfig(
         batch_size=run.batch_size,
-        optimizer=_optimizer(recipe.optimizer, transferred, run.tokens_per_step),
-        schedule=_schedule(recipe, run, d_model),
+        optimizer=_optimizer(recipe, transferred, run),
+        schedule=_schedule(recipe, run, model.d_model),
         evaluation=evaluation,
         z_loss_weight=recipe.optimizer.z_loss_weight,
-        compute_dtype=recipe.compute_dtype,
+        compute_dtype=recipe.dtype(count_params(model).total),
         init_seed=init_seed,
         data_seed=data_seed,
     )
 
 
-def _optimizer(
-    rule: OptimizerRule, transferred: Transferred, tokens_per_step: int
-) -> OptimizerConfig:
+def _optimizer(recipe: Recipe, transferred: Transferred, run: Length) -> OptimizerConfig:
+    rule = recipe.optimizer
+    length = run.horizon_steps * run.tokens_per_step / recipe.batch.reference_run
+    halflife = rule.beta2_halflife_tokens * length**rule.beta2_halflife_exponent
     return OptimizerConfig(
         algorithm=rule.algorithm,
         input=transferred.input,
@@ -196,7 +197,7 @@ def _optimizer(
         vector=transferred.vector,
         final_norm=transferred.final_norm,
         beta1=rule.beta1,
-        beta2=2 ** (-tokens_per_step / rule.beta2_halflife_tokens),
+        beta2=2 ** (-run.tokens_per_step / halflife),
         clip_norm=rule.clip_norm,
         muon=_muon(rule),
     )

@@ -54,7 +54,7 @@ def resolve(
     train = train_config(
         recipe,
         transferred,
-        d_model=d_model,
+        model=model,
         run=run,
         evaluation=study.evaluation,
         init_seed=seed,

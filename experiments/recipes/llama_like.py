@@ -22,6 +22,7 @@ LLAMA_LIKE = Recipe(
                 mixer=AttentionRule(
                     head_width=128,
                     min_heads=4,
+                    max_heads=1024,
                     queries_per_kv_head=4,
                     rope_theta=5e5,
                     use_qk_norm=False,
@@ -58,6 +59,7 @@ LLAMA_LIKE = Recipe(
         learning_rate=1.0,
         beta1=0.9,
         beta2_halflife_tokens=2e7,
+        beta2_halflife_exponent=0.0,
         clip_norm=1.0,
         weight_decay_timescale=0.2,
         weight_decay_exponent=-0.5,
@@ -69,6 +71,7 @@ LLAMA_LIKE = Recipe(
     ),
     horizon_tokens_per_param=None,
     compute_dtype="bfloat16",
+    bfloat16_from_params=None,
 )
 
 EXPLAINED = (
@@ -80,6 +83,7 @@ EXPLAINED = (
             "shape.width_per_layer": "8B: 32 layers of width 4096",
             "shape.min_layers shape.max_layers": "bounds, beyond the table's sizes",
             "mixer.head_width": "all of the table's sizes have heads of 128",
+            "mixer.max_heads": "no bound",
             "mixer.min_heads": "one head of keys and values at least",
             "mixer.queries_per_kv_head": "8B: 32 heads of queries, 8 of keys and values",
             "channel_mixer.ff_ratio": "8B: 14336 / 4096",
@@ -103,6 +107,7 @@ EXPLAINED = (
             "optimizer.algorithm optimizer.muon": "AdamW, the paper's",
             "optimizer.learning_rate": "a factor on the four rates of the base, for sweeps",
             "optimizer.beta1": "usual",
+            "optimizer.beta2_halflife_exponent": "batches are the same for all lengths",
             "optimizer.beta2_halflife_tokens": "0.98 a step at half a million tokens",
             "optimizer.clip_norm": "usual",
             "optimizer.weight_decay_timescale": "usual decay of 0.1 is of this order",
@@ -113,7 +118,7 @@ EXPLAINED = (
             "2022 (arXiv:2203.15556); linear to zero is better practice today",
             "optimizer.z_loss_weight": "none",
             "horizon_tokens_per_param": "each run's own length",
-            "compute_dtype": "what accelerators multiply fastest",
+            "compute_dtype bfloat16_from_params": "what accelerators multiply fastest",
         },
     ),
 )

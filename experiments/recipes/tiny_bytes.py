@@ -23,6 +23,7 @@ TINY_BYTES = Recipe(
                 mixer=AttentionRule(
                     head_width=16,
                     min_heads=2,
+                    max_heads=1024,
                     queries_per_kv_head=1,
                     rope_theta=1e4,
                     use_qk_norm=True,
@@ -59,6 +60,7 @@ TINY_BYTES = Recipe(
         learning_rate=1.0,
         beta1=0.9,
         beta2_halflife_tokens=2e4,
+        beta2_halflife_exponent=0.0,
         clip_norm=1.0,
         weight_decay_timescale=0.7,
         weight_decay_exponent=-0.5,
@@ -70,6 +72,7 @@ TINY_BYTES = Recipe(
     ),
     horizon_tokens_per_param=None,
     compute_dtype="float32",
+    bfloat16_from_params=None,
 )
 
 TINY_BYTES_MUON = TINY_BYTES.with_(
@@ -97,6 +100,7 @@ _TINY = Explained(
         "shape.min_layers shape.max_layers": "two at every width: below 1e12 FLOPs more layers "
         "lose, and a step of the depth puts a jump into an isoFLOP curve; measured here",
         "mixer.head_width": "heads of 8 lose 0.10 to heads of 16 at widths 16 and 32",
+        "mixer.max_heads": "no bound",
         "mixer.min_heads": "from one head to two the loss jumps; two at every width, measured here",
         "mixer.queries_per_kv_head": "as many heads of keys as of queries: there is no cache to "
         "keep small",
@@ -132,6 +136,7 @@ _TINY = Explained(
         "optimizer.algorithm optimizer.muon": "the usual one; Muon is tiny-bytes-muon",
         "optimizer.learning_rate": "a factor on the four rates of the base, for sweeps",
         "optimizer.beta1": "usual; not varied here",
+        "optimizer.beta2_halflife_exponent": "one half-life for all lengths",
         "optimizer.beta2_halflife_tokens": "5e3 loses 0.01 to 1.5e4 and 4e4, which are equal; in "
         "tokens (Marek et al. 2025, arXiv:2507.07101)",
         "optimizer.clip_norm": "no clipping loses 0.01 to 0.03",
@@ -145,7 +150,7 @@ _TINY = Explained(
         "arXiv:2502.15938)",
         "optimizer.z_loss_weight": "none: logits of these sizes do not drift; not varied here",
         "horizon_tokens_per_param": "each run's own length: nothing is shared",
-        "compute_dtype": "for CPUs",
+        "compute_dtype bfloat16_from_params": "for CPUs",
     },
 )
 EXPLAINED = (

@@ -95,7 +95,10 @@ class OptimizerRule:
       learning_rate: factor on all four base rates; the axis to sweep.
       beta1: AdamW's decay of the first moment per step.
       beta2_halflife_tokens: its second moment forgets half within so many tokens, whatever the
-        batch: beta2 = 2^(-tokens per step / halflife) (Marek et al. 2025, arXiv:2507.07101).
+        batch: beta2 = 2^(-tokens per step / halflife) (Marek et al. 2025, arXiv:2507.07101). That
+        is for a run of ``batch.reference_run`` tokens.
+      beta2_halflife_exponent: of the half-life in the run's tokens. With 0 it is one for all; with
+        ``batch.exponent`` it is the same number of steps for all, but for the rounding of batches.
       clip_norm: global gradient norm.
       weight_decay_timescale: the timescale 1 / (rate x decay), in steps, as a fraction of the
         run (Wang & Aitchison 2024, arXiv:2405.13698), for a run of 20 tokens per parameter.
@@ -114,6 +117,7 @@ class OptimizerRule:
     learning_rate: float
     beta1: float
     beta2_halflife_tokens: float
+    beta2_halflife_exponent: float
     clip_norm: float
     weight_decay_timescale: float
     weight_decay_exponent: float
@@ -128,7 +132,7 @@ class OptimizerRule:
         check_real(self, "learning_rate beta2_halflife_tokens clip_norm weight_decay_timescale")
         check_real(self, "beta1 warmup_fraction decay_fraction final_fraction", low=0.0, high=1.0)
         check_real(self, "z_loss_weight", low=0.0)
-        check_real(self, "weight_decay_exponent", low=-2.0, high=2.0)
+        check_real(self, "beta2_halflife_exponent weight_decay_exponent", low=-2.0, high=2.0)
         check_choice(self, "decay", DECAYS)
         if self.algorithm == "muon" and self.muon is None:
             raise ValueError("algorithm='muon' needs its constants: give muon=MuonConfig(...).")
@@ -143,7 +147,9 @@ class Recipe:
       shape, batch, optimizer: the rules.
       base: constants at the base shape.
       parameterization: how they are carried to other shapes (model/training/parameterization.py).
-      compute_dtype: dtype of activations and matrix products.
+      compute_dtype: dtype of activations and matrix products of the smaller networks.
+      bfloat16_from_params: networks of so many parameters and more have bfloat16; None: none has
+        another dtype than the smaller ones.
       horizon_tokens_per_param: the length of run that batch, warm-up and weight decay are chosen
         for, in tokens per parameter, so that they are the same for all runs of a size, whatever
         their length: trunks need that. None: each run's own length. The decay of the rate is
@@ -158,13 +164,21 @@ class Recipe:
     optimizer: OptimizerRule
     horizon_tokens_per_param: float | None
     compute_dtype: Literal["float32", "bfloat16"]
+    bfloat16_from_params: float | None
 
     def __post_init__(self) -> None:
         check_text(self, "name")
         check_choice(self, "parameterization", PARAMETERIZATIONS)
         if self.horizon_tokens_per_param is not None:
             check_real(self, "horizon_tokens_per_param")
+        if self.bfloat16_from_params is not None:
+            check_real(self, "bfloat16_from_params")
         check_choice(self, "compute_dtype", ("float32", "bfloat16"))
+
+    def dtype(self, n_params: int) -> Literal["float32", "bfloat16"]:
+        """Of activations and matrix products of a network with so many parameters."""
+        is_large = self.bfloat16_from_params is not None and n_params >= self.bfloat16_from_params
+        return "bfloat16" if is_large else self.compute_dtype
 
     def with_(self, **changes: Any) -> Self:
         """Another recipe: its fields by their path, dots written as two underscores.

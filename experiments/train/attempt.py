@@ -45,6 +45,7 @@ def run_job(ledger: Ledger, job_id: str, session: Session) -> Sequence[Result | 
         return records
     for point in planned_job.points:
         _check_data(ledger, point, session.corpus.manifest.fingerprint)
+        _check_dtype(point)
     if job.parent is not None:
         _ensure_trunk(ledger, job, session)
     if job.kind == "trunk":
@@ -95,6 +96,15 @@ def _check_data(ledger: Ledger, point: Point, found: str) -> None:
         raise ValueError(
             f"run {point.id} was planned for other data ({planned[:12]}) than lie in "
             f"{ledger.data} ({found[:12]}). Run the study again."
+        )
+
+
+def _check_dtype(point: Point) -> None:
+    if point.spec.train.compute_dtype == "bfloat16" and device_facts()["platform"] == "cpu":
+        raise ValueError(
+            f"run {point.id} computes in bfloat16, which is for GPUs and TPUs, and this is a CPU. "
+            "Train it there, or ask for recipe.compute_dtype=float32 "
+            "recipe.bfloat16_from_params=null, which is another run."
         )
 
 

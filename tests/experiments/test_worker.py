@@ -2,6 +2,7 @@
 """Attempts at jobs with a stand-in trainer: what is written, and what the worker answers."""
 
 import csv
+import dataclasses
 import errno
 import hashlib
 import os
@@ -246,6 +247,17 @@ def test_what_the_trainer_refuses_is_no_failure(go, ledger, planned):
         code, said = go(Trainer(refuse))
         assert (code, said[0]["event"]) == (2, "refused")
         assert ledger.job(planned[0].id).ending(number).how == "refused"
+
+
+def test_bfloat16_is_refused_on_a_cpu_before_anything_is_claimed(go, ledger, study, manifest):
+    recipe = study.recipe.with_(compute_dtype="bfloat16")
+    points = plan(dataclasses.replace(study, recipe=recipe), manifest).points
+    ledger.write_plan("{}", points, [solo(point) for point in points])
+    train = Trainer()
+    code, said = go(train, [points[0].id])
+    assert (code, said[0]["event"], train.n_calls) == (2, "refused", 0)
+    assert "which is for GPUs and TPUs, and this is a CPU. Train it there, or" in said[0]["reason"]
+    assert ledger.job(points[0].id).newest() == 0
 
 
 def test_after_three_failures_a_job_is_left_alone(go, ledger, planned):

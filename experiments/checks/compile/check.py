@@ -111,5 +111,5 @@ def _answer(
         topology=request.topology,
         device=device,
         rows=rows,
-        peak_source=rates(device, study.recipe.compute_dtype).source,
+        peak_source=rates(device, found[-1].points[-1].spec.train.compute_dtype).source,
     )

@@ -91,23 +91,27 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionRule:
-    """Width -> heads: n_heads = d_model / head_width, rounded down to a multiple of
-    queries_per_kv_head, at least min_heads; d_head = d_model / n_heads, rounded to an even number,
-    so that every width has heads. Other fields as in AttentionConfig.
+    """Width -> heads: n_heads = d_model / head_width within [min_heads, max_heads], rounded down to
+    a multiple of queries_per_kv_head; d_head = d_model / n_heads, rounded to an even number, so
+    that every width has heads, which grow where there may be no more. Other fields as in
+    AttentionConfig.
     """
 
     head_width: int
     min_heads: int
+    max_heads: int
     queries_per_kv_head: int
     rope_theta: float | None
     use_qk_norm: bool
 
     def __post_init__(self) -> None:
-        check_whole(self, "head_width min_heads queries_per_kv_head")
+        check_whole(self, "head_width min_heads max_heads queries_per_kv_head")
+        if self.min_heads > self.max_heads:
+            raise ValueError(f"min_heads={self.min_heads} is above max_heads={self.max_heads}.")
 
     def config(self, *, d_model: int, n_layers: int) -> AttentionConfig:
         """Of a network of this width."""
-        n_heads = max(d_model // self.head_width, self.min_heads)
+        n_heads = min(max(d_model // self.head_width, self.min_heads), self.max_heads)
         n_kv_heads = max(n_heads // self.queries_per_kv_head, 1)
         n_heads = n_kv_heads * self.queries_per_kv_head
         return AttentionConfig(

@@ -7,8 +7,10 @@ from small_networks import attention
 
 from experiments.plan.from_recipe import model_config, with_axes
 from experiments.plan.plan import plan
+from experiments.recipes.dense import DENSE
 from experiments.study.overrides import override
 from experiments.study.study import Axis
+from model.network.counts.total import count_params
 from model.training.config import MuonConfig
 
 
@@ -168,3 +170,53 @@ def test_in_the_standard_parameterisation_only_the_head_follows_the_width(study,
         assert (model.residual_multiplier, model.logit_multiplier) == (2**-0.5, 0.3)
         assert model.output_init_std == pytest.approx(math.sqrt(64 / d_model))
         assert (model.embedding_init_std, model.hidden_init_gain) == (0.5, 1.0)
+
+
+def test_one_dial_makes_networks_of_a_hundred_thousand_to_ten_billion_parameters():
+    """(layers, heads, width of a head) by width."""
+    expected = {
+        16: (2, 1, 16), 64: (2, 4, 16), 128: (4, 8, 16), 512: (16, 32, 16), 1024: (32, 32, 32),
+        2048: (64, 32, 64), 3072: (96, 32, 96),
+    }  # fmt: skip
+    found, sizes = {}, {}
+    for width in expected:
+        model = model_config(DENSE, width, vocab_size=256, seq_len=128)
+        heads = model.blocks[0].mixer
+        found[width] = (model.n_layers, heads.n_heads, heads.d_head)
+        sizes[width] = count_params(model).total
+    assert found == expected
+    assert sizes[64] == pytest.approx(1.3e5, rel=0.05)
+    assert sizes[3072] == pytest.approx(1.1e10, rel=0.05)
+
+
+def test_beta2_is_one_for_all_lengths_where_its_half_life_grows_as_the_batch(study, manifest):
+    wide = dataclasses.replace(study, recipe=study.recipe.with_(batch__reference_tokens=2.0**16))
+    both = {
+        exponent: [
+            point.spec.train
+            for point in plan(
+                dataclasses.replace(
+                    wide, recipe=wide.recipe.with_(optimizer__beta2_halflife_exponent=exponent)
+                ),
+                manifest,
+            ).points
+        ]
+        for exponent in (0.0, 0.5)
+    }
+    tokens = [train.batch_size * 128 for train in both[0.0]]
+    assert max(tokens) > 3 * min(tokens)
+    for train, each in zip(both[0.0], tokens, strict=True):
+        assert train.optimizer.beta2 == pytest.approx(2 ** (-each / 7e3))
+    # 2^16 tokens a step are so many half-lives of 7e3 tokens at every length.
+    for train in both[0.5]:
+        assert math.log2(train.optimizer.beta2) == pytest.approx(-(2**16) / 7e3, rel=0.01)
+
+
+def test_networks_from_a_size_on_are_computed_in_bfloat16(study, manifest):
+    sizes = sorted({point.params.total for point in plan(study, manifest).points})
+    split = dataclasses.replace(study, recipe=study.recipe.with_(bfloat16_from_params=sizes[1]))
+    found = {
+        point.params.total: point.spec.train.compute_dtype for point in plan(split, manifest).points
+    }
+    assert found == dict(zip(sizes, ("float32", "bfloat16", "bfloat16"), strict=True))
+    assert {p.spec.train.compute_dtype for p in plan(study, manifest).points} == {"float32"}

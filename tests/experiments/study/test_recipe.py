@@ -9,9 +9,11 @@ from flax import nnx
 
 from experiments.plan.from_recipe import model_config
 from experiments.plan.plan import plan
+from experiments.recipes.dense import DENSE, DENSE_MUON
 from experiments.recipes.llama_like import LLAMA_LIKE
 from experiments.recipes.tiny_bytes import TINY_BYTES, TINY_BYTES_MUON
 from experiments.study.overrides import override
+from model.network.recorded_activations import activations
 from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
 from model.training.config import MuonConfig
@@ -46,6 +48,19 @@ def test_llama_like_begins_with_even_odds_far_below_its_base():
     with jax.set_mesh(make_mesh((1, 1, 1, 1))):
         logits, _ = Transformer(config, compute_dtype="float32", rngs=nnx.Rngs(0))(tokens)
     np.testing.assert_array_equal(logits, 0)
+
+
+@pytest.mark.parametrize("width", [16, 256])
+@pytest.mark.parametrize("recipe", [DENSE, DENSE_MUON], ids=lambda recipe: recipe.name)
+def test_blocks_of_a_dense_network_begin_as_the_identity_and_its_head_knows_nothing(recipe, width):
+    config = model_config(recipe, width, vocab_size=300, seq_len=8)
+    tokens = jnp.arange(16, dtype=jnp.int32).reshape(2, 8)
+    with jax.set_mesh(make_mesh((1, 1, 1, 1))):
+        network = Transformer(config, compute_dtype="float32", rngs=nnx.Rngs(0))
+        found = activations(network, tokens)
+    np.testing.assert_array_equal(found["logits"], 0)
+    np.testing.assert_array_equal(found["residual"], found["embedding"])
+    assert float(jnp.std(found["embedding"])) == pytest.approx(0.5, rel=0.1)
 
 
 def test_the_recipe_with_muon_differs_from_tiny_bytes_in_its_hidden_group_only(study, manifest):
