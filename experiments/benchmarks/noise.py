@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """make bench-noise: where the spread of the final loss between seeds comes from.
 
-The lowest budgets of a study are trained with every pair of three initial and three data seeds,
-once with its recipe and once with each change of VARIANTS. Writes results/benchmarks/noise.json and
-.md.
+Some widths of a study's lowest budgets are trained with every pair of three initial and three data
+seeds, once with its recipe and once with each change of VARIANTS. Writes noise.json and noise.md in
+results/benchmarks.
 """
 
 import argparse
@@ -27,22 +27,26 @@ from scaling.uncertainty.seed_components import seed_components
 AS_IT_IS = "as it is"
 SEEDS = (0, 1, 2)
 # Name -> what is changed in the recipe.
+_MUON = (
+    *("recipe.base.hidden_rate=0.04", "recipe.optimizer.algorithm=muon"),
+    'recipe.optimizer.muon={"momentum":0.9,"nesterov":true,"ns_steps":5,"scale":"spectral"}',
+)
+_HEAD_FROM_ZERO = (
+    *("recipe.shape.tie_embeddings=false", "recipe.shape.output_init_std=0"),
+    "recipe.base.logit_multiplier=1",
+)
 VARIANTS: dict[str, tuple[str, ...]] = {
     AS_IT_IS: (),
     "half the rate": ("recipe.optimizer.learning_rate=0.5",),
     "twice the batch": ("recipe.batch.reference_tokens=1024",),
     "no clipping": ("recipe.optimizer.clip_norm=1e6",),
     "no QK-norm": ("recipe.shape.blocks.0.mixer.use_qk_norm=false",),
-    "one head": (
-        *("recipe.shape.blocks.0.mixer.min_heads=1", "recipe.shape.blocks.0.mixer.head_width=1000"),
-    ),
-    "untied head from zero": (
-        *("recipe.shape.tie_embeddings=false", "recipe.shape.output_init_std=0"),
-        "recipe.base.logit_multiplier=1",
-    ),
-    "Muon": (
-        *("recipe.base.hidden_rate=0.04", "recipe.optimizer.algorithm=muon"),
-        'recipe.optimizer.muon={"momentum":0.9,"nesterov":true,"ns_steps":5,"scale":"spectral"}',
+    "heads of 16": ("recipe.shape.blocks.0.mixer.min_heads=1",),
+    "untied head from zero": _HEAD_FROM_ZERO,
+    "Muon": _MUON,
+    "Muon, untied head and branches from zero, input rate 0.06": (
+        *(*_MUON, *_HEAD_FROM_ZERO, "recipe.shape.branch_init_gain=0"),
+        *("recipe.base.input_rate=0.06", "recipe.optimizer.z_loss_weight=1e-5"),
     ),
 }
 
@@ -50,7 +54,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", default="quickstart", help="name or file")
-    parser.add_argument("--budgets", type=int, default=2, help="the lowest so many (2)")
+    parser.add_argument("--budgets", type=int, default=1, help="the lowest so many (1)")
+    parser.add_argument("--widths", default="16,24,32", help="d_model (16,24,32)")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--work", type=Path, default=Path("results/noise"), help="of the runs")
     options = parser.parse_args()
@@ -59,7 +64,8 @@ def main() -> None:
     for n, name in enumerate(VARIANTS):
         if name in options.only:
             ledger = Ledger(options.work, f"variant-{n}")
-            train(options.study, ledger, budgets, VARIANTS[name])
+            sizes = (f"sizes.d_models={options.widths}", "sizes.tokens_per_param=1e-3,1e6")
+            train(options.study, ledger, budgets, (*sizes, *VARIANTS[name]))
             record["points"][name] = points(ledger.table.read_text())
             write("noise", record, page(record))
     print(page(record))
@@ -69,9 +75,11 @@ def train(study: str, ledger: Ledger, budgets: tuple[float, ...], changes: tuple
     """Every point with every pair of seeds; what is trained already stays."""
     seeds = ",".join(map(str, SEEDS))
     asked = [f"name={ledger.folder.name}", f"seeds={seeds}", f"data_seeds={seeds}"]
-    asked += [f"budgets={','.join(map(repr, budgets))}", "forecast_budgets=[]", *changes]
-    command = [sys.executable, "-m", "experiments.cli.main", "run", study, *asked]
-    subprocess.run([*command, "--results", str(ledger.results)], check=True)
+    asked += [f"budgets={','.join(map(repr, budgets))}", "forecast_budgets=[]"]
+    command = [sys.executable, "-m", "experiments.cli.main", "run", study, *asked, *changes]
+    pack = str(len(SEEDS) ** 2)  # The runs of a point: compiled once.
+    options = ["--results", str(ledger.results), "--pack", pack, "--allow-missing", "1"]
+    subprocess.run([*command, *options], check=True)
 
 
 def points(table: str) -> list[dict[str, Any]]:

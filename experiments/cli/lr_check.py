@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     text = "d_model (three of the study's own)"
     add("--widths", type=whole_numbers, default=None, metavar="LIST", help=text)
-    text = "run lengths (the widest network's at the middle and the largest budget)"
+    text = "run lengths (the widest network's at the smallest and the largest budget)"
     add("--tokens", type=positive_numbers, default=None, metavar="LIST", help=text)
     text = "factors on the recipe's rate, 1 among them (1/8 to 8)"
     add("--rates", type=positive_numbers, default=RATES, metavar="LIST", help=text)

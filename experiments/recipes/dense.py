@@ -61,7 +61,7 @@ DENSE = Recipe(
         muon=None,
         learning_rate=1.0,
         beta1=0.9,
-        beta2_halflife_tokens=2e4,
+        beta2_halflife_tokens=4e4,
         beta2_halflife_exponent=0.5,
         clip_norm=1.0,
         weight_decay_timescale=0.7,
@@ -93,7 +93,7 @@ _DENSE = Explained(
         "shape.width_multiple": "whole heads",
         "shape.width_per_layer": "the smallest networks have two layers up to width 64, 1e8 "
         "parameters have 20; nanochat takes 64",
-        "shape.min_layers": "below 1e12 FLOPs more than two layers lose; measured with tiny-bytes",
+        "shape.min_layers": "three layers lose 0.05 to two at width 48 and 2.5e11 FLOPs, with Muon",
         "shape.max_layers": "a bound beyond 1e10 parameters",
         "mixer.head_width": "heads of 8 lose 0.10 to it at widths 16 and 32; heads of 32 lose at "
         "16 and are equal at 32",
@@ -132,7 +132,7 @@ _DENSE = Explained(
         "optimizer.algorithm optimizer.muon": "the usual one; Muon is dense-muon",
         "optimizer.learning_rate": "a factor on the four rates of the base, for sweeps",
         "optimizer.beta1": "usual",
-        "optimizer.beta2_halflife_tokens": "2e4 and 1e5 are equal at 2.5e10 FLOPs; in tokens "
+        "optimizer.beta2_halflife_tokens": "2e4, 6e4 and 1e5 are equal at 2.5e10 FLOPs; in tokens "
         "(Marek et al. 2025, arXiv:2507.07101)",
         "optimizer.beta2_halflife_exponent": "the batch's: else a long run's batch would be many "
         "half-lives",

@@ -38,7 +38,12 @@ class Measured:
         best = f"no optimum, {basin.reason}" if basin.reason else f"best factor {self.best}"
         if not math.isfinite(basin.cost_nats):
             return f"{where}: {best}; the recipe's own rate has no loss."
-        return f"{where}: {best}; the recipe's rate costs {self.cost} nats."
+        return f"{where}: {best}; the recipe's rate costs {self.cost} nats, {self.share:.2%}."
+
+    @property
+    def share(self) -> float:
+        """What the recipe's rate costs, of the lowest loss; the least that it can be."""
+        return self.basin.cost_nats / self.basin.best_loss
 
     @property
     def best(self) -> str:
@@ -74,6 +79,23 @@ def measure(ledger: Ledger, sweep: Sweep, points: list[Point]) -> list[Measured]
         Measured(points=group, losses=of_seeds, notes=_notes(group, found), basin=basin)
         for group, found, of_seeds, basin in zip(groups, records, losses, basins, strict=True)
     ]
+
+
+def verdict(measured: list[Measured]) -> str:
+    """Over all sizes and durations: what the recipe's rate costs where it costs most."""
+    known = [one for one in measured if math.isfinite(one.share)]
+    if not known:
+        return "the recipe's own rate has no loss at any size and duration."
+    worst = max(known, key=lambda one: one.share)
+    sizes = [one.points[0].params.total for one in measured]
+    lengths = [one.points[0].n_tokens for one in measured]
+    said = (
+        f"over {max(sizes) / min(sizes):.3g}x in parameters and {max(lengths) / min(lengths):.3g}x "
+        f"in tokens the recipe's rate costs {worst.share:.2%} of the loss at most, at d_model "
+        f"{worst.points[0].spec.model.d_model} and {count(worst.points[0].n_tokens)} tokens"
+    )
+    n_open = sum(one.basin.curve is None for one in measured)
+    return f"{said}; {n_open} of {len(measured)} have no optimum." if n_open else f"{said}."
 
 
 def _loss(result: Result | None) -> float:

@@ -54,12 +54,13 @@ def lr_check(
         return []
     collate(ledger, points)
     prepare_to_fit()
-    from experiments.checks.learning_rate.basins import measure
+    from experiments.checks.learning_rate.basins import measure, verdict
     from experiments.checks.learning_rate.page import write
 
     measured = measure(ledger, sweep, points)
     for one in measured:
         console.print(one.sentence)
+    console.print(verdict(measured))
     about: dict[str, str | int] = {
         "command": command,
         "recipe": study.recipe.name,

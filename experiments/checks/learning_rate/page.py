@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from experiments.checks.learning_rate.basins import Measured
+from experiments.checks.learning_rate.basins import Measured, verdict
 from experiments.checks.learning_rate.sweep import FIELD
 from experiments.files import markdown
 from experiments.files.storage import replace_text
@@ -17,7 +17,16 @@ from scaling.hyperparameters.learning_rate_basins import N_RATES
 from scaling.plots.learning_rate_basins import Line, figure_basins
 from scaling.plots.style import save_png
 
-_COLUMNS = ("tokens", "d_model", "parameters", "batch", "best factor", "lowest loss", "cost, nats")
+_COLUMNS = (
+    "tokens",
+    "d_model",
+    "parameters",
+    "batch",
+    "best factor",
+    "lowest loss",
+    "cost, nats",
+    "%",
+)
 
 
 def write(measured: list[Measured], folder: Path, about: Mapping[str, str | int]) -> list[Path]:
@@ -30,7 +39,12 @@ def write(measured: list[Measured], folder: Path, about: Mapping[str, str | int]
     folder.mkdir(parents=True, exist_ok=True)
     notes = [note for one in measured for note in one.notes]
     save_png(figure_basins(_panels(measured), notes), paths[0])
-    record = {**about, "notes": notes, "sweeps": [_row(one) for one in measured]}
+    record = {
+        **about,
+        "verdict": verdict(measured),
+        "notes": notes,
+        "sweeps": [_row(one) for one in measured],
+    }
     replace_text(paths[1], json.dumps(record, indent=1, allow_nan=False) + "\n")
     replace_text(paths[2], _page(measured, about, notes))
     return paths
@@ -94,6 +108,8 @@ def _page(measured: list[Measured], about: Mapping[str, str | int], notes: list[
         "",
         "![Loss against learning rate](lr_check.png)",
         "",
+        verdict(measured),
+        "",
         *markdown.table(_COLUMNS, map(_cells, measured)),
         "",
         *(f"- {one.basin.reason} (d_model {_width(one)})" for one in measured if one.basin.reason),
@@ -116,4 +132,5 @@ def _cells(one: Measured) -> tuple[str, ...]:
         one.best,
         f"{one.basin.best_loss:.4f}",
         one.cost,
+        f"{100 * one.share:.2f}" if math.isfinite(one.share) else "unknown",
     )

@@ -18,7 +18,7 @@ RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 FEWEST_RATES = 5
 # Places in the logarithmic range of the study's own widths, and of its budgets.
 _WIDTHS_AT = (1 / 6, 1 / 2, 5 / 6)
-_BUDGETS_AT = (1 / 2, 1.0)
+_BUDGETS_AT = (0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
