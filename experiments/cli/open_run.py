@@ -25,15 +25,20 @@ def open_run(options: argparse.Namespace) -> "LoadedModel":
     Raises:
       ValueError: if there is no such run, or nothing of it to load.
     """
-    if options.overrides:
-        raise ValueError(f"{options.overrides[0]!r}: one run at a time, as it is.")
+    name = run_name(options)
     from experiments.weights.load_model import load_model
 
-    return load_model(run_name(options), results=options.results)
+    return load_model(name, results=options.results)
 
 
 def run_name(options: argparse.Namespace) -> str:
-    """As find_run knows it: studies by name, also where their file is named."""
+    """As find_run knows it: studies by name, also where their file is named.
+
+    Raises:
+      ValueError: if a study's file is none, or more was named than one run.
+    """
+    if options.overrides:
+        raise ValueError(f"{options.overrides[0]!r}: one run at a time, as it is.")
     study, colon, run_id = options.trained.rpartition(":")
     if colon and study.endswith(".py"):
         return f"{load_study(study).name}:{run_id}"

@@ -10,6 +10,8 @@ from flax import nnx
 from experiments.benchmarks.speed import networks
 from model.network.counts.total import count_params
 from model.network.execution import Execution
+from model.network.hugging_face import weights_of
+from model.network.weight_names import tensors
 from model.training.optimizer import hyper_arrays
 from model.training.program import compile_program
 
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.parity
 
 
 def our_losses(setting, step_weights):
-    """Losses of the setting's steps, and the weights before them, by name."""
+    """Losses of the setting's steps, and the weights before them, by path and layer by layer."""
     train = networks.train_config(setting.batch_size, setting.dtype)
     execution = Execution(steps_per_dispatch=setting.n_steps)
     program = compile_program(setting.model, train, (1, 1, 1, 1), execution)
@@ -31,12 +33,16 @@ def our_losses(setting, step_weights):
         # No gain stays one and no bias zero: what is left out or swapped must show.
         params = jax.tree.map(step_weights, state.params)
         flat = {"/".join(map(str, path)): np.array(x[...]) for path, x in nnx.to_flat_state(params)}
+        named = {}
+        for group, leaf in zip(tensors(params), jax.tree.leaves(params), strict=True):
+            parts = np.reshape(np.asarray(leaf), (len(group), *group[0].shape))
+            named |= {tensor.name: part for tensor, part in zip(group, parts, strict=True)}
         batches = program.put(networks.tokens(setting))
         state = state._replace(params=params)
         _, losses, _ = program.train_chunk(
             state, hyper, batches, jnp.int32(0), jnp.int32(setting.n_steps)
         )
-    return np.array(losses), flat
+    return np.array(losses), flat, named
 
 
 def plain_weights(c, w):
@@ -71,66 +77,18 @@ def plain_weights(c, w):
     return {name: torch.tensor(np.ascontiguousarray(x)) for name, x in ours.items()}
 
 
-def hugging_face_weights(c, plain):
-    """The plain peer's weights under the names of GPT-2 ([in, out]) or Llama ([out, in])."""
-    if c.positions == "rope":
-        return {their: x for name, x in plain.items() for their, x in _llama(c, name, x)}
-    names = {
-        "tokens.weight": "transformer.wte.weight",
-        "positions.weight": "transformer.wpe.weight",
-        "norm.weight": "transformer.ln_f.weight",
-        "norm.bias": "transformer.ln_f.bias",
-    }
-    parts = {
-        "mixer_norm": "ln_1",
-        "channel_norm": "ln_2",
-        "qkv": "attn.c_attn",
-        "out": "attn.c_proj",
-        "up": "mlp.c_fc",
-        "down": "mlp.c_proj",
-    }
-    found = {}
-    for name, x in plain.items():
-        if name in names:
-            found[names[name]] = x
-        else:
-            _, i, part, kind = name.split(".")
-            found[f"transformer.h.{i}.{parts[part]}.{kind}"] = x.T if x.ndim == 2 else x
-    return found
-
-
-def _llama(c, name, x):
-    whole = {"tokens.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"}
-    if name in whole:
-        return [(whole[name], x)]
-    _, i, part, _ = name.split(".")
-    theirs = {
-        "mixer_norm": ("input_layernorm",),
-        "channel_norm": ("post_attention_layernorm",),
-        "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "out": ("self_attn.o_proj",),
-        "up": ("mlp.gate_proj", "mlp.up_proj"),
-        "down": ("mlp.down_proj",),
-    }[part]
-    chunks = x.chunk(len(theirs))
-    return [
-        (f"model.layers.{i}.{their}.weight", chunk)
-        for their, chunk in zip(theirs, chunks, strict=True)
-    ]
-
-
 @pytest.mark.parametrize("family", ["plain", "hugging-face"])
 @pytest.mark.parametrize("setting", networks.TINY, ids=lambda s: s.name)
 def test_a_peer_has_our_losses_step_after_step(setting, family):
     keys = iter(jax.random.split(jax.random.key(5), 100))
-    ours, weights = our_losses(
+    ours, weights, named = our_losses(
         setting, lambda x: x + 0.2 * jax.random.normal(next(keys), x.shape, out_sharding=x.sharding)
     )
-    state = plain_weights(setting.model, weights)
-    model = torch_model.Transformer(setting.model)
+    state, model = plain_weights(setting.model, weights), torch_model.Transformer(setting.model)
     if family == "hugging-face":
         model = torch_model.hugging_face(setting.model)
-        state = hugging_face_weights(setting.model, state)
+        theirs = weights_of(setting.model, named)
+        state = {name: torch.tensor(np.ascontiguousarray(x)) for name, x in theirs.items()}
     left, unknown = model.load_state_dict(state, strict=False)
     assert not unknown
     assert set(left) <= {"lm_head.weight"}, left  # Tied: it is the embedding.

@@ -6,6 +6,7 @@ one to freeze it anew. One that is there must agree with torch.
 """
 
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -19,8 +20,10 @@ from small_networks import vary
 from experiments.benchmarks.speed import networks
 from model.network.config import ModelConfig
 from model.network.counts.total import count_params
+from model.network.hugging_face import config_of, weights_of
 from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
+from model.network.weight_names import tensors
 from model.training.objectives.next_token import next_token_nats
 
 torch = pytest.importorskip("torch", reason="make test-parity installs it")
@@ -50,132 +53,50 @@ GPT2 = {
 }
 
 
-def rotary_fields(c: ModelConfig) -> dict:
-    heads, mlp = networks.layers(c)
+def make(c: ModelConfig) -> torch.nn.Module:
+    """Their network, by what our export says of it."""
+    config = transformers.AutoConfig.for_model(**config_of(c), attn_implementation="eager")
+    return transformers.AutoModelForCausalLM.from_config(config)
+
+
+def under_our_names(c: ModelConfig, theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Their arrays as ours. Export moves numbers and changes none (of a network without factors):
+    where it puts the number of each of our places says where theirs come from."""
+    _, params = abstract(c)
+    groups = tensors(params)
+    flat = np.arange(count_params(c).total)
+    ends = np.cumsum([math.prod(tensor.shape) for group in groups for tensor in group])
+    parts = iter(np.split(flat, ends[:-1]))
+    places = {tensor.name: next(parts).reshape(tensor.shape) for g in groups for tensor in g}
+    numbers = np.full(flat.shape, np.nan, np.float32)
+    moved = weights_of(c, places)
+    assert moved.keys() == theirs.keys()
+    for name, where in moved.items():
+        numbers[where] = theirs[name]
+    paths = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(params)]
     return {
-        "vocab_size": c.vocab_size,
-        "hidden_size": c.d_model,
-        "intermediate_size": mlp.d_ff,
-        "num_hidden_layers": c.n_layers,
-        "num_attention_heads": heads.n_heads,
-        "num_key_value_heads": heads.n_kv_heads,
-        "head_dim": heads.d_head,
-        "max_position_embeddings": c.seq_len,
-        "rms_norm_eps": c.norm_eps,
-        "rope_parameters": {"rope_type": "default", "rope_theta": heads.rope_theta},
-        "tie_word_embeddings": c.tie_embeddings,
-        "attention_bias": False,
-        "attn_implementation": "eager",
+        path: np.stack([numbers[places[tensor.name]] for tensor in group]).reshape(leaf.shape)
+        for path, group, leaf in zip(paths, groups, jax.tree.leaves(params), strict=True)
     }
 
 
-def make_llama(c: ModelConfig) -> torch.nn.Module:
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**rotary_fields(c)))
-
-
-def make_qwen3(c: ModelConfig) -> torch.nn.Module:
-    return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**rotary_fields(c)))
-
-
-def make_gpt2(c: ModelConfig) -> torch.nn.Module:
-    heads, mlp = networks.layers(c)
-    config = transformers.GPT2Config(
-        vocab_size=c.vocab_size,
-        n_positions=c.seq_len,
-        n_embd=c.d_model,
-        n_layer=c.n_layers,
-        n_head=heads.n_heads,
-        n_inner=mlp.d_ff,
-        bos_token_id=None,
-        eos_token_id=None,
-        layer_norm_epsilon=c.norm_eps,
-        attn_implementation="eager",
-    )
-    return transformers.GPT2LMHeadModel(config)
-
-
-def from_rotary(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays of Llama or Qwen3 ([out, in]; heads in the order group, query) under our names."""
-    heads, _ = networks.layers(c)
-    D, G, R, K = c.d_model, heads.n_kv_heads, heads.queries_per_kv_head, heads.d_head
-    ours = {"embedding/tokens_vd": w["model.embed_tokens.weight"]}
-    ours["norm/gain"] = w["model.norm.weight"]
-    if not c.tie_embeddings:
-        ours["head_dv"] = w["lm_head.weight"].T
-    for i in range(c.n_layers):
-        theirs, block = f"model.layers.{i}", f"blocks/{i}"
-        attention, mlp = f"{theirs}.self_attn", f"{theirs}.mlp"
-        ours |= {
-            f"{block}/mixer_norm/gain": w[f"{theirs}.input_layernorm.weight"],
-            f"{block}/channel_mixer_norm/gain": w[f"{theirs}.post_attention_layernorm.weight"],
-            f"{block}/mixer/q_dgqk": w[f"{attention}.q_proj.weight"].T.reshape(D, G, R, K),
-            f"{block}/mixer/k_dgk": w[f"{attention}.k_proj.weight"].T.reshape(D, G, K),
-            f"{block}/mixer/v_dgk": w[f"{attention}.v_proj.weight"].T.reshape(D, G, K),
-            f"{block}/mixer/o_gqkd": w[f"{attention}.o_proj.weight"].T.reshape(G, R, K, D),
-            f"{block}/channel_mixer/gate_df": w[f"{mlp}.gate_proj.weight"].T,
-            f"{block}/channel_mixer/up_df": w[f"{mlp}.up_proj.weight"].T,
-            f"{block}/channel_mixer/down_fd": w[f"{mlp}.down_proj.weight"].T,
-        }
-        if heads.use_qk_norm:
-            ours[f"{block}/mixer/q_gain"] = w[f"{attention}.q_norm.weight"]
-            ours[f"{block}/mixer/k_gain"] = w[f"{attention}.k_norm.weight"]
-    return stacked(ours, c.n_layers)
-
-
-def from_gpt2(c: ModelConfig, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays of GPT-2 ([in, out]; queries, keys and values side by side) under our names."""
-    heads, _ = networks.layers(c)
-    D, H, K = c.d_model, heads.n_heads, heads.d_head
-    ours = {
-        "embedding/tokens_vd": w["transformer.wte.weight"],
-        "embedding/positions_td": w["transformer.wpe.weight"],
-        "norm/gain": w["transformer.ln_f.weight"],
-        "norm/bias": w["transformer.ln_f.bias"],
-    }
-    for i in range(c.n_layers):
-        theirs, block = f"transformer.h.{i}", f"blocks/{i}"
-        q, k, v = np.split(w[f"{theirs}.attn.c_attn.weight"], 3, axis=1)
-        q_bias, k_bias, v_bias = np.split(w[f"{theirs}.attn.c_attn.bias"], 3)
-        ours |= {
-            f"{block}/mixer_norm/gain": w[f"{theirs}.ln_1.weight"],
-            f"{block}/mixer_norm/bias": w[f"{theirs}.ln_1.bias"],
-            f"{block}/channel_mixer_norm/gain": w[f"{theirs}.ln_2.weight"],
-            f"{block}/channel_mixer_norm/bias": w[f"{theirs}.ln_2.bias"],
-            f"{block}/mixer/q_dgqk": q.reshape(D, H, 1, K),
-            f"{block}/mixer/k_dgk": k.reshape(D, H, K),
-            f"{block}/mixer/v_dgk": v.reshape(D, H, K),
-            f"{block}/mixer/q_bias": q_bias.reshape(H, 1, K),
-            f"{block}/mixer/k_bias": k_bias.reshape(H, K),
-            f"{block}/mixer/v_bias": v_bias.reshape(H, K),
-            f"{block}/mixer/o_gqkd": w[f"{theirs}.attn.c_proj.weight"].reshape(H, 1, K, D),
-            f"{block}/mixer/o_bias": w[f"{theirs}.attn.c_proj.bias"],
-            f"{block}/channel_mixer/up_df": w[f"{theirs}.mlp.c_fc.weight"],
-            f"{block}/channel_mixer/up_bias": w[f"{theirs}.mlp.c_fc.bias"],
-            f"{block}/channel_mixer/down_fd": w[f"{theirs}.mlp.c_proj.weight"],
-            f"{block}/channel_mixer/down_bias": w[f"{theirs}.mlp.c_proj.bias"],
-        }
-    return stacked(ours, c.n_layers)
-
-
-def stacked(arrays: dict[str, np.ndarray], n_layers: int) -> dict[str, np.ndarray]:
-    """The arrays of all blocks under the name of the first, [n_layers, ...]."""
-    first = {k: v for k, v in arrays.items() if not k.startswith("blocks/")}
-    for name in (k for k in arrays if k.startswith("blocks/0/")):
-        rest = name.removeprefix("blocks/0/")
-        first[name] = np.stack([arrays[f"blocks/{i}/{rest}"] for i in range(n_layers)])
-    return first
+def abstract(c: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    with jax.set_mesh(make_mesh((1, 1, 1, 1))):
+        return nnx.split(
+            nnx.eval_shape(lambda: Transformer(c, compute_dtype=jnp.float32, rngs=nnx.Rngs(0)))
+        )
 
 
 FAMILIES = {
-    "llama": (LLAMA, make_llama, from_rotary),
-    "qwen3": (vary(LLAMA, **QWEN3), make_qwen3, from_rotary),
-    "gpt2": (vary(LLAMA, **GPT2), make_gpt2, from_gpt2),
+    "llama": LLAMA,
+    "qwen3": vary(LLAMA, **QWEN3),
+    "gpt2": vary(LLAMA, **GPT2),
 }
 
 
 def compute_theirs(name: str) -> dict[str, np.ndarray]:
     """What Hugging Face computes, under our names: weights, logits, loss, gradients."""
-    config, make, ours = FAMILIES[name]
+    config = FAMILIES[name]
     rng = np.random.default_rng(0)
     model = make(config).eval()
     with torch.no_grad():
@@ -198,19 +119,17 @@ def compute_theirs(name: str) -> dict[str, np.ndarray]:
         "targets": targets.astype(np.int32),
         "logits": logits.detach().numpy(),
         "loss": loss.detach().numpy(),
-        **{f"weights:{k}": v for k, v in ours(config, weights).items()},
-        **{f"gradients:{k}": v for k, v in ours(config, gradients).items()},
+        **{f"weights:{k}": v for k, v in under_our_names(config, weights).items()},
+        **{f"gradients:{k}": v for k, v in under_our_names(config, gradients).items()},
     }
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_logits_loss_and_gradients_equal_hugging_face(name):
-    theirs, (config, _, _) = compute_theirs(name), FAMILIES[name]
+    theirs, config = compute_theirs(name), FAMILIES[name]
     tokens, targets = jnp.asarray(theirs["tokens"]), jnp.asarray(theirs["targets"])
     with jax.set_mesh(make_mesh((1, 1, 1, 1))):
-        graphdef, params = nnx.split(
-            nnx.eval_shape(lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0)))
-        )
+        graphdef, params = abstract(config)
         names = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(params)]
         assert {f"weights:{n}" for n in names} == {k for k in theirs if k.startswith("weights:")}
         weights = [jnp.asarray(theirs[f"weights:{n}"]) for n in names]
@@ -283,7 +202,6 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_parameter_counts_of_llama_2_7b_qwen3_and_gpt2_equal_hugging_face(name):
-    tiny, make, _ = FAMILIES[name]
-    config = vary(tiny, **PUBLISHED[name])
+    config = vary(FAMILIES[name], **PUBLISHED[name])
     with torch.device("meta"):
         assert count_params(config).total == make(config).num_parameters()

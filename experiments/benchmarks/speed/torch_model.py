@@ -8,7 +8,6 @@ benchmarks train.
 
 import contextlib
 import importlib.metadata
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from experiments.benchmarks.speed.networks import layers
 from model.network.config import ModelConfig
+from model.network.hugging_face import config_of
 
 
 class Block(nn.Module):
@@ -101,44 +101,12 @@ def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
 
 def hugging_face(c: ModelConfig) -> nn.Module:
     """The same network in transformers (GPT-2 or Llama), on scaled_dot_product_attention."""
-    import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    shared: dict[str, Any] = {
-        "vocab_size": c.vocab_size,
-        "attn_implementation": "sdpa",
-        "use_cache": False,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-    }
-    heads, mlp = layers(c)
+    fields = config_of(c) | {"attn_implementation": "sdpa", "use_cache": False}
     if c.learned_positions:
-        config = transformers.GPT2Config(
-            n_positions=c.seq_len,
-            n_embd=c.d_model,
-            n_layer=c.n_layers,
-            n_head=heads.n_heads,
-            n_inner=mlp.d_ff,
-            activation_function="gelu_pytorch_tanh",
-            layer_norm_epsilon=c.norm_eps,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            **shared,
-        )
-        return transformers.GPT2LMHeadModel(config)
-    config = transformers.LlamaConfig(
-        max_position_embeddings=c.seq_len,
-        hidden_size=c.d_model,
-        num_hidden_layers=c.n_layers,
-        num_attention_heads=heads.n_heads,
-        num_key_value_heads=heads.n_kv_heads,
-        intermediate_size=mlp.d_ff,
-        rms_norm_eps=c.norm_eps,
-        tie_word_embeddings=True,
-        **shared,
-    )
-    return transformers.LlamaForCausalLM(config)
+        fields["activation_function"] = "gelu_pytorch_tanh"  # The same, in one kernel.
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
 
 
 def versions() -> dict[str, str]:
