@@ -140,6 +140,7 @@ def train(
             n_steps=N_STEPS,
             loss_nats=2.5,
             grad_norm=1.0,
+            said={},
             n_tokens=10 * step,
             resumed_at=resumed_at,
             train_seconds=1.0,

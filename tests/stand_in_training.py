@@ -7,8 +7,13 @@ from experiments.ledger.owner import this_process
 from experiments.speed.device_speed import DeviceSpeed, StepLaw
 from experiments.train.session import Session, Stop
 from model.network.execution import PLAIN
+from model.training.outcome import ALL, Loss
 
 PHASES = ("compile", "train", "stall", "evaluate", "checkpoint")
+
+
+def of_all(nats: float) -> Loss:
+    return Loss(nats=nats, se_nats=None, n_units=512, n_bytes=512.0, is_bound=False)
 
 
 def outcome(loss=2.5, **changes) -> SimpleNamespace:
@@ -17,7 +22,7 @@ def outcome(loss=2.5, **changes) -> SimpleNamespace:
         "status": "ok",
         "reason": "",
         "loss_nats": loss,
-        "loss_se_nats": None,
+        "losses": {} if loss is None else {ALL: of_all(loss)},
         "oracle_loss_nats": None,
         "curve": (),
         "params_sha256": "00",

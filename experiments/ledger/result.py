@@ -11,7 +11,7 @@ import msgspec
 from experiments.files import checked_json
 from experiments.files.checked_json import Damaged
 from experiments.files.storage import Storage
-from model.training.outcome import CurvePoint
+from model.training.outcome import ALL, CurvePoint, Loss
 
 # Raised by one when a record gains, loses or changes a field.
 VERSION: Final = 3
@@ -138,9 +138,8 @@ class Result(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What came out of a run.
 
     Attributes:
-      status, reason, loss_nats, loss_se_nats, oracle_loss_nats, curve, params_sha256: see
-        TrainResult of model/training/outcome.py.
-      bits_per_byte: the loss per byte of text; None where there is no loss.
+      status, reason, losses, oracle_loss_nats, curve, params_sha256: see TrainResult of
+        model/training/outcome.py.
       weights_sha256: digest of weights.safetensors beside it; "" where no weights were kept.
       notes: what happened to checkpoints and to an earlier result.
       flags: signs that its loss may be off (flags.py).
@@ -149,9 +148,7 @@ class Result(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     status: Literal["ok", "diverged"]
     reason: str
-    loss_nats: float | None
-    loss_se_nats: float | None
-    bits_per_byte: float | None
+    losses: dict[str, Loss]
     oracle_loss_nats: float | None
     curve: tuple[CurvePoint, ...]
     params_sha256: str
@@ -162,6 +159,15 @@ class Result(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     flops_spent: dict[str, float]
     costs: Costs
     provenance: Provenance
+
+    @property
+    def loss(self) -> Loss | None:
+        """On the whole validation set; None where the run diverged."""
+        return self.losses.get(ALL)
+
+    @property
+    def loss_nats(self) -> float | None:
+        return self.loss.nats if self.loss else None
 
 
 class Trunk(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from experiments.ledger.result import Provenance, Result, Trunk
 from experiments.ledger.verdict import Judge, Verdict
 from experiments.plan.point import Point
 from model.network.counts.total import FLOP_CONVENTIONS
+from model.training.outcome import ALL
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
@@ -86,9 +87,7 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         "n_params_active": point.params.active,
         "n_tokens": point.n_tokens,
         **{f"flops_{c}": point.flops[c] for c in FLOP_CONVENTIONS},
-        "loss_nats": result.loss_nats if result else None,
-        "loss_se_nats": result.loss_se_nats if result else None,
-        "bits_per_byte": result.bits_per_byte if result else None,
+        **_losses(result),
         "oracle_loss_nats": result.oracle_loss_nats if result else None,
         "d_model": model.d_model,
         "n_layers": model.n_layers,
@@ -104,6 +103,20 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         **point.axes,
         "cluster_id": point.cluster_id,
         "params_sha256": result.params_sha256 if result else None,
+    }
+
+
+def _losses(result: Result | None) -> Row:
+    """Of the whole validation set, then of each of its domains."""
+    loss = result.loss if result else None
+    domains = {
+        name: part for name, part in (result.losses if result else {}).items() if name != ALL
+    }
+    return {
+        "loss_nats": loss.nats if loss else None,
+        "loss_se_nats": loss.se_nats if loss else None,
+        "bits_per_byte": loss.bits_per_byte if loss else None,
+        **{f"loss_nats_{name}": part.nats for name, part in domains.items()},
     }
 
 

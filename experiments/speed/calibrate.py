@@ -83,8 +83,8 @@ def _measure(point: Point, mesh: tuple[int, ...]) -> tuple[float, float]:
     import jax
     import jax.numpy as jnp
 
+    from model.training.compile_program import compile_program
     from model.training.optimizer import hyper_arrays
-    from model.training.program import compile_program
 
     model, train = point.spec.model, point.spec.train
     began = time.perf_counter()
@@ -93,14 +93,14 @@ def _measure(point: Point, mesh: tuple[int, ...]) -> tuple[float, float]:
     with jax.set_mesh(program.mesh):
         hyper, batches = hyper_arrays(train), program.put(tokens)
         state = program.init(jax.random.key(0), hyper)
-        state, losses, _ = program.train_chunk(state, hyper, batches, jnp.int32(0), jnp.int32(1))
-        losses.block_until_ready()
+        state, metrics = program.train_chunk(state, hyper, batches, jnp.int32(0), jnp.int32(1))
+        jax.block_until_ready(metrics)
         compiling, began, n_steps = time.perf_counter() - began, time.perf_counter(), 0
         while time.perf_counter() - began < PROBE_SECONDS:
-            state, losses, _ = program.train_chunk(
+            state, metrics = program.train_chunk(
                 state, hyper, batches, jnp.int32(0), jnp.int32(STEPS)
             )
-            losses.block_until_ready()
+            jax.block_until_ready(metrics)
             n_steps += STEPS
     return compiling, _work(point) * n_steps / (time.perf_counter() - began)
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from model.network.config import ModelConfig
 from model.network.execution import AUTO, Execution
+from model.training.compile_program import compile_program
 from model.training.config import TrainConfig
 from model.training.memory import TooLarge
 from model.training.optimizer import hyper_arrays
-from model.training.program import compile_program
 
 
 def measure(
@@ -53,7 +53,7 @@ def _measured(
     on_ready: Callable[[], None],
 ) -> float:
     program = compile_program(model, train, (1, 1, 1, 1), execution, n_runs=n_runs)
-    shape = program.lead + program.batch_shape
+    shape = (*program.lead, program.n_chunk_steps, train.batch_size, model.seq_len + 1)
     tokens = np.random.default_rng(0).integers(model.vocab_size, size=shape, dtype=np.int32)
     with jax.set_mesh(program.mesh):
         hyper, batches = program.joined([hyper_arrays(train)] * n_runs), program.put(tokens)
@@ -63,16 +63,16 @@ def _measured(
         def elapsed(n_steps: int) -> float:
             nonlocal state
             began = time.perf_counter()
-            state, losses, _ = program.train_chunk(
+            state, metrics = program.train_chunk(
                 state, hyper, batches, jnp.int32(0), jnp.int32(n_steps)
             )
-            losses.block_until_ready()
+            jax.block_until_ready(metrics)
             return time.perf_counter() - began
 
         elapsed(1)  # Compiles.
         on_ready()
         # Dispatches of about a third of the time, or as many steps as one holds.
-        n_steps = min(max(round(seconds / 3 / elapsed(1)), 1), program.batch_shape[0])
+        n_steps = min(max(round(seconds / 3 / elapsed(1)), 1), program.n_chunk_steps)
         total = n_done = 0.0
         while total < seconds:
             total += elapsed(n_steps)

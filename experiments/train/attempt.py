@@ -5,7 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.executors import worker_events
 from experiments.ledger.ledger import Ledger
@@ -180,12 +180,18 @@ def _reporter(
             "peak_flops_per_second": round(meter.peak.flops_per_second),
             "n_sharing": len(job.reports_as) * session.per_device,
         }
-        written = [dataclasses.asdict(row) | spent for row in rows]
+        written = [_flat(row) | spent for row in rows]
         for owner, row in zip(job.reports_as, written, strict=False):
             ledger.metrics.write(owner, attempt.number, row)
         session.emit(_event(job.id, rows[0]))
 
     return report
+
+
+def _flat(row: Progress) -> dict[str, Any]:
+    """What the layers say stands beside the other numbers."""
+    fields = dataclasses.asdict(row)
+    return fields | fields.pop("said")
 
 
 def _event(job_id: str, row: Progress) -> worker_events.Progress:

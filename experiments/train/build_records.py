@@ -16,7 +16,6 @@ from experiments.machine.peak import Peak
 from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point
 from experiments.train.session import Session
-from model.data.manifest import bits_per_byte
 from model.hardware import mfu
 from model.training.outcome import TrainResult
 
@@ -83,14 +82,10 @@ class Outcome:
         notes: Sequence[str],
         reports: Sequence[Mapping[str, Any]],
     ) -> Result:
-        loss, manifest = trained.loss_nats, self.session.corpus.manifest
-        bits = None if loss is None else bits_per_byte(loss, manifest.bytes_per_token)
         return msgspec.structs.replace(
             self._lost(point, trained.reason, [*trained.notes, *notes]),
             status=trained.status,
-            loss_nats=loss,
-            loss_se_nats=trained.loss_se_nats,
-            bits_per_byte=bits,
+            losses=trained.losses,
             oracle_loss_nats=trained.oracle_loss_nats,
             curve=trained.curve,
             flags=flags(point, trained.curve, reports),
@@ -107,9 +102,7 @@ class Outcome:
             version=VERSION,
             status="diverged",
             reason=reason,
-            loss_nats=None,
-            loss_se_nats=None,
-            bits_per_byte=None,
+            losses={},
             oracle_loss_nats=None,
             curve=(),
             params_sha256="",

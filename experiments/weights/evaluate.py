@@ -13,11 +13,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from experiments.ledger.ledger import Ledger
 from experiments.plan.point import Point
 from experiments.weights.load_model import ONE_DEVICE, LoadedModel
-from model.data.manifest import Manifest, bits_per_byte
+from model.data.manifest import Manifest
 from model.data.read_tokens import read_tokens
 from model.data.source import source_from_dict
-from model.training.program import evaluation_program
-from model.training.validation import Validation, measured
+from model.training.compile_program import evaluation_program
+from model.training.outcome import ALL
+from model.training.validation import Validation
 
 # Windows that are on the device at a time.
 PART = 4096
@@ -74,23 +75,25 @@ def evaluate(
     """The loss on windows; ``n_given``: tokens that they were made of, where some may be left."""
     spec = model.point.spec
     program = evaluation_program(spec.model, spec.train, ONE_DEVICE)
-    total = squares = 0.0
+    sums = np.zeros(3)
     with jax.set_mesh(program.mesh):
         params = nnx.state(model.network)
         for start in range(0, len(windows), PART):
-            part = windows[start : start + PART].astype(np.int32)
-            sums = Validation(part[None], program).sums(params, len(part))
-            total, squares = total + sums[0].item(), squares + sums[1].item()
-    found = measured(total, squares, len(windows), spec.model.seq_len)
+            part = windows[None, start : start + PART].astype(np.int32)
+            everything = {ALL: np.ones(part.shape[:2], bool)}
+            validation = Validation(part, everything, program, bytes_per_token)
+            sums += np.reshape(validation.sums(params, part.shape[1]), 3)
+    nats, squares, n_units = sums.tolist()
+    loss = validation.loss(nats, squares, n_units, len(windows))
     n_tokens = windows.shape[0] * (windows.shape[1] - 1)
     return Evaluation(
         n_tokens=n_tokens,
         n_windows=len(windows),
         n_left_out=0 if n_given is None else n_given - 1 - n_tokens,
-        loss_nats=found.loss_nats,
-        loss_se_nats=found.se_nats,
-        bits_per_byte=bits_per_byte(found.loss_nats, bytes_per_token),
-        perplexity=math.exp(min(found.loss_nats, 700.0)),
+        loss_nats=loss.nats,
+        loss_se_nats=loss.se_nats,
+        bits_per_byte=loss.bits_per_byte,
+        perplexity=math.exp(min(loss.nats, 700.0)),
     )
 
 

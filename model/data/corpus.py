@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, Int64, Integer, UInt
+from jaxtyping import Bool, Int32, Int64, Integer, UInt
 from numpy.lib.stride_tricks import as_strided
 
 from model.data.manifest import Manifest
@@ -62,6 +62,13 @@ class Corpus(ABC):
         Raises:
           ValueError: if the validation split holds fewer windows.
         """
+
+    def validation_domains(
+        self, n_tokens: int, seq_len: int, seed: int
+    ) -> dict[str, Bool[np.ndarray, " n"]]:
+        """Which of these windows are of which part of the data, by its name, where there are parts
+        with losses of their own."""
+        return {}
 
     @abstractmethod
     def n_windows(self, seq_len: int) -> int | None:

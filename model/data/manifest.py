@@ -132,21 +132,6 @@ class Manifest:
             raise ValueError(f"{os.fspath(path)!r}: {error}") from error
 
 
-def bits_per_byte(loss_nats: float, bytes_per_token: float | None) -> float | None:
-    """Loss in bits per byte of text: loss_nats / (ln 2 * bytes_per_token).
-
-    Byte tokens have bytes_per_token = 1: the separator that ends a document then counts as one
-    byte, both in the loss and in the bytes.
-
-    Args:
-      loss_nats: mean cross-entropy, in nats per token.
-      bytes_per_token: of the manifest; None gives None, as no number would have a meaning.
-    """
-    if bytes_per_token is None:
-        return None
-    return loss_nats / (math.log(2.0) * bytes_per_token)
-
-
 def _text(values: dict[str, Any]) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
 

@@ -69,6 +69,30 @@ class ModelConfig:
                 f"n_layers={self.n_layers}."
             )
 
+        self.loss_weights  # noqa: B018 (refuses weights that differ)
+
+    @property
+    def says(self) -> tuple[str, ...]:
+        """Names of what the layers have to say beside their outputs, each once."""
+        return tuple(sorted({name for layer in self.layers for name in layer.says}))
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Of what the layers say, the weights in the training loss.
+
+        Raises:
+          ValueError: if two layers weigh one thing differently.
+        """
+        weights: dict[str, float] = {}
+        for layer in self.layers:
+            for name, weight in layer.loss_weights().items():
+                if weights.setdefault(name, weight) != weight:
+                    raise ValueError(
+                        f"blocks={shown(self.pattern)}: {name} weighs {weights[name]:g} in one "
+                        f"layer and {weight:g} in another. Give it one weight."
+                    )
+        return weights
+
     @property
     def n_repeats(self) -> int:
         """How often the pattern of blocks is repeated."""

@@ -57,6 +57,7 @@ def _common(config: TrainConfig) -> dict[str, Any]:
     return {
         "batch_size": config.batch_size,
         "compute_dtype": config.compute_dtype,
+        "objective": config.objective,
         "optimizer.compiled": config.optimizer.compiled,
         "schedule.n_steps": config.schedule.n_steps,
         "evaluation.n_tokens": evaluation.n_tokens,

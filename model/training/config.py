@@ -18,6 +18,7 @@ from model.field_checks import (
 MAX_CURVE_POINTS = 10_000
 # Each is three products of matrices in the compiled step.
 MAX_NS_STEPS = 100
+OBJECTIVES = ("next_token",)
 ROLES = ("input", "hidden", "output", "vector", "final_norm")
 ALGORITHMS = ("adamw", "muon")
 MUON_SCALES = ("spectral", "rms")
@@ -207,7 +208,8 @@ class TrainConfig:
         sec. 5); reported losses never contain it.
       compute_dtype: dtype of activations and matrix products; parameters, norms, softmax and the
         loss are float32 always.
-      init_seed, data_seed: initial weights; order of the data.
+      init_seed, data_seed: initial weights; order of the data, and what an objective draws.
+      objective: what is minimised: a file of training/objectives.
     """
 
     batch_size: int
@@ -218,8 +220,10 @@ class TrainConfig:
     compute_dtype: Literal["float32", "bfloat16"]
     init_seed: int
     data_seed: int
+    objective: str = "next_token"
 
     def __post_init__(self) -> None:
+        check_choice(self, "objective", OBJECTIVES)
         check_whole(self, "batch_size")
         check_real(self, "z_loss_weight", low=0.0)
         check_choice(self, "compute_dtype", ("float32", "bfloat16"))

@@ -16,7 +16,7 @@ class Feed:
     """A chunk of batches on the devices, and how much of it has been used.
 
     Attributes:
-      chunk: int32 [S, B, T+1], of a pack [R, S, B, T+1]; the steps in it end at a stop, after
+      chunk: arrays [S, B, ...], of a pack [R, S, B, ...]; the steps in it end at a stop, after
         ``steps_per_dispatch`` or with the run. None at the end.
       n_used, n_left: steps of the chunk.
 
@@ -78,7 +78,7 @@ class Feed:
         if chunks:
             self.n_left = len(chunks[0])
             # With zeros behind the last step, so that one compiled shape serves all.
-            shape = (self._program.batch_shape[0], *chunks[0].shape[1:])
+            shape = (self._program.n_chunk_steps, *chunks[0].shape[1:])
             padded = np.zeros((len(chunks), *shape), np.int32)
             padded[:, : self.n_left] = chunks
             self.chunk = self._program.put_rows(padded.reshape(self._program.lead + shape))

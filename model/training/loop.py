@@ -18,11 +18,11 @@ from model.network.execution import AUTO, Execution
 from model.training.checkpoint import Checkpoints
 from model.training.clock import Clock
 from model.training.compatible import check_pack, check_stable
+from model.training.compile_program import compile_program
 from model.training.config import TrainConfig
 from model.training.outcome import Interrupted, Order, Progress, TrainResult
 from model.training.pack import Keep, Pack
 from model.training.processes import broadcast, is_leader
-from model.training.program import compile_program
 
 # Saving takes a tenth of the time at most: a checkpoint waits for ten times what the last one took.
 SAVES_APART = 10

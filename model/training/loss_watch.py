@@ -2,19 +2,22 @@
 """Training losses as they come from the devices, and where they left the finite numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from model.training.step import LOSS
+
 
 class ChunkLosses(NamedTuple):
-    """A chunk's last step; by run its mean loss and last gradient norm, NaN for what diverged."""
+    """A chunk's last step; by run its mean loss and the metrics of that step, by name. NaN for what
+    diverged."""
 
     step: int
     losses: list[float]
-    grad_norms: list[float]
+    last: list[dict[str, float]]
 
 
 class Losses:
@@ -27,7 +30,7 @@ class Losses:
 
     def __init__(self, step: int, diverged_at: Sequence[int]):
         self.step, self.diverged_at = step, list(diverged_at)
-        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._parts: list[Mapping[str, np.ndarray]] = []
         self._chunks: list[ChunkLosses] = []
 
     @property
@@ -39,29 +42,30 @@ class Losses:
         step = self.diverged_at[run]
         return f"training loss is not finite at step {step}" if step else ""
 
-    def add(self, losses: Float[np.ndarray, "R n"], grad_norms: Float[np.ndarray, "R n"]) -> None:
-        """Of the next steps; nothing counts any more once all runs have diverged."""
+    def add(self, metrics: Mapping[str, Float[np.ndarray, "R n"]]) -> None:
+        """Those of the next steps; nothing counts any more once all runs have diverged."""
         if self.all_diverged:
             return
+        losses = metrics[LOSS]
         for run, finite in enumerate(np.isfinite(losses)):
             if not self.diverged_at[run] and not finite.all():
                 self.diverged_at[run] = self.step + int(np.argmin(finite)) + 1
         if not self.all_diverged:
             self.step += losses.shape[1]
-            self._parts.append((losses, grad_norms))
+            self._parts.append(metrics)
 
     def end_chunk(self) -> None:
         """What has been added since the last chunk is one, if it is anything."""
         if not self._parts or self.all_diverged:
             return
-        losses, grad_norms = (
-            np.concatenate(parts, axis=1) for parts in zip(*self._parts, strict=True)
-        )
+        losses = np.concatenate([part[LOSS] for part in self._parts], axis=1)
+        last = {
+            name: self._alive(values[:, -1].tolist()) for name, values in self._parts[-1].items()
+        }
         self._parts = []
-        means = [float(row.mean()) for row in losses]
-        self._chunks.append(
-            ChunkLosses(self.step, self._alive(means), self._alive(grad_norms[:, -1].tolist()))
-        )
+        means = self._alive([float(row.mean()) for row in losses])
+        by_run = [{name: values[run] for name, values in last.items()} for run in range(len(means))]
+        self._chunks.append(ChunkLosses(self.step, means, by_run))
 
     def take(self) -> list[ChunkLosses]:
         """Each chunk that has ended since the last call."""

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from model.training.optimizer import Hyper
 from model.training.step import (
     Computation,
+    Sums,
     TrainState,
     evaluate,
     init_moments,
@@ -53,10 +54,10 @@ def train_runs(
     this: Computation,
     state: TrainState,
     hyper: Hyper,
-    batches: Int[Array, "R S B T1"],
+    batches: Mapping[str, Shaped[Array, "R S B ..."]],
     first: Int[Array, ""],
     end: Int[Array, ""],
-) -> tuple[TrainState, Float[Array, "R S"], Float[Array, "R S"]]:
+) -> tuple[TrainState, dict[str, Float[Array, "R S"]]]:
     hyper = {name: jax.sharding.reshard(x, P("run")) for name, x in hyper.items()}
     return _mapped(this, train_chunk, (state, hyper, batches), (first, end))
 
@@ -64,10 +65,10 @@ def train_runs(
 def evaluate_runs(
     this: Computation,
     params: nnx.State,
-    batches: Int[Array, "R n_batches B T1"],
-    weights: Float[Array, "R n_batches B"],
+    batches: Mapping[str, Shaped[Array, "R n_batches B ..."]],
+    weights: Float[Array, "R n_domains n_batches B"],
     n: Int[Array, ""],
-) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
+) -> Sums:
     return _mapped(this, evaluate, (params, batches, weights), (n,))
 
 

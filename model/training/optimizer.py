@@ -15,11 +15,13 @@ from model.training.config import ROLES, Algorithm, TrainConfig, groups
 from model.training.muon import scale_by_muon
 
 # A scalar, or one for each run of a pack.
-Hyper = dict[str, Float[Array, "..."]]
+Hyper = dict[str, Shaped[Array, "..."]]
+DATA_SEED = "data_seed"
 
 
 def hyper_arrays(config: TrainConfig) -> Hyper:
-    """The numbers of the optimiser, the schedule and the loss, as float32 scalars."""
+    """The numbers of the optimiser, the schedule and the loss, as float32 scalars; the seed of the
+    data, from which an objective draws, as a whole number."""
     optimizer, schedule = config.optimizer, config.schedule
     numbers = {
         "beta1": optimizer.beta1,
@@ -38,7 +40,8 @@ def hyper_arrays(config: TrainConfig) -> Hyper:
         numbers[f"{role}.learning_rate"] = group.learning_rate
         numbers[f"{role}.weight_decay"] = group.weight_decay
         numbers[f"{role}.eps"] = group.eps
-    return {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
+    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
+    return arrays | {DATA_SEED: jnp.asarray(config.data_seed, jnp.uint32)}
 
 
 def schedule_factor(step: Shaped[Array, "..."], hyper: Hyper) -> Float[Array, "..."]:

@@ -2,6 +2,7 @@
 """What is said between a run and who started it: where it stands, orders, what came out. No JAX."""
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ class Progress:
       loss_nats: mean training loss of the chunk, without z-loss; NaN once a run of a pack has
         diverged.
       grad_norm: of the chunk's last step, before clipping; likewise.
+      said: what the layers had to say in that step, by name; likewise.
       n_tokens: tokens trained on so far.
       resumed_at: step at which this attempt began.
       train_seconds: of this attempt, in which the devices computed its steps (clock.py); all runs
@@ -29,6 +31,7 @@ class Progress:
     n_steps: int
     loss_nats: float
     grad_norm: float
+    said: dict[str, float]
     n_tokens: int
     resumed_at: int
     train_seconds: float
@@ -57,6 +60,37 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Loss:
+    """A validation loss.
+
+    Attributes:
+      nats: mean per unit, of which the objective says what it is: a token.
+      se_nats: its standard error over the windows: how far it may lie from the loss on all of the
+        source, were each window drawn by itself; None of one window.
+      n_units: measured on.
+      n_bytes: of text that these units stand for; None where that has no meaning.
+      is_bound: whether the true loss is at most this, not equal to it.
+    """
+
+    nats: float
+    se_nats: float | None
+    n_units: int
+    n_bytes: float | None
+    is_bound: bool
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Of text; byte tokens are bytes, the separator that ends a document too."""
+        if self.n_bytes is None:
+            return None
+        return self.nats / math.log(2.0) * (self.n_units / self.n_bytes)
+
+
+# The name of the whole validation set among its domains.
+ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CurvePoint:
     """Validation loss on the first ``curve_tokens``, during the run."""
 
@@ -70,11 +104,10 @@ class TrainResult:
     """What came out of one run.
 
     Attributes:
-      status: "ok", or "diverged" when a loss was not finite; then ``loss_nats`` is None.
+      status: "ok", or "diverged" when a loss was not finite; then there are no ``losses``.
       reason: why it diverged, else empty.
-      loss_nats: plain cross-entropy per token on the whole validation set, after the last step;
-        None for a trunk.
-      loss_se_nats: its standard error over the windows of that set; None without a loss.
+      losses: after the last step, on ALL of the validation set and on each of its domains; none of
+        a trunk.
       oracle_loss_nats: the true source's loss on the same tokens, where it is known.
       curve: validation loss during the run; of a branch, after its trunk.
       params_sha256: digest of the final parameters.
@@ -89,8 +122,7 @@ class TrainResult:
 
     status: Literal["ok", "diverged"]
     reason: str
-    loss_nats: float | None
-    loss_se_nats: float | None
+    losses: dict[str, Loss]
     oracle_loss_nats: float | None
     curve: tuple[CurvePoint, ...]
     params_sha256: str
@@ -101,3 +133,8 @@ class TrainResult:
     execution: Execution
     n_timed_steps: int
     seconds: dict[str, float]
+
+    @property
+    def loss_nats(self) -> float | None:
+        """On the whole validation set."""
+        return self.losses[ALL].nats if self.losses else None

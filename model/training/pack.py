@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,12 @@ from model.training.digest import params_sha256
 from model.training.feed import Feed
 from model.training.loss_watch import Losses
 from model.training.optimizer import hyper_arrays
-from model.training.outcome import CurvePoint, Progress, TrainResult
+from model.training.outcome import ALL, CurvePoint, Loss, Progress, TrainResult
 from model.training.processes import barrier, is_leader
 from model.training.program import Program
 from model.training.resume import Position
-from model.training.validation import Measured, Validation, validation_windows
+from model.training.step import GRAD_NORM, LOSS
+from model.training.validation import Validation, validation_windows
 
 Keep = Callable[[int, Sequence[Tensor]], contextlib.AbstractContextManager[Callable[[bytes], None]]]
 """(run, its tensors) -> what takes their bytes, float32 and in that order, before the block ends.
@@ -43,12 +44,12 @@ class Dispatch(NamedTuple):
     Attributes:
       began: when, as of time.perf_counter.
       ends_chunk: whether they are the last of a chunk.
-      outcome: losses [R, n] and gradient norms [R, n] on this host, and when they were done.
+      outcome: metrics [R, n] by name on this host, and when they were done.
     """
 
     began: float
     ends_chunk: bool
-    outcome: Future[tuple[np.ndarray, np.ndarray, float]]
+    outcome: Future[tuple[dict[str, np.ndarray], float]]
 
 
 class Pack:
@@ -89,8 +90,10 @@ class Pack:
             self.n_steps, self.stops = until, (until,)
         else:
             evaluations = [config.evaluation for config in configs]
-            windows, self.oracle_losses = validation_windows(corpora, model, evaluations)
-            self.validation = Validation(windows, program)
+            chosen = validation_windows(corpora, model, evaluations)
+            self.oracle_losses = chosen.oracle_losses
+            bytes_per_token = corpora[0].manifest.bytes_per_token
+            self.validation = Validation(chosen.windows, chosen.members, program, bytes_per_token)
 
     def begin(self, checkpoints: Checkpoints | None, trunk: Checkpoints | None) -> None:
         """Initial parameters, or those of a checkpoint; and the first chunk of batches."""
@@ -122,9 +125,10 @@ class Pack:
     def compile(self) -> None:
         """Compiles everything that the loop calls, on every process."""
         # A chunk of no steps compiles, and leaves the state as it is.
-        nothing = self.program.put(np.zeros(self.program.lead + self.program.batch_shape, np.int32))
         zero = jnp.int32(0)
-        self.state, *_ = self.program.train_chunk(self.state, self.hyper, nothing, zero, zero)
+        self.state, _ = self.program.train_chunk(
+            self.state, self.hyper, self.program.nothing(), zero, zero
+        )
         if self.validation is not None:
             self.validation.compile(self.state.params)
         jax.block_until_ready(self.state)
@@ -146,7 +150,7 @@ class Pack:
         first, before = self.feed.n_used, self._running
         began = time.perf_counter()
         # Donated: the old state is dead after this call.
-        self.state, *metrics = self.program.train_chunk(
+        self.state, metrics = self.program.train_chunk(
             self.state, self.hyper, self.feed.chunk, jnp.int32(first), jnp.int32(first + n)
         )
         steps = slice(first, first + n)
@@ -172,9 +176,9 @@ class Pack:
     def _take(self, dispatch: Dispatch | None) -> None:
         """The losses of a dispatch and the time that it took."""
         if dispatch is not None:
-            losses, grad_norms, ended = dispatch.outcome.result()
-            self.clock.steps(losses.shape[1], began=dispatch.began, ended=ended)
-            self.losses.add(losses, grad_norms)
+            metrics, ended = dispatch.outcome.result()
+            self.clock.steps(metrics[LOSS].shape[1], began=dispatch.began, ended=ended)
+            self.losses.add(metrics)
             if dispatch.ends_chunk:
                 self.losses.end_chunk()
 
@@ -188,13 +192,14 @@ class Pack:
                             step=chunk.step,
                             n_steps=self.n_steps,
                             loss_nats=loss,
-                            grad_norm=grad_norm,
+                            grad_norm=last[GRAD_NORM],
+                            said={name: last[name] for name in self.model.says},
                             n_tokens=chunk.step * self.tokens_per_step,
                             resumed_at=self.resumed_at,
                             train_seconds=self.clock.seconds["train"],
                             stall_seconds=self.clock.seconds["stall"],
                         )
-                        for loss, grad_norm in zip(chunk.losses, chunk.grad_norms, strict=True)
+                        for loss, last in zip(chunk.losses, chunk.last, strict=True)
                     )
                 )
 
@@ -206,10 +211,10 @@ class Pack:
         self.clock.lap("stall")
         curve_tokens = self.configs[0].evaluation.curve_tokens
         measured = self.validation.losses(self.state.params, curve_tokens)
-        for run, (loss, _) in enumerate(measured):
+        for run, losses in enumerate(measured):
             if not self.losses.diverged_at[run]:
                 n_tokens = step * self.tokens_per_step
-                point = CurvePoint(step=step, n_tokens=n_tokens, loss_nats=loss)
+                point = CurvePoint(step=step, n_tokens=n_tokens, loss_nats=losses[ALL].nats)
                 self.position.curves[run].append(point)
         self.clock.lap("evaluate")
 
@@ -218,10 +223,10 @@ class Pack:
         self.fetch()
         self.clock.lap("stall")
         n_runs = len(self.configs)
-        finals: list[Measured | None] = [None] * n_runs
+        finals: list[dict[str, Loss]] = [{}] * n_runs
         if self.validation is not None and not self.losses.all_diverged:
             n_tokens = self.configs[0].evaluation.n_tokens
-            finals = [*self.validation.losses(self.state.params, n_tokens)]
+            finals = self.validation.losses(self.state.params, n_tokens)
         self.clock.lap("evaluate")
         reasons = [
             self.losses.reason(run) or _divergence(finals[run], self.position.curves[run])
@@ -242,15 +247,14 @@ class Pack:
             return params_sha256(params, len(self.configs), takers)
 
     def _result(
-        self, run: int, reason: str, final: Measured | None, oracle: float | None, digest: str
+        self, run: int, reason: str, losses: dict[str, Loss], oracle: float | None, digest: str
     ) -> TrainResult:
         step, curve = self.position.step, self.position.curves[run]
         n_steps = self.losses.diverged_at[run] or step
         return TrainResult(
             status="diverged" if reason else "ok",
             reason=reason,
-            loss_nats=None if reason or final is None else final.loss_nats,
-            loss_se_nats=None if reason or final is None else final.se_nats,
+            losses={} if reason else losses,
             oracle_loss_nats=oracle,
             curve=tuple(point for point in curve if math.isfinite(point.loss_nats)),
             params_sha256="" if reason else digest,
@@ -265,19 +269,18 @@ class Pack:
 
 
 def _outcome(
-    metrics: Sequence[Any], n_runs: int, steps: slice
-) -> tuple[np.ndarray, np.ndarray, float]:
+    metrics: dict[str, jax.Array], n_runs: int, steps: slice
+) -> tuple[dict[str, np.ndarray], float]:
     """Of a Dispatch, once it is done."""
     jax.block_until_ready(metrics)
     ended = time.perf_counter()
-    losses, grad_norms = (np.asarray(x).reshape(n_runs, -1)[:, steps] for x in metrics)
-    return losses, grad_norms, ended
+    return {name: np.asarray(x).reshape(n_runs, -1)[:, steps] for name, x in metrics.items()}, ended
 
 
-def _divergence(final: Measured | None, curve: list[CurvePoint]) -> str:
+def _divergence(final: dict[str, Loss], curve: list[CurvePoint]) -> str:
     """A sentence if a validation loss was not finite, else empty."""
     bad = [point.step for point in curve if not math.isfinite(point.loss_nats)]
     if bad:
         return f"validation loss is not finite after step {bad[0]}"
-    is_bad = final is not None and not math.isfinite(final.loss_nats)
+    is_bad = not all(math.isfinite(loss.nats) for loss in final.values())
     return "final validation loss is not finite" if is_bad else ""

@@ -6,6 +6,7 @@ argument; what may differ between runs that share a program is traced.
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,16 +15,16 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from model.network.config import ModelConfig
 from model.network.execution import Execution
-from model.network.sharding import BATCH, LAYOUTS
+from model.network.sharding import BATCH
 from model.network.transformer import Transformer
 from model.training import memory
 from model.training.config import Algorithm
-from model.training.objectives.next_token import LinearHead
-from model.training.optimizer import Hyper, optimizer, roles
+from model.training.objectives.objective import Batch, Objective, objective
+from model.training.optimizer import DATA_SEED, Hyper, optimizer, roles
 
 
 class TrainState(NamedTuple):
@@ -42,6 +43,7 @@ class Computation:
       config: the network.
       compute_dtype: of activations and matrix products, "float32" or "bfloat16".
       algorithm: of the optimiser.
+      objective: what is minimised.
       mesh: the devices.
       execution: how it is computed, nothing left open.
       graphdef: the network without its parameters.
@@ -51,6 +53,7 @@ class Computation:
     config: ModelConfig
     compute_dtype: str
     algorithm: Algorithm
+    objective: Objective
     mesh: jax.sharding.Mesh
     execution: Execution
     graphdef: nnx.GraphDef
@@ -65,10 +68,6 @@ class Computation:
         """The network with these parameters."""
         return nnx.merge(self.graphdef, params)
 
-    def head(self, n_chunks: int) -> LinearHead:
-        """The output head, which computes its logits in so many parts."""
-        return LinearHead(self.config.logit_multiplier, n_chunks, LAYOUTS[self.execution.layout])
-
     def optimizer(self, hyper: Hyper) -> optax.GradientTransformation:
         """The optimiser with the constants of a run."""
         return optimizer(hyper, roles(self.abstract_params), self.algorithm)
@@ -79,6 +78,7 @@ def computation(
     *,
     compute_dtype: str,
     algorithm: Algorithm,
+    objective_name: str,
     mesh: jax.sharding.Mesh,
     execution: Execution,
 ) -> Computation:
@@ -92,6 +92,7 @@ def computation(
         config=config,
         compute_dtype=compute_dtype,
         algorithm=algorithm,
+        objective=objective(objective_name),
         mesh=mesh,
         execution=execution,
         graphdef=graphdef,
@@ -123,65 +124,78 @@ def init_state(this: Computation, key: Key[Array, ""], hyper: Hyper) -> TrainSta
     return TrainState(params, init_moments(this, params, hyper), jnp.zeros((), jnp.int32))
 
 
+# By name, of one step: "loss_nats", "grad_norm", and what the layers say.
+Metrics = dict[str, Float[Array, ""]]
+LOSS, GRAD_NORM = "loss_nats", "grad_norm"
+
+
+def metric_names(this: Computation) -> tuple[str, ...]:
+    """Of what every step reports."""
+    return (LOSS, GRAD_NORM, *this.config.says)
+
+
 def loss(
-    this: Computation,
-    params: nnx.State,
-    windows: Int[Array, "B T1"],
-    z_loss_weight: Float[Array, ""],
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """(what is minimised, mean nats per token): they differ by the z-loss."""
-    network = this.network(params)
-    x, _ = network.features(windows[:, :-1])
-    head = this.head(this.execution.n_loss_chunks)
-    return head.loss(x, network.head(), _placed_like(windows[:, 1:], x), z_loss_weight)
+    this: Computation, params: nnx.State, batch: Batch, key: Key[Array, ""], hyper: Hyper
+) -> tuple[Float[Array, ""], Metrics]:
+    """(what is minimised, the mean nats per unit and what the layers say)."""
+    found = this.objective.loss(
+        this.network(params), batch, key, hyper, this.execution.n_loss_chunks
+    )
+    minimised = found.objective
+    for name, weight in this.config.loss_weights.items():
+        minimised = minimised + weight * found.said[name]
+    return minimised, {LOSS: found.nats, **found.said}
 
 
 def gradients(
-    this: Computation,
-    params: nnx.State,
-    windows: Int[Array, "B T1"],
-    z_loss_weight: Float[Array, ""],
-) -> tuple[nnx.State, Float[Array, ""]]:
-    """Mean gradients over the batch, and its mean nats; in parts of equal size, so the mean of
-    their means is the same."""
+    this: Computation, params: nnx.State, batch: Batch, key: Key[Array, ""], hyper: Hyper
+) -> tuple[nnx.State, Metrics]:
+    """Mean gradients and metrics over the batch; in parts of equal size, so the mean of their means
+    is the same."""
     n = this.execution.n_microbatches
     slope = jax.grad(functools.partial(loss, this), has_aux=True)
     if n == 1:
-        return slope(params, windows, z_loss_weight)
-    # Every device's rows are dealt out over the parts: no part moves rows between devices.
-    shape = (windows.shape[0] // n, n, windows.shape[1])
-    parts = jax.lax.reshape(windows, shape, out_sharding=P(BATCH, None, None))
-    parts = jnp.moveaxis(parts, 1, 0)
+        return slope(params, batch, key, hyper)
 
-    def add(total: tuple, part: Int[Array, "n T1"]) -> tuple[tuple, None]:
-        new = slope(params, part, z_loss_weight)
+    def split(array: Shaped[Array, "B ..."]) -> Shaped[Array, "n_parts part ..."]:
+        # Every device's rows are dealt out over the parts: no part moves rows between devices.
+        shape = (array.shape[0] // n, n, *array.shape[1:])
+        whole = (None,) * (len(shape) - 1)
+        return jnp.moveaxis(jax.lax.reshape(array, shape, out_sharding=P(BATCH, *whole)), 1, 0)
+
+    def add(total: tuple, part: tuple) -> tuple[tuple, None]:
+        number, rows = part
+        new = slope(params, rows, jax.random.fold_in(key, number), hyper)
         return jax.tree.map(lambda a, b: a + b / n, total, new), None
 
     zero = jnp.zeros((), jnp.float32, out_sharding=P())
-    zeros = jax.tree.map(jnp.zeros_like, params), zero
-    return jax.lax.scan(add, zeros, parts)[0]
+    metrics = dict.fromkeys((LOSS, *this.config.says), zero)
+    zeros = jax.tree.map(jnp.zeros_like, params), metrics
+    return jax.lax.scan(add, zeros, (jnp.arange(n), jax.tree.map(split, batch)))[0]
 
 
 def train_step(
-    this: Computation, state: TrainState, hyper: Hyper, windows: Int[Array, "B T1"]
-) -> tuple[TrainState, Float[Array, ""], Float[Array, ""]]:
-    """(state after one step, mean nats per token, norm of the gradients before clipping)."""
-    grads, plain = gradients(this, state.params, windows, hyper["z_loss_weight"])
+    this: Computation, state: TrainState, hyper: Hyper, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """(state after one step, its metrics; the norm of the gradients is that before clipping)."""
+    # Of the seed and the step alone: resumed runs and branches of a trunk draw what they would.
+    key = jax.random.fold_in(jax.random.key(hyper[DATA_SEED]), state.step)
+    grads, metrics = gradients(this, state.params, batch, key, hyper)
     updates, opt_state = this.optimizer(hyper).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, state.step + 1), plain, optax.tree.norm(grads)
+    metrics |= {GRAD_NORM: optax.tree.norm(grads)}
+    return TrainState(params, opt_state, state.step + 1), metrics
 
 
 def train_chunk(
     this: Computation,
     state: TrainState,
     hyper: Hyper,
-    batches: Int[Array, "S B T1"],
+    batches: Mapping[str, Shaped[Array, "S B ..."]],
     first: Int[Array, ""],
     end: Int[Array, ""],
-) -> tuple[TrainState, Float[Array, " S"], Float[Array, " S"]]:
-    """(state, mean nats, gradient norms) of steps ``first`` to ``end`` - 1 of a chunk; zeros for
-    the others.
+) -> tuple[TrainState, dict[str, Float[Array, " S"]]]:
+    """(state, metrics) of steps ``first`` to ``end`` - 1 of a chunk; zeros for the others.
 
     The bounds are traced: one program serves every number of steps up to S, and a resumed run,
     whose chunks begin elsewhere, executes the very same instructions per step. On a GPU, XLA asks
@@ -191,42 +205,58 @@ def train_chunk(
     """
 
     def body(i: Int[Array, ""], carry: tuple) -> tuple:
-        state, losses, norms = carry
-        windows = jax.lax.dynamic_index_in_dim(batches, i, keepdims=False)
-        state, plain, norm = train_step(this, state, hyper, windows)
-        return state, losses.at[i].set(plain), norms.at[i].set(norm)
+        state, told = carry
+        state, metrics = train_step(this, state, hyper, _row(batches, i))
+        return state, {name: told[name].at[i].set(value) for name, value in metrics.items()}
 
-    zeros = jnp.zeros(batches.shape[0], jnp.float32)
+    n_steps = jax.tree.leaves(batches)[0].shape[0]
+    zeros = dict.fromkeys(metric_names(this), jnp.zeros(n_steps, jnp.float32))
     with jax.default_matmul_precision(this.matmul_precision):
-        return jax.lax.fori_loop(first, end, body, (state, zeros, zeros))
+        return jax.lax.fori_loop(first, end, body, (state, zeros))
+
+
+def _row(arrays: Mapping[str, Shaped[Array, "n ..."]], i: Int[Array, ""]) -> Batch:
+    return {
+        name: jax.lax.dynamic_index_in_dim(array, i, keepdims=False)
+        for name, array in arrays.items()
+    }
+
+
+class Sums(NamedTuple):
+    """Weighted sums over windows, of each domain: of their nats, of the squares of those, and of
+    their units."""
+
+    nats: Float[Array, "*R n_domains"]
+    squares: Float[Array, "*R n_domains"]
+    n_units: Float[Array, "*R n_domains"]
 
 
 def evaluate(
     this: Computation,
     params: nnx.State,
-    batches: Int[Array, "n_batches B T1"],
-    weights: Float[Array, "n_batches B"],
+    batches: Mapping[str, Shaped[Array, "n_batches B ..."]],
+    weights: Float[Array, "n_domains n_batches B"],
     n: Int[Array, ""],
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Weighted sums over the windows of the first ``n`` batches, one weight for each window: of
-    their nats, and of the squares of those."""
-    n_chunks = memory.loss_chunks(this.config, batches.shape[1], this.mesh, this.execution.layout)
+) -> Sums:
+    """Sums over the windows of the first ``n`` batches; a weight for each window in each domain."""
+    batch_size = jax.tree.leaves(batches)[0].shape[1]
+    n_chunks = memory.loss_chunks(this.config, batch_size, this.mesh, this.execution.layout)
+    n_domains = weights.shape[0]
 
-    def body(i: Int[Array, ""], sums: tuple[Array, Array]) -> tuple[Array, Array]:
-        windows = jax.lax.dynamic_index_in_dim(batches, i, keepdims=False)
-        weight = jax.lax.dynamic_index_in_dim(weights, i, keepdims=False)
+    def body(i: Int[Array, ""], sums: tuple) -> tuple:
+        key = jax.random.fold_in(jax.random.key(0), i)
         network = this.network(params)
-        x, _ = network.features(windows[:, :-1])
-        targets = _placed_like(windows[:, 1:], x)
-        nats = this.head(n_chunks).nats(x, network.head(), targets)
+        nats, n_units = this.objective.evaluate(network, _row(batches, i), key, n_chunks)
         squares = jnp.sum(nats, axis=1) ** 2
-        return sums[0] + jnp.sum(nats * weight[:, None]), sums[1] + jnp.sum(squares * weight)
+        added = []
+        for domain, (nats_sum, squares_sum, units_sum) in enumerate(sums):
+            weight = jax.lax.dynamic_index_in_dim(weights[domain], i, keepdims=False)
+            nats_sum = nats_sum + jnp.sum(nats * weight[:, None])
+            units_sum = units_sum + jnp.sum(n_units.astype(jnp.float32) * weight)
+            added.append((nats_sum, squares_sum + jnp.sum(squares * weight), units_sum))
+        return tuple(added)
 
     zero = jnp.zeros((), jnp.float32, out_sharding=P())
     with jax.default_matmul_precision(this.matmul_precision):
-        return jax.lax.fori_loop(0, n, body, (zero, zero))
-
-
-def _placed_like(targets: Int[Array, "B T"], x: Float[Array, "B T D"]) -> Int[Array, "B T"]:
-    """The targets where the features of their positions are."""
-    return jax.sharding.reshard(targets, P(*jax.typeof(x).sharding.spec[:2]))
+        sums = jax.lax.fori_loop(0, n, body, ((zero, zero, zero),) * n_domains)
+    return Sums(*(jnp.stack(column) for column in zip(*sums, strict=True)))

@@ -1,56 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss on a fixed set of validation windows."""
+"""The loss on a fixed set of validation windows, of all and of each of their domains."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.training.config import EvalConfig
+from model.training.outcome import ALL, Loss
 from model.training.program import Program
+from model.training.step import Sums
 
 
-class Measured(NamedTuple):
-    """A loss in nats per token, and its standard error over the windows: how far it may lie from
-    the loss on all text of the source, were each window drawn by itself; None of one window."""
+class ValidationWindows(NamedTuple):
+    """What the runs of a pack are evaluated on.
 
-    loss_nats: float
-    se_nats: float | None
+    Attributes:
+      windows: of each run.
+      members: by domain, which of them it has; ALL has all.
+      oracle_losses: the true source's loss on them in nats, where it is known.
+    """
 
-
-def measured(total: float, squares: float, n: int, seq_len: int) -> Measured:
-    """Of ``n`` windows of so many tokens, from the sums of their nats and of the squares."""
-    error = None
-    if n > 1:
-        # Of windows that are alike, rounding may leave less than nothing.
-        variance = max((squares - total**2 / n) / (n - 1), 0.0)
-        error = math.sqrt(variance / n) / seq_len
-    return Measured(loss_nats=total / (n * seq_len), se_nats=error)
+    windows: Int32[np.ndarray, "R n T1"]
+    members: dict[str, Bool[np.ndarray, "R n"]]
+    oracle_losses: list[float | None]
 
 
 def validation_windows(
     corpora: Sequence[Corpus], model: ModelConfig, evaluations: Sequence[EvalConfig]
-) -> tuple[Int32[np.ndarray, "R n T1"], list[float | None]]:
-    """Of each run its fixed windows, and the true source's loss on them in nats, where it is known.
+) -> ValidationWindows:
+    """The fixed windows of each run.
 
     Args:
-      corpora, evaluations: of each run; all evaluations ask for equally many tokens.
+      corpora, evaluations: of each run; all evaluations ask for equally many tokens, and all
+        corpora have the same domains.
     """
     # What runs have in common is made once.
-    made: dict[tuple[int, int], tuple[np.ndarray, float | None]] = {}
+    made: dict[tuple[int, int], tuple[np.ndarray, dict[str, np.ndarray], float | None]] = {}
     keys = [(id(c), e.seed) for c, e in zip(corpora, evaluations, strict=True)]
     for key, corpus, evaluation in zip(keys, corpora, evaluations, strict=True):
         if key not in made:
-            windows = corpus.validation_windows(evaluation.n_tokens, model.seq_len, evaluation.seed)
-            made[key] = windows, corpus.oracle_loss_nats(windows)
-    return np.stack([made[key][0] for key in keys]), [made[key][1] for key in keys]
+            asked = evaluation.n_tokens, model.seq_len, evaluation.seed
+            windows = corpus.validation_windows(*asked)
+            domains = {ALL: np.ones(len(windows), bool), **corpus.validation_domains(*asked)}
+            made[key] = windows, domains, corpus.oracle_loss_nats(windows)
+    found = [made[key] for key in keys]
+    return ValidationWindows(
+        windows=np.stack([windows for windows, _, _ in found]),
+        members={
+            name: np.stack([domains[name] for _, domains, _ in found]) for name in found[0][1]
+        },
+        oracle_losses=[oracle for _, _, oracle in found],
+    )
 
 
 class Validation:
@@ -58,31 +66,72 @@ class Validation:
 
     Args:
       windows: of each run.
+      members: by domain, which of the windows it has.
+      bytes_per_token: of text; None where that has no meaning.
     """
 
-    def __init__(self, windows: Int32[np.ndarray, "R n T1"], program: Program):
+    def __init__(
+        self,
+        windows: Int32[np.ndarray, "R n T1"],
+        members: Mapping[str, Bool[np.ndarray, "R n"]],
+        program: Program,
+        bytes_per_token: float | None,
+    ):
         n_runs, n_windows, length = windows.shape
         self.program, self.seq_len = program, length - 1
+        self.names, self.bytes_per_token = tuple(members), bytes_per_token
         self.shape = program.eval_shape(n_windows)
-        padded = np.zeros((n_runs, math.prod(self.shape), length), np.int32)
+        n_padded = math.prod(self.shape)
+        padded = np.zeros((n_runs, n_padded, length), np.int32)
         padded[:, :n_windows] = windows
         self.windows = program.put(padded.reshape(*program.lead, *self.shape, -1))
+        self.members = np.zeros((n_runs, len(members), n_padded), bool)
+        self.members[:, :, :n_windows] = np.stack([*members.values()], axis=1)
 
-    def losses(self, params: nnx.State, n_tokens: int) -> list[Measured]:
-        """The loss of each run over the first ``n_tokens``, rounded up to whole windows."""
+    def losses(self, params: nnx.State, n_tokens: int) -> list[dict[str, Loss]]:
+        """By run, the losses over the first ``n_tokens``, rounded up to whole windows; of domains
+        that have any of these."""
         n = -(-n_tokens // self.seq_len)
-        sums = np.reshape(self.sums(params, n), (2, self.program.n_runs)).astype(float)
-        return [measured(total, squares, n, self.seq_len) for total, squares in sums.T.tolist()]
+        sums = [
+            np.reshape(column, (self.program.n_runs, -1)).astype(float).tolist()
+            for column in self.sums(params, n)
+        ]
+        n_windows = self.members[:, :, :n].sum(axis=-1).tolist()
+        return [
+            {
+                name: self.loss(nats, squares, n_units, n)
+                for name, nats, squares, n_units, n in zip(self.names, *columns, strict=True)
+                if n
+            }
+            for columns in zip(*sums, n_windows, strict=True)
+        ]
+
+    def loss(self, nats: float, squares: float, n_units: float, n_windows: int) -> Loss:
+        """From sums over so many windows."""
+        error = None
+        if n_windows > 1:
+            # Of windows that are alike, rounding may leave less than nothing.
+            variance = max((squares - nats**2 / n_windows) / (n_windows - 1), 0.0)
+            error = math.sqrt(variance / n_windows) / (n_units / n_windows)
+        n_bytes = None if self.bytes_per_token is None else n_units * self.bytes_per_token
+        return Loss(
+            nats=nats / n_units,
+            se_nats=error,
+            n_units=round(n_units),
+            n_bytes=n_bytes,
+            is_bound=self.program.objective.is_bound,
+        )
 
     def compile(self, params: nnx.State) -> None:
         """Compiles the evaluation by asking for the loss of nothing."""
         self.sums(params, 0)
 
-    def sums(self, params: nnx.State, n_windows: int) -> tuple[jax.Array, jax.Array]:
-        """Over so many windows, of their nats, and of the squares of those; by run."""
-        weights = (np.arange(math.prod(self.shape)) < n_windows).astype(np.float32)
-        weights = np.broadcast_to(weights.reshape(self.shape), self.program.lead + self.shape)
+    def sums(self, params: nnx.State, n_windows: int) -> Sums:
+        """Over so many windows, on the host: by run and domain."""
+        is_asked = np.arange(math.prod(self.shape)) < n_windows
+        weights = (self.members & is_asked).astype(np.float32)
+        shape = (*self.program.lead, len(self.names), *self.shape)
         # The number of batches is traced: the curve's subset and the whole share one program.
         n_batches = jnp.int32(-(-n_windows // self.shape[1]))
-        put = self.program.put(weights)
-        return self.program.evaluate(params, self.windows, put, n_batches)
+        put = self.program.put_weights(weights.reshape(shape))
+        return jax.device_get(self.program.evaluate(params, self.windows, put, n_batches))

@@ -20,7 +20,7 @@ from model.data.manifest import Manifest
 from model.data.source import StdlibText, source_to_dict
 from model.network.counts.total import FLOP_CONVENTIONS
 from model.training.config import EvalConfig
-from model.training.outcome import CurvePoint
+from model.training.outcome import CurvePoint, Loss
 
 PROVENANCE = {
     **{name: "" for name, kind in Provenance.__annotations__.items() if kind is str},
@@ -120,6 +120,11 @@ def ledger(tmp_path, study) -> Ledger:
     return Ledger(tmp_path / "results", study.name)
 
 
+def loss_of(nats: float) -> Loss:
+    """On 512 bytes."""
+    return Loss(nats=nats, se_nats=None, n_units=512, n_bytes=512.0, is_bound=False)
+
+
 @pytest.fixture
 def record():
     """A result as a worker writes it, as a function of loss and status, and of what differs."""
@@ -129,9 +134,7 @@ def record():
             "version": VERSION,
             "status": status,
             "reason": reason,
-            "loss_nats": loss,
-            "bits_per_byte": loss,
-            "loss_se_nats": None,
+            "losses": {} if loss is None else {"all": loss_of(loss)},
             "oracle_loss_nats": None,
             "curve": tuple(
                 CurvePoint(step=s, n_tokens=100 * s, loss_nats=3.0 + 1 / s) for s in (1, 2)

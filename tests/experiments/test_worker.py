@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 import safetensors
-from stand_in_training import PHASES, outcome, session
+from stand_in_training import PHASES, of_all, outcome, session
 
 from experiments import worker
 from experiments.executors.worker_settings import WorkerSettings
@@ -404,7 +404,7 @@ def test_of_two_results_the_first_stands(ledger, planned, make_session):
 
     def late(*_, **__):
         (record,) = run_job(ledger, planned[1].id, make_session(Trainer()))
-        ledger.write_result(name, msgspec.structs.replace(record, loss_nats=1.25))
+        ledger.write_result(name, msgspec.structs.replace(record, losses={"all": of_all(1.25)}))
         return (outcome(9.0),)
 
     (record,) = run_job(ledger, name, make_session(late))

@@ -17,7 +17,7 @@ from small_networks import CONFIGS, LLAMA, vary
 from model.network.config import ModelConfig
 from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
-from model.training import program
+from model.training import compile_program
 
 ONE = (1, 1, 1, 1)
 
@@ -30,11 +30,11 @@ def quick_to_compile() -> Iterator[None]:
     """
     name = "jax_disable_most_optimizations"
     before = jax.config.values[name]
-    program._program.cache_clear()
+    compile_program._program.cache_clear()
     jax.config.update(name, "TEST_OPTIMISED" not in os.environ)
     yield
     jax.config.update(name, before)
-    program._program.cache_clear()
+    compile_program._program.cache_clear()
 
 
 @pytest.fixture(scope="session")

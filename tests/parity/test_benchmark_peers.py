@@ -13,7 +13,7 @@ from model.network.execution import Execution
 from model.network.hugging_face import weights_of
 from model.network.weight_names import tensors
 from model.training.optimizer import hyper_arrays
-from model.training.program import compile_program
+from model.training.compile_program import compile_program
 
 torch = pytest.importorskip("torch", reason="make test-parity installs it")
 pytest.importorskip("transformers", reason="make test-parity installs it")
@@ -39,10 +39,10 @@ def our_losses(setting, step_weights):
             named |= {tensor.name: part for tensor, part in zip(group, parts, strict=True)}
         batches = program.put(networks.tokens(setting))
         state = state._replace(params=params)
-        _, losses, _ = program.train_chunk(
+        _, metrics = program.train_chunk(
             state, hyper, batches, jnp.int32(0), jnp.int32(setting.n_steps)
         )
-    return np.array(losses), flat, named
+    return np.array(metrics["loss_nats"]), flat, named
 
 
 def plain_weights(c, w):

@@ -41,8 +41,8 @@ from model.hardware import lookup
 from model.network.execution import USABLE, Execution
 from model.network.sharding import AXES, make_mesh
 from model.training import memory
+from model.training.compile_program import compile_program
 from model.training.optimizer import hyper_arrays
-from model.training.program import compile_program
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 

@@ -134,6 +134,9 @@ class LayerConfig(
     implementation: ClassVar[str]
     """Its class: "module:name"; the module brings JAX."""
 
+    says: ClassVar[tuple[str, ...]] = ()
+    """Names of what it has to say beside its output: scalars, summed over all layers."""
+
     def weights(self, net: "ModelConfig") -> dict[str, Weight]:
         """By name of the array, in the order in which they are initialised."""
         raise NotImplementedError
@@ -159,7 +162,7 @@ class LayerConfig(
         return 0
 
     def loss_weights(self) -> dict[str, float]:
-        """Of what it has to say beside its output, by name: the weight in the training loss."""
+        """Of what it ``says``: the weights in the training loss; the rest is recorded only."""
         return {}
 
     def check(self, net: "ModelConfig", execution: "Execution") -> None:

@@ -9,15 +9,19 @@ twice. (The same idea: Hsu et al. 2024, Liger kernels, arXiv:2410.10989, sec. 3.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key, Shaped
 
+from model.network.config import ModelConfig
 from model.network.sharding import Layout, open_sums
+from model.network.transformer import Transformer
+from model.training.objectives.objective import Batch, Measured, Minimised
 
 
 def next_token_nats(
@@ -35,6 +39,59 @@ def next_token_nats(
 def _is_target(logits: Array, targets: Array) -> Array:
     ids = jnp.arange(logits.shape[-1], dtype=targets.dtype)[None, None]
     return targets[..., None] == ids
+
+
+class NextToken:
+    """Every token from those before it in its window [B, T + 1]: inputs [:, :-1], targets [:, 1:].
+
+    With ``z_loss_weight`` mean (log Z)^2 is minimised beside the mean nats (PaLM, arXiv:2204.02311,
+    sec. 5), which the reported loss does not contain.
+    """
+
+    unit = "token"
+    is_bound = False
+    is_causal = True
+
+    def arrays(self, net: ModelConfig, batch_size: int) -> dict[str, tuple[tuple[int, ...], type]]:
+        return {"tokens": ((batch_size, net.seq_len + 1), jnp.int32)}
+
+    def from_windows(
+        self, windows: Int[np.ndarray, "*lead T1"]
+    ) -> dict[str, Int[np.ndarray, "*lead T1"]]:
+        return {"tokens": windows}
+
+    def loss(
+        self,
+        network: Transformer,
+        batch: Batch,
+        key: Key[Array, ""],
+        hyper: Mapping[str, Shaped[Array, ""]],
+        n_chunks: int,
+    ) -> Minimised:
+        windows = batch["tokens"]
+        x, said = network.features(windows[:, :-1])
+        targets = _placed_like(windows[:, 1:], x)
+        head = LinearHead(network.config.logit_multiplier, n_chunks, network.layout)
+        minimised, nats = head.loss(x, network.head(), targets, hyper["z_loss_weight"])
+        return Minimised(minimised, nats, said)
+
+    def evaluate(
+        self, network: Transformer, batch: Batch, key: Key[Array, ""], n_chunks: int
+    ) -> Measured:
+        windows = batch["tokens"]
+        x, _ = network.features(windows[:, :-1])
+        targets = _placed_like(windows[:, 1:], x)
+        head = LinearHead(network.config.logit_multiplier, n_chunks, network.layout)
+        nats = head.nats(x, network.head(), targets)
+        return Measured(nats, jnp.full(windows.shape[:1], nats.shape[1], jnp.int32))
+
+
+OBJECTIVE = NextToken()
+
+
+def _placed_like(targets: Int[Array, "B T"], x: Float[Array, "B T D"]) -> Int[Array, "B T"]:
+    """The targets where the features of their positions are."""
+    return jax.sharding.reshard(targets, P(*jax.typeof(x).sharding.spec[:2]))
 
 
 class LinearHead:

@@ -239,7 +239,7 @@ def test_an_intact_file_of_another_run_is_named(whole, chosen, name):
 
 WRONG_RESULTS = (
     ("status", {"status": "fine"}, "'fine'"),
-    ("loss", {"loss_nats": None}, "no loss"),
+    ("loss", {"losses": {}}, "no loss"),
     ("flops", {"flops": {"6n_total": 1.0}}, "other FLOPs"),
     ("data", {"data_fingerprint": "00"}, "other data"),
     ("job", {"job_id": "nobody"}, "a job that does not train it"),

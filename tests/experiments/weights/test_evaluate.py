@@ -29,8 +29,8 @@ def test_the_windows_of_the_run_give_its_loss_to_the_bit(small, model, point):
     windows = corpus.validation_windows(asked.n_tokens, 16, asked.seed)
     found, recorded = evaluate(model, windows, 1.0), ledger.read_result(point.id)
     assert found.loss_nats == recorded.loss_nats
-    assert found.loss_se_nats == recorded.loss_se_nats
-    assert found.bits_per_byte == recorded.bits_per_byte
+    assert found.loss_se_nats == recorded.loss.se_nats
+    assert found.bits_per_byte == recorded.loss.bits_per_byte
     assert (found.n_tokens, found.n_windows) == (asked.n_tokens, asked.n_tokens // 16)
 
 
@@ -43,7 +43,7 @@ def test_a_file_of_the_same_text_gives_the_same_loss(
     found, recorded = evaluate_file(model, validation_file), small[0].read_result(point.id)
     assert found.loss_nats == pytest.approx(recorded.loss_nats, rel=1e-6)
     # A difference of large sums.
-    assert found.loss_se_nats == pytest.approx(recorded.loss_se_nats, rel=1e-3)
+    assert found.loss_se_nats == pytest.approx(recorded.loss.se_nats, rel=1e-3)
     assert found.perplexity == pytest.approx(math.exp(found.loss_nats))
     assert found.bits_per_byte == pytest.approx(found.loss_nats / math.log(2))
     n_given = len(np.load(small[0].data / "validation.npy"))

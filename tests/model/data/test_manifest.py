@@ -3,12 +3,11 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 
 import pytest
 
-from model.data.manifest import Manifest, bits_per_byte
+from model.data.manifest import Manifest
 
 MANIFEST = Manifest(
     kind="text",
@@ -113,9 +112,3 @@ def test_failed_write_leaves_the_old_manifest(
         dataclasses.replace(MANIFEST, vocab_size=7).write(path)
     assert Manifest.read(path) == MANIFEST
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
-
-
-def test_bits_per_byte_of_a_uniform_byte_is_eight() -> None:
-    assert bits_per_byte(math.log(256.0), 1.0) == pytest.approx(8.0, rel=1e-15)
-    assert bits_per_byte(math.log(2.0), 4.0) == pytest.approx(0.25, rel=1e-15)
-    assert bits_per_byte(1.0, None) is None

@@ -14,6 +14,7 @@ from model.data.corpus import Corpus, open_corpus
 from model.data.source import Zipf
 from model.data.zipf import describe
 from model.network.config import ModelConfig
+from model.training.compile_program import compile_program
 from model.training.config import (
     ROLES,
     EvalConfig,
@@ -24,8 +25,7 @@ from model.training.config import (
     TrainConfig,
 )
 from model.training.optimizer import hyper_arrays
-from model.training.program import compile_program
-from model.training.step import TrainState
+from model.training.step import GRAD_NORM, LOSS, TrainState
 
 N_STEPS = 20
 
@@ -123,9 +123,10 @@ def run_steps(network_config: ModelConfig, corpus: Corpus) -> Callable:
         hyper = hyper_arrays(config)
         with jax.set_mesh(program.mesh):
             state = program.init(jax.random.key(config.init_seed), hyper)
-            state, losses, norms = program.train_chunk(
+            state, metrics = program.train_chunk(
                 state, hyper, program.put(chunk), jnp.int32(0), jnp.int32(n)
             )
-        return state, np.asarray(losses)[:n], np.asarray(norms)[:n]
+        losses, norms = (np.asarray(metrics[name])[:n] for name in (LOSS, GRAD_NORM))
+        return state, losses, norms
 
     return run

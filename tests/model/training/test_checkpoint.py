@@ -18,9 +18,9 @@ from model.network.config import ModelConfig
 from model.training import checkpoint_files
 from model.training.checkpoint import Checkpoints
 from model.training.checkpoint_files import Saved
+from model.training.compile_program import compile_program
 from model.training.config import TrainConfig
 from model.training.optimizer import hyper_arrays
-from model.training.program import compile_program
 from model.training.step import TrainState
 
 DAMAGED = "checkpoint 8-1 is damaged; passed over."

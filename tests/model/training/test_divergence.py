@@ -15,10 +15,11 @@ from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training import loop
 from model.training.checkpoint import Checkpoints
+from model.training.compile_program import compile_program
 from model.training.config import ROLES, TrainConfig
 from model.training.loop import train_pack
 from model.training.outcome import Progress, TrainResult
-from model.training.program import Program, compile_program
+from model.training.program import Program
 from model.training.step import TrainState
 
 UNSAID = 12

@@ -15,13 +15,15 @@ from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.counts.total import count_params
 from model.network.execution import AUTO, PLAIN, Execution
+from model.training import compile_program as training_program
 from model.training import memory
-from model.training import program as training_program
 from model.training.checkpoint import Checkpoints
+from model.training.compile_program import _needed_bytes, compile_program
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
 from model.training.optimizer import hyper_arrays
-from model.training.program import Program, _needed_bytes, compile_program
+from model.training.program import Program
+from model.training.step import GRAD_NORM, LOSS
 
 ONE, ALL = (1, 1, 1, 1), (1, 2, 2, 2)
 N_STEPS = 6
@@ -64,10 +66,11 @@ def steps(deep: ModelConfig, train_config: TrainConfig, corpus: Corpus) -> Calla
             chunk = program.put(rows.reshape(N_STEPS, 8, -1))
             state = program.init(jax.random.key(0), hyper)
             arguments = (state, hyper, chunk, jnp.int32(0), jnp.int32(N_STEPS))
-            state, losses, norms = program.train_chunk(*arguments)
-            weights = program.put(np.ones((N_STEPS, 8), np.float32))
-            nats, _ = program.evaluate(state.params, chunk, weights, jnp.int32(N_STEPS))
-        return np.concatenate([losses, norms, nats[None] / rows[:, 1:].size])
+            state, metrics = program.train_chunk(*arguments)
+            weights = program.put_weights(np.ones((1, N_STEPS, 8), np.float32))
+            sums = program.evaluate(state.params, chunk, weights, jnp.int32(N_STEPS))
+        told = [metrics[name] for name in (LOSS, GRAD_NORM)]
+        return np.concatenate([*told, sums.nats / rows[:, 1:].size])
 
     return steps
 

@@ -12,10 +12,10 @@ from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training.clock import Clock
+from model.training.compile_program import compile_program
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
 from model.training.outcome import Progress, TrainResult
-from model.training.program import compile_program
 from model.training.validation import Validation
 
 

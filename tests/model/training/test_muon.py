@@ -20,10 +20,10 @@ from model.network.counts.layer import matrix
 from model.network.layers import parameter
 from model.network.sharding import FSDP_TENSOR, make_mesh
 from model.network.transformer import Transformer
+from model.training.compile_program import compile_program
 from model.training.config import Algorithm, TrainConfig
 from model.training.muon import scale_by_muon
 from model.training.optimizer import hyper_arrays, optimizer, roles
-from model.training.program import compile_program
 
 ONE = (1, 1, 1, 1)
 N_LAYERS, N_EXPERTS, D, G, R, K = 3, 4, 16, 8, 2, 8

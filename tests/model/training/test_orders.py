@@ -183,9 +183,10 @@ def test_training_behind_a_slow_loader_is_in_the_account_of_training(
         program = compile_program(*arguments, **options)
 
         def train_chunk(*given: object) -> tuple:
-            state, *metrics = jax.block_until_ready(program.train_chunk(*given))
+            state, metrics = jax.block_until_ready(program.train_chunk(*given))
             device.submit(time.sleep, 0.2)
-            return state, *(Busy(device.submit(np.asarray, x)) for x in metrics)
+            busy = {n: Busy(device.submit(np.asarray, x)) for n, x in metrics.items()}
+            return state, busy
 
         return replace(program, train_chunk=train_chunk)
 

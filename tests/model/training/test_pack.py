@@ -27,12 +27,14 @@ from model.network.sharding import check_divisible
 from model.network.weight_names import Tensor
 from model.training import loop, memory
 from model.training.checkpoint import Checkpoints
+from model.training.compile_program import _needed_bytes, compile_program
 from model.training.config import ROLES, TrainConfig
 from model.training.loop import train_pack
 from model.training.optimizer import hyper_arrays
 from model.training.outcome import Interrupted, Order, Progress, TrainResult
 from model.training.pack import Keep
-from model.training.program import Program, _needed_bytes, compile_program
+from model.training.program import Program
+from model.training.step import GRAD_NORM, LOSS
 
 N_STEPS = 100
 
@@ -86,11 +88,11 @@ def losses_of(network_config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> C
         program = compile_program(*arguments, **options)
 
         def train_chunk(*arguments: object) -> tuple:
-            state, *metrics = program.train_chunk(*arguments)
+            state, metrics = program.train_chunk(*arguments)
             steps = slice(*map(int, arguments[-2:]))
-            arrays = (np.asarray(x).reshape(program.n_runs, -1)[:, steps] for x in metrics)
+            arrays = (np.asarray(x).reshape(program.n_runs, -1)[:, steps] for x in metrics.values())
             seen.append(tuple(arrays))
-            return state, *metrics
+            return state, metrics
 
         return replace(program, train_chunk=train_chunk)
 
@@ -280,7 +282,8 @@ def test_runs_on_devices_of_their_own_are_the_runs_alone(
         state = program.init([jax.random.key(seed) for seed in range(8)], hyper)
         shards = {leaf.sharding.shard_shape(leaf.shape)[0] for leaf in jax.tree.leaves(state)}
         assert shards == {8 // mesh[0]}
-        _, losses, norms = compiled(state, hyper, program.put(chunk), jnp.int32(0), jnp.int32(20))
+        _, metrics = compiled(state, hyper, program.put(chunk), jnp.int32(0), jnp.int32(20))
+    losses, norms = metrics[LOSS], metrics[GRAD_NORM]
     for run, config in enumerate(configs):
         _, expected, expected_norms = run_steps(config)
         np.testing.assert_allclose(np.asarray(losses)[run, :20], expected, rtol=0, atol=1e-5)
@@ -325,7 +328,7 @@ def test_the_kernel_of_a_pack_is_given_the_runs_of_its_own_devices_only(
             hyper = program.joined([hyper_arrays(train_config)] * 8)
             state = program.init([jax.random.key(seed) for seed in range(8)], hyper)
             losses[kernel] = np.asarray(
-                compiled(state, hyper, program.put(chunk), jnp.int32(0), jnp.int32(8))[1]
+                compiled(state, hyper, program.put(chunk), jnp.int32(0), jnp.int32(8))[1][LOSS]
             )
     assert len(set(losses["xla"][:, -1])) == 8
     np.testing.assert_allclose(losses["cudnn"], losses["xla"], rtol=0, atol=1e-5)

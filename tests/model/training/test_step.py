@@ -72,7 +72,7 @@ def test_final_loss_over_a_padded_last_batch_is_the_mean_over_all_windows(
     assert len(windows) == 44  # One batch of 32, one of 12 and 20 of padding.
     assert result.loss_nats == pytest.approx(nats(windows).mean(), abs=1e-6)
     by_window = nats(windows).mean(axis=1)
-    assert result.loss_se_nats == pytest.approx(by_window.std(ddof=1) / 44**0.5, rel=1e-4)
+    assert result.losses["all"].se_nats == pytest.approx(by_window.std(ddof=1) / 44**0.5, rel=1e-4)
 
 
 def test_curve_uses_the_first_windows_of_the_validation_set(

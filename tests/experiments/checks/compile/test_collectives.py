@@ -17,8 +17,8 @@ from experiments.checks.compile.collectives import Step, by_kind, transfers
 from experiments.plan.plan import plan
 from model.network.counts.total import count_params, hidden_weights
 from model.network.execution import Execution
+from model.training.compile_program import compile_program
 from model.training.optimizer import hyper_arrays
-from model.training.program import compile_program
 
 SCANNED = Execution(
     attention="xla", layers="scanned", remat="none", n_microbatches=1, n_loss_chunks=2

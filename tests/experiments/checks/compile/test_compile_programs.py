@@ -22,8 +22,8 @@ from experiments.checks.compile.messages import (
 from experiments.plan.plan import plan
 from model.network.execution import Execution
 from model.network.sharding import AXES, make_mesh
+from model.training.compile_program import compile_program
 from model.training.optimizer import hyper_arrays
-from model.training.program import compile_program
 
 MESH = (1, 1, 4, 2)
 EXECUTION = Execution(

@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from model.network.counts.layer import Weight
 from model.network.sharding import FSDP_TENSOR, LAYOUTS, Layout, make_mesh
 from model.training.objectives.next_token import LinearHead
 
@@ -26,8 +27,12 @@ def by_hand(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
     return plain + Z * jnp.mean(log_z**2), plain
 
 
+def head_dims(layout: Layout) -> tuple:
+    return layout.weight(Weight(axes="dv", shape=(D, 1), role="output", n_in=1))
+
+
 def on(mesh: jax.sharding.Mesh, layout: Layout) -> list[jax.Array]:
-    dims = (layout.act_btd, layout.head_dv, layout.act_btd[:2])
+    dims = (layout.act("btd"), head_dims(layout), layout.act("bt"))
     values = zip((X, W, TARGETS), dims, strict=True)
     return [jax.device_put(value, NamedSharding(mesh, P(*d))) for value, d in values]
 
@@ -82,9 +87,9 @@ def test_the_logits_of_a_large_vocabulary_never_exist_at_once():
     def array(shape, dtype, dims):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(*dims)))
 
-    x = array((4, length, D), jnp.float32, FSDP_TENSOR.act_btd)
-    w = array((D, vocab), jnp.float32, FSDP_TENSOR.head_dv)
-    targets = array((4, length), jnp.int32, FSDP_TENSOR.act_btd[:2])
+    x = array((4, length, D), jnp.float32, FSDP_TENSOR.act("btd"))
+    w = array((D, vocab), jnp.float32, head_dims(FSDP_TENSOR))
+    targets = array((4, length), jnp.int32, FSDP_TENSOR.act("bt"))
 
     def temporary_bytes(n_chunks):
         head = LinearHead(1.0, n_chunks, FSDP_TENSOR)
