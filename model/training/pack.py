@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -269,7 +269,7 @@ class Pack:
 
 
 def _outcome(
-    metrics: dict[str, jax.Array], n_runs: int, steps: slice
+    metrics: Mapping[str, Any], n_runs: int, steps: slice
 ) -> tuple[dict[str, np.ndarray], float]:
     """Of a Dispatch, once it is done."""
     jax.block_until_ready(metrics)

@@ -200,6 +200,7 @@ def test_a_run_that_spiked_says_so_in_its_result_and_its_row_and_is_fitted(go, l
                 n_steps=20,
                 loss_nats=9.0 if step == 15 else 3 - step / 100,
                 grad_norm=1.0,
+                said={},
                 n_tokens=step,
                 resumed_at=0,
                 train_seconds=1.0,
@@ -517,7 +518,8 @@ def test_a_process_that_shares_a_device_pays_its_share_of_earlier_attempts(
     monkeypatch.setattr(attempt._Meter, "wall_seconds", property(lambda meter: 60.0))
 
     def fails(*_, on_progress, **__):
-        progress = {"step": 2, "n_steps": 4, "loss_nats": 2.0, "grad_norm": 1.0, "n_tokens": 9}
+        progress = {"step": 2, "n_steps": 4, "loss_nats": 2.0, "grad_norm": 1.0, "said": {}}
+        progress |= {"n_tokens": 9}
         progress |= {"resumed_at": 0, "train_seconds": 1.0, "stall_seconds": 0.0}
         on_progress((Progress(**progress),))
         raise RuntimeError("boom")

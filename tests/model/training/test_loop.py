@@ -193,8 +193,9 @@ def test_validation_batches_grow_to_what_the_mesh_divides(
 ) -> None:
     program = compile_program(network_config, replace(still_config, batch_size=9), (1, 3, 1, 1))
     expected = corpus.validation_windows(700, 16, still_config.evaluation.seed)
-    validation = Validation(expected[None], program)
-    windows = np.asarray(validation.windows)
+    everything = {"all": np.ones((1, len(expected)), bool)}
+    validation = Validation(expected[None], everything, program, None)
+    windows = np.asarray(validation.windows["tokens"])
     assert windows.shape == (2, 33, 17)
     np.testing.assert_array_equal(windows.reshape(66, 17)[:44], expected)
 
