@@ -3,7 +3,7 @@
 
 Tuned on bytes of text with 1e4 to 1e5 parameters (results/benchmarks/notes/recipes.md); what is
 larger is carried over by rules, and is an assumption until `isoflop lr-check` says otherwise.
-Widths are multiples of 16.
+Multiples of 16 have heads of 16; other widths have fewer and wider ones.
 """
 
 from experiments.study.explained import Explained

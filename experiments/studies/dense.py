@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The question of the quickstart, asked with the recipe dense-muon. Widths are multiples of 16.
+"""The question of the quickstart, asked with the recipe dense-muon.
 
 Command: ``isoflop run dense``.
 """
@@ -14,5 +14,5 @@ STUDY = dataclasses.replace(
     QUICKSTART,
     name="dense",
     recipe=DENSE_MUON,
-    sizes=Ladder(d_models=(16, 32, 48, 64, 80, 96), tokens_per_param=(1.0, 110.0)),
+    sizes=Ladder(d_models=(8, 16, 24, 32, 40, 48, 64, 80, 96), tokens_per_param=(1.0, 110.0)),
 )
