@@ -15,9 +15,10 @@ FLAG, NAME, ID, TABLE, RECORD, SIGNED = range(7, 13)
 KINDS = {
     "id": ID, "spec": RECORD, "role": NAME, "budget": POSITIVE, "convention": NAME, "seed": SEED,
     "axes": TABLE, "n_tokens": SIZE, "epochs": POSITIVE, "params": RECORD, "flops": TABLE,
-    "cluster_id": ID, "total": SIZE, "non_embedding": SIZE, "active": SIZE,
+    "cluster_id": ID, "objective": NAME, "smallest_batch": SIZE,
+    "total": SIZE, "non_embedding": SIZE, "active": SIZE,
     "6n_total": POSITIVE, "6n_non_embedding": POSITIVE, "matmul_full": POSITIVE,
-    "matmul_causal": POSITIVE, "optimizer.learning_rate": SIGNED,
+    "matmul_causal": POSITIVE, "recipe.optimizer.learning_rate": SIGNED,
     "model": RECORD, "train": RECORD, "data_fingerprint": NAME, "semantics": SIZE,
     "vocab_size": SIZE, "seq_len": SIZE, "d_model": SIZE, "n_layers": SIZE, "n_heads": SIZE,
     "n_kv_heads": SIZE, "d_head": SIZE, "d_ff": SIZE, "blocks": TABLE, "mixer": RECORD,
@@ -80,11 +81,12 @@ def parent(tree: Any, path: tuple[str, ...]) -> Any:
 def rehashed(tree: Any) -> Any:
     """The tree with the id that its spec has now, where it has one: the check must not hide all."""
     try:
-        text = json.dumps(
-            _rounded(tree["spec"]), sort_keys=True, separators=(",", ":"), allow_nan=False
-        )
+        spec = copy.deepcopy(tree["spec"])
+        if (spec["train"] or {}).get("objective") == "next_token":
+            del spec["train"]["objective"]  # The default is no part of an id.
+        text = json.dumps(_rounded(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
         return tree
     return tree | {"id": digest} if isinstance(tree.get("id"), str) else tree
 
@@ -134,7 +136,9 @@ def _text(tree: Any) -> str:
 def missing_field(rng: random.Random, tree: Any) -> Wrong:
     tree = copy.deepcopy(tree)
     # Of the axes each may be missing: it is another study's point then.
-    path = rng.choice([p for p in paths(tree) if p[0] != "axes" or len(p) == 1])
+    # What has a default may be missing, too.
+    required = [p for p in paths(tree) if p[-1] != "objective"]
+    path = rng.choice([p for p in required if p[0] != "axes" or len(p) == 1])
     del parent(tree, path)[path[-1]]
     return _text(rehashed(tree)), _words(path)
 
@@ -246,7 +250,7 @@ _VALUES = (
     *("\x00", "\udcff", "\u2028", "9" * 5000, "[" * 3000, "1e11,NaN", "16,32,64", "0.1,1e4"),
     *('[{"field": "x", "values": [1]}]', '[{"field": "shape.blocks", "values": [1]}]'),
     *(
-        '[{"field": "optimizer.learning_rate", "values": [0.5, 1]}]',
+        '[{"field": "recipe.optimizer.learning_rate", "values": [0.5, 1]}]',
         '[{"field": "", "values": []}]',
     ),
     *(

@@ -18,7 +18,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
 from experiments.plan.trunks import Tree, beyond_horizon, grow, saving
-from experiments.study.study import MOST_KEPT_PARAMS, Study, keeps_weights
+from experiments.study.study import MOST_KEPT_PARAMS, Study, keeps_weights, shown_axes
 from experiments.terminal.table import number_table
 
 HELP = "print the grid and its cost; trains nothing"
@@ -92,7 +92,7 @@ def plan_table(plan: Plan, *, is_branched: bool = False) -> Group:
             str(point.spec.train.schedule.n_steps),
             str(len(points)),
             f"{point.flops[point.convention] / budget:.4f}",
-            *(", ".join(f"{name}={value:g}" for name, value in axes),) * bool(axes),
+            *(shown_axes(dict(axes), ", "),) * bool(axes),
         )
     lines: list[RenderableType] = [table, Text(_totals(plan))]
     if is_branched:
@@ -117,7 +117,7 @@ def _trees(plan: Plan) -> list[RenderableType]:
     for (d_model, axes, branches), members in alike.items():
         less = saving(members)
         text = " ".join(f"{budget:.3g}@{step}" for budget, step in branches)
-        more = "".join(f" {name}={value:g}" for name, value in axes)
+        more = f" {shown_axes(dict(axes))}" * bool(axes)
         table.add_row(
             str(len(members)),
             str(d_model),

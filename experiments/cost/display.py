@@ -11,6 +11,7 @@ from experiments.cost.accuracy import Accuracy
 from experiments.cost.estimate import HOUR, Estimate, Work, known_sum
 from experiments.cost.target import CARBON, CARBON_SOURCE, PUE, PUE_SOURCE
 from experiments.plan.plan import Plan
+from experiments.study.study import shown_axes
 from experiments.terminal.table import amount, duration, number_table
 
 COLUMNS = (
@@ -47,7 +48,7 @@ def _rows(plan: Plan, planned: Estimate) -> list[tuple[tuple[str, str], list[Wor
         if (point := points.get(work.name)) is None:
             rows[work.name, ""].append(work)
             continue
-        axes = "".join(f" {name}={value:g}" for name, value in point.axes.items())
+        axes = f" {shown_axes(point.axes)}" * bool(point.axes)
         rows[f"{point.budget:.3g}", f"{point.spec.model.d_model}{axes}"].append(work)
     return list(rows.items())
 

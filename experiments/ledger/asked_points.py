@@ -6,6 +6,7 @@ import msgspec
 from experiments.files.checked_json import Damaged, text_of
 from experiments.ledger.ledger import Ledger
 from experiments.plan.point import shown_seeds
+from experiments.study.study import Label
 
 
 class _Model(msgspec.Struct):
@@ -34,7 +35,7 @@ class Asked(msgspec.Struct, frozen=True):
     role: str
     budget: float
     convention: str
-    axes: dict[str, float]
+    axes: dict[str, Label]
     n_tokens: int
     flops: dict[str, float]
     cluster_id: str

@@ -23,7 +23,7 @@ from experiments.ledger.progress import PointState, Row, TrunkState, running_tru
 from experiments.ledger.result import Trunk
 from experiments.ledger.verdict import FINAL
 from experiments.plan.point import to_json
-from experiments.study.study import Study
+from experiments.study.study import Study, shown_axes
 from experiments.terminal.table import duration, number_table
 from model.hardware import mfu
 
@@ -190,7 +190,7 @@ def _troubles(points: Mapping[str, Asked], states: Mapping[str, PointState]) -> 
 
 
 def _name(point: Asked) -> str:
-    axes = "".join(f" {name.rsplit('.', 1)[-1]}={value:g}" for name, value in point.axes.items())
+    axes = f" {shown_axes(point.axes)}" * bool(point.axes)
     return f"{point.id} ({point.budget:.3g} d{point.d_model} seed {point.seeds}{axes})"
 
 

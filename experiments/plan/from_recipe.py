@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.study.changes import changed
 from experiments.study.recipe import BlockRule, OptimizerRule, Recipe, ShapeRule
 from model.network.config import ModelConfig
 from model.network.counts.kinds import BlockConfig
@@ -47,14 +46,6 @@ class Length:
     @property
     def n_tokens(self) -> int:
         return self.n_steps * self.tokens_per_step
-
-
-def with_axes(recipe: Recipe, axes: dict[str, float]) -> Recipe:
-    """The recipe with the named fields replaced; a path like "optimizer.learning_rate"."""
-    try:
-        return changed(recipe, axes.items())
-    except ValueError as error:
-        raise ValueError(f"axis {error}") from None
 
 
 def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int) -> ModelConfig:

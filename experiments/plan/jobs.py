@@ -21,6 +21,7 @@ from typing import Literal
 
 from experiments.plan.point import Point, spec_id
 from experiments.plan.trunks import trunk_spec
+from experiments.study.study import shown_axes
 from model.network.execution import LOGITS_BYTES
 
 Kind = Literal["solo", "pack", "trunk", "branch"]
@@ -85,7 +86,7 @@ class PlannedJob:
     def name(self) -> str:
         """For people."""
         point, n = self.points[0], len(self.points)
-        axes = "".join(f" {k.rsplit('.', 1)[-1]}={v:g}" for k, v in point.axes.items())
+        axes = f" {shown_axes(point.axes)}" * bool(point.axes)
         size = f"d{point.spec.model.d_model}"
         others = f" and {n - 1} more" if n > 1 else ""
         if self.job.kind == "trunk":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from experiments.plan.from_recipe import Refused
 from experiments.plan.point import Point
 from experiments.plan.resolve import resolve
+from experiments.plan.settings import settings
 from experiments.plan.trunks import check_trunks
 from experiments.plan.widths import widths
 from experiments.study.study import Study
@@ -38,17 +39,22 @@ def plan(study: Study, manifest: Manifest) -> Plan:
       ValueError: if nothing remains at some budget, two points are the same run, or trunks are
         asked for where runs of a size have none in common.
     """
-    _check_data(study, manifest)
+    chosen = settings(study)
+    for _, own in chosen:
+        _check_data(own, manifest)
     points: list[Point] = []
     refused: list[Refusal] = []
     for budget, seeds in zip(study.budgets, study.seeds_per_budget, strict=True):
         before = len(points)
-        for d_model in widths(study, manifest, budget):
-            for axes in _combinations(study):
+        by_setting = [widths(own, manifest, budget) for _, own in chosen]
+        for d_model in sorted({*itertools.chain(*by_setting)}):
+            for (axes, own), legal in zip(chosen, by_setting, strict=True):
+                if d_model not in legal:
+                    continue
                 try:
                     points += [
                         resolve(
-                            study,
+                            own,
                             manifest,
                             budget=budget,
                             d_model=d_model,
@@ -67,11 +73,6 @@ def plan(study: Study, manifest: Manifest) -> Plan:
     if study.trunks:
         check_trunks(points)
     return Plan(points=tuple(points), refused=tuple(dict.fromkeys(refused)))
-
-
-def _combinations(study: Study) -> list[dict[str, float]]:
-    values = [[(axis.field, value) for value in axis.values] for axis in study.axes]
-    return [dict(combination) for combination in itertools.product(*values)]
 
 
 def _check_data(study: Study, manifest: Manifest) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One point of a grid: a run with every number resolved, and its stable id. No JAX."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from experiments.files import strict_json
+from experiments.study.study import Label
 from model.field_checks import (
     HUGE,
     check_choice,
@@ -72,7 +74,7 @@ class Point:
     role: str
     budget: float
     convention: FlopConvention
-    axes: dict[str, float]
+    axes: dict[str, Label]
     n_tokens: int
     epochs: float | None
     params: ParamCounts
@@ -102,10 +104,12 @@ class Point:
         check_whole(self.params, "total non_embedding active", high=2**63)
         if set(self.flops) != set(FLOP_CONVENTIONS):
             raise ValueError(f"flops={shown(self.flops)}: needs {', '.join(FLOP_CONVENTIONS)}.")
-        for name, low in (("flops", 0.0), ("axes", -HUGE)):
-            for key, value in getattr(self, name).items():
-                if not is_real(value) or not low < value < HUGE:
-                    raise ValueError(f"{name}.{shown(key)}={value}: must be a finite number.")
+        for key, value in self.flops.items():
+            if not is_real(value) or not 0 < value < HUGE:
+                raise ValueError(f"flops.{shown(key)}={value}: must be a finite number.")
+        for key, label in self.axes.items():
+            if is_real(label) and not abs(label) <= HUGE:
+                raise ValueError(f"axes.{shown(key)}={label}: must be a finite number.")
 
 
 def shown_seeds(init_seed: int, data_seed: int) -> str:
@@ -128,20 +132,27 @@ def typed(spec: Spec) -> Spec:
 
 
 def spec_id(spec: Spec) -> str:
-    """First 16 hex digits of sha256 over the canonical JSON, floats at 8 significant digits."""
-    canonical = json.dumps(
-        _rounded(msgspec.to_builtins(spec)), sort_keys=True, separators=(",", ":"), allow_nan=False
-    )
+    """First 16 hex digits of sha256 over the canonical JSON, floats at 8 significant digits.
+
+    A field that has its default is left out: one that is added later, with a default that means
+    what was before, changes no id.
+    """
+    canonical = json.dumps(_canonical(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _rounded(value: Any) -> Any:
+def _canonical(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.8g}")
+    if isinstance(value, msgspec.Struct):
+        return _canonical(msgspec.to_builtins(value))  # Without defaults: see LayerConfig.
+    if dataclasses.is_dataclass(value):
+        fields = [(f.name, getattr(value, f.name), f.default) for f in dataclasses.fields(value)]
+        return {name: _canonical(item) for name, item, default in fields if item != default}
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [_canonical(item) for item in value]
     return value
 
 

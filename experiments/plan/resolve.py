@@ -11,12 +11,11 @@ from experiments.plan.from_recipe import (
     model_config,
     train_config,
     transferred_constants,
-    with_axes,
     with_multipliers,
 )
 from experiments.plan.point import SEMANTICS, Point, Spec, spec_id, typed
 from experiments.plan.trunks import cluster_id
-from experiments.study.study import Study
+from experiments.study.study import Label, Study
 from model.data.manifest import Manifest
 from model.network.config import ModelConfig
 from model.network.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
@@ -32,18 +31,21 @@ def resolve(
     budget: float,
     d_model: int,
     seed: int,
-    axes: dict[str, float],
+    axes: dict[str, Label],
     data_seed: int | None = None,
     role: str = "grid",
 ) -> Point:
     """The run of this width that spends the budget; its seed sets the data order, too, unless
     that has its own.
 
+    Args:
+      study: with the values of ``axes``, which are only written down (settings.py).
+
     Raises:
       Refused: if the budget cannot be met within 1 %, the data do not suffice, or the mesh does
         not divide the run.
     """
-    recipe = with_axes(study.recipe, axes)
+    recipe = study.recipe
     model = model_config(recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len)
     per_token = flops_per_token(model, study.flops)
     run = length(recipe, model, budget / per_token)
@@ -69,7 +71,7 @@ def resolve(
         role=role,
         budget=float(budget),
         convention=study.flops,
-        axes={name: float(value) for name, value in axes.items()},
+        axes=dict(axes),
         n_tokens=run.n_tokens,
         epochs=epochs,
         params=count_params(model),
@@ -86,7 +88,7 @@ def resolve_tokens(
     n_tokens: float,
     d_model: int,
     seed: int,
-    axes: dict[str, float],
+    axes: dict[str, Label],
 ) -> Point:
     """The run of this width on so many tokens; its budget is what they cost.
 

@@ -27,7 +27,7 @@ from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated
 from scaling.tables.read_tables import read_curves, read_runs
-from scaling.tables.runs import Curves, Runs, best_settings
+from scaling.tables.runs import Curves, Runs, best_kind, best_settings
 from scaling.uncertainty.seed_components import seed_components
 
 NOT_TRAINED = "not trained"
@@ -85,9 +85,10 @@ def analyse(
     if untrained := {run_id: why for run_id, why in missing.items() if why == NOT_TRAINED}:
         left_out = f"{len(untrained)} of {len(grid)} runs of the grid are not fitted"
         findings = (*findings, f"{left_out}: {listed(untrained, 20)}.")
-    if study.axes:
-        runs, said = best_settings(runs, [axis.field for axis in study.axes])
-        findings = (*findings, *said)
+    for choose, is_numbers in ((best_kind, False), (best_settings, True)):
+        if fields := [axis.field for axis in study.axes if axis.is_numbers is is_numbers]:
+            runs, said = choose(runs, fields)
+            findings = (*findings, *said)
     curves = read_curves(ledger.curves, flops=study.flops)
     fitted = _digest(runs, curves)
     made = kept_fits.read(ledger, fitted)

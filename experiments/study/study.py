@@ -2,8 +2,9 @@
 """The question a lab asks: budgets, sizes, seeds, data. No JAX."""
 
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from experiments.executors.worker_settings import Keep
 from experiments.study.recipe import Recipe
@@ -72,22 +73,65 @@ def _check_range(tokens_per_param: tuple[float, float]) -> None:
         )
 
 
+# What a table shows of a value of an axis.
+Label = float | str | bool
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
-    """A field of the recipe that takes several values; axes multiply.
+    """A field of the study that takes several values; axes multiply.
 
     Attributes:
-      field: path into the Recipe, for instance "optimizer.learning_rate".
-      values: at least one.
+      field: path into the study: "recipe.optimizer.beta1", "recipe.shape.blocks", "seq_len".
+      values: at least one, of whatever the field may be.
+      labels: a name for each value in tables. () where they name themselves: numbers, texts, flags,
+        and what has a name, such as a recipe.
     """
 
     field: str
-    values: tuple[float, ...]
+    values: tuple[Any, ...]
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_text(self, "field")
-        if not self.values or not all(is_real(v) and abs(v) <= HUGE for v in self.values):
-            raise ValueError(f"values={shown(self.values)} of {self.field!r}: numbers are needed.")
+        if not self.values:
+            raise ValueError(f"values=() of {self.field!r}: needs one at least.")
+        if self.labels and len(self.labels) != len(self.values):
+            raise ValueError(
+                f"labels={shown(self.labels)} of {self.field!r}: one for each of the "
+                f"{len(self.values)} values."
+            )
+        if len({*self.named}) < len(self.values):
+            raise ValueError(f"values of {self.field!r} are {shown([*self.named])}: each once.")
+
+    @property
+    def named(self) -> dict[Label, Any]:
+        """The values by what tables show of them."""
+        labels = self.labels or [self._label(value) for value in self.values]
+        return dict(zip(labels, self.values, strict=True))
+
+    @property
+    def is_numbers(self) -> bool:
+        """Whether its values are numbers, of which the best may be chosen point by point."""
+        return all(map(is_real, self.named))
+
+    def _label(self, value: Any) -> Label:
+        if is_real(value) and abs(value) <= HUGE:
+            return float(value)
+        label = value if isinstance(value, str | bool) else getattr(value, "name", None)
+        if not isinstance(label, str | bool) or label == "":
+            raise ValueError(
+                f"values={shown(value)} of {self.field!r}: no number, text or flag. Give labels."
+            )
+        return label
+
+
+def shown_axes(axes: Mapping[str, Label], between: str = " ") -> str:
+    """A setting in words, by the last parts of the fields."""
+    return between.join(
+        f"{field.rsplit('.', 1)[-1]}={value if isinstance(value, str | bool) else f'{value:g}'}"
+        for field, value in axes.items()
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +153,7 @@ class Study:
       max_epochs: most passes over the training tokens that any run may make.
       flops: FLOP convention of the budgets; the table of runs carries all.
       recipe: the opinions.
-      axes: fields of the recipe to vary.
+      axes: fields to vary.
       forecast_budgets: beyond the grid: predicted by the fit, then trained, never fitted.
       mesh: sizes of the four mesh axes of model/network/sharding.py.
       execution: how the networks are computed; by default chosen by the device.
@@ -160,6 +204,11 @@ class Study:
             raise ValueError(f"mesh={shown(self.mesh)}: four sizes of at least 1.")
         if len({axis.field for axis in self.axes}) < len(self.axes):
             raise ValueError(f"axes={shown(self.axes)}: each field once.")
+        if self.forecast_budgets and not all(axis.is_numbers for axis in self.axes):
+            raise ValueError(
+                f"forecast_budgets={shown(self.forecast_budgets)}: of which setting of the axes? "
+                "Give the study that one, and axes=()."
+            )
         for n, seeds in enumerate(self.seeds_per_budget):
             if not seeds or not _are_seeds(seeds):
                 raise ValueError(f"seeds at budget {n} are {shown(seeds)}: need {_SEEDS}.")

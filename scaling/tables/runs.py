@@ -205,6 +205,34 @@ def best_settings(runs: Runs, axes: Sequence[str]) -> tuple[Runs, tuple[str, ...
     return runs.select(sorted(kept)), (finding,) if left else ()
 
 
+def best_kind(runs: Runs, axes: Sequence[str]) -> tuple[Runs, tuple[str, ...]]:
+    """Runs of the best setting of axes that have no numbers, such as architectures: each follows a
+    law of its own, and so one of them is kept, with what was left out, in words.
+
+    It is the one with the lowest mean loss over repeats at the largest budget that has runs.
+
+    Args:
+      runs: as ``best_settings``.
+      axes: names of extra columns of texts or flags.
+    """
+    settings = np.asarray(
+        ["; ".join(map(str, row)) for row in zip(*(runs.extra[a] for a in axes), strict=True)]
+    )
+    top = runs.is_ok & (runs.budget == np.max(runs.budget[runs.is_ok]))
+    means = {
+        (setting, size): float(np.mean(runs.loss_nats[rows]))
+        for setting, size in {(settings[i], runs.n_params[i]) for i in np.flatnonzero(top)}
+        for rows in [top & (settings == setting) & (runs.n_params == size)]
+    }
+    best, _ = min(means, key=lambda key: (means[key], key))
+    others = sorted({*settings.tolist()} - {best})
+    finding = (
+        f"fitted are the runs of {', '.join(axes)} = {best}, which has the lowest loss at the "
+        f"largest budget. `isoflop fit TABLE --where` fits the others: {', '.join(others)}."
+    )
+    return runs.select(np.flatnonzero(settings == best)), (finding,) if others else ()
+
+
 def check_conventions(params: str, flops: str) -> None:
     """Raises ValueError for a convention that there is not."""
     for what, value, legal in (

@@ -37,7 +37,7 @@ def with_muon(point):
 @pytest.fixture
 def trees(points):
     """Points as JSON objects, one of them of a study with an axis, one with Muon."""
-    varied = dataclasses.replace(points[0], axes={"optimizer.learning_rate": 1.0})
+    varied = dataclasses.replace(points[0], axes={"recipe.optimizer.learning_rate": 1.0})
     return [json.loads(to_json(point)) for point in (*points[::3], varied, with_muon(points[0]))]
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from experiments.plan.plan import plan
 from experiments.plan.point import Point
 from experiments.plan.resolve import flops_of_a_token, resolve_tokens
+from experiments.plan.settings import with_setting
 from experiments.study.study import Axis, Ladder, Study
 from model.data.manifest import Manifest
 from model.field_checks import HUGE, TINY, shown
 
-FIELD = "optimizer.learning_rate"
+FIELD = "recipe.optimizer.learning_rate"
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 FEWEST_RATES = 5
 # Places in the logarithmic range of the study's own widths, and of its budgets.
@@ -88,7 +89,12 @@ def sweep_points(study: Study, manifest: Manifest, sweep: Sweep) -> list[Point]:
     own = study.recipe.optimizer.learning_rate
     return [
         resolve_tokens(
-            study, manifest, n_tokens=n_tokens, d_model=d_model, seed=seed, axes={FIELD: rate * own}
+            with_setting(study, {FIELD: rate * own}),
+            manifest,
+            n_tokens=n_tokens,
+            d_model=d_model,
+            seed=seed,
+            axes={FIELD: rate * own},
         )
         for n_tokens in sweep.n_tokens
         for d_model in sweep.widths

@@ -220,7 +220,9 @@ def test_what_cannot_be_is_refused_in_one_line(isoflop, mine, finish, arguments,
 
 
 def test_a_study_with_axes_is_told_to_choose(study, manifest, ledger):
-    study = dataclasses.replace(study, axes=(Axis(field="optimizer.learning_rate", values=(1.0,)),))
+    study = dataclasses.replace(
+        study, axes=(Axis(field="recipe.optimizer.learning_rate", values=(1.0,)),)
+    )
     question = Question(budget=1e12, target="loss", target_flops=1e13)
     with pytest.raises(ValueError, match=r"varies optimizer\.learning_rate"):
         propose_next(question, study, ledger=ledger, manifest=manifest, console=Console())

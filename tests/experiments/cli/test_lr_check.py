@@ -27,7 +27,7 @@ def planted(point) -> float:
     """A parabola in the logarithm of the factor on this width's own rate; seed 1 is worse."""
     model, optimizer = point.spec.model, point.spec.train.optimizer
     factor = optimizer.hidden.learning_rate / (1e-2 * 64 / model.d_model)
-    assert point.axes["optimizer.learning_rate"] == pytest.approx(factor)
+    assert point.axes["recipe.optimizer.learning_rate"] == pytest.approx(factor)
     distance = math.log(factor / BEST.get(model.d_model, 1.0))
     return 2.0 + CURVATURE * distance**2 + 0.1 * point.seed + 1e4 / point.n_tokens
 
@@ -116,7 +116,7 @@ def test_runs_that_diverged_are_named_and_the_others_answer(trained, record, mon
     def run_planned_jobs(ledger, planned_jobs, jobs, executor, view, **_):
         points = [point for planned_job in planned_jobs for point in planned_job.points]
         for point in points:
-            is_fast = point.axes["optimizer.learning_rate"] == 8.0
+            is_fast = point.axes["recipe.optimizer.learning_rate"] == 8.0
             bad = record(None, status="diverged", reason="loss is not finite at step 3")
             ledger.write_result(point.id, bad if is_fast else record(planted(point)))
         return [(points[0], "out of memory")]

@@ -58,17 +58,17 @@ def test_another_process_with_another_hash_seed_plans_the_same_bytes(tmp_path, m
 
 def test_axes_and_seeds_multiply(study, manifest):
     axes = (
-        Axis(field="optimizer.learning_rate", values=(0.5, 1.0, 2.0)),
-        Axis(field="optimizer.z_loss_weight", values=(0.0, 1e-4)),
+        Axis(field="recipe.optimizer.learning_rate", values=(0.5, 1.0, 2.0)),
+        Axis(field="recipe.optimizer.z_loss_weight", values=(0.0, 1e-4)),
     )
     points = plan(dataclasses.replace(study, axes=axes), manifest).points
     plain = plan(study, manifest).points
     assert len(points) == len(plain) * 3 * 2
     assert len({p.id for p in points}) == len(points)
     for point in points:
-        rate = 0.01 / (point.spec.model.d_model / 64) * point.axes["optimizer.learning_rate"]
+        rate = 0.01 / (point.spec.model.d_model / 64) * point.axes["recipe.optimizer.learning_rate"]
         assert point.spec.train.optimizer.hidden.learning_rate == pytest.approx(rate)
-        assert point.spec.train.z_loss_weight == point.axes["optimizer.z_loss_weight"]
+        assert point.spec.train.z_loss_weight == point.axes["recipe.optimizer.z_loss_weight"]
 
 
 def test_seeds_may_differ_by_budget(study, manifest):
@@ -102,7 +102,7 @@ def test_two_points_that_are_the_same_run_are_refused(study, manifest):
     close = dataclasses.replace(study, budgets=(1e11, 1.00001e11))
     with pytest.raises(ValueError, match="resolve to the same run"):
         plan(close, manifest)
-    twice = Axis(field="optimizer.learning_rate", values=(1.0, 1.0))
+    twice = Axis(field="recipe.optimizer.learning_rate", values=(1.0, 1.0 + 1e-12))
     with pytest.raises(ValueError, match="name each axis value once"):
         plan(dataclasses.replace(study, axes=(twice,)), manifest)
 

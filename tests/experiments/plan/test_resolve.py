@@ -86,7 +86,7 @@ change = dataclasses.replace
 def points(budget, theta, factor):
     recipe = STUDY.recipe.with_(shape__blocks__0__mixer__rope_theta=theta)
     study = change(STUDY, budgets=(budget,), seeds=(0,), recipe=recipe,
-                   axes=(Axis(field="optimizer.learning_rate", values=(factor,)),))
+                   axes=(Axis(field="recipe.optimizer.learning_rate", values=(factor,)),))
     return plan(study, describe(STUDY.data)).points
 whole = points(10**11, 10000, 1)
 assert list(map(to_json, whole)) == list(map(to_json, points(1e11, 1e4, 1.0)))

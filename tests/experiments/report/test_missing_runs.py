@@ -90,9 +90,11 @@ def test_every_missing_run_is_in_the_words_by_number_and_id(
 ):
     if has_axis:
         study = dataclasses.replace(
-            study, axes=(Axis(field="optimizer.learning_rate", values=(1.0,)),)
+            study, axes=(Axis(field="recipe.optimizer.learning_rate", values=(1.0,)),)
         )
-        points = [dataclasses.replace(p, axes={"optimizer.learning_rate": 1.0}) for p in points]
+        points = [
+            dataclasses.replace(p, axes={"recipe.optimizer.learning_rate": 1.0}) for p in points
+        ]
     diverged, failed, untrained = (points[i].id for i in (1, 3, 5))
     fill(points, (diverged,), (failed,), (untrained,))
     found = analyse(ledger, study, points, allow_missing=0.5)

@@ -26,9 +26,9 @@ GOOD = (
     ("recipe.shape.use_bias=true", "recipe.shape.use_bias", True),
     ("recipe.shape.blocks.0.mixer.head_width=32", "recipe.shape.blocks.0.mixer.head_width", 32),
     (
-        'axes=[{"field": "optimizer.beta1", "values": [0.8, 0.9]}]',
+        'axes=[{"field": "recipe.optimizer.beta1", "values": [0.8, 0.9]}]',
         "axes",
-        (Axis(field="optimizer.beta1", values=(0.8, 0.9)),),
+        (Axis(field="recipe.optimizer.beta1", values=(0.8, 0.9)),),
     ),
 )
 
