@@ -21,7 +21,7 @@ from model.field_checks import one_line
 WHAT = "Scaling-law experiments: from FLOP budgets to a compute-optimal frontier with intervals."
 COMMANDS = (
     *("data", "plan", "run", "lr-check", "next", "status", "retry", "gc", "export", "doctor"),
-    *("evaluate", "export-model"),
+    *("evaluate", "sample", "export-model"),
     *("fit", "compare", "optimum", "plot", "report"),
     *("check", "calibrate", "coordinate-check", "recipe", "reproduce"),
 )

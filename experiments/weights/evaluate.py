@@ -10,10 +10,8 @@ from flax import nnx
 from jaxtyping import Integer
 from numpy.lib.stride_tricks import sliding_window_view
 
-from experiments.ledger.ledger import Ledger
-from experiments.plan.point import Point
+from experiments.weights.find_run import manifest_of
 from experiments.weights.load_model import ONE_DEVICE, LoadedModel
-from model.data.manifest import Manifest
 from model.data.read_tokens import read_tokens
 from model.data.source import source_from_dict
 from model.training.compile_program import evaluation_program
@@ -55,7 +53,7 @@ def evaluate_file(model: LoadedModel, path: str) -> Evaluation:
       ValueError: one line, if the file cannot be read so, lacks a whole window, or holds a token
         that the vocabulary lacks; or if the data of the study are no longer those of the run.
     """
-    manifest = _manifest(model.ledger, model.point)
+    manifest = manifest_of(model.ledger, model.point)
     tokens = read_tokens(source_from_dict(manifest.source), path)
     length = model.point.spec.model.seq_len
     if len(tokens) <= length:
@@ -95,14 +93,3 @@ def evaluate(
         bits_per_byte=loss.bits_per_byte,
         perplexity=math.exp(min(loss.nats, 700.0)),
     )
-
-
-def _manifest(ledger: Ledger, point: Point) -> Manifest:
-    """Of the run's data."""
-    manifest = Manifest.read(ledger.manifest)
-    if manifest.fingerprint != point.spec.data_fingerprint:
-        raise ValueError(
-            f"{ledger.manifest} describes other data than those of run {point.id}. Ask the study "
-            "for these again: `isoflop data STUDY`."
-        )
-    return manifest

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from experiments.ledger.ledger import Ledger
 from experiments.plan.point import Point, is_id
+from model.data.manifest import Manifest
 
 _FORMS = "Give the folder of a run, results/STUDY/runs/ID, or STUDY:ID, of ID the beginning."
 _MOST_NAMED = 4
@@ -32,6 +33,27 @@ def find_run(name: str, results: Path = Path("results")) -> tuple[Ledger, Point]
         run_id = _only(ledger, beginning)
     ledger.require_version()
     return ledger, ledger.read_point(run_id)
+
+
+def manifest_of(ledger: Ledger, point: Point) -> Manifest:
+    """What is known of a run's data; raises ValueError where the study has come to have others."""
+    manifest = Manifest.read(ledger.manifest)
+    if manifest.fingerprint != point.spec.data_fingerprint:
+        raise ValueError(
+            f"{ledger.manifest} describes other data than those of run {point.id}. Ask the study "
+            "for these again: `isoflop data STUDY`."
+        )
+    return manifest
+
+
+def require_next_token(point: Point) -> None:
+    """Raises ValueError for a run whose network does not predict each next token."""
+    objective = point.spec.train.objective
+    if objective != "next_token":
+        raise ValueError(
+            f"run {point.id} was trained for {objective}: this needs a network that was trained "
+            "for next_token."
+        )
 
 
 def _only(ledger: Ledger, beginning: str) -> str:

@@ -5,7 +5,9 @@ model = load_model("quickstart:3b87")
 logits = model(tokens)  # int [B, T] -> float32 [B, T, V]
 """
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -29,8 +31,8 @@ class LoadedModel:
 
     Attributes:
       ledger, point: of the run; ``point.spec.model`` is the network's configuration.
-      mesh: of one device; enter it with ``jax.set_mesh`` to use ``network`` itself.
-      network: with its weights (model/network/transformer.py).
+      mesh: of one device.
+      network: with its weights (model/network/transformer.py); to be called in ``context()``.
     """
 
     def __init__(self, ledger: Ledger, point: Point, weights: dict[str, np.ndarray]):
@@ -60,8 +62,14 @@ class LoadedModel:
             raise ValueError(
                 f"{tokens.shape[1]} tokens: the network was trained on {model.seq_len} at a time."
             )
-        with jax.set_mesh(self.mesh), jax.default_matmul_precision(self._precision):
+        with self.context():
             return self._logits(self._params, tokens)
+
+    @contextlib.contextmanager
+    def context(self) -> Iterator[None]:
+        """What ``network`` is called in."""
+        with jax.set_mesh(self.mesh), jax.default_matmul_precision(self._precision):
+            yield
 
 
 def load_model(run: str | Path, *, results: Path | str = Path("results")) -> LoadedModel:

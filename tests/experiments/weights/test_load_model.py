@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is loaded is what was trained, by whatever name; what cannot be is said in a line."""
 
+import dataclasses
 import hashlib
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from command_line import is_one_line
 
 from experiments.ledger.ledger import weights_key
-from experiments.weights.find_run import find_run
+from experiments.weights.find_run import find_run, require_next_token
 from experiments.weights.load_model import load_model
 from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
@@ -51,6 +52,16 @@ def test_tokens_that_the_vocabulary_or_a_window_lacks_are_refused(model):
         model(np.array([[3, 256]]))
     with pytest.raises(ValueError, match="17 tokens: the network was trained on 16 at a time"):
         model(np.zeros((1, 17), int))
+
+
+def test_a_network_of_another_objective_is_not_taken_for_one_that_writes(point):
+    require_next_token(point)
+    train = dataclasses.replace(point.spec.train)
+    object.__setattr__(train, "objective", "masked")
+    spec = dataclasses.replace(point.spec)
+    object.__setattr__(spec, "train", train)
+    with pytest.raises(ValueError, match="was trained for masked: this needs"):
+        require_next_token(dataclasses.replace(point, spec=spec))
 
 
 @pytest.fixture
