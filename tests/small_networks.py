@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A table of small networks. Sizes differ, so that no two dimensions mix up."""
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from model.network.config import ModelConfig
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.kinds import BlockConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
+from model.network.counts.moe import MoEConfig
 
 LLAMA = ModelConfig(
     vocab_size=48,
@@ -51,6 +53,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gpt2": GPT2,
     "gpt2_untied_swiglu": {**GPT2, "channel_mixers": ("swiglu",), "tie_embeddings": False},
     "layernorm_without_bias": {"norm": "layernorm", "positions": "learned"},
+    "moe": {"n_kv_heads": 2, "channel_mixers": ("moe",)},
     "everything": {
         **GPT2,
         "n_kv_heads": 2,
@@ -62,7 +65,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "logit_multiplier": 1.7,
     },
 }
-_MLPS = {"swiglu": SwiGLUConfig, "gelu": GELUConfig}
+_MOE = functools.partial(
+    MoEConfig,
+    n_experts=8,
+    n_active=3,
+    d_ff_shared=24,
+    is_renormalized=True,
+    router_init_gain=1.0,
+    balance_loss_weight=0.01,
+    router_z_loss_weight=1e-3,
+)
+_MLPS = {"swiglu": SwiGLUConfig, "gelu": GELUConfig, "moe": _MOE}
 
 
 def vary(config: ModelConfig, **changes: Any) -> ModelConfig:
@@ -78,12 +91,14 @@ def vary(config: ModelConfig, **changes: Any) -> ModelConfig:
     blocks = []
     for place, kind in enumerate(kinds):
         block = config.blocks[place % len(config.blocks)]
-        mlp = _MLPS[kind](d_ff=block.channel_mixer.d_ff)
+        mlp = block.channel_mixer
+        if kind != mlp.kind:
+            mlp = _MLPS[kind](d_ff=mlp.d_ff)
         blocks.append(BlockConfig(mixer=_with(block.mixer, own), channel_mixer=_with(mlp, own)))
     return replace(config, blocks=tuple(blocks), **changes)
 
 
-_LAYER_FIELDS = {*AttentionConfig.__struct_fields__, *GELUConfig.__struct_fields__}
+_LAYER_FIELDS = {*AttentionConfig.__struct_fields__, *MoEConfig.__struct_fields__}
 
 
 def _with(layer: Any, values: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from model.network.counts.layer import LayerConfig, Weight, matrix, vector
 
 if TYPE_CHECKING:
     from model.network.config import ModelConfig
+    from model.network.execution import Execution
 
 
 class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
@@ -84,6 +85,9 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
     def exchanged_width(self, net: "ModelConfig") -> int:
         """Queries, keys, values, and the output of the heads."""
         return (2 * self.n_heads + 2 * self.n_kv_heads) * self.d_head
+
+    def is_local(self, execution: "Execution") -> bool:
+        return execution.attention != "xla"
 
     def columns(self) -> dict[str, int | float | str]:
         return {"n_heads": self.n_heads}

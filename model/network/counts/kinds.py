@@ -8,9 +8,10 @@ import msgspec
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.layer import LayerConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
+from model.network.counts.moe import MoEConfig
 
 MIXERS = (AttentionConfig,)
-CHANNEL_MIXERS = (SwiGLUConfig, GELUConfig)
+CHANNEL_MIXERS = (SwiGLUConfig, GELUConfig, MoEConfig)
 
 if TYPE_CHECKING:
     Mixer = LayerConfig

@@ -165,6 +165,10 @@ class LayerConfig(
         """Of what it ``says``: the weights in the training loss; the rest is recorded only."""
         return {}
 
+    def is_local(self, execution: "Execution") -> bool:
+        """Whether each device computes its own part of it by itself (a ``shard_map``)."""
+        return False
+
     def check(self, net: "ModelConfig", execution: "Execution") -> None:
         """Raises ValueError if it cannot be computed so."""
 

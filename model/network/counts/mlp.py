@@ -69,6 +69,10 @@ class MLPRule:
 
     def config(self, *, d_model: int, n_layers: int) -> GELUConfig:
         """Of a network of this width."""
-        units = math.floor(self.ff_ratio * d_model / self.ff_multiple + 0.5)
         kind = SwiGLUConfig if self.activation == "swiglu" else GELUConfig
-        return kind(d_ff=max(1, units) * self.ff_multiple)
+        return kind(d_ff=ff_width(self.ff_ratio, self.ff_multiple, d_model))
+
+
+def ff_width(ratio: float, multiple: int, d_model: int) -> int:
+    """ratio d_model, rounded to a multiple, one at least."""
+    return max(1, math.floor(ratio * d_model / multiple + 0.5)) * multiple

@@ -189,6 +189,13 @@ DIVISIBILITY = [
     ({"n_kv_heads": 2}, (1, 1, 1, 4), 8, "mixer.q_dgqk", "n_kv_heads=2"),
     ({"d_ff": 41}, (1, 1, 1, 2), 8, "gate_df", "d_ff=41"),
     ({}, (1, 2, 4, 1), 12, "activations", "batch_size=12"),
+    (
+        {"channel_mixers": ("moe",), "n_experts": 6},
+        (1, 1, 1, 4),
+        8,
+        "mixer.router_de",
+        "n_experts=6",
+    ),
 ]
 
 

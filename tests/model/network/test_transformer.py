@@ -312,7 +312,7 @@ def test_without_a_mask_every_position_sees_all_others(config, network, tokens):
     assert np.all(np.any(logits(tokens) != logits(other), axis=-1))
 
 
-@only("config", ["llama_gqa", "qwen3", "gpt2", "everything"], indirect=True)
+@only("config", ["llama_gqa", "qwen3", "gpt2", "everything", "moe"], indirect=True)
 def test_step_by_step_the_logits_are_those_of_the_whole_sequence(config, network, tokens):
     apply, params = network(config)
     model = with_params(config, params)

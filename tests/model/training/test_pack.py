@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_networks import vary
 
 from experiments.checks.compile import hlo
 from model.data.corpus import Corpus, open_corpus
@@ -332,6 +333,35 @@ def test_the_kernel_of_a_pack_is_given_the_runs_of_its_own_devices_only(
             )
     assert len(set(losses["xla"][:, -1])) == 8
     np.testing.assert_allclose(losses["cudnn"], losses["xla"], rtol=0, atol=1e-5)
+
+
+def test_each_run_of_a_pack_sorts_its_own_tokens_by_their_experts(
+    network_config: ModelConfig,
+    train_config: TrainConfig,
+    corpus: Corpus,
+) -> None:
+    config = vary(network_config, channel_mixers=("moe",))
+    execution = replace(PLAIN, steps_per_dispatch=8)
+    rows = corpus.train_windows(0, 8 * 8, seq_len=config.seq_len, seed=0)
+    chunk = rows.reshape(8, 8, -1)
+
+    def losses(mesh: tuple[int, ...], seeds: Sequence[int]) -> np.ndarray:
+        n_runs = len(seeds)
+        program = compile_program(config, train_config, mesh, execution, n_runs=n_runs)
+        compiled = program.lowered(hyper_arrays(train_config)).compile()
+        groups = {each.group_size for each in hlo.collectives(compiled.as_text())}
+        assert groups <= {1}, "nothing moves between runs"
+        with jax.set_mesh(program.mesh):
+            hyper = program.joined([hyper_arrays(train_config)] * n_runs)
+            keys = [jax.random.key(seed) for seed in seeds]
+            state = program.init(keys if program.lead else keys[0], hyper)
+            batches = program.put(np.stack([chunk] * n_runs) if program.lead else chunk)
+            metrics = compiled(state, hyper, batches, jnp.int32(0), jnp.int32(8))[1]
+            return np.asarray(metrics[LOSS] + metrics["balance"])
+
+    alone = [losses((1, 1, 1, 1), [seed]) for seed in range(4)]
+    np.testing.assert_allclose(losses((2, 1, 1, 1), range(4)), alone, rtol=0, atol=1e-5)
+    assert np.min(np.abs(alone[0] - alone[1])) > 1e-4
 
 
 @pytest.mark.parametrize(

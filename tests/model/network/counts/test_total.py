@@ -18,6 +18,14 @@ from model.training.objectives.next_token import next_token_nats
 
 PUBLISHED_GPT2 = {"vocab_size": 50257, "seq_len": 1024, "d_head": 64}
 PUBLISHED_LLAMA = {"vocab_size": 32000, "n_layers": 32, "d_model": 4096, "n_heads": 32}
+MIXTRAL = {
+    **PUBLISHED_LLAMA,
+    "n_kv_heads": 8,
+    "d_head": 128,
+    "d_ff": 14336,
+    "n_active": 2,
+    "d_ff_shared": 0,
+}
 # Row of tests/model/conftest.py, its sizes, parameters in all, without embeddings. Totals: the
 # published checkpoints on the Hugging Face hub (Qwen3-0.6B: 751,632,384 stored, its tied embedding
 # of 155,582,464 twice; its card says 0.44B without embeddings).
@@ -45,6 +53,7 @@ PUBLISHED = {
         },
         8030261248,
     ),
+    "Mixtral-8x7B": ("moe", MIXTRAL, 46702792704),
     "Qwen3-0.6B": (
         "qwen3",
         {
@@ -70,6 +79,17 @@ def test_published_networks_have_their_published_parameter_counts(config, sizes,
     assert count_params(vary(config, **{**sizes, **derived})).total == total
 
 
+@pytest.mark.parametrize("config", ["moe"], indirect=True)
+def test_two_of_eight_experts_of_mixtral_are_active(config):
+    """12.9B, as published (Jiang et al. 2024, arXiv:2401.04088)."""
+    config = vary(config, **MIXTRAL)
+    expert = 3 * 4096 * 14336
+    assert count_params(config).active == 46702792704 - 32 * 6 * expert == 12879925248
+    products = 12879925248 - 65 * 4096 - 32000 * 4096
+    context = 12 * 32 * config.seq_len * 4096
+    assert flops_per_token(config, "matmul_full") == 6 * products + context
+
+
 @pytest.mark.usefixtures("one_device")
 def test_closed_forms_count_the_arrays_of_the_network(config):
     model = nnx.eval_shape(lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0)))
@@ -78,18 +98,23 @@ def test_closed_forms_count_the_arrays_of_the_network(config):
     outside = ("embedding", "head_dv")
     assert counts.total == sum(sizes.values())
     assert counts.non_embedding == sum(n for path, n in sizes.items() if path[0] not in outside)
-    assert counts.active == counts.total
+    idle = sum(n for path, n in sizes.items() if path[-1].endswith(("_edf", "_efd")))
+    assert counts.active == counts.total - 5 * idle // 8, "3 of 8 experts, of the networks here"
 
 
 def dot_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
     """2 x (size of the result) x (contracted size) of every product: an exact oracle."""
     total = 0
     for eqn in jaxpr.eqns:
-        assert eqn.primitive.name not in ("scan", "while", "cond", "remat2", "ragged_dot_general")
+        assert eqn.primitive.name not in ("scan", "while", "cond", "remat2")
         if eqn.primitive.name == "dot_general":
             contracted, _ = eqn.params["dimension_numbers"][0]
             left, out = eqn.invars[0].aval, eqn.outvars[0].aval
             total += 2 * out.size * math.prod(left.shape[i] for i in contracted)
+        if eqn.primitive.name == "ragged_dot_general":
+            # Rows with one matrix each: forward [m, k] by [g, k, n], backward [m, k] by [m, n].
+            left, right, _ = (var.aval.shape for var in eqn.invars)
+            total += 2 * math.prod(left) * right[-1]
         total += sum(dot_flops(inner) for inner in inner_jaxprs(eqn.params))
     return total
 
@@ -146,10 +171,11 @@ def test_matmul_causal_is_matmul_full_without_half_of_the_attention(config):
     assert full - without_context == in_context * (T - 1) // T
 
 
-def test_6n_conventions_are_six_times_the_named_parameters(config):
+def test_6n_conventions_are_six_times_the_named_active_parameters(config):
     counts = count_params(config)
-    assert flops_per_token(config, "6n_total") == 6 * counts.total
-    assert flops_per_token(config, "6n_non_embedding") == 6 * counts.non_embedding
+    idle = counts.total - counts.active
+    assert flops_per_token(config, "6n_total") == 6 * counts.active
+    assert flops_per_token(config, "6n_non_embedding") == 6 * (counts.non_embedding - idle)
 
 
 @pytest.mark.parametrize("config", ["llama"], indirect=True)
