@@ -4,6 +4,7 @@
 import importlib.util
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:.*typing.Hashable deprecated by PEP 585")
     # A program that another process is just writing is compiled here, too.
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache")
+
+
+@pytest.fixture(scope="module")
+def quick_to_compile() -> Iterator[None]:
+    """XLA optimises for longer than these tests run: `make test-all` alone waits for it.
+
+    Programs compiled so are no other module's: their last bits differ.
+    """
+    import jax
+
+    from model.training import compile_program
+
+    name = "jax_disable_most_optimizations"
+    before = jax.config.values[name]
+    compile_program._program.cache_clear()
+    jax.config.update(name, "TEST_OPTIMISED" not in os.environ)
+    yield
+    jax.config.update(name, before)
+    compile_program._program.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 """Small networks (small_networks.py), and a way to run them."""
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 
 import jax
@@ -17,24 +16,13 @@ from small_networks import CONFIGS, LLAMA, vary
 from model.network.config import ModelConfig
 from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
-from model.training import compile_program
 
 ONE = (1, 1, 1, 1)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick_to_compile() -> Iterator[None]:
-    """XLA optimises for longer than these tests run: `make test-all` alone waits for it.
-
-    Programs compiled so are no other module's: their last bits differ.
-    """
-    name = "jax_disable_most_optimizations"
-    before = jax.config.values[name]
-    compile_program._program.cache_clear()
-    jax.config.update(name, "TEST_OPTIMISED" not in os.environ)
-    yield
-    jax.config.update(name, before)
-    compile_program._program.cache_clear()
+def all_quick_to_compile(quick_to_compile: None) -> None:
+    """None of these tests waits for XLA's optimisations."""
 
 
 @pytest.fixture(scope="session")

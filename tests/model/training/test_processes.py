@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -164,6 +165,8 @@ def pair(
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "",
+        # As in this process: see `quick_to_compile`.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(jax.config.values["jax_disable_most_optimizations"]),
         "JAX_NUM_PROCESSES": "2",
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
     }

@@ -20,6 +20,8 @@ from model.network.execution import Execution
 from model.training.compile_program import compile_program
 from model.training.optimizer import hyper_arrays
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 SCANNED = Execution(
     attention="xla", layers="scanned", remat="none", n_microbatches=1, n_loss_chunks=2
 )

@@ -25,6 +25,8 @@ from model.network.sharding import AXES, make_mesh
 from model.training.compile_program import compile_program
 from model.training.optimizer import hyper_arrays
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 MESH = (1, 1, 4, 2)
 EXECUTION = Execution(
     attention="xla", layers="scanned", remat="none", n_microbatches=1, n_loss_chunks=1

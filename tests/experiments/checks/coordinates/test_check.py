@@ -19,6 +19,8 @@ from model.data.manifest import Manifest
 from model.data.prepare import prepare
 from model.data.source import Zipf
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 NETWORKS = Networks(widths=(32, 64, 128), depths=(2, 4), seeds=(0, 1), n_steps=7)
 ABOUT = {"command": "isoflop coordinate-check small", "seconds": 1, "device": "abacus"}
 ABOUT |= {"python": "3", "version_jax": "0"}
