@@ -9,7 +9,9 @@ import msgspec
 
 from model.network.config import ModelConfig
 from model.network.counts.attention import AttentionConfig
+from model.network.counts.convolution import ConvolutionConfig
 from model.network.counts.kinds import BlockConfig
+from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.counts.moe import MoEConfig
 
@@ -76,29 +78,44 @@ _MOE = functools.partial(
     router_z_loss_weight=1e-3,
 )
 _MLPS = {"swiglu": SwiGLUConfig, "gelu": GELUConfig, "moe": _MOE}
+_LSTM = LSTMConfig(d_state=24, use_gate_bias=True, forget_bias=1.0)
+_WAVE = tuple(ConvolutionConfig(d_hidden=24, taps=3, dilation=dilation) for dilation in (1, 2))
+# Networks with other mixers than attention.
+OTHERS: dict[str, dict[str, Any]] = {
+    "lstm": {"mixers": (_LSTM,)},
+    "convolution": {"mixers": _WAVE, "use_bias": True},
+    "hybrid": {"mixers": (LLAMA.blocks[0].mixer, _LSTM), "use_bias": True},
+}
 
 
 def vary(config: ModelConfig, **changes: Any) -> ModelConfig:
     """The network with other numbers, those of its layers among them, and shorthands:
 
-    ``channel_mixers``: kind in each block of the pattern; ``positions``: "rope" or "learned".
+    ``mixers``: in each block of the pattern; ``channel_mixers``: their kinds; ``positions``: "rope"
+    or "learned".
     """
     if positions := changes.pop("positions", None):
         changes["learned_positions"] = positions == "learned"
         changes.setdefault("rope_theta", None if positions == "learned" else 100.0)
+    given = [changes[name] for name in ("mixers", "channel_mixers") if name in changes]
+    mixers = changes.pop("mixers", [block.mixer for block in config.blocks])
     kinds = changes.pop("channel_mixers", [block.channel_mixer.kind for block in config.blocks])
     own = {field: changes.pop(field) for field in _LAYER_FIELDS & changes.keys()}
     blocks = []
-    for place, kind in enumerate(kinds):
-        block = config.blocks[place % len(config.blocks)]
-        mlp = block.channel_mixer
+    for place in range(max(map(len, given or [config.blocks]))):
+        mixer, kind = mixers[place % len(mixers)], kinds[place % len(kinds)]
+        mlp = config.blocks[place % len(config.blocks)].channel_mixer
         if kind != mlp.kind:
             mlp = _MLPS[kind](d_ff=mlp.d_ff)
-        blocks.append(BlockConfig(mixer=_with(block.mixer, own), channel_mixer=_with(mlp, own)))
+        blocks.append(BlockConfig(mixer=_with(mixer, own), channel_mixer=_with(mlp, own)))
     return replace(config, blocks=tuple(blocks), **changes)
 
 
-_LAYER_FIELDS = {*AttentionConfig.__struct_fields__, *MoEConfig.__struct_fields__}
+_LAYER_FIELDS = {
+    field
+    for kind in (AttentionConfig, LSTMConfig, ConvolutionConfig, MoEConfig)
+    for field in kind.__struct_fields__
+}
 
 
 def _with(layer: Any, values: dict[str, Any]) -> Any:

@@ -161,9 +161,9 @@ def test_every_figure_of_the_readme_stands_on_the_page_beside_it():
 
 def test_the_study_that_is_shown_can_be_planned():
     text = (ROOT / "experiments" / "STUDIES.md").read_text()
-    (shown,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     session: dict = {}
-    exec(shown, session)
+    for shown in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(shown, session)
     study = session["STUDY"]
     manifest = Manifest(
         kind=study.data.kind,

@@ -9,7 +9,8 @@ A letter is one size in all of model/, in shapes and, in lower case, in einsum a
        inputs [:, :-1] and targets [:, 1:]          F    d_ff
   G    key/value heads                              V    vocabulary
   Q    query heads of each of them: n_heads = G Q   E    experts
-  H    units of a recurrent state                   C    taps of a convolution
+  H    units of a state or a convolution            C    taps of a convolution
+  U    units of the state before: H again           A    gates of a cell
   S    most steps of one dispatch                   R    runs of a pack
   M    facts (data/zipf.py)
   ===  ===========================================  ===  =========================

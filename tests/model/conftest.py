@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
-from small_networks import CONFIGS, LLAMA, vary
+from small_networks import CONFIGS, LLAMA, OTHERS, vary
 
 from model.network.config import ModelConfig
 from model.network.sharding import make_mesh
@@ -33,8 +33,8 @@ def llama() -> ModelConfig:
 
 @pytest.fixture(params=CONFIGS)
 def config(request: pytest.FixtureRequest) -> ModelConfig:
-    """Every network of the table in turn, or those that a test names (``indirect=True``)."""
-    return vary(LLAMA, **CONFIGS[request.param])
+    """Every network with attention in turn, or those that a test names (``indirect=True``)."""
+    return vary(LLAMA, **(CONFIGS | OTHERS)[request.param])
 
 
 @pytest.fixture

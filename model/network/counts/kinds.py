@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Protocol, Union
 import msgspec
 
 from model.network.counts.attention import AttentionConfig
+from model.network.counts.convolution import ConvolutionConfig
 from model.network.counts.layer import LayerConfig
+from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.counts.moe import MoEConfig
 
-MIXERS = (AttentionConfig,)
+MIXERS = (AttentionConfig, LSTMConfig, ConvolutionConfig)
 CHANNEL_MIXERS = (SwiGLUConfig, GELUConfig, MoEConfig)
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ SIZES = {
     "f": "d_ff",
     "v": "vocab_size",
     "e": "n_experts",
-    "h": "d_state",
+    "h": "d_state or d_hidden",
     "c": "taps",
 }
 

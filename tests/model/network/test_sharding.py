@@ -46,6 +46,8 @@ def value_and_gradients(config, network, tokens, mesh_shape):
     [
         pytest.param("qwen3", marks=pytest.mark.slow(reason="7 s of compiling")),
         "gpt2_untied_swiglu",
+        "lstm",
+        "convolution",
     ],
     indirect=True,
 )
@@ -60,7 +62,7 @@ def value_and_gradients(config, network, tokens, mesh_shape):
 def test_loss_and_gradients_on_eight_devices_equal_those_on_one(
     config, network, tokens, mesh, capfd
 ):
-    config = replace(config, n_layers=1)
+    config = replace(config, n_layers=len(config.blocks))
     value, gradients = value_and_gradients(config, network, tokens, (1, 1, 1, 1))
     sharded, sharded_gradients = value_and_gradients(config, network, tokens, MESHES[mesh])
     assert sharded == pytest.approx(value, rel=0, abs=1e-5)

@@ -10,7 +10,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
-from small_networks import attention, vary
+from small_networks import OTHERS, attention, vary
 
 from model.network.channel_mixers.mlp import SwiGLU
 from model.network.config import ModelConfig
@@ -65,7 +65,11 @@ class Shifted:
         return self.embedding(tokens, dtype, positions) + self.shift
 
 
-@only("config", ["llama_gqa", "llama_mqa_tied", "qwen3", "gpt2", "everything"], indirect=True)
+@only(
+    "config",
+    ["llama_gqa", "llama_mqa_tied", "qwen3", "gpt2", "everything", "lstm", "hybrid"],
+    indirect=True,
+)
 def test_a_logit_depends_on_all_of_its_past_and_exactly_nothing_else(config, network, tokens):
     _, params = network(config)
     tokens, length = jnp.asarray(tokens[:2, :5]), 5
@@ -288,7 +292,7 @@ def test_blocks_hear_and_say_and_leave_the_same_scanned_or_not(llama, layers):
     assert said["draw"] == pytest.approx(float(sum(draws)))
 
 
-@only("config", ["llama_gqa", "qwen3"], indirect=True)
+@only("config", ["llama_gqa", "qwen3", *OTHERS], indirect=True)
 def test_tokens_of_other_segments_are_as_if_they_were_not_there(config, network, tokens):
     _, params = network(config)
     model = with_params(config, params)
@@ -312,7 +316,7 @@ def test_without_a_mask_every_position_sees_all_others(config, network, tokens):
     assert np.all(np.any(logits(tokens) != logits(other), axis=-1))
 
 
-@only("config", ["llama_gqa", "qwen3", "gpt2", "everything", "moe"], indirect=True)
+@only("config", ["llama_gqa", "qwen3", "gpt2", "everything", "moe", *OTHERS], indirect=True)
 def test_step_by_step_the_logits_are_those_of_the_whole_sequence(config, network, tokens):
     apply, params = network(config)
     model = with_params(config, params)

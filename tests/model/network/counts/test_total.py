@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from small_networks import attention, vary
+from small_networks import CONFIGS, OTHERS, attention, vary
 
 from model.network.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
 from model.network.transformer import Transformer
@@ -90,6 +90,10 @@ def test_two_of_eight_experts_of_mixtral_are_active(config):
     assert flops_per_token(config, "matmul_full") == 6 * products + context
 
 
+EVERY = pytest.mark.parametrize("config", [*CONFIGS, *OTHERS], indirect=True)
+
+
+@EVERY
 @pytest.mark.usefixtures("one_device")
 def test_closed_forms_count_the_arrays_of_the_network(config):
     model = nnx.eval_shape(lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0)))
@@ -103,10 +107,11 @@ def test_closed_forms_count_the_arrays_of_the_network(config):
 
 
 def dot_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
-    """2 x (size of the result) x (contracted size) of every product: an exact oracle."""
+    """2 x (size of the result) x (contracted size) of every product, as often as scans repeat it:
+    an exact oracle."""
     total = 0
     for eqn in jaxpr.eqns:
-        assert eqn.primitive.name not in ("scan", "while", "cond", "remat2")
+        assert eqn.primitive.name not in ("while", "cond", "remat2")
         if eqn.primitive.name == "dot_general":
             contracted, _ = eqn.params["dimension_numbers"][0]
             left, out = eqn.invars[0].aval, eqn.outvars[0].aval
@@ -115,7 +120,8 @@ def dot_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
             # Rows with one matrix each: forward [m, k] by [g, k, n], backward [m, k] by [m, n].
             left, right, _ = (var.aval.shape for var in eqn.invars)
             total += 2 * math.prod(left) * right[-1]
-        total += sum(dot_flops(inner) for inner in inner_jaxprs(eqn.params))
+        n_trips = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        total += n_trips * sum(dot_flops(inner) for inner in inner_jaxprs(eqn.params))
     return total
 
 
@@ -137,6 +143,7 @@ def loss_and_arguments(config, network, batch_size):
     return apply, jax.value_and_grad(loss), (params, tokens)
 
 
+@EVERY
 @pytest.mark.usefixtures("one_device")
 def test_matmul_full_equals_the_products_of_the_traced_network_exactly(config, network):
     forward, with_gradient, arguments = loss_and_arguments(config, network, 3)

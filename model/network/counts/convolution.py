@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A dilated causal convolution (model/network/mixers/convolution.py): sizes, weights, FLOPs."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from model.field_checks import check_real, check_whole
+from model.network.counts.layer import LayerConfig, Weight, matrix, vector
+
+if TYPE_CHECKING:
+    from model.network.config import ModelConfig
+    from model.network.execution import Execution
+
+
+class ConvolutionConfig(LayerConfig, frozen=True, kw_only=True, tag="convolution"):
+    """A causal convolution over positions, GELU, and a projection to the width of the stream.
+
+    Attributes:
+      d_hidden: H, hidden units.
+      taps: C, positions that one unit takes in.
+      dilation: positions from one of them to the next.
+    """
+
+    implementation: ClassVar[str] = "model.network.mixers.convolution:Convolution"
+
+    d_hidden: int
+    taps: int
+    dilation: int
+
+    def __post_init__(self) -> None:
+        check_whole(self, "d_hidden taps dilation")
+
+    @property
+    def reach(self) -> int:
+        """Positions before its own that an output depends on."""
+        return (self.taps - 1) * self.dilation
+
+    def weights(self, net: "ModelConfig") -> dict[str, Weight]:
+        C, D, H, gain = self.taps, net.d_model, self.d_hidden, net.hidden_init_gain
+        weights = {
+            "taps_cdh": matrix("cdh", (C, D, H), gain, n_lead=1, n_added=C),
+            "output_hd": matrix("hd", (H, D), net.branch_init_gain),
+        }
+        if net.use_bias:
+            weights |= {
+                "hidden_bias": vector("h", (H,), 0.0),
+                "output_bias": vector("d", (D,), 0.0),
+            }
+        return weights
+
+    def activation_width(self, net: "ModelConfig") -> int:
+        """Every tap's input, hidden units out and in, output."""
+        return (self.taps + 1) * net.d_model + 2 * self.d_hidden
+
+    def check(self, net: "ModelConfig", execution: "Execution") -> None:
+        if execution.layout == "fsdp_context":
+            raise ValueError(
+                "layout='fsdp_context' splits positions, which the taps of a convolution reach "
+                "across. Say layout='fsdp_tensor'."
+            )
+
+    def columns(self) -> dict[str, int | float | str]:
+        return {"d_hidden": self.d_hidden, "taps": self.taps}
+
+
+def receptive_field(net: "ModelConfig") -> int:
+    """Positions that an output of the network depends on, its own among them: 1 + the sum over all
+    layers of (taps - 1) dilation (van den Oord et al. 2016, arXiv:1609.03499, sec. 2.1).
+
+    Raises:
+      ValueError: if another mixer than a convolution sees the whole past.
+    """
+    reach = 0
+    for block in net.blocks:
+        if not isinstance(block.mixer, ConvolutionConfig):
+            raise ValueError(f"{net.pattern}: {block.mixer.kind} sees the whole past.")
+        reach += block.mixer.reach
+    return 1 + net.n_repeats * reach
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvolutionRule:
+    """Width -> d_hidden = hidden_ratio d_model, rounded to a multiple of hidden_multiple.
+
+    Dilations of 1, 2, 4, ... are a pattern of blocks, each with its own. Other fields as in
+    ConvolutionConfig.
+    """
+
+    hidden_ratio: float
+    hidden_multiple: int
+    taps: int
+    dilation: int
+
+    def __post_init__(self) -> None:
+        check_real(self, "hidden_ratio")
+        check_whole(self, "hidden_multiple taps dilation")
+
+    def config(self, *, d_model: int, n_layers: int) -> ConvolutionConfig:
+        """Of a network of this width."""
+        units = math.floor(self.hidden_ratio * d_model / self.hidden_multiple + 0.5)
+        return ConvolutionConfig(
+            d_hidden=max(1, units) * self.hidden_multiple, taps=self.taps, dilation=self.dilation
+        )

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The convolution against a loop in NumPy float64, and what an output depends on."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from one_layer import Arrays, lone_layer, slopes_along, stream
+from small_networks import LLAMA, vary
+
+from model.network.context import Context
+from model.network.counts.convolution import ConvolutionConfig, ConvolutionRule, receptive_field
+from model.network.execution import PLAIN
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+SIZES = ConvolutionConfig(d_hidden=6, taps=3, dilation=2)
+X = np.random.default_rng(0).normal(size=(2, 9, 16))
+SEGMENTS = np.array([[0, 0, 0, 1, 1, 1, 1, 1, 2], [5, 5, 5, 5, 5, 5, 3, 3, 3]])
+
+
+def by_loop(x: np.ndarray, w: Arrays, segments: np.ndarray) -> np.ndarray:
+    """Position by position, tap by tap: the last is the position itself."""
+    out = np.empty_like(x)
+    for b, t in np.ndindex(x.shape[:2]):
+        z = w["hidden_bias"].copy()
+        for tap in range(3):
+            source = t - 2 * (2 - tap)
+            if source >= 0 and segments[b, source] == segments[b, t]:
+                z += x[b, source] @ w["taps_cdh"][tap]
+        gelu = 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)))
+        out[b, t] = gelu @ w["output_hd"] + w["output_bias"]
+    return out
+
+
+@pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one segment", "segments"])
+def test_outputs_and_slopes_are_those_of_a_loop_over_positions_and_taps(segments):
+    layer, arrays = lone_layer(SIZES)
+    graphdef, params = nnx.split(layer)
+    context = Context(segments=None if segments is None else jnp.asarray(segments))
+    told = np.zeros((2, 9)) if segments is None else segments
+
+    def output(params, x):
+        return nnx.merge(graphdef, params)(x, context)[0]
+
+    x = stream(X)
+    expected = by_loop(X, arrays, told)
+    np.testing.assert_allclose(jax.jit(output)(params, x), expected, rtol=0, atol=1e-5)
+
+    # The slopes of sum(sin(output)), along one direction of every array, of length one.
+    rng = np.random.default_rng(2)
+    at = arrays | {"x": X}
+    ways = {name: rng.normal(size=v.shape) / np.sqrt(v.size) for name, v in at.items()}
+    loop = lambda at: np.sin(by_loop(at["x"], at, told))  # noqa: E731
+    total = lambda params, x: jnp.sum(jnp.sin(output(params, x)))  # noqa: E731
+    by_params, by_x = jax.jit(jax.grad(total, (0, 1)))(params, x)
+    found = {name: by_params[name][...] for name in arrays} | {"x": by_x}
+    for name, slope in slopes_along(loop, at, ways).items():
+        assert np.sum(np.asarray(found[name]) * ways[name]) == pytest.approx(slope, abs=1e-5), name
+
+
+def test_an_output_depends_on_the_positions_of_its_taps_and_exactly_nothing_else():
+    layer, _ = lone_layer(SIZES)
+    slope = jax.jacrev(lambda x: jnp.sum(layer(x, Context())[0], -1))(stream(X))
+    depends = np.any(np.asarray(slope) != 0, axis=-1)
+    ahead = np.arange(9)[:, None] - np.arange(9)
+    expected = np.einsum("bc,lm->blcm", np.eye(2, dtype=bool), np.isin(ahead, (0, 2, 4)))
+    np.testing.assert_array_equal(depends, expected)
+
+
+# Taps, dilations of the pattern, layers, positions: 1 + sum of (taps - 1) dilation by hand.
+FIELDS = [(2, (1,), 2, 3), (2, (1, 2, 4), 3, 8), (3, (1, 3), 4, 17), (1, (5,), 2, 1)]
+
+
+@pytest.mark.parametrize(("taps", "dilations", "n_layers", "expected"), FIELDS)
+def test_the_receptive_field_is_measured_by_gradient_as_by_formula(
+    network, taps, dilations, n_layers, expected
+):
+    mixers = tuple(
+        ConvolutionConfig(d_hidden=8, taps=taps, dilation=dilation) for dilation in dilations
+    )
+    config = vary(LLAMA, mixers=mixers, n_layers=n_layers, seq_len=24)
+    assert receptive_field(config) == expected
+    apply, params = network(config)
+    tokens = jnp.zeros((24, 24), jnp.int32)
+    # Row t has another token at position t: which of them move the last logits?
+    last, same = (
+        np.asarray(apply(params, tokens + other))[:, -1]
+        for other in (jnp.eye(24, dtype=jnp.int32), jnp.zeros_like(tokens))
+    )
+    seen = np.flatnonzero(np.any(last != same, axis=-1))
+    assert (seen[-1], 24 - seen[0]) == (23, expected)
+
+
+def test_the_receptive_field_of_attention_is_refused(llama):
+    with pytest.raises(ValueError, match="attention sees the whole past"):
+        receptive_field(llama)
+
+
+def test_positions_that_are_split_are_refused_in_one_line(llama):
+    SIZES.check(llama, PLAIN)
+    with pytest.raises(ValueError, match=r"layout='fsdp_context' splits positions.*Say") as error:
+        SIZES.check(llama, replace(PLAIN, layout="fsdp_context"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_rule_makes_the_hidden_units_of_a_width():
+    rule = ConvolutionRule(hidden_ratio=1.5, hidden_multiple=8, taps=3, dilation=4)
+    sizes = {d: rule.config(d_model=d, n_layers=2).d_hidden for d in (2, 16, 20, 64)}
+    assert sizes == {2: 8, 16: 24, 20: 32, 64: 96}
+    assert rule.config(d_model=16, n_layers=2) == ConvolutionConfig(d_hidden=24, taps=3, dilation=4)

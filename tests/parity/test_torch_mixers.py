@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mixers against torch's own, forward and backward (``make test-parity``)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from one_layer import Arrays, lone_layer, stream
+
+from model.network.context import PLAIN_CONTEXT
+from model.network.counts.convolution import ConvolutionConfig
+from model.network.counts.layer import LayerConfig
+from model.network.counts.lstm import LSTMConfig
+from model.network.sharding import make_mesh
+
+torch = pytest.importorskip("torch", reason="make test-parity installs it")
+pytestmark = pytest.mark.parity
+
+X = np.random.default_rng(0).normal(size=(3, 11, 16)).astype(np.float32)
+LSTM = LSTMConfig(d_state=24, use_gate_bias=True, forget_bias=0.7)
+CONVOLUTION = ConvolutionConfig(d_hidden=24, taps=3, dilation=2)
+
+
+def torch_lstm(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """torch's two biases are halves of ours, with what the forget gate's begins with."""
+    bias = (w["gate_bias"] + 0.7 * torch.tensor([[0.0], [1.0], [0.0], [0.0]])).reshape(-1)
+    lstm = torch.nn.LSTM(16, 24, batch_first=True)
+    theirs = {
+        "weight_ih_l0": w["input_adh"].transpose(1, 2).reshape(96, 16),
+        "weight_hh_l0": w["recurrent_auh"].transpose(1, 2).reshape(96, 24),
+        "bias_ih_l0": bias / 2,
+        "bias_hh_l0": bias / 2,
+    }
+    h, _ = torch.func.functional_call(lstm, theirs, (x,))
+    return h @ w["output_hd"] + w["output_bias"]
+
+
+def torch_convolution(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    convolution = torch.nn.Conv1d(16, 24, kernel_size=3, dilation=2)
+    padded = torch.nn.functional.pad(x.transpose(1, 2), (4, 0))
+    theirs = {"weight": w["taps_cdh"].permute(2, 1, 0), "bias": w["hidden_bias"]}
+    hidden = torch.func.functional_call(convolution, theirs, (padded,)).transpose(1, 2)
+    hidden = torch.nn.functional.gelu(hidden, approximate="tanh")
+    return hidden @ w["output_hd"] + w["output_bias"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "theirs"),
+    [(LSTM, torch_lstm), (CONVOLUTION, torch_convolution)],
+    ids=["lstm", "convolution"],
+)
+def test_outputs_and_gradients_are_torchs(sizes: LayerConfig, theirs: Callable) -> None:
+    with jax.set_mesh(make_mesh((1, 1, 1, 1))):
+        layer, arrays = lone_layer(sizes)
+        output, gradients = ours(layer, X)
+    at = {name: np.float32(value) for name, value in arrays.items()} | {"x": X}
+    w = {name: torch.tensor(value, requires_grad=True) for name, value in at.items()}
+    expected = theirs(w, w["x"])
+    np.testing.assert_allclose(output, expected.detach().numpy(), rtol=0, atol=1e-5)
+    # A mean, so that the gradients of all arrays are of order one, as the outputs are.
+    torch.sin(expected).sum(-1).mean().backward()
+    assert gradients.keys() == w.keys()
+    for name, gradient in gradients.items():
+        found = w[name].grad.numpy()
+        assert np.max(np.abs(found)) > 1e-2, name
+        np.testing.assert_allclose(gradient, found, rtol=0, atol=1e-5, err_msg=name)
+
+
+def ours(layer: nnx.Module, x: np.ndarray) -> tuple[np.ndarray, Arrays]:
+    graphdef, params = nnx.split(layer)
+
+    def total(params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out = nnx.merge(graphdef, params)(x, PLAIN_CONTEXT)[0]
+        return jnp.mean(jnp.sum(jnp.sin(out), -1)), out
+
+    both = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+    (_, out), (by_params, by_x) = both(params, stream(x))
+    by_name = {str(path[0]): np.asarray(g[...]) for path, g in nnx.to_flat_state(by_params)}
+    return np.asarray(out), by_name | {"x": np.asarray(by_x)}
