@@ -144,7 +144,11 @@ def test_logit_multiplier_multiplies_the_logits(config, network, tokens):
     np.testing.assert_array_equal(scaled(params, tokens), 0.25 * plain(params, tokens))
 
 
-@only("config", ["llama", "gpt2"], indirect=True)
+@only(
+    "config",
+    ["gpt2", pytest.param("llama", marks=pytest.mark.slow(reason="4 s of compiling, as gpt2"))],
+    indirect=True,
+)
 def test_tied_head_is_the_transposed_embedding_and_collects_both_gradients(config, network, tokens):
     tied, params = network(replace(config, tie_embeddings=True))
     untied, own = network(replace(config, tie_embeddings=False))

@@ -38,6 +38,13 @@ FAST = {
         {"layers": "scanned", "remat": "dots", "n_microbatches": 2, "n_loss_chunks": 2},
         ALL,
     ),
+    "everything, positions split": (
+        {
+            **{"layout": "fsdp_context", "layers": "scanned", "remat": "dots"},
+            **{"n_microbatches": 2, "n_loss_chunks": 2},
+        },
+        ALL,
+    ),
     "positions split": ({"layout": "fsdp_context", "n_loss_chunks": 2}, ALL),
     "positions split, scanned": (
         {"layout": "fsdp_context", "layers": "scanned", "remat": "block", "n_microbatches": 2},
@@ -80,15 +87,15 @@ def plain(steps: Callable) -> np.ndarray:
     return steps(PLAIN)
 
 
-QUICK = ("everything", "positions split, scanned")
+QUICK = "everything, positions split"
 
 
 @pytest.mark.parametrize(
     "name",
     [
         name
-        if name in QUICK
-        else pytest.param(name, marks=pytest.mark.slow(reason="8 s; its part of 'everything'"))
+        if name == QUICK
+        else pytest.param(name, marks=pytest.mark.slow(reason="8 s; its part of the quick one"))
         for name in FAST
     ],
 )
@@ -106,15 +113,8 @@ def test_a_fast_path_has_the_losses_of_the_plain_one(
     assert "rematerialization" not in capfd.readouterr().err, "XLA could not place an array"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=pytest.mark.slow(reason="12 s; plain runs are killed in test_resume")
-        )
-        for name in QUICK
-    ],
-)
+@pytest.mark.slow(reason="12 s; plain runs are killed in test_resume")
+@pytest.mark.parametrize("name", ["everything", "positions split, scanned"])
 def test_a_killed_fast_run_continues_bit_for_bit(
     deep: ModelConfig, train_config: TrainConfig, corpus: Corpus, tmp_path: Path, name: str
 ) -> None:
