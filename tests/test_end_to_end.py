@@ -410,3 +410,36 @@ def test_packed_trunks_give_the_losses_of_runs_trained_alone(tmp_path, compile_c
     code, _, err = shell.run("refused", *few, "--pack", "0")
     assert (code, err.count("\n")) == (2, 1)
     assert "--pack 0: must be a multiple" in err
+
+
+MIXTURE = """
+from experiments.study.recipe import BlockRule
+from model.network.counts.moe import MoERule
+experts = MoERule(
+    n_experts=4, n_active=2, ff_ratio=1.0, shared_ratio=0.5, ff_multiple=4, is_renormalized=True,
+    router_init_gain=1.0, balance_loss_weight=0.01, router_z_loss_weight=0.001,
+)
+block = BlockRule(mixer=TINY_BYTES.shape.blocks[0].mixer, channel_mixer=experts)
+STUDY = replace(
+    STUDY, budgets=(1e8, 2e8, 4e8), seeds=(0,), recipe=STUDY.recipe.with_(shape__blocks=(block,))
+)
+"""
+
+
+@pytest.mark.slow(reason="a whole study: two minutes on busy cores")
+def test_a_study_of_mixtures_of_experts_is_planned_trained_and_fitted(tmp_path, compile_cache):
+    (tmp_path / "tiny.py").write_text(tiny() + MIXTURE)
+    shell = Shell(tmp_path, compile_cache)
+    code, _, err = shell.run("experts")
+    assert code == 0, err
+    ledger = Ledger(tmp_path / "experts", "tiny")
+    with ledger.table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["blocks"] for row in rows} == {"attention+moe"}
+    for row in rows:
+        # Two layers, and of 4 experts [D, F] x 3 each the 2 that are not chosen.
+        idle = 2 * 2 * 3 * int(row["d_model"]) * int(row["d_ff"])
+        assert int(row["n_params_active"]) == int(row["n_params"]) - idle
+        assert float(row["loss_nats"]) < math.log(16)
+    assert ledger.report.exists()

@@ -197,6 +197,10 @@ def _tensor(step: Step) -> Iterator[Transfer]:
     first. Remat of whole blocks reduces the mixer's output again. Around a split vocabulary:
     maximum, sum of exponentials and the target's logit of every token in float32, then the gradient
     [B, L, D] of the head's input.
+
+    A mixture of experts is taken for one such layer. Left out of it: its router, gathered over
+    "tensor" too; gradients of the weights of the chosen; a shared expert's output and the gradient
+    of its input, reduced for themselves.
     """
     model, execution = step.model, step.execution
     activation = step.local_tokens * model.d_model * step.dtype_bytes

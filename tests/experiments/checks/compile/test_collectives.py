@@ -157,3 +157,20 @@ def test_gradients_are_reduced_once_for_every_microbatch(model):
     twice = dataclasses.replace(SCANNED, n_microbatches=2)
     one, two = (formula(model, (1, 1, 8, 1), execution) for execution in (SCANNED, twice))
     assert two["reduce-scatter"] == 2 * one["reduce-scatter"]
+
+
+def test_experts_are_gathered_like_other_weights_and_their_outputs_reduced_over_tensor(model):
+    moe = vary(model, channel_mixers=("moe",), d_ff_shared=0)
+    dense = step(model, (1, 2, 2, 2), SCANNED, "bfloat16")
+    split = dataclasses.replace(dense, model=moe)
+    experts, router = 8 * 3 * 64 * 128, 8 * 64
+    more = 4 * (experts + router - 3 * 64 * 128)
+    assert hidden_weights(moe) - hidden_weights(model) == more
+    before, after = (
+        {transfer.what: transfer.moved(each.mesh) for transfer in transfers(each)}
+        for each in (dense, split)
+    )
+    blocks = "weights of the blocks, forward and backward"
+    # In two passes, half of them over "tensor", a half moved over the two devices of "fsdp".
+    assert after[blocks] - before[blocks] == 2 * more / 2 * 2 / 2
+    assert after["outputs of mixers"] == before["outputs of mixers"] > 0

@@ -268,7 +268,7 @@ def test_the_router_begins_small_and_every_expert_as_a_matrix_of_its_own():
     ("changes", "words"),
     [
         ({"n_active": 9}, "n_active=9 is above n_experts=8"),
-        ({"n_experts": 0}, "n_experts=0"),
+        ({"n_experts": 0}, "n_experts=0:"),
         ({"d_ff_shared": -1}, "d_ff_shared=-1"),
         ({"is_renormalized": 1}, "is_renormalized=1"),
         ({"balance_loss_weight": -0.1}, "balance_loss_weight=-0.1"),
