@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 WHOLE, SIZE, SEED, RATE, POSITIVE, SHARE, FRACTION = range(7)
-FLAG, NAME, ID, TABLE, RECORD, SIGNED = range(7, 13)
+FLAG, NAME, ID, TABLE, RECORD, LABEL = range(7, 13)
 # What each field of a point may be, written down from the docstrings and not from the code.
 KINDS = {
     "id": ID, "spec": RECORD, "role": NAME, "budget": POSITIVE, "convention": NAME, "seed": SEED,
@@ -18,7 +18,7 @@ KINDS = {
     "cluster_id": ID, "objective": NAME, "smallest_batch": SIZE,
     "total": SIZE, "non_embedding": SIZE, "active": SIZE,
     "6n_total": POSITIVE, "6n_non_embedding": POSITIVE, "matmul_full": POSITIVE,
-    "matmul_causal": POSITIVE, "recipe.optimizer.learning_rate": SIGNED,
+    "matmul_causal": POSITIVE, "recipe.optimizer.learning_rate": LABEL,
     "model": RECORD, "train": RECORD, "data_fingerprint": NAME, "semantics": SIZE,
     "vocab_size": SIZE, "seq_len": SIZE, "d_model": SIZE, "n_layers": SIZE, "n_heads": SIZE,
     "n_kv_heads": SIZE, "d_head": SIZE, "d_ff": SIZE, "blocks": TABLE, "mixer": RECORD,
@@ -46,7 +46,7 @@ WRONG: dict[int, tuple[Any, ...]] = {
     SEED: (-1, 2**32, 2**63, 2**64, 10**30, 0.5, *_NUMBERS, *_NO_NUMBER),
     RATE: (*_NUMBERS, *_NO_NUMBER),
     POSITIVE: (0, 0.0, -0.0, *_NUMBERS, *_NO_NUMBER),
-    SIGNED: (float("nan"), float("inf"), float("-inf"), 1e300, 10**400, *_NO_NUMBER),
+    LABEL: (float("nan"), float("inf"), float("-inf"), 1e300, 10**400, "", None, [], {}, [1]),
     SHARE: (1, 1.0, 1.5, *_NUMBERS, *_NO_NUMBER),
     FRACTION: (1.01, 2, *_NUMBERS, *_NO_NUMBER),
     FLAG: (0, 1, "true", "", None, [], {}, 0.0, float("nan")),

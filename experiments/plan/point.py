@@ -108,8 +108,8 @@ class Point:
             if not is_real(value) or not 0 < value < HUGE:
                 raise ValueError(f"flops.{shown(key)}={value}: must be a finite number.")
         for key, label in self.axes.items():
-            if is_real(label) and not abs(label) <= HUGE:
-                raise ValueError(f"axes.{shown(key)}={label}: must be a finite number.")
+            if label == "" or (is_real(label) and not abs(label) <= HUGE):
+                raise ValueError(f"axes.{shown(key)}={label}: must be a finite number or a word.")
 
 
 def shown_seeds(init_seed: int, data_seed: int) -> str:
