@@ -76,7 +76,7 @@ FIELDS = [(2, (1,), 2, 3), (2, (1, 2, 4), 3, 8), (3, (1, 3), 4, 17), (1, (5,), 2
 
 
 @pytest.mark.parametrize(("taps", "dilations", "n_layers", "expected"), FIELDS)
-def test_the_receptive_field_is_measured_by_gradient_as_by_formula(
+def test_the_tokens_that_move_the_last_logits_are_those_of_the_formula(
     network, taps, dilations, n_layers, expected
 ):
     mixers = tuple(
