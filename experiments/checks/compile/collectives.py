@@ -6,6 +6,10 @@ moves, per device: all-gather and reduce-scatter V (n-1)/n; all-reduce 2 V (n-1)
 after the other; all-to-all of a local part v: v (n-1)/n. "How to scale your model"
 (jax-ml.github.io/scaling-book), chapters on sharding and on training. Scalars are left out: losses,
 norms of gradients.
+
+An LSTM is told of only in part: its recurrent weights, whole over "fsdp", are counted as gathered
+there, and the state that it gathers over "tensor" at every position is left out. So are, over
+"tensor", the gradients by all but one tap of a convolution.
 """
 
 import math
