@@ -31,3 +31,12 @@ class Context(NamedTuple):
 
 
 PLAIN_CONTEXT = Context()
+
+
+def require_causal(context: Context, mixer: str) -> None:
+    """Raises ValueError where a position is to see what is behind it, as this mixer never does."""
+    if not context.is_causal:
+        raise ValueError(
+            f"{mixer} sees only what is before a position, and the objective asks for both sides. "
+            "Choose attention, or a causal objective."
+        )

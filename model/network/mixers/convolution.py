@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from model.network.context import Context
+from model.network.context import Context, require_causal
 from model.network.counts.convolution import ConvolutionConfig
 from model.network.layers import Layer, Said, State, project
 
@@ -31,6 +31,7 @@ class Convolution(Layer):
     def __call__(
         self, x: Float[Array, "B T D"], context: Context
     ) -> tuple[Float[Array, "B T D"], Context, Said]:
+        require_causal(context, "a convolution")
         state = self.init_state(x.shape[0], x.shape[1], x.dtype)
         return self._convolve(x, state["past"], context.segments)[0], context, {}
 

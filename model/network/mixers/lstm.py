@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from model.network.context import Context
+from model.network.context import Context, require_causal
 from model.network.counts.lstm import LSTMConfig
 from model.network.layers import Layer, Said, State, project, shared
 from model.network.sharding import Layout
@@ -43,6 +43,7 @@ class LSTM(Layer):
     def __call__(
         self, x: Float[Array, "B T D"], context: Context
     ) -> tuple[Float[Array, "B T D"], Context, Said]:
+        require_causal(context, "an LSTM")
         before = self.init_state(x.shape[0], x.shape[1], x.dtype)
         is_first = None
         if (segments := context.segments) is not None:

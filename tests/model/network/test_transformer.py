@@ -331,3 +331,11 @@ def test_step_by_step_the_logits_are_those_of_the_whole_sequence(config, network
         parts.append(logits)
     whole = apply(params, tokens)[:2]
     np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, rtol=0, atol=1e-5)
+
+
+@only("kind", ["lstm", "convolution"])
+def test_a_mixer_that_never_looks_ahead_says_so_where_it_is_asked_to(llama, kind):
+    config = vary(llama, **OTHERS[kind])
+    model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="sees only what is before a position"):
+        model(jnp.zeros((1, 4), jnp.int32), Context(is_causal=False))
