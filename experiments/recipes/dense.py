@@ -159,8 +159,8 @@ EXPLAINED = (
         like=_DENSE,
         about="dense with Muon: 0.12 to 0.14 nats lower near 1e11 FLOPs",
         why={
-            "optimizer.learning_rate": "costs 0.01 % of the loss at most at 1.5e6 tokens and widths "
-            "16 and 32; at 5e4 0.84 and 0.09 %",
+            "optimizer.learning_rate": "costs 0.01 % of the loss at most at 1.5e6 tokens and "
+            "widths 16 and 32; at 5e4 0.84 and 0.09 %",
             "base.hidden_rate": "1.4e-2 to 8e-2 swept at width 32 and 2.5e10 FLOPs, and at "
             "width 48 and 2.5e11",
             "base.input_rate": "2e-2 loses 0.05 and 2e-1 loses 0.04 at width 32",
