@@ -12,7 +12,7 @@ import jax
 from model.network.config import ModelConfig
 from model.network.execution import LOGITS_BYTES, USABLE, Execution, Remat
 from model.network.mixers.attention_kernels import Where, check_kernel, choose_kernel
-from model.network.sharding import BATCH, LAYOUTS, MeshAxes, axis_names
+from model.network.sharding import AXES, BATCH, LAYOUTS, MeshAxes, axis_names
 from model.training.config import TrainConfig
 from model.training.processes import broadcast
 
@@ -60,6 +60,7 @@ def candidates(
     check_kernel(execution.attention, model, where)
     for layer in model.layers:
         layer.check(model, execution)
+    _check_pack(execution, model, mesh, n_runs)
     if execution.layers == "auto":
         is_shallow = model.n_layers <= MAX_UNROLLED
         execution = replace(execution, layers="unrolled" if is_shallow else "scanned")
@@ -68,6 +69,20 @@ def candidates(
     for n, remat in [(parts[0], remat) for remat in remats] + [(n, remats[-1]) for n in parts[1:]]:
         n_chunks = _loss_chunks(execution, model, train.batch_size // n, mesh)
         yield replace(execution, remat=remat, n_microbatches=n, n_loss_chunks=n_chunks)
+
+
+def _check_pack(
+    execution: Execution, model: ModelConfig, mesh: jax.sharding.Mesh, n_runs: int
+) -> None:
+    """Raises ValueError for a pack that XLA's partitioner ends the process over (jax 0.10.2)."""
+    is_local = any(layer.is_local(execution) for layer in model.layers)
+    n_devices = math.prod(mesh.shape[axis] for axis in AXES[1:])
+    if n_runs > 1 and is_local and n_devices > 1:
+        raise ValueError(
+            f"a pack of {n_runs} runs with {n_devices} devices for each: a flash kernel and a "
+            "mixture of experts take one device for each run. Say mesh=N,1,1,1, attention='xla', "
+            "or pack no runs."
+        )
 
 
 def _microbatches(

@@ -12,7 +12,6 @@ from model.data.zipf import ZipfLanguage
 from model.field_checks import one_line
 from model.hardware import mfu
 from model.network.layers import rotate
-from model.training.loss_watch import Losses
 from model.training.objectives.next_token import next_token_nats
 
 LANGUAGE = ZipfLanguage(
@@ -29,10 +28,6 @@ WRONG = {
         lambda: next_token_nats(jnp.zeros((2, 3, 5)), jnp.ones((2, 3))),
     ),
     "positions without a batch": ("rotate", lambda: rotate(jnp.zeros((3, 4)), 10.0)),
-    "norms of fewer steps than losses": (
-        "Losses.add",
-        lambda: Losses(0, [0]).add(np.ones((1, 3)), np.ones((1, 2))),
-    ),
     "one window without its axis": (
         "ZipfLanguage.oracle_loss",
         lambda: LANGUAGE.oracle_loss(np.zeros(17, np.int32)),

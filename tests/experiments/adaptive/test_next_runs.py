@@ -224,7 +224,7 @@ def test_a_study_with_axes_is_told_to_choose(study, manifest, ledger):
         study, axes=(Axis(field="recipe.optimizer.learning_rate", values=(1.0,)),)
     )
     question = Question(budget=1e12, target="loss", target_flops=1e13)
-    with pytest.raises(ValueError, match=r"varies optimizer\.learning_rate"):
+    with pytest.raises(ValueError, match=r"varies recipe\.optimizer\.learning_rate"):
         propose_next(question, study, ledger=ledger, manifest=manifest, console=Console())
 
 

@@ -134,7 +134,7 @@ def test_the_first_step_with_a_bad_loss_ends_the_run_whatever_the_chunks(
     poisoned = Poisoned(corpus, train_step=step)
     results = [run(config, poisoned, steps_per_dispatch=k) for k in (1, 7, 32)]
     expected = record(results[0])
-    assert (expected["status"], expected["loss_nats"]) == ("diverged", None)
+    assert (expected["status"], expected["losses"]) == ("diverged", {})
     assert expected["reason"] == f"training loss is not finite at step {step}"
     assert (expected["n_steps"], expected["n_tokens"]) == (step, 128 * step)
     assert [point["step"] for point in expected["curve"]] == list(range(4, step, 4))
@@ -164,7 +164,7 @@ def test_a_huge_learning_rate_diverges(
     results = [run(wild, corpus, steps_per_dispatch=k) for k in (1, 7, 32)]
     results.append(run(wild, corpus, tmp_path))
     expected = record(results[0])
-    assert (expected["status"], expected["loss_nats"]) == ("diverged", None)
+    assert (expected["status"], expected["losses"]) == ("diverged", {})
     assert expected["reason"] == f"training loss is not finite at step {expected['n_steps']}"
     assert [record(result) for result in results] == [expected] * 4
 

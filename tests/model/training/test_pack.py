@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_networks import vary
+from small_networks import CONFIGS, vary
 
 from experiments.checks.compile import hlo
 from model.data.corpus import Corpus, open_corpus
@@ -209,7 +209,7 @@ def test_a_run_that_diverges_leaves_the_others_untouched(
     assert digests == {run: found[run]["params_sha256"] for run in others}
     bad = found[2]
     assert bad["reason"] == f"training loss is not finite at step {bad['n_steps']}"
-    assert (bad["loss_nats"], bad["params_sha256"], bad["curve"]) == (None, "", ())
+    assert (bad["losses"], bad["params_sha256"], bad["curve"]) == ({}, "", ())
     for progress in told:
         is_over = progress[2].step >= bad["n_steps"]
         assert [math.isnan(p.loss_nats) for p in progress] == [False, False, is_over, False]
@@ -437,3 +437,13 @@ def test_other_bad_packs_are_refused(
     with pytest.raises(ValueError, match="a pack of no runs"):
         pack([])
     check_divisible(network_config, (2, 1, 1, 1), batch_size=8)  # The pack is not known yet.
+
+
+def test_a_pack_of_mixtures_with_several_devices_for_each_run_is_refused(
+    network_config: ModelConfig, train_config: TrainConfig
+) -> None:
+    """XLA would end the process."""
+    config = vary(network_config, **CONFIGS["moe"])
+    with pytest.raises(ValueError, match=r"a pack of 2 runs with 2 devices for each: .*one device"):
+        compile_program(config, train_config, (2, 1, 1, 2), n_runs=2)
+    compile_program(config, train_config, (2, 1, 1, 1), n_runs=2)
