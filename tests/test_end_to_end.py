@@ -210,6 +210,7 @@ def test_a_forecast_is_made_once_covers_the_truth_and_never_changes(finished):
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow(reason="5 s of fits; what a forecast is the answer to is tested beside forecasts")
 def test_another_recipe_at_the_same_budget_gets_a_forecast_of_its_own(tmp_path):
     f = finish(tmp_path, dataclasses.replace(ASKED, seeds=(0,)), planted)
     first = make_forecast(f.ledger, f.study, f.manifest, f.analysis, 1e13)

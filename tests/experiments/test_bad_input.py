@@ -195,7 +195,9 @@ def test_a_damaged_plan_is_named(isoflop, home):
     assert "plan.jsonl" in err
 
 
-@pytest.mark.parametrize("which", ["devices", "tokens"])
+@pytest.mark.parametrize(
+    "which", ["tokens", pytest.param("devices", marks=pytest.mark.slow(reason="as tokens"))]
+)
 def test_what_only_a_worker_can_see_is_refused_before_training_starts(home, which):
     # Two devices on a machine that shows one; tokens that are not those described.
     mesh = "mesh=1,2,1,1" if which == "devices" else "mesh=1,1,1,1"

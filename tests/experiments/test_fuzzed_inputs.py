@@ -106,7 +106,9 @@ def refuse_or_plan(n: int, study: Study, manifest, seed: int) -> None:
     assert n_planned > n / 50, "the fuzzer must let some through"
 
 
-@pytest.mark.parametrize("is_ladder", [True, False])
+@pytest.mark.parametrize(
+    "is_ladder", [True, pytest.param(False, marks=pytest.mark.slow(reason="as of a ladder"))]
+)
 def test_every_override_is_refused_in_one_line_or_gives_a_plan(study, manifest, is_ladder):
     if not is_ladder:
         sizes = LogSpaced(n_sizes=3, tokens_per_param=(1.0, 500.0))

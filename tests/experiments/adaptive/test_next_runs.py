@@ -181,6 +181,7 @@ def test_a_proposed_run_that_is_done_is_fitted_and_not_proposed_again(
 
 
 @pytest.mark.usefixtures("no_drawing")
+@pytest.mark.slow(reason="4 s of fits; `--until` does rounds in the quick suite")
 def test_rounds_propose_a_part(isoflop, mine, finish):
     finish()
     flops = []

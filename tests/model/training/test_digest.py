@@ -36,7 +36,14 @@ def placed(values: np.ndarray, mesh: tuple[int, ...], spec: P) -> jax.Array:
 
 
 @pytest.mark.parametrize(("mesh", "spec"), MESHES)
-@pytest.mark.parametrize("part_bytes", [4, 100, 7 * 40, 10**6])
+@pytest.mark.parametrize(
+    "part_bytes",
+    [
+        4,
+        7 * 40,
+        *(pytest.param(n, marks=pytest.mark.slow(reason="as others")) for n in (100, 10**6)),
+    ],
+)
 def test_parts_are_the_bytes_of_the_whole_in_order(
     mesh: tuple[int, ...], spec: P, part_bytes: int
 ) -> None:

@@ -160,7 +160,7 @@ AS_THREE = pytest.mark.slow(reason="3 s of compiling; a mesh of three axes is in
         (1, 2, 2, 2),
         pytest.param((1, 8, 1, 1), marks=AS_THREE),
         pytest.param((1, 1, 8, 1), marks=AS_THREE),
-        (1, 1, 1, 8),
+        pytest.param((1, 1, 1, 8), marks=AS_THREE),
     ],
     ids=str,
 )

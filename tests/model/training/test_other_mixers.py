@@ -75,6 +75,7 @@ def test_scanned_and_computed_again_on_eight_devices_the_losses_are_those_of_one
     assert "rematerialization" not in capfd.readouterr().err, "XLA could not place an array"
 
 
+@pytest.mark.slow(reason="8 s; packs of attention are in the quick suite")
 def test_every_run_of_a_pack_has_the_loss_that_it_has_alone(
     net: ModelConfig, train_config: TrainConfig, corpus: Corpus
 ) -> None:

@@ -335,6 +335,7 @@ def test_the_kernel_of_a_pack_is_given_the_runs_of_its_own_devices_only(
     np.testing.assert_allclose(losses["cudnn"], losses["xla"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow(reason="12 s; packs of dense networks, and mixtures alone, are quick")
 def test_each_run_of_a_pack_sorts_its_own_tokens_by_their_experts(
     network_config: ModelConfig,
     train_config: TrainConfig,

@@ -276,6 +276,7 @@ def test_activations_move_equally_far_at_every_width_with_muon() -> None:
         assert max(moved) < 2 * min(moved), moved
 
 
+@pytest.mark.slow(reason="5 s of compiling; its rules are checked by hand, and the other one here")
 def test_in_the_standard_parameterisation_stream_and_logits_move_further_when_wider() -> None:
     for moved in changes(functools.partial(at_width, parameterization="standard"), widths=ENDS):
         assert moved[1] > 3 * moved[0], moved

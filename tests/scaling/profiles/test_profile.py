@@ -54,7 +54,13 @@ def quantity_of(name, p):
     return {"E": E, "alpha": alpha, "a": a, "n_params_opt": log_n, "loss_opt": loss}[name]
 
 
-@pytest.mark.parametrize("name", ["E", "alpha", "a", "n_params_opt", "loss_opt"])
+AS_OTHERS = pytest.mark.slow(reason="a program of its own; others are in the quick suite")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["E", "n_params_opt", *(pytest.param(n, marks=AS_OTHERS) for n in ("alpha", "a", "loss_opt"))],
+)
 def test_profile_is_the_constrained_minimum_that_scipy_finds(fitted, name):
     """SLSQP on the original parameters with the quantity as an equality constraint."""
     flops = FLOPS if name.endswith("opt") else None
@@ -144,6 +150,7 @@ def test_students_t_profile_ends_where_the_likelihood_ratio_does():
         assert end == pytest.approx(brentq(lambda v: deviance(v) - goal, m, far), abs=2e-5)
 
 
+@pytest.mark.slow(reason="two programs; the rule on many points is quick")
 def test_few_points_calibrate_students_t_by_the_bootstrap(line):
     _, _, runs = line
     fit = fit_surface(runs, LINE, objective="raw-student_t:4", n_bootstrap=0)

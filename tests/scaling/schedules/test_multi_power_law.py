@@ -123,6 +123,7 @@ def noisy_fit():
     return fit_schedules(run, step, loss, SCHEDULES, n_bootstrap=32)
 
 
+@pytest.mark.slow(reason="4 s of replicates; curves without noise are quick")
 def test_new_schedules_lie_within_their_bands(noisy_fit):
     for name in ("linear", "exponential"):
         steps, band = predict_schedule(noisy_fit, SCHEDULES[name], step=[2000, 4600, 6000])
@@ -143,6 +144,7 @@ def test_schedules_are_ranked_by_their_final_loss(noisy_fit):
     assert ranking.share_best[2] < 0.1
 
 
+@pytest.mark.slow(reason="a program of its own; two curves are quick")
 def test_one_curve_says_nothing_of_other_schedules():
     run, step, loss = planted_curves()
     one = run == "cosine"

@@ -78,7 +78,14 @@ def laws(slow: dict[str, pytest.MarkDecorator]) -> list:
     return [pytest.param(name, marks=slow[name]) if name in slow else name for name in PLANTED]
 
 
-@pytest.mark.parametrize("name", laws(dict.fromkeys(ALIKE, SAME_FORM)))
+# Their derivatives are as any law's JAX's own; that they are recovered is in the quick suite.
+COSTLY = ("data_constrained", "broken_n_params", "width_depth", "curved")
+AS_OTHERS = pytest.mark.slow(reason="3 to 6 s of compiling; other laws are in the quick suite")
+
+
+@pytest.mark.parametrize(
+    "name", laws(dict.fromkeys(ALIKE, SAME_FORM) | dict.fromkeys(COSTLY, AS_OTHERS))
+)
 def test_derivatives_equal_central_differences(name):
     law = LAWS[name]
     problem = make_problem(law, objective="huber:0.5")

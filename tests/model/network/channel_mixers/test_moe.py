@@ -199,7 +199,7 @@ AS_OTHERS = pytest.mark.slow(reason="7 s of compiling each; two meshes are quick
     ("mesh", "changes"),
     [
         ((1, 2, 2, 2), {"layers": "scanned", "remat": "dots"}),
-        ((1, 1, 1, 8), {}),
+        pytest.param((1, 1, 1, 8), {}, marks=AS_OTHERS),
         pytest.param((1, 1, 8, 1), {"remat": "block"}, marks=AS_OTHERS),
         pytest.param((1, 2, 2, 2), {"layout": "fsdp_context"}, marks=AS_OTHERS),
     ],

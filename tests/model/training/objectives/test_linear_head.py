@@ -37,7 +37,9 @@ def on(mesh: jax.sharding.Mesh, layout: Layout) -> list[jax.Array]:
     return [jax.device_put(value, NamedSharding(mesh, P(*d))) for value, d in values]
 
 
-@pytest.mark.parametrize("n_chunks", [1, 3, 6])
+@pytest.mark.parametrize(
+    "n_chunks", [1, pytest.param(3, marks=pytest.mark.slow(reason="as one and six")), 6]
+)
 @pytest.mark.parametrize(
     ("mesh", "layout"),
     [((1, 1, 1, 1), "fsdp_tensor"), ((1, 2, 2, 2), "fsdp_tensor"), ((1, 2, 2, 2), "fsdp_context")],
