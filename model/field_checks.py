@@ -53,13 +53,6 @@ def check_flags(node: object, names: str) -> None:
             raise ValueError(f"{name}={shown(value)}: must be true or false.")
 
 
-def check_names(node: object, name: str) -> None:
-    """Raises ValueError for a field that is no tuple of names, or an empty one."""
-    value = getattr(node, name)
-    if not isinstance(value, tuple) or not value or not all(isinstance(v, str) for v in value):
-        raise ValueError(f"{name}={shown(value)}: must be one name or more.")
-
-
 def check_text(node: object, names: str) -> None:
     """Raises ValueError for a field that is no text which a file can hold."""
     for name in names.split():

@@ -9,8 +9,6 @@ from jaxtyping import Array, Float, Int
 from model.network.context import PLAIN_CONTEXT
 from model.network.transformer import Transformer
 
-LAYERS = ("mixer", "channel_mixer")
-
 
 def activations(model: Transformer, tokens: Int[Array, "B T"]) -> dict[str, Float[Array, "..."]]:
     """Activations of one forward pass, in float32.

@@ -76,10 +76,6 @@ class Weight:
     def input_axes(self) -> str:
         return self.axes[self.n_lead : self.n_lead + self.n_in]
 
-    @property
-    def output_axes(self) -> str:
-        return self.axes[self.n_lead + self.n_in :]
-
 
 def matrix(
     axes: str,
