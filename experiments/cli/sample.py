@@ -3,12 +3,17 @@
 
 import argparse
 import functools
+import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from experiments.cli.argument_types import whole_number
 from experiments.cli.open_run import add_run, open_run
 from model.field_checks import MAX_SEED
+
+if TYPE_CHECKING:
+    from experiments.weights.sample import Sampled
 
 HELP = "what a trained network writes after a prompt"
 
@@ -21,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=whole_number, metavar="N", help=text)
     text = "divides the logits; 0 takes the most probable token (1)"
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help=text)
+    text = "draw from the K most probable tokens alone (from all)"
+    parser.add_argument("--top-k", type=whole_number, metavar="K", help=text)
+    text = "of these, from the fewest that hold this share of their probability (all)"
+    parser.add_argument("--top-p", type=float, metavar="P", help=text)
     seed = functools.partial(whole_number, low=0, high=MAX_SEED)
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the draws (0)")
 
@@ -28,8 +37,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> None:
     if not 0 <= options.temperature <= 1e6:
         raise ValueError(f"--temperature {options.temperature:g}: must be 0 to 1e6.")
+    if options.top_p is not None and not 0 < options.top_p <= 1:
+        raise ValueError(f"--top-p {options.top_p:g}: must be above 0, at most 1.")
     model = open_run(options)
-    from experiments.weights.sample import continue_text
+    vocabulary = model.point.spec.model.vocab_size
+    if (options.top_k or 1) > vocabulary:
+        raise ValueError(f"--top-k {options.top_k}: the run has {vocabulary} tokens.")
+    from experiments.weights.sample import Sampling, continue_text
 
-    wanted = (options.prompt, options.tokens, options.temperature, options.seed)
-    console.print(continue_text(model, *wanted))
+    sampling = Sampling(
+        n_tokens=options.tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        seed=options.seed,
+    )
+    text, sampled = continue_text(model, options.prompt, sampling)
+    console.print(text)
+    print(_speed(sampled), file=sys.stderr)
+
+
+def _speed(sampled: "Sampled") -> str:
+    """How fast, in a line."""
+    n_others = len(sampled.tokens) - 1
+    first = f"{1e3 * sampled.first_seconds:.1f} ms to the first token"
+    return f"{first}, then {n_others / sampled.other_seconds:,.0f} tokens/s" if n_others else first

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """isoflop sample: what a trained network writes after a prompt."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Key
 
 from experiments.weights.find_run import manifest_of, require_next_token
@@ -14,17 +18,41 @@ from experiments.weights.load_model import LoadedModel
 from model.data.source import Source, StdlibText, TextFiles, source_from_dict
 
 
-def continue_text(
-    model: LoadedModel, prompt: str, n_tokens: int | None, temperature: float, seed: int
-) -> str:
+@dataclass(frozen=True)
+class Sampling:
+    """How each next token is drawn, and how many.
+
+    Attributes:
+      n_tokens: at most; None: as many as a window of the run's training has room for.
+      temperature: the logits are divided by it; 0 takes the most probable token.
+      top_k: only so many of the most probable tokens; None: of all.
+      top_p: of these, only the fewest that hold this much of their probability (nucleus sampling,
+        Holtzman et al. 2020, arXiv:1904.09751); None: all.
+      seed: of the draws.
+    """
+
+    n_tokens: int | None
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    seed: int
+
+
+class Sampled(NamedTuple):
+    """The tokens drawn; seconds to the first, and from it to the last, programs being compiled."""
+
+    tokens: list[int]
+    first_seconds: float
+    other_seconds: float
+
+
+def continue_text(model: LoadedModel, prompt: str, sampling: Sampling) -> tuple[str, Sampled]:
     """The prompt and what follows, up to the end of the document; of a run on token ids, ids.
 
     The document begins with the prompt: it comes behind the separator that ended another.
 
     Args:
       prompt: text, or for a run on token ids these, comma separated; may be empty.
-      n_tokens: at most so many more; None: as many as a window of the run's training has room for.
-      temperature, seed: see ``sample``.
 
     Raises:
       ValueError: one line, if the network predicts no next token, the prompt is no text of the
@@ -32,48 +60,60 @@ def continue_text(
     """
     require_next_token(model.point)
     source = source_from_dict(manifest_of(model.ledger, model.point).source)
-    begin = [source.separator, *_tokens(source, prompt)]
+    begin, n_tokens = [source.separator, *_tokens(source, prompt)], sampling.n_tokens
     room = model.point.spec.model.seq_len - len(begin)
     if room < 1 or (n_tokens or 0) > room:
         raise ValueError(
             f"a prompt of {len(begin)} tokens and {n_tokens or 1} more: the network was trained on "
             f"{room + len(begin)} at a time. Ask for less."
         )
-    found = sample(model, begin, n_tokens or room, temperature, seed)
+    sampled = sample(model, begin, n_tokens or room, sampling)
+    found = sampled.tokens
     if source.separator in found:
         found = found[: found.index(source.separator)]
-    return _text(source, [*begin[1:], *found])
+    return _text(source, [*begin[1:], *found]), sampled
 
 
-def sample(
-    model: LoadedModel, prompt: Sequence[int], n_tokens: int, temperature: float, seed: int
-) -> list[int]:
-    """The next tokens, one by one, each given all before it.
-
-    Args:
-      prompt: one token at least.
-      temperature: the logits are divided by it; 0 takes the most probable token.
-      seed: of the draws.
-    """
+def sample(model: LoadedModel, prompt: Sequence[int], n_tokens: int, sampling: Sampling) -> Sampled:
+    """The next ``n_tokens``, one by one, each given all before it; the prompt has one at least."""
     graphdef, params = nnx.split(model.network)
-    step = jax.jit(lambda params, tokens, state: nnx.merge(graphdef, params).step(tokens, state))
-    key, found = jax.random.key(seed), []
+
+    @jax.jit
+    def next_token(params, tokens, state, key):
+        logits, state = nnx.merge(graphdef, params).step(tokens, state)
+        whole = jax.sharding.reshard(logits[0, -1], P())
+        return draw(whole, key, sampling).reshape(1, 1), state
+
+    keys = jax.random.split(jax.random.key(sampling.seed), n_tokens)
     with model.context():
-        state = model.network.init_state(1, len(prompt) + n_tokens)
         tokens = jnp.asarray([prompt], jnp.int32)
-        for i in range(n_tokens):
-            logits, state = step(params, tokens, state)
-            drawn = draw(logits[0, -1], jax.random.fold_in(key, i), temperature)
-            found.append(int(drawn))
-            tokens = drawn.reshape(1, 1)
-    return found
+        state = model.network.init_state(1, len(prompt) + n_tokens)
+        program = next_token.lower(params, tokens, state, keys[0]).compile()
+        began = time.monotonic()
+        tokens, state = program(params, tokens, state, keys[0])
+        found = [int(tokens[0, 0])]
+        first_seconds = time.monotonic() - began
+        program = next_token.lower(params, tokens, state, keys[0]).compile()
+        began = time.monotonic()
+        for key in keys[1:]:
+            tokens, state = program(params, tokens, state, key)
+            found.append(int(tokens[0, 0]))
+    return Sampled(found, first_seconds, time.monotonic() - began)
 
 
-def draw(logits: Float[Array, " V"], key: Key[Array, ""], temperature: float) -> Int[Array, ""]:
-    """A token with probability proportional to exp(logit / temperature)."""
-    if temperature == 0:
+def draw(logits: Float[Array, " V"], key: Key[Array, ""], sampling: Sampling) -> Int[Array, ""]:
+    """A token with probability proportional to exp(logit / temperature) among those allowed."""
+    if sampling.temperature == 0:
         return jnp.argmax(logits).astype(jnp.int32)
-    return jax.random.categorical(key, logits / temperature).astype(jnp.int32)
+    scaled = logits / sampling.temperature
+    best, _ = jax.lax.top_k(scaled, sampling.top_k or scaled.size)
+    if sampling.top_p is not None:
+        likely = jax.nn.softmax(best)
+        is_needed = jnp.cumsum(likely) - likely < sampling.top_p
+        best = jnp.where(is_needed, best, jnp.inf)
+    # Equals of the last one allowed are, too.
+    scaled = jnp.where(scaled >= best.min(), scaled, -jnp.inf)
+    return jax.random.categorical(key, scaled).astype(jnp.int32)
 
 
 def _is_text(source: Source) -> bool:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Token by token as the whole sequence would have it; draws have their probabilities."""
 
+import dataclasses
+import re
 from types import SimpleNamespace
 
 import jax
@@ -9,8 +11,10 @@ import numpy as np
 import pytest
 from command_line import is_one_line
 
-from experiments.weights.sample import continue_text, draw, sample
+from experiments.weights.sample import Sampled, Sampling, continue_text, draw, sample
 from model.data.source import TokenArrays, source_to_dict
+
+GREEDY = Sampling(n_tokens=None, temperature=0.0, top_k=None, top_p=None, seed=0)
 
 
 def greedy(model, prompt, n_tokens):
@@ -23,36 +27,54 @@ def greedy(model, prompt, n_tokens):
 
 def test_the_most_probable_tokens_are_those_of_the_whole_sequence(model):
     prompt = list(b"\0doc")
-    assert sample(model, prompt, 9, 0.0, 0) == greedy(model, prompt, 9)
+    assert sample(model, prompt, 9, GREEDY).tokens == greedy(model, prompt, 9)
 
 
 def test_a_seed_says_what_is_drawn(model):
-    drawn = [sample(model, [0], 12, 2.0, seed) for seed in (0, 0, 1)]
+    hot = [dataclasses.replace(GREEDY, temperature=2.0, seed=seed) for seed in (0, 0, 1)]
+    drawn = [sample(model, [0], 12, sampling).tokens for sampling in hot]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-@pytest.mark.parametrize("temperature", [0.5, 2.0])
-def test_draws_have_the_probabilities_of_the_softmax(temperature):
+# Of e^0, e^-1, e^1, e^2 (0.087, 0.032, 0.237, 0.644) divided by their sum: which may be drawn.
+ALLOWED = (
+    ("all", 1.0, None, None, (0, 1, 2, 3)),
+    ("all, colder", 0.5, None, None, (0, 1, 2, 3)),
+    ("all, hotter", 2.0, None, 1.0, (0, 1, 2, 3)),
+    ("two", 1.0, 2, None, (2, 3)),
+    ("one is enough", 1.0, None, 0.64, (3,)),
+    ("one is not", 1.0, None, 0.65, (2, 3)),
+    ("three are not", 1.0, None, 0.97, (0, 1, 2, 3)),
+    ("hotter, more are needed", 2.0, None, 0.65, (2, 3)),
+    ("two of three", 1.0, 3, 0.9, (2, 3)),  # 0.910 of what the three hold.
+)
+
+
+@pytest.mark.parametrize("case", ALLOWED, ids=[case[0] for case in ALLOWED])
+def test_draws_have_the_probabilities_of_the_softmax_of_what_is_allowed(case):
     """Within five standard errors."""
-    logits, n = np.array([0.0, 1.0, -1.0, 2.0], np.float32), 20_000
+    _, temperature, top_k, top_p, allowed = case
+    sampling = Sampling(None, temperature, top_k, top_p, seed=0)
+    logits, n = np.array([0.0, -1.0, 1.0, 2.0], np.float32), 20_000
     keys = jax.random.split(jax.random.key(0), n)
-    drawn = jax.vmap(lambda key: draw(jnp.asarray(logits), key, temperature))(keys)
-    expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
+    drawn = jax.vmap(lambda key: draw(jnp.asarray(logits), key, sampling))(keys)
+    expected = np.where(np.isin(np.arange(4), allowed), np.exp(logits / temperature), 0)
+    expected /= expected.sum()
     found = np.bincount(drawn, minlength=4) / n
-    assert (abs(found - expected) < 5 * np.sqrt(expected * (1 - expected) / n)).all()
+    assert (abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / n)).all()
 
 
 def test_a_document_begins_with_the_prompt_and_ends_at_the_separator(model, monkeypatch):
     asked = []
 
-    def planted(model, prompt, n_tokens, temperature, seed):
-        asked.append((prompt, n_tokens, temperature, seed))
-        return list(b"go\033 \xc3\xa4\nes\0next")
+    def planted(model, prompt, n_tokens, sampling):
+        asked.append((prompt, n_tokens))
+        return Sampled(list(b"go\033 \xc3\xa4\nes\0next"), 1.0, 1.0)
 
     monkeypatch.setattr("experiments.weights.sample.sample", planted)
-    text = continue_text(model, "it ", None, 0.5, 3)
+    text, _ = continue_text(model, "it ", GREEDY)
     assert text == "it go\N{REPLACEMENT CHARACTER} \N{LATIN SMALL LETTER A WITH DIAERESIS}\nes"
-    assert asked == [([0, *b"it "], 12, 0.5, 3)]
+    assert asked == [([0, *b"it "], 12)]
 
 
 def test_the_command_shows_it(isoflop, small, model, point):
@@ -66,15 +88,36 @@ def test_the_command_shows_it(isoflop, small, model, point):
         str(ledger.results),
     )
     code, out, err = isoflop(*arguments, "--tokens", "8", "--temperature", "0")
-    assert (code, err) == (0, "")
-    assert out == continue_text(model, "docu", 8, 0.0, 0) + "\n"
+    assert code == 0
+    assert re.fullmatch(r"[\d.]+ ms to the first token, then [\d,]+ tokens/s\n", err)
+    text, sampled = continue_text(model, "docu", dataclasses.replace(GREEDY, n_tokens=8))
+    assert out == text + "\n"
+    assert len(sampled.tokens) == 8
     assert out.startswith("docu")
+
+
+def test_the_command_says_how_to_draw(isoflop, small, point, monkeypatch):
+    asked = []
+
+    def planted(model, prompt, sampling):
+        asked.append((prompt, sampling))
+        return "[a] text", Sampled([1], 0.0123, 0.0)
+
+    monkeypatch.setattr("experiments.weights.sample.continue_text", planted)
+    how = "--tokens 3 --temperature 0.5 --top-k 4 --top-p 0.9 --seed 5".split()
+    run = ("sample", f"small:{point.id}", "--results", str(small[0].results))
+    assert isoflop(*run, *how) == (0, "[a] text\n", "12.3 ms to the first token\n")
+    assert asked == [("", Sampling(3, 0.5, 4, 0.9, 5))]
 
 
 TOO_MUCH = (
     ("a long prompt", ("--prompt", "x" * 16), "a prompt of 17 tokens and 1 more"),
     ("many tokens", ("--tokens", "16"), "a prompt of 1 tokens and 16 more"),
     ("a temperature", ("--temperature", "nan"), "--temperature nan"),
+    ("no token", ("--top-k", "0"), "'0': must be a whole number from 1"),
+    ("more tokens than there are", ("--top-k", "257"), "--top-k 257: the run has 256 tokens."),
+    ("no probability", ("--top-p", "0"), "--top-p 0: must be above 0, at most 1."),
+    ("no number", ("--top-p", "nan"), "--top-p nan"),
     ("a seed", ("--seed", "-1"), "'-1': must be a whole number from 0"),
     ("no tokens", ("--tokens", "0"), "'0': must be a whole number from 1"),
 )
@@ -97,10 +140,11 @@ def test_a_run_on_token_ids_is_asked_and_answers_in_ids(model, monkeypatch):
     manifest = SimpleNamespace(source=source_to_dict(source))
     monkeypatch.setattr("experiments.weights.sample.manifest_of", lambda *_: manifest)
     monkeypatch.setattr(
-        "experiments.weights.sample.sample", lambda model, prompt, *_: [*prompt[:0:-1], 7]
+        "experiments.weights.sample.sample",
+        lambda model, prompt, *_: Sampled([*prompt[:0:-1], 7], 1.0, 1.0),
     )
-    assert continue_text(model, "3, 39", None, 1.0, 0) == "3,39,39,3"
-    assert continue_text(model, "", None, 1.0, 0) == ""
+    assert continue_text(model, "3, 39", GREEDY)[0] == "3,39,39,3"
+    assert continue_text(model, "", GREEDY)[0] == ""
     for prompt in ("40", "one", "1,,2"):
         with pytest.raises(ValueError, match="token ids alone, 0 to 39"):
-            continue_text(model, prompt, None, 1.0, 0)
+            continue_text(model, prompt, GREEDY)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading and validating tables of runs and curves."""
 
+import dataclasses
 import gzip
 
 import numpy as np
 import pytest
 
 from scaling.tables.read_tables import read_curves, read_runs
-from scaling.tables.runs import Runs, best_settings
+from scaling.tables.runs import Runs, best_kind, best_settings
 
 HEADER = (
     "run_id,budget,n_params,n_params_non_embedding,n_tokens,flops_6n_total,"
@@ -115,3 +116,29 @@ def test_best_setting_has_the_lowest_mean_over_repeats():
     assert findings[0].startswith("2 of 4 runs are left out")
     with pytest.raises(ValueError, match="no column batch"):
         best_settings(runs, ["batch"])
+
+
+# (budget, N, loss, status, architecture): RNNs are best at the smallest budget, and by a run that
+# failed; of the largest budget the lowest mean is an attention's, the lowest single run an RNN's.
+KINDS = (
+    (1e11, 1e5, 2.0, "ok", "rnn"),
+    (1e11, 1e5, 3.0, "ok", "attention"),
+    (1e12, 1e5, 2.2, "ok", "rnn"),
+    (1e12, 1e5, 2.8, "ok", "rnn"),
+    (1e12, 1e5, 2.4, "ok", "attention"),
+    (1e12, 1e5, 2.5, "ok", "attention"),
+    (1e12, 2e5, 1.0, "diverged", "rnn"),
+)
+
+
+def test_of_kinds_the_best_at_the_largest_budget_is_fitted():
+    budget, n_params, loss, status, kind = map(np.array, zip(*KINDS, strict=True))
+    runs = Runs.from_columns(n_params=n_params, n_tokens=budget / n_params / 6, loss_nats=loss)
+    extra = {"kind": kind, "gated": np.array([False] * 7)}
+    runs = dataclasses.replace(runs, budget=budget, status=status, extra=extra)
+    best, findings = best_kind(runs, ["kind", "gated"])
+    assert best.run_id.tolist() == ["run1", "run4", "run5"]
+    assert findings[0].startswith("fitted are the runs of kind, gated = attention; False,")
+    assert findings[0].endswith("fits the others: rnn; False.")
+    same, findings = best_kind(best, ["kind", "gated"])
+    assert (len(same), findings) == (3, ())
