@@ -24,13 +24,17 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-# Shapes in the signatures of `model` are checked while tracing, those of `scaling` at every call.
+# Shapes in the signatures of `model` are checked while tracing, those of `scaling` at every call;
+# modules that declare none are left as they are, for planning takes five times as long in them.
 # The parity environment may lack beartype; the comparison with Hugging Face does not need it.
 if importlib.util.find_spec("beartype"):
     from jaxtyping import install_import_hook
 
-    install_import_hook(["model"], "beartype.beartype")
-    install_import_hook(["scaling"], "shape_check.shapes")
+    top = Path(__file__).parents[1]
+    for room, checker in (("model", "beartype.beartype"), ("scaling", "shape_check.shapes")):
+        files = [f for f in (top / room).rglob("*.py") if "jaxtyping" in f.read_text()]
+        names = [".".join(f.relative_to(top).with_suffix("").parts) for f in files]
+        install_import_hook(names, checker)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,6 +18,8 @@ from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
 from model.training.config import MuonConfig
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 
 def with_optimizer(study, **changes):
     named = {f"optimizer__{name}": value for name, value in changes.items()}

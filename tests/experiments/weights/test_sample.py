@@ -18,11 +18,12 @@ GREEDY = Sampling(n_tokens=None, temperature=0.0, top_k=None, top_p=None, seed=0
 
 
 def greedy(model, prompt, n_tokens):
-    """Without memory: all is computed again for each token."""
-    tokens = list(prompt)
-    for _ in range(n_tokens):
-        tokens.append(int(np.argmax(model(np.array([tokens]))[0, -1])))
-    return tokens[len(prompt) :]
+    """Without memory: all is computed again for each token; those to come are not seen."""
+    tokens = np.zeros((1, len(prompt) + n_tokens), np.int32)
+    tokens[0, : len(prompt)] = prompt
+    for place in range(len(prompt), tokens.size):
+        tokens[0, place] = np.argmax(model(tokens)[0, place - 1])
+    return tokens[0, len(prompt) :].tolist()
 
 
 def test_the_most_probable_tokens_are_those_of_the_whole_sequence(model):
@@ -104,7 +105,7 @@ def test_the_command_says_how_to_draw(isoflop, small, point, monkeypatch):
         return "[a] text", Sampled([1], 0.0123, 0.0)
 
     monkeypatch.setattr("experiments.weights.sample.continue_text", planted)
-    how = "--tokens 3 --temperature 0.5 --top-k 4 --top-p 0.9 --seed 5".split()
+    how = ["--tokens", "3", "--temperature", "0.5", "--top-k", "4", "--top-p", "0.9", "--seed", "5"]
     run = ("sample", f"small:{point.id}", "--results", str(small[0].results))
     assert isoflop(*run, *how) == (0, "[a] text\n", "12.3 ms to the first token\n")
     assert asked == [("", Sampling(3, 0.5, 4, 0.9, 5))]

@@ -20,6 +20,8 @@ from scaling.profiles.optimum_form import optimum, pieces, with_exponent, with_o
 from scaling.profiles.profile import profile
 from scaling.tables.runs import Runs
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 FLOPS = 1e22
 
 

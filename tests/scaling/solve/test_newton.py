@@ -15,6 +15,8 @@ from scaling.solve.newton import solve
 from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import estimate
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 PLANTED = {
     "additive": (1.7, 30.0, 60.0, 0.35, 0.3),
     "curved": (1.7, 60.0, 90.0, 0.35, 0.4, 0.8),

@@ -11,6 +11,8 @@ from scaling.uncertainty.bootstrap_choice import choose_method, passes_through_p
 from scaling.uncertainty.groups import clusters, configurations
 from scaling.uncertainty.noise import estimate_noise, local_scale
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 
 def grid(n_configurations=40, n_repeats=3, cluster_id=None):
     N = np.repeat(np.geomspace(1e5, 1e7, n_configurations), n_repeats)

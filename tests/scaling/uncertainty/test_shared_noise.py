@@ -23,6 +23,8 @@ from scaling.uncertainty import noise as noise_module
 from scaling.uncertainty.groups import configurations
 from scaling.uncertainty.variance_components import variance_posterior
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 CHINCHILLA = (1.69, 406.4, 410.7, 0.34, 0.28)
 
 

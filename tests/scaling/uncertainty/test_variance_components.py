@@ -8,6 +8,8 @@ from scipy.stats import t as student
 
 from scaling.uncertainty.variance_components import variance_posterior
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 
 def crossed(n_sizes, n_budgets, n_seeds):
     """Trunk and configuration of each run: every size and seed is a trunk with all budgets."""
