@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from experiments.weights.find_run import manifest_of, require_next_token
 from experiments.weights.load_model import LoadedModel
-from model.data.source import Source, StdlibText, TextFiles, source_from_dict
+from model.data.source import Source, TextSource, source_from_dict
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def draw(logits: Float[Array, " V"], key: Key[Array, ""], sampling: Sampling) ->
 
 
 def _is_text(source: Source) -> bool:
-    return isinstance(source, StdlibText | TextFiles)
+    return isinstance(source, TextSource)
 
 
 def _tokens(source: Source, prompt: str) -> list[int]:

@@ -31,7 +31,7 @@ class Manifest:
     """Counts and fingerprint of prepared data.
 
     Args:
-      kind: the source's kind: "stdlib", "text", "tokens" or "zipf".
+      kind: the source's kind: a word of SOURCES (source.py).
       fingerprint: sha256 (64 hex digits) of all that a model sees: tokens of both splits,
         vocabulary size and separator; for zipf the language's parameters and generator version.
       vocab_size: token ids lie in [0, vocab_size).

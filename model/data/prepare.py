@@ -12,18 +12,19 @@ from pathlib import Path
 from model.data import zipf
 from model.data.manifest import Manifest
 from model.data.source import (
+    PepsText,
     Source,
     StdlibText,
-    TextFiles,
+    TextSource,
     TokenArrays,
     Zipf,
     source_to_dict,
 )
-from model.data.text import Reader, StdlibReader, TextFilesReader
+from model.data.text import PepsReader, Reader, StdlibReader, TextFilesReader
 from model.data.token_arrays import TokenArraysReader
 from model.data.token_files import SPLITS, TokenWriter, fingerprint, token_dtype, token_path
 
-FileSource = StdlibText | TextFiles | TokenArrays
+FileSource = TextSource | TokenArrays
 Progress = Callable[[int, int], None]
 
 
@@ -153,11 +154,14 @@ def _write_splits(
 
 def reader_of(source: FileSource) -> Reader:
     """What reads the documents of a source; raises ValueError."""
-    if isinstance(source, StdlibText):
-        return StdlibReader(source)
-    if isinstance(source, TextFiles):
-        return TextFilesReader(source)
-    return TokenArraysReader(source)
+    match source:
+        case PepsText():
+            return PepsReader()
+        case StdlibText():
+            return StdlibReader(source)
+        case TokenArrays():
+            return TokenArraysReader(source)
+    return TextFilesReader(source)
 
 
 @contextlib.contextmanager

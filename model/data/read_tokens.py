@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from model.data.prepare import reader_of
-from model.data.source import Source, StdlibText, TextFiles, TokenArrays, Zipf
+from model.data.source import PepsText, Source, StdlibText, TextFiles, TokenArrays, Zipf
 from model.data.token_files import token_dtype
 
 
@@ -28,7 +28,7 @@ def read_tokens(source: Source, path: str) -> UInt[np.ndarray, " n"]:
 
 
 def _of_path(source: Source, path: str) -> TextFiles | TokenArrays:
-    if isinstance(source, StdlibText):
+    if isinstance(source, PepsText | StdlibText):
         return TextFiles(paths=(path,), validation_fraction=source.validation_fraction)
     if isinstance(source, Zipf):
         return TokenArrays(

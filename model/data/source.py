@@ -49,6 +49,21 @@ class StdlibText(_Bytes):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PepsText(_Bytes):
+    """703 Python Enhancement Proposals that come with the package, as bytes: the same everywhere.
+
+    Args:
+      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
+    """
+
+    kind: ClassVar[str] = "peps"
+    validation_fraction: float
+
+    def __post_init__(self) -> None:
+        _check_fraction(self.kind, self.validation_fraction)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TextFiles(_Bytes):
     """UTF-8 text files, as bytes: plain, .gz, .xz, and .jsonl (also .jsonl.gz, .jsonl.xz).
 
@@ -165,9 +180,12 @@ class Zipf:
         return self.base
 
 
-Source = StdlibText | TextFiles | TokenArrays | Zipf
+TextSource = PepsText | StdlibText | TextFiles
+Source = TextSource | TokenArrays | Zipf
 
-SOURCES: dict[str, type[Source]] = {s.kind: s for s in (StdlibText, TextFiles, TokenArrays, Zipf)}
+SOURCES: dict[str, type[Source]] = {
+    s.kind: s for s in (PepsText, StdlibText, TextFiles, TokenArrays, Zipf)
+}
 
 
 def source_to_dict(source: Source) -> dict[str, object]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documents of text sources, as UTF-8 bytes: the standard library, or files and folders."""
+"""Documents of text sources, as UTF-8 bytes: what is at hand everywhere, or files and folders."""
 
 import contextlib
 import gzip
@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from model.data.source import BYTE_SEPARATOR, StdlibText, TextFiles
 
@@ -41,6 +41,19 @@ class Reader(ABC):
     @abstractmethod
     def notes(self) -> list[str]:
         """Sentences on what was read and left out; complete once all files were read."""
+
+
+class PepsReader(Reader):
+    """The text of model/data/texts/."""
+
+    files: ClassVar[list[Path]] = [Path(__file__).parent / "texts" / "peps.txt.xz"]
+
+    def documents(self, file: Path) -> Iterator[bytes]:
+        with _reading(file), lzma.open(file) as stream:
+            yield from _plain(file, stream)
+
+    def notes(self) -> list[str]:
+        return ["Python Enhancement Proposals, public domain or CC0; one is a document."]
 
 
 class StdlibReader(Reader):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.data.read_tokens import read_tokens
-from model.data.source import Source, StdlibText, TextFiles, TokenArrays, Zipf
+from model.data.source import PepsText, Source, StdlibText, TextFiles, TokenArrays, Zipf
 
 TOKENS = TokenArrays(
     paths=("not here",), vocab_size=300, separator=7, validation_fraction=0.1, bytes_per_token=None
@@ -16,7 +16,11 @@ ZIPF = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_se
 TEXT = TextFiles(paths=("not here",), validation_fraction=0.1, text_field="said")
 
 
-@pytest.mark.parametrize("source", [StdlibText(validation_fraction=0.5), TEXT], ids=str)
+@pytest.mark.parametrize(
+    "source",
+    [PepsText(validation_fraction=0.5), StdlibText(validation_fraction=0.5), TEXT],
+    ids=str,
+)
 def test_text_is_bytes_and_each_document_is_ended(tmp_path: Path, source: Source) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("ä\0\0b".encode())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from model.data.source import (
+    PepsText,
     Source,
     StdlibText,
     TextFiles,
@@ -35,6 +36,7 @@ TOKENS: dict[str, Any] = {
     "bytes_per_token": 4.5,
 }
 GOOD: list[Source] = [
+    PepsText(validation_fraction=0.05),
     StdlibText(validation_fraction=0.05),
     TextFiles(paths=("a", "b.jsonl"), validation_fraction=0.5, text_field="body"),
     TokenArrays(**TOKENS),
@@ -42,6 +44,7 @@ GOOD: list[Source] = [
     Zipf(**ZIPF),
 ]
 BAD: list[tuple[Callable[..., Source], dict[str, Any], str]] = [
+    (PepsText, {"validation_fraction": 1}, "validation_fraction of source 'peps' is 1"),
     (StdlibText, {"validation_fraction": 0.0}, "validation_fraction of source 'stdlib' is 0.0"),
     (StdlibText, {"validation_fraction": 1.0}, "0 < x < 1"),
     (StdlibText, {"validation_fraction": float("nan")}, "is nan"),
@@ -80,7 +83,7 @@ def test_source_survives_json(source: Source) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "web"}, "unknown data source 'web': choose one of stdlib, text, tokens, zipf"),
+        ({"kind": "web"}, "unknown data source 'web': choose one of peps, stdlib, text, tokens, zipf"),
         ({"validation_fraction": 0.1}, "unknown data source None"),
         ({"kind": "stdlib"}, r"lacks \['validation_fraction'\]"),
         ({"kind": "stdlib", "validation_fraction": 0.1, "seed": 1}, r"unknown fields \['seed'\]"),

@@ -3,6 +3,7 @@
 
 import errno
 import gzip
+import hashlib
 import json
 import lzma
 import os
@@ -18,8 +19,8 @@ import numpy as np
 import pytest
 
 from model.data.manifest import Manifest
-from model.data.prepare import is_validation, prepare
-from model.data.source import StdlibText, TextFiles
+from model.data.prepare import is_validation, prepare, reader_of
+from model.data.source import PepsText, StdlibText, TextFiles
 from model.data.text import StdlibReader
 from model.data.token_files import TokenWriter
 
@@ -161,6 +162,18 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").chmod(0)
     with pytest.raises(ValueError, match="cannot be read: Permission denied"):
         prepare(text_files(tmp_path / "a.txt"), tmp_path / "out")
+
+
+def test_the_text_that_comes_with_the_package_is_the_published_one(tmp_path: Path) -> None:
+    source = PepsText(validation_fraction=0.05)
+    reader = reader_of(source)
+    (file,) = reader.files
+    documents = list(reader.documents(file))
+    assert (len(documents), sum(map(len, documents))) == (703, 13_859_054 - 702)
+    digest = hashlib.sha256(b"\0".join(documents)).hexdigest()
+    assert digest == "878046a6682cd6c8b5b80f4459ef42489d53232af72db169ad1994cb55e0993a"
+    manifest = prepare(source, tmp_path)
+    assert (manifest.n_documents, manifest.n_bytes) == (703, 13_859_054 - 702)
 
 
 def test_stdlib_is_deterministic_and_names_its_python(tmp_path: Path) -> None:
