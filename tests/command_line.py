@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+ON_THE_WAY = ("reading ", "training ", "fitting ...", "left out: ", "planned ")
 COMMAND = (sys.executable, "-m", "experiments.cli.main")
 
 
@@ -22,6 +23,12 @@ def isoflop(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, **options)
 
 
+def without_notices(err: str) -> str:
+    """What else stands on stderr than how a study goes on."""
+    return "".join(line for line in err.splitlines(True) if not line.startswith(ON_THE_WAY))
+
+
 def is_one_line(err: str) -> bool:
-    """Whether a refusal is what users see of their mistakes."""
+    """Whether a refusal is what users see of their mistakes, after what was told on the way."""
+    err = without_notices(err)
     return err.startswith("isoflop: ") and err.count("\n") == 1 and "Traceback" not in err

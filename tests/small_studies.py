@@ -19,13 +19,15 @@ STUDY = Study(
 """
 _MINE = """
 from dataclasses import replace
+from experiments.recipes.tiny_bytes import TINY_BYTES
 from experiments.studies.quickstart import STUDY
 from experiments.study.study import Ladder
 from model.data.source import TextFiles, Zipf
 from model.training.config import EvalConfig
 zipf = Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)
 STUDY = replace(
-    STUDY, name="mine", budgets=(3e8,), seeds=(0,), data=zipf, seq_len=16, forecast_budgets=(),
+    STUDY, name="mine", recipe=TINY_BYTES, budgets=(3e8,), seeds=(0,),
+    data=zipf, seq_len=16, forecast_budgets=(),
     sizes=Ladder(d_models=(8, 16), tokens_per_param=(0.1, 1e4)),
     evaluation=EvalConfig(n_tokens=512, curve_tokens=256, n_points=2, seed=0),
 )
@@ -38,5 +40,5 @@ def tiny(changes: str = "") -> str:
 
 
 def mine(changes: str = "") -> str:
-    """The quickstart's recipe on one budget, two widths, one seed."""
+    """A small recipe on one budget, two widths, one seed."""
     return f"{_MINE}STUDY = replace(STUDY, {changes})\n"

@@ -32,6 +32,7 @@ from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 from experiments.plan.trunks import grow, saving
+from experiments.recipes.tiny_bytes import TINY_BYTES
 from experiments.report import page as report_page
 from experiments.report.analysis import analyse
 from experiments.report.answer import print_answer
@@ -42,7 +43,7 @@ from experiments.study.study import Ladder
 from experiments.train import run_points
 from experiments.train.attempt import run_job
 from model.data.manifest import Manifest
-from model.data.source import source_to_dict
+from model.data.source import StdlibText, source_to_dict
 from model.network.counts.total import count_params
 from model.training.outcome import CurvePoint
 
@@ -141,6 +142,8 @@ def finish(folder, study, train) -> Finished:
 ASKED = dataclasses.replace(
     STUDY,
     name="planted",
+    recipe=TINY_BYTES,
+    data=StdlibText(validation_fraction=0.05),
     question='Which <script>alert("size")</script> & why?',
     flops="6n_total",
     budgets=(1e11, 3e11, 1e12, 3e12),
@@ -247,7 +250,7 @@ def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
         assert point.id in page
     console = Console(file=io.StringIO(), width=200, markup=False)
     print_answer(console, built)
-    assert "Compute-optimal frontier" in console.file.getvalue()
+    assert console.file.getvalue().startswith("For 1e13 FLOPs train ")
 
 
 def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, monkeypatch, capsys):
@@ -266,7 +269,7 @@ def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, mon
 
     monkeypatch.setattr(run_points, "run_planned_jobs", trained)
     main.main(["run", str(tmp_path / "few.py"), "--results", str(tmp_path)])
-    assert "no forecast at 1e+13 FLOPs" in capsys.readouterr().out
+    assert "no forecast at 1e+13 FLOPs" in capsys.readouterr().err
     assert (tmp_path / "few" / "report.html").exists()
 
 

@@ -27,27 +27,14 @@ from scaling.uncertainty.seed_components import seed_components
 AS_IT_IS = "as it is"
 SEEDS = (0, 1, 2)
 # Name -> what is changed in the recipe.
-_MUON = (
-    *("recipe.base.hidden_rate=0.04", "recipe.optimizer.algorithm=muon"),
-    'recipe.optimizer.muon={"momentum":0.9,"nesterov":true,"ns_steps":5,"scale":"spectral"}',
-)
-_HEAD_FROM_ZERO = (
-    *("recipe.shape.tie_embeddings=false", "recipe.shape.output_init_std=0"),
-    "recipe.base.logit_multiplier=1",
-)
 VARIANTS: dict[str, tuple[str, ...]] = {
     AS_IT_IS: (),
     "half the rate": ("recipe.optimizer.learning_rate=0.5",),
     "twice the batch": ("recipe.batch.reference_tokens=1024",),
     "no clipping": ("recipe.optimizer.clip_norm=1e6",),
     "no QK-norm": ("recipe.shape.blocks.0.mixer.use_qk_norm=false",),
-    "heads of 16": ("recipe.shape.blocks.0.mixer.min_heads=1",),
-    "untied head from zero": _HEAD_FROM_ZERO,
-    "Muon": _MUON,
-    "Muon, untied head and branches from zero, input rate 0.06": (
-        *(*_MUON, *_HEAD_FROM_ZERO, "recipe.shape.branch_init_gain=0"),
-        *("recipe.base.input_rate=0.06", "recipe.optimizer.z_loss_weight=1e-5"),
-    ),
+    "dense, with AdamW": ("recipe=dense",),
+    "tiny-bytes": ("recipe=tiny-bytes",),
 }
 
 

@@ -6,6 +6,7 @@ import argparse
 from rich.console import Console
 
 from experiments.cli import table_options
+from experiments.cli.answer_options import add_answer, show_answer, where
 from experiments.cli.open_report import open_report
 from experiments.cli.open_study import add_study
 from experiments.fit_tables.fit_law import answer_fit
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table_options.add_table(parser)
     table_options.add_output(parser)
     missing_runs.add_option(parser)
+    add_answer(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -28,10 +30,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
         return _fit_table(options, console)
     if used := table_options.given(options):
         raise ValueError(f"{', '.join(used)}: for tables (.csv, .jsonl, .parquet), not for a study")
-    *_, built = open_report(options)
-    from experiments.report.answer import print_answer
+    _, ledger, _, built = open_report(options)
+    from experiments.report.answer import print_answer, write_answer
 
-    print_answer(console, built)
+    write_answer(ledger, built)
+    with console.capture() as capture:
+        print_answer(console, built)
+    show_answer(options, ledger, f"{capture.get()}{where(ledger)}", console)
 
 
 def _fit_table(options: argparse.Namespace, console: Console) -> None:

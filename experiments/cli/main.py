@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from rich.console import Console
-
 from experiments.executors import exit_codes
 from experiments.executors.local import DiskError
 from experiments.files.storage import DISK_ERRORS
+from experiments.terminal.consoles import stdout
 from experiments.train.run_points import Preempted, RunsFailed
 from model.field_checks import one_line
 
@@ -35,18 +34,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    is_terminal = sys.stdout.isatty()
-    # No markup: names, paths and messages may hold brackets.
-    console = Console(
-        highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=True,
-        width=None if is_terminal else 160,
-    )
     try:
         options = _options(sys.argv[1:] if arguments is None else arguments)
-        options.run(options, console)
+        options.run(options, stdout())
     except KeyboardInterrupt:
         again = "stopped. Finished runs are kept; the same command goes on."
         _end(again, exit_codes.INTERRUPTED)

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.cli.load_study import load_study, study_names
+from experiments.cli.overrides import overridden
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan, plan
-from experiments.study.overrides import override
 from experiments.study.study import Study
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
@@ -18,13 +18,13 @@ from model.data.source import source_to_dict
 def add_study(parser: argparse.ArgumentParser) -> None:
     """The study, changes to it, and where its results are."""
     parser.add_argument("study", help=f"a name ({', '.join(study_names())}) or a Python file")
-    parser.add_argument("overrides", nargs="*", help="field=value, for instance seeds=0,1")
+    parser.add_argument("overrides", nargs="*", help="field=value: seeds=0,1 recipe=dense")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of results")
 
 
 def open_study(options: argparse.Namespace) -> tuple[Study, Ledger]:
     """Raises OtherVersion where another version of isoflop wrote the study's folder."""
-    study = override(load_study(options.study), options.overrides)
+    study = overridden(load_study(options.study), options.overrides)
     ledger = Ledger(options.results, study.name)
     ledger.require_version()
     return study, ledger

@@ -7,13 +7,14 @@ again anywhere.
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from experiments.adaptive.until import Asked, train_until
 from experiments.cli import cost_options, until_options
+from experiments.cli.answer_options import add_answer, show_answer, where
 from experiments.cli.open_study import add_study, open_plan, open_study
 from experiments.cli.training_options import add_training, training
 from experiments.cost import planned_cost
@@ -27,6 +28,7 @@ from experiments.plan.point import Point
 from experiments.report import finished, missing_runs
 from experiments.report.missing_runs import TooManyMissing
 from experiments.study.study import Study
+from experiments.terminal.consoles import stderr
 from experiments.terminal.table import duration
 from experiments.train.run_points import Training, require_none, stop_at_sigterm, train
 from experiments.train.runner import Elsewhere, Failures
@@ -41,22 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     missing_runs.add_option(parser)
     until_options.add_until(parser)
     cost_options.add_cost(parser)
+    add_answer(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     stop_at_sigterm()
     goal = until_options.asked(options)
     study, ledger = open_study(options)
-    grid, manifest = open_plan(study, ledger, console)
+    notices = stderr()
+    grid, manifest = open_plan(study, ledger, notices)
     for refusal in grid.refused:
-        console.print(f"left out: {refusal.reason}")
+        notices.print(f"left out: {refusal.reason}")
     is_here = options.on == "local"
     target = cost_options.target(options, n_workers=options.workers, is_here=is_here)
     expected = estimate_on(target, study, ledger=ledger, plan=grid)
     if options.max_cost is not None and missing_points(ledger, grid.points):
         refuse_above(options.max_cost, expected)
     for line in planned_cost.remember(ledger, grid.points, expected):
-        console.print(line)
+        notices.print(line)
     work = Work(
         name=options.study,
         study=study,
@@ -65,7 +69,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         grid=list(grid.points),
         training=training(options),
         allow_missing=options.allow_missing,
-        console=console,
+        console=notices,
+        show=lambda answer: show_answer(options, ledger, answer, console),
     )
     answer_study(work, goal)
 
@@ -76,10 +81,12 @@ class Work:
 
     Attributes:
       name: what the command line calls it.
-      study, ledger, manifest, console: of the study.
+      study, ledger, manifest: of the study.
       grid: the planned points.
       training: how they are trained.
       allow_missing: share of the points that fits may do without.
+      console: for progress and notices.
+      show: given the answer.
     """
 
     name: str
@@ -90,6 +97,7 @@ class Work:
     training: Training
     allow_missing: float
     console: Console
+    show: Callable[[str], None]
 
     def train(
         self, points: list[Point], wanted: list[Point], idle: IdleWorkers | None = None
@@ -114,7 +122,7 @@ def answer_study(work: Work, goal: Asked | None) -> None:
         if goal is None:
             answer = finished.recall(ledger, study, grid, work.allow_missing, console.print)
             if answer is not None:
-                console.print(answer)
+                work.show(answer)
                 return
             failures = work.train(grid, grid)
         else:
@@ -186,7 +194,7 @@ def _number(value: float | None) -> str:
 def _answer(work: Work, points: list[Point]) -> str:
     """Writes and shows the answer; returns what was shown."""
     prepare_to_fit()
-    from experiments.report.answer import print_answer
+    from experiments.report.answer import print_answer, write_answer
     from experiments.report.build import build
     from experiments.report.page import write
 
@@ -194,8 +202,8 @@ def _answer(work: Work, points: list[Point]) -> str:
     built = build(ledger, study, points, allow_missing=work.allow_missing)
     with console.capture() as capture:
         print_answer(console, built)
+    write_answer(ledger, built)
     write(ledger, study, points, built)
-    where = f"table {ledger.table}\nfigures {ledger.figures}\nreport {ledger.report}"
-    answer = f"{capture.get()}{where}"
-    console.print(answer)
+    answer = f"{capture.get()}{where(ledger)}"
+    work.show(answer)
     return answer

@@ -63,6 +63,8 @@ class Ledger:
         self.report = self.folder / "report.html"
         self.figures = self.folder / "figures"
         self.fits = self.folder / "fits"
+        self.answer = self.fits / "answer.json"
+        self.findings = self.fits / "findings.txt"
         self.logs = self.folder / "logs"
 
     def job(self, job_id: str) -> JobFolder:

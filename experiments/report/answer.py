@@ -1,37 +1,159 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answer of a study on the terminal."""
+"""The answer of a study: a sentence and a table for a person, one object for a program."""
 
+import json
+import math
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
 from rich.console import Console
-from rich.table import Table
 
+from experiments.files.storage import replace_text
+from experiments.ledger.ledger import Ledger
 from experiments.report import rows
 from experiments.report.build import Report
-from experiments.terminal.table import plain_table
+from experiments.terminal.table import fitting_table
+from scaling.answers.agreement import are_apart
 from scaling.answers.frontier import Frontier
+from scaling.fit import Fit, encode
+from scaling.intervals import Estimated
+
+MOST_WARNINGS = 3
+COLUMNS = 80
 
 
 def print_answer(console: Console, report: Report) -> None:
-    """The frontier, the exponents, the findings and the forecasts."""
-    analysis = report.analysis
-    table = plain_table("approach", "a (N* ~ C^a)", "b (D* ~ C^b)", "runs", "status")
-    for cells in rows.exponent_rows(analysis):
-        table.add_row(*cells)
-    console.print(table)
-    for name, reason in analysis.refusals.items():
-        console.print(f"{name}: no answer: {reason}")
-    for sentence in rows.findings(analysis):
-        console.print(f"- {sentence}")
-    if report.main is not None:
-        console.print(_frontier_table(analysis.frontiers[report.main]))
+    """The sentence, the frontier, the forecasts, and what matters most of what was found."""
+    if report.main is None:
+        console.print("No approach gave an answer.")
+    else:
+        front = report.analysis.frontiers[report.main]
+        console.print(_wrapped(sentence(report)))
+        console.print()
+        found = rows.frontier_rows(front, report.unit)
+        console.print(fitting_table(found, console.width))
+        if front.is_extrapolated.any():
+            console.print("* beyond the budgets or the sizes that were trained")
+        console.print()
     for judged in report.forecasts:
-        for row in rows.forecast_rows(judged):
-            console.print(row["sentence"])
+        console.print(_wrapped(rows.forecast_rows(judged, report.unit)[0]["sentence"]))
+    for warning in warnings(report)[:MOST_WARNINGS]:
+        console.print(_wrapped(f"- {warning}", indent="  "))
 
 
-def _frontier_table(frontier: Frontier) -> Table:
-    title = f"Compute-optimal frontier, {frontier.approach}, {frontier.level:.0%} intervals"
-    found = rows.frontier_rows(frontier)
-    table = plain_table(*found[0], no_wrap=True, title=title)
-    for row in found:
-        table.add_row(*row.values())
-    return table
+def sentence(report: Report) -> str:
+    """What to train for the largest budget that is asked for, and how that grows."""
+    assert report.main is not None
+    fit, front = report.analysis.fits[report.main], report.analysis.frontiers[report.main]
+    i = len(front.flops) - 1
+    flops, n_params, loss, n_tokens = list(rows.frontier_rows(front, report.unit)[i].values())[:4]
+    doubt = "" if fit.is_certified else f" Not certified: {fit.status.value} ({fit.name})."
+    a = rows.with_interval(fit.exponent_a, fit.intervals["a"], "{:.2f}")
+    return (
+        f"For {flops.strip('*')} FLOPs train {n_params} parameters on {n_tokens} {report.unit}s: "
+        f"{loss} nats per {report.unit}. N* grows as C^{a}.{doubt}"
+    )
+
+
+def warnings(report: Report) -> list[str]:
+    """What changes how far the answer can be trusted, worst first."""
+    return list(_warnings(report))
+
+
+def _warnings(report: Report) -> Iterator[str]:
+    analysis = report.analysis
+    if report.main is not None:
+        main = analysis.fits[report.main]
+        if not main.is_certified:
+            yield f"no approach is certified; shown is {main.name}: {main.status.value}."
+        yield from _others(analysis.fits, analysis.frontiers, report.main)
+    for judged in report.forecasts:
+        if not rows.is_inside(judged):
+            yield "the loss that was forecast came out outside of its interval."
+    bad = analysis.runs.not_ok
+    if bad:
+        n = len(analysis.runs)
+        yield f"{len(bad)} of {n} runs are in no fit: {', '.join(sorted(set(bad.values())))}."
+    for name, reason in analysis.refusals.items():
+        yield f"{name} gives no answer: {reason}"
+    for name, fit in analysis.fits.items():
+        if name != report.main and not fit.is_certified:
+            yield f"{fit.name} is not certified, and not used: {fit.status.value}."
+
+
+def _others(fits: Mapping[str, Fit], fronts: Mapping[str, Frontier], main: str) -> Iterator[str]:
+    """Certified approaches whose N* at the largest budget that was trained is another."""
+
+    def optimum(name: str) -> Estimated:
+        trained = [i for i, beyond in enumerate(fronts[name].is_extrapolated) if not beyond]
+        return fronts[name].n_params_opt.at(trained[-1] if trained else 0)
+
+    mine = optimum(main)
+    for name, fit in fits.items():
+        if name != main and fit.is_certified and are_apart(mine.interval, optimum(name).interval):
+            yield (
+                f"{fit.name} finds another N*, {rows.counted(optimum(name))}: its interval and "
+                f"that of {fits[main].name} do not overlap."
+            )
+
+
+def details(report: Report) -> str:
+    """Every approach, every finding."""
+    analysis = report.analysis
+    lines = [" | ".join(row) for row in rows.exponent_rows(analysis)]
+    lines += [f"{name}: no answer: {reason}" for name, reason in analysis.refusals.items()]
+    for judged in report.forecasts:
+        lines += [row["sentence"] for row in rows.forecast_rows(judged, report.unit)]
+    lines += [f"- {finding}" for finding in rows.findings(analysis)]
+    return "\n".join(lines) + "\n"
+
+
+def as_object(report: Report) -> dict[str, Any]:
+    """The answer for a program; null for what is not known."""
+    analysis, main = report.analysis, report.main
+    return {
+        "answer": None if main is None else sentence(report),
+        "approach": main,
+        "is_certified": main is not None and analysis.fits[main].is_certified,
+        "unit": report.unit,
+        "frontier": None if main is None else analysis.frontiers[main].to_dict(),
+        "exponents": {
+            name: {
+                "a": fit.exponent_a,
+                "b": fit.exponent_b,
+                "a_interval": encode(fit.intervals["a"]),
+                "b_interval": encode(fit.intervals["b"]),
+                "status": fit.status.name,
+                "is_certified": fit.is_certified,
+            }
+            for name, fit in analysis.fits.items()
+        },
+        "refusals": dict(analysis.refusals),
+        "forecasts": [
+            {
+                "flops": judged.forecast.budget,
+                "run": judged.forecast.point.id,
+                "level": judged.forecast.level,
+                "by_law": msgspec.to_builtins(judged.forecast.forecasts),
+                "came_out": None
+                if judged.outcome is None or not math.isfinite(judged.outcome)
+                else judged.outcome,
+            }
+            for judged in report.forecasts
+        ],
+        "warnings": warnings(report),
+    }
+
+
+def write_answer(ledger: Ledger, report: Report) -> None:
+    """fits/answer.json and fits/findings.txt."""
+    replace_text(ledger.answer, json.dumps(as_object(report), indent=1, allow_nan=False) + "\n")
+    replace_text(ledger.findings, details(report))
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

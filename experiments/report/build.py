@@ -16,6 +16,7 @@ from experiments.plan.point import Point
 from experiments.report.analysis import Analysis, analyse
 from experiments.report.missing_runs import ALLOWED
 from experiments.study.study import Study
+from model.data.source import TextSource
 from scaling.answers.loss_forecast import choose_forecaster
 
 
@@ -34,6 +35,7 @@ class Report:
     Attributes:
       analysis: fits and frontiers.
       main: name of the approach whose frontier is the answer.
+      unit: what a token of the data is: "byte" or "token".
       forecasts: of the runs beyond the grid.
       verdicts: what became of each point, by its id.
       trunks: what several points begin with, by id.
@@ -43,6 +45,7 @@ class Report:
 
     analysis: Analysis
     main: str | None
+    unit: str
     forecasts: tuple[JudgedForecast, ...] = ()
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     trunks: Mapping[str, Trunk] = field(default_factory=dict)
@@ -75,10 +78,11 @@ def build(
       TooManyMissing: if less than ``allow_missing`` asks for.
     """
     analysis = analyse(ledger, study, points, allow_missing=allow_missing)
-    return gather(ledger, points, analysis)
+    unit = "byte" if isinstance(study.data, TextSource) else "token"
+    return gather(ledger, points, analysis, unit)
 
 
-def gather(ledger: Ledger, points: Sequence[Point], analysis: Analysis) -> Report:
+def gather(ledger: Ledger, points: Sequence[Point], analysis: Analysis, unit: str) -> Report:
     """The report of an analysis; raises Damaged if a result or a forecast is."""
     judge = Judge(ledger)
     verdicts = {point.id: judge.outcome(point.id) for point in points}
@@ -93,6 +97,7 @@ def gather(ledger: Ledger, points: Sequence[Point], analysis: Analysis) -> Repor
     return Report(
         analysis=analysis,
         main=_main(analysis),
+        unit=unit,
         forecasts=tuple(forecasts),
         verdicts=verdicts,
         trunks=trunks,
@@ -135,8 +140,14 @@ def compare(
 
 
 def _main(analysis: Analysis) -> str | None:
-    """The surface that forecasts best, else whatever gave an answer."""
+    """The first that is certified of: the surface to forecast with, the other surfaces, the
+    parabolas, the envelope; where none is, the first that gave an answer.
+
+    The order is fixed: the narrower interval is no better an answer.
+    """
     surfaces = [fit for fit in analysis.fits.values() if fit.law != "power_laws"]
-    if surfaces:
-        return choose_forecaster(surfaces).law
-    return next((name for name in ("isoflop", "envelope") if name in analysis.fits), None)
+    first = [choose_forecaster(surfaces).law] if surfaces else []
+    order = (*first, "additive", "curved", "isoflop", "envelope")
+    given = [name for name in order if name in analysis.fits]
+    certified = [name for name in given if analysis.fits[name].is_certified]
+    return next(iter([*certified, *given]), None)

@@ -2,7 +2,6 @@
 """The figures of a study, and its report as one HTML page."""
 
 import base64
-import datetime
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.plan.point import Point
 from experiments.report import rows
 from experiments.report.analysis import APPROACHES
+from experiments.report.answer import sentence
 from experiments.report.build import JudgedForecast, Report
 from experiments.report.cost_figure import figure_cost
 from experiments.report.totals import provenance, totals
@@ -103,12 +103,15 @@ def page(
     main = analysis.frontiers[report.main] if report.main else None
     return environment.get_template("report.html").render(
         study=study,
-        answer=rows.frontier_rows(main) if main else [],
+        sentence=sentence(report) if main else "",
+        answer=rows.frontier_rows(main, report.unit) if main else [],
         answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
         exponents=rows.exponent_rows(analysis),
         refusals=analysis.refusals,
         findings=rows.findings(analysis),
-        forecasts=[row for judged in report.forecasts for row in rows.forecast_rows(judged)],
+        forecasts=[
+            row for judged in report.forecasts for row in rows.forecast_rows(judged, report.unit)
+        ],
         figures=[(name, CAPTIONS[name], image) for name, image in images.items()],
         runs=rows.run_rows(points, report.verdicts),
         recipe=[(path, str(value)) for path, value in leaves(study.recipe).items()],
@@ -120,5 +123,4 @@ def page(
         planned_runs=(
             planned_vs_real.run_rows(report.planned, report.compared) if report.planned else []
         ),
-        written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

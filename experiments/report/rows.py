@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a report shows, as rows of text, for the terminal and for the page."""
 
+import math
 from collections.abc import Mapping, Sequence
 
+from experiments.ledger.forecasts import Predicted
 from experiments.ledger.tables import printable
 from experiments.ledger.verdict import Verdict
 from experiments.plan.point import Point
@@ -10,7 +12,8 @@ from experiments.report.analysis import APPROACHES, Analysis
 from experiments.report.build import JudgedForecast
 from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
-from scaling.intervals import Band, Interval
+from scaling.intervals import Estimated, Interval
+from scaling.tables.units import count
 
 
 def ordered(analysis: Analysis) -> list[Fit]:
@@ -24,13 +27,13 @@ def exponent_rows(analysis: Analysis) -> list[tuple[str, ...]]:
 
 
 def _exponent_row(fit: Fit) -> tuple[str, ...]:
-    a = _with_interval(fit.exponent_a, fit.intervals["a"], "{:.3f}")
-    b = _with_interval(fit.exponent_b, fit.intervals["b"], "{:.3f}")
-    status = "certified" if fit.is_certified else f"NOT CERTIFIED: {fit.status.value}"
+    a = with_interval(fit.exponent_a, fit.intervals["a"], "{:.3f}")
+    b = with_interval(fit.exponent_b, fit.intervals["b"], "{:.3f}")
+    status = "certified" if fit.is_certified else f"not certified: {fit.status.value}"
     return (fit.name, a, b, str(len(fit.fitted_runs)), status)
 
 
-def _with_interval(value: float, interval: Interval, form: str) -> str:
+def with_interval(value: float, interval: Interval, form: str) -> str:
     if not interval.is_known:
         return f"{form.format(value)} (no interval)"
     ends = f"{form.format(interval.lower)} to {form.format(interval.upper)}"
@@ -49,51 +52,85 @@ def findings(analysis: Analysis) -> list[str]:
     return [f"{', '.join(names)}: {s}" if names else s for s, names in said.items()]
 
 
-def frontier_rows(frontier: Frontier) -> list[dict[str, str]]:
-    """The answer, one row per budget, every number with its interval."""
-    columns = {
-        "N* parameters": (frontier.n_params_opt, "{:.3g}"),
-        "D* tokens": (frontier.n_tokens_opt, "{:.3g}"),
-        "tokens per parameter": (frontier.tokens_per_param, "{:.3g}"),
-        "loss, nats per token": (frontier.loss_opt, "{:.4f}"),
-    }
-    rows = []
+def frontier_rows(frontier: Frontier, unit: str) -> list[dict[str, str]]:
+    """The answer, one row per budget, every number with its interval, by falling importance.
+
+    Args:
+      unit: of the loss and of what is counted as tokens: "byte" or "token".
+    """
+    shown = []
     for i, flops in enumerate(frontier.flops):
-        mark = "extrapolated" if frontier.is_extrapolated[i] else ""
-        cells = {name: _band_cell(band, i, form) for name, (band, form) in columns.items()}
-        rows.append({"C, FLOPs": f"{flops:.3g}", **cells, "": mark})
-    return rows
+        loss, ratio = frontier.loss_opt.at(i), frontier.tokens_per_param.at(i)
+        row = {
+            "FLOPs": power(flops) + "*" * bool(frontier.is_extrapolated[i]),
+            "parameters N*": counted(frontier.n_params_opt.at(i)),
+            f"nats per {unit}": with_interval(loss.value, loss.interval, _loss_form(loss)),
+            f"{unit}s D*": counted(frontier.n_tokens_opt.at(i)),
+            f"{unit}s per parameter": with_interval(ratio.value, ratio.interval, "{:.3g}"),
+        }
+        shown.append(row)
+    return shown
 
 
-def _band_cell(band: Band, i: int, form: str) -> str:
-    found = band.at(i)
-    return _with_interval(found.value, found.interval, form)
+def power(value: float) -> str:
+    """A number of FLOPs: 2.5e10."""
+    return f"{value:.3g}".replace("e+", "e")
 
 
-def forecast_rows(judged: JudgedForecast) -> list[dict[str, str]]:
+def counted(found: Estimated) -> str:
+    """A count and its interval: 14.3k (12.1k to 16.4k)."""
+    if not found.interval.is_known:
+        return f"{count(found.value)} (no interval)"
+    return f"{count(found.value)} ({count(found.interval.lower)} to {count(found.interval.upper)})"
+
+
+def _loss_form(loss: Estimated) -> str:
+    """Digits down to a tenth of the interval's width, two to five."""
+    width = loss.interval.upper - loss.interval.lower
+    digits = 1 - math.floor(math.log10(width)) if loss.interval.is_known and width > 0 else 4
+    return f"{{:.{min(max(digits, 2), 5)}f}}"
+
+
+def is_inside(judged: JudgedForecast) -> bool:
+    """Whether the loss came out inside the interval of the forecast to judge; False if unknown."""
+    return _came_out(judged, next(iter(judged.forecast.forecasts.values()))) == "inside"
+
+
+def _came_out(judged: JudgedForecast, forecast: Predicted) -> str:
+    lower, upper, outcome = forecast.lower, forecast.upper, judged.outcome
+    if outcome is None:
+        return "not trained yet"
+    if lower is None or upper is None:
+        return "no interval"
+    return "inside" if lower <= outcome <= upper else "outside"
+
+
+def forecast_rows(judged: JudgedForecast, unit: str) -> list[dict[str, str]]:
     """One row per surface: forecast, interval, outcome, in numbers and as a sentence."""
-    made, outcome, rows = judged.forecast, judged.outcome, []
+    made, outcome, shown = judged.forecast, judged.outcome, []
     for law, forecast in made.forecasts.items():
         lower, upper = forecast.lower, forecast.upper
         is_known = lower is not None and upper is not None
-        interval = f"{lower:.4f} to {upper:.4f}" if is_known else "unknown"
-        row = {
-            "C, FLOPs": f"{made.budget:.3g}",
-            "parameters": f"{made.point.params.total:,}",
-            "tokens": f"{made.point.n_tokens:,}",
-            "law": law,
-            "forecast": f"{forecast.value:.4f}",
-            f"{made.level:.0%} interval": interval,
-        }
-        came = "not trained yet"
+        interval = f"{lower:.3f} to {upper:.3f}" if is_known else "no interval"
+        came = _came_out(judged, forecast)
         if outcome is not None:
-            is_inside = lower is not None and upper is not None and lower <= outcome <= upper
-            where = "inside" if is_inside else "OUTSIDE"
-            came = f"{outcome:.4f} ({outcome - forecast.value:+.4f}, {where})"
-        row["came out"] = came
-        text = f"forecast at {row['C, FLOPs']} FLOPs, {law}: {row['forecast']} nats ({interval})"
-        rows.append(row | {"sentence": f"{text}; came out: {came}"})
-    return rows
+            came = f"{outcome:.3f}, {came}"
+        row = {
+            "FLOPs": power(made.budget),
+            "parameters": f"{made.point.params.total:,}",
+            f"{unit}s": f"{made.point.n_tokens:,}",
+            "law": law,
+            "forecast": f"{forecast.value:.3f}",
+            f"{made.level:.0%} interval": interval,
+            "came out": came,
+        }
+        text = (
+            f"Forecast for {count(made.point.params.total)} parameters on "
+            f"{count(made.point.n_tokens)} {unit}s ({law}): {row['forecast']} ({interval}); "
+        )
+        is_trained = outcome is not None
+        shown.append(row | {"sentence": text + (f"came out {came}." if is_trained else f"{came}.")})
+    return shown
 
 
 def run_rows(points: Sequence[Point], verdicts: Mapping[str, Verdict]) -> list[dict[str, str]]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How numbers and tables look on the terminal."""
 
+from collections.abc import Mapping, Sequence
+
 from rich.console import JustifyMethod
 from rich.table import Table
 
@@ -12,6 +14,19 @@ def plain_table(
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name, justify=justify, no_wrap=no_wrap)
+    return table
+
+
+def fitting_table(rows: Sequence[Mapping[str, str]], width: int) -> Table:
+    """A plain table of as many columns, from the left, as have room: none is cut."""
+    names = list(rows[0])
+    sizes = [max(len(name), *(len(row[name]) for row in rows)) for name in names]
+    while len(names) > 1 and sum(sizes) + 2 * (len(names) - 1) > width:
+        names.pop()
+        sizes.pop()
+    table = plain_table(*names, no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
     return table
 
 

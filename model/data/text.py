@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from model.data.source import BYTE_SEPARATOR, StdlibText, TextFiles
 
@@ -46,7 +46,8 @@ class Reader(ABC):
 class PepsReader(Reader):
     """The text of model/data/texts/."""
 
-    files: ClassVar[list[Path]] = [Path(__file__).parent / "texts" / "peps.txt.xz"]
+    def __init__(self) -> None:
+        self.files = [Path(__file__).parent / "texts" / "peps.txt.xz"]
 
     def documents(self, file: Path) -> Iterator[bytes]:
         with _reading(file), lzma.open(file) as stream:

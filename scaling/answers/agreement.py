@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scaling.answers.frontier import frontier
 from scaling.fit import Fit
-from scaling.intervals import Estimated
+from scaling.intervals import Estimated, Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +77,16 @@ def _compare(label: str, names: Sequence[str], row: Sequence[Estimated]) -> str:
         f"{name} {one.value:.3g} ({one.interval.lower:.3g} to {one.interval.upper:.3g})"
         for name, one in zip(names, row, strict=True)
     )
-    known = [i for i, end in enumerate(ends) if end.is_known]
     apart = [
         f"{names[i]} and {names[j]}"
-        for i, j in itertools.combinations(known, 2)
-        if max(ends[i].lower, ends[j].lower) > min(ends[i].upper, ends[j].upper)
+        for i, j in itertools.combinations(range(len(names)), 2)
+        if are_apart(ends[i], ends[j])
     ]
-    verdict = f"disagree ({'; '.join(apart)})" if apart else "agree"
-    return f"{label}: the approaches {verdict}: {shown}."
+    verdict = f"do not all overlap ({'; '.join(apart)})" if apart else "overlap"
+    return f"{label}: the intervals {verdict}: {shown}."
+
+
+def are_apart(one: Interval, other: Interval) -> bool:
+    """Whether two intervals, both known, have nothing in common."""
+    is_known = one.is_known and other.is_known
+    return is_known and max(one.lower, other.lower) > min(one.upper, other.upper)

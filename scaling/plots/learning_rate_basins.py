@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from scaling.hyperparameters.learning_rate_basins import Basin
-from scaling.plots.style import budget_styles, count, footnote, new_figure, styled
+from scaling.plots.style import budget_styles, footnote, new_figure, styled
+from scaling.tables.units import count
 
 # Nats above the highest optimum at which a panel ends: rates that blow up would flatten the rest.
 _ROOM = 0.6

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.plots.style import count, footnote, log_counts, new_figure, styled
+from scaling.plots.style import footnote, log_counts, new_figure, styled
 from scaling.published.tables import Table
 from scaling.solve.regression import Estimate
 from scaling.tables.arrays import Array
+from scaling.tables.units import count
 
 _OURS, _THEIRS = "#0072b2", "#d55e00"
 

@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 
 from scaling.laws.loss_laws import ADDITIVE, DATA_CONSTRAINED
 from scaling.laws.objectives import HUBER
-from scaling.plots.style import count, footnote, new_figure, styled
+from scaling.plots.style import footnote, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction, compare
 from scaling.published.tables import Table, doubts, minimum, named, read_table
 from scaling.solve.newton import solve
 from scaling.solve.problem import Constraints
 from scaling.solve.regression import Estimate
 from scaling.tables.arrays import Array
+from scaling.tables.units import count
 
 TABLE = "muennighoff_data_constrained.csv"
 FIXED = {

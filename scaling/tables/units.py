@@ -42,6 +42,14 @@ def column_and_factor(field: str, given: str, header: Container[str]) -> tuple[s
     return column, legal[unit]
 
 
+def count(value: float, _position: float = 0) -> str:
+    """A count with k, M, B, T, three digits: 24k, 1.52M; also a formatter of an axis."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * 0.9995:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
 def check_fields(names: list[str]) -> None:
     """Raises ValueError for names that look like a field misspelt.
 

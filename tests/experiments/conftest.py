@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from command_line import without_notices
 from small_studies import mine
 
 from experiments.cli import main
@@ -226,6 +227,7 @@ def isoflop(tmp_path, capsys, monkeypatch):
             main.main(list(arguments))
         except SystemExit as end:
             code = end.code
-        return code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        return code, out, without_notices(err)
 
     return run

@@ -111,7 +111,7 @@ def written(ledger, study, points, make_manifest, record):
             findings=tuple(rest[third : 2 * third]),
             refusals={text: text for text in rest[2 * third :]},
         )  # fmt: skip
-        made = gather(ledger, points, analysis)
+        made = gather(ledger, points, analysis, "byte")
         manifest = make_manifest(notes=tuple(rest[:third]))
         return page(changed, manifest, points, made, {"curves": "PHN2Zy8+"})
 

@@ -11,7 +11,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import Result
 from experiments.plan.point import Point
 from scaling.hyperparameters.learning_rate_basins import Basin, fit_basins
-from scaling.plots.style import count
+from scaling.tables.units import count
 
 _OPEN = ("less", "more")
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from experiments.benchmarks.noise import AS_IT_IS, VARIANTS, page, points
 from experiments.cli.load_study import load_study
-from experiments.study.overrides import override
+from experiments.cli.overrides import overridden
 
 # Two budgets with a size each; seeds of the initialisation add 0.1, those of the data 0.3.
 LOSSES = 2 + 0.1 * np.arange(3)[:, None] + 0.3 * np.arange(3)
@@ -43,5 +43,5 @@ def test_spread_is_told_apart_and_losses_are_set_against_the_recipe_as_it_is():
 
 def test_every_variant_is_a_study():
     study = load_study("quickstart")
-    recipes = [override(study, list(changes)).recipe for changes in VARIANTS.values()]
+    recipes = [overridden(study, list(changes)).recipe for changes in VARIANTS.values()]
     assert len(set(recipes)) == len(VARIANTS)

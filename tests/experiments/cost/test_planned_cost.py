@@ -258,7 +258,7 @@ def test_the_report_shows_every_run_with_its_plan(
     analysis = Analysis(
         runs=None, curves=None, fits={}, frontiers={}, agreement=None, findings=(), refusals={}
     )
-    made = gather(ledger, points, analysis)
+    made = gather(ledger, points, analysis, "byte")
     assert [row.real.run_id for row in made.compared] == [point.id for point in points[:3]]
     assert [row.ratio for row in made.compared] == pytest.approx([1.0, 2.0, 1.0])
     page = report_page(study, make_manifest(), points, made, {"cost": "PHN2Zy8+"})
@@ -267,7 +267,7 @@ def test_the_report_shows_every_run_with_its_plan(
     assert "<td>2.00</td>" in page
     assert 'id="cost"' in page
     (ledger.folder / "cost.json").write_text("{}")
-    without = gather(ledger, points, analysis)
+    without = gather(ledger, points, analysis, "byte")
     assert (without.planned, without.compared) == (None, ())
 
 

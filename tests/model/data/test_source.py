@@ -83,7 +83,10 @@ def test_source_survives_json(source: Source) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "web"}, "unknown data source 'web': choose one of peps, stdlib, text, tokens, zipf"),
+        (
+            {"kind": "web"},
+            "unknown data source 'web': choose one of peps, stdlib, text, tokens",
+        ),
         ({"validation_fraction": 0.1}, "unknown data source None"),
         ({"kind": "stdlib"}, r"lacks \['validation_fraction'\]"),
         ({"kind": "stdlib", "validation_fraction": 0.1, "seed": 1}, r"unknown fields \['seed'\]"),

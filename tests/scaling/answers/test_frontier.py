@@ -141,11 +141,11 @@ def test_curved_form_forecasts_only_where_gamma_is_resolved(noisy):
 
 def test_approaches_agree_on_one_law_and_a_stranger_does_not(noisy):
     fits = [noisy.isoflop, noisy.surface]
-    assert all("approaches agree" in s for s in agreement(fits, 1e12).findings)
+    assert all("intervals overlap" in s for s in agreement(fits, 1e12).findings)
     far = {"a": Interval(lower=0.9, upper=0.95), "b": Interval(lower=0.0, upper=0.1)}
     stranger = replace(noisy.isoflop, intervals=far, status=FitStatus.TOO_FEW_POINTS)
     findings = agreement([noisy.surface, stranger], 1e12).findings
-    assert "disagree (surface (additive) and isoflop)" in findings[0]
+    assert "do not all overlap (surface (additive) and isoflop)" in findings[0]
     assert findings[-1] == "not certified: isoflop."
 
 
