@@ -37,7 +37,7 @@ def print_profile(console: Console, found: Profile) -> None:
     where = "" if found.flops is None else f" at {found.flops:.3g} FLOPs"
     console.print(
         f"profile of {found.quantity}{where}: {found.estimate:.6g}, {found.level:.0%} "
-        f"{interval_text(found.interval)} ({found.calibration})" + ", FLAT" * found.flat
+        f"{interval_text(found.interval)} ({found.calibration})" + ", flat" * found.flat
     )
     print_findings(console, found.findings)
 
@@ -80,10 +80,10 @@ def interval_text(interval: Interval | None, form: str = "{:.4g}") -> str:
 
 
 def status_line(fit: Fit) -> str:
-    """How the fit ended; in capital letters where it is not certified."""
+    """How the fit ended."""
     if fit.is_certified:
         return f"certified: {fit.status.value}." if fit.certificate else "status: no doubts."
-    return f"NOT CERTIFIED, {fit.status.name}: {fit.status.value.upper()}."
+    return f"not certified, {fit.status.name}: {fit.status.value}."
 
 
 def certificate_line(certificate: Certificate) -> str:
@@ -135,7 +135,7 @@ def _hold_out_row(one: Prediction) -> tuple[str, ...]:
         f"{100 * one.bias:+.3f}",
         "best" if is_best else f"{100 * one.excess:+.3f}",
         "" if is_best else interval_text(percent[1], "{:+.3f}"),
-        "certified" if one.fit.is_certified else f"NOT CERTIFIED: {one.fit.status.name}",
+        "certified" if one.fit.is_certified else f"not certified: {one.fit.status.name}",
     )
 
 
@@ -156,7 +156,7 @@ def print_multiplier(console: Console, found: Multiplier) -> None:
             f"{found.flops_b[i]:.3g}",
             f"{ratio:.4g}",
             shown,
-            "EXTRAPOLATED" if found.is_extrapolated[i] else "",
+            "extrapolated" if found.is_extrapolated[i] else "",
         )
     console.print(table)
     print_findings(console, found.findings)
@@ -174,7 +174,7 @@ def print_optimum(console: Console, front: Frontier) -> None:
             cells += [form.format(band.value[i]), _ends(band, i, form)]
         cells += [f"{front.tokens_per_param.value[i]:.3g}", f"{front.loss_opt.value[i]:.4f}"]
         cells += [_ends(front.loss_opt, i, "{:.4f}")]
-        table.add_row(*cells, "EXTRAPOLATED" if front.is_extrapolated[i] else "")
+        table.add_row(*cells, "extrapolated" if front.is_extrapolated[i] else "")
     console.print(table)
     print_findings(console, front.findings)
 
@@ -195,7 +195,7 @@ def print_inference(console: Console, found: InferenceOptimum) -> None:
     console.print(
         f"loss {found.best.loss_nats.value:.4f}, {found.inference_tokens:.3g} tokens of inference: "
         f"{100 * saved:.3g} % ({interval_text(percent, '{:.3g}')}) of all FLOPs saved"
-        + (", EXTRAPOLATED" if found.is_extrapolated else "")
+        + (", extrapolated" if found.is_extrapolated else "")
     )
     console.print(table)
     print_findings(console, found.findings)

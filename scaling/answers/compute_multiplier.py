@@ -233,7 +233,7 @@ def _is_beyond(fit: Fit, flops: Array) -> Array:
 
 def _findings(a: Fit, b: Fit, beyond: Array, draws: Array) -> Sequence[str]:
     sentences = [
-        f"NOT CERTIFIED: {name} is {fit.status.name}, {fit.status.value}."
+        f"not certified: {name} is {fit.status.name}, {fit.status.value}."
         for name, fit in (("A", a), ("B", b))
         if not fit.is_certified
     ]

@@ -258,5 +258,5 @@ def _findings(train: Runs, held: Runs, found: Sequence[Prediction]) -> tuple[str
         sentences.append(f"not told apart from {found[0].law}: {', '.join(equal)}.")
     doubtful = [p.law for p in found if not p.fit.is_certified]
     if doubtful:
-        sentences.append(f"NOT CERTIFIED: {', '.join(doubtful)}.")
+        sentences.append(f"not certified: {', '.join(doubtful)}.")
     return tuple(sentences)

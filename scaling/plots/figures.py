@@ -104,7 +104,7 @@ def figure_forecast(
 def _notes(fits: Sequence[Fit]) -> list[str]:
     """What the fits leave out and why, and which of them are not certified."""
     sentences = [
-        f"NOT CERTIFIED: {fit.name} is {fit.status.name}, {fit.status.value}."
+        f"not certified: {fit.name} is {fit.status.name}, {fit.status.value}."
         for fit in fits
         if not fit.is_certified
     ]

@@ -23,7 +23,7 @@ def figure_fit(fit: Fit) -> Figure:
     plot_fit(ax, fit)
     ax.set_title(formula_text(law_named(fit.law).formula) if fit.law != "power_laws" else fit.name)
     band = f"band: {100 * fit.level:g} %, of the law without run-to-run noise."
-    doubt = f"NOT CERTIFIED: {fit.name} is {fit.status.name}, {fit.status.value}."
+    doubt = f"not certified: {fit.name} is {fit.status.name}, {fit.status.value}."
     footnote(figure, [band, *[doubt] * (not fit.is_certified)])
     return figure
 

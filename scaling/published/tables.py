@@ -65,7 +65,7 @@ def doubts(label: str, found: Estimate) -> list[str]:
     """A sentence when the minimum is not certified, or another one is nearly as low."""
     sentences = []
     if found.status is not FitStatus.CONVERGED:
-        sentences.append(f"{label}: NOT CERTIFIED, {found.status.value}.")
+        sentences.append(f"{label}: not certified, {found.status.value}.")
     gap = found.certificate.next_best_excess
     if gap is not None and gap < 0.01:
         sentences.append(f"{label}: another local minimum lies {100 * gap:.2g} % higher.")

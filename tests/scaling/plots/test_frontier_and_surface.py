@@ -91,7 +91,7 @@ def test_figures_say_what_they_leave_out_and_why(drawn):
 def test_fits_that_are_not_certified_are_flagged(drawn):
     draw, isoflop = drawn
     assert isoflop.status is FitStatus.TOO_FEW_POINTS
-    assert "NOT CERTIFIED: isoflop is TOO_FEW_POINTS" in texts(draw()["frontier"])
+    assert "not certified: isoflop is TOO_FEW_POINTS" in texts(draw()["frontier"])
     legend = draw()["frontier"].axes[0].get_legend()
     assert legend.get_texts()[0].get_text() == "isoflop, not certified"
 
