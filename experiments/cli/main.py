@@ -5,6 +5,7 @@ run(options, console)."""
 import argparse
 import errno
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -19,7 +20,8 @@ from model.field_checks import one_line
 
 WHAT = "Scaling-law experiments: from FLOP budgets to a compute-optimal frontier with intervals."
 COMMANDS = (
-    *("data", "plan", "run", "lr-check", "next", "status", "retry", "gc", "export", "doctor"),
+    *("init", "data", "plan", "run", "lr-check", "next"),
+    *("status", "retry", "gc", "export", "doctor"),
     *("evaluate", "sample", "export-model"),
     *("fit", "compare", "optimum", "plot", "report"),
     *("check", "calibrate", "coordinate-check", "recipe", "reproduce"),
@@ -83,6 +85,8 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     """Of these commands only: others need not be imported."""
     parser = _Parser(prog="isoflop", description=WHAT)
+    version = f"isoflop {importlib.metadata.version('isoflop')}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for name in names:
         module = _module(name)

@@ -67,7 +67,8 @@ class PepsText(_Bytes):
 class TextFiles(_Bytes):
     """UTF-8 text files, as bytes: plain, .gz, .xz, and .jsonl (also .jsonl.gz, .jsonl.xz).
 
-    A NUL byte inside a file separates documents; a line of a .jsonl file is a document.
+    A NUL byte inside a file separates documents; a line of a .jsonl file is a document. Where all
+    is one document, it is cut into about 200 at ends of lines.
 
     Args:
       paths: files or folders (read recursively, in sorted order); relative to the working folder.

@@ -4,6 +4,7 @@
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import lzma
 import os
@@ -118,9 +119,21 @@ class TextFilesReader(Reader):
     def __init__(self, source: TextFiles):
         self._text_field = source.text_field
         self._left_out: Counter[str] = Counter()
+        self._n_blocks = 0
         self.files = list_files(source.paths, self._left_out)
 
     def documents(self, file: Path) -> Iterator[bytes]:
+        found = self._documents(file)
+        if len(self.files) > 1:
+            yield from found
+            return
+        first = list(itertools.islice(found, 2))
+        if len(first) == 1:
+            first = list(_blocks(first[0]))
+            self._n_blocks = len(first)
+        yield from itertools.chain(first, found)
+
+    def _documents(self, file: Path) -> Iterator[bytes]:
         suffixes = [suffix.lower() for suffix in file.suffixes]
         opener: Callable[..., Any] = open
         if suffixes and suffixes[-1] in _COMPRESSED:
@@ -138,7 +151,10 @@ class TextFilesReader(Reader):
                 yield from _plain(file, stream)
 
     def notes(self) -> list[str]:
-        return [f"Text of {len(self.files)} files.", *_left_out_notes(self._left_out)]
+        notes = [f"Text of {len(self.files)} files.", *_left_out_notes(self._left_out)]
+        if self._n_blocks:
+            notes.append(f"One document, cut at ends of lines into {self._n_blocks} to be split.")
+        return notes
 
     def _json_lines(self, file: Path, stream: io.BufferedIOBase) -> Iterator[bytes]:
         for number, line in enumerate(stream, 1):
@@ -230,6 +246,22 @@ def _split(stream: io.BufferedIOBase) -> Iterator[bytes]:
             parts = [part]
     if rest := b"".join(parts):
         yield rest
+
+
+def _blocks(document: bytes) -> Iterator[bytes]:
+    """About a two-hundredth of a document each, 512 bytes to 64 KiB, up to the end of a line or,
+    where lines are longer than that, of a character."""
+    size = min(max(len(document) // 200, 512), 2**16)
+    start = 0
+    while start < len(document):
+        end = min(start + size, len(document))
+        line = document.find(b"\n", end, end + size)
+        if line >= 0:
+            end = line + 1
+        while end < len(document) and document[end] & 0xC0 == 0x80:
+            end += 1
+        yield document[start:end]
+        start = end
 
 
 def _without_last_empty(documents: list[bytes]) -> list[bytes]:

@@ -164,6 +164,38 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
         prepare(text_files(tmp_path / "a.txt"), tmp_path / "out")
 
 
+TEXTS_OF_ONE_DOCUMENT = {
+    "lines": "".join(f"{i}: so it goes, \N{SNOWMAN}.\n" for i in range(9000)),
+    "no lines": "x" + "\N{GRINNING FACE}" * 30_001,
+    "one long line among others": "short\n" * 5000 + "x" * 100_000 + "\n" + "y\n" * 9000,
+}
+
+
+@pytest.mark.parametrize("name", TEXTS_OF_ONE_DOCUMENT)
+def test_one_document_is_cut_into_blocks_that_are_text_and_all_of_it(
+    tmp_path: Path, name: str
+) -> None:
+    text = TEXTS_OF_ONE_DOCUMENT[name]
+    (tmp_path / "a.txt").write_text(text)
+    reader = reader_of(text_files(tmp_path / "a.txt"))
+    blocks = list(reader.documents(tmp_path / "a.txt"))
+    assert b"".join(blocks).decode() == text
+    assert 100 < len(blocks) <= 201
+    assert max(map(len, blocks)) <= 2 * len(text.encode()) / 200 + 1
+    for block in blocks:
+        block.decode()
+    if name == "lines":
+        assert all(block.endswith(b"\n") for block in blocks)
+    assert f"cut at ends of lines into {len(blocks)} to be split" in " ".join(reader.notes())
+
+
+def test_two_documents_are_left_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a\n" * 2000 + b"\0" + b"b\n" * 2000)
+    reader = reader_of(text_files(tmp_path / "a.txt"))
+    assert list(map(len, reader.documents(tmp_path / "a.txt"))) == [4000, 4000]
+    assert reader.notes() == ["Text of 1 files."]
+
+
 def test_the_text_that_comes_with_the_package_is_the_published_one(tmp_path: Path) -> None:
     source = PepsText(validation_fraction=0.05)
     reader = reader_of(source)
