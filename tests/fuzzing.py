@@ -34,8 +34,10 @@ KINDS = {
     "weight_decay": RATE, "eps": RATE, "n_steps": SIZE, "warmup_steps": WHOLE,
     "decay_steps": WHOLE, "decay": NAME, "final_fraction": FRACTION, "curve_tokens": SIZE,
     "n_points": SIZE, "algorithm": NAME, "muon": RECORD, "momentum": SHARE, "nesterov": FLAG,
-    "ns_steps": SIZE, "scale": NAME,
+    "ns_steps": SIZE, "scale": NAME, "weight_decay_holds": WHOLE, "weight_decay_fall": RATE,
 }  # fmt: skip
+# What is no part of an id, and may be missing.
+DEFAULTS = {"objective": "next_token", "weight_decay_holds": 0, "weight_decay_fall": 0.0}
 
 _NUMBERS = (float("nan"), float("inf"), float("-inf"), -1.0, -1e-9, 1e300, 10**400)
 _NO_NUMBER = ("", "1", "NaN", "x" * 3000, True, False, None, [], {}, [1], {"a": 1}, [[[]]])
@@ -56,9 +58,10 @@ WRONG: dict[int, tuple[Any, ...]] = {
     TABLE: ([], None, 0, "", "{}", True, [{}], {"nothing": "x"}, {"matmul_full": None}),
 }
 # Null is how an unlimited source says that it has no epochs, and AdamW that it has nothing of Muon;
-# no axes is a study without any; a block may have no channel mixer, attention no rotation.
+# no axes is a study without any, and a word may be one's value; a block may have no channel mixer,
+# attention no rotation.
 LEGAL = (
-    *(("epochs", None), ("axes", {}), ("muon", None)),
+    *(("epochs", None), ("axes", {}), ("axes", {"nothing": "x"}), ("muon", None)),
     *(("channel_mixer", None), ("rope_theta", None)),
 )
 
@@ -82,8 +85,9 @@ def rehashed(tree: Any) -> Any:
     """The tree with the id that its spec has now, where it has one: the check must not hide all."""
     try:
         spec = copy.deepcopy(tree["spec"])
-        if (spec["train"] or {}).get("objective") == "next_token":
-            del spec["train"]["objective"]  # The default is no part of an id.
+        for path in [p for p in paths(spec) if p[-1] in DEFAULTS]:
+            if (node := parent(spec, path))[path[-1]] == DEFAULTS[path[-1]]:
+                del node[path[-1]]
         text = json.dumps(_rounded(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
@@ -136,8 +140,7 @@ def _text(tree: Any) -> str:
 def missing_field(rng: random.Random, tree: Any) -> Wrong:
     tree = copy.deepcopy(tree)
     # Of the axes each may be missing: it is another study's point then.
-    # What has a default may be missing, too.
-    required = [p for p in paths(tree) if p[-1] != "objective"]
+    required = [p for p in paths(tree) if p[-1] not in DEFAULTS]
     path = rng.choice([p for p in required if p[0] != "axes" or len(p) == 1])
     del parent(tree, path)[path[-1]]
     return _text(rehashed(tree)), _words(path)

@@ -60,8 +60,7 @@ def show_plan(
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
     console.print(_kept(study, points))
-    horizon = study.recipe.horizon_tokens_per_param
-    if horizon is not None and (line := beyond_horizon(points, horizon)):
+    if line := beyond_horizon(points, study.recipe):
         console.print(line)
     console.print(display.cost_table(planned, expected, measured))
     for line in marks(ledger):

@@ -35,7 +35,7 @@ class Length:
       batch_size: sequences per step.
       tokens_per_step: those times the sequence length.
       n_steps: of the run.
-      horizon_steps: of the run that warm-up and weight decay are chosen for.
+      horizon_steps: of the run that warm-up, and weight decay unless it falls, are chosen for.
     """
 
     batch_size: int
@@ -116,12 +116,8 @@ def _batch_size(recipe: Recipe, n_tokens: float, seq_len: int) -> int:
 
 def transferred_constants(recipe: Recipe, model: ModelConfig, run: Length) -> Transferred:
     """The base constants, at the recipe's learning rate, carried over to this network and run."""
-    factor, muon = recipe.optimizer.learning_rate, _muon(recipe.optimizer)
-    tokens_per_param = run.horizon_steps * run.tokens_per_step / count_params(model).total
-    timescale = (
-        recipe.optimizer.weight_decay_timescale
-        * (tokens_per_param / REFERENCE_TOKENS_PER_PARAM) ** recipe.optimizer.weight_decay_exponent
-    )
+    rule = recipe.optimizer
+    factor, muon = rule.learning_rate, _muon(rule)
     base = dataclasses.replace(
         recipe.base,
         hidden_rate=factor * recipe.base.hidden_rate,
@@ -133,10 +129,31 @@ def transferred_constants(recipe: Recipe, model: ModelConfig, run: Length) -> Tr
         base,
         d_model=model.d_model,
         n_layers=model.n_layers,
-        decay_per_step=1 / (timescale * run.horizon_steps),
+        decay_per_step=_decay_per_step(recipe, run, count_params(model).total),
         parameterization=recipe.parameterization,
         muon_scale=muon.scale if muon else None,
     )
+
+
+def _decay_per_step(recipe: Recipe, run: Length, n_params: int) -> float:
+    """Of the whole run; where decay falls, of its steps before that."""
+    rule = recipe.optimizer
+    n_steps, share = run.horizon_steps, 1.0
+    if rule.weight_decay_falls:
+        # The rule gives n steps a decay of n^-exponent in all, of which this is the derivative.
+        n_steps, share = _held_steps(recipe, run), -rule.weight_decay_exponent
+    relative = n_steps * run.tokens_per_step / n_params / REFERENCE_TOKENS_PER_PARAM
+    timescale = rule.weight_decay_timescale * relative**rule.weight_decay_exponent
+    return share / (timescale * n_steps)
+
+
+def _held_steps(recipe: Recipe, run: Length) -> int:
+    """After which a decay that falls begins to: in the warm-up the rates hold it down."""
+    return max(1, _warmup_steps(recipe, run))
+
+
+def _warmup_steps(recipe: Recipe, run: Length) -> int:
+    return round(recipe.optimizer.warmup_fraction * run.horizon_steps)
 
 
 def with_multipliers(model: ModelConfig, transferred: Transferred) -> ModelConfig:
@@ -191,6 +208,8 @@ def _optimizer(recipe: Recipe, transferred: Transferred, run: Length) -> Optimiz
         beta2=2 ** (-run.tokens_per_step / halflife),
         clip_norm=rule.clip_norm,
         muon=_muon(rule),
+        weight_decay_holds=_held_steps(recipe, run) if rule.weight_decay_falls else 0,
+        weight_decay_fall=1 + rule.weight_decay_exponent if rule.weight_decay_falls else 0.0,
     )
 
 
@@ -200,7 +219,7 @@ def _muon(rule: OptimizerRule) -> MuonConfig | None:
 
 def _schedule(recipe: Recipe, run: Length, d_model: int) -> ScheduleConfig:
     rule = recipe.optimizer
-    warmup = round(rule.warmup_fraction * run.horizon_steps)
+    warmup = _warmup_steps(recipe, run)
     decay = round(rule.decay_fraction * run.n_steps)
     if recipe.horizon_tokens_per_param is not None and warmup + decay > run.n_steps:
         raise Refused(

@@ -15,9 +15,10 @@ from itertools import pairwise
 from typing import Any
 
 from experiments.plan.point import Point, Spec, spec_id
+from experiments.study.recipe import Recipe
 
-# Up to it the best timescale of weight decay (Bergsma et al. 2025, arXiv:2505.13738) is within 1.8
-# times of the horizon's.
+# Runs so many times as long as the horizon lose 0.01 to 0.02 nats by its decay, longer ones more,
+# those of a ninth of it less (results/benchmarks/notes/recipes.md).
 HORIZON_FACTOR = 3.0
 
 
@@ -111,20 +112,20 @@ def check_trunks(points: Sequence[Point]) -> None:
             )
 
 
-def beyond_horizon(points: Sequence[Point], tokens_per_param: float) -> str:
-    """A line where runs are far from the length that the recipe's horizon is; empty where none is.
-
-    Their weight decay is chosen for another length, which bends the arms of an isoFLOP curve.
-    """
-    low, high = tokens_per_param / HORIZON_FACTOR, tokens_per_param * HORIZON_FACTOR
-    n_far = sum(not low <= point.n_tokens / point.params.total <= high for point in points)
+def beyond_horizon(points: Sequence[Point], recipe: Recipe) -> str:
+    """A line where runs have the weight decay of a horizon that they go far beyond; else empty."""
+    horizon = recipe.horizon_tokens_per_param
+    if horizon is None or recipe.optimizer.weight_decay_falls:
+        return ""
+    high = horizon * HORIZON_FACTOR
+    n_far = sum(point.n_tokens / point.params.total > high for point in points)
     if not n_far:
         return ""
     return (
-        f"{n_far} of {len(points)} runs are shorter or longer than {HORIZON_FACTOR:g} times the "
-        f"recipe's horizon of {tokens_per_param:g} tokens per parameter: their weight decay is "
-        f"that of another length. Narrow sizes.tokens_per_param to {low:.3g}, {high:.3g}, or train "
-        "without trunks and horizon."
+        f"{n_far} of {len(points)} runs are longer than {HORIZON_FACTOR:g} times the recipe's "
+        f"horizon of {horizon:g} tokens per parameter, whose weight decay they have: that cost "
+        "small networks 0.01 to 0.05 nats. Set recipe.optimizer.weight_decay_falls=true, or let "
+        f"sizes.tokens_per_param end at {high:.3g}."
     )
 
 

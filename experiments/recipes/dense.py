@@ -140,6 +140,7 @@ _DENSE = Explained(
         "optimizer.weight_decay_timescale": "that of tiny-bytes; twice as long is equal with Muon",
         "optimizer.weight_decay_exponent": "near the -0.527 of Bergsma et al. 2025 "
         "(arXiv:2505.13738)",
+        "optimizer.weight_decay_falls": "each run's decay is known from its length",
         "optimizer.warmup_fraction optimizer.decay_fraction": "shares of the run: a fixed warm-up "
         "bends the curves (Porian et al. 2024, arXiv:2406.19146); a third of it is equal",
         "optimizer.decay optimizer.final_fraction": "linear to zero (Bergsma et al. 2025, "

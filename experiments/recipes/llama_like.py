@@ -113,6 +113,7 @@ EXPLAINED = (
             "optimizer.weight_decay_timescale": "usual decay of 0.1 is of this order",
             "optimizer.weight_decay_exponent": "near the -0.527 of Bergsma et al. 2025 "
             "(arXiv:2505.13738)",
+            "optimizer.weight_decay_falls": "one decay for the run, usual",
             "optimizer.warmup_fraction optimizer.decay_fraction": "short, and all the rest",
             "optimizer.decay optimizer.final_fraction": "cosine to a tenth, as Hoffmann et al. "
             "2022 (arXiv:2203.15556); linear to zero is better practice today",

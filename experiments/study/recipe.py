@@ -104,6 +104,9 @@ class OptimizerRule:
         run (Wang & Aitchison 2024, arXiv:2405.13698), for a run of 20 tokens per parameter.
       weight_decay_exponent: of that fraction in tokens per parameter; -0.527 in Bergsma et al.
         2025 (arXiv:2505.13738). With 0 it is the same for every run.
+      weight_decay_falls: False: all steps have the decay of the run. True: it needs no end. After
+        the warm-up each step has what it adds to the decay that the two rules above give, over all
+        steps, a run that ends with it: with an exponent of -0.5 it falls as 1 / sqrt(step).
       warmup_fraction, decay_fraction: of the run; a fixed warm-up bends the curves (Porian et al.
         2024, arXiv:2406.19146, sec. 3.2). What both leave is a plateau: warm-up, stable, decay.
         Where the recipe has a horizon, warm-up and timescale are shares of that.
@@ -126,6 +129,7 @@ class OptimizerRule:
     decay: Decay
     final_fraction: float
     z_loss_weight: float
+    weight_decay_falls: bool = False
 
     def __post_init__(self) -> None:
         check_choice(self, "algorithm", ALGORITHMS)
@@ -134,6 +138,13 @@ class OptimizerRule:
         check_real(self, "z_loss_weight", low=0.0)
         check_real(self, "beta2_halflife_exponent weight_decay_exponent", low=-2.0, high=2.0)
         check_choice(self, "decay", DECAYS)
+        check_flags(self, "weight_decay_falls")
+        if self.weight_decay_falls and not -1 <= self.weight_decay_exponent < 0:
+            raise ValueError(
+                f"weight_decay_falls=True with weight_decay_exponent="
+                f"{shown(self.weight_decay_exponent)}: no decay of single steps adds up to that. "
+                "Give an exponent from -1 to below 0, or weight_decay_falls=False."
+            )
         if self.algorithm == "muon" and self.muon is None:
             raise ValueError("algorithm='muon' needs its constants: give muon=MuonConfig(...).")
 
@@ -153,7 +164,7 @@ class Recipe:
       horizon_tokens_per_param: the length of run that batch, warm-up and weight decay are chosen
         for, in tokens per parameter, so that they are the same for all runs of a size, whatever
         their length: trunks need that. None: each run's own length. The decay of the rate is
-        always a share of the run's own.
+        always a share of the run's own, and a weight decay that falls depends on no length.
     """
 
     name: str

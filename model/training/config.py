@@ -99,6 +99,8 @@ class OptimizerConfig:
         Muon's updates do not depend on a factor that all gradients have in common: there a clipped
         step only weighs less in the momentum.
       muon: Muon's constants; None with AdamW.
+      weight_decay_holds, weight_decay_fall: step t (from 1) has the weight decay of each group, and
+        after so many steps (t / weight_decay_holds)^-weight_decay_fall of it. With 0 it stays.
     """
 
     algorithm: Literal["adamw", "muon"]
@@ -111,11 +113,15 @@ class OptimizerConfig:
     beta2: float
     clip_norm: float
     muon: MuonConfig | None
+    weight_decay_holds: int = 0
+    weight_decay_fall: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice(self, "algorithm", ALGORITHMS)
         _check_share(self, "beta1 beta2")
         check_real(self, "clip_norm")
+        check_whole(self, "weight_decay_holds", low=0)
+        check_real(self, "weight_decay_fall", low=0.0, high=2.0)
         if (self.muon is None) != (self.algorithm == "adamw"):
             raise ValueError(
                 f"muon={shown(self.muon)}: algorithm={self.algorithm!r} needs "

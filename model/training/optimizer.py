@@ -28,6 +28,8 @@ def hyper_arrays(config: TrainConfig) -> Hyper:
         "beta2": optimizer.beta2,
         "momentum": optimizer.muon.momentum if optimizer.muon else 0.0,
         "clip_norm": optimizer.clip_norm,
+        "weight_decay_holds": optimizer.weight_decay_holds,
+        "weight_decay_fall": optimizer.weight_decay_fall,
         "z_loss_weight": config.z_loss_weight,
         "n_steps": schedule.n_steps,
         "warmup_steps": schedule.warmup_steps,
@@ -55,6 +57,12 @@ def schedule_factor(step: Shaped[Array, "..."], hyper: Hyper) -> Float[Array, ".
     return jnp.minimum(jnp.minimum(rise, 1), final + (1 - final) * fall)
 
 
+def decay_factor(step: Shaped[Array, "..."], hyper: Hyper) -> Float[Array, "..."]:
+    """Fraction of a role's weight decay at ``step`` (from 0): see OptimizerConfig."""
+    times = (step.astype(jnp.float32) + 1) / jnp.maximum(hyper["weight_decay_holds"], 1)
+    return jnp.maximum(times, 1) ** -hyper["weight_decay_fall"]
+
+
 def roles(params: nnx.State) -> nnx.State:
     """The role of every parameter, as a prefix tree for ``optax.partition``."""
     is_variable = lambda node: isinstance(node, nnx.Variable)  # noqa: E731
@@ -67,8 +75,8 @@ def optimizer(
     """Clip by global norm, then AdamW with the constants of each role; Muon for hidden matrices if
     it is the algorithm.
 
-    Moments and updates in float32; decay is decoupled and follows the schedule, for Muon too (Liu
-    et al. 2025, sec. 2.2). Loshchilov & Hutter 2017, algorithm 2.
+    Moments and updates in float32; decay is decoupled and times the rate of the step, for Muon too
+    (Liu et al. 2025, sec. 2.2). Loshchilov & Hutter 2017, algorithm 2.
     """
 
     def direction(role: str) -> optax.GradientTransformation:
@@ -81,9 +89,12 @@ def optimizer(
         def rate(count: jax.Array) -> jax.Array:
             return hyper[f"{role}.learning_rate"] * schedule_factor(count, hyper)
 
+        def decay(count: jax.Array) -> jax.Array:
+            return hyper[f"{role}.weight_decay"] * decay_factor(count, hyper)
+
         return optax.chain(
             direction(role),
-            optax.add_decayed_weights(hyper[f"{role}.weight_decay"]),
+            optax.add_decayed_weights(decay),
             optax.scale_by_learning_rate(rate),
         )
 

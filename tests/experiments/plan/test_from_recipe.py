@@ -2,6 +2,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from small_networks import attention
 
@@ -90,6 +91,29 @@ def test_rates_schedule_and_moments_follow_the_rules(study, manifest):
             assert train.optimizer.beta2 ** (7000 / tokens) == pytest.approx(0.5)
             asked = point.budget / (point.flops["matmul_full"] / point.n_tokens)
             assert train.batch_size == max(1, round(512 * math.sqrt(asked / 8e5) / 128))
+
+
+@pytest.mark.parametrize("exponent", [-0.5, -0.2])
+def test_decays_that_fall_add_up_to_those_of_runs_that_end_there(
+    study, manifest, changed, exponent
+):
+    study = changed(study, "recipe.optimizer.weight_decay_exponent", exponent)
+    falling = changed(study, "recipe.optimizer.weight_decay_falls", True)
+    for point in plan(falling, manifest).points:
+        optimizer, schedule = point.spec.train.optimizer, point.spec.train.schedule
+        held, n_steps = schedule.warmup_steps, schedule.n_steps
+        assert optimizer.weight_decay_holds == held
+        steps = np.arange(held + 1, n_steps + 1)
+        falls = (steps / held) ** -optimizer.weight_decay_fall
+        # 1 / (rate x decay) of a run of so many steps is half of them at 20 tokens per parameter.
+        tokens_per_param = np.array([held, n_steps]) / n_steps * point.n_tokens / point.params.total
+        before, whole = 2 / (tokens_per_param / 20) ** exponent
+        for role in ("input", "hidden"):
+            group = getattr(optimizer, role)
+            added = group.learning_rate * group.weight_decay * falls.sum()
+            # A sum of steps for an integral over them.
+            assert added == pytest.approx(whole - before, rel=1 / held)
+        assert optimizer.vector.weight_decay == 0.0
 
 
 def test_doubling_the_depth_halves_residual_branches_and_epsilon(study, manifest, changed):

@@ -118,6 +118,8 @@ def test_a_field_with_its_default_is_no_part_of_an_id(points):
     spec, train = points[0].spec, points[0].spec.train
     told = msgspec.to_builtins(spec)
     del told["train"]["objective"]
+    for name in ("weight_decay_holds", "weight_decay_fall"):
+        del told["train"]["optimizer"][name]
     assert msgspec.convert(told, type(spec)) == spec
     rounded = json.loads(json.dumps(told), parse_float=lambda text: float(f"{float(text):.8g}"))
     text = json.dumps(rounded, sort_keys=True, separators=(",", ":"))

@@ -227,14 +227,28 @@ def test_a_study_that_grows_keeps_what_a_single_point_could_share(points, study,
     assert cosine.job.kind == "solo"
 
 
-def test_runs_far_from_the_horizon_are_counted_and_the_range_is_said(points):
+def test_runs_with_the_decay_of_a_horizon_far_below_them_are_counted(points, branched):
     ratios = sorted(point.n_tokens / point.params.total for point in points)
-    middle = ratios[len(ratios) // 2]
-    n_far = sum(ratio < middle / 3 or ratio > 3 * middle for ratio in ratios)
+    low = ratios[0]
+    n_far = sum(ratio > 3 * low for ratio in ratios)
     assert 0 < n_far < len(ratios)
-    line = beyond_horizon(points, middle)
-    assert line.startswith(f"{n_far} of {len(ratios)} runs are shorter or longer than 3 times ")
-    assert f"{middle / 3:.3g}, {3 * middle:.3g}" in line
-    near = [point for point in points if middle / 3 <= point.n_tokens / point.params.total]
-    near = [point for point in near if point.n_tokens / point.params.total <= 3 * middle]
-    assert beyond_horizon(near, middle) == ""
+    recipe = branched.recipe.with_(horizon_tokens_per_param=low)
+    line = beyond_horizon(points, recipe)
+    assert line.startswith(f"{n_far} of {len(ratios)} runs are longer than 3 times ")
+    assert line.endswith(f"let sizes.tokens_per_param end at {3 * low:.3g}.")
+    near = [point for point in points if point.n_tokens / point.params.total <= 3 * low]
+    for of, how in (
+        (near, {}),
+        (points, {"horizon_tokens_per_param": None}),
+        (points, {"optimizer__weight_decay_falls": True}),
+    ):
+        assert beyond_horizon(of, recipe.with_(**how)) == ""
+
+
+def test_a_decay_that_falls_is_the_same_for_runs_of_all_lengths_without_a_horizon(
+    branched, manifest, changed
+):
+    other = changed(branched, "recipe.horizon_tokens_per_param", None)
+    other = changed(other, "recipe.optimizer.warmup_fraction", 0.0)
+    other = changed(other, "recipe.optimizer.weight_decay_falls", True)
+    assert len(grow(plan(other, manifest).points)) == 2 * 2

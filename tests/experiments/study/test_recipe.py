@@ -117,6 +117,10 @@ def test_a_derived_recipe_is_the_one_that_nested_replacements_make():
         ({"optimizer__muon__momentum": 0.9}, r"optimizer\.muon has no fields; it is None\."),
         ({"optimizer": TINY_BYTES.optimizer, "optimizer__beta1": 0.8}, r".*set to .* already\."),
         ({"optimizer__learning_rate": -1.0}, r"learning_rate=-1\.0: must be a number from .*"),
+        (
+            {"optimizer__weight_decay_falls": True, "optimizer__weight_decay_exponent": 0.0},
+            r"weight_decay_falls=True with weight_decay_exponent=0\.0: .* from -1 to below 0, .*",
+        ),
     ],
 )
 def test_a_derived_recipe_with_a_wrong_field_is_refused_in_one_line(changes, words):

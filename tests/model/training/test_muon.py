@@ -227,7 +227,9 @@ def test_with_muon_the_other_roles_have_the_updates_of_adamw(
 def test_two_steps_with_clipping_schedule_and_decoupled_decay_equal_those_by_hand(
     shapes: nnx.State, muon_config: TrainConfig
 ) -> None:
-    """Rate 0.05, decay 0.4, momentum 0.9, in a warm-up of three steps."""
+    """Rate 0.05, decay 0.4 and then 0.4 / sqrt 2, momentum 0.9, in a warm-up of three steps."""
+    falling = replace(muon_config.optimizer, weight_decay_holds=1, weight_decay_fall=0.5)
+    muon_config = replace(muon_config, optimizer=falling)
     rng = np.random.default_rng(0)
     draw = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)  # noqa: E731
     params, *grads = (jax.tree.map(draw, shapes) for _ in range(3))
@@ -247,7 +249,7 @@ def test_two_steps_with_clipping_schedule_and_decoupled_decay_equal_those_by_han
         [(found[0], first), (found[1], second + 0.9 * (second + 0.9 * first))], start=1
     ):
         made = math.sqrt(fan_out / fan_in) * newton_schulz_by_hand(direction)
-        expected = -0.05 * step / 3 * (made + 0.4 * weight)
+        expected = -0.05 * step / 3 * (made + 0.4 / math.sqrt(step) * weight)
         np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-6)
 
 

@@ -71,6 +71,7 @@ def adamw_by_hand(params: dict, gradients: list[dict], config: TrainConfig) -> d
     Their alpha is our rate and their lambda our rate x weight_decay.
     """
     beta1, beta2 = config.optimizer.beta1, config.optimizer.beta2
+    fall = config.optimizer.weight_decay_fall
     theta = dict(params)
     m = {name: np.zeros_like(value) for name, value in theta.items()}
     v = {name: np.zeros_like(value) for name, value in theta.items()}
@@ -84,14 +85,19 @@ def adamw_by_hand(params: dict, gradients: list[dict], config: TrainConfig) -> d
             v[name] = beta2 * v[name] + (1 - beta2) * g**2
             m_hat, v_hat = m[name] / (1 - beta1**t), v[name] / (1 - beta2**t)
             alpha, decay = group.learning_rate, group.learning_rate * group.weight_decay
+            decay *= max(1, t / config.optimizer.weight_decay_holds) ** -fall
             step = alpha * m_hat / (np.sqrt(v_hat) + group.eps) + decay * theta[name]
             theta[name] = theta[name] - eta * step
     return theta
 
 
+@pytest.mark.parametrize("fall", [0.0, 0.5])
 def test_twenty_steps_equal_adamw_of_the_paper_with_the_constants_of_each_role(
-    shapes: nnx.State, constants: TrainConfig
+    shapes: nnx.State, constants: TrainConfig, fall: float
 ) -> None:
+    """Without a fall, and with decays that fall as 1 / sqrt(step) from step 4 on."""
+    falling = replace(constants.optimizer, weight_decay_holds=4, weight_decay_fall=fall)
+    constants = replace(constants, optimizer=falling)
     rng = np.random.default_rng(0)
 
     def random(scale: float) -> nnx.State:

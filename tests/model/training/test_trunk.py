@@ -101,6 +101,8 @@ def test_a_branch_is_the_run_from_its_first_step(
     changes: dict,
 ) -> None:
     of = muon_config if algorithm == "muon" else train_config
+    falling = replace(of.optimizer, weight_decay_holds=4, weight_decay_fall=0.5)
+    of = replace(of, optimizer=falling)
     run(replace(of, schedule=SCHEDULE), tmp_path / "trunk", until=UNTIL)
     config = point(of, **changes)
     told: list[Progress] = []
