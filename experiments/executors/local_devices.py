@@ -96,11 +96,3 @@ def visible_gpus() -> list[str]:
     if (shown := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in shown.split(",") if name.strip()]
     return [str(i) for i, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
-
-
-def cache_folder() -> Path:
-    """Where compiled programs are kept between runs."""
-    if chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "isoflop" / "jax"

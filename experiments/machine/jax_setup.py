@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits run on the CPU, also where accelerators train."""
+"""How JAX starts: fits run on the CPU, also where accelerators train; programs are kept."""
 
 import os
 from collections.abc import Sequence
@@ -14,6 +14,27 @@ def prepare_to_fit() -> None:
     import jax
 
     jax.config.update("jax_platforms", "cpu")
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return  # Every fit compiles its program, a second.
+    _keep_programs(cache_folder())
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept between runs."""
+    if chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "isoflop" / "jax"
+
+
+def _keep_programs(cache: Path) -> None:
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 # A fifth less time to compile than the default level, and the same speed (d_model 32 to 96).
@@ -36,9 +57,5 @@ def start_jax(cores: Sequence[int], cache: Path | None, n_threads: int = 0) -> N
         flags = [os.environ.get("XLA_FLAGS", ""), *CPU_FLAGS]
         flags += ["--xla_cpu_multi_thread_eigen=false"] * (n_threads == 1)
         os.environ["XLA_FLAGS"] = " ".join(flags).strip()
-    import jax
-
     if cache:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        _keep_programs(cache)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from experiments.executors.local_devices import cache_folder, worker_places
-from experiments.machine.jax_setup import start_jax
+from experiments.executors.local_devices import worker_places
+from experiments.machine.jax_setup import cache_folder, start_jax
 from experiments.machine.peak import device_peak
 from experiments.machine.provenance import device_facts
 from experiments.plan.point import Point, point_from_json

@@ -13,8 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.executors.local_devices import cache_folder
-from experiments.machine.jax_setup import start_jax
+from experiments.machine.jax_setup import cache_folder, start_jax
 from experiments.plan.point import Point, point_from_json, to_json
 from experiments.speed.pack_sizes import PackSpeeds, known_speeds, search, shape_key, store
 

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from experiments.study.changes import leaves
@@ -36,12 +37,12 @@ class Explained:
         if lacking := [path for path in numbers if path not in self.reasons]:
             raise ValueError(f"recipe {self.recipe.name}: no reason for {', '.join(lacking)}.")
 
-    @property
+    @cached_property
     def numbers(self) -> dict[str, Any]:
         """Every field but the name, by its path."""
         return {path: value for path, value in leaves(self.recipe).items() if path != "name"}
 
-    @property
+    @cached_property
     def reasons(self) -> dict[str, str]:
         """By the path of each field."""
         if self.like is None:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from experiments.executors.base import Executor, QueuedJob, Resources
 from experiments.executors.kubernetes import COMPILED, Kubernetes
-from experiments.executors.local_devices import cache_folder
 from experiments.executors.slurm import Slurm
 from experiments.executors.worker_settings import MODULE, WorkerSettings
+from experiments.machine.jax_setup import cache_folder
 from experiments.plan.jobs import PlannedJob, host_memory_bytes
 from experiments.speed.calibration import Calibration
 

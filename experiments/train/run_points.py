@@ -16,7 +16,7 @@ from rich.console import Console
 
 from experiments.executors.base import Executor
 from experiments.executors.local import Local
-from experiments.executors.local_devices import cache_folder, worker_places
+from experiments.executors.local_devices import worker_places
 from experiments.executors.local_idle import IdleWorkers
 from experiments.executors.worker_settings import (
     CHECKPOINT_SECONDS,
@@ -26,6 +26,7 @@ from experiments.executors.worker_settings import (
 )
 from experiments.ledger.claims import Limits
 from experiments.ledger.ledger import Ledger, missing_points
+from experiments.machine.jax_setup import cache_folder
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point, to_json

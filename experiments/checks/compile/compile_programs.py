@@ -34,8 +34,7 @@ from experiments.checks.compile.messages import (
     Request,
     Unfit,
 )
-from experiments.executors.local_devices import cache_folder
-from experiments.machine.jax_setup import start_jax
+from experiments.machine.jax_setup import cache_folder, start_jax
 from experiments.machine.peak import CPU_SIZE, measure
 from model.hardware import lookup
 from model.network.execution import USABLE, Execution

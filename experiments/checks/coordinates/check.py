@@ -12,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.checks.coordinates.cases import N_SEQUENCES, Networks, run_cases
-from experiments.executors.local_devices import cache_folder, worker_places
+from experiments.executors.local_devices import worker_places
 from experiments.ledger.ledger import Ledger
+from experiments.machine.jax_setup import cache_folder
 from experiments.machine.provenance import device_facts, software_facts
 from experiments.study.study import Study
 from model.data.manifest import Manifest

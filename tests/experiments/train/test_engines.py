@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from experiments.executors.batches import batches, trees
-from experiments.executors.local_devices import cache_folder
 from experiments.executors.worker_settings import WorkerSettings
+from experiments.machine.jax_setup import cache_folder
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import host_memory_bytes
 from experiments.plan.plan import plan
