@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-all check test-parity test-browser test-slurm test-kubernetes \
   test-chaos test-tpu check-tpu bench bench-truth bench-coverage bench-fit bench-saving \
-  bench-noise bench-reliability clean
+  bench-noise bench-quickstart bench-reliability clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ bench-fit: $(VENV)/.ready ## speed and certificates of fits against scipy
 
 bench-saving: $(VENV)/.ready ## what --until and trunks save on one study (15 minutes)
 	$(BIN)/python -m experiments.benchmarks.saving
+
+bench-quickstart: $(VENV)/.ready ## the quickstart with other seeds and texts (2 hours; goes on)
+	$(BIN)/python -m experiments.benchmarks.quickstart
 
 bench-noise: $(VENV)/.ready ## where the spread of losses between seeds comes from
 	$(BIN)/python -m experiments.benchmarks.noise

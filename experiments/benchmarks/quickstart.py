@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""make bench-quickstart: the quickstart again and again, with other seeds and on other texts.
+
+Grid and recipe stay; repeat n has its seeds 1000 n further on. Writes quickstart_repeats.json and
+.md below results/benchmarks/: per text how many repeats have every approach certified, every budget
+resolved, and the forecast inside its interval, then one row per repeat, and the spread between
+seeds at each point. What is trained already stays: stopped, the same command goes on.
+"""
+
+import argparse
+import collections
+import csv
+import json
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import binomtest
+
+from experiments.benchmarks.record import facts, made_by, write
+from experiments.files import markdown
+from experiments.ledger.ledger import Ledger
+from experiments.report.rows import power
+from experiments.studies.quickstart import STUDY
+from model.data.source import PepsText, Source, StdlibText, TextFiles, Zipf
+from model.training.config import EvalConfig
+
+APPROACHES = ("envelope", "isoflop", "additive", "curved")
+SEEDS_APART = 1000
+# Records of six tokens: a window of 126 holds 21 of them.
+ZIPF = Zipf(alpha=0.8, epsilon=0.25, base=16, n_digits=2, n_answers=3, language_seed=0)
+ZIPF_LENGTH = 126
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=20)
+    text = "peps, stdlib, zipf, or files of text, comma separated (peps)"
+    parser.add_argument("--text", default="peps", metavar="NAME|FILES", help=text)
+    parser.add_argument("--work", type=Path, default=Path("results/repeats"), help="of the runs")
+    options = parser.parse_args()
+    for repeat in range(1, options.repeats + 1):
+        ledger = train(options.text, repeat, options.work)
+        print(json.dumps(told(ledger)), flush=True)
+    record = facts("make bench-quickstart") | {"texts": gathered(options.work)}
+    write("quickstart_repeats", record, page(record))
+    print(page(record))
+
+
+def train(text: str, repeat: int, work: Path) -> Ledger:
+    """One repeat, as a user would run it."""
+    source, changes = asked(text)
+    seeds = [[seed + SEEDS_APART * repeat for seed in own] for own in STUDY.seeds_per_budget]
+    name = f"{source.kind}-{repeat}"
+    file = work / f"{source.kind}.py"
+    work.mkdir(parents=True, exist_ok=True)
+    words = [
+        "import dataclasses",
+        "from experiments.studies.quickstart import STUDY",
+        f"from model.data.source import {type(source).__name__}",
+        "from model.training.config import EvalConfig",
+        f"STUDY = dataclasses.replace(STUDY, data={source!r}, {changes})",
+    ]
+    file.write_text("\n".join(words) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "experiments.cli.main", "run", str(file), f"name={name}"]
+    command += [f"seeds={json.dumps(seeds)}", "--results", str(work)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return Ledger(work, name)
+
+
+def asked(text: str) -> tuple[Source, str]:
+    """The data, and what else of the study is another with them, as Python."""
+    if text == "zipf":
+        evaluation = EvalConfig(
+            n_tokens=ZIPF_LENGTH * 512, curve_tokens=ZIPF_LENGTH * 64, n_points=6, seed=0
+        )
+        return ZIPF, f"seq_len={ZIPF_LENGTH}, evaluation={evaluation!r}"
+    named: dict[str, type[PepsText] | type[StdlibText]] = {"peps": PepsText, "stdlib": StdlibText}
+    if text in named:
+        return named[text](validation_fraction=0.05), ""
+    return TextFiles(paths=tuple(text.split(",")), validation_fraction=0.05), ""
+
+
+def told(ledger: Ledger) -> dict[str, Any]:
+    """What one repeat said."""
+    answer = json.loads(ledger.answer.read_text(encoding="utf-8"))
+    isoflop = ledger.fits / "isoflop.json"
+    optima = json.loads(isoflop.read_text())["optima"] if isoflop.exists() else []
+    (forecast,) = answer["forecasts"] or [None]
+    losses = collections.defaultdict(list)
+    with ledger.table.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["role"] == "grid" and row["status"] == "ok":
+                losses[f"{row['budget']} {row['d_model']}"].append(float(row["loss_nats"]))
+    return {
+        "repeat": ledger.folder.name,
+        "a": {name: found["a"] for name, found in answer["exponents"].items()},
+        "certified": [n for n, found in answer["exponents"].items() if found["is_certified"]],
+        "resolved": [one["budget"] for one in optima if not one["reason"]],
+        "forecast": None if forecast is None else _judged(forecast),
+        "losses": dict(losses),
+    }
+
+
+def _judged(forecast: dict[str, Any]) -> dict[str, float | None]:
+    """The forecast to judge, and what came out."""
+    first = next(iter(forecast["by_law"].values()))
+    return {**first, "came_out": forecast["came_out"]}
+
+
+def gathered(work: Path) -> dict[str, list[dict[str, Any]]]:
+    """By text what every repeat said that has an answer, in order."""
+    found = collections.defaultdict(list)
+    for path in work.glob("*-*/fits/answer.json"):
+        kind, _, number = path.parents[1].name.rpartition("-")
+        found[kind].append((int(number), told(Ledger(work, path.parents[1].name))))
+    return {kind: [one for _, one in sorted(rows)] for kind, rows in sorted(found.items())}
+
+
+def is_certified(row: dict[str, Any]) -> bool:
+    return set(row["certified"]) >= set(APPROACHES)
+
+
+def is_resolved(row: dict[str, Any]) -> bool:
+    return len(row["resolved"]) == len(STUDY.budgets)
+
+
+def is_inside(row: dict[str, Any]) -> bool:
+    forecast = row["forecast"]
+    known = forecast is not None and None not in forecast.values()
+    return known and forecast["lower"] <= forecast["came_out"] <= forecast["upper"]
+
+
+def page(record: dict[str, Any]) -> str:
+    """quickstart_repeats.md."""
+    lines = [
+        "# The quickstart, repeated",
+        "",
+        f"{made_by(record)} Grid and recipe are the quickstart's; repeat n has its seeds "
+        f"{SEEDS_APART} n further on, and all repeats are counted. In brackets 95 % intervals of "
+        "a share (Clopper and Pearson 1934). Forecast: the loss of the run at "
+        f"{power(STUDY.forecast_budgets[0])} FLOPs.",
+        "",
+    ]
+    heads = (
+        "text",
+        "repeats",
+        "all approaches certified",
+        "all budgets resolved",
+        "forecast inside",
+    )
+    rows = [
+        [kind, len(found), *(_share([test(row) for row in found]) for test in
+                             (is_certified, is_resolved, is_inside))]
+        for kind, found in record["texts"].items()
+    ]  # fmt: skip
+    lines += markdown.table(heads, rows)
+    for kind, found in record["texts"].items():
+        lines += ["", f"## {kind}", "", *_repeats(found), "", *_spread(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _repeats(found: Sequence[dict[str, Any]]) -> list[str]:
+    heads = (
+        "repeat",
+        *(f"a, {name}" for name in APPROACHES),
+        "not certified",
+        "resolved",
+        "forecast",
+    )
+    return markdown.table(heads, [_row(row) for row in found])
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    forecast = row["forecast"]
+    said = "none"
+    if forecast is not None:
+        numbers = ("unknown" if forecast[name] is None else f"{forecast[name]:.3f}"
+                   for name in ("value", "lower", "upper", "came_out"))  # fmt: skip
+        said = "{} ({} to {}), came out {}".format(*numbers)
+    exponents = [f"{row['a'][name]:.3f}" if name in row["a"] else "" for name in APPROACHES]
+    lacking = ", ".join(name for name in APPROACHES if name not in row["certified"])
+    n_resolved = f"{len(row['resolved'])} of {len(STUDY.budgets)}"
+    return [row["repeat"].rpartition("-")[2], *exponents, lacking, n_resolved, said]
+
+
+def _spread(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Standard deviation between all seeds of all repeats, at each point."""
+    points: dict[str, list[float]] = collections.defaultdict(list)
+    for row in found:
+        for point, losses in row["losses"].items():
+            points[point] += losses
+    rows = []
+    for point, losses in sorted(points.items(), key=lambda item: [*map(float, item[0].split())]):
+        budget, d_model = point.split()
+        sd = statistics.stdev(losses) if len(losses) > 1 else math.nan
+        rows.append([power(float(budget)), d_model, len(losses), f"{sd:.4f}"])
+    return markdown.table(("FLOPs", "d_model", "runs", "standard deviation, nats"), rows)
+
+
+def _share(successes: Sequence[bool]) -> str:
+    interval = binomtest(sum(successes), len(successes)).proportion_ci()
+    return f"{sum(successes)} ({interval.low:.0%} to {interval.high:.0%})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of make bench-quickstart, from repeats that were made up."""
+
+import csv
+import json
+import subprocess
+
+import pytest
+
+from experiments.benchmarks import quickstart
+from experiments.benchmarks.quickstart import APPROACHES, gathered, page, train
+from experiments.cli.load_study import load_study
+from experiments.ledger.ledger import Ledger
+from experiments.studies.quickstart import STUDY
+
+
+def finish(work, name, *, lacking=(), n_resolved=4, came_out=1.45, losses=(2.0, 2.1)):
+    ledger = Ledger(work, name)
+    ledger.fits.mkdir(parents=True)
+    exponents = {n: {"a": 0.5, "is_certified": n not in lacking} for n in APPROACHES}
+    predicted = {"value": 1.42, "lower": 1.37, "upper": 1.47}
+    forecast = {"by_law": {"curved": predicted, "additive": {}}, "came_out": came_out}
+    ledger.answer.write_text(json.dumps({"exponents": exponents, "forecasts": [forecast]}))
+    optima = [
+        {"budget": budget, "reason": "" if n < n_resolved else "not resolved"}
+        for n, budget in enumerate(STUDY.budgets)
+    ]
+    (ledger.fits / "isoflop.json").write_text(json.dumps({"optima": optima}))
+    rows = [{"role": "grid", "status": "ok", "budget": "2e10", "d_model": 8, "loss_nats": loss}
+            for loss in losses]  # fmt: skip
+    rows.append(rows[0] | {"role": "forecast", "loss_nats": 9.0})
+    rows.append(rows[0] | {"status": "diverged", "loss_nats": ""})
+    with ledger.table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def cells(text, first):
+    lines = [line for line in text.splitlines() if line.startswith(f"| {first} |")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_every_repeat_is_counted_and_shown(tmp_path):
+    finish(tmp_path, "peps-2", lacking=("isoflop",), n_resolved=3)
+    finish(tmp_path, "peps-1")
+    finish(tmp_path, "peps-10", came_out=1.5, losses=(2.3,))
+    (tmp_path / "peps-3").mkdir()  # Not finished.
+    record = {"command": "make bench-quickstart", "device": "an abacus", "cores": 2}
+    record |= {"python": "3.11.2", "version_jax": "0.10", "git_commit": "0123456789"}
+    text = page(record | {"texts": gathered(tmp_path)})
+    share = "2 (9% to 99%)"
+    assert cells(text, "peps") == [["peps", "3", share, share, share]]
+    half = ["0.500"] * 4
+    assert cells(text, 1) == [["1", *half, "", "4 of 4", "1.420 (1.370 to 1.470), came out 1.450"]]
+    assert cells(text, 2)[0][5:7] == ["isoflop", "3 of 4"]
+    assert cells(text, 10)[0][-1].endswith("came out 1.500")
+    # Of 2.0, 2.1, 2.0, 2.1 and 2.3.
+    assert cells(text, "2e10") == [["2e10", "8", "5", "0.1225"]]
+
+
+@pytest.mark.parametrize("text", ["peps", "stdlib", "zipf", "a.txt,b.txt"])
+def test_a_repeat_is_the_quickstart_with_other_seeds(tmp_path, monkeypatch, text):
+    commands = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command))
+    ledger = train(text, 3, tmp_path)
+    (command,) = commands
+    study = load_study(command[4])
+    assert ledger.folder.name == f"{study.data.kind}-3"
+    assert (study.budgets, study.sizes, study.recipe) == (
+        STUDY.budgets, STUDY.sizes, STUDY.recipe
+    )  # fmt: skip
+    assert "seeds=[[3000, 3001, 3002], [3000, 3001, 3002], [3000, 3001], [3000]]" in command
+    assert max(map(max, STUDY.seeds_per_budget)) < quickstart.SEEDS_APART
