@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The STUDY that a command names."""
 
+import dataclasses
 import importlib
 import importlib.util
+import os
 import pkgutil
+import sys
+import traceback
 from pathlib import Path
+from types import ModuleType
 
 from experiments import studies
 from experiments.study.study import Study
+from model.data.source import TextFiles, TokenArrays
 
 
 def study_names() -> list[str]:
@@ -18,27 +24,58 @@ def load_study(name: str) -> Study:
     """The STUDY of a module in experiments/studies, or of a Python file.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if there is none, or the file is wrong.
     """
     if name in study_names():
         module = importlib.import_module(f"experiments.studies.{name}")
-    elif name.endswith(".py") and Path(name).is_file():
-        spec = importlib.util.spec_from_file_location("study_file", name)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-        except Exception as error:
-            raise ValueError(f"{name}: {type(error).__name__}: {error}") from None
-    else:
+        return _study_of(module, name)
+    if name.endswith(".py") and Path(name).is_file():
+        return _of_file(Path(name))
+    raise ValueError(
+        f"unknown study {name!r}: known are {', '.join(study_names())}, or give the path of a "
+        "Python file that defines STUDY."
+    )
+
+
+def _of_file(path: Path) -> Study:
+    """It may import files beside it, and its data lie where they do as seen from there.
+
+    Raises:
+      ValueError: with the line of the file that is wrong.
+    """
+    spec = importlib.util.spec_from_file_location("study_file", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.absolute()))
+    try:
+        spec.loader.exec_module(module)
+    except ValueError as error:
+        raise ValueError(f"{_where(path, error)}: {error}") from None
+    except SystemExit as error:
         raise ValueError(
-            f"unknown study {name!r}: known are {', '.join(study_names())}, or give the path of a "
-            "Python file that defines STUDY."
-        )
+            f"{_where(path, error)}: the file ends Python ({error!r}); it is to define STUDY only."
+        ) from None
+    except Exception as error:
+        raise ValueError(f"{_where(path, error)}: {type(error).__name__}: {error}") from None
+    finally:
+        sys.path.pop(0)
+    study = _study_of(module, str(path))
+    if not isinstance(study.data, TextFiles | TokenArrays):
+        return study
+    paths = tuple(os.path.normpath(path.parent / data) for data in study.data.paths)
+    return dataclasses.replace(study, data=dataclasses.replace(study.data, paths=paths))
+
+
+def _study_of(module: ModuleType, name: str) -> Study:
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise ValueError(f"{name}: defines no STUDY of type experiments.study.study.Study.")
     return study
+
+
+def _where(path: Path, error: BaseException) -> str:
+    """The file, and the line of it that was last at work."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
+    return f"{path}, line {lines[-1]}" if lines else str(path)

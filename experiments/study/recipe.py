@@ -8,6 +8,7 @@ from experiments.study.changes import changed
 from model.field_checks import (
     check_choice,
     check_flags,
+    check_kinds,
     check_real,
     check_text,
     check_whole,
@@ -54,6 +55,7 @@ class ShapeRule:
     output_init_std: float
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_whole(self, "width_multiple")
         check_whole(self, "min_layers max_layers", high=MAX_LAYERS)
         check_real(self, "width_per_layer hidden_init_gain")
@@ -79,6 +81,7 @@ class BatchRule:
     multiple: int
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_real(self, "reference_tokens reference_run")
         check_real(self, "exponent", low=0.0, high=2.0)
         check_whole(self, "multiple")
@@ -132,6 +135,7 @@ class OptimizerRule:
     weight_decay_falls: bool = False
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_choice(self, "algorithm", ALGORITHMS)
         check_real(self, "learning_rate beta2_halflife_tokens clip_norm weight_decay_timescale")
         check_real(self, "beta1 warmup_fraction decay_fraction final_fraction", low=0.0, high=1.0)
@@ -178,6 +182,7 @@ class Recipe:
     bfloat16_from_params: float | None
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_text(self, "name")
         check_choice(self, "parameterization", PARAMETERIZATIONS)
         if self.horizon_tokens_per_param is not None:

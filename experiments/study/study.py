@@ -16,6 +16,7 @@ from model.field_checks import (
     TINY,
     check_choice,
     check_flags,
+    check_kinds,
     check_real,
     check_text,
     check_whole,
@@ -46,6 +47,7 @@ class Ladder:
     tokens_per_param: tuple[float, float]
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not all(is_whole(d) and 1 <= d <= MAX_SIZE for d in self.d_models):
             raise ValueError(f"d_models={shown(self.d_models)}: widths are 1 to {MAX_SIZE}.")
         if not self.d_models or list(self.d_models) != sorted(set(self.d_models)):
@@ -61,6 +63,7 @@ class LogSpaced:
     tokens_per_param: tuple[float, float]
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_whole(self, "n_sizes", low=2, high=MAX_SIZES)
         _check_range(self.tokens_per_param)
 
@@ -93,6 +96,7 @@ class Axis:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_text(self, "field")
         if not self.values:
             raise ValueError(f"values=() of {self.field!r}: needs one at least.")
@@ -184,6 +188,7 @@ class Study:
     keep: Keep = "auto"
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         _check_study_name(self.name)
         check_text(self, "question")
         check_whole(self, "seq_len")
