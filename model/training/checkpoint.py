@@ -5,9 +5,14 @@ Orbax writes; we do not trust what we read back: a flipped bit restores silently
 and a truncated step is still offered as the newest. So a step counts only once a digest of all its
 files lies beside it, and it is restored only if that digest still holds (checkpoint_files.py).
 
+Saving holds training up only while the arrays are copied from the devices: they are written, made
+durable and digested behind it, and the digest appears when ``finish`` is called.
+
 Of several processes each writes and reads its own parts, in one folder that all of them see, and
 digests a share of the files: those that it wrote. Process 0 alone picks the step, puts the digests
-together and removes files. All must call ``save`` and ``restore``.
+together and removes files. All must call ``save``, ``finish`` and ``restore``. The threads that
+write wait for each other at barriers of Orbax's own, which need no device and do not mix with what
+processes.py exchanges on the main thread.
 """
 
 import contextlib
@@ -15,18 +20,24 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
 from model.training import checkpoint_files as files
 from model.training.checkpoint_files import Saved
-from model.training.processes import barrier, broadcast, gather, is_leader
+from model.training.processes import PATIENCE_SECONDS, broadcast, gather, is_leader
 
 State = TypeVar("State")
+
+# Folders are made at once: where one cannot be made behind training, the threads of Orbax that want
+# to write into it wait for five minutes, and a process that ends waits for them.
+_BEHIND = ocp.AsyncOptions(timeout_secs=PATIENCE_SECONDS, create_directories_asynchronously=False)
 
 
 class TrunkLost(Exception):
@@ -34,6 +45,21 @@ class TrunkLost(Exception):
 
     def __init__(self, folder: Path):
         super().__init__(f"no intact checkpoint of the trunk in {str(folder)!r}: train it again.")
+
+
+class Written(NamedTuple):
+    """What a process wrote of a checkpoint.
+
+    Attributes:
+      names: of all files and folders, those of other processes too.
+      mine: digests of its own.
+      began, ended: when, as of time.monotonic.
+    """
+
+    names: Sequence[str]
+    mine: dict[str, str | None]
+    began: float
+    ended: float
 
 
 class Checkpoints:
@@ -50,28 +76,67 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self.attempt, self.keep = attempt, keep
         self.folder.mkdir(parents=True, exist_ok=True)
+        # One thread, and what it is at; see ``save``.
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: tuple[Saved, Future[Written]] | None = None
 
     def save(self, step: int, state: object, progress: dict[str, object]) -> None:
-        """Writes ``state`` (a tree of arrays) and ``progress`` (JSON), then their digest.
+        """Copies ``state`` (a tree of arrays) from the devices, which may go on with it afterwards,
+        and begins to write it with ``progress`` (JSON); finishes what is being written first. The
+        copy, of what this process writes, stays in the host's memory until it is written.
 
         Raises:
           OSError: if the disk does not take them.
         """
-        saved = Saved(step, self.attempt)
+        self.finish()
+        began, saved = time.monotonic(), Saved(step, self.attempt)
         if is_leader():
             files.begin(self.folder, saved)
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(_flat(state)), progress=ocp.args.JsonSave(progress)
         )
-        with (
-            _disk_errors(self.folder),
-            ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer,
-        ):
+        handler = ocp.CompositeCheckpointHandler(
+            composite_options=ocp.CompositeOptions(async_options=_BEHIND)
+        )
+        checkpointer = ocp.AsyncCheckpointer(handler, async_options=_BEHIND)
+        with _disk_errors(self.folder):
             checkpointer.save(self.folder / str(saved), args)
-        barrier(f"checkpoint {saved} written")
-        digest = self._digest(saved, flush=True)
+        self._writing = saved, self._writer.submit(self._write, checkpointer, saved, began)
+
+    def _write(self, checkpointer: ocp.AsyncCheckpointer, saved: Saved, began: float) -> Written:
+        """Waits until all have written their parts; makes those of this process durable."""
+        with _disk_errors(self.folder):
+            checkpointer.close()
+        names = files.names(self.folder, saved)
+        mine = self._digests(saved, names, flush=True)
+        return Written(names, mine, began, time.monotonic())
+
+    @property
+    def is_written(self) -> bool:
+        """Whether ``finish`` has something to finish, and nothing of this process to wait for.
+
+        Raises:
+          OSError: if the disk did not take it.
+        """
+        if self._writing is None or not self._writing[1].done():
+            return False
+        self._writing[1].result()
+        return True
+
+    def finish(self) -> Written | None:
+        """Waits for what is being written, if anything is: from now on it counts.
+
+        Raises:
+          OSError: if the disk did not take it.
+        """
+        if self._writing is None:
+            return None
+        (saved, future), self._writing = self._writing, None
+        written = future.result()
+        digest = _together(written.names, written.mine)
         if is_leader() and files.finish(self.folder, saved, digest):
             files.prune(self.folder, self.attempt, keep=self.keep)
+        return written
 
     def steps(self) -> list[int]:
         """Steps that are finished, newest first."""
@@ -113,7 +178,8 @@ class Checkpoints:
         notes = [f"unfinished checkpoint {saved} passed over." for saved in unfinished]
         finished, notes = _told((files.finished(self.folder), notes))
         for saved in itertools.starmap(Saved, finished):
-            digest = self._digest(saved, flush=False)
+            names = _told(files.names(self.folder, saved) if is_leader() else [])
+            digest = _together(names, self._digests(saved, names, flush=False))
             if _told(is_leader() and files.is_vouched_for(self.folder, saved, digest)):
                 return saved, notes
             notes.append(f"checkpoint {saved} is damaged; passed over.")
@@ -121,18 +187,21 @@ class Checkpoints:
                 files.remove(self.folder, saved)
         return None, notes
 
-    def _digest(self, saved: Saved, *, flush: bool) -> str | None:
-        """Of all files: each process reads those that it wrote, or would have written."""
-        names = _told(files.names(self.folder, saved) if is_leader() else [])
-        mine = {
+    def _digests(self, saved: Saved, names: Sequence[str], *, flush: bool) -> dict[str, str | None]:
+        """Of the files that this process wrote, or would have written."""
+        return {
             name: files.content(self.folder, saved, name, flush=flush)
             for name in names
             if _writer(name) % jax.process_count() == jax.process_index()
         }
-        found: dict[str, str | None] = {}
-        for text in gather(json.dumps(mine)):
-            found |= json.loads(text)
-        return files.combined(names, found)
+
+
+def _together(names: Sequence[str], mine: dict[str, str | None]) -> str | None:
+    """The digest of all files, of which each process has its own."""
+    found: dict[str, str | None] = {}
+    for text in gather(json.dumps(mine)):
+        found |= json.loads(text)
+    return files.combined(names, found)
 
 
 def _writer(name: str) -> int:

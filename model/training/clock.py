@@ -12,7 +12,8 @@ class Clock:
 
     "train" is the time in which the devices compute steps, whatever the host does meanwhile: it is
     what FLOP/s and prices are made of. "stall" is the time in which they have none to compute,
-    because the host still loads data, or reports.
+    because the host still loads data, or reports. "checkpoint" is the time for which training
+    waited; most of a checkpoint is written while the devices train on.
 
     Attributes:
       seconds: by account.

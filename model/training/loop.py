@@ -7,7 +7,6 @@ trunk may itself be a branch of a shorter one.
 """
 
 import json
-import time
 from collections.abc import Callable, Sequence
 
 import jax
@@ -23,9 +22,7 @@ from model.training.config import TrainConfig
 from model.training.outcome import Interrupted, Order, Progress, TrainResult
 from model.training.pack import Keep, Pack
 from model.training.processes import broadcast, is_leader
-
-# Saving takes a tenth of the time at most: a checkpoint waits for ten times what the last one took.
-SAVES_APART = 10
+from model.training.saves import Saves
 
 
 def train_pack(
@@ -55,8 +52,9 @@ def train_pack(
         decays, other constants of the optimiser and the shape of their schedule.
       corpora: where tokens come from; one for all, or one for each run.
       mesh_shape: sizes of the mesh axes (network/sharding.py); "run" divides the number of runs.
-      checkpoints: of the whole pack; None trains without. ``checkpoint_seconds`` is the least time
-        between two, or ten times what saving took, if more; 0 saves where any chunk of steps ends.
+      checkpoints: of the whole pack, written while it trains on; None trains without.
+        ``checkpoint_seconds`` is the least time between two, or ten times what writing took, if
+        more; 0 saves where any chunk of steps ends.
       execution: how the network is computed; the result says what was chosen.
       trunk: where nothing of its own is saved, the pack begins from the newest intact checkpoint
         here. It must be of the same runs but for the end of their schedule.
@@ -66,7 +64,8 @@ def train_pack(
         been fetched; before an order to save is obeyed, for a part of one.
       on_phase: called with "compile", and with "train" once everything has been compiled.
       control: asked with the number of steps done before each dispatch and before the final
-        evaluation. An order to save takes up to two dispatches (DISPATCH_SECONDS of clock.py).
+        evaluation. An order to save takes up to two dispatches (DISPATCH_SECONDS of clock.py), the
+        rest of a checkpoint that is being written, and its own.
 
     Raises:
       Interrupted: if ``control`` gave another order than to go on.
@@ -86,40 +85,49 @@ def train_pack(
         pack.begin(checkpoints, trunk)
         pack.compile()
         on_phase("train")
-        save_at = time.monotonic() + checkpoint_seconds
-        while not pack.losses.all_diverged:
-            step, is_between = pack.position.step, pack.feed.n_used == 0
-            is_over = time.monotonic() >= save_at and is_between and step < pack.n_steps
-            n = clock.dispatch_steps(pack.feed.n_left)
-            order, is_due, n = _agree(control, step, is_over or step == until, n)
-            is_save = (is_due or order is Order.SAVE_AND_STOP) and step > pack.saved_step
-            if checkpoints is not None and is_save:
-                pack.settle(on_progress)
-                if pack.losses.all_diverged:
-                    break
-                began = time.monotonic()
-                pack.save(checkpoints)
-                save_at = _next_save(began, time.monotonic(), checkpoint_seconds)
-            if order is not Order.GO:
-                raise Interrupted(step, is_saved=step > 0 and step == pack.saved_step)
-            if step == pack.n_steps:
+        with Saves(checkpoints, checkpoint_seconds) as saves:
+            _train(pack, saves, until, on_progress, control)
+            return pack.results(saves, keep)
+
+
+def _train(
+    pack: Pack,
+    saves: Saves,
+    until: int | None,
+    on_progress: Callable[[tuple[Progress, ...]], None],
+    control: Callable[[int], Order],
+) -> None:
+    """All steps, unless every run diverges before."""
+    while not pack.losses.all_diverged:
+        step, is_between = pack.position.step, pack.feed.n_used == 0
+        is_over = saves.is_due and is_between and step < pack.n_steps
+        n = pack.clock.dispatch_steps(pack.feed.n_left)
+        order, is_due, is_written, n = _agree(
+            control, step, is_over or step == until, saves.is_written, n
+        )
+        if is_written:
+            saves.finish()
+        is_save = (is_due or order is Order.SAVE_AND_STOP) and step > pack.saved_step
+        if saves.are_kept and is_save:
+            pack.settle(on_progress)
+            if pack.losses.all_diverged:
                 break
-            pack.train(n)
-            pack.tell(on_progress)
-            pack.evaluate()
-        return pack.results(keep)
-
-
-def _next_save(began: float, ended: float, seconds: float) -> float:
-    """When the next checkpoint is due after one that was saved from ``began`` to ``ended``."""
-    return ended + max(seconds, SAVES_APART * (ended - began)) if seconds else ended
+            pack.save(saves)
+        if order is not Order.GO:
+            saves.finish()
+            raise Interrupted(step, is_saved=step > 0 and step == pack.saved_step)
+        if step == pack.n_steps:
+            break
+        pack.train(n)
+        pack.tell(on_progress)
+        pack.evaluate()
 
 
 def _agree(
-    control: Callable[[int], Order], step: int, is_due: bool, n: int
-) -> tuple[Order, bool, int]:
-    """What process 0 was ordered to do, whether its checkpoint is due, and how many steps it finds
-    right for the next dispatch, on every process."""
-    decision = [control(step), is_due, n] if is_leader() else None
-    order, is_due, n = json.loads(broadcast(json.dumps(decision)))
-    return Order(order), is_due, n
+    control: Callable[[int], Order], step: int, is_due: bool, is_written: bool, n: int
+) -> tuple[Order, bool, bool, int]:
+    """What process 0 was ordered to do, whether its checkpoint is due, whether its last one is
+    written, and how many steps it finds right for the next dispatch, on every process."""
+    decision = [control(step), is_due, is_written, n] if is_leader() else None
+    order, is_due, is_written, n = json.loads(broadcast(json.dumps(decision)))
+    return Order(order), is_due, is_written, n

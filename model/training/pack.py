@@ -28,6 +28,7 @@ from model.training.outcome import ALL, CurvePoint, Loss, Progress, TrainResult
 from model.training.processes import barrier, is_leader
 from model.training.program import Program
 from model.training.resume import Position
+from model.training.saves import Saves
 from model.training.step import GRAD_NORM, LOSS
 from model.training.validation import Validation, validation_windows
 
@@ -58,7 +59,7 @@ class Pack:
     Attributes:
       n_steps: after which they end.
       position: where they stand; its ``data`` and ``diverged_at`` as of the last checkpoint.
-      saved_step: of their newest checkpoint, or 0.
+      saved_step: of their newest checkpoint, which may still be being written, or 0.
       losses: of their training.
     """
 
@@ -135,12 +136,12 @@ class Pack:
         barrier("compiled")
         self.clock.lap("compile")
 
-    def save(self, checkpoints: Checkpoints) -> None:
-        """Writes a checkpoint of where the runs stand; everything has been fetched."""
+    def save(self, saves: Saves) -> None:
+        """Begins to write a checkpoint of where the runs stand; everything has been fetched."""
         self.clock.lap("stall")
         self.position.diverged_at = self.losses.diverged_at
         self.position.data = self.feed.positions
-        resume.save(checkpoints, self.state, self.position)
+        saves.save(self.state, self.position)
         self.saved_step = self.position.step
         self.clock.lap("checkpoint")
 
@@ -218,10 +219,12 @@ class Pack:
                 self.position.curves[run].append(point)
         self.clock.lap("evaluate")
 
-    def results(self, keep: Keep | None = None) -> tuple[TrainResult, ...]:
+    def results(self, saves: Saves, keep: Keep | None = None) -> tuple[TrainResult, ...]:
         """The final evaluation, and what came out of each run; ``keep``: see train_pack."""
         self.fetch()
         self.clock.lap("stall")
+        saves.finish()
+        self.clock.lap("checkpoint")
         n_runs = len(self.configs)
         finals: list[dict[str, Loss]] = [{}] * n_runs
         if self.validation is not None and not self.losses.all_diverged:

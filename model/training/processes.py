@@ -17,8 +17,9 @@ import jax
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
-# Process 0 may be busy for long before it says something. When it is gone JAX ends the others.
-_PATIENCE_MS = 7 * 24 * 3600 * 1000
+# Another process may be busy for long before it says something. When process 0 is gone JAX ends the
+# others.
+PATIENCE_SECONDS = 7 * 24 * 3600
 # Every process counts the same texts.
 _texts = itertools.count()
 
@@ -125,7 +126,7 @@ def _exchange(text: str, *, writers: int) -> list[str]:
     if me < writers:
         client.key_value_set(f"{key}/{me}", text)
     return [
-        text if i == me else client.blocking_key_value_get(f"{key}/{i}", _PATIENCE_MS)
+        text if i == me else client.blocking_key_value_get(f"{key}/{i}", 1000 * PATIENCE_SECONDS)
         for i in range(writers)
     ]
 

@@ -2,7 +2,7 @@
 """Where a pack begins: anew, from its own newest good checkpoint, or from that of its trunk."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -88,8 +88,3 @@ def begin(
     check_stable(configs, position.step, "trunk")
     notes += [f"trunk: {note}" for note in trunk_notes]
     return Beginning(state=restored[0], position=position, notes=notes)
-
-
-def save(checkpoints: Checkpoints, state: TrainState, position: Position) -> None:
-    """Writes what ``begin`` reads."""
-    checkpoints.save(position.step, state, asdict(position))

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One tiny network, one run of 20 steps and one language, shared so that programs compile once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from threading import Event
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 from small_networks import vary
 
 from model.data.corpus import Corpus, open_corpus
@@ -28,6 +30,20 @@ from model.training.optimizer import hyper_arrays
 from model.training.step import GRAD_NORM, LOSS, TrainState
 
 N_STEPS = 20
+
+
+@pytest.fixture
+def halted_writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
+    """Until it is set, no array of a checkpoint is opened for writing."""
+    may_write, open_array = Event(), tensorstore.open
+
+    def patient(*args: object, **options: object) -> object:
+        assert may_write.wait(30)
+        return open_array(*args, **options)
+
+    monkeypatch.setattr(tensorstore, "open", patient)
+    yield may_write
+    may_write.set()
 
 
 @pytest.fixture(scope="session")

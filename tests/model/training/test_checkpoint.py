@@ -4,6 +4,8 @@
 import errno
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,12 +47,20 @@ def equal(found: Any, expected: Any) -> bool:
     )
 
 
+def save(folder: Path, step: int, state: Any, progress: Any = None, **options: int) -> Checkpoints:
+    """Saves, and waits until it counts."""
+    checkpoints = Checkpoints(folder, **options)
+    checkpoints.save(step, state, progress or {})
+    checkpoints.finish()
+    return checkpoints
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with checkpoints of steps 3 and 8."""
     folder = tmp_path_factory.mktemp("saved")
     for step in (3, 8):
-        Checkpoints(folder).save(step, state_of(step), {"step": step, "curve": [0.1, step / 3]})
+        save(folder, step, state_of(step), {"step": step, "curve": [0.1, step / 3]})
     return folder
 
 
@@ -178,7 +188,7 @@ def test_a_step_without_digest_is_passed_over_with_a_note(folder: Path) -> None:
 
 def test_the_next_save_clears_what_unfinished_ones_left(folder: Path) -> None:
     leave_unfinished(folder)
-    Checkpoints(folder, attempt=2).save(8, state_of(8), {})
+    save(folder, 8, state_of(8), attempt=2)
     assert names(folder) == ["3-1", "3-1.sha256", "8-2", "8-2.sha256"]
 
 
@@ -186,31 +196,30 @@ def test_files_of_other_names_are_left_alone(folder: Path) -> None:
     for name in ("notes.txt", "old.sha256", "7.sha256", "-1-1.sha256"):
         (folder / name).write_text("")
     assert restore(folder)[1] == []
-    Checkpoints(folder).save(9, state_of(9), {})
+    save(folder, 9, state_of(9))
     assert len(names(folder)) == 4 + 4
 
 
 def test_of_equal_steps_the_latest_attempt_is_restored(folder: Path) -> None:
-    Checkpoints(folder, attempt=2).save(8, state_of(82), {})
-    Checkpoints(folder, attempt=10).save(8, state_of(810), {})
+    save(folder, 8, state_of(82), attempt=2)
+    save(folder, 8, state_of(810), attempt=10)
     assert equal(restore(folder)[0][0], state_of(810))
     assert Checkpoints(folder, keep=9).steps() == [8]
 
 
 def test_an_earlier_attempt_removes_nothing_of_a_later_one(folder: Path) -> None:
-    late, early = Checkpoints(folder, attempt=3, keep=1), Checkpoints(folder, attempt=2, keep=1)
-    late.save(9, state_of(9), {})
+    save(folder, 9, state_of(9), attempt=3, keep=1)
     (folder / "9-3.sha256").write_text("damaged")
     (folder / "10-3.orbax-checkpoint-tmp").mkdir()
     before = names(folder)
-    early.restore(state_of(0))
-    early.save(11, state_of(11), {})
+    restore(folder, attempt=2)
+    save(folder, 11, state_of(11), attempt=2, keep=1)
     assert set(names(folder)) >= set(before)
     assert names(folder) == sorted([*before, "11-2", "11-2.tmp"])
 
 
 def test_pruning_neither_counts_nor_removes_what_a_later_attempt_wrote(folder: Path) -> None:
-    Checkpoints(folder, attempt=3, keep=3).save(9, state_of(9), {})
+    save(folder, 9, state_of(9), attempt=3, keep=3)
     checkpoint_files.prune(folder, 2, keep=1)
     assert names(folder) == ["8-1", "8-1.sha256", "9-3", "9-3.sha256"]
 
@@ -222,12 +231,12 @@ def test_an_attempt_that_was_halted_while_it_saved_vouches_for_nothing_when_it_w
 
     def wake_late(folder: Path, saved: Saved, digest: str) -> bool:
         monkeypatch.undo()
-        Checkpoints(folder, attempt=2).save(8, state_of(82), {})
+        save(folder, 8, state_of(82), attempt=2)
         (folder / str(saved)).mkdir(exist_ok=True)  # TensorStore makes folders that are missing.
         return finish(folder, saved, digest)
 
     monkeypatch.setattr(checkpoint_files, "finish", wake_late)
-    Checkpoints(folder, attempt=1).save(12, state_of(12), {})
+    save(folder, 12, state_of(12))
     assert Checkpoints(folder).steps() == [8]
     assert equal(restore(folder)[0][0], state_of(82))
 
@@ -251,7 +260,7 @@ def test_data_are_durable_before_their_digest_appears(
 
     monkeypatch.setattr(os, "fsync", note)
     monkeypatch.setattr(Path, "replace", note_replacing)
-    Checkpoints(tmp_path).save(5, state_of(5), {})
+    save(tmp_path, 5, state_of(5))
     below = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "5-1").rglob("*")}
     at = flushed.index("digest appears")
     assert {*below, "5-1", "."} <= set(flushed[:at])
@@ -267,35 +276,106 @@ def test_an_intact_checkpoint_of_another_state_raises(folder: Path) -> None:
 
 @pytest.mark.parametrize("keep", [1, 2])
 def test_only_the_newest_steps_stay(tmp_path: Path, keep: int) -> None:
-    checkpoints = Checkpoints(tmp_path, keep=keep)
     for step in (2, 9, 10):
-        checkpoints.save(step, state_of(step), {})
+        checkpoints = save(tmp_path, step, state_of(step), keep=keep)
     newest = [10, 9][:keep]
     assert checkpoints.steps() == newest
     assert set(names(tmp_path)) == {f"{step}-1{end}" for step in newest for end in ("", ".sha256")}
 
 
 def test_a_step_may_be_saved_again(folder: Path) -> None:
-    Checkpoints(folder).save(8, state_of(77), {"step": 8})
+    save(folder, 8, state_of(77), {"step": 8})
     (state, progress), _ = restore(folder)
     assert equal(state, state_of(77))
     assert progress == {"step": 8}
 
 
-def test_a_disk_that_is_full_is_told_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("when", ["save", "close"], ids=["at once", "behind"])
+def test_a_disk_that_is_full_is_told_as_such(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
     """As Orbax's own writers put it; they raise ValueError."""
     words = "RESOURCE_EXHAUSTED: Error writing local file: No space left [os_error_code='28']"
 
-    def full(*_: object) -> None:
+    def full(checkpointer: ocp.AsyncCheckpointer, *_: object) -> None:
+        checkpointer.wait_until_finished()
         raise ValueError(words)
 
-    monkeypatch.setattr(ocp.Checkpointer, "save", full)
+    monkeypatch.setattr(ocp.AsyncCheckpointer, when, full)
     with pytest.raises(OSError, match="No space left on device") as caught:
-        Checkpoints(folder).save(9, {}, {})
+        save(folder, 9, state_of(9))
     assert caught.value.errno == errno.ENOSPC
     words = "another reason"
     with pytest.raises(ValueError, match="another reason"):
-        Checkpoints(folder).save(9, {}, {})
+        save(folder, 10, state_of(10))
+    assert Checkpoints(folder).steps() == [8, 3]
+
+
+@pytest.mark.parametrize("name", ["9-1", "state"])
+def test_where_a_folder_cannot_be_made_no_thread_waits_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A process that ends would wait for that thread: five minutes, by Orbax."""
+    before, mkdir = set(threading.enumerate()), os.mkdir
+
+    def full(path: str | Path, *args: object, **options: object) -> None:
+        if Path(path).name == f"{name}.orbax-checkpoint-tmp":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        save(folder, 9, state_of(9))
+    for thread in set(threading.enumerate()) - before:
+        if not thread.name.startswith(("ThreadPoolExecutor", "metadata_store")):
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_what_is_saved_is_what_the_devices_held_at_that_moment(
+    folder: Path, halted_writer: threading.Event
+) -> None:
+    """They are given away, as to a step, before a byte is written. On a CPU the copy is a view of
+    their memory, and JAX computes elsewhere instead."""
+    checkpoints, state = Checkpoints(folder), state_of(9)
+    checkpoints.save(9, state, {})
+    step = jax.jit(lambda state: jax.tree.map(lambda x: x + x, state), donate_argnums=0)
+    state = jax.block_until_ready(step(state))
+    assert not checkpoints.is_written
+    halted_writer.set()
+    checkpoints.finish()
+    assert equal(restore(folder)[0][0], state_of(9))
+
+
+def test_what_was_cut_off_while_it_was_written_is_passed_over(
+    folder: Path, tmp_path: Path, halted_writer: threading.Event
+) -> None:
+    """Before its first byte, and before its digest; a copy stands for what a kill leaves."""
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(9, state_of(9), {})
+    early = shutil.copytree(folder, tmp_path / "early")
+    halted_writer.set()
+    while not checkpoints.is_written:
+        time.sleep(0.01)
+    late = shutil.copytree(folder, tmp_path / "late")
+    assert not (early / "9-1").exists()
+    assert (late / "9-1").exists()
+    for left in (early, late):
+        (state, _), notes = restore(left)
+        assert equal(state, state_of(8))
+        assert notes == ["unfinished checkpoint 9-1 passed over."]
+    checkpoints.finish()
+    assert equal(restore(folder)[0][0], state_of(9))
+
+
+def test_no_two_are_written_at_once(folder: Path) -> None:
+    checkpoints = Checkpoints(folder)
+    for step in (9, 10):
+        checkpoints.save(step, state_of(step), {})
+    assert checkpoints.steps() == [9, 8]
+    checkpoints.finish()
+    assert checkpoints.steps() == [10, 9]
+    assert checkpoints.finish() is None
 
 
 MESHES = {"one": (1, 1, 1, 1), "2x2x2": (1, 2, 2, 2), "1x8x1": (1, 1, 8, 1)}
@@ -325,7 +405,7 @@ def test_a_training_state_comes_back_on_its_own_mesh_and_on_another(
             return program.init(jax.random.key(seed), hyper_arrays(train_config))
 
     state, like = initial(before, 0), initial(after, 1)
-    Checkpoints(tmp_path).save(5, state, {})
+    save(tmp_path, 5, state)
     (found, _), _ = Checkpoints(tmp_path).restore(like)
     assert equal(found, state)
     for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(like), strict=True):

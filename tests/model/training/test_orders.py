@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run obeys between two dispatches, says when it has compiled, and accounts for its time."""
 
+import errno
 import math
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +17,7 @@ import pytest
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
-from model.training import clock, loop
+from model.training import checkpoint_files, clock, loop
 from model.training.checkpoint import Checkpoints
 from model.training.config import TrainConfig
 from model.training.feed import Feed
@@ -64,6 +66,18 @@ def test_a_run_that_was_told_to_save_and_stop_goes_on_to_the_same_bits(
     assert (result.resumed_at, result.n_timed_steps) == (stop, 20 - stop)
     assert result.params_sha256 == reference.params_sha256
     assert (result.loss_nats, result.curve) == (reference.loss_nats, reference.curve)
+
+
+def test_a_checkpoint_that_was_ordered_and_cannot_be_written_is_not_said_to_be_saved(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint_files, "content", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run(tmp_path, control=at(7, Order.SAVE_AND_STOP))
+    assert Checkpoints(tmp_path).steps() == []
 
 
 def test_an_order_is_obeyed_between_two_dispatches_of_one_chunk(

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run that was interrupted and resumed is the uninterrupted run, to the last bit."""
 
+import errno
 import gc
+import os
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import asdict
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import jax
@@ -14,9 +18,10 @@ from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.counts.total import count_params
 from model.network.execution import Execution
-from model.training import checkpoint_files, loop
-from model.training.checkpoint import Checkpoints
+from model.training import checkpoint, checkpoint_files, saves
+from model.training.checkpoint import Checkpoints, Written
 from model.training.checkpoint_files import Saved
+from model.training.clock import Clock
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
 from model.training.outcome import Order, Progress, TrainResult
@@ -42,6 +47,7 @@ def attempt(network_config: ModelConfig, train_config: TrainConfig, corpus: Corp
         stop_at: int | None = None,
         steps_per_dispatch: int = 7,
         config: TrainConfig = train_config,
+        **options: object,
     ) -> tuple[TrainResult | None, dict[int, tuple]]:
         told: dict[int, tuple] = {}
 
@@ -51,10 +57,10 @@ def attempt(network_config: ModelConfig, train_config: TrainConfig, corpus: Corp
                 raise Interrupted
             told[progress.step] = (progress.loss_nats, progress.grad_norm, progress.n_tokens)
 
-        options = {"on_progress": on_progress}
+        options |= {"on_progress": on_progress}
         options["execution"] = Execution(steps_per_dispatch=steps_per_dispatch)
         if folder is not None:
-            options |= {"checkpoints": Checkpoints(folder), "checkpoint_seconds": 0.0}
+            options = {"checkpoints": Checkpoints(folder), "checkpoint_seconds": 0.0} | options
         try:
             return train_pack(network_config, (config,), corpus, **options)[0], told
         except Interrupted:
@@ -141,6 +147,57 @@ def test_a_process_that_dies_while_it_saves_goes_on_from_the_step_before(
     assert same(result, uninterrupted[0])
 
 
+def test_training_goes_on_while_a_checkpoint_is_written(
+    attempt: Callable, uninterrupted: tuple, tmp_path: Path, halted_writer: Event
+) -> None:
+    """Ten steps between the copy of step 7 and its first byte; no other is begun meanwhile."""
+    seen = {}
+
+    def control(step: int) -> Order:
+        seen[step] = Checkpoints(tmp_path).steps()
+        if step == 17:
+            halted_writer.set()
+        return Order.GO
+
+    result, told = attempt(tmp_path, checkpoint_seconds=1e-9, control=control)
+    assert same(result, uninterrupted[0])
+    assert told == uninterrupted[1]
+    assert seen[7] == seen[10] == seen[17] == []
+    assert Checkpoints(tmp_path).steps() == [7]
+    result, told = attempt(tmp_path)
+    assert (result.resumed_at, tuple(told)) == (7, (10, 17, 20))
+    assert same(result, uninterrupted[0])
+
+
+def test_a_disk_that_fails_behind_training_ends_it_before_the_next_dispatch(
+    attempt: Callable, uninterrupted: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint of step 10, in dispatches of three steps."""
+    kept, asked, content = Checkpoints(tmp_path), [], checkpoint_files.content
+
+    def full(folder: Path, saved: Saved, name: str, *, flush: bool) -> str | None:
+        if saved.step == 10:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        return content(folder, saved, name, flush=flush)
+
+    def control(step: int) -> Order:
+        asked.append(step)
+        if step == 13:
+            wait([kept._writing[1]])
+        return Order.GO
+
+    monkeypatch.setattr(checkpoint_files, "content", full)
+    monkeypatch.setattr(Clock, "dispatch_steps", lambda _, most: min(most, 3))
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        attempt(tmp_path, control=control, checkpoints=kept)
+    assert caught.value.errno == errno.ENOSPC
+    assert asked == [0, 3, 6, 7, 10, 13]
+    monkeypatch.undo()
+    result, _ = attempt(tmp_path)
+    assert result.resumed_at == 7
+    assert same(result, uninterrupted[0])
+
+
 def test_a_run_that_goes_on_holds_one_state(
     attempt: Callable, network_config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +225,7 @@ def test_a_run_that_goes_on_holds_one_state(
 def test_saving_takes_a_tenth_of_the_time_at_most(
     seconds: float, took: float, expected: float
 ) -> None:
-    assert loop._next_save(1000.0, 1000.0 + took, seconds) == 1000.0 + took + expected
+    assert saves.next_save(1000.0, 1000.0 + took, seconds) == 1000.0 + took + expected
 
 
 def test_a_run_whose_checkpoints_take_long_saves_more_seldom(
@@ -178,21 +235,27 @@ def test_a_run_whose_checkpoints_take_long_saves_more_seldom(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By a clock on which a dispatch takes a second and saving takes as many as are told."""
+    """By a clock on which a dispatch takes a second, and writing behind it as many as are told."""
     now, kept = [0.0], Checkpoints(tmp_path, keep=9)
-    save = kept.save
+    clock, write = SimpleNamespace(monotonic=lambda: now[0]), kept._write
+
+    def is_written(_: Checkpoints) -> bool:
+        """Once it is; it does not ask the real clock."""
+        return kept._writing is not None and bool(kept._writing[1].result())
 
     def steps(save_seconds: float) -> list[int]:
-        def slow(step: int, *rest: object) -> None:
+        def slow(*args: object) -> Written:
             now[0] += save_seconds
-            save(step, *rest)
+            return write(*args)
 
         def control(step: int) -> Order:
             now[0] += 1.0
             return Order.GO
 
-        monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
-        monkeypatch.setattr(kept, "save", slow)
+        for module in (saves, checkpoint):
+            monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(kept, "_write", slow)
+        monkeypatch.setattr(Checkpoints, "is_written", property(is_written))
         train_pack(
             network_config,
             (train_config,),
