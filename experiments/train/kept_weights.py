@@ -8,11 +8,14 @@ the format and the network's configuration: with it alone the network can be bui
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from experiments.files.safetensors_file import header
 from experiments.ledger.ledger import Ledger
 from experiments.plan.point import Point, to_json
-from model.network.weight_names import Tensor
+
+if TYPE_CHECKING:  # A worker has no NumPy, and no thread of it, until it watches for signals.
+    from model.network.weight_names import Tensor
 
 FORMAT = "1"
 Take = Callable[[bytes], None]
@@ -34,7 +37,7 @@ class KeptWeights:
         self.sha256: dict[str, str] = {}
 
     @contextlib.contextmanager
-    def __call__(self, run: int, tensors: Sequence[Tensor]) -> Iterator[Take]:
+    def __call__(self, run: int, tensors: "Sequence[Tensor]") -> Iterator[Take]:
         """What takes the bytes of a run's tensors, in their order."""
         point = self._points[run]
         model = to_json(point.spec.model)

@@ -700,3 +700,10 @@ def test_the_one_record_of_a_trunk_of_several_runs_has_all_of_its_seconds(
     assert len(trunk.members) == 2
     (record,) = run_job(ledger, trunk.id, make_session(Branching(), open_checkpoints=Saved))
     assert record.costs.train_seconds == 2.0
+
+
+def test_a_worker_has_no_other_thread_when_it_begins_to_watch_for_signals():
+    """A signal goes to any thread that does not block it, and ends the process; NumPy has some."""
+    code = "import os, experiments.worker; print(*os.listdir('/proc/self/task'), os.getpid())"
+    thread, process = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert thread == process
