@@ -34,7 +34,7 @@ from experiments.ledger.claims import GaveUp, Owned
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.owner import this_process
 from experiments.ledger.result import Result, Trunk
-from experiments.machine.jax_setup import start_jax
+from experiments.machine.jax_setup import require_devices, start_jax
 from experiments.machine.peak import device_peak
 from experiments.plan.point import check_id
 from experiments.train.attempt import run_job
@@ -163,6 +163,7 @@ def main() -> None:
         from model.training import processes
 
         processes.initialize_from_environment(os.environ)
+        require_devices()
         if not processes.is_leader():
             return _follow(ledger, stop)
         leader = followers.Leader(_loop())

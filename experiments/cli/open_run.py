@@ -26,8 +26,10 @@ def open_run(options: argparse.Namespace) -> "LoadedModel":
       ValueError: if there is no such run, or nothing of it to load.
     """
     name = run_name(options)
+    from experiments.machine.jax_setup import pin_numbers
     from experiments.weights.load_model import load_model
 
+    pin_numbers()
     return load_model(name, results=options.results)
 
 

@@ -26,6 +26,7 @@ from experiments.executors.worker_settings import MODULE, WorkerSettings
 
 # Between two looks at jobs that others have.
 POLL_SECONDS = 1.0
+_UNKNOWN_FLAG = "Unknown flag in XLA_FLAGS"
 
 
 class DiskError(Exception):
@@ -177,7 +178,10 @@ class _Slot(threading.Thread):
         if code == exit_codes.PREEMPTED:
             self.queue.give_back(job)
         elif not self.is_stopping.is_set():
-            self._failed(job, f"worker ended with exit code {code}: {self._last_words()}")
+            words = self._last_words()
+            if _UNKNOWN_FLAG in words:  # XLA ends the process; no job is to blame.
+                raise ValueError(f"{words[words.index(_UNKNOWN_FLAG) :]}. Mend or unset XLA_FLAGS.")
+            self._failed(job, f"worker ended with exit code {code}: {words}")
 
     def _failed(self, job: QueuedJob, reason: str) -> None:
         assert self.process is not None

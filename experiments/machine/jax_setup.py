@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How JAX starts: fits run on the CPU, also where accelerators train; programs are kept."""
+"""How JAX starts: fits run on the CPU, seeds mean the same everywhere, programs are kept."""
 
 import os
 from collections.abc import Sequence
@@ -37,12 +37,46 @@ def _keep_programs(cache: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+# Of one run id there is one set of weights: a variable of the shell must not give others.
+_NUMBERS = {
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_enable_x64": False,
+}
+
+
+def pin_numbers() -> None:
+    """Sets what seeds and types mean in this process, whatever JAX_... variables ask for."""
+    import jax
+
+    for name, value in _NUMBERS.items():
+        jax.config.update(name, value)
+
+
+def require_devices() -> None:
+    """Raises ValueError where JAX finds no device of the kind that it is told to use."""
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:  # JAX 0.10 asserts, or raises RuntimeError: it depends on the kind.
+        cause = next(iter(str(error).splitlines()), "") or "JAX finds no such device here"
+        asked = jax.config.values["jax_platforms"] or ""
+        raise ValueError(
+            f"JAX_PLATFORMS={asked}: {cause.rstrip('.')}. Unset it to take what this machine has, "
+            "or set it to cpu."
+        ) from None
+
+
 # A fifth less time to compile than the default level, and the same speed (d_model 32 to 96).
 CPU_FLAGS = ("--xla_backend_optimization_level=1",)
 
 
 def start_jax(cores: Sequence[int], cache: Path | None, n_threads: int = 0) -> None:
-    """Pins this process to its cores before JAX sizes its thread pools, and caches compilation.
+    """Pins this process to its cores before JAX sizes its thread pools, pins what seeds mean, and
+    caches compilation.
 
     Whatever starts a worker on a CPU, the program is the same: the flags move the last bits.
 
@@ -57,5 +91,6 @@ def start_jax(cores: Sequence[int], cache: Path | None, n_threads: int = 0) -> N
         flags = [os.environ.get("XLA_FLAGS", ""), *CPU_FLAGS]
         flags += ["--xla_cpu_multi_thread_eigen=false"] * (n_threads == 1)
         os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+    pin_numbers()
     if cache:
         _keep_programs(cache)

@@ -76,6 +76,9 @@ for line in sys.stdin:
     if how == "crash" or (how == "crash once" and len(log.read_text()) == 1):
         print("out of luck [/today]", file=sys.stderr)
         sys.exit(9)
+    if how == "unknown flag":
+        print("F1129 parse_flags.cc:234] Unknown flag in XLA_FLAGS: --xla_typo=1", file=sys.stderr)
+        sys.exit(1)
     if how == "crash after its result":
         ledger.write_result(name, result)
         sys.exit(9)
@@ -230,6 +233,15 @@ def test_a_refusal_ends_the_run_with_its_reason(run, ledger, points, how, error,
     with pytest.raises(error, match=words):
         run({"*": how})
     assert len(order(ledger)) == 1
+    assert not (ledger.folder / "jobs").exists()
+
+
+def test_a_flag_that_xla_does_not_know_is_refused_and_no_attempt_is_counted(
+    run, ledger, points, seen
+):
+    with pytest.raises(ValueError, match=r"^Unknown flag in XLA_FLAGS: --xla_typo=1. Mend or uns"):
+        run({"*": "unknown flag"})
+    assert seen.attempts == []
     assert not (ledger.folder / "jobs").exists()
 
 
