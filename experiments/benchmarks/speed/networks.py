@@ -10,7 +10,9 @@ import numpy as np
 
 from model.network.config import ModelConfig
 from model.network.counts.attention import AttentionConfig
+from model.network.counts.convolution import ConvolutionConfig
 from model.network.counts.kinds import BlockConfig
+from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.training.config import (
     EvalConfig,
@@ -20,6 +22,7 @@ from model.training.config import (
     TrainConfig,
 )
 
+MixerConfig = AttentionConfig | LSTMConfig | ConvolutionConfig
 LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP_NORM = 1e-3, (0.9, 0.99), 1e-8, 0.1, 1.0
 # GPT-2's 50257 tokens, rounded up to a multiple of 64 as every implementation pads them.
 GPT2_VOCAB = 50304
@@ -68,12 +71,22 @@ def gpt2(d_model: int, n_layers: int, n_heads: int, seq_len: int, vocab_size: in
     return replace(like, blocks=(block,), norm="layernorm", learned_positions=True, use_bias=True)
 
 
-def layers(model: ModelConfig) -> tuple[AttentionConfig, GELUConfig]:
+def with_mixer(model: ModelConfig, mixer: MixerConfig) -> ModelConfig:
+    """The network with another mixer in every block."""
+    block = msgspec.structs.replace(model.blocks[0], mixer=mixer)
+    return replace(model, blocks=(block,))
+
+
+def lstm(d_state: int) -> LSTMConfig:
+    """Without biases, of which torch's has two."""
+    return LSTMConfig(d_state=d_state, use_gate_bias=False, forget_bias=0.0)
+
+
+def layers(model: ModelConfig) -> tuple[MixerConfig, GELUConfig]:
     """The two layers that each block of such a network has."""
     mixer, channel_mixer = model.layers
-    assert isinstance(mixer, AttentionConfig)
     assert isinstance(channel_mixer, GELUConfig)
-    return mixer, channel_mixer
+    return mixer, channel_mixer  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +124,16 @@ CPU = (
     _cpu("nanogpt-char", gpt2(128, 4, 4, 64, 65), 12, 32, 3),
     _cpu("1M", llama(128, 5, 4, 344, 256, 256), 8, 8, 3),
     _cpu("10M", llama(384, 6, 6, 1024, 256, 256), 8, 4, 1),
+    _cpu("lstm", with_mixer(llama(128, 5, 4, 344, 256, 256), lstm(128)), 8, 8, 3),
+    _cpu(
+        "convolution",
+        with_mixer(
+            llama(128, 5, 4, 344, 256, 256), ConvolutionConfig(d_hidden=128, taps=3, dilation=4)
+        ),
+        8,
+        8,
+        3,
+    ),
 )
 LARGE = tuple(
     replace(_cpu(name, model, batch_size, 8, 3), dtype="bfloat16")
@@ -127,6 +150,14 @@ SMALL = tuple(
 TINY = (
     _cpu("tiny-gpt2", gpt2(32, 2, 2, 16, 64), 4, 4, 1),
     _cpu("tiny-llama", llama(32, 2, 2, 48, 16, 64), 4, 4, 1),
+    _cpu("tiny-lstm", with_mixer(llama(32, 2, 2, 48, 16, 64), lstm(24)), 4, 4, 1),
+    _cpu(
+        "tiny-convolution",
+        with_mixer(llama(32, 2, 2, 48, 16, 64), ConvolutionConfig(d_hidden=24, taps=3, dilation=2)),
+        4,
+        4,
+        1,
+    ),
 )
 SETTINGS = {setting.name: setting for setting in (*CPU, *LARGE, *SMALL, *TINY)}
 

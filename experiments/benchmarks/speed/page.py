@@ -7,6 +7,8 @@ from typing import Any
 from experiments.benchmarks.speed import networks
 from experiments.benchmarks.speed.packs import TOKENS_PER_PARAM
 from experiments.files import markdown
+from model.network.config import ModelConfig
+from model.network.counts.attention import AttentionConfig
 
 NOT_MEASURED = "Not measured: `python -m experiments.benchmarks.speed.run --gpu` is the command."
 PEER_COLUMNS = {
@@ -59,14 +61,10 @@ def _where(found: dict[str, Any]) -> str:
 def _peers(found: dict[str, Any]) -> list[str]:
     settings = [networks.SETTINGS[n] for n in dict.fromkeys(r["network"] for r in found["rows"])]
     shapes = [
-        f"{s.name}: {s.model.n_layers} layers, d {s.model.d_model}, {n_heads} heads, d_ff "
-        f"{d_ff}, T {s.model.seq_len}, V {s.model.vocab_size}, {s.dtype}, {s.n_steps} "
-        "steps per repeat and per dispatch of ours."
-        for s, n_heads, d_ff in (
-            (s, heads.n_heads, mlp.d_ff)
-            for s in settings
-            for heads, mlp in [networks.layers(s.model)]
-        )
+        f"{s.name}: {s.model.n_layers} layers, d {s.model.d_model}, {_mixer(s.model)}, d_ff "
+        f"{networks.layers(s.model)[1].d_ff}, T {s.model.seq_len}, V {s.model.vocab_size}, "
+        f"{s.dtype}, {s.n_steps} steps per repeat and per dispatch of ours."
+        for s in settings
     ]
     missing = [f"{what}: not measured, {why}." for what, why in found["not_measured"].items()]
     peaks = {f"{r['peak_gflops']} GFLOP/s ({r['peak_source']})" for r in found["rows"]}
@@ -80,6 +78,13 @@ def _peers(found: dict[str, Any]) -> list[str]:
         "",
         *table(found["rows"], PEER_COLUMNS),
     ]
+
+
+def _mixer(model: ModelConfig) -> str:
+    mixer, _ = networks.layers(model)
+    if isinstance(mixer, AttentionConfig):
+        return f"{mixer.n_heads} heads"
+    return f"{mixer.kind} ({', '.join(f'{k} {v}' for k, v in mixer.columns().items())})"
 
 
 def _packs(found: dict[str, Any]) -> list[str]:

@@ -93,7 +93,16 @@ def jobs(
     groups = (networks.CPU,) if device == "cpu" else GPU_NETWORKS
     in_turn = systems or ((OURS, *PEERS) if device == "cpu" else GPU_SYSTEMS)
     batches = [names] if names else [[setting.name for setting in group] for group in groups]
-    return [(system, batch) for batch in batches for system in in_turn]
+    found = [(system, _known_to(system, batch)) for batch in batches for system in in_turn]
+    return [(system, batch) for system, batch in found if batch]
+
+
+def _known_to(system: str, names: list[str]) -> list[str]:
+    """Hugging Face has no causal language model of LSTMs or convolutions."""
+    if PEERS.get(system, ("plain",))[0] == "plain":
+        return names
+    mixers = {name: networks.layers(networks.SETTINGS[name].model)[0] for name in names}
+    return [name for name, mixer in mixers.items() if mixer.kind == "attention"]
 
 
 def _unfit(system: str, seconds: float) -> str:
