@@ -125,7 +125,9 @@ def test_a_peer_has_our_losses_step_after_step(setting, family):
     assert abs(theirs[0] - theirs[1]) > 1e-2
 
 
-@pytest.mark.parametrize("setting", [*networks.CPU, *networks.LARGE], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "setting", [*networks.CPU, *networks.MIXERS, *networks.LARGE], ids=lambda s: s.name
+)
 def test_the_peers_have_our_parameters(setting):
     expected = count_params(setting.model).total
     makes = {"plain": torch_model.Transformer, "hugging-face": torch_model.hugging_face}

@@ -124,6 +124,9 @@ CPU = (
     _cpu("nanogpt-char", gpt2(128, 4, 4, 64, 65), 12, 32, 3),
     _cpu("1M", llama(128, 5, 4, 344, 256, 256), 8, 8, 3),
     _cpu("10M", llama(384, 6, 6, 1024, 256, 256), 8, 4, 1),
+)
+# The network of 1M, with mixers that torch has a layer for.
+MIXERS = (
     _cpu("lstm", with_mixer(llama(128, 5, 4, 344, 256, 256), lstm(128)), 8, 8, 3),
     _cpu(
         "convolution",
@@ -159,7 +162,7 @@ TINY = (
         1,
     ),
 )
-SETTINGS = {setting.name: setting for setting in (*CPU, *LARGE, *SMALL, *TINY)}
+SETTINGS = {setting.name: setting for setting in (*CPU, *MIXERS, *LARGE, *SMALL, *TINY)}
 
 
 def train_config(batch_size: int, dtype: Literal["float32", "bfloat16"]) -> TrainConfig:

@@ -108,5 +108,6 @@ def table(rows: list[dict[str, Any]], names: dict[str, str]) -> list[str]:
 
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], list[str]]]] = {
     "peers": ("Against PyTorch", _peers),
+    "mixers": ("Against PyTorch's own LSTM and convolution", _peers),
     "packs": ("Runs that train together", _packs),
 }

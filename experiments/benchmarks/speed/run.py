@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """make bench: training speed against PyTorch, and runs that train together against one at a time.
 
-  python -m experiments.benchmarks.speed.run [--gpu] [--only peers packs] [--networks NAME ...]
+  python -m experiments.benchmarks.speed.run [--gpu] [--only peers mixers packs] [--networks ...]
 
 On two CPU cores, or with --gpu on one GPU. Every measurement is a process of its own; systems train
 the same networks on the same tokens in turn, so that a change of the machine's speed meets all of
 them. Writes results/benchmarks/speed.json and .md after each process; what is not asked for keeps
-what was measured before. --gpu needs an environment with JAX for the GPU, Flax, Optax and, for the
+what was measured before. --gpu needs an environment with JAX for the GPU, Flax, Optax, msgspec, jaxtyping and, for the
 peers, torch; where time is short: --rounds 1 --seconds 540.
 """
 
@@ -84,6 +84,12 @@ def peers(device: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 if reason:
                     missing[f"{system} ({', '.join(names)})"] = reason
                 yield {"rounds": options.rounds, "not_measured": missing, **summary(found)}
+
+
+def mixers(device: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Networks of LSTMs and of convolutions, as ``peers``."""
+    names = [setting.name for setting in networks.MIXERS]
+    return peers(device, argparse.Namespace(**vars(options) | {"networks": names}))
 
 
 def jobs(
@@ -202,6 +208,7 @@ def together(device: str, options: argparse.Namespace) -> Iterator[dict[str, Any
 
 CASES: dict[str, Callable[[str, argparse.Namespace], Iterator[dict[str, Any]]]] = {
     "peers": peers,
+    "mixers": mixers,
     "packs": together,
 }
 

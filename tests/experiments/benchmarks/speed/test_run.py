@@ -13,7 +13,7 @@ from experiments.benchmarks.speed.page import page
 
 FACTS = {"device": "a CPU", "cores": 2, "python": "3.11", "git_commit": "0123456789"}
 # What a machine with JAX, Flax, Optax and torch may lack.
-ABSENT = ("grain", "orbax", "msgspec", "scipy", "matplotlib", "pyarrow", "jinja2")
+ABSENT = ("grain", "orbax", "scipy", "matplotlib", "pyarrow", "jinja2")
 BARE = """
 import sys
 for name in {absent}:
