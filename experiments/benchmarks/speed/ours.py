@@ -3,7 +3,8 @@
 
   python -m experiments.benchmarks.speed.ours cpu|gpu SETTING...
 
-Imports neither the data loader nor checkpoints: a bare machine with JAX, Flax, Optax, msgspec and jaxtyping will do.
+Imports neither the data loader nor checkpoints: a bare machine with JAX, Flax, Optax, msgspec and
+jaxtyping will do.
 """
 
 import argparse

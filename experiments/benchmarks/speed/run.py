@@ -6,8 +6,8 @@
 On two CPU cores, or with --gpu on one GPU. Every measurement is a process of its own; systems train
 the same networks on the same tokens in turn, so that a change of the machine's speed meets all of
 them. Writes results/benchmarks/speed.json and .md after each process; what is not asked for keeps
-what was measured before. --gpu needs an environment with JAX for the GPU, Flax, Optax, msgspec, jaxtyping and, for the
-peers, torch; where time is short: --rounds 1 --seconds 540.
+what was measured before. --gpu needs an environment with JAX for the GPU, Flax, Optax,
+msgspec, jaxtyping and, for the peers, torch; where time is short: --rounds 1 --seconds 540.
 """
 
 import argparse
