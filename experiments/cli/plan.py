@@ -3,8 +3,10 @@
 
 import argparse
 import collections
+import json
 from collections.abc import Sequence
 
+import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
@@ -19,6 +21,7 @@ from experiments.plan.plan import Plan
 from experiments.plan.point import Point
 from experiments.plan.trunks import Tree, beyond_horizon, grow, saving
 from experiments.study.study import MOST_KEPT_PARAMS, Study, keeps_weights, shown_axes
+from experiments.terminal.consoles import stderr
 from experiments.terminal.table import number_table
 
 HELP = "print the grid and its cost; trains nothing"
@@ -32,11 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add_workers(parser)
     cost_options.add_cost(parser)
+    parser.add_argument("--json", action="store_true", help="every run, as one JSON object")
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger = open_study(options)
-    planned, _ = open_plan(study, ledger, console)
+    planned, _ = open_plan(study, ledger, stderr())
+    if options.json:
+        body = {"study": study.name, "runs": planned.points, "refused": planned.refused}
+        console.print(json.dumps(msgspec.to_builtins(body), allow_nan=False))
+        return
     target = cost_options.target(options, n_workers=options.workers)
     show_plan(study, ledger, planned, target=target, max_cost=options.max_cost, console=console)
 

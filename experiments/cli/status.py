@@ -19,10 +19,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch", type=float, nargs="?", const=WATCH_SECONDS, metavar="SECONDS", help=text
     )
+    parser.add_argument("--json", action="store_true", help="every run, as one JSON object")
     add_limits(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger = open_study(options)
     limits = limits_of(options, ledger)
-    status.status(study, ledger, console, name=options.study, limits=limits, watch=options.watch)
+    if options.json and options.watch is not None:
+        raise ValueError("--json: one look; leave --watch out.")
+    status.status(
+        study,
+        ledger,
+        console,
+        name=options.study,
+        limits=limits,
+        watch=options.watch,
+        as_json=options.json,
+    )

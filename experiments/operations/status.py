@@ -3,9 +3,11 @@
 
 import collections
 import functools
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -40,6 +42,7 @@ def status(
     name: str,
     limits: Limits,
     watch: float | None = None,
+    as_json: bool = False,
 ) -> None:
     """Prints the state of a study, once or until everything has ended.
 
@@ -47,6 +50,7 @@ def status(
       name: what the command line calls the study.
       limits: by which its jobs are judged.
       watch: seconds from one look to the next; None for one look.
+      as_json: one look, as one object.
 
     Raises:
       ValueError: if the study was never run, or ``watch`` is no time.
@@ -54,10 +58,20 @@ def status(
     if watch is not None and not 0.1 <= watch <= 86400:
         raise ValueError(f"--watch {watch:g}: must be 0.1 to 86400 seconds.")
     look = functools.partial(_look, study, ledger, name, limits)
-    if watch is None:
+    if as_json:
+        console.print(json.dumps({"study": study.name, "runs": _as_objects(look({})[0])}))
+    elif watch is None:
         console.print(look({})[1])
     else:
         _watch(look, console, watch)
+
+
+def _as_objects(states: Mapping[str, PointState]) -> list[dict[str, Any]]:
+    """Of every run its id, state, reason, attempt, device-seconds, FLOPs spent, and flags."""
+    told = ("state", "reason", "attempt", "host", "device_seconds", "flops", "flags")
+    return [
+        {"id": name, **{key: getattr(state, key) for key in told}} for name, state in states.items()
+    ]
 
 
 def _look(
