@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import COMMAND, environment, isoflop
+from command_line import COMMAND, environment, is_one_line, isoflop
 from rich.console import Console
 from small_studies import mine, tiny
 from stand_in_training import outcome, session, steady
@@ -412,7 +412,7 @@ def test_packed_trunks_give_the_losses_of_runs_trained_alone(tmp_path, compile_c
         assert many.provenance.pack_size == 2
         assert many.provenance.trunk.startswith("trunk-")
     code, _, err = shell.run("refused", *few, "--pack", "0")
-    assert (code, err.count("\n")) == (2, 1)
+    assert (code, is_one_line(err)) == (2, True)
     assert "--pack 0: must be a multiple" in err
 
 

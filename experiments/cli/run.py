@@ -50,6 +50,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     stop_at_sigterm()
     goal = until_options.asked(options)
     study, ledger = open_study(options)
+    asked = training(options)
     notices = stderr()
     grid, manifest = open_plan(study, ledger, notices)
     for refusal in grid.refused:
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ledger=ledger,
         manifest=manifest,
         grid=list(grid.points),
-        training=training(options),
+        training=asked,
         allow_missing=options.allow_missing,
         console=notices,
         show=lambda answer: show_answer(options, ledger, answer, console),
