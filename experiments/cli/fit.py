@@ -29,7 +29,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if is_table(options.study):
         return _fit_table(options, console)
     if used := table_options.given(options):
-        raise ValueError(f"{', '.join(used)}: for tables (.csv, .jsonl, .parquet), not for a study")
+        raise ValueError(
+            f"{', '.join(used)}: for tables (.csv, .tsv, .txt, .jsonl, .parquet), not for a study, "
+            f"which {options.study} is taken for"
+        )
     _, ledger, _, built = open_report(options)
     from experiments.report.answer import print_answer, write_answer
 

@@ -6,6 +6,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -30,10 +31,11 @@ _ONLY_FOR = {
 
 def add_table(parser: argparse.ArgumentParser) -> None:
     """Options on how a table is read and how a law is fitted to it."""
-    add = parser.add_argument_group("tables (CSV, JSONL, Parquet)").add_argument
+    add = parser.add_argument_group("tables (CSV, TSV, JSONL, Parquet)").add_argument
     add("--columns", action="append", metavar="FIELD=COLUMN[:UNIT],...",
-        help="n_params=size:M,n_tokens=tokens,loss_nats=bpb:bits; K M B T multiply, P E PF-days "
-        "for FLOPs, bits for losses")  # fmt: skip
+        help="n_params=size:M,n_tokens=steps:524288,loss_nats=bpb:bits; K M B T or a number "
+        "multiply, P E PF-days for FLOPs, bits for losses; a+b adds columns; status=state:done "
+        "says what counts")  # fmt: skip
     add("--where", action="append", metavar="COLUMN=VALUE", help="rows to use; may be repeated")
     add("--flops-convention", help="how the table counts FLOPs")
     add("--params-convention", help="total or non_embedding")
@@ -154,16 +156,17 @@ def output(options: argparse.Namespace) -> Output:
 
 
 def pairs(flag: str, texts: list[str] | None, parse: Callable[[str], T]) -> dict[str, T]:
-    """NAME=VALUE,NAME=VALUE of a flag that may be repeated.
+    """NAME=VALUE,NAME=VALUE of a flag that may be repeated; a piece without = belongs to the value
+    before it, for names of columns may hold commas.
 
     Raises:
       ValueError: for text that is no such list, or a name that occurs twice.
     """
     found: dict[str, T] = {}
-    for item in (item.strip() for text in texts or () for item in text.split(",")):
+    for item in (item for text in texts or () for item in re.split(r",(?=[^,]*=)", text)):
         name, sign, value = (part.strip() for part in item.partition("="))
         if not (name and sign and value):
-            raise ValueError(f"{flag} {item!r} is not of the form NAME=VALUE")
+            raise ValueError(f"{flag} {item.strip()!r} is not of the form NAME=VALUE")
         if name in found:
             raise ValueError(f"{flag} names {name} twice")
         try:

@@ -100,7 +100,7 @@ def read_table(path: str, reading: Reading) -> Runs:
         columns=reading.columns,
         where=reading.where,
     )
-    way_out = "--where status=ok reads the others only."
+    way_out = "--columns status=COLUMN:WORD says which word of a status counts."
     require_enough(runs.not_ok, len(runs), reading.allow_missing, way_out)
     return runs
 

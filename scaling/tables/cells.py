@@ -12,16 +12,35 @@ from jaxtyping import Bool, Float, Shaped
 from scaling.tables.arrays import Array
 from scaling.tables.file import Table, row_list
 
+# What people write for a number that is not there, in small letters; dashes of all lengths.
+MISSING = frozenset(
+    (
+        "",
+        "-",
+        "--",
+        "\u2013",
+        "\u2014",
+        "nan",
+        "na",
+        "n/a",
+        "#n/a",
+        "null",
+        "none",
+        "nil",
+        "missing",
+    )
+)
 # Problems written out one by one; beyond, their row numbers are listed.
 _SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problems:
-    """What is wrong with a table: (row number, sentence)."""
+    """What is wrong with a table: (row number, sentence), and the columns that lack numbers."""
 
     table: Table
     found: list[tuple[int, str]] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
 
     def add(self, row: int, sentence: str) -> None:
         """A problem of the row with this index (not number)."""
@@ -40,8 +59,11 @@ class Problems:
             lines.append(f"and {len(rest)} more in {row_list(kind, rest)}")
         rows = "row" if len(numbers) == 1 else "rows"
         listing = "\n  ".join(lines)
+        conditions = " and ".join(f"--where '{name}>0'" for name in sorted(self.missing))
+        way_out = f" ({conditions} leaves out what is missing)" * bool(conditions)
         raise ValueError(
-            f"{self.table.path} has {len(numbers)} bad {rows}; mend or drop them:\n  {listing}"
+            f"{self.table.path} has {len(numbers)} bad {rows}; mend or drop them{way_out}:"
+            f"\n  {listing}"
         )
 
 
@@ -71,6 +93,8 @@ def numbers(
     for row in np.flatnonzero(~legal if checked is None else ~legal & checked).tolist():
         cell = str(cells[row]).strip()
         shown = cell if len(cell) <= 40 else f"{cell[:36]}..."
+        if is_missing(cell):
+            problems.missing.add(column)
         if not cell:
             problems.add(row, f"{column} is empty")
         elif is_number[row] or cell.lower().lstrip("+-") == "nan":
@@ -80,9 +104,16 @@ def numbers(
     return np.where(legal, values, math.nan)
 
 
+def is_missing(cell: object) -> bool:
+    """Whether a cell is empty, or a word for a number that is not there."""
+    return str(cell).strip().lower() in MISSING
+
+
 def _hint(cell: str) -> str:
     if "," in cell:
         return " (write it without thousands separators, with a decimal point)"
+    if cell[-1] in "KMBGT" and not np.isnan(_float(cell[:-1])):
+        return f" (write the number alone and COLUMN:{cell[-1]}, or map the column of the counts)"
     return ""
 
 
@@ -92,12 +123,11 @@ def text(table: Table, column: str) -> list[str]:
 
 
 def as_column(cells: Sequence[Any]) -> Shaped[Array, " n"]:
-    """Numbers where every cell is one or empty (then NaN), text otherwise."""
+    """Numbers where every cell is one or is missing (then NaN), text otherwise."""
     values = _floats(cells)
-    for cell in (cells[i] for i in np.flatnonzero(np.isnan(values)).tolist()):
-        if str(cell).strip().lower().lstrip("+-") not in ("", "nan"):
-            return np.array([str(cell) for cell in cells], str)
-    return values
+    if all(is_missing(cells[i]) for i in np.flatnonzero(np.isnan(values)).tolist()):
+        return values
+    return np.array([str(cell) for cell in cells], str)
 
 
 def _floats(cells: Sequence[Any]) -> Array:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which column of a table is which field of a run, and its cells as numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from scaling.tables.arrays import Array
-from scaling.tables.cells import Problems, as_column, numbers, text
+from scaling.tables.cells import Problems, as_column, is_missing, numbers, text
 from scaling.tables.file import Table
 from scaling.tables.rounded_budgets import merge_rounded
 from scaling.tables.units import check_fields, column_and_factor
@@ -16,17 +17,46 @@ PARAMS_CONVENTIONS = ("total", "non_embedding")
 # "table": as the table counts them, which it does not say.
 FLOPS_CONVENTIONS = ("6n_total", "6n_non_embedding", "matmul_full", "matmul_causal", "table")
 OK = "ok"
+# What other people's tables say of a run that ended well, in small letters.
+USUAL_OK = frozenset(
+    (OK, "finished", "done", "completed", "complete", "success", "succeeded", "successful")
+)
 
 TEXT = ("run_id", "cluster_id", "status")
 NUMBERS = ("budget", "n_params", "n_tokens", "flops", "loss_nats")
 COLUMNS = ("run_id", "budget", "n_params", "n_tokens", "flops", "loss_nats", "cluster_id", "status")
 
 
+def with_sums(table: Table, given: Mapping[str, str]) -> Table:
+    """The table with a column "a+b" for a mapping that adds columns a and b of it."""
+    sums = {}
+    for text_given in given.values():
+        for name in (text_given, text_given.rpartition(":")[0]):
+            terms = [term.strip() for term in name.split("+")]
+            if name in table.columns:
+                break
+            if len(terms) > 1 and all(term in table.columns for term in terms):
+                rows = zip(*(table.columns[term] for term in terms), strict=True)
+                sums[name] = [_sum(cells) for cells in rows]
+    return replace(table, columns={**table.columns, **sums}) if sums else table
+
+
+def _sum(cells: Sequence[Any]) -> Any:
+    """Their sum; nothing where one is missing, and all as they are where one is no number."""
+    try:
+        return "" if any(map(is_missing, cells)) else sum(float(cell) for cell in cells)
+    except ValueError:
+        return " + ".join(str(cell) for cell in cells)
+
+
 def mapped(
     table: Table, flops: str | None, params: str, given: Mapping[str, str]
 ) -> dict[str, tuple[str, float]]:
-    """Field -> (column of this file, factor), for the fields it has."""
-    check_fields(list(given))
+    """Field -> (column of this file, factor), for the fields it has.
+
+    Where parameters or tokens are missing they follow from compute: `fields_of` derives them.
+    """
+    check_fields(given, table.columns)
     is_ours = not given and any(f"flops_{name}" in table.columns for name in FLOPS_CONVENTIONS)
     own = {}
     if is_ours:
@@ -35,27 +65,61 @@ def mapped(
     mapping = {}
     for name in (*COLUMNS, *(name for name in given if name not in COLUMNS)):
         candidate = given.get(name) or own.get(name, name)
+        if name == "status":
+            candidate, _ = status_column(candidate, table.columns)
         column, factor = column_and_factor(name, candidate, table.columns)
         if name in given or column in table.columns:
             mapping[name] = column, factor
+    is_6nd = not is_ours and (flops is None or flops.startswith("6n"))
+    follows = is_6nd and len({"n_params", "n_tokens"} & {*mapping}) == 1
+    if follows and "budget" in mapping:
+        mapping.setdefault("flops", mapping["budget"])
     required = {name: own.get(name, name) for name in ("n_params", "n_tokens", "loss_nats")}
-    if is_ours or (flops is not None and not flops.startswith("6n")):
+    if not is_6nd:
         required["flops"] = own.get("flops", "flops")
-    wanted = [column for name, column in required.items() if name not in mapping]
+    derived = ("n_params", "n_tokens") if follows and "flops" in mapping else ()
+    wanted = [column for name, column in required.items() if name not in (*mapping, *derived)]
     table.require([*wanted, *(column for column, _ in mapping.values())])
     return mapping
 
 
+def status_column(given: str, header: Container[str]) -> tuple[str, frozenset[str]]:
+    """Column and words that count, of a mapping like state or state:done|cached."""
+    column, sign, words = given.rpartition(":")
+    if given in header or not sign:
+        return given, USUAL_OK
+    return column, frozenset(word.strip().lower() for word in words.split("|"))
+
+
+def status_notes(
+    table: Table, mapping: Mapping[str, tuple[str, float]], ok_words: frozenset[str]
+) -> tuple[str, ...]:
+    """Which words of a status count as ok, in words."""
+    if "status" not in mapping:
+        return ()
+    column = mapping["status"][0]
+    counted = sorted({word for word in text(table, column) if word.lower() in ok_words} - {OK})
+    return (f"runs whose {column} is {', '.join(counted)} count as ok.",) if counted else ()
+
+
 def fields_of(
-    table: Table, mapping: Mapping[str, tuple[str, float]], problems: Problems
+    table: Table,
+    mapping: Mapping[str, tuple[str, float]],
+    problems: Problems,
+    ok_words: Container[str] = USUAL_OK,
 ) -> dict[str, Any]:
-    """Columns of `Runs`; problems are noted, not raised."""
+    """Columns of `Runs`; problems are noted, not raised.
+
+    Args:
+      ok_words: of the column of the status, in small letters: those that make a run count.
+    """
     label = [f"{table.row_kind}{number}" for number in table.row_numbers]
     ids = text(table, mapping["run_id"][0]) if "run_id" in mapping else label
     _note_ids(ids, problems)
     status = [OK] * len(table)
     if "status" in mapping:
-        status = text(table, mapping["status"][0])
+        said = text(table, mapping["status"][0])
+        status = [OK if word.lower() in ok_words else word or "no status" for word in said]
     cluster = text(table, mapping["cluster_id"][0]) if "cluster_id" in mapping else ids
     # A run that failed may lack what it did not reach; one that is ok must have it all.
     is_ok = np.array(status, str) == OK
@@ -64,15 +128,21 @@ def fields_of(
         column, factor = mapping[name]
         return numbers(table, column, problems, factor=factor, checked=checked)
 
-    n_params, n_tokens = read("n_params", None), read("n_tokens", is_ok)
+    # Two of the three are there; C = 6ND gives the third.
+    known = {"n_params": None, "n_tokens": is_ok, "flops": is_ok}
+    found = {name: read(name, rows) for name, rows in known.items() if name in mapping}
     with np.errstate(over="ignore"):
-        flops = read("flops", is_ok) if "flops" in mapping else 6.0 * n_params * n_tokens
+        if "n_params" not in found:
+            found["n_params"] = found["flops"] / (6.0 * found["n_tokens"])
+        if "n_tokens" not in found:
+            found["n_tokens"] = found["flops"] / (6.0 * found["n_params"])
+        flops = found.get("flops", 6.0 * found["n_params"] * found["n_tokens"])
     for row in np.flatnonzero(np.isinf(flops)).tolist():
         problems.add(row, "6 n_params n_tokens is beyond all numbers")
     return {
         "run_id": np.array(ids, str),
-        "n_params": n_params,
-        "n_tokens": n_tokens,
+        "n_params": found["n_params"],
+        "n_tokens": found["n_tokens"],
         "flops": flops,
         "budget": read("budget", None) if "budget" in mapping else flops,
         "loss_nats": read("loss_nats", is_ok),
@@ -120,7 +190,12 @@ def grouped_budgets(
     """Budgets with rounding removed, and what was assumed about compute, in words."""
     budget, flops = found["budget"], found["flops"]
     merged, said = merge_rounded(budget)
-    sentences = []
+    sentences = [
+        f"the table has no {name}: C = 6 n_params n_tokens is solved for it, with C from "
+        f"{mapping['flops'][0]}."
+        for name in ("n_params", "n_tokens")
+        if name not in mapping
+    ]
     if "flops" not in mapping:
         sentences.append("the table has no flops: C = 6 n_params n_tokens is assumed.")
     if "budget" not in mapping:

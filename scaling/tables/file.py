@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CSV, JSONL and Parquet files as columns of cells, each row with its number in the file."""
+"""CSV, TSV, JSONL and Parquet files as columns of cells, each row with its number in the file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ import numpy as np
 
 from scaling.tables.arrays import Array
 
-SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+_TEXT = (".csv", ".tsv", ".txt", ".jsonl")
+# Of two that divide a header alike the first is meant.
+_DELIMITERS = (",", "\t", ";", "|")
+SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), ".parquet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +29,14 @@ class Table:
 
     Fields:
       row_kind: "line" where rows are numbered by lines of the file, else "row", from 1.
-      row_numbers: [n]. columns: name -> n cells.
+      row_numbers: [n]. columns: name -> n cells. notes: what was passed over, in words.
     """
 
     path: Path
     row_kind: str
     row_numbers: Array
     columns: Mapping[str, Sequence[Any]]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.row_numbers)
@@ -42,24 +46,16 @@ class Table:
         missing = [name for name in dict.fromkeys(wanted) if name not in self.columns]
         if not missing:
             return
-        only = next(iter(self.columns))
-        mark = next((m for m in (";", "\t", "|") if m in only and len(self.columns) == 1), None)
-        cause = f" Its header has no comma: separate columns by commas, not {mark!r}." * bool(mark)
         raise ValueError(
             f"{self.path} has no column {', '.join(missing)}; it has {', '.join(self.columns)}."
-            f"{cause} Name the columns: columns={{'loss_nats': ..., ...}}, --columns loss_nats=..."
+            " Name the columns: columns={'loss_nats': ..., ...}, --columns loss_nats=..."
         )
 
     def select(self, rows: Array) -> Table:
         """The rows of a mask, with their numbers."""
         kept = np.flatnonzero(rows).tolist()
         columns = {name: [cells[i] for i in kept] for name, cells in self.columns.items()}
-        return Table(
-            path=self.path,
-            row_kind=self.row_kind,
-            row_numbers=self.row_numbers[kept],
-            columns=columns,
-        )
+        return replace(self, row_numbers=self.row_numbers[kept], columns=columns)
 
 
 def is_table(name: str) -> bool:
@@ -68,7 +64,7 @@ def is_table(name: str) -> bool:
 
 
 def read_table(path: str | Path) -> Table:
-    """The table of a .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet file; other names read as CSV.
+    """The table of a file that ends like one of SUFFIXES; other names read as CSV.
 
     Raises:
       ValueError: if the file is damaged, not text, repeats a column, or holds no rows.
@@ -113,30 +109,79 @@ def _refuse_repeats(path: Path, header: Sequence[str]) -> None:
 
 
 def _read_csv(path: Path, text: str) -> Table:
-    """Names are stripped of blanks; rows whose every cell is empty are blank lines."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    """Names are stripped of blanks; rows whose every cell is empty are blank lines.
+
+    Cells are separated by what a line "sep=;" says, else by what gives the header most of them.
+    Lines that begin with # are comments, but where all rows do.
+    """
+    lines, n_before, delimiter = _header(text)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+        rows = [
+            (reader.line_num + n_before, row) for row in reader if any(cell.strip() for cell in row)
+        ]
     except csv.Error as error:
-        raise ValueError(f"{path} is no CSV: line {reader.line_num}: {error}") from None
+        raise ValueError(f"{path} is no CSV: line {reader.line_num + n_before}: {error}") from None
     header = [name.strip() for name in rows[0][1]] if rows else []
     _refuse_repeats(path, header)
-    ragged = [line for line, row in rows[1:] if len(row) != len(header)]
+    if header and all(_is_number(name) for name in header):
+        raise ValueError(
+            f"{path} has no header: line {rows[0][0]} holds numbers only. Name its columns in a "
+            "line above them that does not begin with #"
+        )
+    rows, notes = _without_comments(rows[1:])
+    ragged = [line for line, row in rows if len(row) != len(header)]
     if ragged:
         line, row = next((line, row) for line, row in rows if line == ragged[0])
         raise ValueError(
             f"{path}: {row_list('line', ragged)} {'has' if len(ragged) == 1 else 'have'} more or "
             f"fewer cells than the {len(header)} of the header (line {line}: {len(row)}); quote "
-            "cells that hold commas"
+            f"cells that hold {delimiter!r}"
         )
-    cells = list(zip(*(row for _, row in rows[1:]), strict=True)) or [()] * len(header)
+    cells = list(zip(*(row for _, row in rows), strict=True)) or [()] * len(header)
     columns = {name: column for name, column in zip(header, cells, strict=True) if name}
-    numbers = np.array([line for line, _ in rows[1:]], int)
-    return Table(path=path, row_kind="line", row_numbers=numbers, columns=columns)
+    numbers = np.array([line for line, _ in rows], int)
+    return Table(path=path, row_kind="line", row_numbers=numbers, columns=columns, notes=notes)
+
+
+def _header(text: str) -> tuple[list[str], int, str]:
+    """Lines from the header on, how many lines stand before it, and what separates its cells."""
+    lines, first, stated = list(io.StringIO(text, newline="")), 0, ""
+    while first < len(lines):
+        plain = lines[first].strip().strip('"')
+        if plain.lower().startswith("sep=") and len(plain) == 5:
+            stated = plain[-1]
+        elif plain and not plain.startswith("#"):
+            break
+        first += 1
+    header = "".join(lines[first : first + 1])[:10_000]
+    usual = max(_DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+    return lines[first:], first, stated or usual
+
+
+def _without_comments(
+    rows: list[tuple[int, list[str]]],
+) -> tuple[list[tuple[int, list[str]]], tuple[str, ...]]:
+    """Rows that are not commented out, and which are, in words."""
+    kept = [(line, row) for line, row in rows if not row[0].lstrip().startswith("#")]
+    if not kept or len(kept) == len(rows):  # Of all rows it is a name: #1, #2, ...
+        return rows, ()
+    out = sorted({line for line, _ in rows} - {line for line, _ in kept})
+    be = "begins with # and is" if len(out) == 1 else "begin with # and are"
+    return kept, (f"{row_list('line', out)} {be} left out as a comment.",)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_jsonl(path: Path, text: str) -> Table:
-    """One object per line; a key that a line lacks is an empty cell."""
+    """One object per line; a key that a line lacks is an empty cell, of objects in it {"train":
+    {"steps": 9}} the column is train.steps."""
     records, numbers, bad = [], [], []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -158,7 +203,16 @@ def _record(line: str) -> dict[str, Any]:
     record = json.loads(line, object_pairs_hook=_unique)
     if not isinstance(record, dict):
         raise ValueError("no object")
-    return record
+    return _unique(_leaves(record))
+
+
+def _leaves(record: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Names and values, those of objects within named like train.steps."""
+    found = []
+    for name, value in record.items():
+        within = _leaves(value, f"{before}{name}.") if isinstance(value, dict) else []
+        found += within or [(before + name, value)]
+    return found
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -185,6 +239,8 @@ def _read_parquet(path: Path) -> Table:
             found = pq.read_table(stream)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
+    while any(pa.types.is_struct(column.type) for column in found.schema):
+        found = found.flatten()
     _refuse_repeats(path, found.column_names)
     columns = {name: _parquet_cells(found.column(name)) for name in found.column_names}
     numbers = np.arange(1, found.num_rows + 1)

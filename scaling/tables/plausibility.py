@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Below this many parameters or tokens a column is more likely in millions or billions.
 _FEW = 3e3
+# Tokens per parameter: nobody trains with fewer; steps taken for tokens are far below.
+_FEWEST_PER_PARAM = 0.01
 # ln of a vocabulary of 3e6: guessing uniformly would do better than a higher loss.
 _HIGHEST_LOSS = 15.0
 # FLOPs per 6ND beyond this, either way, are no convention but a unit.
@@ -31,6 +33,12 @@ def unit_findings(runs: Runs) -> tuple[str, ...]:
                 f"{name} is about {middle:.3g}: if the column is in millions or billions, say so "
                 f"({name}=COLUMN:M or :B); all counts below are in its unit."
             )
+    per_param = float(np.median(ok.n_tokens / ok.n_params))
+    if per_param < _FEWEST_PER_PARAM:
+        sentences.append(
+            f"there are about {per_param:.2g} tokens per parameter: are n_tokens steps? Multiply "
+            "them by the tokens of a step (n_tokens=COLUMN:524288)."
+        )
     if float(np.median(ok.loss_nats)) > _HIGHEST_LOSS:
         sentences.append(
             f"the loss is about {np.median(ok.loss_nats):.3g} nats: worse than a guess from any "

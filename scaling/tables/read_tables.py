@@ -14,6 +14,9 @@ from scaling.tables.columns import (
     further_columns,
     grouped_budgets,
     mapped,
+    status_column,
+    status_notes,
+    with_sums,
 )
 from scaling.tables.file import read_table
 from scaling.tables.row_filter import filtered
@@ -29,13 +32,14 @@ def read_runs(
     columns: Mapping[str, str] | None = None,
     where: Sequence[str] = (),
 ) -> Runs:
-    """Runs from a CSV, JSONL (both also .gz) or Parquet file, every row validated.
+    """Runs from a CSV, TSV, JSONL (all also .gz) or Parquet file, every row validated.
 
     Our own table.csv needs no mapping: the conventions choose among its columns. Any other table
-    has columns named like the fields of `Runs`, or a mapping that names them and their units. A
-    table without flops gets C = 6ND, without budget one budget per run (budgets equal to rounding
-    are one), without run_id the line number, without cluster_id one cluster per
-    run, without status "ok". What is assumed is said in the findings of the runs.
+    has columns named like the fields of `Runs`, or a mapping that names them and their units. Of
+    parameters, tokens and flops (or budget) two are enough: C = 6ND gives the third. A table
+    without budget gets one per run (budgets equal to rounding are one), without run_id the line
+    number, without cluster_id one cluster per run, without status "ok". Of a status "ok",
+    "finished", "done" and the like count. What is assumed is said in the findings of the runs.
 
     Args:
       flops: FLOP convention of the counts, one of FLOPS_CONVENTIONS; when not given
@@ -43,7 +47,8 @@ def read_runs(
       params: parameter convention, one of PARAMS_CONVENTIONS.
       columns: field of `Runs`, or another column that a law reads -> column in the file, with its
         unit where it is not the field's own: {"n_params": "size:M", "loss_nats": "bpb:bits"};
-        units as in `units.column_and_factor`.
+        units as in `units.column_and_factor`. "a+b" is the sum of two columns, and
+        {"status": "state:done|cached"} names the words of a status that count.
       where: conditions that rows must meet, such as "fit_240=1"; others are not even validated.
 
     Raises:
@@ -51,10 +56,12 @@ def read_runs(
       OSError: if there is no such file.
     """
     check_conventions(params, flops or "table")
-    table, notes = filtered(read_table(path), where)
-    mapping = mapped(table, flops, params, columns or {})
+    given = columns or {}
+    table, notes = filtered(with_sums(read_table(path), given), where)
+    mapping = mapped(table, flops, params, given)
+    _, ok_words = status_column(given.get("status", "status"), table.columns)
     problems = Problems(table=table)
-    found = fields_of(table, mapping, problems)
+    found = fields_of(table, mapping, problems, ok_words)
     extra = further_columns(table, mapping, problems)
     problems.raise_all()
     budget, assumed = grouped_budgets(found, mapping)
@@ -63,7 +70,7 @@ def read_runs(
         params_convention=params,
         flops_convention=flops or convention_of(mapping, found, params),
         extra=extra,
-        notes=(*notes, *assumed),
+        notes=(*table.notes, *notes, *status_notes(table, mapping, ok_words), *assumed),
     )
 
 

@@ -57,5 +57,13 @@ def _meets(table: Table, condition: str) -> Array:
     if np.issubdtype(column.dtype, np.floating) and np.isfinite(number):
         return np.asarray(test(column, number))
     if sign not in ("=", "==", "!="):
-        raise ValueError(f"condition {condition!r}: {name} or the value is no number")
+        what = repr(value) if np.isnan(number) else _first_text(table, name)
+        raise ValueError(f"condition {condition!r}: {what} is no number")
     return np.asarray(test(np.array(text(table, name)), value))
+
+
+def _first_text(table: Table, name: str) -> str:
+    """The first cell of a column that is no number, and where it is."""
+    cells = enumerate(table.columns[name])
+    row, cell = next((i, c) for i, c in cells if as_column([c]).dtype.kind != "f")
+    return f"{cell!r} ({name}, {table.row_kind} {table.row_numbers[row]})"

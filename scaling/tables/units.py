@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Columns of other people's tables, with the unit they are in: "params_M:M" -> (column, 1e6)."""
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from difflib import get_close_matches
-from math import log
+from math import inf, log
 
 _COUNTS = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 # One petaflop/s-day is 1e15 * 86400 FLOPs (Kaplan et al. 2020, sec. 1.3).
@@ -26,8 +26,8 @@ def column_and_factor(field: str, given: str, header: Container[str]) -> tuple[s
 
     A name alone means the unit of the field: parameters, tokens, FLOPs, nats per token. With
     ":unit" behind it K, M, B or G, T multiply counts; P, E, Z, Y and PF-days FLOPs as well;
-    "bits" a loss (bits per byte become nats per byte). A column whose own name ends like that is
-    taken as it is named.
+    "bits" a loss (bits per byte become nats per byte); any number multiplies by itself
+    ("steps:524288"). A column whose own name ends like that is taken as it is named.
 
     Raises:
       ValueError: for a unit that the field does not have.
@@ -36,10 +36,20 @@ def column_and_factor(field: str, given: str, header: Container[str]) -> tuple[s
         return given, 1.0
     column, unit = given.rsplit(":", 1)
     legal = UNITS.get(field, _COUNTS)
-    if unit not in legal:
-        known = ", ".join(legal) or "none"
+    if unit in legal:
+        return column, legal[unit]
+    factor = _factor(unit) if legal else 0.0
+    if not 0.0 < factor < inf:
+        known = f"{', '.join(legal)}, or a positive number" if legal else "none"
         raise ValueError(f"{field}={given}: unknown unit {unit!r}; units of {field} are: {known}")
-    return column, legal[unit]
+    return column, factor
+
+
+def _factor(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def count(value: float, _position: float = 0) -> str:
@@ -50,14 +60,17 @@ def count(value: float, _position: float = 0) -> str:
     return f"{value:.3g}"
 
 
-def check_fields(names: list[str]) -> None:
-    """Raises ValueError for names that look like a field misspelt.
+def check_fields(names: Collection[str], header: Container[str]) -> None:
+    """Raises ValueError for names that look like a field misspelt, of which there is no other.
 
     Other names are legal: columns that a law of its own reads (d_model, unique_tokens, ...).
+
+    Args:
+      names: that a mapping gives a column; header: columns that the table has by itself.
     """
     for name in names:
-        close = get_close_matches(name, UNITS, n=1, cutoff=0.75)
-        if name not in UNITS and close:
+        close = get_close_matches(name, UNITS, n=1, cutoff=0.8)
+        if name not in UNITS and close and close[0] not in names and close[0] not in header:
             raise ValueError(f"columns names {name}; did you mean {close[0]}?")
         if name not in UNITS and not name.isidentifier():
             raise ValueError(f"columns names {name!r}; fields are {', '.join(UNITS)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.cli import table_options
 from experiments.cli.main import main
 from scaling.fit import Fit
 from scaling.laws.closed_form_optimum import optimal_params
@@ -192,6 +193,11 @@ def test_an_error_law_is_known_by_the_name_of_its_column(tmp_path, run):
     run("fit", str(path), *law, "--out", str(out))
     found = Fit.from_json(out.read_text())
     assert found.parameters == pytest.approx({"eps": 0.8, "k": 2.0, "gamma": 0.9}, rel=1e-5)
+
+
+def test_a_name_of_a_column_may_hold_a_comma():
+    found = table_options.pairs("--columns", ["n_params=Size, all (M):M,loss_nats=loss"], str)
+    assert found == {"n_params": "Size, all (M):M", "loss_nats": "loss"}
 
 
 MISTAKES = (

@@ -34,6 +34,10 @@ SAME = {
     "line ends of other systems": (HEAD + ROWS).replace("\n", "\r\n"),
     "blank lines": "\n" + HEAD + "\n" + ROWS + ",,\n\n",
     "blanks about cells": "params, tokens , loss\n 1e6 , 2e7,3.5\n2e6,2e7, 3.2\n",
+    "semicolons": (HEAD + ROWS).replace(",", ";"),
+    "tabs": (HEAD + ROWS).replace(",", "\t"),
+    "a separator that is stated": "sep=|\n" + (HEAD + ROWS).replace(",", "|"),
+    "comments above": '# of 2 March, "quick"\n# nats, per token\n' + HEAD + ROWS,
     "quoted cells": HEAD + '"1e6","2e7","3.5"\n2e6,2e7,3.2\n',
     "an unnamed column": "n,params,tokens,loss,\n1,1e6,2e7,3.5,\n2,2e6,2e7,3.2,\n",
 }
@@ -70,7 +74,10 @@ REFUSED = {
     "empty file": ("", "holds no rows"),
     "header only": (HEAD, "holds no rows"),
     "a repeated column": ("params,tokens,loss,loss\n1,2,3,4\n", "names the column loss more than"),
-    "semicolons": ((HEAD + ROWS).replace(",", ";"), "separate columns by commas, not ';'"),
+    "a decimal comma": ("params;tokens;loss\n1e6;2e7;3,5\n", "'3,5', not a number .*decimal point"),
+    "no header": ("# params tokens loss\n1e6,2e7,3.5\n", "no header: line 2 holds numbers only"),
+    "a label for a count": (HEAD + "12.3M,2e7,3\n", "'12.3M', not a number .*COLUMN:M, or map"),
+    "a dash for a number": (HEAD + "1e6,2e7,\u2014\n", "--where 'loss>0' leaves out what is miss"),
     "ragged rows": (HEAD + "1,2\n1,2,3\n1,2,3,4\n", "lines 2, 4 have more or fewer cells"),
     "an open quote": (HEAD + '"1e6,2e7,3\n1,2,3\n', "is no CSV"),
     "null bytes": (HEAD + "1\x00,2,3\n", "null bytes"),
@@ -158,7 +165,7 @@ def test_unknown_units_and_misspelt_fields_are_refused(tmp_path):
     with pytest.raises(ValueError, match="units of n_params are: K, M, B, G, T"):
         read_runs(path, columns=COLUMNS | {"n_params": "params:bits"})
     with pytest.raises(ValueError, match="did you mean n_params"):
-        read_runs(path, columns=COLUMNS | {"n_param": "params"})
+        read_runs(path, columns={"n_param": "params", "n_tokens": "tokens", "loss_nats": "loss"})
 
 
 def test_a_column_whose_name_ends_like_a_unit_is_taken_as_named(tmp_path):
@@ -270,3 +277,112 @@ def test_curves_are_read_from_jsonl_with_units(tmp_path):
     curves = read_curves(written(tmp_path, line, "c.jsonl"), columns=columns)
     assert curves.n_tokens[0] == 2e6
     assert curves.loss_nats[0] == pytest.approx(np.log(2))
+
+
+def test_a_row_that_is_commented_out_is_no_run_and_is_named(tmp_path):
+    path = written(tmp_path, "run," + HEAD + "a,1e6,2e7,3.5\n#b,3e6,2e7,9\nc,2e6,2e7,3.2\n")
+    runs = read_runs(path, columns=COLUMNS | {"run_id": "run"})
+    assert runs.run_id.tolist() == ["a", "c"]
+    assert runs.findings[0] == "line 3 begins with # and is left out as a comment."
+
+
+def test_names_that_all_begin_with_a_number_sign_are_names(tmp_path):
+    path = written(tmp_path, "run," + HEAD + "#1,1e6,2e7,3.5\n#2,2e6,2e7,3.2\n")
+    assert read_runs(path, columns=COLUMNS | {"run_id": "run"}).run_id.tolist() == ["#1", "#2"]
+
+
+def test_line_numbers_count_what_stands_above_the_header(tmp_path):
+    with pytest.raises(ValueError, match="line 4: loss is 'x'"):
+        read_runs(written(tmp_path, "# a\n\n" + HEAD + "1e6,2e7,x\n"), columns=COLUMNS)
+
+
+NESTED = [{"net": {"params": 1e6, "of": {"x": 1}}, "tokens": 2e7, "loss": 3.5}]
+
+
+def test_values_within_objects_have_dotted_names(tmp_path):
+    columns = COLUMNS | {"n_params": "net.params"}
+    lines = "\n".join(map(json.dumps, NESTED))
+    pq.write_table(pa.Table.from_pylist(NESTED), tmp_path / "t.parquet")
+    for path in (written(tmp_path, lines, "t.jsonl"), tmp_path / "t.parquet"):
+        runs = read_runs(path, columns=columns)
+        assert runs.n_params.tolist() == [1e6]
+        assert runs.extra["net.of.x"].tolist() == [1.0]
+
+
+def test_a_name_that_is_there_twice_once_written_out_is_refused(tmp_path):
+    path = written(tmp_path, '{"a": {"b": 1}, "a.b": 2}', "t.jsonl")
+    with pytest.raises(ValueError, match="line 1: a key occurs twice"):
+        read_runs(path)
+
+
+def test_a_field_is_a_sum_of_columns_and_steps_times_a_number(tmp_path):
+    body = "body,head,x+y,steps,loss\n1e6,5e5,3,100,3\n2e6,5e5,3,200,2.9\n"
+    columns = {"n_params": "body + head:K", "n_tokens": "steps:524288", "loss_nats": "loss"}
+    runs = read_runs(written(tmp_path, body), columns=columns | {"d_model": "x+y"})
+    assert runs.n_params.tolist() == [1.5e9, 2.5e9]
+    assert runs.n_tokens.tolist() == [52428800.0, 104857600.0]
+    assert runs.extra["d_model"].tolist() == [3.0, 3.0]
+    with pytest.raises(ValueError, match="units of n_tokens are: K, M, B, G, T, or a positive num"):
+        read_runs(written(tmp_path, body), columns=columns | {"n_tokens": "steps:-2"})
+    bad = written(tmp_path, body.replace("5e5", "x", 1))
+    with pytest.raises(ValueError, match=r"line 2: body\+head is '1e6 \+ x', not a number"):
+        read_runs(bad, columns=columns | {"n_params": "body+head"})
+
+
+TWO_OF_THREE = {
+    "no tokens": ("params,C,loss", "1e6,1.2e14,3", {"n_params": "params", "flops": "C"}),
+    "no parameters": ("tokens,C,loss", "2e7,1.2e14,3", {"n_tokens": "tokens", "flops": "C"}),
+    "a budget alone": ("tokens,budget,loss", "2e7,1.2e14,3", {"n_tokens": "tokens"}),
+}
+
+
+@pytest.mark.parametrize(("head", "row", "columns"), TWO_OF_THREE.values(), ids=TWO_OF_THREE)
+def test_of_parameters_tokens_and_compute_two_are_enough(tmp_path, head, row, columns):
+    path = written(tmp_path, f"{head}\n{row}\n")
+    runs = read_runs(path, columns={**columns, "loss_nats": "loss"})
+    assert (runs.n_params[0], runs.n_tokens[0]) == pytest.approx((1e6, 2e7), rel=1e-12)
+    assert runs.flops.tolist() == [1.2e14]
+    assert "C = 6 n_params n_tokens is solved for it" in runs.findings[0]
+    with pytest.raises(ValueError, match="has no column"):
+        read_runs(path, flops="matmul_full", columns={**columns, "loss_nats": "loss"})
+
+
+def test_usual_words_of_a_status_count_and_others_are_named(tmp_path):
+    body = "params,tokens,loss,state\n1e6,2e7,3,finished\n2e6,2e7,,crashed\n3e6,2e7,2.9,Cached\n"
+    path = written(tmp_path, body)
+    runs = read_runs(path, columns=COLUMNS | {"status": "state"})
+    assert runs.is_ok.tolist() == [True, False, False]
+    assert runs.findings[0] == "runs whose state is finished count as ok."
+    assert "line3 (crashed), line4 (Cached)" in runs.findings[-1]
+    runs = read_runs(path, columns=COLUMNS | {"status": "state:cached|finished"})
+    assert runs.is_ok.tolist() == [True, False, True]
+
+
+def test_a_column_that_a_law_names_is_no_field_misspelt(tmp_path):
+    path = written(tmp_path, "params,tokens,U_D,loss\n1e6,2e7,1e7,3\n")
+    runs = read_runs(path, columns=COLUMNS | {"unique_tokens": "U_D"})
+    assert runs.extra["unique_tokens"].tolist() == [1e7]
+
+
+@pytest.mark.parametrize("word", ["\u2014", "\u2013", "-", "N/A", "null", "None", "NaN", ""])
+def test_words_for_a_missing_number_meet_no_condition(tmp_path, word):
+    path = written(tmp_path, HEAD + ROWS + f"3e6,2e7,{word}\n")
+    runs = read_runs(path, columns=COLUMNS, where=["loss>0"])
+    assert runs.loss_nats.tolist() == [3.5, 3.2]
+
+
+def test_a_cell_that_spoils_a_condition_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"'loss>0': 'soon' \(loss, line 4\) is no number"):
+        read_runs(written(tmp_path, HEAD + ROWS + "3e6,2e7,soon\n"), where=["loss>0"])
+
+
+def test_steps_taken_for_tokens_are_seen(tmp_path):
+    path = written(tmp_path, HEAD + "1e8,4500,3.5\n2e8,4000,3.2\n")
+    said = read_runs(path, columns=COLUMNS).findings
+    assert any("e-05 tokens per parameter: are n_tokens steps?" in one for one in said)
+    assert not any(
+        "per parameter" in one
+        for one in read_runs(
+            written(tmp_path, HEAD + "1e8,2e7,3.5\n2e8,4e7,3.2\n"), columns=COLUMNS
+        ).findings
+    )
