@@ -17,6 +17,7 @@ from experiments.cli.training_options import add_workers
 from experiments.cost import accuracy, display
 from experiments.cost.target import Target, estimate_on, refuse_above
 from experiments.ledger.ledger import Ledger
+from experiments.plan.answerable import unanswerable
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
 from experiments.plan.trunks import Tree, beyond_horizon, grow, saving
@@ -67,6 +68,8 @@ def show_plan(
     points, speed = planned.points, expected.speed
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
+    for line in unanswerable(study, points):
+        console.print(f"cannot answer: {line}.")
     console.print(_kept(study, points))
     if line := beyond_horizon(points, study.recipe):
         console.print(line)

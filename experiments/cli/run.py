@@ -23,6 +23,7 @@ from experiments.executors.local_idle import IdleWorkers
 from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger, missing_points
 from experiments.machine.jax_setup import prepare_to_fit
+from experiments.plan.answerable import unanswerable
 from experiments.plan.from_recipe import Refused
 from experiments.plan.point import Point
 from experiments.report import finished, missing_runs
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     grid, manifest = open_plan(study, ledger, notices)
     for refusal in grid.refused:
         notices.print(f"left out: {refusal.reason}")
+    for line in unanswerable(study, grid.points):
+        notices.print(f"cannot answer: {line}.")
     is_here = options.on == "local"
     target = cost_options.target(options, n_workers=options.workers, is_here=is_here)
     expected = estimate_on(target, study, ledger=ledger, plan=grid)

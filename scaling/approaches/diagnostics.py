@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.fit import Certificate, Fit, FitError
+from scaling.laws.fewest import SPARE_CONFIGURATIONS
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
 from scaling.solve.problem import Problem
@@ -36,10 +37,11 @@ def require_points(problem: Problem) -> None:
     if problem.n_points:
         rows = np.stack([np.reshape(v, (problem.n_points, -1))[:, 0] for v in problem.x.values()])
         n_configurations = len(np.unique(rows, axis=1).T)
-    if n_configurations < n_free + 2:
+    needed = n_free + SPARE_CONFIGURATIONS
+    if n_configurations < needed:
         read = ", ".join(name.removeprefix("log_") for name in law.columns)
         raise FitError(
-            f"the {law.name} law has {n_free} free parameters and needs at least {n_free + 2} "
+            f"the {law.name} law has {n_free} free parameters and needs at least {needed} "
             f"different ({read}); these {problem.n_points} usable runs have {n_configurations}. "
             "Add sizes or budgets, fix or tie parameters, or fit a law with fewer."
         )

@@ -10,6 +10,7 @@ from scaling.approaches.envelope_grid import SELECT, Grid, curve_grid, final_gri
 from scaling.approaches.power_laws import POWER_LAW_PARAMETERS, power_law_fields, power_laws
 from scaling.fit import Bootstrap, Fit, FitError, FitStatus, Noise, Optimum
 from scaling.intervals import UNKNOWN
+from scaling.laws.fewest import ENVELOPE_SIZES
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Curves, Runs
@@ -18,7 +19,6 @@ from scaling.uncertainty.bootstrap_choice import component_findings
 from scaling.uncertainty.noise import repeat_noise
 from scaling.uncertainty.variance_components import VariancePosterior
 
-MIN_SIZES = 4
 # Points of the envelope kept in the fit for tables and figures.
 _SHOWN = 40
 BOOTSTRAPS = ("auto", "runs", "shifts")
@@ -81,7 +81,7 @@ def fit_envelope(
     replicates = {name: column[1:] for name, column in values.items()}
     n_failed = int(np.sum(~np.isfinite(replicates["a"])))
     n_sizes = len(np.unique(grid.n_params[chosen[interior]]))
-    is_enough = n_sizes >= MIN_SIZES
+    is_enough = n_sizes >= ENVELOPE_SIZES
     return Fit(
         approach="envelope",
         **power_law_fields(values, replicates, grid.log_flops[interior].mean(), level),
@@ -113,10 +113,10 @@ def _usable_grid(
         raise ValueError(f"select={select!r} needs curves; without them take 'final_hull'")
     usable, left_out = diagnostics.usable(runs, _without_curve(runs, curves, select))
     n_sizes = len(np.unique(usable.n_params))
-    if n_sizes < MIN_SIZES:
+    if n_sizes < ENVELOPE_SIZES:
         raise FitError(
             f"the {len(usable)} runs with curves have {n_sizes} sizes, an envelope needs at least "
-            f"{MIN_SIZES}; add sizes."
+            f"{ENVELOPE_SIZES}; add sizes."
         )
     if select == "final_hull" or curves is None:
         return usable, left_out, final_grid(usable)
