@@ -82,7 +82,9 @@ def interval_text(interval: Interval | None, form: str = "{:.4g}") -> str:
 def status_line(fit: Fit) -> str:
     """How the fit ended."""
     if fit.is_certified:
-        return f"certified: {fit.status.value}." if fit.certificate else "status: no doubts."
+        if fit.certificate:
+            return f"certified: {fit.status.value}."
+        return "status: no doubts." if fit.optima else "nothing is fitted: all is given."
     return f"not certified, {fit.status.name}: {fit.status.value}."
 
 

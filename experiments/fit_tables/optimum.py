@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 
 from experiments.fit_tables.output import Output
@@ -28,6 +29,9 @@ def answer_optimum(
     Args:
       inference_tokens: served over a model's life: for each number the model of the same loss that
         is cheapest to train and to serve.
+
+    Raises:
+      ValueError: for a budget so far away that no optimum is found.
     """
     from experiments.fit_tables.display import print_inference, print_optimum, status_line
     from scaling.answers.frontier import frontier
@@ -35,6 +39,13 @@ def answer_optimum(
     from scaling.plots.figures import figure_frontier
 
     front = frontier(fit, budgets, level=level)
+    lost = front.flops[~np.isfinite(front.n_params_opt.value * front.loss_opt.value)]
+    if len(lost):
+        raise ValueError(
+            f"--flops {', '.join(f'{flops:g}' for flops in lost)}: {fit.name} has no optimum that "
+            f"far away; its runs have {fit.fitted_runs.flops.min():.3g} to "
+            f"{fit.fitted_runs.flops.max():.3g} FLOPs. Ask nearer to them."
+        )
     console.print(f"{fit.name}: {status_line(fit)}")
     print_optimum(console, front)
     output.write(front.to_dict(), console)

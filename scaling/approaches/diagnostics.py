@@ -15,6 +15,10 @@ from scaling.tables.runs import Runs
 # Scatter of ln(D/N), or of the direction across the best line in (ln N, ln D), below which the
 # two exponents of a surface cannot be told apart.
 _MIN_SPREAD = 0.1
+# Scatter about the law, in log loss, that no noise of one recipe explains.
+_WIDE = 0.05
+# In fewer residuals noise has gaps, too.
+_FEWEST_IN_GROUPS = 20
 
 
 def usable(runs: Runs, reasons: dict[str, str] | None = None) -> tuple[Runs, dict[str, str]]:
@@ -122,8 +126,17 @@ def certificate_findings(certificate: Certificate) -> list[str]:
 
 
 def residual_findings(runs: Runs, residuals: Float[Array, " n"]) -> list[str]:
-    """Runs that lie far from the law compared with the others (6 robust standard deviations)."""
+    """Runs that fall into two groups, or that lie far from the law compared with the others (6
+    robust standard deviations)."""
+    if groups := _two_groups(runs, residuals):
+        return [groups]
     spread = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
+    if spread > _WIDE:
+        return [
+            f"the runs scatter about the law by {100 * spread:.0f} % of their loss (robust "
+            "standard deviation); those of one recipe scatter by about 1 %. Do all have one unit "
+            "(a loss in bits is 1.44 times that in nats), one set of data and one recipe?"
+        ]
     # Below this the residuals are rounding error of noise-free data, and nothing is far.
     far = np.flatnonzero(np.abs(residuals) > 6.0 * max(spread, 1e-9))
     if not len(far):
@@ -134,6 +147,32 @@ def residual_findings(runs: Runs, residuals: Float[Array, " n"]) -> list[str]:
         f"{len(far)} of {len(runs)} runs lie more than 6 robust standard deviations "
         f"({spread:.4f} in log loss) from the law: {shown}{more}."
     ]
+
+
+def _two_groups(runs: Runs, residuals: Float[Array, " n"]) -> str:
+    """Which runs lie apart from the others as a group, as losses in another unit do; or nothing.
+
+    A quarter of the runs or more lie on either side of a gap three times as wide as the scatter
+    within the groups.
+    """
+    order = np.argsort(residuals)
+    few = len(order) // 4
+    gaps = np.diff(residuals[order])[few - 1 : len(order) - few]
+    if len(order) < _FEWEST_IN_GROUPS:
+        return ""
+    split = few + int(np.argmax(gaps))
+    low, high = order[:split], order[split:]
+    within = max(float(np.std(residuals[low])), float(np.std(residuals[high])), 1e-9)
+    if gaps.max() <= 3.0 * within:
+        return ""
+    apart = float(np.median(residuals[high]) - np.median(residuals[low]))
+    smaller = np.sort(min(low, high, key=len))
+    shown = ", ".join(runs.run_id[smaller][:5]) + ", ..." * (len(smaller) > 5)
+    return (
+        f"the residuals fall into two groups, of {len(low)} and {len(high)} runs, {apart:.3f} "
+        "apart (losses in nats and in bits are 0.367 apart, in log loss). Have "
+        f"{shown} the unit and the data of the others?"
+    )
 
 
 def replicate_findings(n_failed: int, n_replicates: int, why: str) -> list[str]:

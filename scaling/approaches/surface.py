@@ -3,12 +3,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from scaling.approaches import diagnostics
 from scaling.approaches.surface_optimum import chord_exponents
+from scaling.approaches.surface_stated import settings_of, stated_surface
 from scaling.fit import Bootstrap, Fit, Noise
 from scaling.intervals import Interval
 from scaling.laws.law import Law
@@ -62,7 +62,8 @@ def fit_surface(
         loss.
       law: a name in `registry.LAWS`, or a `Law` of your own.
       objective: a name as in `objectives.objective_named`, or an `Objective`.
-      fixed, tied, bounds: constraints on parameters by name, in the paper's units.
+      fixed, tied, bounds: constraints on parameters by name, in the paper's units. Where all are
+        fixed or tied the law is taken as it is: nothing is fitted, and there are no intervals.
       n_bootstrap: replicates; 0 for none.
       level: of all intervals, e.g. 0.95.
       seed: of the bootstrap.
@@ -76,6 +77,8 @@ def fit_surface(
     law = law_named(law) if isinstance(law, str) else register(law)
     objective = objective_named(objective) if isinstance(objective, str) else objective
     constraints = Constraints(fixed=fixed or {}, tied=tied or {}, bounds=bounds or {})
+    if constraints.leaves_nothing(law):
+        return stated_surface(runs, law, objective, constraints, level)
     fitted, left_out = diagnostics.usable(runs)
     problem = _checked_problem(fitted, law, objective, constraints)
     found = estimate(problem, constraints)
@@ -107,7 +110,7 @@ def fit_surface(
         noise=scatter.noise,
         bootstrap=_bootstrap(draws, scatter.method, level=level, n_failed=n_failed, seed=seed),
         replicates=replicates,
-        settings=_settings(law, objective, constraints),
+        settings=settings_of(law, objective, constraints),
     )
 
 
@@ -123,18 +126,6 @@ def _bootstrap(
         n_starts=draws.n_starts,
         n_single=int(np.sum(draws.n_agree == 1)) if draws.n_starts > 1 else 0,
     )
-
-
-def _settings(law: Law, objective: Objective, constraints: Constraints) -> dict[str, Any]:
-    return {
-        "objective": objective.name,
-        "minimised": objective.sentence,
-        "formula": law.formula,
-        "source": law.source,
-        "fixed": dict(constraints.fixed),
-        "tied": dict(constraints.tied),
-        "bounds": {name: list(box) for name, box in constraints.bounds.items()},
-    }
 
 
 def problem_of(runs: Runs, law: Law, objective: Objective, constraints: Constraints) -> Problem:

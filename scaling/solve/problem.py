@@ -73,6 +73,10 @@ class Constraints:
     tied: Mapping[str, str] = field(default_factory=dict)
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
+    def leaves_nothing(self, law: Law) -> bool:
+        """Whether every parameter is fixed or tied."""
+        return {*self.fixed, *self.tied} >= {*law.names}
+
     def check(self, law: Law) -> None:
         """Raises ValueError for a name the law has not, or a value that cannot be."""
         named = [*self.fixed, *self.tied, *self.tied.values(), *self.bounds]
@@ -87,11 +91,6 @@ class Constraints:
             raise ValueError(
                 "a parameter is fixed, tied to a free one, or bounded, and only one of them: "
                 f"fixed {dict(self.fixed)}, tied {dict(self.tied)}, bounds {dict(self.bounds)}"
-            )
-        if {*self.fixed, *self.tied} >= {*law.names}:
-            raise ValueError(
-                f"all {len(law.names)} parameters of law {law.name} are fixed or tied: nothing is "
-                "left to fit. Leave one free."
             )
         for parameter in law.parameters:
             low, high = self.bounds.get(parameter.name, (parameter.lower, parameter.upper))
@@ -127,6 +126,11 @@ def set_up(
         no logarithm where the objective asks for one.
     """
     constraints.check(law)
+    if constraints.leaves_nothing(law):
+        raise ValueError(
+            f"all {len(law.names)} parameters of law {law.name} are fixed or tied: nothing is left "
+            "to fit. Leave one free."
+        )
     if objective.is_log and not np.all(y > 0):
         raise ValueError(
             f"objective {objective.name} takes logarithms, and {law.target} has values down to "

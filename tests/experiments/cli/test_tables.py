@@ -195,6 +195,16 @@ def test_an_error_law_is_known_by_the_name_of_its_column(tmp_path, run):
     assert found.parameters == pytest.approx({"eps": 0.8, "k": 2.0, "gamma": 0.9}, rel=1e-5)
 
 
+def test_a_published_law_needs_no_fit(tmp_path, run):
+    path = tmp_path / "two.csv"
+    path.write_text("n_params,n_tokens,loss_nats\n1e8,2e9,3.3\n2e8,4e9,3.0\n")
+    given = ("--fix", "E=1.69,A=406.4,B=410.7,alpha=0.34,beta=0.28")
+    rows = run("optimum", str(path), "--flops", "5.76e23", *given).splitlines()
+    (row,) = [line.split() for line in rows if line.startswith("5.76e+23")]
+    assert row[:4] == ["5.76e+23", "3.22e+10", "none", "2.98e+12"]
+    assert "1.9307" in row
+
+
 def test_a_name_of_a_column_may_hold_a_comma():
     found = table_options.pairs("--columns", ["n_params=Size, all (M):M,loss_nats=loss"], str)
     assert found == {"n_params": "Size, all (M):M", "loss_nats": "loss"}
@@ -223,6 +233,10 @@ MISTAKES = (
     (("compare", "TABLE", *COLUMNS, "--flops", "1e20"), "--flops: not for compare with one"),
     (("compare", "TABLE", "TABLE", *COLUMNS, "--below", "1e20"), "not for compare with two"),
     (("compare", "TABLE", *COLUMNS, "--below", "1e9"), "leave 0 runs below"),
+    (
+        ("optimum", "TABLE", *COLUMNS, "--bootstrap", "0", "--flops", "1e60"),
+        "has no optimum that far",
+    ),
     (("optimum", "TABLE", "--flops", "much"), "is not a list of positive numbers"),
     (("optimum", "JSON", "--flops", "1e20"), "is no fit that `isoflop fit --out` wrote"),
     (("optimum", "JSON", "--flops", "1e20", "--law", "additive"), "is a fit already"),

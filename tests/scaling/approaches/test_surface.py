@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss surface: planted laws, a published minimum, coverage, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from scaling.answers.frontier import frontier
 from scaling.answers.loss_forecast import choose_forecaster
+from scaling.approaches.diagnostics import residual_findings
 from scaling.approaches.surface import fit_surface, resolves_gamma
-from scaling.fit import FitError, FitStatus
+from scaling.fit import Fit, FitError, FitStatus
 from scaling.intervals import Interval
 from scaling.laws.loss_laws import CURVED
 from scaling.laws.registry import law_named
@@ -170,3 +174,52 @@ def test_the_same_runs_give_other_exponents_under_other_counts(planted_named):
     assert total.exponent_a == pytest.approx(0.28 / 0.62, abs=1e-6)
     assert non_embedding.exponent_a > total.exponent_a + 0.01
     assert non_embedding.runs.flops_convention == "6n_non_embedding"
+
+
+def test_a_law_whose_every_parameter_is_given_is_taken_as_it_is():
+    """The optimum of Hoffmann et al. 2022, eq. 4, for Gopher's compute, in closed form."""
+    given = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
+    # Of two runs, by which no law could be fitted, on one ray.
+    runs = Runs.from_columns(n_params=[1e8, 2e8], n_tokens=[2e9, 4e9], loss_nats=[3.3, 3.0])
+    fit = fit_surface(runs, fixed=given)
+    assert (dict(fit.parameters), fit.certificate) == (given, None)
+    assert "every parameter is given: nothing is fitted to the runs." in fit.findings
+    front = frontier(Fit.from_json(fit.to_json()), [5.76e23])
+    G = (0.34 * 406.4 / (0.28 * 410.7)) ** (1 / 0.62)
+    n_params, n_tokens = G * (5.76e23 / 6) ** (0.28 / 0.62), (5.76e23 / 6) ** (0.34 / 0.62) / G
+    assert front.n_params_opt.value[0] == pytest.approx(n_params, rel=1e-6)
+    assert front.n_tokens_opt.value[0] == pytest.approx(n_tokens, rel=1e-6)
+    loss = 1.69 + 406.4 / n_params**0.34 + 410.7 / n_tokens**0.28
+    assert front.loss_opt.value[0] == pytest.approx(loss, rel=1e-9)
+    assert np.isnan(front.loss_opt.lower[0])
+    tied = {name: value for name, value in given.items() if name != "beta"}
+    assert fit_surface(runs, fixed=tied, tied={"beta": "alpha"}).parameters["beta"] == 0.34
+    with pytest.raises(ValueError, match="cannot be fixed at -1"):
+        fit_surface(runs, fixed=given | {"E": -1.0})
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0.3, "fall into two groups, of 24 and 11 runs, 0.36"),
+        (0.5, "scatter about the law by 22 %"),
+    ],
+)
+def test_losses_of_which_a_share_is_in_bits_are_seen(planted_named, share, words):
+    """Of few the law keeps clear; between two halves it bends, and the scatter is what is left."""
+    runs = planted_named("symmetric").runs(sd=0.003, seed=1)
+    in_bits = np.random.default_rng(2).permutation(len(runs)) < share * len(runs)
+    loss = np.where(in_bits, runs.loss_nats / np.log(2), runs.loss_nats)
+    said = fit_surface(replace(runs, loss_nats=loss), n_bootstrap=0).findings
+    assert any(words in text for text in said)
+    clean = fit_surface(runs, n_bootstrap=0).findings
+    assert not any("two groups" in text or "scatter" in text for text in clean)
+
+
+def test_noise_falls_into_no_two_groups():
+    """In none of a thousand tables of each size, of normal noise and of noise with long tails."""
+    rng = np.random.default_rng(0)
+    for n in (6, 20, 28, 100):
+        runs = Runs.from_columns(n_params=np.ones(n), n_tokens=np.ones(n), loss_nats=np.ones(n))
+        for draw in (*rng.standard_normal((1000, n)), *rng.standard_t(3, (1000, n))):
+            assert not any("two groups" in text for text in residual_findings(runs, draw))
