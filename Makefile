@@ -43,7 +43,7 @@ test-parity: .venv-parity/.ready ## networks and losses against Hugging Face and
 
 test-browser: $(VENV)/.ready ## the report in a headless Chromium
 	@command -v chromium >/dev/null 2>&1 || (apt-get update -qq && apt-get install -y -qq chromium)
-	$(BIN)/python -m pytest -q -m browser tests/browser
+	$(BIN)/python -m pytest -q -m browser tests/experiments/report
 
 # Without root or apt the tests are skipped and say so. RUNLEVEL=1 keeps the packages from starting
 # daemons of their own.

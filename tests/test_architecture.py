@@ -58,7 +58,18 @@ WITHOUT_JAX = (
     *("experiments/ledger", "experiments/operations", "experiments/cost", "experiments/files"),
     *("experiments/executors", "experiments/terminal", "experiments/cli", "model/network/counts"),
 )
-HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "scipy", "matplotlib", "pyarrow")
+HEAVY = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax",
+    "grain",
+    "scipy",
+    "matplotlib",
+    "pyarrow",
+    "bokeh",
+)
 
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 80
 

@@ -2,20 +2,23 @@
 """The figures of a study, and its report as one HTML page."""
 
 import base64
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from experiments.cost import planned_vs_real
 from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
+from experiments.ledger.tables import csv_text, table_row
 from experiments.plan.point import Point
-from experiments.report import rows
+from experiments.report import interactive, rows
 from experiments.report.analysis import APPROACHES
-from experiments.report.answer import sentence
+from experiments.report.answer import as_object, sentence
 from experiments.report.build import JudgedForecast, Report
 from experiments.report.cost_figure import figure_cost
 from experiments.report.totals import provenance, totals
@@ -77,7 +80,10 @@ def _nan(value: float | None) -> float:
 
 
 def write(ledger: Ledger, study: Study, points: Sequence[Point], report: Report) -> None:
-    """Writes the figures and report.html: one file, no network, everything escaped."""
+    """Writes the figures and report.html: one file, no network, everything escaped.
+
+    The same ledger gives the same bytes.
+    """
     images = {
         name: base64.b64encode(path.with_suffix(".svg").read_bytes()).decode()
         for name, path in draw(ledger, report).items()
@@ -93,14 +99,23 @@ def page(
     report: Report,
     images: Mapping[str, str],
 ) -> str:
-    """The HTML of a report; ``images`` are SVG files in base64 by name of CAPTIONS."""
+    """The HTML of a report.
+
+    Args:
+      images: SVG files in base64 by name of CAPTIONS; those that an explorable figure replaces are
+        left out.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
+    # Bokeh reads what stands first before what refers to it.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     analysis = report.analysis
     main = analysis.frontiers[report.main] if report.main else None
+    runs = rows.run_rows(points, report.verdicts)
+    explorable = interactive.document(report, runs)
     return environment.get_template("report.html").render(
         study=study,
         sentence=sentence(report) if main else "",
@@ -112,11 +127,20 @@ def page(
         forecasts=[
             row for judged in report.forecasts for row in rows.forecast_rows(judged, report.unit)
         ],
-        figures=[(name, CAPTIONS[name], image) for name, image in images.items()],
-        runs=rows.run_rows(points, report.verdicts),
+        explorable=explorable,
+        explorable_captions=interactive.CAPTIONS,
+        figures=[
+            (name, CAPTIONS[name], image)
+            for name, image in images.items()
+            if not explorable["figures"].get(name)
+        ],
+        runs=runs,
+        downloads=_downloads(study, points, report),
+        bokeh=Markup(interactive.script()),
+        own_script=Markup(Path(__file__).with_name("report.js").read_text()),
         recipe=[(path, str(value)) for path, value in leaves(study.recipe).items()],
+        data=_described(manifest),
         data_notes=manifest.notes,
-        data_fingerprint=manifest.fingerprint,
         provenance=provenance(report.records),
         totals=totals(points, report),
         planned=planned_vs_real.totals(report.planned, report.compared) if report.planned else [],
@@ -124,3 +148,36 @@ def page(
             planned_vs_real.run_rows(report.planned, report.compared) if report.planned else []
         ),
     )
+
+
+def _downloads(study: Study, points: Sequence[Point], report: Report) -> dict[str, str]:
+    """File name -> text: the table of the runs; the answer with the runs."""
+    verdicts = [(point, report.verdicts[point.id]) for point in points]
+    runs = [
+        table_row(point, verdict)
+        for point, verdict in verdicts
+        if verdict.result is not None or verdict.state == "failed"
+    ]
+    everything = {"study": study.name, **as_object(report), "runs": runs}
+    return {
+        f"{study.name}.csv": csv_text(runs),
+        f"{study.name}.json": json.dumps(everything, indent=1, allow_nan=False),
+    }
+
+
+def _described(manifest: Manifest) -> list[tuple[str, str]]:
+    """Where the text came from, how much there is, and how it is split."""
+    amounts = (
+        ("documents", manifest.n_documents),
+        ("bytes", manifest.n_bytes),
+        ("documents to train", manifest.n_train_documents),
+        ("documents to validate", manifest.n_validation_documents),
+        ("tokens to train", manifest.n_train_tokens),
+        ("tokens to validate", manifest.n_validation_tokens),
+        ("vocabulary", manifest.vocab_size),
+    )
+    return [
+        *((f"source: {name}", str(value)) for name, value in manifest.source.items()),
+        *((name, f"{amount:,}") for name, amount in amounts if amount is not None),
+        ("fingerprint", manifest.fingerprint),
+    ]

@@ -149,6 +149,7 @@ def _run_row(point: Point, verdict: Verdict) -> dict[str, str]:
         "d_model": str(point.spec.model.d_model),
         "parameters": f"{point.params.total:,}",
         "tokens": f"{point.n_tokens:,}",
+        "tokens per parameter": f"{point.n_tokens / point.params.total:.3g}",
         "steps": str(point.spec.train.schedule.n_steps),
         "batch": str(point.spec.train.batch_size),
         "seed": point.seeds,

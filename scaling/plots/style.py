@@ -38,6 +38,9 @@ MARKERS = "os^DvPX<>p*h"
 LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 # Okabe and Ito 2008, in an order of falling luminance contrast with its neighbours.
 APPROACHES = ("#0072b2", "#d55e00", "#000000", "#009e73", "#cc79a7")
+# The approaches of a study, and the laws of its surfaces, look the same in every figure.
+_PLACES = {"envelope": 0, "isoflop": 1, "additive": 2, "curved": 3}
+_PLACES |= {f"surface ({law})": _PLACES[law] for law in ("additive", "curved")}
 NOTE_WIDTH = 105
 
 
@@ -100,14 +103,17 @@ def budget_styles(budgets: Sequence[float] | np.ndarray) -> dict[float, dict[str
 
 
 def approach_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour, line style and marker of each approach."""
+    """Colour, line style and marker of each approach: of those of a study, always the same."""
+    places = {name: _PLACES[name] for name in names if name in _PLACES}
+    free = [i for i in range(len(places) + len(names)) if i not in places.values()]
+    places |= dict(zip((name for name in names if name not in places), free, strict=False))
     return {
         name: {
             "color": APPROACHES[i % len(APPROACHES)],
             "linestyle": LINES[i % len(LINES)],
             "marker": MARKERS[i % len(MARKERS)],
         }
-        for i, name in enumerate(names)
+        for name, i in ((name, places[name]) for name in names)
     }
 
 

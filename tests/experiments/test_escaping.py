@@ -12,10 +12,11 @@ from experiments.report.analysis import Analysis
 from experiments.report.build import gather
 from experiments.report.page import page
 from experiments.report.totals import energy, utilisation
-from scaling.tables.read_tables import read_runs
+from scaling.tables.read_tables import read_curves, read_runs
 
 PARTS = (
     *("<script>alert(1)</script>", "</td></tr></table>", "<img src=x onerror=alert(1)>", "<!--"),
+    *("</script><img src=x onerror=alert(1)>", "<script><!--", "</ScRiPt >"),
     *('" onmouseover="alert(1)', "' onfocus='alert(1)' autofocus='", "--><svg/onload=alert(1)>"),
     *("</title><script>", "</style>", "<b", "&lt;i&gt;", "&#60;u&#62;", "&amp;", "javascript:x"),
     *(
@@ -106,8 +107,10 @@ def written(ledger, study, points, make_manifest, record):
         collate(ledger, points)
         rest = list(left)
         third = len(rest) // 3
+        runs = read_runs(ledger.table, flops=study.flops, params="total")
+        curves = read_curves(ledger.curves, flops=study.flops)
         analysis = Analysis(
-            runs=None, curves=None, fits={}, frontiers={}, agreement=None,
+            runs=runs, curves=curves, fits={}, frontiers={}, agreement=None,
             findings=tuple(rest[third : 2 * third]),
             refusals={text: text for text in rest[2 * third :]},
         )  # fmt: skip
@@ -138,7 +141,9 @@ def test_a_thousand_payloads_are_text_and_make_no_tag_attribute_or_script(
     harmless = Skeleton(written([f"word p{i}" for i in range(1000)]))
     assert attacked.shape == harmless.shape
     assert len(attacked.shape) > 2000
-    assert not [tag for tag in attacked.shape if tag[0] in ("script", "iframe", "svg", "a")]
+    assert not [tag for tag in attacked.shape if tag[0] in ("iframe", "svg", "a")]
+    # Two of data and two of code.
+    assert len([tag for tag in attacked.shape if tag[0] == "script"]) == 4
     seen, expected, n_seen = attacked.text, f"{harmless.text} ", 0
     for i, text in enumerate(texts):
         # Notes of single runs stay with their results; everything else is on the page, as it was.

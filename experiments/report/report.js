@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shows the figures; ties their points to the rows of the table; sorts, filters and saves the table.
+"use strict"
+{
+  const held = (id) => JSON.parse(document.getElementById(id).textContent)
+  const table = document.getElementById("runs")
+  const body = table.tBodies[0]
+  const rows = [...body.rows]
+
+  const pick = (names, where) => {
+    for (const row of rows) row.classList.toggle("picked", names.includes(row.cells[0].textContent))
+    if (where !== undefined) rows.find((row) => row.matches(".picked:not([hidden])"))?.scrollIntoView(where)
+  }
+
+  const { figures, document: figured } = held("explorable")
+  const places = Object.entries(figures).flatMap(([name, panels]) =>
+    panels.map(({ id }, i) => [id, `${name}-${i + 1}`]))
+  const shown = { docid: "study", roots: Object.fromEntries(places), root_ids: places.map(([id]) => id) }
+  Bokeh.embed.embed_items({ study: figured }, [shown]).then(() => {
+    const source = Bokeh.documents[0].get_model_by_name("runs")
+    const names = source.data.run
+    source.selected.properties.indices.change.connect(() => {
+      pick(source.selected.indices.map((i) => names[i]), { block: "center" })
+    })
+    body.addEventListener("click", ({ target }) => {
+      const name = target.closest("tr").cells[0].textContent
+      source.selected.indices = names.flatMap((other, i) => (other === name ? [i] : []))
+      pick([name])
+    })
+    document.documentElement.dataset.ready = "yes"
+  })
+
+  const value = (row, column) => row.cells[column].textContent
+  const number = (text) => (text === "" ? NaN : Number(text.replaceAll(",", "")))
+  const order = (a, b) => {
+    const [x, y] = [number(a), number(b)]
+    if (isNaN(x) || isNaN(y)) return isNaN(y) - isNaN(x) || a.localeCompare(b, "en")
+    return x - y
+  }
+  for (const heading of table.tHead.rows[0].cells) {
+    heading.firstChild.addEventListener("click", () => {
+      const turned = heading.ariaSort === "ascending" ? "descending" : "ascending"
+      for (const other of table.tHead.rows[0].cells) other.ariaSort = "none"
+      heading.ariaSort = turned
+      const sign = turned === "ascending" ? 1 : -1
+      const column = heading.cellIndex
+      rows.sort((a, b) => sign * order(value(a, column), value(b, column)))
+      body.append(...rows)
+    })
+  }
+
+  document.getElementById("find").addEventListener("input", ({ target }) => {
+    const words = target.value.toLowerCase().split(/\s+/)
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase()
+      row.hidden = !words.every((word) => text.includes(word))
+    }
+    const n = rows.filter((row) => !row.hidden).length
+    document.getElementById("found").textContent = `${n} of ${rows.length} runs`
+  })
+
+  const files = held("downloads")
+  for (const button of document.querySelectorAll("[data-file]")) {
+    button.addEventListener("click", () => {
+      const name = button.dataset.file
+      const link = document.createElement("a")
+      link.href = URL.createObjectURL(new Blob([files[name]]))
+      link.download = name
+      link.click()
+      URL.revokeObjectURL(link.href)
+    })
+  }
+}
