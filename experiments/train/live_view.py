@@ -42,6 +42,11 @@ class RunDisplay:
         }
         self.work_left = sum(self.weights.values())
         self.work_done = 0.0
+        # For the time left: what was trained here, in how many seconds of steps, on how many
+        # workers at most, and which programs have been begun.
+        self.trained, self.step_seconds, self.n_workers = 0.0, 0.0, 1
+        self.programs = {planned_job.program for planned_job in planned_jobs}
+        self.begun: set[tuple] = set()
         self.current: dict[int, tuple[PlannedJob, Progress]] = {}
         self.last_line = time.monotonic()
         self.live = Live(console=console, refresh_per_second=4, transient=True)
@@ -64,6 +69,8 @@ class RunDisplay:
 
     def progress(self, slot: int, planned_job: PlannedJob, event: Progress) -> None:
         self.current[slot] = (planned_job, event)
+        self.n_workers = max(self.n_workers, len(self.current))
+        self.begun.add(planned_job.program)
         if self.console.is_terminal:
             self.live.start()
             self.live.update(self._view())
@@ -72,7 +79,10 @@ class RunDisplay:
             self.console.print(f"{self._summary()}; {self._run_line(planned_job, event)}")
 
     def done(self, slot: int, planned_job: PlannedJob, runs: Sequence[Run]) -> None:
-        self.current.pop(slot, None)
+        if (last := self.current.pop(slot, None)) is not None:
+            self.trained += self._trained(*last)
+            self.step_seconds += last[1].train_seconds
+        self.begun.add(planned_job.program)
         self.n_done += len(planned_job.job.results)
         self.work_done += self.weights[planned_job.job.id]
         for run in runs:
@@ -89,15 +99,26 @@ class RunDisplay:
     def elsewhere(self, planned_job: PlannedJob, reason: str) -> None:
         self.console.print(f"{planned_job.name}: {reason}; left to it, and looked at again later")
 
+    def _trained(self, planned_job: PlannedJob, event: Progress) -> float:
+        """What of its work was done in this attempt's seconds."""
+        share = (event.step - event.resumed_at) / planned_job.n_steps
+        return self.weights[planned_job.job.id] * share
+
     def _time_left(self) -> str:
-        running = sum(
-            self.weights[planned_job.job.id] * _share(planned_job, event)
-            for planned_job, event in list(self.current.values())
-        )
-        done = self.work_done + running
-        if done <= 0:
+        """Steps go on as fast as so far; all else that was waited for comes with a new program."""
+        running = list(self.current.values())
+        trained = self.trained + sum(self._trained(*one) for one in running)
+        seconds = self.step_seconds + sum(event.train_seconds for _, event in running)
+        if trained <= 0 or seconds <= 0:
             return "unknown"
-        return duration((time.monotonic() - self.began) * (self.work_left - done) / done)
+        done = self.work_done + sum(
+            self.weights[planned_job.job.id] * _share(planned_job, event)
+            for planned_job, event in running
+        )
+        waited = max(0.0, (time.monotonic() - self.began) * self.n_workers - seconds)
+        compiling = waited / len(self.begun) * len(self.programs - self.begun)
+        left = (self.work_left - done) * seconds / trained + compiling
+        return duration(left / self.n_workers)
 
     def _summary(self) -> str:
         failed = f", {self.n_failed} attempts failed" if self.n_failed else ""

@@ -71,12 +71,34 @@ def test_the_time_left_follows_from_what_is_done(points, console, monkeypatch):
     planned_jobs = arrange(same, (1, 1, 1, 1))
     view = live_view.RunDisplay(console, len(same), planned_jobs, None)
     assert view._time_left() == "unknown"
-    now[0] += 30.0
-    view.progress(0, planned_jobs[0], event(same[0], 0.5))
-    assert view._time_left() == "1:30"  # A quarter of the work in 30 s.
+    now[0] += 40.0
+    view.progress(0, planned_jobs[0], event(same[0], 0.5, train_seconds=30.0))
+    assert view._time_left() == "1:30"  # A quarter of the work in 30 s; ten more were compiling.
+    view.progress(0, planned_jobs[0], event(same[0], 1.0, train_seconds=60.0))
     view.done(0, planned_jobs[0], [Run()])
-    assert view._time_left() == "0:30"
-    assert view._summary().startswith("1 of 2 runs done, 0:30 gone")
+    assert view._time_left() == "1:00"
+    assert view._summary().startswith("1 of 2 runs done, 0:40 gone")
+    half = same[1].spec.train.schedule.n_steps // 2
+    view.progress(0, planned_jobs[1], event(same[1], 0.5, train_seconds=0.0, resumed_at=half))
+    assert view._time_left() == "0:30"  # An earlier attempt did the first half.
+
+
+def test_compiling_what_is_still_to_come_is_counted(points, console, monkeypatch):
+    """Two workers, programs that take 8 s each, steps at one speed: the truth is known."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    planned_jobs = arrange(points, (1, 1, 1, 1))
+    view = live_view.RunDisplay(console, len(points), planned_jobs, None)
+    n_programs, rate = len(view.programs), view.work_left / 200.0
+    truth = (200.0 + 8.0 * n_programs) / 2
+    now[0] += 10.0
+    for slot, planned_job in enumerate((planned_jobs[0], planned_jobs[-1])):
+        share = 2.0 * rate / view.weights[planned_job.job.id]
+        n_steps = planned_job.points[0].spec.train.schedule.n_steps
+        step = event(planned_job.points[0], round(share * n_steps) / n_steps, train_seconds=2.0)
+        view.progress(slot, planned_job, step)
+    minutes, seconds = map(int, view._time_left().split(":"))
+    assert 60 * minutes + seconds == pytest.approx(truth - 10.0, rel=0.05)
 
 
 def test_speed_and_share_of_the_peak_are_those_of_this_attempt(
