@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ON_THE_WAY = ("reading ", "training ", "fitting ...", "left out: ", "cannot answer: ", "planned ")
+ON_THE_WAY = ("reading ", "training ", "fitting ", "left out: ", "cannot answer: ", "planned ")
 COMMAND = (sys.executable, "-m", "experiments.cli.main")
 
 

@@ -103,6 +103,9 @@ class Work:
     console: Console
     show: Callable[[str], None]
 
+    def tell_fitting(self, name: str) -> None:
+        self.console.print(f"fitting {name} ...")
+
     def train(
         self, points: list[Point], wanted: list[Point], idle: IdleWorkers | None = None
     ) -> Failures:
@@ -169,8 +172,9 @@ def _forecasts(work: Work, grid: list[Point]) -> Iterator[Point]:
     from scaling.fit import FitError
 
     study, ledger, console = work.study, work.ledger, work.console
-    console.print("fitting ...")
-    analysis = analyse(ledger, study, grid, allow_missing=work.allow_missing)
+    analysis = analyse(
+        ledger, study, grid, allow_missing=work.allow_missing, tell=work.tell_fitting
+    )
     for budget in study.forecast_budgets:
         try:
             made = make_forecast(ledger, study, work.manifest, analysis, budget)
@@ -203,7 +207,7 @@ def _answer(work: Work, points: list[Point]) -> str:
     from experiments.report.page import write
 
     study, ledger, console = work.study, work.ledger, work.console
-    built = build(ledger, study, points, allow_missing=work.allow_missing)
+    built = build(ledger, study, points, allow_missing=work.allow_missing, tell=work.tell_fitting)
     with console.capture() as capture:
         print_answer(console, built)
     write_answer(ledger, built)

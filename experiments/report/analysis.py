@@ -63,6 +63,7 @@ def analyse(
     points: Sequence[Point],
     *,
     allow_missing: float = ALLOWED,
+    tell: Callable[[str], None] = lambda name: None,
 ) -> Analysis:
     """Fits every approach to the finished runs of the grid, and keeps them in fits/.
 
@@ -70,6 +71,7 @@ def analyse(
 
     Args:
       allow_missing: fraction of the grid that may have diverged, failed, or not been trained.
+      tell: told the name of each approach before it is fitted.
 
     Raises:
       FitError: if there are no finished runs.
@@ -93,7 +95,7 @@ def analyse(
     fitted = _digest(runs, curves)
     made = kept_fits.read(ledger, fitted)
     if made is None:
-        made = _fit(runs, curves)
+        made = _fit(runs, curves, tell)
         kept_fits.write(ledger, fitted, made)
     fits = list(made.fits.values())
     budgets = [*study.budgets, *study.forecast_budgets]
@@ -171,7 +173,7 @@ def _of_seeds(runs: Runs) -> tuple[str, ...]:
     )
 
 
-def _fit(runs: Runs, curves: Curves) -> Fits:
+def _fit(runs: Runs, curves: Curves, tell: Callable[[str], None]) -> Fits:
     fitters: dict[str, Callable[[], Fit]] = {
         "envelope": lambda: fit_envelope(runs, curves),
         "isoflop": lambda: fit_isoflop(runs),
@@ -181,6 +183,7 @@ def _fit(runs: Runs, curves: Curves) -> Fits:
     fits: dict[str, Fit] = {}
     refusals: dict[str, str] = {}
     for name in APPROACHES:
+        tell(name)
         try:
             fits[name] = fitters[name]()
         except FitError as error:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ledger -> everything that the report of a study shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experiments.cost import planned_cost, planned_vs_real
@@ -70,14 +70,15 @@ def build(
     points: Sequence[Point],
     *,
     allow_missing: float = ALLOWED,
+    tell: Callable[[str], None] = lambda name: None,
 ) -> Report:
-    """Fits what is finished.
+    """Fits what is finished; ``tell`` as ``analyse`` has it.
 
     Raises:
       FitError: if nothing is.
       TooManyMissing: if less than ``allow_missing`` asks for.
     """
-    analysis = analyse(ledger, study, points, allow_missing=allow_missing)
+    analysis = analyse(ledger, study, points, allow_missing=allow_missing, tell=tell)
     unit = "byte" if isinstance(study.data, TextSource) else "token"
     return gather(ledger, points, analysis, unit)
 

@@ -64,10 +64,11 @@ def finish(ledger, study, manifest, record):
 
 def test_the_same_runs_are_fitted_once_and_read_back_as_they_were(ledger, finish, n_fits):
     study, points = finish()
-    first = analyse(ledger, study, points)
-    assert n_fits == ["envelope", "isoflop", "additive", "curved"]
-    again = analyse(ledger, study, points)
-    assert len(n_fits) == 4
+    told = []
+    first = analyse(ledger, study, points, tell=told.append)
+    assert told == n_fits == ["envelope", "isoflop", "additive", "curved"]
+    again = analyse(ledger, study, points, tell=told.append)
+    assert len(told) == len(n_fits) == 4
     assert again.refusals == first.refusals == dict.fromkeys(("envelope", "curved"), REFUSED)
     assert list(again.fits) == list(first.fits) == ["isoflop", "additive"]
     for name, fit in first.fits.items():
