@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from experiments.cost.planned_vs_real import Compared
-from scaling.plots.style import budget_styles, footnote, new_figure, scientific, styled
+from scaling.plots.style import budget_styles, caption, new_figure, scientific, styled
 
 # Beyond these a plan was wrong by more than a factor of two.
 FACTOR = 2.0
@@ -36,5 +36,5 @@ def figure_cost(rows: Sequence[Compared]) -> Figure:
     ax.set_ylabel("real device-seconds")
     ax.set_title("Cost planned against real")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    footnote(figure, [f"{len(rows)} finished runs; band: a factor of {FACTOR:g} either way."])
+    caption(figure, [f"{len(rows)} finished runs; band: a factor of {FACTOR:g} either way."])
     return figure

@@ -85,7 +85,10 @@ def write(ledger: Ledger, study: Study, points: Sequence[Point], report: Report)
     The same ledger gives the same bytes.
     """
     images = {
-        name: base64.b64encode(path.with_suffix(".svg").read_bytes()).decode()
+        name: (
+            base64.b64encode(path.with_suffix(".svg").read_bytes()).decode(),
+            path.with_suffix(".txt").read_text(),
+        )
         for name, path in draw(ledger, report).items()
     }
     manifest = Manifest.read(ledger.manifest)
@@ -97,13 +100,13 @@ def page(
     manifest: Manifest,
     points: Sequence[Point],
     report: Report,
-    images: Mapping[str, str],
+    images: Mapping[str, tuple[str, str]],
 ) -> str:
     """The HTML of a report.
 
     Args:
-      images: SVG files in base64 by name of CAPTIONS; those that an explorable figure replaces are
-        left out.
+      images: SVG files in base64 with their captions, by name of CAPTIONS; those that an explorable
+        figure replaces are left out.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -130,8 +133,8 @@ def page(
         explorable=explorable,
         explorable_captions=interactive.CAPTIONS,
         figures=[
-            (name, CAPTIONS[name], image)
-            for name, image in images.items()
+            (name, CAPTIONS[name], image, said)
+            for name, (image, said) in images.items()
             if not explorable["figures"].get(name)
         ],
         runs=runs,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scaling.design.propose import Proposal
 from scaling.plots.labels import flops_label
 from scaling.plots.style import (
-    footnote,
+    caption,
     log_counts,
     new_figure,
     styled,
@@ -59,5 +59,5 @@ def figure_proposal(
     shown = plot_proposal(ax, done, planned, gains, proposal)
     ax.set_title("Which runs next")
     figure.colorbar(shown, ax=ax, label="gain alone / gain of all planned")
-    footnote(figure, [sentence, *proposal.findings])
+    caption(figure, [sentence, *proposal.findings])
     return figure

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole figures: panels, and below them what is left out and which fits are doubtful."""
+"""Whole figures: panels, and a caption of what is left out and which fits are doubtful."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,9 +17,9 @@ from scaling.plots.frontier_and_surface import (
     plot_surface,
 )
 from scaling.plots.isoflop import plot_isoflop
-from scaling.plots.labels import flops_label
+from scaling.plots.labels import flops_label, titled
 from scaling.plots.residuals import plot_residuals
-from scaling.plots.style import footnote, formula_text, new_figure, styled
+from scaling.plots.style import caption, formula_text, new_figure, styled
 from scaling.plots.training_curves import plot_curves
 from scaling.tables.runs import Curves, Runs
 
@@ -29,7 +29,8 @@ def figure_curves(curves: Curves, runs: Runs) -> Figure:
     """Training curves of all runs."""
     figure, (ax,) = new_figure()
     plot_curves(ax, curves, runs).set_title("Training curves")
-    footnote(figure, runs.findings or ["all runs are shown."])
+    ends = "a marker is the loss after training: it may be measured on more tokens than the curve."
+    caption(figure, [ends, *(runs.findings or ["all runs are shown."])])
     return figure
 
 
@@ -37,8 +38,8 @@ def figure_curves(curves: Curves, runs: Runs) -> Figure:
 def figure_isoflop(fit: Fit) -> Figure:
     """isoFLOP curves with parabolas and minima."""
     figure, (ax,) = new_figure()
-    plot_isoflop(ax, fit).set_title("Loss against size at fixed compute")
-    footnote(figure, _notes([fit]))
+    plot_isoflop(ax, fit).set_title(titled("Loss against size at fixed compute", fit))
+    caption(figure, _notes([fit]))
     return figure
 
 
@@ -50,7 +51,7 @@ def figure_frontier(frontiers: Sequence[Frontier], fits: Sequence[Fit]) -> Figur
     for ax in axes:
         ax.set_xlabel(flops_label(fits[0].runs))
     bands = f"bands: {100 * frontiers[0].level:.0f} %; dotted: extrapolated."
-    footnote(figure, [bands, *_notes(fits)])
+    caption(figure, [bands, *_notes(fits)])
     return figure
 
 
@@ -58,8 +59,8 @@ def figure_frontier(frontiers: Sequence[Frontier], fits: Sequence[Fit]) -> Figur
 def figure_surface(fit: Fit, frontier: Frontier) -> Figure:
     """Contours of the loss surface with the efficient frontier."""
     figure, (ax,) = new_figure()
-    plot_surface(ax, fit, frontier).set_title(formula_text(law_named(fit.law).formula))
-    footnote(figure, _notes([fit]))
+    plot_surface(ax, fit, frontier).set_title(titled(formula_text(law_named(fit.law).formula), fit))
+    caption(figure, _notes([fit]))
     return figure
 
 
@@ -67,8 +68,8 @@ def figure_surface(fit: Fit, frontier: Frontier) -> Figure:
 def figure_residuals(fit: Fit) -> Figure:
     """Residuals of a surface against N, D and C."""
     figure, axes = new_figure(3, width=9.0, height=3.4)
-    plot_residuals(axes, fit)[0].set_title(f"Residuals, {fit.name}")
-    footnote(figure, ["grey: one standard deviation of one run about the law.", *_notes([fit])])
+    plot_residuals(axes, fit)[0].set_title(titled(f"Residuals, {fit.name}", fit))
+    caption(figure, _notes([fit]))
     return figure
 
 
@@ -79,7 +80,7 @@ def figure_agreement(compared: Agreement, fits: Sequence[Fit] = ()) -> Figure:
     plot_agreement(axes, compared)[0].set_title("Agreement of the approaches")
     level = f"bars: {100 * compared.level:.0f} % intervals; hollow: not certified."
     verdicts = [s for s in compared.findings if "disagree" in s]
-    footnote(figure, [level, *verdicts, *_notes(fits)])
+    caption(figure, [level, *verdicts, *_notes(fits)])
     return figure
 
 
@@ -95,9 +96,9 @@ def figure_forecast(
     """Estimated of one run beyond the grid, against what came out."""
     figure, axes = new_figure(2, width=9.0, height=3.8)
     plot_forecast(axes, frontier, fit.runs, forecasts, flops=flops, outcome=outcome)
-    axes[0].set_title("Loss at the optimum")
+    axes[0].set_title(titled("Loss at the optimum", fit))
     level = f"bars: {100 * fit.level:.0f} % intervals for one run, with run-to-run noise."
-    footnote(figure, [level, *_notes([fit])])
+    caption(figure, [level, *_notes([fit])])
     return figure
 
 

@@ -9,8 +9,8 @@ from scaling.answers.frontier import frontier, law_band
 from scaling.fit import Fit
 from scaling.intervals import Band
 from scaling.laws.registry import law_named
-from scaling.plots.labels import L_LABEL, flops_label
-from scaling.plots.style import footnote, formula_text, new_figure, styled
+from scaling.plots.labels import L_LABEL, flops_label, titled
+from scaling.plots.style import caption, formula_text, new_figure, styled
 
 COLOUR = "#0072b2"
 _POINTS = 61
@@ -18,13 +18,14 @@ _POINTS = 61
 
 @styled()
 def figure_fit(fit: Fit) -> Figure:
-    """Runs and fit with its band; a fit that is not certified says so below."""
+    """Runs and fit with its band; a fit that is not certified says so in its title."""
     figure, (ax,) = new_figure()
     plot_fit(ax, fit)
-    ax.set_title(formula_text(law_named(fit.law).formula) if fit.law != "power_laws" else fit.name)
+    law = formula_text(law_named(fit.law).formula) if fit.law != "power_laws" else fit.name
+    ax.set_title(titled(law, fit))
     band = f"band: {100 * fit.level:g} %, of the law without run-to-run noise."
     doubt = f"not certified: {fit.name} is {fit.status.name}, {fit.status.value}."
-    footnote(figure, [band, *[doubt] * (not fit.is_certified)])
+    caption(figure, [band, *[doubt] * (not fit.is_certified)])
     return figure
 
 

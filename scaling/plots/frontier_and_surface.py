@@ -37,6 +37,8 @@ from scaling.plots.style import (
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 
+ONE_BUDGET = "at one budget"
+
 
 def plot_frontier(
     axes: Sequence[Axes], frontiers: Sequence[Frontier], fits: Sequence[Fit] = ()
@@ -70,6 +72,8 @@ def plot_frontier(
         Line2D([], [], color=s["color"], linestyle=s["linestyle"], label=_labelled(front))
         for front, s in zip(frontiers, styles.values(), strict=True)
     ]
+    if any(not optimum.reason for fit in fits for optimum in fit.optima):
+        handles.append(Line2D([], [], color="#777777", marker=".", linestyle="", label=ONE_BUDGET))
     axes[0].legend(handles=handles, loc="upper left")
     return axes
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scaling.answers.compute_multiplier import Multiplier
 from scaling.answers.holdout import HoldOut
 from scaling.plots.labels import L_LABEL, flops_label
-from scaling.plots.style import approach_styles, footnote, log_losses, new_figure, styled
+from scaling.plots.style import approach_styles, caption, log_losses, new_figure, styled
 
 
 @styled()
@@ -17,7 +17,7 @@ def figure_hold_out(found: HoldOut) -> Figure:
     figure, axes = new_figure(2, width=9.0)
     plot_predicted(axes[0], found).set_title(f"Runs above {found.below:.3g} FLOPs")
     plot_errors(axes[1], found)
-    footnote(figure, [*found.findings, *(f"{k}: {why}" for k, why in found.refusals.items())])
+    caption(figure, [*found.findings, *(f"{k}: {why}" for k, why in found.refusals.items())])
     return figure
 
 
@@ -62,7 +62,7 @@ def figure_multiplier(found: Multiplier) -> Figure:
     figure, (ax,) = new_figure()
     plot_multiplier(ax, found).set_title("Compute of B over A at equal loss")
     level = f"bars: {100 * found.level:g} % intervals; hollow: extrapolated."
-    footnote(figure, [level, *found.findings])
+    caption(figure, [level, *found.findings])
     return figure
 
 

@@ -3,6 +3,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from scaling.approaches.isoflop_curves import value_at
 from scaling.fit import Fit
@@ -13,6 +14,8 @@ from scaling.plots.labels import (
     params_label,
 )
 from scaling.plots.style import budget_styles, log_counts
+
+_MINIMUM = "#d55e00"
 
 
 def plot_isoflop(ax: Axes, fit: Fit) -> Axes:
@@ -45,12 +48,13 @@ def plot_isoflop(ax: Axes, fit: Fit) -> Axes:
     ax.set(xscale="log", xlabel=params_label(fit.runs), ylabel=L_LABEL)
     log_counts(ax.xaxis)
     left = {optimum.budget for optimum in fit.optima if optimum.reason}
-    budget_legend(ax, runs, left_out=left)
+    minimum = Line2D([], [], color=_MINIMUM, marker="*", markersize=9, label="fitted minimum")
+    budget_legend(ax, runs, left_out=left, more=[minimum] if len(left) < len(fit.optima) else [])
     return ax
 
 
 def _minimum(ax: Axes, n_params: float, loss: float, interval: Interval) -> None:
     if interval.is_known:
         ends = [interval.lower, interval.upper]
-        ax.plot(ends, [loss, loss], color="#d55e00", linewidth=1.4, zorder=5)
-    ax.plot(n_params, loss, "*", color="#d55e00", markersize=10, markeredgecolor="white", zorder=6)
+        ax.plot(ends, [loss, loss], color=_MINIMUM, linewidth=1.4, zorder=5)
+    ax.plot(n_params, loss, "*", color=_MINIMUM, markersize=10, markeredgecolor="white", zorder=6)

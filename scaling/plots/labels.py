@@ -3,9 +3,11 @@
 
 from collections.abc import Sequence
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from scaling.fit import Fit
 from scaling.plots.style import budget_styles, scientific
 from scaling.tables.runs import Runs
 
@@ -23,8 +25,13 @@ def has_budgets(runs: Runs) -> bool:
     return len(runs.budgets) <= max(12, len(runs) // 3)
 
 
+def titled(title: str, fit: Fit) -> str:
+    """The title, which says so if the fit is not certified."""
+    return title if fit.is_certified else f"{title}, not certified"
+
+
 def budget_legend(
-    ax: Axes, runs: Runs, *, left_out: set[float] | None = None, more: Sequence[Line2D] = ()
+    ax: Axes, runs: Runs, *, left_out: set[float] | None = None, more: Sequence[Artist] = ()
 ) -> None:
     handles = list(more)
     if has_budgets(runs):

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from scaling.hyperparameters.learning_rate_basins import Basin
-from scaling.plots.style import budget_styles, footnote, new_figure, styled
+from scaling.plots.style import budget_styles, caption, new_figure, styled
 from scaling.tables.units import count
 
 # Nats above the highest optimum at which a panel ends: rates that blow up would flatten the rest.
@@ -64,5 +64,5 @@ def figure_basins(panels: Sequence[Sequence[Line]], notes: Sequence[str]) -> Fig
         plot_basins(ax, lines)
     axes[0].set_ylabel("loss, nats per token")
     legend = "bars: interval of the best rate; dashed: the recipe's own rate."
-    footnote(figure, [legend, *notes])
+    caption(figure, [legend, *notes])
     return figure

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from scaling.fit import Fit
 from scaling.intervals import Interval
-from scaling.plots.style import footnote, new_figure, scientific, styled
+from scaling.plots.style import caption, new_figure, scientific, styled
 from scaling.profiles.profile import Profile
 from scaling.tables.arrays import Array
 
@@ -86,25 +86,25 @@ def plot_bootstrap_pairs(
 
 @styled()
 def figure_profiles(profiles: Sequence[Profile]) -> Figure:
-    """One panel per profile; their findings below."""
+    """One panel per profile; their findings are the caption."""
     figure, axes = new_figure(len(profiles), width=3.2 * len(profiles) + 1.0, height=3.6)
     for ax, found in zip(axes, profiles, strict=True):
         plot_profile(ax, found)
     for ax in axes[1:]:
         ax.set_ylabel("")
     findings = dict.fromkeys(sentence for found in profiles for sentence in found.findings)
-    footnote(figure, findings or ["shaded: the interval; vertical line: the estimate."])
+    caption(figure, findings or ["shaded: the interval; vertical line: the estimate."])
     return figure
 
 
 @styled()
 def figure_bootstrap_pairs(fit: Fit, names: Sequence[str] = ("E", "a", "alpha", "beta")) -> Figure:
-    """The replicates of a fit in pairs; the bootstrap and the status below."""
+    """The replicates of a fit in pairs; the bootstrap and the status are the caption."""
     n = max(len(names) - 1, 1)
     figure = Figure(figsize=(2.4 * n, 2.4 * n), layout="constrained")
     plot_bootstrap_pairs(figure.subplots(n, n, squeeze=False).tolist(), fit, names)
     drawn = f"{fit.bootstrap.n_replicates} {fit.bootstrap.method} replicates"
-    footnote(figure, [f"{fit.name}: {drawn}; {fit.status.value}."])
+    caption(figure, [f"{fit.name}: {drawn}; {fit.status.value}."])
     return figure
 
 

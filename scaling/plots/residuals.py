@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
 from scaling.approaches.diagnostics import residuals
 from scaling.fit import Fit
@@ -16,27 +17,39 @@ from scaling.plots.labels import (
 )
 from scaling.plots.style import budget_styles, log_counts
 
+_ONE_RUN = "#dddddd"
+# A vector file of more marks is slow to show: the marks are an image in it.
+_MANY = 2000
+
 
 def plot_residuals(axes: Sequence[Axes], fit: Fit) -> Sequence[Axes]:
     """Residuals of log loss against N, D and C in three panels; grey: one run's scatter."""
     runs, error = fit.fitted_runs, 100.0 * residuals(fit)
-    styles = budget_styles(runs.budgets)
+    styles, is_many = budget_styles(runs.budgets), len(runs) > _MANY
     columns = (runs.n_params, runs.n_tokens, runs.flops)
     labels = (params_label(runs), D_LABEL, flops_label(runs))
     for ax, values, label in zip(axes, columns, labels, strict=True):
         if fit.noise is not None:
             sd = 100.0 * fit.noise.one_run_sd
-            ax.axhspan(-sd, sd, color="#dddddd", zorder=0)
+            ax.axhspan(-sd, sd, color=_ONE_RUN, zorder=0)
         ax.axhline(0.0, color="#444444", linewidth=0.8)
         if has_budgets(runs):
             for budget, style in styles.items():
                 rows = runs.budget == budget
-                ax.plot(values[rows], error[rows], **style, linestyle="none", markersize=4)
+                ax.plot(
+                    values[rows],
+                    error[rows],
+                    **style,
+                    linestyle="none",
+                    markersize=4,
+                    rasterized=is_many,
+                )
         else:
-            ax.plot(values, error, ".", color="#31688e", markersize=4)
+            ax.plot(values, error, ".", color="#31688e", markersize=4, rasterized=is_many)
         ax.set(xscale="log", xlabel=label)
     for ax in axes[:2]:
         log_counts(ax.xaxis)
     axes[0].set_ylabel("residual of log loss (%)")
-    budget_legend(axes[-1], runs)
+    one_run = Patch(color=_ONE_RUN, label="sd of one run")
+    budget_legend(axes[-1], runs, more=[] if fit.noise is None else [one_run])
     return axes

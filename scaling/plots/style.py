@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How figures look and how they are saved: colours, notes, and bytes that do not change."""
+"""How figures look and how they are saved: colours, captions, and bytes that do not change."""
 
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,6 @@ APPROACHES = ("#0072b2", "#d55e00", "#000000", "#009e73", "#cc79a7")
 # The approaches of a study, and the laws of its surfaces, look the same in every figure.
 _PLACES = {"envelope": 0, "isoflop": 1, "additive": 2, "curved": 3}
 _PLACES |= {f"surface ({law})": _PLACES[law] for law in ("additive", "curved")}
-NOTE_WIDTH = 105
 
 
 def new_figure(
@@ -59,27 +57,27 @@ def styled() -> Any:
     return mpl.rc_context(STYLE)
 
 
-def footnote(figure: Figure, sentences: Iterable[str]) -> None:
-    """Small text below the panels: what is left out and what is doubtful."""
-    width = int(NOTE_WIDTH * figure.get_figwidth() / 6.2)
-    lines = [line for s in dict.fromkeys(sentences) for line in textwrap.wrap(s, width)]
-    if lines:
-        note = figure.supxlabel("\n".join(lines), fontsize=6.5, color="#444444", x=0.01)
-        note.set_horizontalalignment("left")
+def caption(figure: Figure, sentences: Iterable[str]) -> None:
+    """What is left out and what is doubtful: it stands beside the image, not in it."""
+    figure.set_label("\n".join(dict.fromkeys(sentences)))
 
 
 def save(figure: Figure, stem: str | Path) -> tuple[Path, Path]:
-    """Writes stem.png and stem.svg, the same bytes for the same figure; returns both paths."""
+    """Writes stem.png and stem.svg, the same bytes for the same figure, and the caption, stem.txt.
+
+    Returns the paths of the images.
+    """
     stem = Path(stem)
     png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
     save_png(figure, png)
     with styled():
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    stem.with_name(stem.name + ".txt").write_text(f"{figure.get_label()}\n")
     return png, svg
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Writes one image, the same bytes for the same figure."""
+    """Writes one image, the same bytes for the same figure, without its caption."""
     with styled():
         figure.savefig(path, metadata={"Software": None})
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from scaling.hyperparameters.width_depth_growth import Growth
-from scaling.plots.style import approach_styles, footnote, styled
+from scaling.plots.style import approach_styles, caption, styled
 from scaling.tables.arrays import Array
 
 
@@ -54,7 +54,5 @@ def figure_growth(panels: Sequence[Sequence[Panel]], notes: Sequence[str]) -> Fi
         for ax, panel in zip(axes, row, strict=True):
             plot_growth(ax, panel)
         axes[0].set_ylabel("mean absolute value")
-    footnote(
-        figure, ["lines: change; dotted: size at the end; numbers: slopes of changes.", *notes]
-    )
+    caption(figure, ["lines: change; dotted: size at the end; numbers: slopes of changes.", *notes])
     return figure

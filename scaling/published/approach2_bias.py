@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from scaling.approaches.isoflop_bias import approach2_bias
-from scaling.plots.style import footnote, new_figure, styled
+from scaling.plots.style import caption, new_figure, styled
 from scaling.published.case import Case, Reproduction, compare
 from scaling.tables.runs import Runs
 
@@ -85,7 +85,7 @@ def figure_bias() -> Figure:
         ax.minorticks_off()
     axes[0].set_ylabel("error of D* at 1e24 FLOPs (%)")
     axes[0].legend()
-    footnote(figure, ["no noise: budgets 1e17 to 1e21 FLOPs, 15 points each."])
+    caption(figure, ["no noise: budgets 1e17 to 1e21 FLOPs, 15 points each."])
     return figure
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
-from scaling.plots.style import footnote, log_counts, new_figure, styled
+from scaling.plots.style import caption, log_counts, new_figure, styled
 from scaling.published.tables import Table
 from scaling.solve.regression import Estimate
 from scaling.tables.arrays import Array
@@ -45,7 +45,7 @@ def figure(table: Table, found: Estimate, replicates: Array, hoffmann: Sequence[
     axes[1].yaxis.set_major_formatter(count)
     log_counts(axes[0].yaxis)
     axes[1].legend(loc="upper left")
-    footnote(drawn, ["band: 95 % of 4,000 pairs bootstrap replicates; dotted: 20 per parameter."])
+    caption(drawn, ["band: 95 % of 4,000 pairs bootstrap replicates; dotted: 20 per parameter."])
     return drawn
 
 

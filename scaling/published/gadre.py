@@ -17,7 +17,7 @@ from scaling.answers.task_error import TaskForecast, forecast_task
 from scaling.approaches.surface import fit_surface
 from scaling.laws.error_laws import ERROR_EXPONENTIAL
 from scaling.laws.loss_laws import OVER_TRAINING
-from scaling.plots.style import footnote, new_figure, styled
+from scaling.plots.style import caption, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction, compare, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.regression import Estimate
@@ -165,7 +165,7 @@ def _figure(chains: dict[str, Chain]) -> Figure:
     left.set(xlabel="observed loss (nats per token)", ylabel="predicted minus observed loss (%)")
     right.set(xlabel="observed loss (nats per token)", ylabel="mean error of 17 tasks")
     left.legend()
-    footnote(drawn, ["filled: fitted; hollow: predicted."])
+    caption(drawn, ["filled: fitted; hollow: predicted."])
     return drawn
 
 

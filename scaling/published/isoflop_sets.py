@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.surface import fit_surface
 from scaling.plots.isoflop import plot_isoflop
-from scaling.plots.style import footnote, new_figure, styled
+from scaling.plots.style import caption, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction, compare
 from scaling.tables.read_tables import read_runs
 from scaling.tables.runs import Runs
@@ -127,7 +127,7 @@ def figure_isoflop_sets(tables: Path) -> Figure:
     for ax, name in zip(axes, names, strict=True):
         fit = fit_isoflop(isoflop_table(tables, name, "all"), tokens="curve", n_bootstrap=0)
         plot_isoflop(ax, fit).set_title(f"{name}: a = {fit.exponent_a:.3f}")
-    footnote(figure, ["bars: 95 % intervals of each minimum; hollow: left out of the power law."])
+    caption(figure, ["bars: 95 % intervals of each minimum; hollow: left out of the power law."])
     return figure
 
 

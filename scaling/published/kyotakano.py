@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.laws.objectives import objective_named
-from scaling.plots.style import footnote, new_figure, styled
+from scaling.plots.style import caption, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table
 from scaling.solve.regression import Estimate
@@ -85,7 +85,7 @@ def _figure(table: Table, lowest: Estimate, huber: Estimate) -> Figure:
         ax.axhline(0.0, color="#444444", lw=0.8)
         ax.set(xscale="log", xlabel="training compute (FLOPs)", title=title)
     axes[0].set_ylabel("observed minus predicted loss (nats)")
-    footnote(drawn, ["same 234 runs, same law; the estimators answer different questions."])
+    caption(drawn, ["same 234 runs, same law; the estimators answer different questions."])
     return drawn
 
 

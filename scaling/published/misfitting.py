@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from scaling.laws.closed_form_optimum import optimal_params
-from scaling.plots.style import footnote, log_counts, new_figure, styled
+from scaling.plots.style import caption, log_counts, new_figure, styled
 from scaling.published.case import Case, Reproduction, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.regression import Estimate
@@ -77,7 +77,7 @@ def _figure(table: Table, best: Table, everything: Estimate, tuned: Estimate) ->
     right.set(xscale="log", yscale="log", xlabel="training compute (FLOPs)", ylabel="N*")
     log_counts(right.yaxis)
     right.legend()
-    footnote(drawn, ["colour: size, dark is small. Grey: the grid of runs."])
+    caption(drawn, ["colour: size, dark is small. Grey: the grid of runs."])
     return drawn
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from scaling.laws.loss_laws import ADDITIVE, DATA_CONSTRAINED
 from scaling.laws.objectives import HUBER
-from scaling.plots.style import footnote, new_figure, styled
+from scaling.plots.style import caption, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction, compare
 from scaling.published.tables import Table, doubts, minimum, named, read_table
 from scaling.solve.newton import solve
@@ -128,7 +128,7 @@ def _figure(table: Table, found: Estimate, along: Array, sizes: Array) -> Figure
     right.set(xscale="log", yscale="log", xlabel="R_D*", ylabel="best R_N* at that R_D*")
     for axis in (left.xaxis, right.xaxis, right.yaxis):
         axis.set_major_formatter(count)
-    footnote(drawn, ["182 runs; E, A, B, alpha = beta as in the paper. Grey: 15 to 150."])
+    caption(drawn, ["182 runs; E, A, B, alpha = beta as in the paper. Grey: 15 to 150."])
     return drawn
 
 

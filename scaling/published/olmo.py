@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit
-from scaling.plots.style import footnote, new_figure, styled
+from scaling.plots.style import caption, new_figure, styled
 from scaling.published.case import Case, Reproduction, compare_all
 from scaling.published.tables import Table, doubts, minimum, named, read_table, select
 from scaling.solve.problem import Constraints
@@ -98,7 +98,7 @@ def _figure(
     ax.set(xlabel="E, held (nats per token)", ylabel="objective above its minimum (%)")
     ax.set_ylim(-12, 60)
     ax.legend()
-    footnote(drawn, ["bars: 95 % bootstrap intervals of E."])
+    caption(drawn, ["bars: 95 % bootstrap intervals of E."])
     return drawn
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from scaling.approaches.isoflop_curves import fit_curve, minima
-from scaling.plots.style import approach_styles, footnote, log_counts, new_figure, styled
+from scaling.plots.style import approach_styles, caption, log_counts, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.tables import Table, read_table, select
 from scaling.tables.arrays import Array
@@ -181,7 +181,7 @@ def figure_steps(found: dict[str, Optima]) -> Figure:
     for kaplan_or_chinchilla in (0.88, 0.5):
         right.axvline(kaplan_or_chinchilla, color="#444444", linewidth=0.8, linestyle=":")
     right.set(xlabel="exponent a of N*(C)", title="orange, grey: published; blue: ours")
-    footnote(figure, ["dotted: 0.88 (Kaplan et al. 2020) and 0.50 (Hoffmann et al. 2022)."])
+    caption(figure, ["dotted: 0.88 (Kaplan et al. 2020) and 0.50 (Hoffmann et al. 2022)."])
     return figure
 
 

@@ -116,7 +116,7 @@ def written(ledger, study, points, make_manifest, record):
         )  # fmt: skip
         made = gather(ledger, points, analysis, "byte")
         manifest = make_manifest(notes=tuple(rest[:third]))
-        return page(changed, manifest, points, made, {"curves": "PHN2Zy8+"})
+        return page(changed, manifest, points, made, {"surface": ("PHN2Zy8+", "all runs used.")})
 
     return write
 

@@ -31,7 +31,7 @@ def test_a_proposal_shows_every_run_once_and_rings_the_proposed(tmp_path):
         "planned": 6, "finished": 4, "proposed": 2
     }  # fmt: skip
     np.testing.assert_allclose(shown["proposed"][:, 1], runs(6).n_params[[3, 1]])
-    assert "as now." in figure.get_supxlabel()
-    assert "few runs." in figure.get_supxlabel()
+    assert "as now." in figure.get_label()
+    assert "few runs." in figure.get_label()
     first = [path.read_bytes() for path in save(figure, tmp_path / "a")]
     assert first == [path.read_bytes() for path in save(proposal_figure(), tmp_path / "b")]

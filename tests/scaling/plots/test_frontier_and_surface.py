@@ -11,7 +11,7 @@ from scaling.answers.loss_forecast import predict_loss
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.surface import fit_surface
 from scaling.fit import FitStatus
-from scaling.plots import figures
+from scaling.plots import figures, residuals
 from scaling.plots.style import count, formula_text, save, scientific
 from scaling.tables.runs import Curves, Runs
 
@@ -59,7 +59,7 @@ def drawn():
 
 
 def texts(figure):
-    return figure._supxlabel.get_text()
+    return figure.get_label()
 
 
 @pytest.mark.slow(reason="7 s of drawing everything twice")
@@ -113,3 +113,37 @@ def test_powers_and_formulas_are_set_as_mathematics():
     assert scientific(3e11) == r"$3\times10^{11}$"
     assert scientific(1e12) == "$10^{12}$"
     assert formula_text("L = E + A/N^alpha") == r"$L = E + A/N^{\alpha}$"
+
+
+def test_a_caption_stands_beside_the_image_and_not_in_it(drawn, tmp_path):
+    draw, _ = drawn
+    for name, figure in draw().items():
+        png, _ = save(figure, tmp_path / name)
+        said = png.with_suffix(".txt").read_text()
+        assert said == texts(figure) + "\n"
+        assert len(said) > 20
+        assert figure.texts == []
+        assert figure.get_supxlabel() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "panel", "label"),
+    [
+        ("isoflop", 0, "fitted minimum"),
+        ("frontier", 0, "at one budget"),
+        ("residuals", -1, "sd of one run"),
+        ("surface", 0, "efficient frontier"),
+    ],
+)
+def test_marks_are_in_a_legend(drawn, name, panel, label):
+    draw, _ = drawn
+    legend = draw()[name].axes[panel].get_legend()
+    assert label in [text.get_text() for text in legend.get_texts()]
+
+
+def test_many_residuals_are_an_image_in_the_vector_file(drawn, tmp_path, monkeypatch):
+    draw, _ = drawn
+    for most, is_image in ((2000, False), (5, True)):
+        monkeypatch.setattr(residuals, "_MANY", most)
+        _, svg = save(draw()["residuals"], tmp_path / "residuals")
+        assert ("<image" in svg.read_text()) is is_image

@@ -41,7 +41,7 @@ def test_open_flat_and_uncertified_profiles_say_so(tmp_path):
     ax = figure.axes[0]
     np.testing.assert_array_equal(ax.lines[1].get_xdata(), found.grid[~doubtful])
     assert ax.get_title(loc="left").endswith("flat")
-    assert "alpha is open above." in figure._supxlabel.get_text()
+    assert "alpha is open above." in figure.get_label()
     assert all(path.stat().st_size > 5000 for path in save(figure, tmp_path / "profile"))
 
 
@@ -53,6 +53,6 @@ def test_every_pair_of_replicates_has_a_panel(planted_named):
     x, y = shown[0].lines[0].get_data()
     np.testing.assert_array_equal(x, fit.replicates["E"])
     np.testing.assert_array_equal(y, fit.replicates["a"])
-    assert "30 residual replicates" in figure._supxlabel.get_text()
+    assert "30 residual replicates" in figure.get_label()
     with pytest.raises(ValueError, match="give two or more of E, A, B"):
         figure_bootstrap_pairs(fit, ("E", "gamma"))
