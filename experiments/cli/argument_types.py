@@ -3,11 +3,19 @@
 
 import argparse
 import math
+from pathlib import Path
 from typing import TypeVar
 
 from model.field_checks import MAX_SEED, MAX_SIZE, shown
 
 Number = TypeVar("Number", int, float)
+
+
+def file_path(text: str) -> Path:
+    """A file or folder; an empty text, as of a variable that is not set, is none."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("'' is no path: name a file or folder, such as ./results")
+    return Path(text)
 
 
 def whole_number(text: str, low: int = 1, high: int = MAX_SIZE) -> int:

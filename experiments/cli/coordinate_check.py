@@ -2,13 +2,12 @@
 """isoflop coordinate-check: activations and their updates against width and depth."""
 
 import argparse
-from pathlib import Path
 
 from rich.console import Console
 
 from experiments.checks.coordinates.cases import Networks
 from experiments.checks.coordinates.check import coordinate_check
-from experiments.cli.argument_types import seeds, whole_number, whole_numbers
+from experiments.cli.argument_types import file_path, seeds, whole_number, whole_numbers
 from experiments.cli.from_options import from_options
 from experiments.cli.open_study import add_study, open_manifest, open_study
 
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=whole_number, default=10, metavar="N", help=text)
     add("--seeds", type=seeds, default=(0, 1, 2), metavar="LIST", help="of each network (0,1,2)")
     text = "folder of coordinate_check.json, .md and .png (that of the study)"
-    add("--out", type=Path, default=None, metavar="DIR", help=text)
+    add("--out", type=file_path, default=None, metavar="DIR", help=text)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-from experiments.cli.open_study import add_study, open_study
+from experiments.cli.open_study import add_study, called, open_study
 from experiments.executors import exit_codes
 from experiments.operations import doctor
 
@@ -19,5 +19,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     _, ledger = open_study(options)
-    if doctor.doctor(options.study, ledger, console):
+    if doctor.doctor(called(options), ledger, console):
         sys.exit(exit_codes.FAILED)

@@ -2,12 +2,12 @@
 """isoflop export: every run of a study as one table, or its metrics in another tool."""
 
 import argparse
-from pathlib import Path
 
 from rich.console import Console
 
+from experiments.cli.argument_types import file_path
 from experiments.cli.limits import add_limits, limits_of
-from experiments.cli.open_study import add_study, open_study
+from experiments.cli.open_study import add_study, called, open_study
 from experiments.operations import export
 
 HELP = "one table of all runs, or metrics for other tools"
@@ -16,7 +16,7 @@ HELP = "one table of all runs, or metrics for other tools"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     text = "table of all points (results/STUDY/export.parquet)"
-    parser.add_argument("--out", type=Path, metavar="FILE.parquet|FILE.csv", help=text)
+    parser.add_argument("--out", type=file_path, metavar="FILE.parquet|FILE.csv", help=text)
     text = "metrics of all runs into tensorboard DIR, or wandb PROJECT, instead of a table"
     parser.add_argument("--to", nargs=2, metavar=("SINK", "PLACE"), help=text)
     add_limits(parser)
@@ -26,4 +26,4 @@ def run(options: argparse.Namespace, console: Console) -> None:
     _, ledger = open_study(options)
     limits = limits_of(options, ledger)
     to = None if options.to is None else (options.to[0], options.to[1])
-    export.export(options.study, ledger, console, out=options.out, to=to, limits=limits)
+    export.export(called(options), ledger, console, out=options.out, to=to, limits=limits)

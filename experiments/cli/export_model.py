@@ -2,10 +2,10 @@
 """isoflop export-model: a trained network in the form of Hugging Face's transformers."""
 
 import argparse
-from pathlib import Path
 
 from rich.console import Console
 
+from experiments.cli.argument_types import file_path
 from experiments.cli.open_run import add_run, run_name
 
 HELP = "a trained network as config.json and model.safetensors of Hugging Face"
@@ -13,7 +13,9 @@ HELP = "a trained network as config.json and model.safetensors of Hugging Face"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--to", type=file_path, required=True, metavar="DIR", help="folder to write"
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

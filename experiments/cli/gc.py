@@ -6,7 +6,7 @@ import argparse
 from rich.console import Console
 
 from experiments.cli.limits import add_limits, limits_of
-from experiments.cli.open_study import add_study, open_study
+from experiments.cli.open_study import add_study, called, open_study
 from experiments.operations import gc
 
 HELP = "show what nobody needs any more: checkpoints of finished runs, files of killed writes"
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     _, ledger = open_study(options)
     given = {"others": options.others, "trunks": options.trunks}
     gc.gc(
-        options.study,
+        called(options),
         ledger,
         console,
         delete=options.delete,

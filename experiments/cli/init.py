@@ -7,6 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from experiments.cli.argument_types import file_path
+
 HELP = "write a commented study to begin from"
 
 _STUDY = '''"""STUDY says what is asked; `isoflop plan {file}` shows what it means and costs."""
@@ -47,7 +49,7 @@ STUDY = Study(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE.py", help="to be written")
+    parser.add_argument("file", type=file_path, metavar="FILE.py", help="to be written")
     parser.set_defaults(overrides=[])
 
 

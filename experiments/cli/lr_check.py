@@ -2,14 +2,13 @@
 """isoflop lr-check: sweep the recipe's learning rate."""
 
 import argparse
-from pathlib import Path
 
 from rich.console import Console
 
 from experiments.checks.learning_rate.check import lr_check
 from experiments.checks.learning_rate.sweep import RATES, Sweep, sweep_name, sweep_within
-from experiments.cli.argument_types import positive_numbers, seeds, whole_numbers
-from experiments.cli.open_study import add_study, open_manifest, open_study
+from experiments.cli.argument_types import file_path, positive_numbers, seeds, whole_numbers
+from experiments.cli.open_study import add_study, called, open_manifest, open_study
 from experiments.cli.training_options import add_training, training
 from experiments.ledger.ledger import Ledger
 from experiments.train.run_points import require_none, stop_at_sigterm
@@ -29,16 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rates", type=positive_numbers, default=RATES, metavar="LIST", help=text)
     add("--seeds", type=seeds, default=(0, 1), metavar="LIST", help="of each rate (0,1)")
     text = "folder of lr_check.json, .md and .png (that of the sweep)"
-    add("--out", type=Path, default=None, metavar="DIR", help=text)
+    add("--out", type=file_path, default=None, metavar="DIR", help=text)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     stop_at_sigterm()
     study, _ = open_study(options)
+    asked = training(options)
     name = sweep_name(study)
     ledger = Ledger(options.results, name)
     manifest = open_manifest(study, ledger, console)
-    asked = training(options)
     sweep = sweep_within(
         study,
         manifest,
@@ -57,7 +56,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         command=_command(options, sweep),
         console=console,
     )
-    require_none(failures, asked.max_attempts, f"{options.study} name={name}")
+    require_none(failures, asked.max_attempts, called(options, f"name={name}"))
 
 
 def _command(options: argparse.Namespace, sweep: Sweep) -> str:

@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.cli.argument_types import file_path
 from experiments.cli.load_study import load_study
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """A run, and where results are."""
     text = "results/STUDY/runs/ID, or STUDY:ID, of ID the beginning"
     parser.add_argument("trained", metavar="RUN", help=text)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of results")
+    parser.add_argument(
+        "--results", type=file_path, default=Path("results"), help="folder of results"
+    )
     parser.set_defaults(overrides=[])
 
 

@@ -2,10 +2,12 @@
 """The study that a command line names, its ledger, its data and its plan."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from rich.console import Console
 
+from experiments.cli.argument_types import file_path
 from experiments.cli.load_study import load_study, study_names
 from experiments.cli.overrides import overridden
 from experiments.ledger.ledger import Ledger
@@ -14,12 +16,23 @@ from experiments.study.study import Study
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
 
+RESULTS = Path("results")
+
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """The study, changes to it, and where its results are."""
     parser.add_argument("study", help=f"a name ({', '.join(study_names())}) or a Python file")
     parser.add_argument("overrides", nargs="*", help="field=value: seeds=0,1 recipe=dense")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of results")
+    parser.add_argument("--results", type=file_path, default=RESULTS, help="folder of results")
+
+
+def called(options: argparse.Namespace, *more: str) -> str:
+    """The study as this command line names it, for commands that are suggested; more overrides
+    of it may be added."""
+    words = [options.study, *options.overrides, *more]
+    if options.results != RESULTS:
+        words += ["--results", str(options.results)]
+    return shlex.join(words)
 
 
 def open_study(options: argparse.Namespace) -> tuple[Study, Ledger]:

@@ -40,12 +40,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     served = options.inference_tokens
     budgets = table_options.numbers("--flops", options.flops)
     inference_tokens = table_options.numbers("--inference-tokens", served) if served else []
+    output = table_options.output(options)
     answer_optimum(
         _fit(options),
         budgets,
         inference_tokens=inference_tokens,
         level=table_options.intervals(options).level,
-        output=table_options.output(options),
+        output=output,
         console=console,
     )
 

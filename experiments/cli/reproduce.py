@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from experiments.cli.argument_types import file_path
 from experiments.executors import exit_codes
 from experiments.fit_tables.reproduce import list_cases, reproduce
 from experiments.machine.jax_setup import prepare_to_fit
@@ -17,7 +18,9 @@ HELP = "published numbers computed again, beside ours"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", help="cases; none: list them")
     parser.add_argument("--all", action="store_true", help="every case")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where figures go")
+    parser.add_argument(
+        "--results", type=file_path, default=Path("results"), help="where figures go"
+    )
     parser.set_defaults(overrides=[])
 
 

@@ -6,7 +6,7 @@ import argparse
 from rich.console import Console
 
 from experiments.cli.limits import add_limits, limits_of
-from experiments.cli.open_study import add_study, open_study
+from experiments.cli.open_study import add_study, called, open_study
 from experiments.operations import retry
 
 HELP = "let failed runs be tried again: all of them, or those whose ids follow"
@@ -21,4 +21,4 @@ def run(options: argparse.Namespace, console: Console) -> None:
     ids = [word for word in options.overrides if "=" not in word]
     options.overrides = [word for word in options.overrides if "=" in word]
     _, ledger = open_study(options)
-    retry.retry(options.study, ids, ledger, console, limits=limits_of(options, ledger))
+    retry.retry(called(options), ids, ledger, console, limits=limits_of(options, ledger))

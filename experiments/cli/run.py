@@ -15,7 +15,7 @@ from rich.console import Console
 from experiments.adaptive.until import Asked, train_until
 from experiments.cli import cost_options, until_options
 from experiments.cli.answer_options import add_answer, show_answer, where
-from experiments.cli.open_study import add_study, open_plan, open_study
+from experiments.cli.open_study import add_study, called, open_plan, open_study
 from experiments.cli.training_options import add_training, training
 from experiments.cost import planned_cost
 from experiments.cost.target import estimate_on, refuse_above
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     for line in planned_cost.remember(ledger, grid.points, expected):
         notices.print(line)
     work = Work(
-        name=options.study,
+        name=called(options),
         study=study,
         ledger=ledger,
         manifest=manifest,

@@ -6,7 +6,7 @@ import argparse
 from rich.console import Console
 
 from experiments.cli.limits import add_limits, limits_of
-from experiments.cli.open_study import add_study, open_study
+from experiments.cli.open_study import add_study, called, open_study
 from experiments.operations import status
 
 HELP = "what is done, running, preempted, diverged, failed or waiting, and what it cost"
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         study,
         ledger,
         console,
-        name=options.study,
+        name=called(options),
         limits=limits,
         watch=options.watch,
         as_json=options.json,

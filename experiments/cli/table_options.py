@@ -8,9 +8,9 @@ import argparse
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
+from experiments.cli.argument_types import file_path
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import (
     APPROACHES,
@@ -40,7 +40,7 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     add("--flops-convention", help="how the table counts FLOPs")
     add("--params-convention", help="total or non_embedding")
     add("--approach", choices=APPROACHES, help="surface unless said otherwise")
-    add("--curves", type=Path, help="table of training curves, for the envelope")
+    add("--curves", type=file_path, help="table of training curves, for the envelope")
     add("--select", help="envelope: lowest curve, hull, or final_hull")
     add("--curve", help="isoflop: parabola, quartic or akima")
     add("--tokens", help="isoflop: D* from the size ladder, or from a curve of its own")
@@ -60,8 +60,8 @@ def add_table(parser: argparse.ArgumentParser) -> None:
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Options on where results go."""
-    parser.add_argument("--out", type=Path, help="file for the result as JSON")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="folder for figures")
+    parser.add_argument("--out", type=file_path, help="file for the result as JSON")
+    parser.add_argument("--figures", type=file_path, metavar="DIR", help="folder for figures")
 
 
 def given(options: argparse.Namespace) -> list[str]:
@@ -152,7 +152,10 @@ def profiled(options: argparse.Namespace) -> list[Profiled]:
 
 
 def output(options: argparse.Namespace) -> Output:
-    return Output(out=options.out, figures=options.figures)
+    """Where results go; that it can be written is seen before anything is fitted."""
+    asked = Output(out=options.out, figures=options.figures)
+    asked.prepare()
+    return asked
 
 
 def pairs(flag: str, texts: list[str] | None, parse: Callable[[str], T]) -> dict[str, T]:

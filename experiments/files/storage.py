@@ -24,6 +24,21 @@ DISK_ERRORS = (
 )
 
 
+# What a file system says of a call that it does not have (FAT says EPERM of links).
+_NO_SUCH_CALL = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+def refuse_without(what: str, path: Path, error: OSError) -> None:
+    """Raises ValueError where an error says that the file system of a path has no such call."""
+    is_link = what == "hard links"
+    if error.errno in _NO_SUCH_CALL or (is_link and error.errno == errno.EPERM):
+        raise ValueError(
+            f"{path.parent}: its file system has no {what} ({error.strerror}), by which two "
+            "processes know which was first. Keep results on a local disk, NFS or Lustre "
+            "(--results), and copy them afterwards."
+        ) from None
+
+
 class Storage(Protocol):
     """What the ledger asks of the place where it lies."""
 
@@ -99,6 +114,9 @@ class PosixStorage:
             except FileExistsError:
                 # NFS may have made the link and lost the answer; then ours has two names.
                 return os.stat(temporary).st_nlink == 2
+            except OSError as error:
+                refuse_without("hard links", path, error)
+                raise
         _flush_folder(path.parent)
         return True
 
@@ -185,7 +203,11 @@ class PosixStorage:
         # Process numbers repeat among hosts that share the folder.
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            except OSError as error:
+                error.filename = str(path)  # People know it by this name.
+                raise
             try:
                 yield temporary, file
             finally:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +25,26 @@ class Output:
     out: Path | None = None
     figures: Path | None = None
 
+    def prepare(self) -> None:
+        """Makes the folders, before anything is fitted.
+
+        Raises:
+          ValueError: if the file is a folder. OSError: if a folder cannot be made or written.
+        """
+        if self.out is not None and self.out.is_dir():
+            raise ValueError(f"--out {self.out}: is a folder. Name a file in it.")
+        for folder in (self.out and self.out.parent, self.figures):
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                if not os.access(folder, os.W_OK):
+                    raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
     def write(self, answer: str | dict[str, Any], console: Console) -> None:
         """The answer, as JSON text or to become it."""
         if self.out is None:
             return
         if not isinstance(answer, str):
             answer = json.dumps(answer, allow_nan=False, sort_keys=True)
-        self.out.parent.mkdir(parents=True, exist_ok=True)
         replace_text(self.out, answer)
         console.print(str(self.out))
 
@@ -38,6 +53,5 @@ class Output:
         from scaling.plots.style import save
 
         assert self.figures is not None
-        self.figures.mkdir(parents=True, exist_ok=True)
         for path in save(figure, self.figures / name):
             console.print(str(path))

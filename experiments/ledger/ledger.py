@@ -28,7 +28,7 @@ import msgspec
 
 from experiments.files import checked_json
 from experiments.files.checked_json import Damaged, text_of, with_checksum
-from experiments.files.storage import PosixStorage, Storage
+from experiments.files.storage import PosixStorage, Storage, refuse_without
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.metrics import Metrics
 from experiments.ledger.result import (
@@ -258,7 +258,11 @@ class Ledger:
         """Waits for, and holds, what keeps two processes from preparing one study's data."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                refuse_without("locks", self.folder / ".lock", error)
+                raise
             yield
 
 

@@ -11,7 +11,7 @@ So do the weights of runs that are no longer asked for.
 import os
 import re
 import shutil
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -55,7 +55,7 @@ def gc(
     console: Console,
     *,
     delete: bool = False,
-    options: Container[str] = (),
+    options: Collection[str] = (),
     limits: Limits,
 ) -> None:
     """Shows what can go, and removes it where asked.
@@ -83,7 +83,8 @@ def gc(
     elif delete:
         console.print(f"{n_bytes} removed.")
     else:
-        console.print(f"{n_bytes} can go: `isoflop gc {study_name} --delete` removes it.")
+        words = " ".join((study_name, *(f"--{option}" for option in sorted(options)), "--delete"))
+        console.print(f"{n_bytes} can go: `isoflop gc {words}` removes it.")
     left = [one for one in found if one not in chosen]
     _show_others(ledger, asked, [one for one in left if one.option == "others"], console)
     if ends := [one for one in left if one.option == "trunks"]:
@@ -123,7 +124,7 @@ def leftovers(ledger: Ledger, points: Sequence[Asked], limits: Limits) -> Iterat
         yield from _logs(ledger)
 
 
-def _weights_of_others(ledger: Ledger, asked: Container[str]) -> Iterator[Leftover]:
+def _weights_of_others(ledger: Ledger, asked: Collection[str]) -> Iterator[Leftover]:
     for run_id in ledger.other_runs(asked):
         path = ledger.folder / weights_key(run_id)
         if path.is_file():
@@ -188,7 +189,7 @@ def _show(found: list[Leftover], console: Console) -> None:
 
 
 def _show_others(
-    ledger: Ledger, asked: Container[str], left: list[Leftover], console: Console
+    ledger: Ledger, asked: Collection[str], left: list[Leftover], console: Console
 ) -> None:
     """Runs that are no longer asked for: their results stay, in case they are again."""
     others = ledger.other_runs(asked)

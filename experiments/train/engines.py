@@ -16,6 +16,12 @@ from experiments.plan.jobs import PlannedJob, host_memory_bytes
 from experiments.speed.calibration import Calibration
 
 Name = Literal["local", "slurm", "kubernetes"]
+_OTHERS: tuple[Name, ...] = ("slurm", "kubernetes")
+_ONLY_FOR: dict[str, tuple[Name, ...]] = {
+    **dict.fromkeys(("hours", "setup", "partition", "account", "qos", "sbatch"), ("slurm",)),
+    **dict.fromkeys(("image", "volume_claim", "namespace", "queue"), ("kubernetes",)),
+    **dict.fromkeys(("node_selector", "tpu"), ("kubernetes",)),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +57,18 @@ class Engine:
     tpu: str = ""
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            engines = _ONLY_FOR.get(field.name, _OTHERS)
+            value = getattr(self, field.name)
+            if field.name != "name" and value != field.default and self.name not in engines:
+                option = "--" + field.name.replace("_", "-")
+                raise ValueError(
+                    f"{option}: only with --on {' or '.join(engines)}, not with {self.name}."
+                )
+        if self.hours is not None and not 0 < self.hours < math.inf:
+            raise ValueError(f"--hours {self.hours:g}: must be positive.")
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise ValueError(f"--max-concurrent {self.max_concurrent}: must be at least 1.")
         if self.gpus_per_process < 0 or self.cpus_per_process < 1:
             raise ValueError(
                 "--gpus-per-process must be at least 0 and --cpus-per-process at least 1."

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Documents of text sources, as UTF-8 bytes: what is at hand everywhere, or files and folders."""
 
+import collections
 import contextlib
 import gzip
 import io
@@ -125,13 +126,27 @@ class TextFilesReader(Reader):
     def documents(self, file: Path) -> Iterator[bytes]:
         found = self._documents(file)
         if len(self.files) > 1:
-            yield from found
+            try:
+                yield from found
+            except ValueError as error:
+                raise ValueError(f"{error}{self._other_bad_files(file)}") from error
             return
         first = list(itertools.islice(found, 2))
         if len(first) == 1:
             first = list(_blocks(first[0]))
             self._n_blocks = len(first)
         yield from itertools.chain(first, found)
+
+    def _other_bad_files(self, bad: Path) -> str:
+        """Which files behind one that is bad are so, too: nobody mends them one by one."""
+        others = []
+        for file in self.files[self.files.index(bad) + 1 :]:
+            try:
+                collections.deque(self._documents(file), maxlen=0)
+            except ValueError:
+                others.append(repr(os.fspath(file)))
+        named = f" Likewise {len(others)} others of the {len(self.files)}: {', '.join(others)}."
+        return named if others else ""
 
     def _documents(self, file: Path) -> Iterator[bytes]:
         suffixes = [suffix.lower() for suffix in file.suffixes]

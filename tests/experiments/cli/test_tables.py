@@ -9,6 +9,7 @@ import pytest
 
 from experiments.cli import table_options
 from experiments.cli.main import main
+from experiments.fit_tables import fit_law
 from scaling.fit import Fit
 from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
@@ -208,6 +209,19 @@ def test_a_published_law_needs_no_fit(tmp_path, run):
 def test_a_name_of_a_column_may_hold_a_comma():
     found = table_options.pairs("--columns", ["n_params=Size, all (M):M,loss_nats=loss"], str)
     assert found == {"n_params": "Size, all (M):M", "loss_nats": "loss"}
+
+
+@pytest.mark.parametrize("flag", ["--out", "--figures"])
+def test_a_bad_place_is_refused_before_anything_is_fitted(tmp_path, refused, monkeypatch, flag):
+    monkeypatch.setattr(fit_law, "fit_table", lambda *_: pytest.fail("it was fitted"))
+    path = table(tmp_path, "a.csv", 1)
+    for command in (("fit",), ("optimum", "--flops", "1e20")):
+        told = (command[0], path, *command[1:], *COLUMNS)
+        assert "t.csv" in refused(*told, flag, f"{table(tmp_path, 't.csv', 1)}/below/x")
+    if flag == "--out":
+        assert "is a folder. Name a file in it." in refused(
+            "fit", path, *COLUMNS, flag, str(tmp_path)
+        )
 
 
 MISTAKES = (

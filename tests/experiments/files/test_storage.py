@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -119,6 +120,29 @@ def test_a_link_whose_answer_was_lost_counts_as_ours(place, monkeypatch):
 
     monkeypatch.setattr(storage.os, "link", link_and_lose_the_answer)
     assert place.create("a", b"ours")
+
+
+@pytest.mark.parametrize("name", ["ENOSYS", "ENOTSUP", "EPERM"])
+def test_a_file_system_without_links_is_named_with_a_way_out(place, monkeypatch, name):
+    def link(a, b):
+        raise OSError(getattr(errno, name), "as FAT and gcsfuse say", a, None, b)
+
+    monkeypatch.setattr(storage.os, "link", link)
+    with pytest.raises(
+        ValueError, match=r"has no hard links \(as FAT.*Keep results on a local disk"
+    ):
+        place.create("a", b"x")
+    assert place.names("") == []
+
+
+def test_a_folder_that_cannot_be_written_is_named_by_the_file_that_was_meant(place, monkeypatch):
+    def open_(file, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr(storage.os, "open", open_)
+    with pytest.raises(PermissionError) as caught:
+        place.replace("a", b"x")
+    assert caught.value.filename == place.name("a")
 
 
 def test_the_age_of_a_file_is_told_by_the_clock_of_the_place(place, tmp_path, monkeypatch):

@@ -131,6 +131,8 @@ def test_a_trunk_keeps_its_end_until_that_is_asked_for(
         ledger.write_result(point.id, record())
     assert "1 ends of trunks whose points are done, 500 bytes, go with --trunks" in go(delete=True)
     assert kept.exists()
+    # What is suggested removes what was shown.
+    assert " --trunks --delete` removes it." in go("trunks")
     go("trunks", delete=True)
     assert not kept.exists()
     assert unfinished.exists(), "a trunk that has not ended may be resumed"

@@ -76,7 +76,7 @@ def test_processes_that_do_not_divide_the_mesh_are_refused(points):
     with pytest.raises(ValueError, match="--gpus-per-process 3: must divide the 4 devices"):
         queued_jobs(arrange(points[:1], (1, 4, 1, 1)), (1, 4, 1, 1), engine, None)
     with pytest.raises(ValueError, match="--cpus-per-process at least 1"):
-        Engine(cpus_per_process=0)
+        Engine(name="slurm", cpus_per_process=0)
 
 
 @pytest.mark.parametrize("engine", [SLURM, KUBERNETES])
@@ -146,3 +146,19 @@ def test_a_node_is_asked_for_the_memory_of_its_process(points):
     expected = host_memory_bytes(points[0], mesh, 1, 2, has_accelerators=True)
     assert f"#SBATCH --mem={expected // 2**20}M" in script.splitlines()
     assert "#SBATCH --nodes=2" in script.splitlines()
+
+
+IMPOSSIBLE = [
+    ({"hours": -1.0}, "--hours: only with --on slurm, not with local"),
+    ({"gpus_per_process": 2}, "--gpus-per-process: only with --on slurm or kubernetes, not"),
+    ({"name": "slurm", "queue": "q"}, "--queue: only with --on kubernetes, not with slurm"),
+    ({"name": "kubernetes", "partition": "p"}, "--partition: only with --on slurm, not with kub"),
+    ({"name": "slurm", "hours": -1.0}, "--hours -1: must be positive"),
+    ({"name": "slurm", "max_concurrent": 0}, "--max-concurrent 0: must be at least 1"),
+]
+
+
+@pytest.mark.parametrize(("told", "words"), IMPOSSIBLE)
+def test_options_that_say_nothing_or_cannot_be_are_refused(told, words):
+    with pytest.raises(ValueError, match=words):
+        Engine(**told)

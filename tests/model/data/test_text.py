@@ -114,6 +114,17 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     }
 
 
+def test_all_files_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    bad = {"b": b"caf\xe9", "d.zip": b"PK", "f.txt": "\u00e9".encode("utf-16")}
+    for name, content in {"a": b"one", "c": b"two", "e": b"three", **bad}.items():
+        (tmp_path / "in" / name).write_bytes(content)
+    with pytest.raises(ValueError, match="in/b' is not UTF-8") as caught:
+        prepare(text_files(tmp_path / "in"), tmp_path / "out")
+    said = str(caught.value)
+    assert f"Likewise 2 others of the 6: '{tmp_path}/in/d.zip', '{tmp_path}/in/f.txt'." in said
+
+
 BAD_FILES = [
     ("a.zip", b"PK", r"a\.zip' has the extension '\.zip', which is not text"),
     ("a.tar.gz", gzip.compress(b"x", mtime=0), r"the extension '\.tar'"),
