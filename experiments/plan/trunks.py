@@ -100,7 +100,7 @@ def check_trunks(points: Sequence[Point]) -> None:
                 f"trunks=True: at d_model {key[0]} and {point.budget:.3g} FLOPs the decay begins "
                 f"at step {decay_begins(point.spec)}, with the end of a warm-up of "
                 f"{schedule.warmup_steps} steps: there is nothing to share. Lower "
-                "optimizer.decay_fraction, or set trunks=False."
+                "recipe.optimizer.decay_fraction, or set trunks=False."
             )
         if cluster_id(first.spec) != cluster_id(point.spec):
             name, one, other = next(_differences(first.spec, point.spec))

@@ -47,8 +47,11 @@ def _changed(node: Any, changes: Mapping[str, Any], prefix: str, convert: Conver
     for name, change in changes.items():
         path = prefix + name
         if name not in known:
+            within = [f"{prefix}{key}.{name}" for key in known if name in _children(known[key])]
+            meant = f" Did you mean {' or '.join(within)}?" * bool(within)
             raise ValueError(
                 f"{path}: {type(node).__name__} has no field {name!r}; it has {', '.join(known)}."
+                + meant
             )
         current = known[name]
         inner = _children(current)

@@ -28,6 +28,7 @@ MISTAKES = (
     ("an unknown command", ("train", "mine.py"), "train"),
     ("an unknown option", ("plan", "mine.py", "--fast"), "unknown option --fast"),
     ("an unknown field", ("plan", "mine.py", "budget=1e9"), "budget: Study has no field"),
+    ("a field of the recipe", ("plan", "mine.py", "optimizer.x=1"), "mean recipe.optimizer?"),
     ("a wrong type", ("plan", "mine.py", "seq_len=long"), "seq_len=long"),
     ("no number", ("plan", "mine.py", "budgets=NaN"), "budgets=NaN"),
     ("a word for a number of workers", ("run", "mine.py", "--workers", "all"), "--workers"),
