@@ -56,8 +56,10 @@ def document(report: Report, shown: Sequence[Mapping[str, str]]) -> dict[str, An
     budgets.link()
     approaches.link()
     made = Document(title="")
-    for panel in (panel for figure in drawn.values() for panel in figure):
-        made.add_root(panel)
+    # Of all panels at once: each alone would look through those before it again.
+    with made.models.freeze():
+        for panel in (panel for figure in drawn.values() for panel in figure):
+            made.add_root(panel)
     return _renumbered(
         {
             "figures": {name: [{"id": p.id} for p in figure] for name, figure in drawn.items()},

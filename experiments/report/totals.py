@@ -12,7 +12,7 @@ from experiments.report.build import Report
 from experiments.terminal.table import duration
 
 # Of every run another one: nothing that a reader of the page would compare.
-_OF_ONE_RUN = ("resumed_at_steps", "trunk")
+_OF_ONE_RUN = ("job_id", "resumed_at_steps", "trunk")
 
 
 def provenance(records: Sequence[Result | Trunk]) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from scaling.plots.style import budget_styles, log_counts
 
 _ONE_RUN = "#dddddd"
 # A vector file of more marks is slow to show: the marks are an image in it.
-_MANY = 2000
+_MANY = 500
 
 
 def plot_residuals(axes: Sequence[Axes], fit: Fit) -> Sequence[Axes]:

@@ -96,7 +96,8 @@ def test_the_files_to_save_hold_every_run_that_ended(planted, html):
     files = held(html, "downloads")
     assert list(files) == [f"{study.name}.csv", f"{study.name}.json"]
     saved = json.loads(files[f"{study.name}.json"])
-    assert [run["run_id"] for run in saved["runs"]] == [point.id for point in points]
+    assert saved["runs"]["run_id"] == [point.id for point in points]
+    assert saved["runs"]["n_params"] == [point.params.total for point in points]
     assert saved["frontier"]["flops"] == list(study.budgets)
     lines = files[f"{study.name}.csv"].splitlines()
     assert len(lines) == 1 + len(points)

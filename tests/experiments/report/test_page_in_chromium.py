@@ -131,7 +131,7 @@ def test_the_table_sorts_and_finds(opened):
     assert listed(opened, 4) == [f"{n:,}" for n in sorted(n_params, reverse=True)]
     assert sorted(listed(opened)) == sorted(as_planned)
     opened.click(*see(opened, "return middle(document.getElementById('find'))"))
-    opened.write("diverged STEP")
+    opened.write("DIVERGED grid")
     assert len(listed(opened)) == 2
     assert opened.see("document.getElementById('found').textContent") == (
         f"2 of {len(as_planned)} runs"

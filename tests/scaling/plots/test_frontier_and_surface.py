@@ -143,7 +143,7 @@ def test_marks_are_in_a_legend(drawn, name, panel, label):
 
 def test_many_residuals_are_an_image_in_the_vector_file(drawn, tmp_path, monkeypatch):
     draw, _ = drawn
-    for most, is_image in ((2000, False), (5, True)):
+    for most, is_image in ((500, False), (5, True)):
         monkeypatch.setattr(residuals, "_MANY", most)
         _, svg = save(draw()["residuals"], tmp_path / "residuals")
         assert ("<image" in svg.read_text()) is is_image
