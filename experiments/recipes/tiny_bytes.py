@@ -94,7 +94,7 @@ TINY_BYTES_WSD = TINY_BYTES.with_(
 
 _TINY = Explained(
     recipe=TINY_BYTES,
-    about="byte models of 1e4 to 1e6 parameters on a CPU; the quickstart's",
+    about="byte models of 1e4 to 1e6 parameters on a CPU",
     why={
         "shape.width_multiple": "widths that a study does not list are multiples of it",
         "shape.width_per_layer": "without effect: the depth is fixed",
