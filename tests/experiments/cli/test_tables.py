@@ -75,12 +75,12 @@ def test_a_table_is_fitted_printed_written_and_drawn(tmp_path, run):
     assert names == {
         f"{name}.{kind}"
         for name in ("fit", "frontier", "surface", "residuals", "bootstrap_pairs")
-        for kind in ("png", "svg")
+        for kind in ("png", "svg", "txt")
     }
     assert json.loads(out.read_text())["schema_version"] == 1
 
 
-def test_a_fit_that_is_not_certified_says_so_in_capital_letters(tmp_path, run):
+def test_a_fit_that_is_not_certified_says_so(tmp_path, run):
     text = run("fit", table(tmp_path, "a.csv", 1), *QUICK, "--bound", "alpha=0.01:0.2")
     assert "not certified, AT_BOUND: a parameter lies at a bound of its range." in text
     assert "alpha at its upper bound" in text

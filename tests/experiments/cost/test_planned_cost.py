@@ -19,10 +19,11 @@ from experiments.operations.doctor import doctor
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
-from experiments.report.analysis import Analysis
+from experiments.report.analysis import Analysis, grid_runs
 from experiments.report.build import gather
 from experiments.report.cost_figure import figure_cost
 from experiments.report.page import page as report_page
+from scaling.tables.read_tables import read_curves
 
 TERMS = Terms(price=2.0, watts=500.0, watts_source="a page", pue=1.2, carbon=400.0)
 
@@ -256,12 +257,18 @@ def test_the_report_shows_every_run_with_its_plan(
 ):
     finish(points[3], 1.0, "diverged")
     analysis = Analysis(
-        runs=None, curves=None, fits={}, frontiers={}, agreement=None, findings=(), refusals={}
+        runs=grid_runs(ledger, study, points),
+        curves=read_curves(ledger.curves, flops=study.flops),
+        fits={},
+        frontiers={},
+        agreement=None,
+        findings=(),
+        refusals={},
     )
     made = gather(ledger, points, analysis, "byte")
     assert [row.real.run_id for row in made.compared] == [point.id for point in points[:3]]
     assert [row.ratio for row in made.compared] == pytest.approx([1.0, 2.0, 1.0])
-    page = report_page(study, make_manifest(), points, made, {"cost": "PHN2Zy8+"})
+    page = report_page(study, make_manifest(), points, made, {"cost": ("PHN2Zy8+", "Costs.")})
     assert "Cost planned before, and real" in page
     assert "planned for</th><td>abacus, 4 at once; counted beads" in page
     assert "<td>2.00</td>" in page

@@ -55,7 +55,11 @@ def test_llama_like_begins_with_even_odds_far_below_its_base():
 @pytest.mark.parametrize(
     "width", [16, pytest.param(256, marks=pytest.mark.slow(reason="8 layers to compile, as 2"))]
 )
-@pytest.mark.parametrize("recipe", [DENSE, DENSE_MUON], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(DENSE, marks=pytest.mark.slow(reason="begins as dense-muon")), DENSE_MUON],
+    ids=lambda recipe: recipe.name,
+)
 def test_blocks_of_a_dense_network_begin_as_the_identity_and_its_head_knows_nothing(recipe, width):
     config = model_config(recipe, width, vocab_size=300, seq_len=8)
     tokens = jnp.arange(16, dtype=jnp.int32).reshape(2, 8)

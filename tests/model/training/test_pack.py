@@ -304,6 +304,7 @@ def opaque(x: jax.Array) -> jax.Array:
 opaque.defvjp(lambda x: (opaque(x), None), lambda _, slope: (opaque(slope),))
 
 
+@pytest.mark.slow(reason="12 s; packs over devices are quick, and so is a kernel alone")
 def test_the_kernel_of_a_pack_is_given_the_runs_of_its_own_devices_only(
     network_config: ModelConfig,
     train_config: TrainConfig,

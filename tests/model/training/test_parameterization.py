@@ -282,6 +282,7 @@ def test_in_the_standard_parameterisation_stream_and_logits_move_further_when_wi
         assert moved[1] > 3 * moved[0], moved
 
 
+@pytest.mark.slow(reason="6 s; that transferred rates are flat is quick")
 def test_with_hidden_rates_not_transferred_the_residual_stream_moves_further_when_wider() -> None:
     hidden = at_width(16).hidden
     stream, _ = changes(lambda width: replace(at_width(width), hidden=hidden), widths=ENDS)
