@@ -178,6 +178,7 @@ def test_twenty_losses_on_eight_devices_equal_those_on_one(
     np.testing.assert_allclose(norms, expected_norms, rtol=1e-4)
 
 
+@pytest.mark.slow(reason="5 s of compiling; twenty losses on eight devices are quick")
 def test_a_whole_run_on_a_mesh_equals_the_run_on_one_device(
     run: Callable, reference: tuple
 ) -> None:

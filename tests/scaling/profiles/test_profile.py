@@ -82,6 +82,7 @@ def test_profile_is_the_constrained_minimum_that_scipy_finds(fitted, name):
         assert found.objective[i] == pytest.approx(solved.fun / 1e3, rel=1e-4)
 
 
+@pytest.mark.slow(reason="6 s; profiles of single quantities are quick")
 def test_mirrored_quantities_have_mirrored_profiles(fitted):
     a, b = profile(fitted, "a", n_points=9), profile(fitted, "b", n_points=9)
     assert b.interval.lower == pytest.approx(1 - a.interval.upper, abs=1e-9)

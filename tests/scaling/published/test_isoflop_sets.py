@@ -17,6 +17,7 @@ def missed(reproduction):
     return [c.what for c in reproduction.comparisons if not c.holds]
 
 
+@pytest.mark.slow(reason="5 s; the closed form of the bias is quick")
 def test_errors_of_approach_2_are_those_published():
     found = approach2_bias.run(TABLES)
     assert len(found.comparisons) == 12
