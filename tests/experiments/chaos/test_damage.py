@@ -112,7 +112,10 @@ def settle(ledger, run, path):
     raise AssertionError(f"it does not end: {said}")
 
 
-@pytest.mark.parametrize("state", ["half", "finished"])
+AS_HALF = pytest.mark.slow(reason="4 s, as of a ledger that is half done")
+
+
+@pytest.mark.parametrize("state", ["half", pytest.param("finished", marks=AS_HALF)])
 @pytest.mark.parametrize(
     "n_flips", [2, pytest.param(64, marks=pytest.mark.chaos)], ids=["in_short", "at_length"]
 )

@@ -89,6 +89,7 @@ def test_accumulation_and_remat_move_the_bytes_of_the_formulas(remat, model, tra
     check_reductions(compiled(model, train, mesh, execution), formula(model, mesh, execution))
 
 
+@pytest.mark.slow(reason="4 s of compiling; parts of a batch are quick")
 def test_more_parts_of_the_loss_reduce_nothing_more(model, train):
     mesh = (1, 1, 8, 1)
     few, many = (
