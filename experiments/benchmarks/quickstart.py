@@ -12,6 +12,7 @@ import collections
 import csv
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -82,7 +83,9 @@ def asked(text: str) -> tuple[Source, str]:
     named: dict[str, type[PepsText] | type[StdlibText]] = {"peps": PepsText, "stdlib": StdlibText}
     if text in named:
         return named[text](validation_fraction=0.05), ""
-    return TextFiles(paths=tuple(text.split(",")), validation_fraction=0.05), ""
+    # The study file lies elsewhere, and its data would be looked for beside it.
+    paths = tuple(os.path.abspath(path) for path in text.split(","))
+    return TextFiles(paths=paths, validation_fraction=0.05), ""
 
 
 def told(ledger: Ledger) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _warnings(report: Report) -> Iterator[str]:
             yield f"no approach is certified; shown is {main.name}: {main.status.value}."
         yield from _others(analysis.fits, analysis.frontiers, report.main)
     for judged in report.forecasts:
-        if not rows.is_inside(judged):
+        if rows.is_outside(judged):
             yield "the loss that was forecast came out outside of its interval."
     bad = analysis.runs.not_ok
     if bad:

@@ -91,9 +91,9 @@ def _loss_form(loss: Estimated) -> str:
     return f"{{:.{min(max(digits, 2), 5)}f}}"
 
 
-def is_inside(judged: JudgedForecast) -> bool:
-    """Whether the loss came out inside the interval of the forecast to judge; False if unknown."""
-    return _came_out(judged, next(iter(judged.forecast.forecasts.values()))) == "inside"
+def is_outside(judged: JudgedForecast) -> bool:
+    """Whether the loss came out, outside the interval of the forecast to judge."""
+    return _came_out(judged, next(iter(judged.forecast.forecasts.values()))) == "outside"
 
 
 def _came_out(judged: JudgedForecast, forecast: Predicted) -> str:

@@ -3,6 +3,7 @@
 
 import csv
 import json
+import os
 import subprocess
 
 import pytest
@@ -67,6 +68,9 @@ def test_a_repeat_is_the_quickstart_with_other_seeds(tmp_path, monkeypatch, text
     (command,) = commands
     study = load_study(command[4])
     assert ledger.folder.name == f"{study.data.kind}-3"
+    assert getattr(study.data, "paths", ()) == (
+        tuple(os.path.abspath(name) for name in text.split(",")) if "," in text else ()
+    )
     assert (study.budgets, study.sizes, study.recipe) == (
         STUDY.budgets, STUDY.sizes, STUDY.recipe
     )  # fmt: skip

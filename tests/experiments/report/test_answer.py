@@ -145,6 +145,20 @@ def test_warnings_name_what_matters_worst_first():
     ]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "lower", "is_said"),
+    [(1.5, 1.3, True), (1.35, 1.3, False), (None, 1.3, False), (1.5, None, False)],
+    ids=["outside", "inside", "not trained yet", "no interval"],
+)
+def test_only_a_loss_that_came_out_outside_is_a_warning(outcome, lower, is_said):
+    predicted = SimpleNamespace(value=1.35, lower=lower, upper=1.4)
+    judged = SimpleNamespace(
+        forecast=SimpleNamespace(forecasts={"additive": predicted}), outcome=outcome
+    )
+    found = warnings(report(SURFACE, forecasts=(judged,)))
+    assert found == ["the loss that was forecast came out outside of its interval."] * is_said
+
+
 def test_the_object_is_strict_json_with_every_approach():
     fits = {n: fit(*FITS[n][:1], law=FITS[n][1]) for n in FITS}
     found = json.loads(json.dumps(as_object(report(fits)), allow_nan=False))
