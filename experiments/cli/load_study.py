@@ -63,8 +63,17 @@ def _of_file(path: Path) -> Study:
     study = _study_of(module, str(path))
     if not isinstance(study.data, TextFiles | TokenArrays):
         return study
-    paths = tuple(os.path.normpath(path.parent / data) for data in study.data.paths)
-    return dataclasses.replace(study, data=dataclasses.replace(study.data, paths=paths))
+    held_out = study.data.validation_paths
+    data = dataclasses.replace(
+        study.data,
+        paths=_seen_from(path, study.data.paths),
+        validation_paths=None if held_out is None else _seen_from(path, held_out),
+    )
+    return dataclasses.replace(study, data=data)
+
+
+def _seen_from(path: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(os.path.normpath(path.parent / name) for name in names)
 
 
 def _study_of(module: ModuleType, name: str) -> Study:

@@ -14,7 +14,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan, plan
 from experiments.study.study import Study
 from model.data.manifest import Manifest
-from model.data.source import source_to_dict
+from model.data.source import source_from_dict
 
 RESULTS = Path("results")
 
@@ -49,7 +49,7 @@ def open_manifest(
     """The manifest of the study's data, written when it is missing."""
     if ledger.manifest.exists() and not again:
         manifest = Manifest.read(ledger.manifest)
-        if manifest.source != source_to_dict(study.data):
+        if source_from_dict(manifest.source) != study.data:
             raise ValueError(
                 f"{ledger.manifest} describes other data than the study asks for. "
                 "`isoflop data STUDY` prepares these; finished runs stay."

@@ -87,7 +87,8 @@ def _check_data(study: Study, manifest: Manifest) -> None:
         raise ValueError(
             f"evaluation.n_tokens={study.evaluation.n_tokens} are {n_windows} windows of "
             f"{study.seq_len} tokens: the validation split has {available} tokens, one more than "
-            "its windows are needed. Ask for fewer, or raise data.validation_fraction."
+            "its windows are needed. Ask for fewer, or hold out more "
+            "(data.validation_fraction, data.validation_paths)."
         )
 
 

@@ -67,7 +67,10 @@ def is_validation(document: bytes, validation_fraction: float) -> bool:
 
 
 class _Splits:
-    """The two token files being written, and what was counted on the way."""
+    """The two token files being written, and what was counted on the way.
+
+    Where files are held out as they are, these come first: then training text can be looked up.
+    """
 
     def __init__(self, source: FileSource, folder: Path):
         dtype = token_dtype(source.vocab_size)
@@ -76,12 +79,22 @@ class _Splits:
         self._writers = {split: TokenWriter(token_path(folder, split), dtype) for split in SPLITS}
         self._n_documents = dict.fromkeys(SPLITS, 0)
         self._n_empty = 0
+        self._held_out: set[bytes] = set()
+        self._n_held_out_trained = 0
 
-    def append(self, document: bytes) -> None:
+    def append(self, document: bytes, *, is_held_out: bool = False) -> None:
         if not document:
             self._n_empty += 1
             return
-        split = "validation" if is_validation(document, self._fraction) else "train"
+        if self._fraction is None:
+            digest = hashlib.sha256(document).digest()[:16]
+            if is_held_out:
+                self._held_out.add(digest)
+            else:
+                self._n_held_out_trained += digest in self._held_out
+        else:
+            is_held_out = is_validation(document, self._fraction)
+        split = "validation" if is_held_out else "train"
         self._writers[split].append(document)
         self._writers[split].append(self._end)
         self._n_documents[split] += 1
@@ -90,6 +103,9 @@ class _Splits:
         n_documents = sum(self._n_documents.values())
         for split in SPLITS:
             if not self._n_documents[split]:
+                if self._fraction is None:
+                    paths = "paths" if split == "train" else "validation_paths"
+                    raise ValueError(f"no {split} data: {paths} hold no text. Correct them.")
                 raise ValueError(
                     f"no {split} data: {n_documents} documents, of which a fraction of "
                     f"{self._fraction:g} by hash is for validation. Give more documents (a NUL "
@@ -114,6 +130,11 @@ class _Splits:
         ]
         if self._n_empty:
             notes.append(f"Left out: {self._n_empty} empty documents.")
+        if self._n_held_out_trained:
+            notes.append(
+                f"{self._n_held_out_trained} training documents are validation documents, too, "
+                "word for word."
+            )
         return Manifest(
             kind=source.kind,
             fingerprint=fingerprint(
@@ -141,11 +162,13 @@ def _write_splits(
 ) -> _Splits:
     splits = _Splits(source, folder)
     try:
-        for n_done, file in enumerate(reader.files, 1):
+        files = [*reader.validation_files, *reader.files]
+        for n_done, file in enumerate(files, 1):
+            is_held_out = n_done <= len(reader.validation_files)
             for document in reader.documents(file):
-                splits.append(document)
+                splits.append(document, is_held_out=is_held_out)
             if progress is not None:
-                progress(n_done, len(reader.files))
+                progress(n_done, len(files))
         splits.finish()
     finally:
         splits.close()

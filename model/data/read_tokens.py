@@ -29,13 +29,13 @@ def read_tokens(source: Source, path: str) -> UInt[np.ndarray, " n"]:
 
 def _of_path(source: Source, path: str) -> TextFiles | TokenArrays:
     if isinstance(source, PepsText | StdlibText):
-        return TextFiles(paths=(path,), validation_fraction=source.validation_fraction)
+        return TextFiles(paths=(path,), validation_fraction=0.5)  # Of what is not split.
     if isinstance(source, Zipf):
         return TokenArrays(
             paths=(path,),
             vocab_size=source.vocab_size,
             separator=source.separator,
-            validation_fraction=0.5,  # Of what is not split.
+            validation_fraction=0.5,
             bytes_per_token=None,
         )
-    return replace(source, paths=(path,))
+    return replace(source, paths=(path,), validation_fraction=0.5, validation_paths=None)

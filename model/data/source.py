@@ -71,19 +71,22 @@ class TextFiles(_Bytes):
     is one document, it is cut into about 200 at ends of lines.
 
     Args:
-      paths: files or folders (read recursively, in sorted order); relative to the working folder.
-      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
+      paths: files or folders (read recursively, in sorted order); in a study file as seen from
+        there, else from the working folder.
+      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash; or
+      validation_paths: what is held out as it is, and `paths` is all for training. One of the two.
       text_field: the key that holds the text in each line of a .jsonl file.
     """
 
     kind: ClassVar[str] = "text"
     paths: tuple[str, ...]
-    validation_fraction: float
+    validation_fraction: float | None = None
+    validation_paths: tuple[str, ...] | None = None
     text_field: str = "text"
 
     def __post_init__(self) -> None:
-        _check_paths(self.kind, self.paths)
-        _check_fraction(self.kind, self.validation_fraction)
+        _check_paths(self.kind, "paths", self.paths)
+        _check_held_out(self)
         if not isinstance(self.text_field, str) or not self.text_field:
             raise ValueError(
                 f"text_field of source 'text' is {self.text_field!r}: it must be a non-empty "
@@ -99,7 +102,8 @@ class TokenArrays:
       paths: .npy files, or folders of them (read recursively, in sorted order).
       vocab_size: tokens lie in [0, vocab_size).
       separator: the token that ends each document.
-      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
+      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash; or
+      validation_paths: what is held out as it is, and `paths` is all for training. One of the two.
       bytes_per_token: mean bytes of text per token, separators counted as tokens, for bits per
         byte; None where it is not known.
     """
@@ -108,14 +112,15 @@ class TokenArrays:
     paths: tuple[str, ...]
     vocab_size: int
     separator: int
-    validation_fraction: float
+    validation_fraction: float | None = None
+    validation_paths: tuple[str, ...] | None = None
     bytes_per_token: float | None
 
     def __post_init__(self) -> None:
-        _check_paths(self.kind, self.paths)
+        _check_paths(self.kind, "paths", self.paths)
         _check_int(self.kind, "vocab_size", self.vocab_size, 2, MAX_VOCAB_SIZE)
         _check_int(self.kind, "separator", self.separator, 0, self.vocab_size - 1)
-        _check_fraction(self.kind, self.validation_fraction)
+        _check_held_out(self)
         if self.bytes_per_token is not None:
             _check_real(self.kind, "bytes_per_token", self.bytes_per_token, 0.0, math.inf)
 
@@ -190,10 +195,12 @@ SOURCES: dict[str, type[Source]] = {
 
 
 def source_to_dict(source: Source) -> dict[str, object]:
-    """The source as a JSON object: its fields and its kind; tuples become lists."""
+    """The source as a JSON object: its kind and its fields, without those that may be left out and
+    are; tuples become lists."""
     values = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
+    unsaid = {f.name for f in dataclasses.fields(source) if f.default is None is values[f.name]}
     listed = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-    return {"kind": source.kind, **listed}
+    return {"kind": source.kind, **{k: v for k, v in listed.items() if k not in unsaid}}
 
 
 def source_from_dict(values: Mapping[str, object]) -> Source:
@@ -243,10 +250,23 @@ def _check_int(kind: str, name: str, value: object, low: int, high: int) -> None
         )
 
 
-def _check_paths(kind: str, paths: object) -> None:
+def _check_held_out(source: TextFiles | TokenArrays) -> None:
+    fraction, paths = source.validation_fraction, source.validation_paths
+    if (fraction is None) == (paths is None):
+        raise ValueError(
+            f"validation_fraction of source {source.kind!r} is {fraction!r} and validation_paths "
+            f"is {paths!r}: give one of them, a share of the documents or files of their own."
+        )
+    if paths is None:
+        _check_fraction(source.kind, fraction)
+    else:
+        _check_paths(source.kind, "validation_paths", paths)
+
+
+def _check_paths(kind: str, name: str, paths: object) -> None:
     legal = isinstance(paths, tuple) and len(paths) > 0
     if not legal or not all(isinstance(p, str) and p and "\0" not in p for p in paths):  # type: ignore[attr-defined]
         raise ValueError(
-            f"paths of source {kind!r} is {paths!r}: it must be a tuple of one or more file or "
+            f"{name} of source {kind!r} is {paths!r}: it must be a tuple of one or more file or "
             'folder names, such as ("texts", "more.jsonl.xz").'
         )

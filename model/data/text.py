@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.data.source import BYTE_SEPARATOR, StdlibText, TextFiles
+from model.data.source import BYTE_SEPARATOR, StdlibText, TextFiles, TokenArrays
 
 _BLOCK_BYTES = 2**20
 _NUL = bytes([BYTE_SEPARATOR])
@@ -35,6 +35,8 @@ class Reader(ABC):
     """What `prepare` asks of a source that lies in files."""
 
     files: list[Path]
+    """To be split or, where there are `validation_files`, all for training."""
+    validation_files: list[Path]
 
     @abstractmethod
     def documents(self, file: Path) -> Iterator[bytes]:
@@ -50,6 +52,7 @@ class PepsReader(Reader):
 
     def __init__(self) -> None:
         self.files = [Path(__file__).parent / "texts" / "peps.txt.xz"]
+        self.validation_files = []
 
     def documents(self, file: Path) -> Iterator[bytes]:
         with _reading(file), lzma.open(file) as stream:
@@ -69,7 +72,7 @@ class StdlibReader(Reader):
     def __init__(self, source: StdlibText, root: str | None = None):
         self._root = Path(root or sysconfig.get_paths()["stdlib"])
         self._left_out: Counter[str] = Counter()
-        self.files = self._list()
+        self.files, self.validation_files = self._list(), []
         if not self.files:
             raise ValueError(
                 f"no Python source file under {os.fspath(self._root)!r}, where the standard "
@@ -121,11 +124,12 @@ class TextFilesReader(Reader):
         self._text_field = source.text_field
         self._left_out: Counter[str] = Counter()
         self._n_blocks = 0
-        self.files = list_files(source.paths, self._left_out)
+        self.files, self.validation_files = list_splits(source, self._left_out)
+        self._all_files = [*self.validation_files, *self.files]
 
     def documents(self, file: Path) -> Iterator[bytes]:
         found = self._documents(file)
-        if len(self.files) > 1:
+        if len(self._all_files) > 1:
             try:
                 yield from found
             except ValueError as error:
@@ -140,12 +144,14 @@ class TextFilesReader(Reader):
     def _other_bad_files(self, bad: Path) -> str:
         """Which files behind one that is bad are so, too: nobody mends them one by one."""
         others = []
-        for file in self.files[self.files.index(bad) + 1 :]:
+        for file in self._all_files[self._all_files.index(bad) + 1 :]:
             try:
                 collections.deque(self._documents(file), maxlen=0)
             except ValueError:
                 others.append(repr(os.fspath(file)))
-        named = f" Likewise {len(others)} others of the {len(self.files)}: {', '.join(others)}."
+        named = (
+            f" Likewise {len(others)} others of the {len(self._all_files)}: {', '.join(others)}."
+        )
         return named if others else ""
 
     def _documents(self, file: Path) -> Iterator[bytes]:
@@ -166,7 +172,7 @@ class TextFilesReader(Reader):
                 yield from _plain(file, stream)
 
     def notes(self) -> list[str]:
-        notes = [f"Text of {len(self.files)} files.", *_left_out_notes(self._left_out)]
+        notes = [f"Text of {len(self._all_files)} files.", *_left_out_notes(self._left_out)]
         if self._n_blocks:
             notes.append(f"One document, cut at ends of lines into {self._n_blocks} to be split.")
         return notes
@@ -195,23 +201,31 @@ class TextFilesReader(Reader):
             raise ValueError(f"{where} holds half a surrogate pair. Correct the line.") from error
 
 
-def list_files(paths: Sequence[str], left_out: Counter[str]) -> list[Path]:
-    """The files of `paths`, in the order given, folders recursively by sorted relative path.
+def list_splits(
+    source: TextFiles | TokenArrays, left_out: Counter[str]
+) -> tuple[list[Path], list[Path]]:
+    """The files of `paths` and those of `validation_paths`, in the order given, folders recursively
+    by sorted relative path.
 
     Hidden entries, links to folders and special files inside folders are counted in `left_out`.
 
     Raises:
       ValueError: if a path is missing or unreadable, a file comes twice, or there is none.
     """
+    files = _list(source.paths, left_out)
+    held_out = _list(source.validation_paths, left_out) if source.validation_paths else []
+    for file, times in Counter(map(os.path.realpath, [*files, *held_out])).items():
+        if times > 1:
+            raise ValueError(f"data file {file!r} comes {times} times: name each file once.")
+    return files, held_out
+
+
+def _list(paths: Sequence[str], left_out: Counter[str]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         with _reading(path):
             is_folder = stat.S_ISDIR(path.stat().st_mode)
             files += _walk(path, left_out) if is_folder else [path]
-    real = [os.path.realpath(file) for file in files]
-    for file, times in Counter(real).items():
-        if times > 1:
-            raise ValueError(f"data file {file!r} comes {times} times: name each file once.")
     if not files:
         raise ValueError(f"no files under {', '.join(map(repr, paths))}: correct the data paths.")
     return files

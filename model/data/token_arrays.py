@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from model.data.source import TokenArrays
-from model.data.text import Reader, list_files
+from model.data.text import Reader, list_splits
 from model.data.token_files import open_array, token_dtype
 
 _BLOCK_TOKENS = 2**22
@@ -23,7 +23,7 @@ class TokenArraysReader(Reader):
         self._dtype = token_dtype(source.vocab_size)
         self._n_unended = 0
         self._left_out: Counter[str] = Counter()
-        self.files = list_files(source.paths, self._left_out)
+        self.files, self.validation_files = list_splits(source, self._left_out)
 
     def documents(self, file: Path) -> Iterator[bytes]:
         array = self._open(file)
@@ -47,7 +47,7 @@ class TokenArraysReader(Reader):
             yield array[start:].astype(self._dtype).tobytes()
 
     def notes(self) -> list[str]:
-        notes = [f"Tokens of {len(self.files)} arrays."]
+        notes = [f"Tokens of {len(self.files) + len(self.validation_files)} arrays."]
         notes += [f"Left out: {n} {why}." for why, n in sorted(self._left_out.items()) if n]
         if self._n_unended:
             notes.append(

@@ -62,4 +62,8 @@ def test_data_lie_where_they_do_as_seen_from_the_study_file(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path.parent)
     seen = load_study(f"{tmp_path.name}/mine.py").data.paths
     assert seen == (f"{tmp_path.name}/texts", "more.txt", "/elsewhere/a.txt")
+    held_out = end.replace("validation_fraction=0.1", "validation_paths=('valid',)")
+    (tmp_path / "mine.py").write_text(_BEGIN + held_out)
+    data = load_study(f"{tmp_path.name}/mine.py").data
+    assert (data.paths, data.validation_paths) == (seen, (f"{tmp_path.name}/valid",))
     assert load_study("quickstart") == STUDY

@@ -39,7 +39,9 @@ GOOD: list[Source] = [
     PepsText(validation_fraction=0.05),
     StdlibText(validation_fraction=0.05),
     TextFiles(paths=("a", "b.jsonl"), validation_fraction=0.5, text_field="body"),
+    TextFiles(paths=("a",), validation_paths=("b", "c")),
     TokenArrays(**TOKENS),
+    TokenArrays(**{**TOKENS, "validation_fraction": None, "validation_paths": ("b.npy",)}),
     TokenArrays(**{**TOKENS, "bytes_per_token": None}),
     Zipf(**ZIPF),
 ]
@@ -52,6 +54,14 @@ BAD: list[tuple[Callable[..., Source], dict[str, Any], str]] = [
     (TextFiles, {"paths": ("",), "validation_fraction": 0.1}, "paths of source 'text'"),
     (TextFiles, {"paths": ("a\0b",), "validation_fraction": 0.1}, "paths of source 'text'"),
     (TextFiles, {"paths": ("a",), "validation_fraction": 0.1, "text_field": ""}, "text_field"),
+    (TextFiles, {"paths": ("a",)}, "validation_fraction .* is None and .* is None: give one"),
+    (
+        TextFiles,
+        {"paths": ("a",), "validation_fraction": 0.1, "validation_paths": ("b",)},
+        r"is 0.1 and validation_paths is \('b',\): give one",
+    ),
+    (TextFiles, {"paths": ("a",), "validation_paths": ()}, r"validation_paths of .* is \(\)"),
+    (TokenArrays, {**TOKENS, "validation_fraction": None}, "of source 'tokens' is None and"),
     (TokenArrays, {**TOKENS, "separator": 300}, r"separator of source 'tokens' is 300.*\[0, 299\]"),
     (TokenArrays, {**TOKENS, "separator": -1}, "separator"),
     (TokenArrays, {**TOKENS, "vocab_size": 1}, "vocab_size"),
@@ -78,6 +88,14 @@ def test_bad_source_is_refused_in_one_line(make: Callable, fields: dict, message
 def test_source_survives_json(source: Source) -> None:
     text = json.dumps(source_to_dict(source), allow_nan=False)
     assert source_from_dict(json.loads(text)) == source
+
+
+def test_a_record_of_today_is_read_tomorrow_and_that_of_yesterday_today() -> None:
+    """What a study of text was recorded as before there were more fields."""
+    recorded = {"kind": "text", "paths": ["a"], "validation_fraction": 0.5, "text_field": "text"}
+    source = TextFiles(paths=("a",), validation_fraction=0.5)
+    assert source_to_dict(source) == recorded
+    assert source_from_dict(recorded) == source
 
 
 @pytest.mark.parametrize(

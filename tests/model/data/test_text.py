@@ -125,6 +125,46 @@ def test_all_files_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None
     assert f"Likewise 2 others of the 6: '{tmp_path}/in/d.zip', '{tmp_path}/in/f.txt'." in said
 
 
+def test_files_of_their_own_are_held_out_whole_and_in_order(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    for name in ("b.txt", "a.txt"):
+        (tmp_path / "train" / name).write_bytes(b"\0".join([name.encode(), *TEXTS[:4]]))
+    (tmp_path / "valid.txt").write_bytes(b"\0".join(TEXTS[3:6]))
+    source = TextFiles(
+        paths=(str(tmp_path / "train"),), validation_paths=(str(tmp_path / "valid.txt"),)
+    )
+    manifest = prepare(source, tmp_path / "out")
+    assert split_documents(tmp_path / "out", "validation") == TEXTS[3:6]
+    trained = [b"a.txt", *TEXTS[:4], b"b.txt", *TEXTS[:4]]
+    assert split_documents(tmp_path / "out", "train") == trained
+    assert "2 training documents are validation documents, too, word for word." in manifest.notes
+    assert "Text of 3 files." in manifest.notes
+
+
+def test_a_single_document_to_train_on_and_one_to_validate_are_not_cut(tmp_path: Path) -> None:
+    train, valid = b"one line\n" * 900, b"another\n" * 90
+    (tmp_path / "train.txt").write_bytes(train)
+    (tmp_path / "valid.txt").write_bytes(valid)
+    paths = {"paths": (str(tmp_path / "train.txt"),)}
+    source = TextFiles(**paths, validation_paths=(str(tmp_path / "valid.txt"),))
+    prepare(source, tmp_path / "out")
+    assert split_documents(tmp_path / "out", "train") == [train]
+    assert split_documents(tmp_path / "out", "validation") == [valid]
+
+
+def test_files_of_their_own_without_text_are_named_by_their_field(tmp_path: Path) -> None:
+    (tmp_path / "full.txt").write_text("text")
+    (tmp_path / "empty.txt").write_text("")
+    full, empty = ((str(tmp_path / name),) for name in ("full.txt", "empty.txt"))
+    for paths, held_out, message in (
+        (full, empty, "no validation data: validation_paths hold no text"),
+        (empty, full, "no train data: paths hold no text"),
+        (full, full, "comes 2 times"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prepare(TextFiles(paths=paths, validation_paths=held_out), tmp_path / "out")
+
+
 BAD_FILES = [
     ("a.zip", b"PK", r"a\.zip' has the extension '\.zip', which is not text"),
     ("a.tar.gz", gzip.compress(b"x", mtime=0), r"the extension '\.tar'"),

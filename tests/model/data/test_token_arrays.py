@@ -73,6 +73,19 @@ def test_missing_last_separator_is_added_and_said(tmp_path: Path) -> None:
     assert any(note.startswith("1 arrays did not end") for note in manifest.notes)
 
 
+def test_arrays_of_their_own_are_held_out(tmp_path: Path) -> None:
+    paths = [tmp_path / "train.npy", tmp_path / "val.npy"]
+    np.save(paths[0], joined(documents()[:30]))
+    np.save(paths[1], joined(documents()[30:]))
+    source = token_arrays_source(
+        paths[0], validation_fraction=None, validation_paths=(str(paths[1]),)
+    )
+    manifest = prepare(source, tmp_path / "out")
+    for path, split in zip(paths, ("train", "validation"), strict=True):
+        assert (np.load(tmp_path / "out" / f"{split}.npy") == np.load(path)).all()
+    assert (manifest.n_train_documents, manifest.n_validation_documents) == (30, 10)
+
+
 def write_pickled(path: Path) -> None:
     np.save(path, np.array([1, "a", None], dtype=object), allow_pickle=True)
 
