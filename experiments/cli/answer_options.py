@@ -10,10 +10,15 @@ from experiments.terminal.consoles import stderr
 
 
 def add_answer(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("answer")
-    group.add_argument("--verbose", action="store_true", help="every approach and every finding")
+    """``--verbose`` and ``--json``."""
+    parser.add_argument("--verbose", action="store_true", help="every approach and every finding")
+    add_json(parser)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``, for whatever has an answer."""
     text = "the answer as one JSON object; what else is told goes to stderr"
-    group.add_argument("--json", action="store_true", help=text)
+    parser.add_argument("--json", action="store_true", help=text)
 
 
 def where(ledger: Ledger) -> str:

@@ -6,6 +6,7 @@ import argparse
 from rich.console import Console
 
 from experiments.cli import table_options
+from experiments.cli.answer_options import add_json
 from experiments.fit_tables.compare import compare_laws, compare_recipes
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table_options.add_table(parser)
     table_options.add_output(parser)
     missing_runs.add_option(parser)
+    add_json(parser)
     parser.set_defaults(overrides=[])
 
 
@@ -40,8 +42,7 @@ def _laws(options: argparse.Namespace, console: Console) -> None:
         laws=options.laws.split(",") if options.laws else None,
         below=options.below,
         fitting=table_options.fitting(options),
-        output=table_options.output(options),
-        console=console,
+        output=table_options.output(options, console),
     )
 
 
@@ -53,8 +54,7 @@ def _recipes(options: argparse.Namespace, console: Console) -> None:
         table_options.reading(options),
         flops=table_options.numbers("--flops", options.flops) if options.flops else None,
         fitting=table_options.fitting(options),
-        output=table_options.output(options),
-        console=console,
+        output=table_options.output(options, console),
     )
 
 

@@ -50,6 +50,5 @@ def _fit_table(options: argparse.Namespace, console: Console) -> None:
         table_options.reading(options),
         fitting=table_options.fitting(options),
         profiled=table_options.profiled(options),
-        output=table_options.output(options),
-        console=console,
+        output=table_options.output(options, console),
     )

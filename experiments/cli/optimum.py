@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""isoflop optimum: N*, D* and L* at training budgets."""
+"""isoflop optimum: N*, D* and L* at training budgets, and the loss of a given N and D."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from experiments.cli import table_options
+from experiments.cli.answer_options import add_json
+from experiments.cli.argument_types import positive_number
 from experiments.fit_tables.fit_law import fit_table, read_fit, read_table
 from experiments.fit_tables.optimum import answer_optimum
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs
+from model.field_checks import shown
 
 if TYPE_CHECKING:
     from scaling.fit import Fit
 
-HELP = "N*, D* and L* at training budgets"
+HELP = "N*, D* and L* at training budgets; the loss of a given N and D"
 # What a written fit leaves open.
 _OPEN = ("--out", "--figures", "--level")
 
@@ -26,11 +29,15 @@ _OPEN = ("--out", "--figures", "--level")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="FIT.json|TABLE", help="what `isoflop fit` wrote, or runs")
-    add("--flops", metavar="C,...", required=True, help="training budgets")
-    add("--inference-tokens", metavar="D", help="tokens served over its life")
+    add("--flops", metavar="C,...", help="training budgets")
+    text = "runs of N parameters on D tokens: their loss"
+    add("--at", type=_sizes, default=[], metavar="N:D,...", help=text)
+    text = "served over its life: also the model of equal loss that is cheapest with them"
+    add("--inference-tokens", metavar="D,...", help=text)
     table_options.add_table(parser)
     table_options.add_output(parser)
     missing_runs.add_option(parser)
+    add_json(parser)
     parser.set_defaults(overrides=[])
 
 
@@ -38,17 +45,34 @@ def run(options: argparse.Namespace, console: Console) -> None:
     table_options.refuse_overrides(options)
     prepare_to_fit()
     served = options.inference_tokens
-    budgets = table_options.numbers("--flops", options.flops)
-    inference_tokens = table_options.numbers("--inference-tokens", served) if served else []
-    output = table_options.output(options)
+    if options.flops is None and (not options.at or served is not None):
+        why = "" if served is None else f" for --inference-tokens {served}"
+        raise ValueError(f"no budget{why}: give --flops C, such as 1e20.")
+    numbers = table_options.numbers
+    budgets = [] if options.flops is None else numbers("--flops", options.flops)
+    inference_tokens = [] if served is None else numbers("--inference-tokens", served)
+    output = table_options.output(options, console)
     answer_optimum(
         _fit(options),
-        budgets,
+        budgets=budgets,
+        sizes=options.at,
         inference_tokens=inference_tokens,
         level=table_options.intervals(options).level,
         output=output,
-        console=console,
     )
+
+
+def _sizes(text: str) -> list[tuple[float, float]]:
+    """(parameters, tokens) of N:D,N:D."""
+    try:
+        pairs = [one.split(":") for one in text.split(",")]
+        return [
+            (positive_number(n_params), positive_number(n_tokens)) for n_params, n_tokens in pairs
+        ]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)}: must be N:D, such as 7e10:1.4e12"
+        ) from None
 
 
 def _fit(options: argparse.Namespace) -> Fit:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
+from rich.console import Console
+
 from experiments.cli.argument_types import file_path
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import (
@@ -20,6 +22,7 @@ from experiments.fit_tables.settings import (
     Profiled,
     Reading,
 )
+from experiments.terminal.consoles import stderr
 
 T = TypeVar("T")
 _ONLY_FOR = {
@@ -151,9 +154,14 @@ def profiled(options: argparse.Namespace) -> list[Profiled]:
     return found
 
 
-def output(options: argparse.Namespace) -> Output:
+def output(options: argparse.Namespace, console: Console) -> Output:
     """Where results go; that it can be written is seen before anything is fitted."""
-    asked = Output(out=options.out, figures=options.figures)
+    asked = Output(
+        console=stderr() if options.json else console,
+        program=console if options.json else None,
+        out=options.out,
+        figures=options.figures,
+    )
     asked.prepare()
     return asked
 

@@ -3,8 +3,6 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from experiments.fit_tables.fit_law import fit_table, read_table, surface_settings
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import Fitting, Reading
@@ -18,7 +16,6 @@ def compare_laws(
     below: float | None,
     fitting: Fitting,
     output: Output,
-    console: Console,
 ) -> None:
     """Laws by how well they predict the runs above so many FLOPs from those below.
 
@@ -31,10 +28,10 @@ def compare_laws(
 
     settings = fitting.intervals.given() | surface_settings(fitting)
     found = hold_out(read_table(path, reading), laws or DEFAULT_LAWS, below=below, **settings)
-    print_hold_out(console, found)
-    output.write(found.to_dict(), console)
+    print_hold_out(output.console, found)
+    output.write(found.to_dict())
     if output.figures:
-        output.save(figure_hold_out(found), "holdout", console)
+        output.save(figure_hold_out(found), "holdout")
 
 
 def compare_recipes(
@@ -44,7 +41,6 @@ def compare_recipes(
     flops: Sequence[float] | None,
     fitting: Fitting,
     output: Output,
-    console: Console,
 ) -> None:
     """Compute that recipe B needs over that of A for equal loss.
 
@@ -58,11 +54,11 @@ def compare_recipes(
     tables = [read_table(path, reading) for path in paths]
     a, b = (fit_table(runs, fitting) for runs in tables)
     for name, path, one in zip("AB", paths, (a, b), strict=True):
-        console.print(
+        output.console.print(
             f"{name}: {path}, {one.name}, {len(one.fitted_runs)} runs; {status_line(one)}"
         )
     found = compute_multiplier(a, b, flops=flops)
-    print_multiplier(console, found)
-    output.write(found.to_dict(), console)
+    print_multiplier(output.console, found)
+    output.write(found.to_dict())
     if output.figures:
-        output.save(figure_multiplier(found), "multiplier", console)
+        output.save(figure_multiplier(found), "multiplier")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from scaling.laws.registry import law_named
 
 if TYPE_CHECKING:
     from scaling.answers.inference import InferenceOptimum
+    from scaling.answers.loss_forecast import RunLoss
     from scaling.profiles.profile import Profile
 
 
@@ -179,6 +181,21 @@ def print_optimum(console: Console, front: Frontier) -> None:
         table.add_row(*cells, "extrapolated" if front.is_extrapolated[i] else "")
     console.print(table)
     print_findings(console, front.findings)
+
+
+def print_run_losses(console: Console, runs: Sequence[RunLoss]) -> None:
+    """The loss of each run that was named, with the scatter of a single run in its interval."""
+    level = f"{100 * runs[0].level:g} %"
+    table = plain_table("N parameters", "D tokens", "loss nats", level, "")
+    for one in runs:
+        table.add_row(
+            f"{one.n_params:.3g}",
+            f"{one.n_tokens:.3g}",
+            f"{one.loss_nats.value:.4f}",
+            interval_text(one.loss_nats.interval, "{:.4f}"),
+            "extrapolated" if one.is_extrapolated else "",
+        )
+    console.print(table)
 
 
 def _ends(band: Band, i: int, form: str) -> str:

@@ -32,28 +32,28 @@ def answer_fit(
     fitting: Fitting,
     profiled: Sequence[Profiled],
     output: Output,
-    console: Console,
 ) -> None:
     """Fits a table, prints the result, writes JSON and figures where asked."""
     from experiments.fit_tables.display import print_fit
+    from scaling.fit import encode
 
     runs = read_table(path, reading)
     asked = fitting.intervals.n_bootstrap
     n_replicates = 1000 if asked is None else asked
     if n_replicates * len(runs) > _LONG:
-        console.print(
+        output.console.print(
             f"{n_replicates} replicates of {len(runs)} runs take minutes; --bootstrap N for fewer"
         )
     found = fit_table(runs, fitting)
-    print_fit(console, found)
-    profiles = _profiles(found, profiled, console)
-    output.write(found.to_json(), console)
+    print_fit(output.console, found)
+    profiles = _profiles(found, profiled, output.console)
+    output.write({**found.to_dict(), "profiles": encode(profiles)})
     if output.figures:
         from experiments.fit_tables.figures import draw
 
         front, names = _whole_frontier(found), _varying(found)
         for image in draw(found, output.figures, front=front, varying=names, profiles=profiles):
-            console.print(str(image))
+            output.console.print(str(image))
 
 
 def _profiles(found: Fit, profiled: Sequence[Profiled], console: Console) -> list[Profile]:

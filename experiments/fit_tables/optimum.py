@@ -1,42 +1,72 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a fit says is best at training budgets."""
+"""What a fit says is best at training budgets, and what it says of runs of a given size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 
 from experiments.fit_tables.output import Output
 
 if TYPE_CHECKING:
+    from scaling.answers.frontier import Frontier
+    from scaling.answers.loss_forecast import RunLoss
     from scaling.fit import Fit
 
 
 def answer_optimum(
     fit: Fit,
-    budgets: Sequence[float],
     *,
+    budgets: Sequence[float],
+    sizes: Sequence[tuple[float, float]],
     inference_tokens: Sequence[float],
     level: float | None,
     output: Output,
-    console: Console,
 ) -> None:
-    """The compute-optimal choice at each budget.
+    """The compute-optimal choice at each budget, and the loss of each run that is named.
 
     Args:
-      inference_tokens: served over a model's life: for each number the model of the same loss that
-        is cheapest to train and to serve.
+      budgets: training FLOPs. sizes: (parameters, tokens) of runs. One of the two at least.
+      inference_tokens: served over a model's life: for each number and each budget the model of
+        the optimum's loss that is cheapest to train and to serve.
 
     Raises:
-      ValueError: for a budget so far away that no optimum is found.
+      ValueError: for a budget or a size so far away that there is no answer.
     """
-    from experiments.fit_tables.display import print_inference, print_optimum, status_line
-    from scaling.answers.frontier import frontier
+    from experiments.fit_tables import display
     from scaling.answers.inference import cheapest_for_loss
+    from scaling.fit import SCHEMA_VERSION, encode
     from scaling.plots.figures import figure_frontier
+
+    front = _frontier(fit, budgets, level) if budgets else None
+    losses: list[float] = [] if front is None else front.loss_opt.value.tolist()
+    served = [cheapest_for_loss(fit, one, tokens) for tokens in inference_tokens for one in losses]
+    runs = [_run_loss(fit, n_params, n_tokens, level) for n_params, n_tokens in sizes]
+    console = output.console
+    console.print(f"{fit.name}: {display.status_line(fit)}")
+    answer: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "approach": fit.name,
+        "status": fit.status,
+        "runs": runs,
+        "inference": served,
+    }
+    if front is not None:
+        display.print_optimum(console, front)
+        answer |= front.to_dict()
+    if runs:
+        display.print_run_losses(console, runs)
+    output.write(encode(answer))
+    if front is not None and output.figures:
+        output.save(figure_frontier([front], [fit]), "frontier")
+    for one in served:
+        display.print_inference(console, one)
+
+
+def _frontier(fit: Fit, budgets: Sequence[float], level: float | None) -> Frontier:
+    from scaling.answers.frontier import frontier
 
     front = frontier(fit, budgets, level=level)
     lost = front.flops[~np.isfinite(front.n_params_opt.value * front.loss_opt.value)]
@@ -46,11 +76,13 @@ def answer_optimum(
             f"far away; its runs have {fit.fitted_runs.flops.min():.3g} to "
             f"{fit.fitted_runs.flops.max():.3g} FLOPs. Ask nearer to them."
         )
-    console.print(f"{fit.name}: {status_line(fit)}")
-    print_optimum(console, front)
-    output.write(front.to_dict(), console)
-    if output.figures:
-        output.save(figure_frontier([front], [fit]), "frontier", console)
-    for tokens in inference_tokens:
-        for loss in front.loss_opt.value:
-            print_inference(console, cheapest_for_loss(fit, float(loss), tokens))
+    return front
+
+
+def _run_loss(fit: Fit, n_params: float, n_tokens: float, level: float | None) -> RunLoss:
+    from scaling.answers.loss_forecast import run_loss
+
+    try:
+        return run_loss(fit, n_params, n_tokens, level=level)
+    except ValueError as error:
+        raise ValueError(f"--at {n_params:g}:{n_tokens:g}: {error}") from None

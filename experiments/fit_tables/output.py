@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where answers go that are asked for as files."""
+"""Where answers go: the terminal, files, another program."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
-    """A file for the answer as JSON and a folder for figures, where they are wanted."""
+    """Where one answer goes.
 
+    Attributes:
+      console: for a person.
+      program: for the answer as one JSON object; None where none is asked for.
+      out, figures: a file for that object and a folder for figures, where they are wanted.
+    """
+
+    console: Console
+    program: Console | None = None
     out: Path | None = None
     figures: Path | None = None
 
@@ -39,19 +48,19 @@ class Output:
                 if not os.access(folder, os.W_OK):
                     raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    def write(self, answer: str | dict[str, Any], console: Console) -> None:
-        """The answer, as JSON text or to become it."""
-        if self.out is None:
-            return
-        if not isinstance(answer, str):
-            answer = json.dumps(answer, allow_nan=False, sort_keys=True)
-        replace_text(self.out, answer)
-        console.print(str(self.out))
+    def write(self, answer: Mapping[str, Any]) -> None:
+        """The answer as one JSON object, to wherever it is wanted."""
+        text = json.dumps(answer, allow_nan=False, sort_keys=True)
+        if self.out is not None:
+            replace_text(self.out, text)
+            self.console.print(str(self.out))
+        if self.program is not None:
+            self.program.print(text)
 
-    def save(self, figure: Figure, name: str, console: Console) -> None:
+    def save(self, figure: Figure, name: str) -> None:
         """A figure as PNG and SVG; the folder must be given."""
         from scaling.plots.style import save
 
         assert self.figures is not None
         for path in save(figure, self.figures / name):
-            console.print(str(path))
+            self.console.print(str(path))

@@ -2,6 +2,7 @@
 """Forecast of the loss of one run, and which surface to forecast with."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +11,56 @@ from scaling.approaches.surface import resolves_gamma
 from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated, Interval
 from scaling.laws.registry import law_named
+from scaling.laws.size_ladder import Ladder
 from scaling.uncertainty.bootstrap_draws import scale_draws
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLoss:
+    """The loss that a fit expects of one run.
+
+    Fields:
+      n_params, n_tokens: of the run. loss_nats: its forecast, nats per token.
+      is_extrapolated: its size, its tokens or its FLOPs lie outside those of the fitted runs.
+      level: of the interval.
+    """
+
+    n_params: float
+    n_tokens: float
+    loss_nats: Estimated
+    is_extrapolated: bool
+    level: float
+
+
+def run_loss(fit: Fit, n_params: float, n_tokens: float, *, level: float | None = None) -> RunLoss:
+    """`predict_loss`, and whether the run lies beyond those that were fitted.
+
+    Raises:
+      ValueError: as `predict_loss`, or if the law has no finite loss there.
+    """
+    found = predict_loss(fit, n_params, n_tokens, level=level)
+    runs = fit.fitted_runs
+    if not np.isfinite(found.value):
+        raise ValueError(
+            f"{fit.name} has no loss that far away; its runs have {runs.n_params.min():.3g} to "
+            f"{runs.n_params.max():.3g} parameters and {runs.n_tokens.min():.3g} to "
+            f"{runs.n_tokens.max():.3g} tokens"
+        )
+    per_token = np.exp(Ladder.from_runs(runs).log_cost(np.log([n_params])))[0]
+    asked = (
+        (runs.n_params, n_params),
+        (runs.n_tokens, n_tokens),
+        (runs.flops, per_token * n_tokens),
+    )
+    # What is reached to within 1 % counts as reached.
+    is_inside = [0.99 * one.min() <= value <= 1.01 * one.max() for one, value in asked]
+    return RunLoss(
+        n_params=n_params,
+        n_tokens=n_tokens,
+        loss_nats=found,
+        is_extrapolated=not all(is_inside),
+        level=fit.level if level is None else level,
+    )
 
 
 def predict_loss(

@@ -206,6 +206,66 @@ def test_a_published_law_needs_no_fit(tmp_path, run):
     assert "1.9307" in row
 
 
+def no_constant(name):
+    raise AssertionError(f"{name} is no JSON")
+
+
+ASKED_AS_OBJECTS = (
+    ("fit", "A", *QUICK),
+    ("fit", "A", *COLUMNS, "--bootstrap", "0"),
+    ("compare", "A", *COLUMNS, "--laws", "additive,power_n_params"),
+    ("compare", "A", "B", *QUICK, "--flops", "1e19,1e26"),
+    ("optimum", "A", *QUICK, "--flops", "1e20", "--at", "1e9:2e10", "--inference-tokens", "1e12"),
+    ("optimum", "A", *COLUMNS, "--bootstrap", "0", "--at", "1e9:2e10"),
+)
+
+
+@pytest.mark.parametrize("asked", ASKED_AS_OBJECTS, ids=" ".join)
+def test_an_answer_as_one_object_is_what_out_writes(tmp_path, capsys, asked):
+    out = tmp_path / "out.json"
+    tables = {"A": table(tmp_path, "a.csv", 1), "B": table(tmp_path, "b.csv", 2, gain=0.5)}
+    main([*(tables.get(word, word) for word in asked), "--json", "--out", str(out)])
+    printed, told = capsys.readouterr()
+    assert json.loads(printed, parse_constant=no_constant) == json.loads(out.read_text())
+    assert "certified" in told
+    assert str(out) in told
+
+
+def test_the_loss_of_a_run_is_that_of_the_law(tmp_path, run):
+    """Hoffmann et al. 2022, eq. 10, at Chinchilla's own size and tokens, and beyond the runs."""
+    path = tmp_path / "two.csv"
+    path.write_text("n_params,n_tokens,loss_nats\n1e8,2e9,3.3\n1e11,2e12,1.9\n")
+    given = ("--fix", "E=1.69,A=406.4,B=410.7,alpha=0.34,beta=0.28")
+    text = run("optimum", str(path), "--at", "7e10:1.4e12,7e10:7e12", *given)
+    inside, beyond = (line.split() for line in text.splitlines() if line.startswith("7e+10"))
+    assert inside == [
+        "7e+10",
+        "1.4e+12",
+        f"{1.69 + 406.4 / 7e10**0.34 + 410.7 / 1.4e12**0.28:.4f}",
+        "none",
+    ]
+    assert beyond[2:] == [
+        f"{1.69 + 406.4 / 7e10**0.34 + 410.7 / 7e12**0.28:.4f}",
+        "none",
+        "extrapolated",
+    ]
+    assert "N*" not in text
+
+
+def test_the_interval_of_a_runs_loss_holds_the_scatter_of_one_run(tmp_path, capsys):
+    path = table(tmp_path, "a.csv", 1)
+    main(["optimum", path, *QUICK, "--flops", "1e20", "--at", "1e9:1.6e10", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    (one,) = found["runs"]
+    ends = one["loss_nats"]["interval"]
+    truth = float(ADDITIVE.loss(TRUTH, 1e9, 1.6e10))
+    assert ends["lower"] < truth < ends["upper"]
+    # The scatter has a standard deviation of 0.3 %; the law alone is known far better.
+    law = (found["loss_opt"]["upper"][0] - found["loss_opt"]["lower"][0]) / 2
+    assert law < 0.003 * truth < (ends["upper"] - ends["lower"]) / 2
+    assert not one["is_extrapolated"]
+
+
 def test_a_name_of_a_column_may_hold_a_comma():
     found = table_options.pairs("--columns", ["n_params=Size, all (M):M,loss_nats=loss"], str)
     assert found == {"n_params": "Size, all (M):M", "loss_nats": "loss"}
@@ -252,6 +312,25 @@ MISTAKES = (
         "has no optimum that far",
     ),
     (("optimum", "TABLE", "--flops", "much"), "is not a list of positive numbers"),
+    (("optimum", "TABLE"), "no budget: give --flops"),
+    (("optimum", "TABLE", "--at", "1e9:1e10", "--inference-tokens", "1e12"), "no budget for"),
+    *(
+        (("optimum", "TABLE", "--at", text), f"argument --at: {why}")
+        for text, why in (
+            ("1e9", "'1e9': must be N:D, such as"),
+            ("1e9:2e10:3", "'1e9:2e10:3': must be N:D, such as"),
+            ("1e9:nan", "'nan': must be a positive number"),
+            ("0:2e10", "'0': must be a positive number"),
+        )
+    ),
+    (
+        ("optimum", "TABLE", *COLUMNS, "--bootstrap", "0", "--fix", "alpha=5", "--at", "1e-300:1"),
+        "--at 1e-300:1: surface (additive) has no loss that far away; its runs have",
+    ),
+    (
+        ("optimum", "TABLE", *QUICK, "--approach", "isoflop", "--at", "1e9:2e10"),
+        "--at 1e+09:2e+10: isoflop gives the loss along the optimum only; fit a surface",
+    ),
     (("optimum", "JSON", "--flops", "1e20"), "is no fit that `isoflop fit --out` wrote"),
     (("optimum", "JSON", "--flops", "1e20", "--law", "additive"), "is a fit already"),
 )
