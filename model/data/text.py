@@ -2,7 +2,6 @@
 """Documents of text sources, as UTF-8 bytes: what is at hand everywhere, or files and folders."""
 
 import collections
-import contextlib
 import gzip
 import io
 import itertools
@@ -11,16 +10,15 @@ import lzma
 import os
 import platform
 import re
-import stat
 import sysconfig
-import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from model.data.source import BYTE_SEPARATOR, StdlibText, TextFiles, TokenArrays
+from model.data.list_files import list_splits, reading
+from model.data.source import BYTE_SEPARATOR, StdlibText, TextFiles
 
 _BLOCK_BYTES = 2**20
 _NUL = bytes([BYTE_SEPARATOR])
@@ -55,7 +53,7 @@ class PepsReader(Reader):
         self.validation_files = []
 
     def documents(self, file: Path) -> Iterator[bytes]:
-        with _reading(file), lzma.open(file) as stream:
+        with reading(file), lzma.open(file) as stream:
             yield from _plain(file, stream)
 
     def notes(self) -> list[str]:
@@ -80,7 +78,7 @@ class StdlibReader(Reader):
             )
 
     def documents(self, file: Path) -> Iterator[bytes]:
-        with _reading(file):
+        with reading(file):
             content = file.read_bytes()
         try:
             content.decode("utf-8")
@@ -165,7 +163,7 @@ class TextFilesReader(Reader):
                 f"data file {os.fspath(file)!r} has the extension {suffix!r}, which is not text: "
                 "give plain text, .jsonl, or either with .gz or .xz."
             )
-        with _reading(file), opener(file, "rb") as stream:
+        with reading(file), opener(file, "rb") as stream:
             if suffix == ".jsonl":
                 yield from self._json_lines(file, stream)
             else:
@@ -199,58 +197,6 @@ class TextFilesReader(Reader):
             return text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(f"{where} holds half a surrogate pair. Correct the line.") from error
-
-
-def list_splits(
-    source: TextFiles | TokenArrays, left_out: Counter[str]
-) -> tuple[list[Path], list[Path]]:
-    """The files of `paths` and those of `validation_paths`, in the order given, folders recursively
-    by sorted relative path.
-
-    Hidden entries, links to folders and special files inside folders are counted in `left_out`.
-
-    Raises:
-      ValueError: if a path is missing or unreadable, a file comes twice, or there is none.
-    """
-    files = _list(source.paths, left_out)
-    held_out = _list(source.validation_paths, left_out) if source.validation_paths else []
-    for file, times in Counter(map(os.path.realpath, [*files, *held_out])).items():
-        if times > 1:
-            raise ValueError(f"data file {file!r} comes {times} times: name each file once.")
-    return files, held_out
-
-
-def _list(paths: Sequence[str], left_out: Counter[str]) -> list[Path]:
-    files: list[Path] = []
-    for path in map(Path, paths):
-        with _reading(path):
-            is_folder = stat.S_ISDIR(path.stat().st_mode)
-            files += _walk(path, left_out) if is_folder else [path]
-    if not files:
-        raise ValueError(f"no files under {', '.join(map(repr, paths))}: correct the data paths.")
-    return files
-
-
-def _walk(root: Path, left_out: Counter[str]) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise error
-
-    files = []
-    for folder, subfolders, names in os.walk(root, onerror=refuse):
-        links = [d for d in subfolders if os.path.islink(os.path.join(folder, d))]
-        visible = [d for d in subfolders if not d.startswith(".") and d not in links]
-        left_out["links to folders"] += len(links)
-        left_out["hidden files and folders"] += len(subfolders) - len(visible) - len(links)
-        subfolders[:] = visible
-        for name in names:
-            file = Path(folder, name)
-            if name.startswith("."):
-                left_out["hidden files and folders"] += 1
-            elif not file.is_file():
-                left_out["entries that are not files"] += 1
-            else:
-                files.append(file)
-    return sorted(files, key=lambda file: file.relative_to(root).as_posix())
 
 
 def _plain(file: Path, stream: io.BufferedIOBase) -> Iterator[bytes]:
@@ -300,15 +246,3 @@ def _without_last_empty(documents: list[bytes]) -> list[bytes]:
 
 def _left_out_notes(left_out: Counter[str]) -> list[str]:
     return [f"Left out: {n} {reason}." for reason, n in sorted(left_out.items()) if n]
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(
-            f"data file {os.fspath(path)!r} cannot be read: {reason}. "
-            "Correct the paths of the data source, or the file."
-        ) from error

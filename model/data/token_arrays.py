@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from model.data.list_files import list_splits
 from model.data.source import TokenArrays
-from model.data.text import Reader, list_splits
+from model.data.text import Reader
 from model.data.token_files import open_array, token_dtype
 
 _BLOCK_TOKENS = 2**22
