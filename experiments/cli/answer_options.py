@@ -11,11 +11,12 @@ from experiments.terminal.consoles import stderr
 
 def add_answer(parser: argparse.ArgumentParser) -> None:
     """``--verbose`` and ``--json``."""
-    parser.add_argument("--verbose", action="store_true", help="every approach and every finding")
-    add_json(parser)
+    group = parser.add_argument_group("answer")
+    group.add_argument("--verbose", action="store_true", help="every approach and every finding")
+    add_json(group)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     """``--json``, for whatever has an answer."""
     text = "the answer as one JSON object; what else is told goes to stderr"
     parser.add_argument("--json", action="store_true", help=text)

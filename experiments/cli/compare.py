@@ -16,13 +16,16 @@ HELP = "rank laws by hold-out; or compute of B over A"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tables", nargs="+", metavar="TABLE", help="one: laws; two: recipes A, B")
-    parser.add_argument("--laws", help="names, comma separated; one table")
-    parser.add_argument("--below", type=float, metavar="C", help="fit below these FLOPs; one table")
-    parser.add_argument("--flops", metavar="C,...", help="of A, where A and B are compared")
-    table_options.add_table(parser)
-    table_options.add_output(parser)
+    text = "of one table, by their names (additive,curved,kaplan,over_training)"
+    parser.add_argument("--laws", metavar="LAW,...", help=text)
+    text = "of one table: fit the runs below so many FLOPs (all but about a fifth)"
+    parser.add_argument("--below", type=float, metavar="C", help=text)
+    text = "of two tables: FLOPs of A, where A and B are compared (where both have runs)"
+    parser.add_argument("--flops", metavar="C,...", help=text)
     missing_runs.add_option(parser)
     add_json(parser)
+    table_options.add_output(parser)
+    table_options.add_table(parser)
     parser.set_defaults(overrides=[])
 
 

@@ -17,13 +17,13 @@ HELP = "sizes of activations and of their updates against width and depth"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add = parser.add_argument
-    text = "at the recipe's base depth (32,64,128,256)"
+    text = "at the recipe's base depth"
     add("--widths", type=whole_numbers, default=(32, 64, 128, 256), metavar="LIST", help=text)
-    text = "at the recipe's base width (2,4,8,16)"
+    text = "at the recipe's base width"
     add("--depths", type=whole_numbers, default=(2, 4, 8, 16), metavar="LIST", help=text)
-    text = "steps of each network (10)"
+    text = "steps of each network"
     add("--steps", type=whole_number, default=10, metavar="N", help=text)
-    add("--seeds", type=seeds, default=(0, 1, 2), metavar="LIST", help="of each network (0,1,2)")
+    add("--seeds", type=seeds, default=(0, 1, 2), metavar="LIST", help="of each network")
     text = "folder of coordinate_check.json, .md and .png (that of the study)"
     add("--out", type=file_path, default=None, metavar="DIR", help=text)
 

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     text = "table of all points (results/STUDY/export.parquet)"
     parser.add_argument("--out", type=file_path, metavar="FILE.parquet|FILE.csv", help=text)
-    text = "metrics of all runs into tensorboard DIR, or wandb PROJECT, instead of a table"
+    text = "metrics of all runs into tensorboard DIR, or wandb PROJECT (a table instead)"
     parser.add_argument("--to", nargs=2, metavar=("SINK", "PLACE"), help=text)
     add_limits(parser)
 

@@ -19,10 +19,10 @@ HELP = "fit all approaches to a study's runs, or a law to a TABLE of runs"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    table_options.add_table(parser)
-    table_options.add_output(parser)
     missing_runs.add_option(parser)
     add_answer(parser)
+    table_options.add_output(parser)
+    table_options.add_table(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

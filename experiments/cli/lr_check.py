@@ -18,17 +18,17 @@ HELP = "sweep the recipe's learning rate, print how many nats it is from the bes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    add_training(parser)
-    add = parser.add_argument
+    add = parser.add_argument_group("sweep").add_argument
     text = "d_model (three of the study's own)"
     add("--widths", type=whole_numbers, default=None, metavar="LIST", help=text)
     text = "run lengths (the widest network's at the smallest and the largest budget)"
     add("--tokens", type=positive_numbers, default=None, metavar="LIST", help=text)
-    text = "factors on the recipe's rate, 1 among them (1/8 to 8)"
+    text = "factors on the recipe's rate, 1 among them"
     add("--rates", type=positive_numbers, default=RATES, metavar="LIST", help=text)
-    add("--seeds", type=seeds, default=(0, 1), metavar="LIST", help="of each rate (0,1)")
+    add("--seeds", type=seeds, default=(0, 1), metavar="LIST", help="of each rate")
     text = "folder of lr_check.json, .md and .png (that of the sweep)"
     add("--out", type=file_path, default=None, metavar="DIR", help=text)
+    add_training(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

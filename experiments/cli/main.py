@@ -7,9 +7,10 @@ import errno
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from experiments.executors import exit_codes
 from experiments.executors.local import DiskError
@@ -18,6 +19,7 @@ from experiments.terminal.consoles import stdout
 from experiments.train.run_points import Preempted, RunsFailed
 from model.field_checks import one_line
 
+DEFAULTS = "In parentheses: what holds where an option is not given."
 WHAT = "Scaling-law experiments: from FLOP budgets to a compute-optimal frontier with intervals."
 COMMANDS = (
     *("init", "data", "plan", "run", "lr-check", "next"),
@@ -28,8 +30,35 @@ COMMANDS = (
 )
 
 
+class _Help(argparse.HelpFormatter):
+    """Usage in a line, and the default of each option in parentheses."""
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
+    ) -> None:
+        super().add_usage(usage, [action for action in actions if action.required], groups, prefix)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        found = action.default
+        values = found if isinstance(found, tuple) else (found,)
+        texts = [
+            f"{value:g}" if isinstance(value, int | float) else str(value)
+            for value in values
+            if isinstance(value, int | float | str | Path) and not isinstance(value, bool)
+        ]
+        is_shown = any(texts) and action.option_strings and found is not argparse.SUPPRESS
+        return f"{action.help} ({','.join(texts)})" if is_shown else action.help or ""
+
+
 class _Parser(argparse.ArgumentParser):
     """One line for a user's mistake."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=_Help, **settings)
 
     def error(self, message: str) -> NoReturn:
         self.exit(exit_codes.REFUSED, f"isoflop: {message} (see {self.prog} --help)\n")
@@ -90,7 +119,9 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for name in names:
         module = _module(name)
-        sub = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        sub = commands.add_parser(
+            name, help=module.HELP, description=f"{module.HELP}.", epilog=DEFAULTS
+        )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return parser

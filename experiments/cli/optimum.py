@@ -29,15 +29,15 @@ _OPEN = ("--out", "--figures", "--level")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="FIT.json|TABLE", help="what `isoflop fit` wrote, or runs")
-    add("--flops", metavar="C,...", help="training budgets")
-    text = "runs of N parameters on D tokens: their loss"
+    add("--flops", metavar="C,...", help="training budgets (none)")
+    text = "runs of N parameters on D tokens: their loss (none)"
     add("--at", type=_sizes, default=[], metavar="N:D,...", help=text)
-    text = "served over its life: also the model of equal loss that is cheapest with them"
+    text = "served over its life: also the model of equal loss that is cheapest with them (none)"
     add("--inference-tokens", metavar="D,...", help=text)
-    table_options.add_table(parser)
-    table_options.add_output(parser)
     missing_runs.add_option(parser)
     add_json(parser)
+    table_options.add_output(parser)
+    table_options.add_table(parser)
     parser.set_defaults(overrides=[])
 
 

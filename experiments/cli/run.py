@@ -40,11 +40,11 @@ HELP = "train what is missing, fit, forecast, report; may be interrupted"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
+    add_answer(parser)
+    cost_options.add_cost(parser)
+    until_options.add_until(parser)
     add_training(parser)
     missing_runs.add_option(parser)
-    until_options.add_until(parser)
-    cost_options.add_cost(parser)
-    add_answer(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

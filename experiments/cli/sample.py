@@ -24,14 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", default="", metavar="TEXT", help=text)
     text = "at most so many more (what a window of its training has room for)"
     parser.add_argument("--tokens", type=whole_number, metavar="N", help=text)
-    text = "divides the logits; 0 takes the most probable token (1)"
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help=text)
+    add = parser.add_argument_group("draws").add_argument
+    text = "divides the logits; 0 takes the most probable token"
+    add("--temperature", type=float, default=1.0, metavar="T", help=text)
     text = "draw from the K most probable tokens alone (from all)"
-    parser.add_argument("--top-k", type=whole_number, metavar="K", help=text)
+    add("--top-k", type=whole_number, metavar="K", help=text)
     text = "of these, from the fewest that hold this share of their probability (all)"
-    parser.add_argument("--top-p", type=float, metavar="P", help=text)
+    add("--top-p", type=float, metavar="P", help=text)
     seed = functools.partial(whole_number, low=0, high=MAX_SEED)
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the draws (0)")
+    add("--seed", type=seed, default=0, metavar="N", help="of the draws")
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

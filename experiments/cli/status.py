@@ -15,7 +15,7 @@ WATCH_SECONDS = 2.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    text = f"look again every so many seconds ({WATCH_SECONDS:g}) until everything has ended"
+    text = f"look again every {WATCH_SECONDS:g} or so many seconds until all has ended (one look)"
     parser.add_argument(
         "--watch", type=float, nargs="?", const=WATCH_SECONDS, metavar="SECONDS", help=text
     )

@@ -34,37 +34,64 @@ _ONLY_FOR = {
 
 def add_table(parser: argparse.ArgumentParser) -> None:
     """Options on how a table is read and how a law is fitted to it."""
-    add = parser.add_argument_group("tables (CSV, TSV, JSONL, Parquet)").add_argument
+    add = parser.add_argument_group("table (CSV, TSV, JSONL, Parquet)").add_argument
     add("--columns", action="append", metavar="FIELD=COLUMN[:UNIT],...",
         help="n_params=size:M,n_tokens=steps:524288,loss_nats=bpb:bits; K M B T or a number "
         "multiply, P E PF-days for FLOPs, bits for losses; a+b adds columns; status=state:done "
-        "says what counts")  # fmt: skip
-    add("--where", action="append", metavar="COLUMN=VALUE", help="rows to use; may be repeated")
-    add("--flops-convention", help="how the table counts FLOPs")
-    add("--params-convention", help="total or non_embedding")
-    add("--approach", choices=APPROACHES, help="surface unless said otherwise")
-    add("--curves", type=file_path, help="table of training curves, for the envelope")
-    add("--select", help="envelope: lowest curve, hull, or final_hull")
-    add("--curve", help="isoflop: parabola, quartic or akima")
-    add("--tokens", help="isoflop: D* from the size ladder, or from a curve of its own")
-    add("--law", help="additive unless said otherwise; also a law in other columns")
-    add("--loss", metavar="KIND[:NUMBER]",
-        help="huber:1e-3, lad, least_squares, quantile:q, student_t[:nu], raw-...")  # fmt: skip
-    add("--fix", action="append", metavar="NAME=VALUE", help="keep a parameter at a value")
-    add("--tie", action="append", metavar="NAME=NAME", help="keep two parameters equal")
-    add("--bound", action="append", metavar="NAME=LOW:HIGH", help="keep a parameter in a range")
-    add("--bootstrap", type=int, metavar="N", help="replicates; 0 for no intervals")
-    add("--seed", type=int, help="of the bootstrap")
-    add("--level", type=float, help="of the intervals, 0.95 unless said otherwise")
-    add("--method", help="auto, pairs, residual, components or wild")
+        "says what counts (columns of our names)")  # fmt: skip
+    add(
+        "--where",
+        action="append",
+        metavar="COLUMN=VALUE",
+        help="rows to use; may be repeated (all)",
+    )
+    add("--flops-convention", help="how the table counts FLOPs (as it says, or 6n_total)")
+    add("--params-convention", help="total or non_embedding (total)")
+    _add_fitting(parser)
+    _add_intervals(parser)
+
+
+def _add_fitting(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("fit").add_argument
+    add("--approach", choices=APPROACHES, help="how optima are found (surface)")
+    add("--law", help="by its name; also a law in other columns (additive)")
+    text = "huber:x, lad, least_squares, quantile:q, student_t[:nu], raw-... (huber:1e-3)"
+    add("--loss", metavar="KIND[:NUMBER]", help=text)
+    add("--fix", action="append", metavar="NAME=VALUE", help="keep a parameter at a value (none)")
+    add("--tie", action="append", metavar="NAME=NAME", help="keep two parameters equal (none)")
+    add(
+        "--bound",
+        action="append",
+        metavar="NAME=LOW:HIGH",
+        help="keep a parameter in a range (that of the law)",
+    )
+    add = parser.add_argument_group("approaches isoflop and envelope").add_argument
+    add("--curve", help="isoflop: parabola, quartic or akima (parabola)")
+    add("--tokens", help="isoflop: D* from the size ladder, or from a curve of its own (ladder)")
+    add("--curves", type=file_path, help="envelope: table of training curves (none; needed)")
+    add("--select", help="envelope: lowest curve, hull, or final_hull (lowest)")
+
+
+def _add_intervals(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("intervals").add_argument
+    add(
+        "--bootstrap",
+        type=int,
+        metavar="N",
+        help="replicates; 0 for no intervals (1000; envelope 300)",
+    )
+    add("--seed", type=int, help="of the bootstrap (0)")
+    add("--level", type=float, help="share of the truth that they are to hold (0.95)")
+    add("--method", help="auto, pairs, residual, components or wild (auto)")
     add("--profile", metavar="QUANTITY[@FLOPS],...",
-        help="intervals by profile: E,a,n_params_opt@1e24,loss_opt@1e24")  # fmt: skip
+        help="intervals by profile: E,a,n_params_opt@1e24,loss_opt@1e24 (none)")  # fmt: skip
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Options on where results go."""
-    parser.add_argument("--out", type=file_path, help="file for the result as JSON")
-    parser.add_argument("--figures", type=file_path, metavar="DIR", help="folder for figures")
+    add = parser.add_argument_group("files").add_argument
+    add("--out", type=file_path, metavar="FILE", help="the answer as one JSON object (none)")
+    add("--figures", type=file_path, metavar="DIR", help="figures (none)")
 
 
 def given(options: argparse.Namespace) -> list[str]:

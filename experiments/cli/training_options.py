@@ -11,46 +11,61 @@ from experiments.train.run_points import Training
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, default=None, help="processes (one per core)")
+    parser.add_argument(
+        "--workers", type=int, default=None, metavar="N", help="processes (one per core)"
+    )
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
     """How runs are trained, and where."""
     add_workers(parser)
-    add = parser.add_argument
-    add("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS, metavar="S")
+    names = typing.get_args(Name)
+    parser.add_argument("--on", choices=names, default="local", help="where runs are trained")
+    add = parser.add_argument_group("workers").add_argument
+    text = "between checkpoints"
+    add("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS, metavar="S", help=text)
     text = "silence after which another host may take a run over"
     add("--lease-seconds", type=float, default=LEASE_SECONDS, metavar="S", help=text)
     text = "failures without progress after which a run waits for `isoflop retry`"
     add("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
     text = "runs of one shape trained together on a device (as was measured to be best)"
     add("--pack", type=int, default=None, metavar="N", help=text)
-    _add_engine(parser)
+    _add_engines(parser)
 
 
-def _add_engine(parser: argparse.ArgumentParser) -> None:
-    """--on, and what an engine other than this machine must be told."""
-    names = typing.get_args(Name)
-    parser.add_argument("--on", choices=names, default="local", help="where runs are trained")
+def _add_engines(parser: argparse.ArgumentParser) -> None:
+    """What an engine other than this machine must be told."""
     add = parser.add_argument_group("engines other than local").add_argument
     add("--gpus-per-process", type=int, default=0, metavar="N", help="0 trains on CPUs")
-    add("--cpus-per-process", type=int, default=1, metavar="N")
-    add("--hours", type=float, default=None, help="most hours of a task; longer runs resume")
-    add("--max-concurrent", type=int, default=None, metavar="N", help="tasks at once")
-    add("--setup", default="", help="shell line before the worker (activate an environment)")
-    add("--partition", default="", help="of Slurm")
-    add("--account", default="", help="of Slurm")
-    add("--qos", default="", help="of Slurm")
+    add("--cpus-per-process", type=int, default=1, metavar="N", help="cores of a process")
+    add(
+        "--hours",
+        type=float,
+        default=None,
+        metavar="H",
+        help="most of a task; longer runs resume (no limit)",
+    )
+    add("--max-concurrent", type=int, default=None, metavar="N", help="tasks at once (no limit)")
+    add = parser.add_argument_group("Slurm").add_argument
+    add(
+        "--setup",
+        default="",
+        help="shell line before the worker, to activate an environment (none)",
+    )
+    add("--partition", default="", help="where tasks run (as Slurm chooses)")
+    add("--account", default="", help="that is charged (as Slurm chooses)")
+    add("--qos", default="", help="quality of service (as Slurm chooses)")
     text = "further option of sbatch, such as --sbatch=--constraint=a100; may be repeated"
     add("--sbatch", action="append", default=[], metavar="OPTION", help=text)
-    add("--image", default="", help="of Kubernetes: with this project and its Python")
-    text = "of Kubernetes: PersistentVolumeClaim with the results folder at its top"
+    add = parser.add_argument_group("Kubernetes").add_argument
+    add("--image", default="", help="with this project and its Python (none; needed)")
+    text = "PersistentVolumeClaim with the results folder at its top (none; needed)"
     add("--volume-claim", default="", metavar="NAME", help=text)
-    add("--namespace", default="", help="of Kubernetes")
-    add("--queue", default="", help="of Kubernetes: LocalQueue of Kueue")
-    text = "of Kubernetes: label=value of nodes; may be repeated"
+    add("--namespace", default="", help="of the jobs (as kubectl chooses)")
+    add("--queue", default="", help="LocalQueue of Kueue (none)")
+    text = "label=value of nodes; may be repeated"
     add("--node-selector", action="append", default=[], metavar="LABEL", help=text)
-    text = "of Kubernetes: accelerator,topology,chips per host; such a slice for each run"
+    text = "accelerator,topology,chips per host; such a slice for each run (none)"
     add("--tpu", default="", metavar="SLICE", help=text)
 
 

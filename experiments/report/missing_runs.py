@@ -21,7 +21,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
         type=_fraction,
         default=ALLOWED,
         metavar="FRACTION",
-        help=f"fit although so many runs diverged, failed or are not trained ({ALLOWED:g})",
+        help="fit although so many runs diverged, failed or are not trained",
     )
 
 
