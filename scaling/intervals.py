@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
 
 from scaling.tables.arrays import Array
 
@@ -51,7 +51,7 @@ class Estimated:
 
     def with_error(self, standard_error: float, level: float) -> Estimated:
         """With an independent normal error added: both sides grow in quadrature."""
-        half = float(norm.ppf((1 + level) / 2)) * standard_error
+        half = NormalDist().inv_cdf((1 + level) / 2) * standard_error
         below, above = self.value - self.interval.lower, self.interval.upper - self.value
         ends = self.value - math.hypot(below, half), self.value + math.hypot(above, half)
         return Estimated(value=self.value, interval=Interval(lower=ends[0], upper=ends[1]))

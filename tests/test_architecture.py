@@ -218,6 +218,16 @@ def test_asking_planning_and_looking_need_no_jax_scipy_or_matplotlib(tmp_path):
     assert "0 of " in done.stdout
 
 
+def test_a_report_of_fits_that_are_kept_loads_no_jax_scipy_or_figures():
+    heavy = ("jax", "scipy", "matplotlib.figure", "matplotlib.axes")
+    script = (
+        "import sys, experiments.report.answer, experiments.report.page\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def test_every_file_has_its_licence_line_and_a_name_that_says_what_it_does():
     everything = [*files(ROOT), *(ROOT / "tests").rglob("*.py")]
     for path in everything:

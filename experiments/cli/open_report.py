@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from experiments.cli.open_study import open_study
 from experiments.ledger.ledger import Ledger
-from experiments.machine.jax_setup import prepare_to_fit
 from experiments.plan.point import Point
 from experiments.study.study import Study
 
@@ -23,7 +22,6 @@ def open_report(options: argparse.Namespace) -> tuple[Study, Ledger, list[Point]
       ValueError: if no run is finished, or too few are.
     """
     study, ledger = open_study(options)
-    prepare_to_fit()
     from experiments.report.build import build
 
     points = ledger.read_plan()

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     _, ledger, _, built = open_report(options)
-    from experiments.report.page import draw
+    from experiments.report.figures import draw
 
     for path in draw(ledger, built).values():
         console.print(str(path))

@@ -22,7 +22,6 @@ from experiments.cost.target import estimate_on, refuse_above
 from experiments.executors.local_idle import IdleWorkers
 from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger, missing_points
-from experiments.machine.jax_setup import prepare_to_fit
 from experiments.plan.answerable import unanswerable
 from experiments.plan.from_recipe import Refused
 from experiments.plan.point import Point
@@ -166,7 +165,6 @@ def answer_study(work: Work, goal: Asked | None) -> None:
 
 def _forecasts(work: Work, grid: list[Point]) -> Iterator[Point]:
     """The points beyond the grid, each when its loss has been forecast."""
-    prepare_to_fit()
     from experiments.report.analysis import analyse
     from experiments.report.forecast import make_forecast
     from scaling.fit import FitError
@@ -201,7 +199,6 @@ def _number(value: float | None) -> str:
 
 def _answer(work: Work, points: list[Point]) -> str:
     """Writes and shows the answer; returns what was shown."""
-    prepare_to_fit()
     from experiments.report.answer import print_answer, write_answer
     from experiments.report.build import build
     from experiments.report.page import write

@@ -12,6 +12,7 @@ import numpy as np
 from experiments.ledger.flags import FLAGS
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import collate
+from experiments.machine.jax_setup import prepare_to_fit
 from experiments.machine.provenance import code_facts, package_facts
 from experiments.plan.point import Point
 from experiments.report import kept_fits
@@ -39,6 +40,7 @@ class Analysis:
     """What the runs of a study say.
 
     Attributes:
+      of: digest of the rows and curves that were fitted, and of the code.
       runs: of the grid, diverged ones included; forecast runs are never among them.
       curves: of the grid.
       fits: by name of APPROACHES, those that gave an answer.
@@ -48,6 +50,7 @@ class Analysis:
       findings: about the choice of rows.
     """
 
+    of: str
     runs: Runs
     curves: Curves
     fits: Mapping[str, Fit]
@@ -101,6 +104,7 @@ def analyse(
     budgets = [*study.budgets, *study.forecast_budgets]
     frontiers = {name: frontier(fit, budgets) for name, fit in made.fits.items()}
     return Analysis(
+        of=fitted,
         runs=runs,
         curves=curves,
         fits=made.fits,
@@ -174,6 +178,7 @@ def _of_seeds(runs: Runs) -> tuple[str, ...]:
 
 
 def _fit(runs: Runs, curves: Curves, tell: Callable[[str], None]) -> Fits:
+    prepare_to_fit()
     fitters: dict[str, Callable[[], Fit]] = {
         "envelope": lambda: fit_envelope(runs, curves),
         "isoflop": lambda: fit_isoflop(runs),

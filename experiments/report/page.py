@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of a study, and its report as one HTML page."""
+"""The report of a study as one HTML page."""
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from experiments.cost import planned_vs_real
 from experiments.files.storage import replace_text
@@ -17,66 +15,13 @@ from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import csv_text, table_row
 from experiments.plan.point import Point
 from experiments.report import interactive, rows
-from experiments.report.analysis import APPROACHES
 from experiments.report.answer import as_object, sentence
-from experiments.report.build import JudgedForecast, Report
-from experiments.report.cost_figure import figure_cost
+from experiments.report.build import Report
+from experiments.report.figures import CAPTIONS, draw
 from experiments.report.totals import provenance, totals
 from experiments.study.changes import leaves
 from experiments.study.study import Study
 from model.data.manifest import Manifest
-from scaling.answers.frontier import Frontier
-from scaling.fit import Fit
-from scaling.intervals import Estimated, Interval
-from scaling.plots import figures
-from scaling.plots.style import save
-
-CAPTIONS = {
-    "isoflop": "Loss against size at fixed compute, with fitted minima (approach 2).",
-    "frontier": "Compute-optimal parameters and tokens by every approach.",
-    "forecast": "Forecasts made before the run beyond the grid, and what came out.",
-    "surface": "Fitted loss surface with the efficient frontier (approach 3).",
-    "residuals": "Residuals of the surface.",
-    "agreement": "Exponents and optima of the approaches side by side.",
-    "curves": "Validation loss during training.",
-    "cost": "Device-seconds of every run as they were planned, and as they came out.",
-}
-
-
-def draw(ledger: Ledger, report: Report) -> dict[str, Path]:
-    """Writes every figure that the fits allow as PNG and SVG; name -> PNG."""
-    analysis, fits = report.analysis, report.analysis.fits
-    drawn = {"curves": figures.figure_curves(analysis.curves, analysis.runs)}
-    if "isoflop" in fits:
-        drawn["isoflop"] = figures.figure_isoflop(fits["isoflop"])
-    if fits:
-        fronts = [analysis.frontiers[name] for name in APPROACHES if name in fits]
-        drawn["frontier"] = figures.figure_frontier(fronts, rows.ordered(analysis))
-    if report.compared:
-        drawn["cost"] = figure_cost(report.compared)
-    if analysis.agreement is not None:
-        drawn["agreement"] = figures.figure_agreement(analysis.agreement, rows.ordered(analysis))
-    if report.main in ("additive", "curved"):
-        fit, front = fits[report.main], analysis.frontiers[report.main]
-        drawn["surface"] = figures.figure_surface(fit, front)
-        drawn["residuals"] = figures.figure_residuals(fit)
-        if report.forecasts:
-            drawn["forecast"] = _forecast_figure(report.forecasts[-1], fit, front)
-    ledger.figures.mkdir(parents=True, exist_ok=True)
-    return {name: save(drawn[name], ledger.figures / name)[0] for name in CAPTIONS if name in drawn}
-
-
-def _forecast_figure(judged: JudgedForecast, fit: Fit, front: Frontier) -> Figure:
-    made = judged.forecast
-    forecasts = {
-        law: Estimated(value=f.value, interval=Interval(lower=_nan(f.lower), upper=_nan(f.upper)))
-        for law, f in made.forecasts.items()
-    }
-    return figures.figure_forecast(front, fit, forecasts, flops=made.budget, outcome=judged.outcome)
-
-
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def write(ledger: Ledger, study: Study, points: Sequence[Point], report: Report) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Real
-from scipy.interpolate import Akima1DInterpolator
 
 from scaling.tables.arrays import Array
 
@@ -108,6 +107,8 @@ def value_at(kind: str, stored: Sequence[float], log_size: Array) -> Array:
     x = np.asarray(log_size, float) - centre
     if kind != "akima":
         return np.polyval(coefficients[::-1], x)
+    from scipy.interpolate import Akima1DInterpolator
+
     knots, values = np.split(np.array(coefficients), 2)
     return np.exp(Akima1DInterpolator(knots, values)(np.clip(x, knots[0], knots[-1])))
 
@@ -211,6 +212,8 @@ def _akima_minima(x: Array, targets: Array, weights: Array, edges: str) -> tuple
 
 def _lowest_of_cubics(knots: Array, values: Array) -> tuple[Array, Array]:
     """Lowest point of the Akima interpolants of values [R, K]: a knot, or a stationary point."""
+    from scipy.interpolate import Akima1DInterpolator
+
     cubics = Akima1DInterpolator(knots, values.T)
     c3, c2, c1, c0 = cubics.c
     width = np.diff(knots)[:, None]

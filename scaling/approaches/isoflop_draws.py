@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 from numpy.polynomial import Polynomial
-from scipy.linalg import block_diag
 
 from scaling.approaches.isoflop_curves import Curve
 from scaling.fit import Noise
@@ -147,6 +146,8 @@ def pooled_share(runs: Runs, curves: Sequence[Curve]) -> float:
     Args:
       runs: those of the curves, one curve behind the other.
     """
+    from scipy.linalg import block_diag
+
     fitted = np.concatenate([c.loss(c.x) for c in curves])
     slopes = block_diag(*(c.basis(c.x / np.ptp(c.x)) for c in curves)) / fitted[:, None]
     shared = shared_variances(runs, runs.loss_nats / fitted - 1.0, slopes)
@@ -177,6 +178,8 @@ def _scatter(runs: Runs, curves: Sequence[Curve]) -> tuple[Array, Array]:
     What a parabola misses is the same in every replicate of the study: a bias, which
     `approach2_bias` estimates, and no noise. A wider polynomial takes most of it away.
     """
+    from scipy.linalg import block_diag
+
     ends = np.cumsum([len(c.x) for c in curves])[:-1]
     residuals, slopes = [], []
     for curve, loss in zip(curves, np.split(runs.loss_nats, ends), strict=True):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import t as student
 
 from scaling.approaches.isoflop_curves import Curve
 from scaling.intervals import UNKNOWN, Interval
@@ -123,8 +122,10 @@ def loss_above_minimum(
 
 def _covariance(curve: Curve, scatter: tuple[float, float], level: float) -> Array:
     """Of the coefficients, in units of t^2."""
+    from scipy.special import stdtrit
+
     sd, dof = scatter
-    half = float(student.ppf((1 + level) / 2, dof)) * sd
+    half = float(stdtrit(dof, (1 + level) / 2)) * sd
     return np.linalg.pinv(curve.basis(curve.x).T @ curve.basis(curve.x)) * half**2
 
 

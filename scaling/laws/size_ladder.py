@@ -11,15 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike
-from scipy.interpolate import PchipInterpolator
 
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
+
+if TYPE_CHECKING:
+    from scipy.interpolate import PchipInterpolator
 
 # Sizes closer than this are one rung: a slope between them would be rounding error.
 _SAME_SIZE = 1e-3
@@ -90,8 +93,13 @@ class Ladder:
 
     @cached_property
     def _inside(self) -> Callable[[Array], Array]:
-        monotone = PchipInterpolator(self.log_n_params, self.log_flops_per_token)
-        return self._cubic or monotone
+        return self._cubic or self._monotone
+
+    @cached_property
+    def _monotone(self) -> PchipInterpolator:
+        from scipy.interpolate import PchipInterpolator
+
+        return PchipInterpolator(self.log_n_params, self.log_flops_per_token)
 
     @cached_property
     def _end_slopes(self) -> tuple[float, float]:
@@ -122,8 +130,7 @@ class Ladder:
             cubics = np.array([*inner, float(self._cubic(x[0]))])[:, None]
             knots = x[:1]
         else:
-            monotone = PchipInterpolator(x, y)
-            knots, cubics = x[:-1], monotone.c
+            knots, cubics = x[:-1], self._monotone.c
         below, above = [0.0, 0.0, low, float(self._inside(x[0]))], [0.0, 0.0, high]
         last = [*above, float(self._inside(x[-1]))]
         ends = np.column_stack([below, cubics, last])

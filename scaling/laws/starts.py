@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import qmc
 
 from scaling.laws.law import Columns, Law
 from scaling.tables.arrays import Array
@@ -111,6 +110,8 @@ def _grid(
 
 @lru_cache(maxsize=16)
 def _evenly(n_axes: int, n_points: int) -> Array:
+    from scipy.stats import qmc
+
     return qmc.Sobol(n_axes, scramble=False).random(n_points)
 
 

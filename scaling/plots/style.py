@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """How figures look and how they are saved: colours, captions, and bytes that do not change."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from scaling.tables.units import count
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -46,6 +49,8 @@ def new_figure(
     n_columns: int = 1, *, width: float = 6.2, height: float = 4.2
 ) -> tuple[Figure, list[Axes]]:
     """A figure with panels side by side, and its axes, left to right."""
+    from matplotlib.figure import Figure
+
     with styled():
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, n_columns, squeeze=False)[0]
@@ -125,6 +130,8 @@ def scientific(value: float, digits: int = 2) -> str:
 
 def log_counts(axis: Axis) -> None:
     """Labels a logarithmic axis of counts with k, M, B and T."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(high / low)
     subs = (1.0, 2.0, 5.0) if decades < 1.6 else (1.0, 3.0) if decades < 4 else (1.0,)
@@ -135,6 +142,8 @@ def log_counts(axis: Axis) -> None:
 
 def log_losses(axis: Axis) -> None:
     """Labels a logarithmic axis of losses with plain round numbers: it spans less than a decade."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
     axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     axis.set_minor_locator(NullLocator())

@@ -110,6 +110,7 @@ def written(ledger, study, points, make_manifest, record):
         runs = read_runs(ledger.table, flops=study.flops, params="total")
         curves = read_curves(ledger.curves, flops=study.flops)
         analysis = Analysis(
+            of="",
             runs=runs, curves=curves, fits={}, frontiers={}, agreement=None,
             findings=tuple(rest[third : 2 * third]),
             refusals={text: text for text in rest[2 * third :]},

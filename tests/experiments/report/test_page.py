@@ -3,6 +3,7 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -38,6 +39,18 @@ def test_the_same_ledger_gives_the_same_bytes(ledger, planted, manifest, report,
     study, points = planted
     # Other objects in between, and fits that were read back from where they are kept.
     document(report, rows.run_rows(points, report.verdicts))
+    again = gather(ledger, points, analyse(ledger, study, points), "byte")
+    assert page(study, manifest, points, again, {}) == html
+
+
+def test_fits_that_are_kept_need_neither_jax_nor_scipy(
+    ledger, planted, manifest, report, html, monkeypatch
+):
+    study, points = planted
+    heavy = {name.split(".")[0] for name in sys.modules} & {"jax", "jaxlib", "scipy"}
+    assert heavy
+    for name in [name for name in sys.modules if name.split(".")[0] in heavy]:
+        monkeypatch.setitem(sys.modules, name, None)
     again = gather(ledger, points, analyse(ledger, study, points), "byte")
     assert page(study, manifest, points, again, {}) == html
 

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Report -> every figure that its fits allow. It takes seconds: see figures.py."""
+
+import math
+
+from matplotlib.figure import Figure
+
+from experiments.report import rows
+from experiments.report.analysis import APPROACHES
+from experiments.report.build import JudgedForecast, Report
+from experiments.report.cost_figure import figure_cost
+from scaling.answers.frontier import Frontier
+from scaling.fit import Fit
+from scaling.intervals import Estimated, Interval
+from scaling.plots import figures
+
+
+def drawn(report: Report) -> dict[str, Figure]:
+    """The figures by name."""
+    analysis, fits = report.analysis, report.analysis.fits
+    found = {"curves": figures.figure_curves(analysis.curves, analysis.runs)}
+    if "isoflop" in fits:
+        found["isoflop"] = figures.figure_isoflop(fits["isoflop"])
+    if fits:
+        fronts = [analysis.frontiers[name] for name in APPROACHES if name in fits]
+        found["frontier"] = figures.figure_frontier(fronts, rows.ordered(analysis))
+    if report.compared:
+        found["cost"] = figure_cost(report.compared)
+    if analysis.agreement is not None:
+        found["agreement"] = figures.figure_agreement(analysis.agreement, rows.ordered(analysis))
+    if report.main in ("additive", "curved"):
+        fit, front = fits[report.main], analysis.frontiers[report.main]
+        found["surface"] = figures.figure_surface(fit, front)
+        found["residuals"] = figures.figure_residuals(fit)
+        if report.forecasts:
+            found["forecast"] = _forecast(report.forecasts[-1], fit, front)
+    return found
+
+
+def _forecast(judged: JudgedForecast, fit: Fit, front: Frontier) -> Figure:
+    made = judged.forecast
+    forecasts = {
+        law: Estimated(value=f.value, interval=Interval(lower=_nan(f.lower), upper=_nan(f.upper)))
+        for law, f in made.forecasts.items()
+    }
+    return figures.figure_forecast(front, fit, forecasts, flops=made.budget, outcome=judged.outcome)
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value

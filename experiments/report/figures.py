@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""figures/: the figures of a study, and of what, so that the same ones are not drawn again."""
+
+import hashlib
+import importlib.metadata
+from pathlib import Path
+
+import msgspec
+
+from experiments.files import checked_json
+from experiments.files.checked_json import Damaged
+from experiments.ledger.ledger import Ledger
+from experiments.report.build import Report
+
+CAPTIONS = {
+    "isoflop": "Loss against size at fixed compute, with fitted minima (approach 2).",
+    "frontier": "Compute-optimal parameters and tokens by every approach.",
+    "forecast": "Forecasts made before the run beyond the grid, and what came out.",
+    "surface": "Fitted loss surface with the efficient frontier (approach 3).",
+    "residuals": "Residuals of the surface.",
+    "agreement": "Exponents and optima of the approaches side by side.",
+    "curves": "Validation loss during training.",
+    "cost": "Device-seconds of every run as they were planned, and as they came out.",
+}
+_KEY = "figures/made.json"
+
+
+class _Made(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``of``: digest of what is shown, and of the code; ``files``: their digests, by name."""
+
+    of: str
+    files: dict[str, str]
+
+
+def draw(ledger: Ledger, report: Report) -> dict[str, Path]:
+    """Every figure that the fits allow, as PNG with SVG and caption beside it; name -> PNG.
+
+    Figures that are there, of the same report by the same code, stay as they are.
+    """
+    of = _digest(report)
+    names = _kept(ledger, of)
+    if names is None:
+        from experiments.report.drawing import drawn
+        from scaling.plots.style import save
+
+        ledger.figures.mkdir(parents=True, exist_ok=True)
+        made = drawn(report)
+        names = [name for name in CAPTIONS if name in made]
+        for name in names:
+            save(made[name], ledger.figures / name)
+        files = [f"{name}.{kind}" for name in names for kind in ("png", "svg", "txt")]
+        digests = {file: _sha256((ledger.figures / file).read_bytes()) for file in files}
+        ledger.storage.replace(_KEY, checked_json.encode(_Made(of=of, files=digests)))
+    return {name: ledger.figures / f"{name}.png" for name in names}
+
+
+def _digest(report: Report) -> str:
+    """Of all that is drawn: ``Analysis.of`` stands for the runs, the curves, the fits, the code."""
+    analysis = report.analysis
+    budgets = [front.flops.tolist() for front in analysis.frontiers.values()]
+    about = (analysis.of, budgets, report.main, report.forecasts, report.compared)
+    return _sha256(repr((about, importlib.metadata.version("matplotlib"))).encode())
+
+
+def _kept(ledger: Ledger, of: str) -> list[str] | None:
+    """Names of the figures; None where those there are of something else, gone or damaged."""
+    try:
+        record = checked_json.read(ledger.storage, _KEY, _Made, way_out="")
+    except Damaged:
+        return None
+    if record is None or record.of != of:
+        return None
+    for name, digest in record.files.items():
+        if _sha256(ledger.storage.read(f"figures/{name}") or b"") != digest:
+            return None
+    return [name for name in CAPTIONS if f"{name}.png" in record.files]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
