@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ON_THE_WAY = ("reading ", "training ", "fitting ", "left out: ", "cannot answer: ", "planned ")
+ON_THE_WAY = (
+    *("reading ", "training ", "fitting ", "planned "),
+    *("left out at ", "cannot answer: ", "may not answer: "),
+)
 COMMAND = (sys.executable, "-m", "experiments.cli.main")
 
 

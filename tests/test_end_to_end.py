@@ -271,7 +271,7 @@ def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, mon
         return []
 
     monkeypatch.setattr(run_points, "run_planned_jobs", trained)
-    main.main(["run", str(tmp_path / "few.py"), "--results", str(tmp_path)])
+    main.main(["run", str(tmp_path / "few.py"), "--results", str(tmp_path), "--anyway"])
     assert "no forecast at 1e+13 FLOPs" in capsys.readouterr().err
     assert (tmp_path / "few" / "report.html").exists()
 
@@ -294,7 +294,8 @@ class Shell:
         )
 
     def arguments(self, results: str) -> tuple[str, ...]:
-        return "run", str(self.folder / "tiny.py"), "--results", str(self.folder / results)
+        study = str(self.folder / "tiny.py")
+        return "run", study, "--anyway", "--results", str(self.folder / results)
 
     def run(self, results: str, *arguments: str) -> tuple[int, str, str]:
         env = environment(self.cache)

@@ -62,7 +62,7 @@ def test_a_study_is_planned_checked_trained_fitted_and_exported(study, compile_c
     go("check")
     answers = json.loads((folder / "mine" / "check.json").read_text())
     assert answers
-    go("run")
+    go("run", "--anyway")
     assert "6 done" in go("status")
     go("fit")
     go("export", "--out", str(folder / "all.csv"))

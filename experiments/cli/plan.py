@@ -17,7 +17,7 @@ from experiments.cli.training_options import add_workers
 from experiments.cost import accuracy, display
 from experiments.cost.target import Target, estimate_on, refuse_above
 from experiments.ledger.ledger import Ledger
-from experiments.plan.answerable import unanswerable
+from experiments.plan.answerable import answers
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
 from experiments.plan.trunks import Tree, beyond_horizon, grow, saving
@@ -43,7 +43,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger = open_study(options)
     planned, _ = open_plan(study, ledger, stderr())
     if options.json:
-        body = {"study": study.name, "runs": planned.points, "refused": planned.refused}
+        body = {
+            "study": study.name,
+            "runs": planned.points,
+            "refused": planned.refused,
+            "answers": answers(study, planned.points),
+        }
         console.print(json.dumps(msgspec.to_builtins(body), allow_nan=False))
         return
     target = cost_options.target(options, n_workers=options.workers)
@@ -68,8 +73,11 @@ def show_plan(
     points, speed = planned.points, expected.speed
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
-    for line in unanswerable(study, points):
-        console.print(f"cannot answer: {line}.")
+    found = answers(study, points)
+    for line in found.notices:
+        console.print(line)
+    if found.refusal:
+        console.print(f"`isoflop run` refuses it: {found.refusal}")
     console.print(_kept(study, points))
     if line := beyond_horizon(points, study.recipe):
         console.print(line)
@@ -107,10 +115,7 @@ def plan_table(plan: Plan, *, is_branched: bool = False) -> Group:
     lines: list[RenderableType] = [table, Text(_totals(plan))]
     if is_branched:
         lines += [Text(), *_trees(plan)]
-    lines += [
-        Text(f"refused: {r.budget:.3g}, d_model {r.d_model}: {r.reason}") for r in plan.refused
-    ]
-    return Group(*lines)
+    return Group(*lines, *map(Text, plan.left_out))
 
 
 def _trees(plan: Plan) -> list[RenderableType]:

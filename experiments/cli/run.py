@@ -22,7 +22,7 @@ from experiments.cost.target import estimate_on, refuse_above
 from experiments.executors.local_idle import IdleWorkers
 from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger, missing_points
-from experiments.plan.answerable import unanswerable
+from experiments.plan.answerable import answers
 from experiments.plan.from_recipe import Refused
 from experiments.plan.point import Point
 from experiments.report import finished, missing_runs
@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     until_options.add_until(parser)
     add_training(parser)
     missing_runs.add_option(parser)
+    text = "train a grid that no approach can answer"
+    parser.add_argument("--anyway", action="store_true", help=text)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -53,14 +55,16 @@ def run(options: argparse.Namespace, console: Console) -> None:
     asked = training(options)
     notices = stderr()
     grid, manifest = open_plan(study, ledger, notices)
-    for refusal in grid.refused:
-        notices.print(f"left out: {refusal.reason}")
-    for line in unanswerable(study, grid.points):
-        notices.print(f"cannot answer: {line}.")
+    found = answers(study, grid.points)
+    for line in (*grid.left_out, *found.notices):
+        notices.print(line)
+    is_missing = bool(missing_points(ledger, grid.points))
+    if found.refusal and is_missing and goal is None and not options.anyway:
+        raise ValueError(found.refusal)
     is_here = options.on == "local"
     target = cost_options.target(options, n_workers=options.workers, is_here=is_here)
     expected = estimate_on(target, study, ledger=ledger, plan=grid)
-    if options.max_cost is not None and missing_points(ledger, grid.points):
+    if options.max_cost is not None and is_missing:
         refuse_above(options.max_cost, expected)
     for line in planned_cost.remember(ledger, grid.points, expected):
         notices.print(line)

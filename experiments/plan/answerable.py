@@ -1,27 +1,90 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which approaches a grid can be answered with, before anything of it is trained. No JAX."""
+"""What a grid can be answered with, before anything of it is trained. No JAX."""
 
 import collections
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from experiments.plan.point import Point
-from experiments.study.study import Study
+from experiments.study.changes import leaves
+from experiments.study.study import Axis, Study
 from model.field_checks import is_real
 from scaling.laws import fewest
 
+_APPROACHES = 2 + len(fewest.SURFACE_PARAMETERS)
+_FEWEST_VALUES = 3  # One on each side of a minimum.
 
-def unanswerable(study: Study, points: Sequence[Point]) -> list[str]:
-    """A sentence for each approach that these runs are too few for.
 
-    Of a study whose axes have no numbers those of one kind are fitted: the kind with the most.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What is known of a grid's answer before anything is trained, in words.
+
+    Attributes:
+      cannot: of each approach that the runs are too few for, what they are and what it needs.
+      may_not: of each axis of numbers, why its best value may lie beyond those that are tried.
+      refusal: why nothing can be answered, and the way out; empty where something can.
+    """
+
+    cannot: tuple[str, ...]
+    may_not: tuple[str, ...]
+    refusal: str
+
+    @property
+    def notices(self) -> list[str]:
+        """A line for each sentence but the refusal."""
+        return [
+            *(f"cannot answer: {sentence}." for sentence in self.cannot),
+            *(f"may not answer: {sentence}." for sentence in self.may_not),
+        ]
+
+
+def answers(study: Study, points: Sequence[Point]) -> Answers:
+    """What a study's grid can answer.
+
+    Of a study whose axes have no numbers the runs of one kind are fitted: the kind with the most.
+    One size alone, or settings to be compared, ask for no law: they are never refused.
     """
     kinds = collections.defaultdict(list)
     for point in points:
         kinds[tuple(v for v in point.axes.values() if not is_real(v))].append(point)
-    return list(_sentences(study, max(kinds.values(), key=len)))
+    fitted = max(kinds.values(), key=len)
+    found = list(_too_few(study, fitted))
+    compared = [axis for axis in study.axes if len(axis.values) > 1]
+    n_sizes = len({point.params.total for point in fitted})
+    is_lost = sum(is_all for is_all, _ in found) == _APPROACHES
+    return Answers(
+        cannot=tuple(sentence for _, sentence in found),
+        may_not=tuple(_one_sided(study, [axis for axis in compared if axis.is_numbers])),
+        refusal=_refusal(study, n_sizes) if is_lost and n_sizes > 1 and not compared else "",
+    )
 
 
-def _sentences(study: Study, points: Sequence[Point]) -> Iterator[str]:
+def _refusal(study: Study, n_sizes: int) -> str:
+    n_budgets = len(study.budgets)
+    least = fewest.SPARE_CONFIGURATIONS + min(fewest.SURFACE_PARAMETERS.values())
+    return (
+        f"{n_sizes} sizes at {n_budgets} budget{'s' * (n_budgets > 1)}: no approach can answer. An "
+        f"envelope needs {fewest.ENVELOPE_SIZES} sizes, a surface {least} different (N, D), "
+        f"parabolas {fewest.PARABOLA_RUNS} runs at {fewest.PARABOLA_SIZES} sizes of "
+        f"{fewest.PARABOLA_BUDGETS} budgets. Ask for more sizes or budgets; --anyway trains these."
+    )
+
+
+def _one_sided(study: Study, axes: Sequence[Axis]) -> Iterator[str]:
+    """A sentence for each axis that cannot show a minimum between its values."""
+    for axis in axes:
+        low, high, own = min(axis.values), max(axis.values), leaves(study)[axis.field]
+        faults = []
+        if len(axis.values) < _FEWEST_VALUES:
+            faults.append(f"{len(axis.values)} values, a minimum needs {_FEWEST_VALUES}")
+        if is_real(own) and not low < own < high:
+            faults.append(f"{low:g} to {high:g} does not reach both sides of the study's {own:g}")
+        if faults:
+            yield f"axis {axis.field}: {'; '.join(faults)}: the best may lie beyond"
+
+
+def _too_few(study: Study, points: Sequence[Point]) -> Iterator[tuple[bool, str]]:
+    """Approaches that these points are too few for: whether at every budget, and a sentence."""
     sizes: dict[float, set[int]] = collections.defaultdict(set)
     n_runs: dict[float, int] = collections.Counter()
     for point in points:
@@ -35,21 +98,28 @@ def _sentences(study: Study, points: Sequence[Point]) -> Iterator[str]:
     if len(study.budgets) - len(few) < fewest.PARABOLA_BUDGETS:
         said = f" ({', '.join(few.values())})" if few else ""
         yield (
-            f"isoflop: parabolas at {len(study.budgets) - len(few)} budgets, it needs them at "
-            f"{fewest.PARABOLA_BUDGETS}, each {fewest.PARABOLA_RUNS} runs at "
-            f"{fewest.PARABOLA_SIZES} sizes{said}"
+            True,
+            (
+                f"isoflop: parabolas at {len(study.budgets) - len(few)} budgets, it needs them at "
+                f"{fewest.PARABOLA_BUDGETS}, each {fewest.PARABOLA_RUNS} runs at "
+                f"{fewest.PARABOLA_SIZES} sizes{said}"
+            ),
         )
     elif few:
         yield (
-            f"isoflop: no parabola at {len(few)} of {len(study.budgets)} budgets, which needs "
-            f"{fewest.PARABOLA_RUNS} runs at {fewest.PARABOLA_SIZES} sizes "
-            f"({', '.join(few.values())})"
+            False,
+            (
+                f"isoflop: no parabola at {len(few)} of {len(study.budgets)} budgets, which needs "
+                f"{fewest.PARABOLA_RUNS} runs at {fewest.PARABOLA_SIZES} sizes "
+                f"({', '.join(few.values())})"
+            ),
         )
     all_sizes = len(set().union(*sizes.values()))
     if all_sizes < fewest.ENVELOPE_SIZES:
-        yield f"envelope: {all_sizes} sizes, it needs {fewest.ENVELOPE_SIZES}"
+        yield True, f"envelope: {all_sizes} sizes, it needs {fewest.ENVELOPE_SIZES}"
     n_configurations = len({(point.params.total, point.n_tokens) for point in points})
     for law, n_parameters in fewest.SURFACE_PARAMETERS.items():
         needed = n_parameters + fewest.SPARE_CONFIGURATIONS
         if n_configurations < needed:
-            yield f"surface ({law}): {n_configurations} different (N, D), it needs {needed}"
+            said = f"{n_configurations} different (N, D), it needs {needed}"
+            yield True, f"surface ({law}): {said}"

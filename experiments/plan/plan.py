@@ -10,26 +10,33 @@ from experiments.plan.point import Point
 from experiments.plan.resolve import resolve
 from experiments.plan.settings import settings
 from experiments.plan.trunks import check_trunks
-from experiments.plan.widths import widths
+from experiments.plan.widths import Refusal, widths
 from experiments.study.study import Study
 from model.data.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
-    """A point that cannot be trained as asked, and why."""
-
-    budget: float
-    d_model: int
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """The points of a study, by budget, size, axes, seed; and what was refused."""
+    """The points of a study, by budget, size, axes, seed; and what is not trained.
+
+    Attributes:
+      refused: widths that cannot be trained as asked, and those of a ladder that are out of the
+        range of tokens per parameter.
+    """
 
     points: tuple[Point, ...]
     refused: tuple[Refusal, ...]
+
+    @property
+    def left_out(self) -> list[str]:
+        """A line for each budget and reason."""
+        alike: dict[tuple[float, str], list[int]] = {}
+        for one in self.refused:
+            alike.setdefault((one.budget, one.reason), []).append(one.d_model)
+        return [
+            f"left out at {budget:.3g} FLOPs: d_model {', '.join(map(str, d_models))}: {reason}"
+            for (budget, reason), d_models in alike.items()
+        ]
 
 
 def plan(study: Study, manifest: Manifest) -> Plan:
@@ -43,10 +50,12 @@ def plan(study: Study, manifest: Manifest) -> Plan:
     for _, own in chosen:
         _check_data(own, manifest)
     points: list[Point] = []
+    outside: list[Refusal] = []
     refused: list[Refusal] = []
     for budget, seeds in zip(study.budgets, study.seeds_per_budget, strict=True):
         before = len(points)
-        by_setting = [widths(own, manifest, budget) for _, own in chosen]
+        by_setting, others = zip(*(widths(own, manifest, budget) for _, own in chosen), strict=True)
+        outside += itertools.chain(*others)
         for d_model in sorted({*itertools.chain(*by_setting)}):
             for (axes, own), legal in zip(chosen, by_setting, strict=True):
                 if d_model not in legal:
@@ -72,7 +81,7 @@ def plan(study: Study, manifest: Manifest) -> Plan:
     _check_distinct(points)
     if study.trunks:
         check_trunks(points)
-    return Plan(points=tuple(points), refused=tuple(dict.fromkeys(refused)))
+    return Plan(points=tuple(points), refused=tuple(dict.fromkeys([*outside, *refused])))
 
 
 def _check_data(study: Study, manifest: Manifest) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which widths a study trains at a budget. No JAX."""
+"""Which widths a study trains at a budget, and which of its ladder it leaves out. No JAX."""
 
 import math
+from dataclasses import dataclass
 
 from experiments.plan.from_recipe import Refused, model_config
 from experiments.study.study import Ladder, Study
@@ -11,12 +12,29 @@ from model.network.counts.total import count_params, flops_per_token
 MAX_WIDTH = 2**16  # Several times the widest network that is known; a search must end.
 
 
-def widths(study: Study, manifest: Manifest, budget: float) -> list[int]:
-    """The widths of a budget, ascending."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """A width that is not trained at a budget, and why."""
+
+    budget: float
+    d_model: int
+    reason: str
+
+
+def widths(study: Study, manifest: Manifest, budget: float) -> tuple[list[int], list[Refusal]]:
+    """The widths of a budget, ascending, and those of the ladder that are out of its range."""
     low, high = study.sizes.tokens_per_param
     if isinstance(study.sizes, Ladder):
-        ladder = study.sizes.d_models
-        return [d for d in ladder if low <= _tokens_per_param(study, manifest, budget, d) <= high]
+        ratios = {d: _tokens_per_param(study, manifest, budget, d) for d in study.sizes.d_models}
+        outside = {
+            d: f"fewer than {low:g}" if ratio < low else f"more than {high:g}"
+            for d, ratio in ratios.items()
+            if not low <= ratio <= high
+        }
+        return [d for d in ratios if d not in outside], [
+            Refusal(budget=budget, d_model=d, reason=f"{ends} tokens per parameter.")
+            for d, ends in outside.items()
+        ]
     steps = study.sizes.n_sizes - 1
     targets = [high * (low / high) ** (i / steps) for i in range(steps + 1)]
     widths = sorted({width_for(study, manifest, budget, target) for target in targets})
@@ -26,7 +44,7 @@ def widths(study: Study, manifest: Manifest, budget: float) -> list[int]:
             f"parameter fall on only {len(widths)} widths (multiples of "
             f"{study.recipe.shape.width_multiple}). Ask for fewer sizes or a wider range."
         )
-    return widths
+    return widths, []
 
 
 def width_for(study: Study, manifest: Manifest, budget: float, tokens_per_param: float) -> int:

@@ -32,7 +32,7 @@ MISTAKES = (
     ("a wrong type", ("plan", "mine.py", "seq_len=long"), "seq_len=long"),
     ("no number", ("plan", "mine.py", "budgets=NaN"), "budgets=NaN"),
     ("a word for a number of workers", ("run", "mine.py", "--workers", "all"), "--workers"),
-    ("no workers", ("run", "mine.py", "--workers", "0"), "--workers 0"),
+    ("no workers", ("run", "mine.py", "--anyway", "--workers", "0"), "--workers 0"),
     ("no attempts", ("run", "mine.py", "--max-attempts", "0"), "--max-attempts 0"),
     ("checkpoints before now", ("run", "mine.py", "--checkpoint-seconds", "-3"), "-seconds -3"),
     ("hours of no engine", ("run", "mine.py", "--hours", "-1"), "--hours: only with --on slurm"),
@@ -164,7 +164,7 @@ def test_a_full_disk_ends_with_exit_code_74_and_keeps_what_is_finished(isoflop, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(storage.os, "fsync", full)
-    code, _, err = isoflop("run", "mine.py")
+    code, _, err = isoflop("run", "mine.py", "--anyway")
     assert code == 74
     assert is_one_line(err), err
     assert "Free space" in err
@@ -224,17 +224,17 @@ def test_what_only_a_worker_can_see_is_refused_before_training_starts(home, whic
 
     def run(command):
         env = clean | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(home)}
-        asked = (command, "mine.py", mesh, "recipe.batch.multiple=2")
+        asked = (*command, "mine.py", mesh, "recipe.batch.multiple=2")
         return command_line.isoflop(*asked, cwd=home, env=env, timeout=120)
 
-    done = run("data")
+    done = run(["data"])
     assert done.returncode == 0, done.stderr
     if which == "tokens":
         tokens = home / "results" / "mine" / "data" / "train.npy"
         content = bytearray(tokens.read_bytes())
         content[-5] ^= 1
         tokens.write_bytes(content)
-    done = run("run")
+    done = run(["run", "--anyway"])
     assert done.returncode == 2
     assert is_one_line(done.stderr), done.stderr
     assert ("devices" if which == "devices" else "changed") in done.stderr

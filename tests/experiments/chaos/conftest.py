@@ -65,7 +65,7 @@ class Grid:
 
     def run(self, *options: str) -> subprocess.Popen:
         """A runner."""
-        where = ("--results", str(self.ledger.results))
+        where = ("--results", str(self.ledger.results), "--anyway")
         study = str(self.folder / "tiny.py")
         return self.start(
             "-m", "experiments.cli.main", "run", study, *self.overrides, *where, *options

@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from command_line import is_one_line
 from small_studies import mine
 
+from experiments.cli import run
 from experiments.cli.load_study import load_study
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import plan
@@ -46,7 +48,10 @@ def test_the_plan_as_an_object_is_that_of_the_table(isoflop, mine_file):
     ledger = Ledger(Path("results"), "mine")
     planned = plan(study, Manifest.read(ledger.manifest)).points
     assert [point_from_json(json.dumps(run)) for run in found["runs"]] == list(planned)
-    assert (found["study"], found["refused"]) == ("mine", [])
+    fewer = "fewer than 0.1 tokens per parameter."
+    assert found["study"] == "mine"
+    assert found["refused"] == [{"budget": 3e8, "d_model": 32, "reason": fewer}]
+    assert found["answers"] == {"cannot": [], "may_not": [], "refusal": ""}
     # And its states, before anything was trained.
     assert isoflop("status", "mine.py", "--json")[0] == 2
     ledger.write_plan("{}", list(planned))
@@ -56,3 +61,52 @@ def test_the_plan_as_an_object_is_that_of_the_table(isoflop, mine_file):
     assert {run["id"] for run in runs} == {point.id for point in planned}
     assert {(run["state"], run["attempt"], run["reason"]) for run in runs} == {("waiting", 0, "")}
     assert isoflop("status", "mine.py", "--json", "--watch")[0] == 2
+
+
+def test_a_plan_says_what_it_leaves_out_and_what_it_cannot_answer(isoflop, tmp_path):
+    sizes = "sizes=Ladder(d_models=(8, 16, 24, 32), tokens_per_param=(0.5, 30))"
+    (tmp_path / "mine.py").write_text(mine(f"budgets=(3e8, 1e9), {sizes}"))
+    code, out, err = isoflop("plan", "mine.py")
+    assert (code, err) == (0, "")
+    assert "left out at 3e+08 FLOPs: d_model 24, 32: fewer than 0.5 tokens per parameter." in out
+    assert "left out at 1e+09 FLOPs: d_model 8: more than 30 tokens per parameter." in out
+    code, out, err = isoflop("plan", "mine.py", "budgets=3e8")
+    assert (code, err) == (0, "")
+    assert "`isoflop run` refuses it: 2 sizes at 1 budget: no approach can answer." in out
+    code, out, err = isoflop("plan", "mine.py", "budgets=3e8", "axes=optimizer.learning_rate:0.5,1")
+    assert (code, err) == (0, "")
+    assert "refuses" not in out
+    assert (
+        "may not answer: axis recipe.optimizer.learning_rate: 2 values, a minimum needs 3; "
+        "0.5 to 1 does not reach both sides of the study's 1: the best may lie beyond."
+    ) in out
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Stands for the training of what is missing: the grids that it was asked for."""
+    asked = []
+    monkeypatch.setattr(run, "answer_study", lambda work, goal: asked.append(work.grid))
+    return asked
+
+
+def test_a_grid_that_nothing_can_answer_is_refused_before_it_is_trained(
+    isoflop, tmp_path, trained, record
+):
+    (tmp_path / "mine.py").write_text(mine())
+    code, out, err = isoflop("run", "mine.py")
+    assert (code, out) == (2, "")
+    assert is_one_line(err), err
+    assert "2 sizes at 1 budget: no approach can answer" in err
+    assert "--anyway trains these" in err
+    assert not trained
+    assert isoflop("run", "mine.py", "--anyway")[0] == 0
+    # One size, settings to compare, runs that are chosen as it goes, what is trained already.
+    for legal in (["sizes.d_models=8"], ["axes=seq_len:16,32"], ["--until", "ci(a) < 1"]):
+        assert isoflop("run", "mine.py", *legal)[0] == 0
+    assert len(trained) == 4
+    ledger = Ledger(Path("results"), "mine")
+    ledger.write_plan("{}", trained[0])
+    for point in trained[0]:
+        ledger.write_result(point.id, record())
+    assert isoflop("run", "mine.py")[0] == 0

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments.plan.answerable import unanswerable
+from experiments.plan.answerable import answers
 from experiments.plan.plan import plan
 from experiments.study.study import Axis, Ladder
 from scaling.approaches.isoflop import fit_isoflop
@@ -65,16 +65,77 @@ def test_what_cannot_answer_is_what_the_fits_refuse(study, manifest, grid):
     sizes = Ladder(d_models=d_models, tokens_per_param=(1e-3, 1e6))
     study = dataclasses.replace(study, budgets=budgets, sizes=sizes, seeds=seeds)
     points = plan(study, manifest).points
-    said = unanswerable(study, points)
+    found = answers(study, points)
+    said = found.cannot
     named = {line.partition(":")[0] for line in said if "no parabola at" not in line}
     assert named - {"envelope"} == refused(points)
     assert ("envelope" in named) == (len(d_models) < 4)
+    assert bool(found.refusal) == (len(named) == 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_refused"),
+    [
+        ({"d_models": (8, 16, 24)}, True),
+        ({"d_models": (8,)}, False),
+        ({"d_models": (8, 16, 24, 32)}, False),
+        ({"budgets": (1e11, 3e11, 1e12)}, False),
+        ({"values": (0.5, 1.0, 2.0)}, False),
+        ({"values": (1.0,)}, True),
+    ],
+    ids=str,
+)
+def test_only_what_asks_for_a_law_and_has_too_few_runs_is_refused(
+    study, manifest, changes, is_refused
+):
+    grid = {"budgets": (1e11, 3e11), "d_models": (8, 16, 24), "values": ()} | changes
+    rates = [grid["values"]] if grid["values"] else []
+    study = dataclasses.replace(
+        study,
+        budgets=grid["budgets"],
+        sizes=Ladder(d_models=grid["d_models"], tokens_per_param=(1e-3, 1e6)),
+        axes=tuple(Axis(field="recipe.optimizer.learning_rate", values=one) for one in rates),
+    )
+    refusal = answers(study, plan(study, manifest).points).refusal
+    assert bool(refusal) == is_refused
+    assert ("--anyway" in refusal) == is_refused
+
+
+FEW, EDGE = "2 values, a minimum needs 3", "does not reach both sides of the study's 1"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0.5, 1.0, 2.0), ()),
+        ((0.5, 2.0, 4.0), ()),
+        ((1.0,), ()),
+        ((0.5, 2.0), (FEW,)),
+        ((1.0, 2.0, 4.0), (f"1 to 4 {EDGE}",)),
+        ((0.25, 0.5, 0.7), (f"0.25 to 0.7 {EDGE}",)),
+        ((2.0, 3.0), (FEW, f"2 to 3 {EDGE}")),
+    ],
+    ids=str,
+)
+def test_an_axis_that_may_not_hold_its_best_value_is_named(study, manifest, values, said):
+    axis = Axis(field="recipe.optimizer.learning_rate", values=values)
+    study = dataclasses.replace(study, axes=(axis,))
+    assert study.recipe.optimizer.learning_rate == 1.0
+    lines = answers(study, plan(study, manifest).points).may_not
+    whole = [f"axis {axis.field}: {'; '.join(said)}: the best may lie beyond"] if said else []
+    assert list(lines) == whole
+
+
+def test_an_axis_of_what_the_study_has_none_of_is_judged_by_its_values_alone(study, manifest):
+    axis = Axis(field="recipe.horizon_tokens_per_param", values=(10.0, 20.0, 40.0))
+    study = dataclasses.replace(study, axes=(axis,), budgets=(1e12,))
+    assert answers(study, plan(study, manifest).points).may_not == ()
 
 
 def test_a_budget_without_a_parabola_is_named(study, manifest):
     sizes = Ladder(d_models=(8, 16, 24, 32, 48), tokens_per_param=(4.0, 1e4))
     study = dataclasses.replace(study, budgets=(1e10, 3e11, 1e12), sizes=sizes, seeds=(0,))
-    (line,) = unanswerable(study, plan(study, manifest).points)
+    (line,) = answers(study, plan(study, manifest).points).cannot
     assert line.startswith("isoflop: no parabola at 1 of 3 budgets, which needs 5 runs at 4 sizes")
     assert "(1e+10 has " in line
 
@@ -89,7 +150,7 @@ def test_of_kinds_that_are_fitted_apart_the_one_with_most_runs_counts(study, man
     study = dataclasses.replace(
         study, budgets=(1e11, 3e11), sizes=sizes, axes=(axis,), forecast_budgets=()
     )
-    said = unanswerable(study, plan(study, manifest).points)
+    said = answers(study, plan(study, manifest).points).cannot
     assert [line.partition(":")[0] for line in said][:2] == ["isoflop", "envelope"]
 
 

@@ -61,7 +61,7 @@ def test_the_plan_shows_every_size_and_what_was_refused(study, manifest, console
     for point in coarse.points:
         assert f"{point.params.total:,}" in text
     assert f"{len(coarse.points)} runs, " in text
-    assert text.count("refused: ") == len(coarse.refused) > 0
+    assert text.count("left out at ") == len(coarse.left_out) > 0
 
 
 def test_the_time_left_follows_from_what_is_done(points, console, monkeypatch):
