@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from experiments.cost.planned_vs_real import Compared
-from scaling.plots.style import budget_styles, caption, new_figure, scientific, styled
+from scaling.plots.style import budget_styles, caption, log_counts, new_figure, scientific, styled
 
 # Beyond these a plan was wrong by more than a factor of two.
 FACTOR = 2.0
@@ -32,6 +32,8 @@ def figure_cost(rows: Sequence[Compared]) -> Figure:
     lower, upper = ([end * factor for end in ends] for factor in (1 / FACTOR, FACTOR))
     ax.fill_between(ends, lower, upper, color="#000000", alpha=0.06, linewidth=0)
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    log_counts(ax.xaxis)
+    log_counts(ax.yaxis)
     ax.set_xlabel("planned device-seconds")
     ax.set_ylabel("real device-seconds")
     ax.set_title("Cost planned against real")

@@ -12,6 +12,7 @@ from scaling.plots.labels import flops_label
 from scaling.plots.style import (
     caption,
     log_counts,
+    log_flops,
     new_figure,
     styled,
 )
@@ -45,6 +46,7 @@ def plot_proposal(
     ax.set_yscale("log")
     ax.set_xlabel(flops_label(planned))
     ax.set_ylabel("parameters")
+    log_flops(ax.xaxis)
     log_counts(ax.yaxis)
     ax.legend()
     return shown

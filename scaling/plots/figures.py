@@ -46,7 +46,7 @@ def figure_isoflop(fit: Fit) -> Figure:
 @styled()
 def figure_frontier(frontiers: Sequence[Frontier], fits: Sequence[Fit]) -> Figure:
     """N*(C) and D*(C) of the approaches."""
-    figure, axes = new_figure(2, width=9.0)
+    figure, axes = new_figure(2, height=3.0)
     plot_frontier(axes, frontiers, fits)
     for ax in axes:
         ax.set_xlabel(flops_label(fits[0].runs))
@@ -67,7 +67,7 @@ def figure_surface(fit: Fit, frontier: Frontier) -> Figure:
 @styled()
 def figure_residuals(fit: Fit) -> Figure:
     """Residuals of a surface against N, D and C."""
-    figure, axes = new_figure(3, width=9.0, height=3.4)
+    figure, axes = new_figure(3, height=2.5)
     plot_residuals(axes, fit)[0].set_title(titled(f"Residuals, {fit.name}", fit))
     caption(figure, _notes([fit]))
     return figure
@@ -76,7 +76,7 @@ def figure_residuals(fit: Fit) -> Figure:
 @styled()
 def figure_agreement(compared: Agreement, fits: Sequence[Fit] = ()) -> Figure:
     """Exponents and optima of the approaches side by side."""
-    figure, axes = new_figure(4, width=10.0, height=2.9)
+    figure, axes = new_figure(4, height=2.0)
     plot_agreement(axes, compared)[0].set_title("Agreement of the approaches")
     level = f"bars: {100 * compared.level:.0f} % intervals; hollow: not certified."
     verdicts = [s for s in compared.findings if "disagree" in s]
@@ -94,7 +94,7 @@ def figure_forecast(
     outcome: float | None = None,
 ) -> Figure:
     """Estimated of one run beyond the grid, against what came out."""
-    figure, axes = new_figure(2, width=9.0, height=3.8)
+    figure, axes = new_figure(2, height=2.8)
     plot_forecast(axes, frontier, fit.runs, forecasts, flops=flops, outcome=outcome)
     axes[0].set_title(titled("Loss at the optimum", fit))
     level = f"bars: {100 * fit.level:.0f} % intervals for one run, with run-to-run noise."

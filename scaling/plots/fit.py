@@ -10,7 +10,7 @@ from scaling.fit import Fit
 from scaling.intervals import Band
 from scaling.laws.registry import law_named
 from scaling.plots.labels import L_LABEL, flops_label, titled
-from scaling.plots.style import caption, formula_text, new_figure, styled
+from scaling.plots.style import caption, formula_text, log_flops, new_figure, styled
 
 COLOUR = "#0072b2"
 _POINTS = 61
@@ -44,6 +44,7 @@ def _plot_along_compute(ax: Axes, fit: Fit) -> Axes:
     _band(ax, flops, front.loss_opt, "L*(C)", front.is_extrapolated)
     ax.plot(runs.flops, runs.loss_nats, ".", color="#999999", markersize=4, label="runs")
     ax.set(xscale="log", xlabel=flops_label(runs), ylabel=L_LABEL)
+    log_flops(ax.xaxis)
     ax.legend()
     return ax
 

@@ -31,6 +31,7 @@ from scaling.plots.style import (
     budget_styles,
     count,
     log_counts,
+    log_flops,
     log_losses,
     scientific,
 )
@@ -57,7 +58,7 @@ def plot_frontier(
             ax.fill_between(
                 front.flops, band.lower, band.upper, color=style["color"], alpha=0.13, lw=0
             )
-            line = {"color": style["color"], "linewidth": 1.6}
+            line = {"color": style["color"]}
             inside = np.where(front.is_extrapolated, np.nan, band.value)
             ax.plot(front.flops, inside, linestyle=style["linestyle"], **line)
             outside = np.where(_widened(front.is_extrapolated), band.value, np.nan)
@@ -65,6 +66,7 @@ def plot_frontier(
         for fit in fits:
             _mark_optima(ax, fit, name, styles[fit.name])
         ax.set(xscale="log", yscale="log")
+        log_flops(ax.xaxis)
         log_counts(ax.yaxis)
     axes[0].set(title="N*(C)", ylabel=f"compute-optimal {N_LABEL}")
     axes[1].set(title="D*(C)", ylabel=f"compute-optimal {D_LABEL}")
@@ -87,7 +89,7 @@ def plot_surface(ax: Axes, fit: Fit, frontier: Frontier) -> Axes:
     levels = np.exp(np.linspace(np.log(loss.min()), np.log(loss.max()), 14))
     ax.contourf(n_params, n_tokens, loss, levels=levels, cmap="Greys", alpha=0.35)
     lines = ax.contour(n_params, n_tokens, loss, levels=levels, colors="#777777", linewidths=0.6)
-    ax.clabel(lines, levels[1::2], fmt="%.2f", fontsize=7)
+    ax.clabel(lines, levels[1::2], fmt="%.2f")
     for budget, style in budget_styles(runs.budgets).items() if has_budgets(runs) else ():
         rows = runs.budget == budget
         ax.plot(runs.n_params[rows], runs.n_tokens[rows], **style, linestyle="none", markersize=4.5)
@@ -171,6 +173,7 @@ def plot_forecast(
         right.axvline(outcome, color="#222222", linestyle="--", label="measured")
         right.legend(loc="upper right")
     left.set(xscale="log", yscale="log", xlabel=flops_label(runs), ylabel=L_LABEL)
+    log_flops(left.xaxis)
     log_losses(left.yaxis)
     left.legend(loc="upper right")
     right.set(xlabel=L_LABEL, yticks=height, ylim=(-0.7, len(height) - 0.2))

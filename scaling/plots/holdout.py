@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from scaling.answers.compute_multiplier import Multiplier
 from scaling.answers.holdout import HoldOut
 from scaling.plots.labels import L_LABEL, flops_label
-from scaling.plots.style import approach_styles, caption, log_losses, new_figure, styled
+from scaling.plots.style import approach_styles, caption, log_flops, log_losses, new_figure, styled
 
 
 @styled()
 def figure_hold_out(found: HoldOut) -> Figure:
     """Predicted against observed loss above C, and the errors against compute."""
-    figure, axes = new_figure(2, width=9.0)
+    figure, axes = new_figure(2, height=3.0)
     plot_predicted(axes[0], found).set_title(f"Runs above {found.below:.3g} FLOPs")
     plot_errors(axes[1], found)
     caption(figure, [*found.findings, *(f"{k}: {why}" for k, why in found.refusals.items())])
@@ -53,6 +53,7 @@ def plot_errors(ax: Axes, found: HoldOut) -> Axes:
         )
     ax.axhline(0.0, color="#444444", linewidth=0.8)
     ax.set(xscale="log", xlabel=flops_label(found.held), ylabel="predicted - observed (%)")
+    log_flops(ax.xaxis)
     return ax
 
 

@@ -59,7 +59,7 @@ def _plot(ax: Axes, basin: Basin, label: str, *, color: object, marker: str) -> 
 @styled()
 def figure_basins(panels: Sequence[Sequence[Line]], notes: Sequence[str]) -> Figure:
     """One panel per run length, a line per width."""
-    figure, axes = new_figure(len(panels), width=4.4 * len(panels) + 0.6)
+    figure, axes = new_figure(len(panels))
     for ax, lines in zip(axes, panels, strict=True):
         plot_basins(ax, lines)
     axes[0].set_ylabel("loss, nats per token")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from scaling.fit import Fit
 from scaling.intervals import Interval
-from scaling.plots.style import caption, new_figure, scientific, styled
+from scaling.plots.style import WIDTH, caption, new_figure, scientific, styled
 from scaling.profiles.profile import Profile
 from scaling.tables.arrays import Array
 
@@ -45,7 +45,7 @@ def plot_profile(ax: Axes, found: Profile) -> Axes:
     ax.set(ylim=(0.0, 2.0), xlabel=_label(found.quantity, found.flops))
     ax.set_ylabel("objective over its minimum (1 ends the interval)")
     note = ", flat" if found.flat else ""
-    ax.set_title(f"{100 * found.level:g} % by {found.calibration}{note}", fontsize=8)
+    ax.set_title(f"{100 * found.level:g} % by {found.calibration}{note}")
     return ax
 
 
@@ -87,7 +87,7 @@ def plot_bootstrap_pairs(
 @styled()
 def figure_profiles(profiles: Sequence[Profile]) -> Figure:
     """One panel per profile; their findings are the caption."""
-    figure, axes = new_figure(len(profiles), width=3.2 * len(profiles) + 1.0, height=3.6)
+    figure, axes = new_figure(len(profiles), height=2.8)
     for ax, found in zip(axes, profiles, strict=True):
         plot_profile(ax, found)
     for ax in axes[1:]:
@@ -101,7 +101,7 @@ def figure_profiles(profiles: Sequence[Profile]) -> Figure:
 def figure_bootstrap_pairs(fit: Fit, names: Sequence[str] = ("E", "a", "alpha", "beta")) -> Figure:
     """The replicates of a fit in pairs; the bootstrap and the status are the caption."""
     n = max(len(names) - 1, 1)
-    figure = Figure(figsize=(2.4 * n, 2.4 * n), layout="constrained")
+    figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
     plot_bootstrap_pairs(figure.subplots(n, n, squeeze=False).tolist(), fit, names)
     drawn = f"{fit.bootstrap.n_replicates} {fit.bootstrap.method} replicates"
     caption(figure, [f"{fit.name}: {drawn}; {fit.status.value}."])

@@ -15,7 +15,7 @@ from scaling.plots.labels import (
     has_budgets,
     params_label,
 )
-from scaling.plots.style import budget_styles, log_counts
+from scaling.plots.style import budget_styles, log_counts, log_flops
 
 _ONE_RUN = "#dddddd"
 # A vector file of more marks is slow to show: the marks are an image in it.
@@ -49,6 +49,9 @@ def plot_residuals(axes: Sequence[Axes], fit: Fit) -> Sequence[Axes]:
         ax.set(xscale="log", xlabel=label)
     for ax in axes[:2]:
         log_counts(ax.xaxis)
+    for ax in axes[1:]:
+        ax.tick_params(labelleft=False)
+    log_flops(axes[2].xaxis)
     axes[0].set_ylabel("residual of log loss (%)")
     one_run = Patch(color=_ONE_RUN, label="sd of one run")
     budget_legend(axes[-1], runs, more=[] if fit.noise is None else [one_run])

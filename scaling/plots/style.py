@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
+# Inches: the text of a page in two columns, so that figures are printed as they are, at 8 points.
+WIDTH = 6.75
 STYLE: Any = {
     "font.family": "DejaVu Sans",
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
+    "font.size": 8.0,
+    "axes.titlesize": "medium",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -30,12 +32,12 @@ STYLE: Any = {
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8.0,
-    "lines.linewidth": 1.6,
-    "savefig.dpi": 160,
+    "lines.linewidth": 1.4,
+    "savefig.dpi": 200,
     "svg.hashsalt": "isoflop",
 }
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MARKERS = "os^DvPX<>p*h"
 LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 # Okabe and Ito 2008, in an order of falling luminance contrast with its neighbours.
@@ -46,7 +48,7 @@ _PLACES |= {f"surface ({law})": _PLACES[law] for law in ("additive", "curved")}
 
 
 def new_figure(
-    n_columns: int = 1, *, width: float = 6.2, height: float = 4.2
+    n_columns: int = 1, *, width: float = WIDTH, height: float = 3.4
 ) -> tuple[Figure, list[Axes]]:
     """A figure with panels side by side, and its axes, left to right."""
     from matplotlib.figure import Figure
@@ -74,8 +76,12 @@ def save(figure: Figure, stem: str | Path) -> tuple[Path, Path]:
     """
     stem = Path(stem)
     png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
-    save_png(figure, png)
     with styled():
+        # Once, and not before each image: it takes longer than drawing.
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+            figure.set_layout_engine(None)
+        save_png(figure, png)
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
     stem.with_name(stem.name + ".txt").write_text(f"{figure.get_label()}\n")
     return png, svg
@@ -120,23 +126,37 @@ def approach_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def scientific(value: float, digits: int = 2) -> str:
-    """A number as a power of ten in mathtext: 3x10^11, or 10^11 without a leading 1."""
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-    power = f"10^{{{int(exponent)}}}"
-    return f"${power}$" if mantissa == "1" else rf"${mantissa}\times{power}$"
+def scientific(value: float, _: int | None = None) -> str:
+    """A number as a power of ten of two digits: 3×10¹¹, or 10¹¹ without a leading 1.
+
+    Plain text: mathtext would take a quarter of the time of a figure.
+    """
+    mantissa, exponent = f"{value:.1e}".replace(".0e", "e").split("e")
+    power = "10" + str(int(exponent)).translate(_RAISED)
+    return power if mantissa == "1" else f"{mantissa}\N{MULTIPLICATION SIGN}{power}"
 
 
 def log_counts(axis: Axis) -> None:
     """Labels a logarithmic axis of counts with k, M, B and T."""
+    _label_powers(axis, count, few=1.6, many=4.0)
+
+
+def log_flops(axis: Axis) -> None:
+    """Labels a logarithmic axis of compute with powers of ten, which are wider."""
+    _label_powers(axis, scientific, few=0.8, many=2.0)
+
+
+def _label_powers(
+    axis: Axis, label: Callable[[float, int | None], str], *, few: float, many: float
+) -> None:
+    """Labels 1, 2 and 5 below ``few`` decades, 1 and 3 below ``many``, else 1."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(high / low)
-    subs = (1.0, 2.0, 5.0) if decades < 1.6 else (1.0, 3.0) if decades < 4 else (1.0,)
-    axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
-    axis.set_major_formatter(FuncFormatter(count))
+    subs = (1.0, 2.0, 5.0) if decades < few else (1.0, 3.0) if decades < many else (1.0,)
+    axis.set_major_locator(LogLocator(base=10, subs=subs))
+    axis.set_major_formatter(FuncFormatter(label))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -9,7 +9,7 @@ from scaling.plots.labels import (
     budget_legend,
     flops_label,
 )
-from scaling.plots.style import budget_styles, log_losses
+from scaling.plots.style import budget_styles, log_flops, log_losses
 from scaling.tables.runs import Curves, Runs
 
 
@@ -23,6 +23,7 @@ def plot_curves(ax: Axes, curves: Curves, runs: Runs) -> Axes:
         ax.plot(flops, curve.loss_nats[keep], color=style["color"], linewidth=0.8, alpha=0.75)
         ax.plot(runs.flops[i], runs.loss_nats[i], **style, markersize=3.5, linestyle="none")
     ax.set(xscale="log", yscale="log", xlabel=flops_label(runs), ylabel=L_LABEL)
+    log_flops(ax.xaxis)
     log_losses(ax.yaxis)
     budget_legend(ax, runs)
     return ax

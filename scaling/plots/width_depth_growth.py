@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from scaling.hyperparameters.width_depth_growth import Growth
-from scaling.plots.style import approach_styles, caption, styled
+from scaling.plots.style import WIDTH, approach_styles, caption, styled
 from scaling.tables.arrays import Array
 
 
@@ -48,7 +48,7 @@ def plot_growth(ax: Axes, panel: Panel) -> Axes:
 @styled()
 def figure_growth(panels: Sequence[Sequence[Panel]], notes: Sequence[str]) -> Figure:
     """One panel per parameterisation (rows) and axis (columns), on one scale of sizes."""
-    figure = Figure(figsize=(8.0, 3.1 * len(panels) + 0.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6 * len(panels) + 0.4), layout="constrained")
     grid = figure.subplots(len(panels), len(panels[0]), sharey=True, squeeze=False)
     for axes, row in zip(grid, panels, strict=True):
         for ax, panel in zip(axes, row, strict=True):

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures draw from fits, say what they leave out, and have the same bytes twice."""
 
+import itertools
+
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from scaling.answers.agreement import agreement
 from scaling.answers.frontier import frontier
@@ -12,7 +15,7 @@ from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.surface import fit_surface
 from scaling.fit import FitStatus
 from scaling.plots import figures, residuals
-from scaling.plots.style import count, formula_text, save, scientific
+from scaling.plots.style import count, formula_text, log_flops, new_figure, save, scientific
 from scaling.tables.runs import Curves, Runs
 
 
@@ -85,7 +88,7 @@ def test_figures_say_what_they_leave_out_and_why(drawn):
     assert f"{len(isoflop.left_out)} of 24 runs left out: 1 for status diverged" in note
     assert "budget 1e+14 FLOPs: no interior minimum" in note
     labels = [t.get_text() for t in figure_of["isoflop"].axes[0].get_legend().get_texts()]
-    assert [label for label in labels if "left out" in label] == ["$10^{14}$ (left out)"]
+    assert [label for label in labels if "left out" in label] == ["10¹⁴ (left out)"]
 
 
 def test_fits_that_are_not_certified_are_flagged(drawn):
@@ -110,9 +113,44 @@ def test_counts_are_short(value, shown):
 
 
 def test_powers_and_formulas_are_set_as_mathematics():
-    assert scientific(3e11) == r"$3\times10^{11}$"
-    assert scientific(1e12) == "$10^{12}$"
+    assert scientific(3e11) == "3\N{MULTIPLICATION SIGN}10¹¹"
+    assert scientific(1.26e12) == "1.3\N{MULTIPLICATION SIGN}10¹²"
+    assert scientific(1e-12) == "10⁻¹²"
     assert formula_text("L = E + A/N^alpha") == r"$L = E + A/N^{\alpha}$"
+
+
+def boxes(texts, renderer):
+    return [text.get_window_extent(renderer) for text in texts if text.get_text()]
+
+
+def test_figures_are_as_wide_as_a_page_and_readable_there(drawn, tmp_path):
+    draw, _ = drawn
+    for name, figure in draw().items():
+        save(figure, tmp_path / name)
+        assert figure.get_figwidth() == 6.75
+        assert {t.get_fontsize() for t in figure.findobj(mpl.text.Text) if t.get_text()} == {8.0}
+        renderer, inside = FigureCanvasAgg(figure).get_renderer(), figure.bbox.padded(1.0)
+        for ax in figure.axes:
+            for labels in (ax.get_xticklabels(), ax.get_yticklabels(), [ax.title]):
+                shown = boxes(labels, renderer)
+                assert not any(a.overlaps(b) for a, b in itertools.combinations(shown, 2)), name
+            for box in boxes([ax.title, ax.xaxis.label, ax.yaxis.label], renderer):
+                assert inside.contains(box.x0, box.y0), name
+                assert inside.contains(box.x1, box.y1), name
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(1e18, 3e18), (2e10, 6e11), (6e18, 3e21), (1e17, 1e24), (1e9, 1e26)]
+)
+def test_labels_of_compute_are_several_and_do_not_overlap(low, high, tmp_path):
+    figure, axes = new_figure(3, height=2.5)
+    axes[2].set(xscale="log", xlim=(low, high))
+    log_flops(axes[2].xaxis)
+    save(figure, tmp_path / "narrow")
+    shown = boxes(axes[2].get_xticklabels(which="both"), FigureCanvasAgg(figure).get_renderer())
+    inside = [box for box in shown if axes[2].bbox.x0 <= box.x1 and box.x0 <= axes[2].bbox.x1]
+    assert len(inside) >= 2
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(inside, 2))
 
 
 def test_a_caption_stands_beside_the_image_and_not_in_it(drawn, tmp_path):
