@@ -126,7 +126,7 @@ def approach_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def scientific(value: float, _: int | None = None) -> str:
+def scientific(value: float, _position: float = 0) -> str:
     """A number as a power of ten of two digits: 3×10¹¹, or 10¹¹ without a leading 1.
 
     Plain text: mathtext would take a quarter of the time of a figure.
@@ -147,7 +147,7 @@ def log_flops(axis: Axis) -> None:
 
 
 def _label_powers(
-    axis: Axis, label: Callable[[float, int | None], str], *, few: float, many: float
+    axis: Axis, label: Callable[[float, float], str], *, few: float, many: float
 ) -> None:
     """Labels 1, 2 and 5 below ``few`` decades, 1 and 3 below ``many``, else 1."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
