@@ -26,6 +26,7 @@ from model.data.token_files import SPLITS, TokenWriter, fingerprint, token_dtype
 
 FileSource = TextSource | TokenArrays
 Progress = Callable[[int, int], None]
+_FEW_DOCUMENTS = 10
 
 
 def prepare(
@@ -108,8 +109,8 @@ class _Splits:
                     raise ValueError(f"no {split} data: {paths} hold no text. Correct them.")
                 raise ValueError(
                     f"no {split} data: {n_documents} documents, of which a fraction of "
-                    f"{self._fraction:g} by hash is for validation. Give more documents (a NUL "
-                    "byte separates documents inside a file) or change validation_fraction."
+                    f"{self._fraction:g} by hash is for validation. Give more documents (of plain "
+                    "text, document_separator parts a file) or change validation_fraction."
                 )
             self._writers[split].finish()
 
@@ -130,6 +131,8 @@ class _Splits:
         ]
         if self._n_empty:
             notes.append(f"Left out: {self._n_empty} empty documents.")
+        if (n_held_out := self._n_documents["validation"]) < _FEW_DOCUMENTS:
+            notes.append(f"Only {n_held_out} documents are held out: they may be unlike others.")
         if self._n_held_out_trained:
             notes.append(
                 f"{self._n_held_out_trained} training documents are validation documents, too, "
@@ -165,7 +168,8 @@ def _write_splits(
         files = [*reader.validation_files, *reader.files]
         for n_done, file in enumerate(files, 1):
             is_held_out = n_done <= len(reader.validation_files)
-            for document in reader.documents(file):
+            found = reader.blocks(file) if files == reader.files and len(files) == 1 else None
+            for document in found or reader.documents(file):
                 splits.append(document, is_held_out=is_held_out)
             if progress is not None:
                 progress(n_done, len(files))
@@ -179,7 +183,7 @@ def reader_of(source: FileSource) -> Reader:
     """What reads the documents of a source; raises ValueError."""
     match source:
         case PepsText():
-            return PepsReader()
+            return PepsReader(source)
         case StdlibText():
             return StdlibReader(source)
         case TokenArrays():

@@ -10,10 +10,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from model.data.source_checks import (
+    check_fraction,
+    check_held_out,
+    check_int,
+    check_paths,
+    check_real,
+    check_that,
+    is_encoding,
+)
+
 BYTE_VOCAB_SIZE = 256
 BYTE_SEPARATOR = 0
 MAX_ZIPF_TABLE_TOKENS = 2**25
 """Largest table of distinct records, b^k (1+k+r) tokens, that a `Zipf` language may need."""
+
+TEXT_FORMATS = ("text", "jsonl", "json", "csv", "parquet", "arrow")
 
 MAX_VOCAB_SIZE = 2**31 - 1
 MAX_SEED = 2**64 - 1
@@ -45,7 +57,7 @@ class StdlibText(_Bytes):
     validation_fraction: float
 
     def __post_init__(self) -> None:
-        _check_fraction(self.kind, self.validation_fraction)
+        check_fraction(self.kind, self.validation_fraction)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,22 +72,35 @@ class PepsText(_Bytes):
     validation_fraction: float
 
     def __post_init__(self) -> None:
-        _check_fraction(self.kind, self.validation_fraction)
+        check_fraction(self.kind, self.validation_fraction)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextFiles(_Bytes):
-    """UTF-8 text files, as bytes: plain, .gz, .xz, and .jsonl (also .jsonl.gz, .jsonl.xz).
+    """Text that lies in files, as UTF-8 bytes.
 
-    A NUL byte inside a file separates documents; a line of a .jsonl file is a document. Where all
-    is one document, it is cut into about 200 at ends of lines.
+    The ending of a file tells its format (below, and .gz .bz2 .xz .zst behind it); one that is not
+    known is refused. A NUL byte always ends a document. Where all is one document, it is cut into
+    about 200 at ends of lines.
+
+        .txt .md, source code          a file, or what `document_separator` parts it into
+        .jsonl .ndjson .json           an object in each line, or one array of objects
+        .csv .tsv                      a row, the first line being of names
+        .parquet .arrow                a row; also the folders that `datasets` saves
 
     Args:
-      paths: files or folders (read recursively, in sorted order); in a study file as seen from
-        there, else from the working folder.
+      paths: files, folders (read recursively, in sorted order) or patterns ("texts/**/*.txt"); in a
+        study file as seen from there, else from the working folder.
       validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash; or
       validation_paths: what is held out as it is, and `paths` is all for training. One of the two.
-      text_field: the key that holds the text in each line of a .jsonl file.
+      text_field: the key or column of the text, in all formats but plain text; "meta.text" is the
+        field `text` of `meta`.
+      format: one of TEXT_FORMATS, whatever the endings.
+      document_separator: what parts plain text into documents, such as "<|endoftext|>" or, for
+        lines, "\\n"; line ends around it are dropped. None: NUL bytes.
+      encoding: of all that is not Parquet or Arrow, by Python's name; byte order marks are dropped.
+      max_document_bytes: a longer document is refused or,
+      cut_long_documents: cut into documents of at most so many bytes, at ends of lines.
     """
 
     kind: ClassVar[str] = "text"
@@ -83,15 +108,26 @@ class TextFiles(_Bytes):
     validation_fraction: float | None = None
     validation_paths: tuple[str, ...] | None = None
     text_field: str = "text"
+    format: str | None = None
+    document_separator: str | None = None
+    encoding: str = "utf-8"
+    max_document_bytes: int = 64 * 2**20
+    cut_long_documents: bool = False
 
     def __post_init__(self) -> None:
-        _check_paths(self.kind, "paths", self.paths)
-        _check_held_out(self)
-        if not isinstance(self.text_field, str) or not self.text_field:
-            raise ValueError(
-                f"text_field of source 'text' is {self.text_field!r}: it must be a non-empty "
-                "string, the key of the text in each line of a .jsonl file."
-            )
+        check_paths(self.kind, "paths", self.paths)
+        check_held_out(self)
+        check_int(self.kind, "max_document_bytes", self.max_document_bytes, 16, 2**31)
+        is_text = isinstance(self.text_field, str) and self.text_field != ""
+        check_that(self, "text_field", is_text, "a non-empty string, the key or column of the text")
+        is_format = self.format is None or self.format in TEXT_FORMATS
+        check_that(self, "format", is_format, f"one of {', '.join(TEXT_FORMATS)}, or None")
+        separator = self.document_separator
+        is_separator = separator is None or (isinstance(separator, str) and separator != "")
+        check_that(self, "document_separator", is_separator, "a non-empty string, or None")
+        check_that(self, "encoding", is_encoding(self.encoding), "an encoding that Python knows")
+        is_flag = isinstance(self.cut_long_documents, bool)
+        check_that(self, "cut_long_documents", is_flag, "True or False")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,12 +153,12 @@ class TokenArrays:
     bytes_per_token: float | None
 
     def __post_init__(self) -> None:
-        _check_paths(self.kind, "paths", self.paths)
-        _check_int(self.kind, "vocab_size", self.vocab_size, 2, MAX_VOCAB_SIZE)
-        _check_int(self.kind, "separator", self.separator, 0, self.vocab_size - 1)
-        _check_held_out(self)
+        check_paths(self.kind, "paths", self.paths)
+        check_int(self.kind, "vocab_size", self.vocab_size, 2, MAX_VOCAB_SIZE)
+        check_int(self.kind, "separator", self.separator, 0, self.vocab_size - 1)
+        check_held_out(self)
         if self.bytes_per_token is not None:
-            _check_real(self.kind, "bytes_per_token", self.bytes_per_token, 0.0, math.inf)
+            check_real(self.kind, "bytes_per_token", self.bytes_per_token, 0.0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,12 +187,12 @@ class Zipf:
     language_seed: int
 
     def __post_init__(self) -> None:
-        _check_real(self.kind, "alpha", self.alpha, 0.0, math.inf)
-        _check_real(self.kind, "epsilon", self.epsilon, 0.0, 1.0, closed=True)
-        _check_int(self.kind, "base", self.base, 2, MAX_ZIPF_TABLE_TOKENS)
-        _check_int(self.kind, "n_digits", self.n_digits, 1, MAX_ZIPF_TABLE_TOKENS)
-        _check_int(self.kind, "n_answers", self.n_answers, 1, MAX_ZIPF_TABLE_TOKENS)
-        _check_int(self.kind, "language_seed", self.language_seed, 0, MAX_SEED)
+        check_real(self.kind, "alpha", self.alpha, 0.0, math.inf)
+        check_real(self.kind, "epsilon", self.epsilon, 0.0, 1.0, closed=True)
+        check_int(self.kind, "base", self.base, 2, MAX_ZIPF_TABLE_TOKENS)
+        check_int(self.kind, "n_digits", self.n_digits, 1, MAX_ZIPF_TABLE_TOKENS)
+        check_int(self.kind, "n_answers", self.n_answers, 1, MAX_ZIPF_TABLE_TOKENS)
+        check_int(self.kind, "language_seed", self.language_seed, 0, MAX_SEED)
         log2_table = self.n_digits * math.log2(self.base) + math.log2(self.record_length)
         if log2_table > math.log2(MAX_ZIPF_TABLE_TOKENS):
             raise ValueError(
@@ -224,49 +260,3 @@ def source_from_dict(values: Mapping[str, object]) -> Source:
         )
     make: Callable[..., Source] = SOURCES[kind]
     return make(**given)
-
-
-def _check_fraction(kind: str, value: object) -> None:
-    _check_real(kind, "validation_fraction", value, 0.0, 1.0)
-
-
-def _check_real(
-    kind: str, name: str, value: object, low: float, high: float, *, closed: bool = False
-) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not (low < value < high or (closed and value in (low, high))):  # type: ignore[operator]
-        sign = "<=" if closed else "<"
-        raise ValueError(
-            f"{name} of source {kind!r} is {value!r}: it must be a number x with "
-            f"{low:g} {sign} x {sign} {high:g}. Correct the data source of the study."
-        )
-
-
-def _check_int(kind: str, name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(
-            f"{name} of source {kind!r} is {value!r}: it must be an integer in [{low}, {high}]. "
-            "Correct the data source of the study."
-        )
-
-
-def _check_held_out(source: TextFiles | TokenArrays) -> None:
-    fraction, paths = source.validation_fraction, source.validation_paths
-    if (fraction is None) == (paths is None):
-        raise ValueError(
-            f"validation_fraction of source {source.kind!r} is {fraction!r} and validation_paths "
-            f"is {paths!r}: give one of them, a share of the documents or files of their own."
-        )
-    if paths is None:
-        _check_fraction(source.kind, fraction)
-    else:
-        _check_paths(source.kind, "validation_paths", paths)
-
-
-def _check_paths(kind: str, name: str, paths: object) -> None:
-    legal = isinstance(paths, tuple) and len(paths) > 0
-    if not legal or not all(isinstance(p, str) and p and "\0" not in p for p in paths):  # type: ignore[attr-defined]
-        raise ValueError(
-            f"{name} of source {kind!r} is {paths!r}: it must be a tuple of one or more file or "
-            'folder names, such as ("texts", "more.jsonl.xz").'
-        )

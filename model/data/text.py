@@ -2,31 +2,21 @@
 """Documents of text sources, as UTF-8 bytes: what is at hand everywhere, or files and folders."""
 
 import collections
-import gzip
-import io
-import itertools
-import json
-import lzma
 import os
 import platform
-import re
 import sysconfig
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from model.data.list_files import list_splits, reading
-from model.data.source import BYTE_SEPARATOR, StdlibText, TextFiles
+from model.data.formats.documents import blocks, documents, only_document_bytes
+from model.data.formats.open_file import reading
+from model.data.formats.pieces import format_of
+from model.data.list_files import list_splits
+from model.data.source import BYTE_SEPARATOR, PepsText, StdlibText, TextFiles
 
-_BLOCK_BYTES = 2**20
 _NUL = bytes([BYTE_SEPARATOR])
-_COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-_NOT_TEXT = re.compile(
-    r"\.(7z|arrow|bin|bz2|feather|h5|hdf5|lz4|npy|npz|parquet|pdf|pickle|pkl|pt|rar|safetensors"
-    r"|tar|tfrecord|tgz|txz|zip|zst)"
-)
 
 
 class Reader(ABC):
@@ -40,6 +30,11 @@ class Reader(ABC):
     def documents(self, file: Path) -> Iterator[bytes]:
         """The file's documents: tokens as little-endian bytes, without separator; maybe empty."""
 
+    def blocks(self, file: Path) -> Iterator[bytes] | None:
+        """Blocks of the file's one document, to be split where there is nothing else to split; None
+        if it has more, or cannot be cut."""
+        return None
+
     @abstractmethod
     def notes(self) -> list[str]:
         """Sentences on what was read and left out; complete once all files were read."""
@@ -48,13 +43,15 @@ class Reader(ABC):
 class PepsReader(Reader):
     """The text of model/data/texts/."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: PepsText) -> None:
         self.files = [Path(__file__).parent / "texts" / "peps.txt.xz"]
         self.validation_files = []
+        self._text = TextFiles(
+            paths=tuple(map(str, self.files)), validation_fraction=source.validation_fraction
+        )
 
     def documents(self, file: Path) -> Iterator[bytes]:
-        with reading(file), lzma.open(file) as stream:
-            yield from _plain(file, stream)
+        yield from documents(file, self._text)
 
     def notes(self) -> list[str]:
         return ["Python Enhancement Proposals, public domain or CC0; one is a document."]
@@ -85,7 +82,9 @@ class StdlibReader(Reader):
         except UnicodeDecodeError:
             self._left_out["files that are not UTF-8"] += 1
             return
-        yield from _without_last_empty(content.split(_NUL))
+        texts = content.split(_NUL)
+        # A NUL at the very end ends the last document; it does not start an empty one.
+        yield from texts[:-1] if len(texts) > 1 and not texts[-1] else texts
 
     def notes(self) -> list[str]:
         # Distributions that leave the tests out may still ship the package without them.
@@ -112,39 +111,58 @@ class StdlibReader(Reader):
 
 
 class TextFilesReader(Reader):
-    """Files and folders of text, plain or compressed, and JSON lines.
+    """Files and folders of text in any of the formats of `formats/pieces.py`.
 
     Raises:
       ValueError: on reading, for what is missing, unreadable, no UTF-8, or not text at all.
     """
 
     def __init__(self, source: TextFiles):
-        self._text_field = source.text_field
+        self._source = source
         self._left_out: Counter[str] = Counter()
+        self._formats: Counter[str] = Counter()
         self._n_blocks = 0
         self.files, self.validation_files = list_splits(source, self._left_out)
         self._all_files = [*self.validation_files, *self.files]
 
     def documents(self, file: Path) -> Iterator[bytes]:
-        found = self._documents(file)
-        if len(self._all_files) > 1:
-            try:
-                yield from found
-            except ValueError as error:
-                raise ValueError(f"{error}{self._other_bad_files(file)}") from error
-            return
-        first = list(itertools.islice(found, 2))
-        if len(first) == 1:
-            first = list(_blocks(first[0]))
-            self._n_blocks = len(first)
-        yield from itertools.chain(first, found)
+        try:
+            self._formats[format_of(file, self._source)] += 1
+            if not _is_empty(file):
+                yield from documents(file, self._source)
+            else:
+                self._left_out["empty files"] += 1
+        except ValueError as error:
+            raise ValueError(f"{error}{self._other_bad_files(file)}") from error
+
+    def blocks(self, file: Path) -> Iterator[bytes] | None:
+        source = self._source
+        is_cut = source.document_separator is None and not _is_empty(file)
+        n_bytes = only_document_bytes(file, source) if is_cut else None
+        if n_bytes is None:
+            return None
+        self._formats[format_of(file, source)] += 1
+        return self._counted(blocks(file, source, n_bytes))
+
+    def notes(self) -> list[str]:
+        formats = ", ".join(f"{n} {name}" for name, n in sorted(self._formats.items()))
+        notes = [f"Text of {formats} files.", *_left_out_notes(self._left_out)]
+        if self._n_blocks:
+            notes.append(f"One document, cut at ends of lines into {self._n_blocks} to be split.")
+        return notes
+
+    def _counted(self, found: Iterator[bytes]) -> Iterator[bytes]:
+        for block in found:
+            self._n_blocks += 1
+            yield block
 
     def _other_bad_files(self, bad: Path) -> str:
         """Which files behind one that is bad are so, too: nobody mends them one by one."""
         others = []
         for file in self._all_files[self._all_files.index(bad) + 1 :]:
             try:
-                collections.deque(self._documents(file), maxlen=0)
+                if not _is_empty(file):
+                    collections.deque(documents(file, self._source), maxlen=0)
             except ValueError:
                 others.append(repr(os.fspath(file)))
         named = (
@@ -152,96 +170,10 @@ class TextFilesReader(Reader):
         )
         return named if others else ""
 
-    def _documents(self, file: Path) -> Iterator[bytes]:
-        suffixes = [suffix.lower() for suffix in file.suffixes]
-        opener: Callable[..., Any] = open
-        if suffixes and suffixes[-1] in _COMPRESSED:
-            opener = _COMPRESSED[suffixes.pop()]
-        suffix = suffixes[-1] if suffixes else ""
-        if _NOT_TEXT.fullmatch(suffix):
-            raise ValueError(
-                f"data file {os.fspath(file)!r} has the extension {suffix!r}, which is not text: "
-                "give plain text, .jsonl, or either with .gz or .xz."
-            )
-        with reading(file), opener(file, "rb") as stream:
-            if suffix == ".jsonl":
-                yield from self._json_lines(file, stream)
-            else:
-                yield from _plain(file, stream)
 
-    def notes(self) -> list[str]:
-        notes = [f"Text of {len(self._all_files)} files.", *_left_out_notes(self._left_out)]
-        if self._n_blocks:
-            notes.append(f"One document, cut at ends of lines into {self._n_blocks} to be split.")
-        return notes
-
-    def _json_lines(self, file: Path, stream: io.BufferedIOBase) -> Iterator[bytes]:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                text = self._text_of(line, f"line {number} of data file {os.fspath(file)!r}")
-                yield from _without_last_empty(text.split(_NUL))
-
-    def _text_of(self, line: bytes, where: str) -> bytes:
-        try:
-            values = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where} is no JSON: {error}. Correct or drop the line.") from error
-        text = values.get(self._text_field) if isinstance(values, dict) else None
-        if not isinstance(text, str):
-            found = sorted(values) if isinstance(values, dict) else type(values).__name__
-            raise ValueError(
-                f"{where} has no text in field {self._text_field!r} (found {found}): "
-                "set text_field of the source, or correct the line."
-            )
-        try:
-            return text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{where} holds half a surrogate pair. Correct the line.") from error
-
-
-def _plain(file: Path, stream: io.BufferedIOBase) -> Iterator[bytes]:
-    for number, document in enumerate(_split(stream), 1):
-        try:
-            document.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"data file {os.fspath(file)!r} is not UTF-8 (document {number}, byte "
-                f"{error.start}): convert it, or leave it out of the data paths."
-            ) from error
-        yield document
-
-
-def _split(stream: io.BufferedIOBase) -> Iterator[bytes]:
-    parts: list[bytes] = []
-    while block := stream.read(_BLOCK_BYTES):
-        first, *others = block.split(_NUL)
-        parts.append(first)
-        for part in others:
-            yield b"".join(parts)
-            parts = [part]
-    if rest := b"".join(parts):
-        yield rest
-
-
-def _blocks(document: bytes) -> Iterator[bytes]:
-    """About a two-hundredth of a document each, 512 bytes to 64 KiB, up to the end of a line or,
-    where lines are longer than that, of a character."""
-    size = min(max(len(document) // 200, 512), 2**16)
-    start = 0
-    while start < len(document):
-        end = min(start + size, len(document))
-        line = document.find(b"\n", end, end + size)
-        if line >= 0:
-            end = line + 1
-        while end < len(document) and document[end] & 0xC0 == 0x80:
-            end += 1
-        yield document[start:end]
-        start = end
-
-
-def _without_last_empty(documents: list[bytes]) -> list[bytes]:
-    """A NUL at the very end ends the last document; it does not start an empty one."""
-    return documents[:-1] if len(documents) > 1 and not documents[-1] else documents
+def _is_empty(file: Path) -> bool:
+    with reading(file):
+        return not file.stat().st_size
 
 
 def _left_out_notes(left_out: Counter[str]) -> list[str]:

@@ -35,6 +35,19 @@ def test_lines_of_json_have_the_field_of_the_source(tmp_path: Path) -> None:
     assert read_tokens(TEXT, str(path)).tobytes() == b"x\0y\0"
 
 
+def test_a_single_document_is_not_cut_as_to_be_split(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a line\n" * 9000)
+    assert read_tokens(TEXT, str(path)).tobytes() == path.read_bytes() + b"\0"
+
+
+def test_held_out_files_of_the_source_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"text")
+    source = TextFiles(paths=("not here",), validation_paths=("nor here",))
+    assert read_tokens(source, str(path)).tobytes() == b"text\0"
+
+
 @pytest.mark.parametrize(("source", "end"), [(TOKENS, 7), (ZIPF, 8)], ids=["tokens", "zipf"])
 def test_token_ids_are_taken_as_they_are(tmp_path: Path, source: Source, end: int) -> None:
     path, ids = tmp_path / "a.npy", [1, 2, end, 3, end]

@@ -35,11 +35,14 @@ TOKENS: dict[str, Any] = {
     "validation_fraction": 0.1,
     "bytes_per_token": 4.5,
 }
+TEXT: dict[str, Any] = {"paths": ("a",), "validation_fraction": 0.1}
 GOOD: list[Source] = [
     PepsText(validation_fraction=0.05),
     StdlibText(validation_fraction=0.05),
     TextFiles(paths=("a", "b.jsonl"), validation_fraction=0.5, text_field="body"),
     TextFiles(paths=("a",), validation_paths=("b", "c")),
+    TextFiles(**TEXT, format="csv", document_separator="\n", encoding="cp1252"),
+    TextFiles(**TEXT, max_document_bytes=2**20, cut_long_documents=True),
     TokenArrays(**TOKENS),
     TokenArrays(**{**TOKENS, "validation_fraction": None, "validation_paths": ("b.npy",)}),
     TokenArrays(**{**TOKENS, "bytes_per_token": None}),
@@ -54,6 +57,11 @@ BAD: list[tuple[Callable[..., Source], dict[str, Any], str]] = [
     (TextFiles, {"paths": ("",), "validation_fraction": 0.1}, "paths of source 'text'"),
     (TextFiles, {"paths": ("a\0b",), "validation_fraction": 0.1}, "paths of source 'text'"),
     (TextFiles, {"paths": ("a",), "validation_fraction": 0.1, "text_field": ""}, "text_field"),
+    (TextFiles, {**TEXT, "format": "zip"}, "format of .* is 'zip': it must be one of text, jsonl"),
+    (TextFiles, {**TEXT, "document_separator": ""}, "document_separator .* a non-empty string"),
+    (TextFiles, {**TEXT, "encoding": "utf-9"}, "encoding of .* is 'utf-9': it must be an encoding"),
+    (TextFiles, {**TEXT, "encoding": "rot13"}, "encoding of .* is 'rot13'"),
+    (TextFiles, {**TEXT, "max_document_bytes": 0}, r"max_document_bytes .* is 0: .* \[16, "),
     (TextFiles, {"paths": ("a",)}, "validation_fraction .* is None and .* is None: give one"),
     (
         TextFiles,
@@ -91,11 +99,11 @@ def test_source_survives_json(source: Source) -> None:
 
 
 def test_a_record_of_today_is_read_tomorrow_and_that_of_yesterday_today() -> None:
-    """What a study of text was recorded as before there were more fields."""
     recorded = {"kind": "text", "paths": ["a"], "validation_fraction": 0.5, "text_field": "text"}
     source = TextFiles(paths=("a",), validation_fraction=0.5)
-    assert source_to_dict(source) == recorded
     assert source_from_dict(recorded) == source
+    added = {"encoding": "utf-8", "max_document_bytes": 2**26, "cut_long_documents": False}
+    assert source_to_dict(source) == recorded | added
 
 
 @pytest.mark.parametrize(
@@ -121,6 +129,10 @@ WRONG_TYPES = [
     ({"kind": "stdlib", "validation_fraction": True}, "is True: it must be a number"),
     ({"kind": "text", "paths": "a", "validation_fraction": 0.1}, "is 'a': it must be a tuple"),
     ({"kind": "text", "paths": [1], "validation_fraction": 0.1}, "is (1,): it must be a tuple"),
+    ({"kind": "text", **TEXT, "cut_long_documents": 1}, "is 1: it must be True or False"),
+    ({"kind": "text", **TEXT, "text_field": None}, "is None: it must be a non-empty string"),
+    ({"kind": "text", **TEXT, "encoding": 8}, "is 8: it must be an encoding that Python knows"),
+    ({"kind": "text", **TEXT, "format": 1}, "is 1: it must be one of text, "),
     ({"kind": "tokens", **TOKENS, "separator": 1.0}, "is 1.0: it must be an integer"),
     ({"kind": "tokens", **TOKENS, "vocab_size": True}, "is True: it must be an integer"),
     ({"kind": "zipf", **ZIPF, "epsilon": "0"}, "is '0': it must be a number"),

@@ -68,7 +68,7 @@ def test_manifest_counts_bytes_and_tokens(prepared: tuple[Manifest, Path]) -> No
     assert "Attention crosses documents inside a window." in manifest.notes
 
 
-@pytest.mark.parametrize("name", ["a.txt", "A", "a.md.gz", "a.xz", "a.jsonl", "a.jsonl.gz"])
+@pytest.mark.parametrize("name", ["a.txt", "A.TXT", "a.md.gz", "a.txt.xz", "a.jsonl", "a.jsonl.gz"])
 def test_every_format_holds_the_same_documents(name: str, tmp_path: Path) -> None:
     lines = [json.dumps({"id": i, "text": text.decode()}) for i, text in enumerate(TEXTS)]
     content = "\n\n".join(lines).encode() if ".jsonl" in name else b"\0".join(TEXTS)
@@ -80,8 +80,10 @@ def test_every_format_holds_the_same_documents(name: str, tmp_path: Path) -> Non
 
 def test_documents_longer_than_a_read_stay_whole(tmp_path: Path) -> None:
     texts = [bytes([97 + i]) * (2**20 - 1 + i) for i in range(6)]
-    (tmp_path / "a").write_bytes(b"\0".join(texts))
-    assert documents(text_files(tmp_path / "a", validation_fraction=0.5), tmp_path / "o") == texts
+    (tmp_path / "a.txt").write_bytes(b"\0".join(texts))
+    assert (
+        documents(text_files(tmp_path / "a.txt", validation_fraction=0.5), tmp_path / "o") == texts
+    )
 
 
 def test_tokens_do_not_depend_on_place_or_order_of_creation(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_tokens_do_not_depend_on_place_or_order_of_creation(tmp_path: Path) -> N
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     (tmp_path / "in" / ".git").mkdir(parents=True)
     (tmp_path / "in" / ".hidden").write_text("x")
-    (tmp_path / "in" / "a").write_bytes(b"\0\0".join(TEXTS))
+    (tmp_path / "in" / "a.txt").write_bytes(b"\0\0".join(TEXTS))
     os.symlink(tmp_path, tmp_path / "in" / "loop")
     os.mkfifo(tmp_path / "in" / "pipe")
     notes = prepare(text_files(tmp_path / "in"), tmp_path / "out").notes
@@ -114,12 +116,52 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     }
 
 
+def test_an_empty_file_is_left_out_whatever_its_format(tmp_path: Path) -> None:
+    empty = ["a.txt", "a.txt.gz", "a.jsonl.zst", "a.json", "a.csv.xz", "a.parquet", "a.arrow.bz2"]
+    for name in empty:
+        (tmp_path / name).touch()
+    (tmp_path / "b.txt").write_bytes(b"\0".join(TEXTS))
+    source = text_files(tmp_path)
+    assert documents(source, tmp_path.with_name("out")) == sorted(TEXTS)
+    assert f"Left out: {len(empty)} empty files." in prepare(source, tmp_path / "o").notes
+
+
+def test_the_split_is_by_the_text_alone(tmp_path: Path) -> None:
+    """Whatever it lies in, and however that is encoded: the tokens are the same to the last bit."""
+    text = "\n".join(text.decode() for text in TEXTS)
+    lines = "\n".join(json.dumps({"text": text.decode()}) for text in TEXTS)
+    contents = {
+        "a.txt": (b"\0".join(TEXTS), {}),
+        "b.md": (text.encode("utf-8-sig"), {"document_separator": "\n"}),
+        "c.txt": (text.encode("cp1252"), {"document_separator": "\n", "encoding": "cp1252"}),
+        "d.txt": (text.encode("utf-16"), {"document_separator": "\n", "encoding": "utf-16"}),
+        "e.json": (lines.encode(), {}),
+        "f.csv": (f"text\n{text}".encode(), {}),
+    }
+    prints = set()
+    for name, (content, fields) in contents.items():
+        (tmp_path / name).write_bytes(content)
+        manifest = prepare(text_files(tmp_path / name, **fields), tmp_path / f"{name} out")
+        assert manifest.n_documents == len(TEXTS)
+        prints.add(manifest.fingerprint)
+    assert len(prints) == 1
+
+
+def test_few_documents_for_validation_are_worth_a_word(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\0".join(TEXTS))
+    notes = " ".join(prepare(text_files(tmp_path / "a.txt"), tmp_path / "out").notes)
+    n = len(split_documents(tmp_path / "out", "validation"))
+    assert f"Only {n} documents are held out" in notes
+    (tmp_path / "a.txt").write_bytes(b"\0".join(b"%d" % i for i in range(90)))
+    assert "Only" not in " ".join(prepare(text_files(tmp_path / "a.txt"), tmp_path / "out").notes)
+
+
 def test_all_files_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    bad = {"b": b"caf\xe9", "d.zip": b"PK", "f.txt": "\u00e9".encode("utf-16")}
-    for name, content in {"a": b"one", "c": b"two", "e": b"three", **bad}.items():
+    bad = {"b.txt": b"caf\xe9", "d.zip": b"PK", "f.txt": "\u00e9".encode("utf-16")}
+    for name, content in {"a.md": b"one", "c.md": b"two", "e.md": b"three", **bad}.items():
         (tmp_path / "in" / name).write_bytes(content)
-    with pytest.raises(ValueError, match="in/b' is not UTF-8") as caught:
+    with pytest.raises(ValueError, match=r"in/b\.txt' is not UTF-8") as caught:
         prepare(text_files(tmp_path / "in"), tmp_path / "out")
     said = str(caught.value)
     assert f"Likewise 2 others of the 6: '{tmp_path}/in/d.zip', '{tmp_path}/in/f.txt'." in said
@@ -138,7 +180,7 @@ def test_files_of_their_own_are_held_out_whole_and_in_order(tmp_path: Path) -> N
     trained = [b"a.txt", *TEXTS[:4], b"b.txt", *TEXTS[:4]]
     assert split_documents(tmp_path / "out", "train") == trained
     assert "2 training documents are validation documents, too, word for word." in manifest.notes
-    assert "Text of 3 files." in manifest.notes
+    assert "Text of 3 text files." in manifest.notes
 
 
 def test_a_single_document_to_train_on_and_one_to_validate_are_not_cut(tmp_path: Path) -> None:
@@ -166,19 +208,28 @@ def test_files_of_their_own_without_text_are_named_by_their_field(tmp_path: Path
 
 
 BAD_FILES = [
-    ("a.zip", b"PK", r"a\.zip' has the extension '\.zip', which is not text"),
-    ("a.tar.gz", gzip.compress(b"x", mtime=0), r"the extension '\.tar'"),
-    ("a.gz", b"not gzip", "cannot be read: Not a gzipped file"),
-    ("a.gz", gzip.compress(b"x" * 1000, mtime=0)[:-10], "cannot be read: Compressed file ended"),
-    ("a.xz", b"not xz", "cannot be read: Input format not supported"),
-    ("a.txt", b"ok\0caf\xe9", r"is not UTF-8 \(document 2, byte 3\)"),
+    ("a.zip", b"PK", r"a\.zip' has the ending '\.zip', which tells no format: known are \.txt "),
+    ("a.tar.gz", gzip.compress(b"x", mtime=0), r"the ending '\.tar'"),
+    ("a", b"text", r"a' has no ending, .* set format of the source \(text, jsonl"),
+    ("a.txt.gz", b"not gzip", "cannot be read: Not a gzipped file"),
+    (
+        "a.txt.gz",
+        gzip.compress(b"x" * 1000, mtime=0)[:-10],
+        "cannot be read: Compressed file ended",
+    ),
+    ("a.txt.xz", b"not xz", "cannot be read: Input format not supported"),
+    ("a.txt", b"ok\0caf\xe9", r"is not UTF-8 \(byte 6\).*encoding="),
     ("a.jsonl", b'{"text": "a"}\n{"body": "b"}\n', r"line 2 of .* field 'text' \(found \['body'\]"),
     ("a.jsonl", b'{"text": 3}', "line 1 of .* has no text in field 'text'"),
     ("a.jsonl", b'\n\n["text"]', r"line 3 of .* \(found list\)"),
     ("a.jsonl", b'{"text": "a"', "line 1 of .* is no JSON"),
-    ("a.jsonl", b'{"text": "\xff"}', "line 1 of .* is no JSON"),
+    ("a.jsonl", b'{"text": "\xff"}', r"is not UTF-8 \(byte 10\)"),
     ("a.jsonl", b"[" * 100_000, "line 1 of .* is no JSON"),
     ("a.jsonl", b'{"text": "\\ud800"}', "line 1 of .* half a surrogate pair"),
+    ("a.html", b"<p>text</p>", r"the ending '\.html'"),
+    ("a.parquet", b"PAR1", r"a\.parquet' cannot be read: Parquet file size is 4 bytes"),
+    ("a.csv", b"text\na,b\n", "line 2 of .* has 2 cells"),
+    ("a.txt", b"a<|endoftext|>b", "set document_separator"),
     ("a.txt", b"", "no train data: 0 documents"),
     ("a.txt", b"one", "data: 1 documents"),
 ]
@@ -229,7 +280,9 @@ def test_one_document_is_cut_into_blocks_that_are_text_and_all_of_it(
     text = TEXTS_OF_ONE_DOCUMENT[name]
     (tmp_path / "a.txt").write_text(text)
     reader = reader_of(text_files(tmp_path / "a.txt"))
-    blocks = list(reader.documents(tmp_path / "a.txt"))
+    (whole,) = reader.documents(tmp_path / "a.txt")
+    assert whole.decode() == text
+    blocks = list(reader.blocks(tmp_path / "a.txt") or ())
     assert b"".join(blocks).decode() == text
     assert 100 < len(blocks) <= 201
     assert max(map(len, blocks)) <= 2 * len(text.encode()) / 200 + 1
@@ -240,11 +293,19 @@ def test_one_document_is_cut_into_blocks_that_are_text_and_all_of_it(
     assert f"cut at ends of lines into {len(blocks)} to be split" in " ".join(reader.notes())
 
 
+def test_a_separator_that_is_not_there_is_not_made_up_for(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("line\n" * 9000)
+    source = text_files(tmp_path / "a.txt", document_separator="<|end|>")
+    with pytest.raises(ValueError, match=r"data: 1 documents, .* document_separator parts a file"):
+        prepare(source, tmp_path / "out")
+
+
 def test_two_documents_are_left_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a\n" * 2000 + b"\0" + b"b\n" * 2000)
     reader = reader_of(text_files(tmp_path / "a.txt"))
+    assert reader.blocks(tmp_path / "a.txt") is None
     assert list(map(len, reader.documents(tmp_path / "a.txt"))) == [4000, 4000]
-    assert reader.notes() == ["Text of 1 files."]
+    assert reader.notes() == ["Text of 1 text files."]
 
 
 def test_the_text_that_comes_with_the_package_is_the_published_one(tmp_path: Path) -> None:
@@ -303,34 +364,34 @@ def test_missing_stdlib_says_what_else_to_use(tmp_path: Path) -> None:
 
 
 def test_failed_prepare_leaves_the_old_tokens(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"\0".join(TEXTS))
-    prepare(text_files(tmp_path / "a"), tmp_path / "out")
+    (tmp_path / "a.txt").write_bytes(b"\0".join(TEXTS))
+    prepare(text_files(tmp_path / "a.txt"), tmp_path / "out")
     old = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
-    (tmp_path / "a").write_bytes(b"\0".join(TEXTS) + b"\0\xff")
+    (tmp_path / "a.txt").write_bytes(b"\0".join(TEXTS) + b"\0\xff")
     with pytest.raises(ValueError, match="UTF-8"):
-        prepare(text_files(tmp_path / "a"), tmp_path / "out")
+        prepare(text_files(tmp_path / "a.txt"), tmp_path / "out")
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == old
 
 
 def test_full_disk_is_an_operating_system_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a").write_bytes(b"\0".join(TEXTS))
+    (tmp_path / "a.txt").write_bytes(b"\0".join(TEXTS))
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(TokenWriter, "append", full)
     with pytest.raises(OSError, match="No space left") as caught:
-        prepare(text_files(tmp_path / "a"), tmp_path / "out")
+        prepare(text_files(tmp_path / "a.txt"), tmp_path / "out")
     assert caught.value.errno == errno.ENOSPC
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_killed_prepare_leaves_nothing_that_looks_done(tmp_path: Path) -> None:
     for i, text in enumerate(TEXTS):
-        (tmp_path / "in" / str(i)).parent.mkdir(exist_ok=True)
-        (tmp_path / "in" / str(i)).write_bytes(text)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{i}.txt").write_bytes(text)
     code = (
         "import os, signal, sys\n"
         "from model.data.prepare import prepare\n"
