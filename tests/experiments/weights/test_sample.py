@@ -14,6 +14,8 @@ from command_line import is_one_line
 from experiments.weights.sample import Sampled, Sampling, continue_text, draw, sample
 from model.data.source import TokenArrays, source_to_dict
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 GREEDY = Sampling(n_tokens=None, temperature=0.0, top_k=None, top_p=None, seed=0)
 
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.machine.jax_setup import quick_flags
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
@@ -182,7 +183,7 @@ def pair(
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": " ".join(quick_flags()),
         # As in this process: see `quick_to_compile`.
         "JAX_DISABLE_MOST_OPTIMIZATIONS": str(jax.config.values["jax_disable_most_optimizations"]),
         "JAX_NUM_PROCESSES": "2",
