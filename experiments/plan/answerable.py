@@ -41,13 +41,9 @@ class Answers:
 def answers(study: Study, points: Sequence[Point]) -> Answers:
     """What a study's grid can answer.
 
-    Of a study whose axes have no numbers the runs of one kind are fitted: the kind with the most.
     One size alone, or settings to be compared, ask for no law: they are never refused.
     """
-    kinds = collections.defaultdict(list)
-    for point in points:
-        kinds[tuple(v for v in point.axes.values() if not is_real(v))].append(point)
-    fitted = max(kinds.values(), key=len)
+    fitted = _fitted(points)
     found = list(_too_few(study, fitted))
     compared = [axis for axis in study.axes if len(axis.values) > 1]
     n_sizes = len({point.params.total for point in fitted})
@@ -57,6 +53,19 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
         may_not=tuple(_one_sided(study, [axis for axis in compared if axis.is_numbers])),
         refusal=_refusal(study, n_sizes) if is_lost and n_sizes > 1 and not compared else "",
     )
+
+
+def _fitted(points: Sequence[Point]) -> list[Point]:
+    """As many as will be: of axes without numbers one kind, of numbers one setting of each budget
+    and size; those with the most runs."""
+    kinds = collections.defaultdict(list)
+    for point in points:
+        kinds[tuple(v for v in point.axes.values() if not is_real(v))].append(point)
+    cells: dict[tuple, dict[tuple, list[Point]]] = {}
+    for point in max(kinds.values(), key=len):
+        settings = cells.setdefault((point.budget, point.params.total), {})
+        settings.setdefault(tuple(point.axes.values()), []).append(point)
+    return [point for settings in cells.values() for point in max(settings.values(), key=len)]
 
 
 def _refusal(study: Study, n_sizes: int) -> str:

@@ -27,6 +27,7 @@ from scaling.approaches.isoflop_bias import with_bias
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated
+from scaling.tables.loss_curves import LossCurve, loss_curves
 from scaling.tables.read_tables import read_curves, read_runs
 from scaling.tables.runs import Curves, Runs, best_kind, best_settings
 from scaling.uncertainty.seed_components import seed_components
@@ -46,6 +47,7 @@ class Analysis:
       fits: by name of APPROACHES, those that gave an answer.
       refusals: by name, the sentence of those that gave none.
       frontiers: by name, at the study's budgets and forecast budgets.
+      sweeps: by axis of numbers, the mean losses over its values at each budget and size.
       agreement: between the approaches at the largest budget; None with fewer than two.
       findings: about the choice of rows.
     """
@@ -56,6 +58,7 @@ class Analysis:
     fits: Mapping[str, Fit]
     refusals: Mapping[str, str]
     frontiers: Mapping[str, Frontier]
+    sweeps: Mapping[str, Sequence[LossCurve]]
     agreement: Agreement | None
     findings: tuple[str, ...]
 
@@ -90,6 +93,7 @@ def analyse(
     if untrained := {run_id: why for run_id, why in missing.items() if why == NOT_TRAINED}:
         left_out = f"{len(untrained)} of {len(grid)} runs of the grid are not fitted"
         findings = (*findings, f"{left_out}: {listed(untrained, 20)}.")
+    sweeps = _sweeps(study, runs)
     for choose, is_numbers in ((best_kind, False), (best_settings, True)):
         if fields := [axis.field for axis in study.axes if axis.is_numbers is is_numbers]:
             runs, said = choose(runs, fields)
@@ -110,6 +114,7 @@ def analyse(
         fits=made.fits,
         refusals=made.refusals,
         frontiers=frontiers,
+        sweeps=sweeps,
         agreement=agreement(fits, study.budgets[-1]) if len(fits) > 1 else None,
         findings=(
             *findings,
@@ -118,6 +123,21 @@ def analyse(
             *_of_seeds(runs),
         ),
     )
+
+
+def _sweeps(study: Study, runs: Runs) -> dict[str, list[LossCurve]]:
+    """Of each axis of numbers the curves along it, the other axes at their best."""
+    axes = [axis for axis in study.axes if len(axis.values) > 1]
+    return {
+        axis.field: loss_curves(
+            runs,
+            axis.field,
+            ("budget", "n_params"),
+            [other.field for other in axes if other is not axis],
+        )
+        for axis in axes
+        if axis.is_numbers
+    }
 
 
 def _of_flags(runs: Runs) -> tuple[str, ...]:

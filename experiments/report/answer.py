@@ -14,6 +14,7 @@ from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from experiments.report import rows
 from experiments.report.build import Report
+from experiments.report.setting_rows import as_objects, edges, setting_rows
 from experiments.terminal.table import fitting_table
 from scaling.answers.agreement import are_apart
 from scaling.answers.frontier import Frontier
@@ -25,9 +26,17 @@ COLUMNS = 80
 
 
 def print_answer(console: Console, report: Report) -> None:
-    """The sentence, the frontier, the forecasts, and what matters most of what was found."""
+    """The sentence, the frontier, the forecasts, and what matters most of what was found.
+
+    Where no law is fitted the settings that were compared are the answer.
+    """
     if report.main is None:
-        console.print("No approach gave an answer.")
+        if not report.analysis.sweeps:
+            console.print("No approach gave an answer.")
+        for name, curves in report.analysis.sweeps.items():
+            console.print(f"Mean loss by {name}, nats per {report.unit}:")
+            console.print(fitting_table(setting_rows(curves), console.width))
+            console.print()
     else:
         front = report.analysis.frontiers[report.main]
         console.print(_wrapped(sentence(report)))
@@ -76,6 +85,9 @@ def _warnings(report: Report) -> Iterator[str]:
     if bad:
         n = len(analysis.runs)
         yield f"{len(bad)} of {n} runs are in no fit: {', '.join(sorted(set(bad.values())))}."
+    for name, curves in analysis.sweeps.items():
+        if said := edges(name, curves):
+            yield said
     for name, reason in analysis.refusals.items():
         yield f"{name} gives no answer: {reason}"
     for name, fit in analysis.fits.items():
@@ -103,6 +115,10 @@ def details(report: Report) -> str:
     """Every approach, every finding."""
     analysis = report.analysis
     lines = [" | ".join(row) for row in rows.exponent_rows(analysis)]
+    for name, curves in analysis.sweeps.items():
+        for row in setting_rows(curves):
+            cells = [f"{column} {cell}" for column, cell in row.items() if cell]
+            lines.append(" | ".join([name, *cells]))
     lines += [f"{name}: no answer: {reason}" for name, reason in analysis.refusals.items()]
     for judged in report.forecasts:
         lines += [row["sentence"] for row in rows.forecast_rows(judged, report.unit)]
@@ -130,6 +146,7 @@ def as_object(report: Report) -> dict[str, Any]:
             }
             for name, fit in analysis.fits.items()
         },
+        "settings": {name: as_objects(curves) for name, curves in analysis.sweeps.items()},
         "refusals": dict(analysis.refusals),
         "forecasts": [
             {

@@ -13,6 +13,8 @@ from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
 from scaling.intervals import Estimated, Interval
 from scaling.plots import figures
+from scaling.plots.loss_curves import figure_settings, figure_sizes
+from scaling.tables.loss_curves import loss_curves
 
 
 def drawn(report: Report) -> dict[str, Figure]:
@@ -21,6 +23,11 @@ def drawn(report: Report) -> dict[str, Figure]:
     found = {"curves": figures.figure_curves(analysis.curves, analysis.runs)}
     if "isoflop" in fits:
         found["isoflop"] = figures.figure_isoflop(fits["isoflop"])
+    else:
+        sizes = loss_curves(analysis.runs, "n_params", ("budget",))
+        found["isoflop"] = figure_sizes(analysis.runs, sizes)
+    if analysis.sweeps:
+        found["settings"] = figure_settings(analysis.sweeps)
     if fits:
         fronts = [analysis.frontiers[name] for name in APPROACHES if name in fits]
         found["frontier"] = figures.figure_frontier(fronts, rows.ordered(analysis))

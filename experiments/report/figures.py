@@ -11,9 +11,11 @@ from experiments.files import checked_json
 from experiments.files.checked_json import Damaged
 from experiments.ledger.ledger import Ledger
 from experiments.report.build import Report
+from scaling.fit import encode
 
 CAPTIONS = {
-    "isoflop": "Loss against size at fixed compute, with fitted minima (approach 2).",
+    "isoflop": "Loss against size at fixed compute, with fitted minima where there are any.",
+    "settings": "Loss against each setting that was varied, a line per size.",
     "frontier": "Compute-optimal parameters and tokens by every approach.",
     "forecast": "Forecasts made before the run beyond the grid, and what came out.",
     "surface": "Fitted loss surface with the efficient frontier (approach 3).",
@@ -58,7 +60,14 @@ def _digest(report: Report) -> str:
     """Of all that is drawn: ``Analysis.of`` stands for the runs, the curves, the fits, the code."""
     analysis = report.analysis
     budgets = [front.flops.tolist() for front in analysis.frontiers.values()]
-    about = (analysis.of, budgets, report.main, report.forecasts, report.compared)
+    about = (
+        analysis.of,
+        encode(analysis.sweeps),
+        budgets,
+        report.main,
+        report.forecasts,
+        report.compared,
+    )
     return _sha256(repr((about, importlib.metadata.version("matplotlib"))).encode())
 
 

@@ -18,6 +18,7 @@ from experiments.report import interactive, rows
 from experiments.report.answer import as_object, sentence
 from experiments.report.build import Report
 from experiments.report.figures import CAPTIONS, draw
+from experiments.report.setting_rows import setting_rows
 from experiments.report.totals import provenance, totals
 from experiments.study.changes import leaves
 from experiments.study.study import Study
@@ -69,6 +70,7 @@ def page(
         sentence=sentence(report) if main else "",
         answer=rows.frontier_rows(main, report.unit) if main else [],
         answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
+        settings={name: setting_rows(curves) for name, curves in analysis.sweeps.items()},
         exponents=rows.exponent_rows(analysis),
         refusals=analysis.refusals,
         findings=rows.findings(analysis),

@@ -13,7 +13,7 @@ from scaling.hyperparameters.learning_rate_basins import Basin
 from scaling.plots.style import budget_styles, caption, new_figure, styled
 from scaling.tables.units import count
 
-# Nats above the highest optimum at which a panel ends: rates that blow up would flatten the rest.
+# Nats above the highest minimum at which a panel ends: rates that blow up would flatten the rest.
 _ROOM = 0.6
 
 
@@ -36,12 +36,17 @@ def plot_basins(ax: Axes, lines: Sequence[Line]) -> Axes:
     ax.set(xscale="log", xlabel="factor on the recipe's learning rate")
     ax.set_xticks(rates, [f"{rate:g}" if rate >= 1 else f"1/{1 / rate:.3g}" for rate in rates])
     ax.xaxis.set_minor_locator(NullLocator())
-    top = np.nanmax([line.basin.best_loss for line in lines]) + _ROOM
-    if np.isfinite(top) and ax.get_ylim()[1] > top:
-        ax.set_ylim(top=top)
+    near_lowest(ax, [line.basin.best_loss for line in lines])
     ax.set_title(f"{count(lines[0].n_tokens)} tokens")
     ax.legend()
     return ax
+
+
+def near_lowest(ax: Axes, losses: Sequence[float]) -> None:
+    """Ends the axis of losses not far above the lowest losses of its lines."""
+    top = np.max([loss for loss in losses if np.isfinite(loss)], initial=-np.inf) + _ROOM
+    if np.isfinite(top) and ax.get_ylim()[1] > top:
+        ax.set_ylim(top=top)
 
 
 def _plot(ax: Axes, basin: Basin, label: str, *, color: object, marker: str) -> None:

@@ -48,14 +48,14 @@ _PLACES |= {f"surface ({law})": _PLACES[law] for law in ("additive", "curved")}
 
 
 def new_figure(
-    n_columns: int = 1, *, width: float = WIDTH, height: float = 3.4
+    n_columns: int = 1, *, n_rows: int = 1, width: float = WIDTH, height: float = 3.4
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with panels side by side, and its axes, left to right."""
+    """A figure with panels side by side, and its axes, left to right, row by row."""
     from matplotlib.figure import Figure
 
     with styled():
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, n_columns, squeeze=False)[0]
+        axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     return figure, list(axes)
 
 

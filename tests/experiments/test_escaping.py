@@ -5,6 +5,7 @@ import dataclasses
 import random
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from experiments.ledger.tables import collate
@@ -12,6 +13,7 @@ from experiments.report.analysis import Analysis
 from experiments.report.build import gather
 from experiments.report.page import page
 from experiments.report.totals import energy, utilisation
+from scaling.tables.loss_curves import LossCurve
 from scaling.tables.read_tables import read_curves, read_runs
 
 PARTS = (
@@ -109,8 +111,11 @@ def written(ledger, study, points, make_manifest, record):
         third = len(rest) // 3
         runs = read_runs(ledger.table, flops=study.flops, params="total")
         curves = read_curves(ledger.curves, flops=study.flops)
+        at = {"budget": 1e9, "n_params": 1e4}
+        curve = LossCurve(at=at, values=np.array([1.0]), losses=np.array([2.0]))
         analysis = Analysis(
             of="",
+            sweeps={rest[0]: [curve]},
             runs=runs, curves=curves, fits={}, frontiers={}, agreement=None,
             findings=tuple(rest[third : 2 * third]),
             refusals={text: text for text in rest[2 * third :]},

@@ -154,6 +154,17 @@ def test_of_kinds_that_are_fitted_apart_the_one_with_most_runs_counts(study, man
     assert [line.partition(":")[0] for line in said][:2] == ["isoflop", "envelope"]
 
 
+@pytest.mark.parametrize("values", [(1.0,), (0.5, 1.0, 2.0)])
+def test_of_several_settings_one_is_fitted_at_each_budget_and_size(study, manifest, values):
+    """Four runs, and as many of each other rate: a parabola needs five of one."""
+    axis = Axis(field="recipe.optimizer.learning_rate", values=values)
+    sizes = Ladder(d_models=(8, 16, 24, 32), tokens_per_param=(1e-3, 1e6))
+    study = dataclasses.replace(study, budgets=(1e11, 3e11), sizes=sizes, seeds=(0,), axes=(axis,))
+    (line,) = answers(study, plan(study, manifest).points).cannot
+    assert "isoflop: parabolas at 0 budgets" in line
+    assert "(1e+11 has 4 at 4, 3e+11 has 4 at 4)" in line
+
+
 def test_the_numbers_are_those_of_the_fits():
     assert fewest("parabola", exact=False) == (least.PARABOLA_SIZES, least.PARABOLA_RUNS)
     for law, n_parameters in least.SURFACE_PARAMETERS.items():

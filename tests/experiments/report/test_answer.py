@@ -61,6 +61,7 @@ def report(fits, *, fronts=None, main="additive", forecasts=(), bad=()):
         fits=fits,
         frontiers=fronts or {name: front() for name in fits},
         refusals={},
+        sweeps={},
         findings=(),
         agreement=None,
         runs=type("Runs", (), {"not_ok": runs.not_ok, "__len__": lambda self: 49})(),

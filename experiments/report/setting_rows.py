@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses along the axes of a study, as rows of text and as JSON values."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.report.rows import power
+from scaling.fit import encode
+from scaling.tables.loss_curves import LossCurve
+from scaling.tables.units import count
+
+
+def setting_rows(curves: Sequence[LossCurve]) -> list[dict[str, str]]:
+    """Of each budget and size the best value of a setting, and the mean loss of every value."""
+    values = sorted({value for curve in curves for value in curve.values})
+    return [_row(curve, values) for curve in curves]
+
+
+def _row(curve: LossCurve, values: Sequence[float]) -> dict[str, str]:
+    losses = dict(zip(curve.values, curve.losses, strict=True))
+    return {
+        "FLOPs": power(curve.at["budget"]),
+        "parameters": count(curve.at["n_params"]),
+        "best": _best(curve),
+        **{f"{value:g}": _loss(losses.get(value)) for value in values},
+    }
+
+
+def _best(curve: LossCurve) -> str:
+    if curve.lowest is None:
+        return "none"
+    return f"{curve.values[curve.lowest]:g}" + ", at the edge" * curve.is_at_edge
+
+
+def _loss(loss: float | None) -> str:
+    """Empty where the value is of no run, a dash where its runs have no loss."""
+    return "" if loss is None else "-" if loss != loss else f"{loss:.4f}"
+
+
+def edges(name: str, curves: Sequence[LossCurve]) -> str:
+    """A sentence where the best value of a setting may lie beyond those tried; else empty."""
+    n = sum(curve.is_at_edge for curve in curves)
+    return (
+        f"the best {name} is the first or the last value at {n} of {len(curves)} budgets and "
+        "sizes: a better one may lie beyond."
+    ) * bool(n)
+
+
+def as_objects(curves: Sequence[LossCurve]) -> list[dict[str, Any]]:
+    """Null for what has no loss."""
+    return [
+        {
+            **encode(curve),
+            "best": None if curve.lowest is None else float(curve.values[curve.lowest]),
+            "is_at_edge": curve.is_at_edge,
+        }
+        for curve in curves
+    ]

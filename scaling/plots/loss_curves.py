@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses against a setting that a study varies, and against size where nothing is fitted."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from scaling.plots.labels import L_LABEL, budget_legend, params_label
+from scaling.plots.learning_rate_basins import near_lowest
+from scaling.plots.style import (
+    budget_styles,
+    caption,
+    log_counts,
+    new_figure,
+    scientific,
+    styled,
+)
+from scaling.tables.loss_curves import LossCurve
+from scaling.tables.runs import Runs
+from scaling.tables.units import count
+
+_PER_ROW = 3
+_MOST_LABELS = 5  # Of a narrow axis.
+_LINE: Any = {"markersize": 3.5, "linewidth": 1.0}
+
+
+@styled()
+def figure_settings(sweeps: Mapping[str, Sequence[LossCurve]]) -> Figure:
+    """A panel per setting and budget, a line per size; a star marks the lowest loss of a line.
+
+    Args:
+      sweeps: by the name of the setting, curves over it at each (budget, n_params).
+    """
+    panels = [
+        (name, list(curves))
+        for name, all_curves in sweeps.items()
+        for _, curves in itertools.groupby(all_curves, key=lambda curve: curve.at["budget"])
+    ]
+    n_columns = min(len(panels), _PER_ROW)
+    n_rows = -(-len(panels) // n_columns)
+    figure, axes = new_figure(n_columns, n_rows=n_rows, height=2.3 * n_rows + 0.5)
+    styles = budget_styles(
+        sorted({curve.at["n_params"] for _, curves in panels for curve in curves})
+    )
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    for ax, (name, curves) in zip(axes, panels, strict=False):
+        _plot_setting(ax, name, curves, styles)
+    for ax in axes[::n_columns]:
+        ax.set_ylabel(L_LABEL)
+    handles = [Line2D([], [], **style, **_LINE, label=count(n)) for n, style in styles.items()]
+    star = Line2D([], [], linestyle="none", marker="*", color="#444444", markersize=10)
+    star.set_label("lowest")
+    handles.append(star)
+    figure.legend(handles=handles, title="parameters", loc="outside lower center", ncols=7)
+    caption(figure, ["means over repeats; nothing is fitted."])
+    return figure
+
+
+def _plot_setting(
+    ax: Axes, name: str, curves: Sequence[LossCurve], styles: Mapping[float, dict[str, Any]]
+) -> None:
+    for curve in curves:
+        style = styles[curve.at["n_params"]]
+        ax.plot(curve.values, curve.losses, **style, **_LINE)
+        if curve.lowest is not None:
+            at = (curve.values[curve.lowest], curve.losses[curve.lowest])
+            ax.plot(*at, "*", color=style["color"], markersize=11, markeredgecolor="white")
+    values = np.unique(np.concatenate([curve.values for curve in curves]))
+    if values[0] > 0:
+        ax.set_xscale("log")
+    labelled = values[:: 1 + (len(values) - 1) // _MOST_LABELS]
+    ax.set_xticks(labelled, [f"{value:.3g}" for value in labelled])
+    ax.xaxis.set_minor_locator(NullLocator())
+    near_lowest(ax, [curve.losses[curve.lowest] for curve in curves if curve.lowest is not None])
+    ax.set(xlabel=name.rpartition(".")[2].replace("_", " "))
+    ax.set_title(f"{scientific(curves[0].at['budget'])} FLOPs")
+
+
+@styled()
+def figure_sizes(runs: Runs, curves: Sequence[LossCurve]) -> Figure:
+    """Losses of each budget over sizes: every run, and a line through the means of a size.
+
+    Args:
+      curves: over n_params, at each budget.
+    """
+    figure, (ax,) = new_figure()
+    styles = budget_styles(runs.budgets)
+    for curve in curves:
+        budget = curve.at["budget"]
+        ax.plot(curve.values, curve.losses, color=styles[budget]["color"], linewidth=0.8)
+        rows = runs.is_ok & (runs.budget == budget)
+        ax.plot(
+            runs.n_params[rows], runs.loss_nats[rows], **styles[budget], markersize=4.5,
+            linestyle="none", alpha=0.8,
+        )  # fmt: skip
+    ax.set(xscale="log", xlabel=params_label(runs), ylabel=L_LABEL)
+    log_counts(ax.xaxis)
+    ax.set_title("Loss against size at fixed compute")
+    budget_legend(ax, runs)
+    caption(figure, ["lines: means of a size; no curve is fitted.", *runs.findings])
+    return figure

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mean losses against one column of a table, where all else is the same or is at its best."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from scaling.tables.arrays import Array
+from scaling.tables.runs import Runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LossCurve:
+    """Loss against one column.
+
+    Fields:
+      at: the columns that are the same along the curve, with their values.
+      values: of the column, ascending, [V].
+      losses: nats per token, the lowest mean over repeats that any of the other settings has; NaN
+        where no run has a loss, [V].
+    """
+
+    at: Mapping[str, float]
+    values: Float[Array, " V"]
+    losses: Float[Array, " V"]
+
+    @property
+    def lowest(self) -> int | None:
+        """Row of the lowest loss; None where there is no loss."""
+        return int(np.nanargmin(self.losses)) if np.isfinite(self.losses).any() else None
+
+    @property
+    def is_at_edge(self) -> bool:
+        """Whether the lowest loss is that of the first or the last value: a lower may lie beyond.
+
+        A value whose runs all diverged lies beyond, too, and is seen not to be lower.
+        """
+        return self.lowest in (0, len(self.values) - 1)
+
+
+def loss_curves(
+    runs: Runs, column: str, same: Sequence[str], others: Sequence[str] = ()
+) -> list[LossCurve]:
+    """A curve for each combination of ``same``, by ascending values of those.
+
+    Args:
+      runs: of those that are not ok only the values count.
+      column: a column of numbers. same: columns of numbers that tell the curves apart.
+      others: columns of settings, of which the best counts at each value.
+    """
+    columns = {**runs.extra, **{name: getattr(runs, name) for name in ("budget", "n_params")}}
+    found: dict[tuple, dict[float, dict[tuple, list[float]]]] = {}
+    for i, is_ok in enumerate(runs.is_ok):
+        key = tuple(float(columns[name][i]) for name in same)
+        settings = found.setdefault(key, {}).setdefault(float(columns[column][i]), {})
+        if is_ok:
+            setting = tuple(columns[name][i] for name in others)
+            settings.setdefault(setting, []).append(float(runs.loss_nats[i]))
+    return [
+        LossCurve(
+            at=dict(zip(same, key, strict=True)),
+            values=np.array(sorted(settings)),
+            losses=np.array([_lowest_mean(settings[value]) for value in sorted(settings)]),
+        )
+        for key, settings in sorted(found.items())
+    ]
+
+
+def _lowest_mean(losses: Mapping[tuple, list[float]]) -> float:
+    return min((float(np.mean(repeats)) for repeats in losses.values()), default=np.nan)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sweep is an answer of its own: on the terminal, as an object, on the page and as a figure."""
+
+import dataclasses
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from experiments.plan.plan import plan
+from experiments.report import drawing
+from experiments.report.analysis import analyse
+from experiments.report.answer import as_object, details, print_answer, warnings
+from experiments.report.build import gather
+from experiments.report.figures import draw
+from experiments.report.page import page
+from experiments.report.setting_rows import setting_rows
+from experiments.study.study import Axis, Ladder
+
+RATE = "recipe.optimizer.learning_rate"
+# By width: where the loss is lowest, of 0.5, 1, 2.
+BEST = {16: 1.0, 32: 2.0}
+
+
+@pytest.fixture
+def swept(ledger, study, manifest, record):
+    """A rate at one budget and two sizes, two seeds each; the larger network's is at the edge, and
+    its smallest rate diverged. Study, points, report."""
+    asked = dataclasses.replace(
+        study,
+        budgets=(1e11,),
+        sizes=Ladder(d_models=(16, 32), tokens_per_param=(0.3, 2000.0)),
+        axes=(Axis(field=RATE, values=(0.5, 1.0, 2.0)),),
+    )
+    points = list(plan(asked, manifest).points)
+    ledger.write_plan("{}", points)
+    for point in points:
+        width, rate = point.spec.model.d_model, point.axes[RATE]
+        loss = 2 + math.log(rate / BEST[width]) ** 2 + 0.01 * point.seed
+        is_lost = (width, rate) == (32, 0.5)
+        made = record(None, status="diverged", reason="step 3") if is_lost else record(loss)
+        ledger.write_result(point.id, made)
+    analysis = analyse(ledger, asked, points, allow_missing=0.2)
+    return asked, points, gather(ledger, points, analysis, "byte")
+
+
+def test_the_table_has_the_best_value_and_the_mean_of_each(swept):
+    _, points, report = swept
+    small, large = setting_rows(report.analysis.sweeps[RATE])
+    n_params = sorted({point.params.total for point in points})
+    assert {"small": small["best"], "large": large["best"]} == {
+        "small": "1",
+        "large": "2, at the edge",
+    }
+    means = [f"{2.005 + math.log(k) ** 2:.4f}" for k in (0.5, 1, 2)]
+    assert [small[name] for name in ("0.5", "1", "2")] == means
+    assert [large[name] for name in ("0.5", "1", "2")] == ["-", means[0], "2.0050"]
+    assert [row["FLOPs"] for row in (small, large)] == ["1e11", "1e11"]
+    assert small["parameters"] == f"{n_params[0] / 1e3:.3g}k"
+
+
+def test_without_a_law_the_sweep_is_what_the_terminal_shows(swept):
+    _, _, report = swept
+    assert report.main is None
+    console = Console(file=io.StringIO(), width=80, markup=False, soft_wrap=True)
+    print_answer(console, report)
+    text = console.file.getvalue()
+    assert text.startswith(f"Mean loss by {RATE}, nats per byte:\nFLOPs")
+    assert "2, at the edge" in text
+    assert "No approach gave an answer" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert f"the best {RATE} is the first or the last value at 1 of 2" in warnings(report)[0]
+    assert f"{RATE} | FLOPs 1e11 | " in details(report)
+
+
+def test_the_object_has_null_for_what_diverged(swept):
+    _, _, report = swept
+    found = json.loads(json.dumps(as_object(report), allow_nan=False))
+    small, large = found["settings"][RATE]
+    assert (small["best"], small["is_at_edge"]) == (1.0, False)
+    assert (large["best"], large["is_at_edge"]) == (2.0, True)
+    assert large["values"] == [0.5, 1.0, 2.0]
+    assert large["losses"][0] is None
+    assert large["losses"][2] == pytest.approx(2.005)
+
+
+def test_page_and_figures_show_the_sweep_and_the_sizes(swept, ledger, manifest, no_drawing):
+    study, points, report = swept
+    assert {"settings", "isoflop", "curves"} <= set(drawing.drawn(report))
+    names = list(draw(ledger, report))
+    assert {"settings", "isoflop"} <= set(names)
+    html = page(study, manifest, points, report, {"settings": ("AAAA", "means")})
+    assert f"<h2>Mean loss by {RATE}</h2>" in html
+    assert "<td>2, at the edge</td>" in html
+    assert '<figure id="settings">' in html
+
+
+def test_figures_are_drawn_again_where_only_a_setting_that_is_not_fitted_changed(
+    swept, ledger, no_drawing, monkeypatch
+):
+    _, _, report = swept
+    draw(ledger, report)
+    times = []
+    draw_all = drawing.drawn
+    monkeypatch.setattr(drawing, "drawn", lambda report: times.append(1) or draw_all(report))
+    draw(ledger, report)
+    assert not times
+    curve, *others = report.analysis.sweeps[RATE]
+    worse = dataclasses.replace(curve, losses=curve.losses * [1.1, 1.0, 1.0])
+    analysis = dataclasses.replace(report.analysis, sweeps={RATE: [worse, *others]})
+    draw(ledger, dataclasses.replace(report, analysis=analysis))
+    assert times
+
+
+def test_a_study_without_axes_of_numbers_has_no_sweep(report):
+    assert report.analysis.sweeps == {}
+    assert "settings" not in drawing.drawn(report)
