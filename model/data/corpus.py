@@ -86,8 +86,9 @@ class Corpus(ABC):
 class TokenCorpus(Corpus):
     """Token files in memory maps. Window w of a split is tokens [w T, w T + T], both included.
 
-    Each epoch visits every window once, in an order of its own; a batch may straddle epochs.
-    What is left at the end of the split, less than one window, is never seen.
+    Each epoch visits every window once, in an order of its own or, if not shuffled, as they lie in
+    the files; a batch may straddle epochs. The windows that validate are drawn in any case. What is
+    left at the end of the split, less than one window, is never seen.
     """
 
     def __init__(
@@ -95,9 +96,12 @@ class TokenCorpus(Corpus):
         manifest: Manifest,
         train: UInt[np.ndarray, " n_train"],
         validation: UInt[np.ndarray, " n_validation"],
+        *,
+        is_shuffled: bool = True,
     ):
         super().__init__(manifest)
         self._tokens = {"train": train, "validation": validation}
+        self._is_shuffled = is_shuffled
 
     def train_windows(
         self, first: int, n: int, *, seq_len: int, seed: int
@@ -107,7 +111,10 @@ class TokenCorpus(Corpus):
         while n:
             epoch, start = divmod(first, n_windows)
             end = min(start + n, n_windows)
-            places.append(window_order(n_windows, seed, Purpose.TRAIN, epoch, start, end))
+            if self._is_shuffled:
+                places.append(window_order(n_windows, seed, Purpose.TRAIN, epoch, start, end))
+            else:
+                places.append(np.arange(start, end))
             first, n = first + end - start, n - (end - start)
         rows = places[0] if len(places) == 1 else np.concatenate(places)
         return self._windows("train", seq_len)[rows].astype(np.int32)
@@ -203,11 +210,7 @@ def open_corpus(manifest: Manifest, folder: str | os.PathLike[str]) -> Corpus:
     except ValueError as error:
         raise ValueError(f"{error} Prepare the data with `isoflop data STUDY`.") from error
     dtype = token_dtype(manifest.vocab_size)
-    found = fingerprint(
-        vocab_size=source.vocab_size,
-        separator=source.separator,
-        sha256_by_split={split: sha256_of(array) for split, array in arrays.items()},
-    )
+    found = fingerprint(source, {split: sha256_of(array) for split, array in arrays.items()})
     is_typed = all(array.dtype == dtype and array.ndim == 1 for array in arrays.values())
     if found != manifest.fingerprint or not is_typed:
         raise ValueError(
@@ -215,7 +218,8 @@ def open_corpus(manifest: Manifest, folder: str | os.PathLike[str]) -> Corpus:
             f"{manifest.fingerprint[:12]}: they changed. Prepare them again with "
             "`isoflop data STUDY`."
         )
-    return TokenCorpus(manifest, arrays["train"], arrays["validation"])
+    is_shuffled = source.order == "shuffled"
+    return TokenCorpus(manifest, arrays["train"], arrays["validation"], is_shuffled=is_shuffled)
 
 
 # Of the cipher that shuffles; Grain's own loaders use as many.

@@ -100,13 +100,19 @@ class _Splits:
         self._writers[split].append(self._end)
         self._n_documents[split] += 1
 
+    def extend(self, tokens: bytes, n_documents: int, *, is_held_out: bool) -> None:
+        """Tokens with their separators, as they are."""
+        split = "validation" if is_held_out else "train"
+        self._writers[split].append(tokens)
+        self._n_documents[split] += n_documents
+
     def finish(self) -> None:
         n_documents = sum(self._n_documents.values())
         for split in SPLITS:
             if not self._n_documents[split]:
                 if self._fraction is None:
                     paths = "paths" if split == "train" else "validation_paths"
-                    raise ValueError(f"no {split} data: {paths} hold no text. Correct them.")
+                    raise ValueError(f"no {split} data: {paths} hold nothing. Correct them.")
                 raise ValueError(
                     f"no {split} data: {n_documents} documents, of which a fraction of "
                     f"{self._fraction:g} by hash is for validation. Give more documents (of plain "
@@ -127,6 +133,7 @@ class _Splits:
             f"Tokens are {unit} (vocabulary {source.vocab_size}); token {source.separator} ends "
             "each document.",
             "Attention crosses documents inside a window.",
+            *["Windows are trained on as they lie in the files."] * (source.order == "files"),
             *reader.notes(),
         ]
         if self._n_empty:
@@ -140,11 +147,7 @@ class _Splits:
             )
         return Manifest(
             kind=source.kind,
-            fingerprint=fingerprint(
-                vocab_size=source.vocab_size,
-                separator=source.separator,
-                sha256_by_split={split: w.sha256 for split, w in self._writers.items()},
-            ),
+            fingerprint=fingerprint(source, {name: w.sha256 for name, w in self._writers.items()}),
             vocab_size=source.vocab_size,
             n_documents=n_documents,
             n_train_documents=self._n_documents["train"],
@@ -168,9 +171,13 @@ def _write_splits(
         files = [*reader.validation_files, *reader.files]
         for n_done, file in enumerate(files, 1):
             is_held_out = n_done <= len(reader.validation_files)
-            found = reader.blocks(file) if files == reader.files and len(files) == 1 else None
-            for document in found or reader.documents(file):
-                splits.append(document, is_held_out=is_held_out)
+            if isinstance(reader, TokenArraysReader) and reader.validation_files:
+                for tokens, n_documents in reader.as_they_are(file):
+                    splits.extend(tokens, n_documents, is_held_out=is_held_out)
+            else:
+                found = reader.blocks(file) if files == reader.files and len(files) == 1 else None
+                for document in found or reader.documents(file):
+                    splits.append(document, is_held_out=is_held_out)
             if progress is not None:
                 progress(n_done, len(files))
         splits.finish()

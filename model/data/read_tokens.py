@@ -8,21 +8,26 @@ from jaxtyping import UInt
 
 from model.data.prepare import reader_of
 from model.data.source import PepsText, Source, StdlibText, TextFiles, TokenArrays, Zipf
+from model.data.token_arrays import TokenArraysReader
 from model.data.token_files import token_dtype
 
 
 def read_tokens(source: Source, path: str) -> UInt[np.ndarray, " n"]:
-    """All documents of a file or folder, each ended by the source's separator.
+    """All documents of a file or folder.
 
-    Text for a source of text; .npy arrays of token ids for one of tokens or of a language.
+    Text for a source of text, each document ended by its separator; for one of tokens or of a
+    language token ids, as they are.
 
     Raises:
       ValueError: if a file cannot be read as the source says, or holds a token that the
         vocabulary lacks.
     """
     dtype = token_dtype(source.vocab_size)
-    end = source.separator.to_bytes(dtype.itemsize, "little")
     reader = reader_of(_of_path(source, path))
+    if isinstance(reader, TokenArraysReader):
+        stretches = (stretch for file in reader.files for stretch, _ in reader.as_they_are(file))
+        return np.frombuffer(b"".join(stretches), dtype)
+    end = source.separator.to_bytes(dtype.itemsize, "little")
     documents = (document for file in reader.files for document in reader.documents(file))
     return np.frombuffer(b"".join(one + end for one in documents if one), dtype)
 

@@ -26,6 +26,8 @@ MAX_ZIPF_TABLE_TOKENS = 2**25
 """Largest table of distinct records, b^k (1+k+r) tokens, that a `Zipf` language may need."""
 
 TEXT_FORMATS = ("text", "jsonl", "json", "csv", "parquet", "arrow")
+TOKEN_DTYPES = ("uint8", "uint16", "uint32", "int32", "int64")
+ORDERS = ("shuffled", "files")
 
 MAX_VOCAB_SIZE = 2**31 - 1
 MAX_SEED = 2**64 - 1
@@ -35,6 +37,7 @@ class _Bytes:
     """What sources have in common whose tokens are bytes."""
 
     __slots__ = ()
+    order: ClassVar[str] = "shuffled"
 
     @property
     def vocab_size(self) -> int:
@@ -132,16 +135,26 @@ class TextFiles(_Bytes):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenArrays:
-    """Tokens made elsewhere: 1-D integer arrays in .npy files, each document ended by `separator`.
+    """Tokens made elsewhere, in files of integers; each document ends with `separator`.
+
+        .npy            1-D arrays
+        .bin with .idx  Megatron's; its index says where documents end
+        .bin            llm.c's, by its header; else, as nanoGPT's, integers of `dtype`
+
+    Where documents are held out, each gets one separator at its end. Files that are held out as
+    they are, and those trained on beside them, are taken token for token.
 
     Args:
-      paths: .npy files, or folders of them (read recursively, in sorted order).
+      paths: files, folders (read recursively, in sorted order) or patterns ("shards/*.bin").
       vocab_size: tokens lie in [0, vocab_size).
       separator: the token that ends each document.
       validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash; or
       validation_paths: what is held out as it is, and `paths` is all for training. One of the two.
       bytes_per_token: mean bytes of text per token, separators counted as tokens, for bits per
         byte; None where it is not known.
+      dtype: one of TOKEN_DTYPES, little-endian, of .bin files without header.
+      order: of the windows that are trained on: "shuffled", anew for each seed and epoch; or
+        "files", as they lie in the files, whatever the seed.
     """
 
     kind: ClassVar[str] = "tokens"
@@ -151,6 +164,8 @@ class TokenArrays:
     validation_fraction: float | None = None
     validation_paths: tuple[str, ...] | None = None
     bytes_per_token: float | None
+    dtype: str | None = None
+    order: str = "shuffled"
 
     def __post_init__(self) -> None:
         check_paths(self.kind, "paths", self.paths)
@@ -159,6 +174,9 @@ class TokenArrays:
         check_held_out(self)
         if self.bytes_per_token is not None:
             check_real(self.kind, "bytes_per_token", self.bytes_per_token, 0.0, math.inf)
+        is_dtype = self.dtype is None or self.dtype in TOKEN_DTYPES
+        check_that(self, "dtype", is_dtype, f"one of {', '.join(TOKEN_DTYPES)}, or None")
+        check_that(self, "order", self.order in ORDERS, f"one of {', '.join(ORDERS)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Shaped
 
+from model.data.source import TextSource, TokenArrays
+
 SPLITS = ("train", "validation")
 
 
@@ -65,9 +67,12 @@ class TokenWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
-def fingerprint(*, vocab_size: int, separator: int, sha256_by_split: Mapping[str, str]) -> str:
-    """sha256 over the vocabulary size, the separator and the sha256 of each split's tokens."""
-    rule = {"vocab_size": vocab_size, "separator": separator, **sha256_by_split}
+def fingerprint(source: TextSource | TokenArrays, sha256_by_split: Mapping[str, str]) -> str:
+    """sha256 over vocabulary size, separator and the sha256 of each split's tokens; and over the
+    order of the windows, if it is none of ours."""
+    rule = {"vocab_size": source.vocab_size, "separator": source.separator, **sha256_by_split}
+    if source.order != "shuffled":
+        rule["order"] = source.order
     return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()
 
 

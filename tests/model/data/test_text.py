@@ -199,8 +199,8 @@ def test_files_of_their_own_without_text_are_named_by_their_field(tmp_path: Path
     (tmp_path / "empty.txt").write_text("")
     full, empty = ((str(tmp_path / name),) for name in ("full.txt", "empty.txt"))
     for paths, held_out, message in (
-        (full, empty, "no validation data: validation_paths hold no text"),
-        (empty, full, "no train data: paths hold no text"),
+        (full, empty, "no validation data: validation_paths hold nothing"),
+        (empty, full, "no train data: paths hold nothing"),
         (full, full, "comes 2 times"),
     ):
         with pytest.raises(ValueError, match=message):

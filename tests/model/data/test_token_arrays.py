@@ -61,16 +61,22 @@ def test_separator_and_vocabulary_enter_the_fingerprint(tmp_path: Path) -> None:
     two = prepare(token_arrays_source(tmp_path / "a.npy", vocab_size=1001), tmp_path / "out")
     assert one.fingerprint != two.fingerprint
     halves = {"train": "a", "validation": "b"}
-    rules = [(9, 1, halves), (9, 2, halves), (8, 1, halves), (9, 1, {**halves, "train": "c"})]
-    prints = {fingerprint(vocab_size=v, separator=s, sha256_by_split=h) for v, s, h in rules}
-    assert len(prints) == 4
+    rules = [
+        ({"separator": 1}, halves),
+        ({"separator": 2}, halves),
+        ({"separator": 1, "vocab_size": 999}, halves),
+        ({"separator": 1, "order": "files"}, halves),
+        ({"separator": 1}, {**halves, "train": "c"}),
+    ]
+    prints = {fingerprint(token_arrays_source(tmp_path, **f), h) for f, h in rules}
+    assert len(prints) == 5
 
 
 def test_missing_last_separator_is_added_and_said(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", joined(documents())[:-1])
     manifest = prepare(token_arrays_source(tmp_path / "a.npy"), tmp_path / "out")
     assert sorted(read_back(tmp_path / "out")) == sorted(documents())
-    assert any(note.startswith("1 arrays did not end") for note in manifest.notes)
+    assert any(note.startswith("1 files did not end") for note in manifest.notes)
 
 
 def test_arrays_of_their_own_are_held_out(tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_bad_array_is_refused_in_one_line(
 
 def test_unknown_extension_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", a=np.ones(3, int))
-    with pytest.raises(ValueError, match=r"extension '\.npz': only \.npy"):
+    with pytest.raises(ValueError, match=r"ending '\.npz': \.npy and \.bin are"):
         prepare(token_arrays_source(tmp_path), tmp_path / "out")
 
 
