@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from scaling.intervals import UNKNOWN, Interval
+from scaling.laws.law import EXPONENTS
 from scaling.tables.arrays import Array
 from scaling.tables.runs import COLUMNS, Runs
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class FitError(Exception):
@@ -124,7 +125,7 @@ class Fit:
 
     Fields:
       approach: "envelope", "isoflop" or "surface"; law: "power_laws", "additive", "curved".
-      parameters, intervals: by name; intervals also holds "a" and "b".
+      parameters, intervals: by name; intervals also holds laws.law.EXPONENTS.
       exponent_a, exponent_b: N* ~ C^a, D* ~ C^b over the range of the budgets.
       runs: all rows given; left_out: run_id -> why it was not used.
       optima: per budget (envelope: per FLOP value); empty for surfaces.
@@ -149,6 +150,11 @@ class Fit:
     bootstrap: Bootstrap
     replicates: Mapping[str, Float[Array, " R"]]
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def exponents(self) -> dict[str, float]:
+        """exponent_a and exponent_b, by the names that intervals and replicates have for them."""
+        return dict(zip(EXPONENTS, (self.exponent_a, self.exponent_b), strict=True))
 
     @property
     def name(self) -> str:

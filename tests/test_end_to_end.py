@@ -169,9 +169,9 @@ def contains(interval, value: float) -> bool:
 def test_the_planted_exponents_lie_in_their_intervals(finished, approach):
     fit = finished.analysis.fits[approach]
     a, b = BETA / (ALPHA + BETA), ALPHA / (ALPHA + BETA)
-    assert contains(fit.intervals["a"], a)
-    assert contains(fit.intervals["b"], b)
-    assert fit.intervals["a"].upper - fit.intervals["a"].lower < 0.5
+    assert contains(fit.intervals["exponent_a"], a)
+    assert contains(fit.intervals["exponent_b"], b)
+    assert fit.intervals["exponent_a"].upper - fit.intervals["exponent_a"].lower < 0.5
 
 
 def test_every_approach_gives_the_planted_optimum(finished):

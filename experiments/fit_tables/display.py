@@ -69,8 +69,12 @@ def _parameter_table(fit: Fit) -> Table:
         known = fit.intervals.get(name)
         table.add_row(name, f"{value:.6g}", note or interval_text(known))
     if fit.law == "power_laws" or law_named(fit.law).is_surface:
-        table.add_row("a  (N* ~ C^a)", f"{fit.exponent_a:.4f}", interval_text(fit.intervals["a"]))
-        table.add_row("b  (D* ~ C^b)", f"{fit.exponent_b:.4f}", interval_text(fit.intervals["b"]))
+        table.add_row(
+            "a  (N* ~ C^a)", f"{fit.exponent_a:.4f}", interval_text(fit.intervals["exponent_a"])
+        )
+        table.add_row(
+            "b  (D* ~ C^b)", f"{fit.exponent_b:.4f}", interval_text(fit.intervals["exponent_b"])
+        )
     return table
 
 

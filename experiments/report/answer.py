@@ -59,7 +59,7 @@ def sentence(report: Report) -> str:
     i = len(front.flops) - 1
     flops, n_params, loss, n_tokens = list(rows.frontier_rows(front, report.unit)[i].values())[:4]
     doubt = "" if fit.is_certified else f" Not certified: {fit.status.value} ({fit.name})."
-    a = rows.with_interval(fit.exponent_a, fit.intervals["a"], "{:.2f}")
+    a = rows.with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.2f}")
     return (
         f"For {flops.strip('*')} FLOPs train {n_params} parameters on {n_tokens} {report.unit}s: "
         f"{loss} nats per {report.unit}. N* grows as C^{a}.{doubt}"
@@ -139,8 +139,8 @@ def as_object(report: Report) -> dict[str, Any]:
             name: {
                 "a": fit.exponent_a,
                 "b": fit.exponent_b,
-                "a_interval": encode(fit.intervals["a"]),
-                "b_interval": encode(fit.intervals["b"]),
+                "a_interval": encode(fit.intervals["exponent_a"]),
+                "b_interval": encode(fit.intervals["exponent_b"]),
                 "status": fit.status.name,
                 "is_certified": fit.is_certified,
             }

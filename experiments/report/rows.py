@@ -27,8 +27,8 @@ def exponent_rows(analysis: Analysis) -> list[tuple[str, ...]]:
 
 
 def _exponent_row(fit: Fit) -> tuple[str, ...]:
-    a = with_interval(fit.exponent_a, fit.intervals["a"], "{:.3f}")
-    b = with_interval(fit.exponent_b, fit.intervals["b"], "{:.3f}")
+    a = with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.3f}")
+    b = with_interval(fit.exponent_b, fit.intervals["exponent_b"], "{:.3f}")
     status = "certified" if fit.is_certified else f"not certified: {fit.status.value}"
     return (fit.name, a, b, str(len(fit.fitted_runs)), status)
 

@@ -45,8 +45,12 @@ def agreement(fits: Sequence[Fit], flops: float) -> Agreement:
         raise ValueError(f"fits to compare must share one convention, these have {conventions}")
     fronts = [frontier(fit, flops) for fit in fits]
     rows = {
-        "exponent_a": tuple(Estimated(value=f.exponent_a, interval=f.intervals["a"]) for f in fits),
-        "exponent_b": tuple(Estimated(value=f.exponent_b, interval=f.intervals["b"]) for f in fits),
+        "exponent_a": tuple(
+            Estimated(value=f.exponent_a, interval=f.intervals["exponent_a"]) for f in fits
+        ),
+        "exponent_b": tuple(
+            Estimated(value=f.exponent_b, interval=f.intervals["exponent_b"]) for f in fits
+        ),
         "n_params_opt": tuple(f.n_params_opt.at(0) for f in fronts),
         "n_tokens_opt": tuple(f.n_tokens_opt.at(0) for f in fronts),
     }

@@ -109,8 +109,8 @@ def parameter_draws(fit: Fit) -> Float[Array, "draws P"]:
 def _power_law_optima(fit: Fit, ladder: Ladder, log_c: Array) -> tuple[Array, Array, Array]:
     draws = {name: values[:, None] for name, values in power_law_draws(fit).items()}
     x = log_c - np.log(fit.parameters["flops_ref"])
-    log_n = np.log(draws["n_params_ref"]) + draws["a"] * x
-    log_d = np.log(draws["n_tokens_ref"]) + draws["b"] * x
+    log_n = np.log(draws["n_params_ref"]) + draws["exponent_a"] * x
+    log_d = np.log(draws["n_tokens_ref"]) + draws["exponent_b"] * x
     return log_n, log_d, draws["E"] + draws["K"] * np.exp(-draws["c"] * x)
 
 

@@ -104,6 +104,6 @@ def tells(fit: Fit, quantity: str) -> bool:
 def target_estimate(fit: Fit, quantity: str, flops: float) -> Estimated:
     """Estimate and interval of one of QUANTITIES; of a over the fitted budgets, else at `flops`."""
     if quantity == "a":
-        return Estimated(value=fit.exponent_a, interval=fit.intervals["a"])
+        return Estimated(value=fit.exponent_a, interval=fit.intervals["exponent_a"])
     front = frontier(fit, flops)
     return (front.loss_opt if quantity == "loss" else front.n_params_opt).at(0)

@@ -79,7 +79,7 @@ def fit_envelope(
     lines = _replicated(grid, usable, noise, shared, n_bootstrap, np.random.default_rng(seed))
     values = _draws(grid, lines, is_hull=is_hull)
     replicates = {name: column[1:] for name, column in values.items()}
-    n_failed = int(np.sum(~np.isfinite(replicates["a"])))
+    n_failed = int(np.sum(~np.isfinite(replicates["exponent_a"])))
     n_sizes = len(np.unique(grid.n_params[chosen[interior]]))
     is_enough = n_sizes >= ENVELOPE_SIZES
     return Fit(

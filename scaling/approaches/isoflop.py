@@ -80,7 +80,7 @@ def fit_isoflop(
     log_c = np.log([b.flops for b in used])
     values = power_laws(log_c, *optima)
     replicates = _replicates(values, len(used))
-    n_drawn, n_failed = len(optima[0]) - 1, int(np.sum(~np.isfinite(replicates["a"])))
+    n_drawn, n_failed = len(optima[0]) - 1, int(np.sum(~np.isfinite(replicates["exponent_a"])))
     findings = [
         *runs.findings,
         *_findings(budgets, ladder, accept),
@@ -121,7 +121,7 @@ def _replicates(values: Mapping[str, Array], n_budgets: int) -> dict[str, Array]
     replicates = {name: column[1:] for name, column in values.items()}
     if n_budgets < FEWEST_FOR_LOSS:
         # E = 0 was taken, not found: replicates of it would be surer than the data are.
-        unknown = np.full(len(replicates["a"]), np.nan)
+        unknown = np.full(len(replicates["exponent_a"]), np.nan)
         replicates |= dict.fromkeys(("E", "K", "c"), unknown)
     return replicates
 

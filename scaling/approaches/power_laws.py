@@ -9,13 +9,14 @@ from jaxtyping import Float
 
 from scaling.fit import Fit, FitStatus
 from scaling.intervals import Interval
+from scaling.laws.law import EXPONENTS
 from scaling.tables.arrays import Array
 
 # Saturation exponents tried for L*(C), and the refinement around the best one.
 _SATURATION = np.geomspace(0.01, 1.2, 60)
 # Optima below which L*(C) has no misfit: three parameters through three points.
 FEWEST_FOR_LOSS = 4
-POWER_LAW_PARAMETERS = ("n_params_ref", "n_tokens_ref", "a", "b", "E", "K", "c")
+POWER_LAW_PARAMETERS = ("n_params_ref", "n_tokens_ref", *EXPONENTS, "E", "K", "c")
 
 
 def power_laws(
@@ -74,7 +75,7 @@ def power_law_fields(
       log_ref: log C_ref of the power laws.
     """
     estimates = {name: float(column[0]) for name, column in values.items()}
-    a, b = estimates.pop("a"), estimates.pop("b")
+    a, b = estimates.pop("exponent_a"), estimates.pop("exponent_b")
     return {
         "law": "power_laws",
         "parameters": estimates | {"flops_ref": float(np.exp(log_ref))},
@@ -88,7 +89,7 @@ def power_law_fields(
 
 def power_law_draws(fit: Fit) -> dict[str, Float[Array, " draws"]]:
     """Parameters of the power laws, name -> [1 + R]: the estimate first."""
-    estimates = {**fit.parameters, "a": fit.exponent_a, "b": fit.exponent_b}
+    estimates = {**fit.parameters, **fit.exponents}
     return {
         name: np.concatenate([[estimates[name]], fit.replicates[name]])
         for name in POWER_LAW_PARAMETERS

@@ -87,15 +87,17 @@ def fit_surface(
     draws = _replicates(found, fitted, scatter, drawn, seed, replicate_starts)
     values = _values(found, draws, fitted)
     replicates = {name: column[1:] for name, column in values.items()}
-    is_lost = ~draws.is_certified | ~np.isfinite(replicates["a"] if law.is_surface else 0.0)
+    is_lost = ~draws.is_certified | ~np.isfinite(
+        replicates["exponent_a"] if law.is_surface else 0.0
+    )
     n_failed = int(np.sum(is_lost))
     return Fit(
         approach="surface",
         law=law.name,
         parameters={name: float(values[name][0]) for name in law.names},
         intervals={name: Interval.of(column, level) for name, column in replicates.items()},
-        exponent_a=float(values["a"][0]) if law.is_surface else np.nan,
-        exponent_b=float(values["b"][0]) if law.is_surface else np.nan,
+        exponent_a=float(values["exponent_a"][0]) if law.is_surface else np.nan,
+        exponent_b=float(values["exponent_b"][0]) if law.is_surface else np.nan,
         status=found.status,
         certificate=found.certificate,
         findings=(
@@ -204,7 +206,7 @@ def _values(found: Estimate, draws: Replicates, runs: Runs) -> dict[str, Array]:
     rows = np.concatenate([found.parameters[None], found.parameters_of(draws.z)])
     values = {name: rows[:, i] for i, name in enumerate(found.law.names)}
     if found.law.is_surface:
-        values["a"], values["b"] = chord_exponents(found.law, rows, runs)
+        values["exponent_a"], values["exponent_b"] = chord_exponents(found.law, rows, runs)
     return values
 
 

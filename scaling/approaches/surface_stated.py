@@ -9,7 +9,7 @@ from scaling.approaches.diagnostics import usable
 from scaling.approaches.surface_optimum import chord_exponents
 from scaling.fit import Bootstrap, Fit, FitStatus
 from scaling.intervals import UNKNOWN
-from scaling.laws.law import Law
+from scaling.laws.law import EXPONENTS, Law
 from scaling.laws.objectives import Objective
 from scaling.solve.problem import Constraints
 from scaling.tables.runs import Runs
@@ -49,7 +49,7 @@ def stated_surface(
         approach="surface",
         law=law.name,
         parameters={name: float(values[name]) for name in law.names},
-        intervals=dict.fromkeys((*law.names, "a", "b"), UNKNOWN),
+        intervals=dict.fromkeys((*law.names, *EXPONENTS), UNKNOWN),
         exponent_a=float(a[0]),
         exponent_b=float(b[0]),
         status=FitStatus.CONVERGED,
@@ -60,6 +60,6 @@ def stated_surface(
         optima=(),
         noise=None,
         bootstrap=Bootstrap(method="none", level=level, n_replicates=0, n_failed=0, seed=0),
-        replicates={name: np.empty(0) for name in (*law.names, "a", "b")},
+        replicates={name: np.empty(0) for name in (*law.names, *EXPONENTS)},
         settings=settings_of(law, objective, constraints),
     )

@@ -64,6 +64,10 @@ def positive(name: str, start: tuple[float, float], lower: float, upper: float) 
     return Parameter(name=name, is_positive=True, lower=lower, upper=upper, start=start)
 
 
+EXPONENTS = ("exponent_a", "exponent_b")
+"""What a fit calls the exponents of N* ~ C^a and D* ~ C^b beside the parameters of its law."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Law:
     """A formula over the columns of a table.
@@ -86,6 +90,13 @@ class Law:
     value: Callable[[Any, Any, Mapping[str, Any]], Any]
     target: str = "loss_nats"
     starts: Callable[[Columns, Array], Array] | None = None
+
+    def __post_init__(self) -> None:
+        if taken := set(self.names) & set(EXPONENTS):
+            raise ValueError(
+                f"law {self.name} has a parameter {min(taken)}, which is the name of an exponent "
+                "of the optimum; call it otherwise"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

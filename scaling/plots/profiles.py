@@ -19,8 +19,8 @@ _LABELS = {
     "n_params_opt": "N*",
     "n_tokens_opt": "D*",
     "loss_opt": "L* (nats per token)",
-    "a": "a",
-    "b": "b",
+    "exponent_a": "a",
+    "exponent_b": "b",
 }
 # A quantity that spans more than this factor is drawn on a logarithmic axis.
 _LOGARITHMIC = 3.0
@@ -67,7 +67,7 @@ def plot_bootstrap_pairs(
             f"no pairs of {', '.join(names) or 'nothing'}: give two or more of "
             f"{', '.join(fit.replicates)}"
         )
-    estimates = {**fit.parameters, "a": fit.exponent_a, "b": fit.exponent_b}
+    estimates = {**fit.parameters, **fit.exponents}
     for row in axes:
         for ax in row:
             ax.set_visible(False)
@@ -79,8 +79,8 @@ def plot_bootstrap_pairs(
         for name, scale in ((x, ax.set_xscale), (y, ax.set_yscale)):
             if _spans(fit.replicates[name]):
                 scale("log")
-        ax.set_xlabel(x if i == len(names) - 1 else "")
-        ax.set_ylabel(y if j == 0 else "")
+        ax.set_xlabel(_LABELS.get(x, x) if i == len(names) - 1 else "")
+        ax.set_ylabel(_LABELS.get(y, y) if j == 0 else "")
     return axes
 
 
@@ -98,7 +98,9 @@ def figure_profiles(profiles: Sequence[Profile]) -> Figure:
 
 
 @styled()
-def figure_bootstrap_pairs(fit: Fit, names: Sequence[str] = ("E", "a", "alpha", "beta")) -> Figure:
+def figure_bootstrap_pairs(
+    fit: Fit, names: Sequence[str] = ("E", "exponent_a", "alpha", "beta")
+) -> Figure:
     """The replicates of a fit in pairs; the bootstrap and the status are the caption."""
     n = max(len(names) - 1, 1)
     figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")

@@ -166,9 +166,9 @@ def _power_laws(
     draws = power_law_draws(fit)
     log_ratio = np.log(study.flops / fit.parameters["flops_ref"])
     return {
-        "a": draws["a"],
+        "a": draws["exponent_a"],
         "E": draws["E"],
-        "n_params_opt": draws["n_params_ref"] * np.exp(draws["a"] * log_ratio),
+        "n_params_opt": draws["n_params_ref"] * np.exp(draws["exponent_a"] * log_ratio),
         "loss_opt": draws["E"] + draws["K"] * np.exp(-draws["c"] * log_ratio),
     }
 

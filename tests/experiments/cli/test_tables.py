@@ -77,7 +77,7 @@ def test_a_table_is_fitted_printed_written_and_drawn(tmp_path, run):
         for name in ("fit", "frontier", "surface", "residuals", "bootstrap_pairs")
         for kind in ("png", "svg", "txt")
     }
-    assert json.loads(out.read_text())["schema_version"] == 1
+    assert json.loads(out.read_text())["schema_version"] == 2
 
 
 def test_a_fit_that_is_not_certified_says_so(tmp_path, run):

@@ -32,7 +32,7 @@ def fit(name, *, law="power_laws", certified=True):
         status=status,
         exponent_a=0.41,
         exponent_b=0.6,
-        intervals={"a": Interval(lower=0.318, upper=0.5), "b": UNKNOWN},
+        intervals={"exponent_a": Interval(lower=0.318, upper=0.5), "exponent_b": UNKNOWN},
         fitted_runs=range(49),
         findings=(),
     )

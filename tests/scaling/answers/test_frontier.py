@@ -142,7 +142,10 @@ def test_curved_form_forecasts_only_where_gamma_is_resolved(noisy):
 def test_approaches_agree_on_one_law_and_a_stranger_does_not(noisy):
     fits = [noisy.isoflop, noisy.surface]
     assert all("intervals overlap" in s for s in agreement(fits, 1e12).findings)
-    far = {"a": Interval(lower=0.9, upper=0.95), "b": Interval(lower=0.0, upper=0.1)}
+    far = {
+        "exponent_a": Interval(lower=0.9, upper=0.95),
+        "exponent_b": Interval(lower=0.0, upper=0.1),
+    }
     stranger = replace(noisy.isoflop, intervals=far, status=FitStatus.TOO_FEW_POINTS)
     findings = agreement([noisy.surface, stranger], 1e12).findings
     assert "do not all overlap (surface (additive) and isoflop)" in findings[0]
@@ -161,7 +164,7 @@ def test_json_round_trip_gives_the_same_frontier(noisy):
 
 
 def test_other_schema_is_refused(noisy):
-    text = noisy.isoflop.to_json().replace('"schema_version": 1', '"schema_version": 99')
+    text = noisy.isoflop.to_json().replace('"schema_version": 2', '"schema_version": 99')
     with pytest.raises(ValueError, match="schema_version 99"):
         Fit.from_json(text)
 

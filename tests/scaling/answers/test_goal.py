@@ -53,7 +53,7 @@ def fit():
 
 
 def test_the_width_of_the_exponent_is_judged(fit):
-    interval = fit.intervals["a"]
+    interval = fit.intervals["exponent_a"]
     width = interval.upper - interval.lower
     for factor, met in ((1.01, True), (0.99, False)):
         goal = Goal(quantity="a", limit=factor * width, is_relative=False)
@@ -72,7 +72,8 @@ def test_loss_and_size_are_judged_at_the_target(fit):
 
 def test_no_interval_and_no_certificate_meet_nothing(fit):
     unknown = dataclasses.replace(
-        fit, intervals=fit.intervals | {"a": Interval(lower=float("nan"), upper=float("nan"))}
+        fit,
+        intervals=fit.intervals | {"exponent_a": Interval(lower=float("nan"), upper=float("nan"))},
     )
     doubtful = dataclasses.replace(fit, status=FitStatus.AT_BOUND)
     goal = Goal(quantity="a", limit=1e6, is_relative=False)

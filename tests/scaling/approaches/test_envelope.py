@@ -56,7 +56,7 @@ def test_noise_is_taken_from_repeats_and_widens_the_interval():
     fit = fit_envelope(*study(repeats=3, sd=0.004), n_bootstrap=100)
     assert fit.bootstrap.method == "run-to-run shifts"
     assert fit.noise.run_sd == pytest.approx(0.004, rel=0.4)
-    interval = fit.intervals["a"]
+    interval = fit.intervals["exponent_a"]
     assert interval.lower < 0.28 / 0.62 < interval.upper
     assert interval.upper - interval.lower > 0.01
 
@@ -64,7 +64,7 @@ def test_noise_is_taken_from_repeats_and_widens_the_interval():
 def test_without_repeats_curves_are_resampled():
     fit = fit_envelope(*study(sd=0.002), n_bootstrap=60)
     assert fit.bootstrap.method == "curves resampled"
-    assert fit.intervals["a"].is_known
+    assert fit.intervals["exponent_a"].is_known
 
 
 def test_points_that_are_not_annealed_are_said_to_be():
@@ -186,7 +186,7 @@ def test_each_optimum_says_whether_its_run_had_ended():
 def test_runs_can_be_resampled_where_there_are_repeats():
     fit = fit_envelope(*study(repeats=3, sd=0.004), n_bootstrap=100, bootstrap="runs")
     assert fit.bootstrap.method == "curves resampled"
-    assert fit.intervals["a"].lower < 0.28 / 0.62 < fit.intervals["a"].upper
+    assert fit.intervals["exponent_a"].lower < 0.28 / 0.62 < fit.intervals["exponent_a"].upper
 
 
 def test_branches_of_one_trunk_are_resampled_together():
@@ -194,4 +194,4 @@ def test_branches_of_one_trunk_are_resampled_together():
     runs, curves = study(sd=0.002)
     one = replace(runs, cluster_id=np.full(len(runs), "trunk"))
     fit = fit_envelope(one, curves, n_bootstrap=5)
-    assert fit.replicates["a"] == pytest.approx(np.full(5, fit.exponent_a), abs=1e-12)
+    assert fit.replicates["exponent_a"] == pytest.approx(np.full(5, fit.exponent_a), abs=1e-12)

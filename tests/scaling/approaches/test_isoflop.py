@@ -42,7 +42,9 @@ def test_noisy_exponent_lies_within_its_interval(planted_named):
     truth = fit_isoflop(problem.runs(), n_bootstrap=0).exponent_a
     hits = 0
     for seed in range(60):
-        interval = fit_isoflop(problem.runs(sd=0.005, seed=seed), n_bootstrap=100).intervals["a"]
+        interval = fit_isoflop(problem.runs(sd=0.005, seed=seed), n_bootstrap=100).intervals[
+            "exponent_a"
+        ]
         hits += interval.lower <= truth <= interval.upper
     # 95 % of 60 is 57 +- 1.7.
     assert hits >= 51

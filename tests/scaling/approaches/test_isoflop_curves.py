@@ -236,8 +236,8 @@ def test_akima_draws_the_noise_that_is_given():
     )
     assert fit.bootstrap.method == "seed noise as given"
     assert fit.settings["seed_noise"] == 0.002
-    assert np.std(wider.replicates["a"]) > 1.4 * np.std(fit.replicates["a"])
-    assert fit.intervals["a"].lower < 0.45 < fit.intervals["a"].upper
+    assert np.std(wider.replicates["exponent_a"]) > 1.4 * np.std(fit.replicates["exponent_a"])
+    assert fit.intervals["exponent_a"].lower < 0.45 < fit.intervals["exponent_a"].upper
     assert all(
         o.interval_n_params.lower < o.n_params_opt < o.interval_n_params.upper for o in fit.optima
     )
@@ -246,14 +246,14 @@ def test_akima_draws_the_noise_that_is_given():
 
 def test_akima_without_noise_or_repeats_gives_no_intervals_and_says_so():
     fit = fit_isoflop(grid(), curve="akima", n_bootstrap=50)
-    assert not fit.intervals["a"].is_known
+    assert not fit.intervals["exponent_a"].is_known
     assert any("the data give no intervals" in sentence for sentence in fit.findings)
 
 
 def test_akima_takes_its_noise_from_repeats():
     fit = fit_isoflop(grid(sd=0.004, repeats=3), curve="akima", n_bootstrap=200)
     assert fit.noise.run_sd == pytest.approx(0.004, rel=0.3)
-    assert fit.intervals["a"].lower < 0.45 < fit.intervals["a"].upper
+    assert fit.intervals["exponent_a"].lower < 0.45 < fit.intervals["exponent_a"].upper
 
 
 def test_unresolved_budgets_can_be_kept_and_are_said_to_be():

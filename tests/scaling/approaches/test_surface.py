@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from scaling.answers.frontier import frontier
-from scaling.answers.loss_forecast import choose_forecaster
+from scaling.answers.loss_forecast import choose_forecaster, predict_loss
 from scaling.approaches.diagnostics import residual_findings
 from scaling.approaches.surface import fit_surface, resolves_gamma
 from scaling.fit import Fit, FitError, FitStatus
 from scaling.intervals import Interval
-from scaling.laws.loss_laws import CURVED
+from scaling.laws.loss_laws import ADDITIVE, CURVED
 from scaling.laws.registry import law_named
 from scaling.tables.read_tables import read_runs
 from scaling.tables.runs import Runs
@@ -57,6 +57,27 @@ def test_noisy_law_lies_within_its_interval(planted_named):
     assert fit.bootstrap.n_failed < 10
 
 
+def test_a_law_may_call_its_own_parameters_a_and_b(planted_named):
+    """As Hoffmann et al. in other letters: a is an exponent of the loss, not that of N*."""
+    parameters = tuple(
+        replace(one, name={"alpha": "a", "beta": "b"}.get(one.name, one.name))
+        for one in ADDITIVE.parameters
+    )
+    runs = planted_named("quickstart").runs(sd=0.01, seed=3)
+    renamed = replace(ADDITIVE, name="renamed", parameters=parameters)
+    own, same = (fit_surface(runs, law, n_bootstrap=50) for law in (renamed, ADDITIVE))
+    for name, other in (("a", "alpha"), ("b", "beta"), ("exponent_a", "exponent_a")):
+        assert own.intervals[name] == same.intervals[other]
+    assert own.intervals["a"].lower < 0.50 < own.intervals["a"].upper
+    assert predict_loss(own, 1e5, 1e7) == predict_loss(same, 1e5, 1e7)
+
+
+def test_no_parameter_has_the_name_of_an_exponent():
+    parameters = (replace(ADDITIVE.parameters[0], name="exponent_b"), *ADDITIVE.parameters[1:])
+    with pytest.raises(ValueError, match="law mine has a parameter exponent_b"):
+        replace(ADDITIVE, name="mine", parameters=parameters)
+
+
 @pytest.mark.parametrize(
     ("lower", "upper", "resolves"),
     [(2.0, 10.0, True), (2.0, 20.0, False), (0.8, 1.2, False), (0.3, 0.7, True)],
@@ -94,7 +115,7 @@ def test_intervals_cover_the_planted_exponent(planted_named):
     hits = 0
     for seed in range(24):
         fit = fit_surface(problem.runs(sd=0.01, seed=seed), n_bootstrap=96, level=0.9)
-        hits += fit.intervals["a"].lower <= truth <= fit.intervals["a"].upper
+        hits += fit.intervals["exponent_a"].lower <= truth <= fit.intervals["exponent_a"].upper
     assert hits >= 18
 
 

@@ -47,12 +47,12 @@ def test_open_flat_and_uncertified_profiles_say_so(tmp_path):
 
 def test_every_pair_of_replicates_has_a_panel(planted_named):
     fit = fit_surface(planted_named("chinchilla").runs(sd=0.01), n_bootstrap=30)
-    figure = figure_bootstrap_pairs(fit, ("E", "a", "B"))
+    figure = figure_bootstrap_pairs(fit, ("E", "exponent_a", "B"))
     shown = [ax for ax in figure.axes if ax.get_visible()]
     assert len(shown) == 3
     x, y = shown[0].lines[0].get_data()
     np.testing.assert_array_equal(x, fit.replicates["E"])
-    np.testing.assert_array_equal(y, fit.replicates["a"])
+    np.testing.assert_array_equal(y, fit.replicates["exponent_a"])
     assert "30 residual replicates" in figure.get_label()
     with pytest.raises(ValueError, match="give two or more of E, A, B"):
         figure_bootstrap_pairs(fit, ("E", "gamma"))

@@ -71,7 +71,7 @@ def test_approach_2_of_branches_holds_the_truth_as_often_as_it_says(n_seeds):
         noisy = replace(runs, loss_nats=runs.loss_nats * np.exp(noise))
         for method in hits:
             fit = fit_isoflop(noisy, bootstrap=method, n_bootstrap=79, level=0.8, seed=seed)
-            interval = fit.intervals["a"]
+            interval = fit.intervals["exponent_a"]
             hits[method] += interval.lower <= truth <= interval.upper
     assert 0.68 <= hits["auto"] / 50 <= 0.98
     assert hits["residual"] < hits["auto"]
@@ -113,7 +113,9 @@ def test_estimates_do_not_move_and_the_noise_is_named(name):
     assert found.exponent_a == other.exponent_a
     assert any("branches of 10 trunks" in s for s in found.findings)
     assert not any("trunks" in s for s in other.findings)
-    assert not np.array_equal(found.replicates["a"], other.replicates["a"], equal_nan=True)
+    assert not np.array_equal(
+        found.replicates["exponent_a"], other.replicates["exponent_a"], equal_nan=True
+    )
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -144,7 +146,7 @@ def test_runs_that_share_no_noise_never_meet_trunks(name, together, monkeypatch)
         monkeypatch.setattr(module, "variance_posterior", never)
     found = FITS[name](runs)
     assert found.bootstrap.method in ("residual", "run-to-run shifts")
-    assert found.intervals["a"].is_known
+    assert found.intervals["exponent_a"].is_known
 
 
 def test_curves_of_one_size_are_shifted_together_where_branches_do_not_differ(monkeypatch):
@@ -241,7 +243,7 @@ def test_three_sizes_of_one_seed_give_no_interval_and_say_why():
     runs = branched(1, 0.5, n_sizes=3)
     found = surface(runs)
     assert found.bootstrap.n_replicates == 0
-    assert not found.intervals["a"].is_known
+    assert not found.intervals["exponent_a"].is_known
     assert any("nothing tells what their shared noise does" in s for s in found.findings)
     with pytest.raises(FitError, match="add sizes, or a second seed"):
         profile(surface(runs, objective="least_squares"), "E")
@@ -282,5 +284,5 @@ def test_akima_minima_of_branches_draw_trunks_from_repeats():
     assert any("branches of 15 trunks" in s for s in found.findings)
     # A trunk moves its size at all budgets: minima of neighbours move together, those of the ends
     # of the range against one another, and the exponent with them.
-    width, narrow = (np.nanstd(f.replicates["a"]) for f in (found, other))
+    width, narrow = (np.nanstd(f.replicates["exponent_a"]) for f in (found, other))
     assert width > 1.3 * narrow
