@@ -311,7 +311,7 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
     shell = Shell(tmp_path, compile_cache)
     code, out, err = shell.run("calm")
     assert code == 0, err
-    assert "training 4 runs" in out
+    assert "training 4 runs" in err
     calm = Ledger(tmp_path / "calm", "tiny")
 
     frequent = ("--checkpoint-seconds", "0")
@@ -334,7 +334,7 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
     before = {p: p.stat().st_mtime_ns for p in killed.folder.glob("runs/*/result.json")}
     code, out, err = shell.run("killed")
     assert code == 0, err
-    assert "training" not in out, "a finished study trains nothing"
+    assert "training" not in err, "a finished study trains nothing"
     assert before == {p: p.stat().st_mtime_ns for p in killed.folder.glob("runs/*/result.json")}
     assert killed.table.read_bytes() == calm.table.read_bytes()
     assert json.loads((killed.folder / "study.json").read_text())["record"]["name"] == "tiny"
