@@ -67,7 +67,7 @@ def test_a_study_is_planned_checked_trained_fitted_and_exported(study, compile_c
     go("fit")
     go("export", "--out", str(folder / "all.csv"))
     for table in (folder / "mine" / "table.csv", folder / "all.csv"):
-        rows = list(csv.DictReader(table.open()))
+        rows = list(csv.DictReader(table.read_text().splitlines()))
         assert len(rows) == 6
         assert {row["blocks"] for row in rows} == {pattern}
         assert columns <= rows[0].keys()
