@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from scaling.intervals import UNKNOWN, Interval
-from scaling.laws.law import EXPONENTS
 from scaling.tables.arrays import Array
 from scaling.tables.runs import COLUMNS, Runs
 
 SCHEMA_VERSION = 2
+EXPONENTS = ("exponent_a", "exponent_b")
+"""What a fit calls the exponents of N* ~ C^a and D* ~ C^b beside the parameters of its law."""
 
 
 class FitError(Exception):
@@ -125,7 +126,7 @@ class Fit:
 
     Fields:
       approach: "envelope", "isoflop" or "surface"; law: "power_laws", "additive", "curved".
-      parameters, intervals: by name; intervals also holds laws.law.EXPONENTS.
+      parameters, intervals: by name; intervals also holds EXPONENTS.
       exponent_a, exponent_b: N* ~ C^a, D* ~ C^b over the range of the budgets.
       runs: all rows given; left_out: run_id -> why it was not used.
       optima: per budget (envelope: per FLOP value); empty for surfaces.

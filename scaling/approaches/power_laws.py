@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from scaling.fit import Fit, FitStatus
+from scaling.fit import EXPONENTS, Fit, FitStatus
 from scaling.intervals import Interval
-from scaling.laws.law import EXPONENTS
 from scaling.tables.arrays import Array
 
 # Saturation exponents tried for L*(C), and the refinement around the best one.

@@ -9,7 +9,7 @@ import numpy as np
 from scaling.approaches import diagnostics
 from scaling.approaches.surface_optimum import chord_exponents
 from scaling.approaches.surface_stated import settings_of, stated_surface
-from scaling.fit import Bootstrap, Fit, Noise
+from scaling.fit import EXPONENTS, Bootstrap, Fit, Noise
 from scaling.intervals import Interval
 from scaling.laws.law import Law
 from scaling.laws.loss_laws import CURVED
@@ -87,17 +87,14 @@ def fit_surface(
     draws = _replicates(found, fitted, scatter, drawn, seed, replicate_starts)
     values = _values(found, draws, fitted)
     replicates = {name: column[1:] for name, column in values.items()}
-    is_lost = ~draws.is_certified | ~np.isfinite(
-        replicates["exponent_a"] if law.is_surface else 0.0
-    )
-    n_failed = int(np.sum(is_lost))
+    slope = replicates["exponent_a"] if law.is_surface else 0.0
+    n_failed = int(np.sum(~draws.is_certified | ~np.isfinite(slope)))
     return Fit(
         approach="surface",
         law=law.name,
         parameters={name: float(values[name][0]) for name in law.names},
         intervals={name: Interval.of(column, level) for name, column in replicates.items()},
-        exponent_a=float(values["exponent_a"][0]) if law.is_surface else np.nan,
-        exponent_b=float(values["exponent_b"][0]) if law.is_surface else np.nan,
+        **{name: float(values[name][0]) if law.is_surface else np.nan for name in EXPONENTS},
         status=found.status,
         certificate=found.certificate,
         findings=(

@@ -7,9 +7,9 @@ import numpy as np
 
 from scaling.approaches.diagnostics import usable
 from scaling.approaches.surface_optimum import chord_exponents
-from scaling.fit import Bootstrap, Fit, FitStatus
+from scaling.fit import EXPONENTS, Bootstrap, Fit, FitStatus
 from scaling.intervals import UNKNOWN
-from scaling.laws.law import EXPONENTS, Law
+from scaling.laws.law import Law
 from scaling.laws.objectives import Objective
 from scaling.solve.problem import Constraints
 from scaling.tables.runs import Runs

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from scaling.fit import EXPONENTS
 from scaling.tables.arrays import Array
 
 Columns = Mapping[str, Array]
@@ -62,10 +63,6 @@ def exponent(name: str, lower: float = 1e-3, upper: float = 5.0) -> Parameter:
 def positive(name: str, start: tuple[float, float], lower: float, upper: float) -> Parameter:
     """A positive parameter in which the law is not linear."""
     return Parameter(name=name, is_positive=True, lower=lower, upper=upper, start=start)
-
-
-EXPONENTS = ("exponent_a", "exponent_b")
-"""What a fit calls the exponents of N* ~ C^a and D* ~ C^b beside the parameters of its law."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
