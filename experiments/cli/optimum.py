@@ -45,8 +45,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     table_options.refuse_overrides(options)
     prepare_to_fit()
     served = options.inference_tokens
-    if options.flops is None and (not options.at or served is not None):
-        why = "" if served is None else f" for --inference-tokens {served}"
+    needy = table_options.used(options, "inference_tokens", "figures")
+    if options.flops is None and (needy or not options.at):
+        why = f" for {', '.join(needy)}" * bool(needy)
         raise ValueError(f"no budget{why}: give --flops C, such as 1e20.")
     numbers = table_options.numbers
     budgets = [] if options.flops is None else numbers("--flops", options.flops)

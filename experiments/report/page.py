@@ -70,6 +70,7 @@ def page(
         sentence=sentence(report) if main else "",
         answer=rows.frontier_rows(main, report.unit) if main else [],
         answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
+        unit=report.unit,
         settings={name: setting_rows(curves) for name, curves in analysis.sweeps.items()},
         exponents=rows.exponent_rows(analysis),
         refusals=analysis.refusals,

@@ -313,7 +313,10 @@ MISTAKES = (
     ),
     (("optimum", "TABLE", "--flops", "much"), "is not a list of positive numbers"),
     (("optimum", "TABLE"), "no budget: give --flops"),
-    (("optimum", "TABLE", "--at", "1e9:1e10", "--inference-tokens", "1e12"), "no budget for"),
+    (
+        ("optimum", "TABLE", "--at", "1e9:1e10", "--inference-tokens", "1e12", "--figures", "x"),
+        "no budget for --inference-tokens, --figures: give --flops",
+    ),
     *(
         (("optimum", "TABLE", "--at", text), f"argument --at: {why}")
         for text, why in (
