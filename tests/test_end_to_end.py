@@ -309,7 +309,7 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
 ):
     (tmp_path / "tiny.py").write_text(tiny("budgets=(3e8, 6e8), seeds=(0,)"))
     shell = Shell(tmp_path, compile_cache)
-    code, out, err = shell.run("calm")
+    code, _, err = shell.run("calm")
     assert code == 0, err
     assert "training 4 runs" in err
     calm = Ledger(tmp_path / "calm", "tiny")
@@ -324,7 +324,7 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
     process.communicate()
     assert not killed.report.exists()
 
-    code, out, err = shell.run("killed", *frequent)
+    code, _, err = shell.run("killed", *frequent)
     assert code == 0, err
     assert killed.table.read_bytes() == calm.table.read_bytes()
     assert killed.curves.read_bytes() == calm.curves.read_bytes()
@@ -332,7 +332,7 @@ def test_a_study_killed_while_training_gives_the_bytes_of_an_undisturbed_one(
         assert max(int(row["resumed_at"]) for row in csv.DictReader(file)) > 0
 
     before = {p: p.stat().st_mtime_ns for p in killed.folder.glob("runs/*/result.json")}
-    code, out, err = shell.run("killed")
+    code, _, err = shell.run("killed")
     assert code == 0, err
     assert "training" not in err, "a finished study trains nothing"
     assert before == {p: p.stat().st_mtime_ns for p in killed.folder.glob("runs/*/result.json")}
