@@ -44,6 +44,9 @@ FORBIDDEN = (
     ("experiments/recipes", ("scaling", "numpy", "jax")),
     ("experiments/studies", ("scaling", "numpy", "jax")),
     ("experiments/executors", ("model", "rich", "numpy", "jax")),
+    # It takes half a second to import, of the three that a fit may take.
+    *((room, ("scipy.stats",)) for room in ("scaling/laws", "scaling/solve", "scaling/approaches")),
+    *((room, ("scipy.stats",)) for room in ("scaling/answers", "scaling/uncertainty")),
 )
 
 # Only these may load the training loop or its step: they are processes of their own.

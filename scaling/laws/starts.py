@@ -2,7 +2,6 @@
 """Where the solver starts: variable projection for amplitudes, spread points for the rest."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -90,7 +89,7 @@ def _grid(
     fixed: Mapping[str, float],
     ranges: Mapping[str, tuple[float, float]],
 ) -> Array:
-    """Points [G, P] that fill the starting ranges evenly (Sobol 1967); amplitudes are 1."""
+    """Points [G, P] that fill the starting ranges evenly; amplitudes are 1."""
     parameters = list(enumerate(law.parameters))
     moved = [i for i, p in parameters if not p.is_amplitude and p.name not in settled]
     n_grid = GRID_PER_BENT * max(1, 2 ** int(np.ceil(np.log2(max(len(moved), 1)))))
@@ -102,17 +101,20 @@ def _grid(
         for column, i in zip(points.T, moved, strict=True):
             parameter = law.parameters[i]
             low, high = ranges.get(parameter.name, parameter.start)
-            share = column + 0.5 / n_grid
+            share = column
             # Small exponents differ more from one another than large ones do.
             grid[:, i] = low * (high / low) ** share if low > 0 else low + (high - low) * share
     return grid
 
 
-@lru_cache(maxsize=16)
 def _evenly(n_axes: int, n_points: int) -> Array:
-    from scipy.stats import qmc
-
-    return qmc.Sobol(n_axes, scramble=False).random(n_points)
+    """Points [G, axes] of Roberts (2018), even in every number of axes: multiples of powers of
+    the root of x^(axes + 1) = x + 1, modulo 1."""
+    root = 2.0
+    for _ in range(64):
+        root = (1.0 + root) ** (1.0 / (n_axes + 1))
+    steps = root ** -np.arange(1.0, n_axes + 1.0)
+    return (0.5 + np.arange(n_points)[:, None] * steps) % 1.0
 
 
 def _project(

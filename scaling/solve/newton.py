@@ -9,9 +9,12 @@ fits.
 `newton_step` says what a step is.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,8 @@ from scaling.tables.arrays import Array
 # shapes, so few compilations.
 CHUNK = 12
 PAD = 32
+# Chunks at once; more would wait for one another, for they begin and end in Python.
+_THREADS = min(4, os.cpu_count() or 1)
 # Steps per call; rows that need more are gathered and go on together, so that none waits.
 BURST = 8
 MAX_ITERATIONS = 1000
@@ -76,19 +81,25 @@ def solve(
     data = _row_data(problem, n_rows)
     shared = _shared(problem, stop)
     burst = newton_steps(problem.law, problem.objective.kind, problem.objective.is_log, n_free)
+
+    def go_on(rows: Array, limit: int) -> None:
+        # The last chunk is filled up with copies of its own first row.
+        filled = np.concatenate([rows, np.full(CHUNK - len(rows), rows[0])])
+        with _float64_on_the_cpu():
+            out = burst([s[filled] for s in state], [d[filled] for d in data], shared, limit)
+        for column, values in zip(state, out, strict=True):
+            column[rows] = np.asarray(values)[: len(rows)]
+
     going = np.arange(n_rows)
-    with _float64_on_the_cpu():
+    with ThreadPoolExecutor(_THREADS) as threads:
         for first in range(0, max(max_iterations, 1), BURST):
-            limit = min(BURST, max_iterations + 1 - first)
             if not len(going):
                 break
-            for i in range(0, len(going), CHUNK):
-                rows = going[i : i + CHUNK]
-                # The last chunk is filled up with copies of its own first row.
-                filled = np.concatenate([rows, np.full(CHUNK - len(rows), rows[0])])
-                out = burst([s[filled] for s in state], [d[filled] for d in data], shared, limit)
-                for column, values in zip(state, out, strict=True):
-                    column[rows] = np.asarray(values)[: len(rows)]
+            limit = min(BURST, max_iterations + 1 - first)
+            chunks = [going[i : i + CHUNK] for i in range(0, len(going), CHUNK)]
+            # The first alone: it compiles the program.
+            go_on(chunks[0], limit)
+            list(threads.map(go_on, chunks[1:], repeat(limit)))
             going = going[state[-1][going] > 0]
     theta, objective, gradient, hessian, _, _, _, _, decrement, n_iterations, _ = state
     return Solutions(

@@ -26,10 +26,6 @@ _LAST = 0.5
 LONGEST_STEP = 3.0
 
 
-# Above this many parameters derivatives are mapped rather than written out, to compile in time.
-_WRITTEN_OUT = 8
-
-
 @lru_cache(maxsize=64)
 def newton_steps(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., Any]:
     """Up to `limit` steps for a chunk of rows; compiled once per number of points."""
@@ -108,7 +104,8 @@ def _expansion(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., 
                 return jnp.sum(w * (log_scale + 0.5 * (nu + 1.0) * t))
             return jnp.sum(w * _side(jnp, r, shared) * huber(jnp, r, delta))
 
-        r, slopes = residual(z), jax.jacfwd(residual)(z)
+        r, slope_along = jax.linearize(residual, z)
+        slopes = jax.vmap(slope_along)(axes)
         if kind == "student_t":
             log_scale = (shared["expand"] @ z + offset)[n_law]
             nu = shared["parameter"]
@@ -118,13 +115,9 @@ def _expansion(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., 
         else:
             u = w * _side(jnp, r, shared) * delta / jnp.maximum(jnp.abs(r), delta)
             majoriser = jnp.zeros((n_free, n_free))
-        majoriser = majoriser + (slopes.T * u) @ slopes
-        gradient = jax.grad(value)
-        if n_free > _WRITTEN_OUT:
-            hessian = jax.jacfwd(gradient)(z)
-        else:
-            hessian = jnp.stack([jax.jvp(gradient, (z,), (axis,))[1] for axis in axes])
-        return value(z), gradient(z), hessian, majoriser
+        majoriser = majoriser + (slopes * u) @ slopes.T
+        gradient, bend_along = jax.linearize(jax.grad(value), z)
+        return value(z), gradient, jax.vmap(bend_along)(axes), majoriser
 
     return expand_row
 
@@ -143,6 +136,7 @@ def _proposal(
     theta: Any, g: Any, h: Any, m: Any, damping: Any, reach: Any, lower: Any, upper: Any
 ) -> tuple[Any, Any]:
     """The damped step in the coordinates not held at a bound, and the undamped decrement."""
+    import jax
     import jax.numpy as jnp
 
     # Held: at a bound that the gradient presses against.
@@ -156,11 +150,13 @@ def _proposal(
     )
     h, m, g = scaled(h), scaled(m), jnp.where(free, g * scale, 0.0)
     ridge = 1e-14 * eye
-    newton, is_convex = _descend(h + damping * m + ridge, g)
-    reweighted, _ = _descend((1.0 + damping) * m + 1e-10 * eye, g)
-    step = jnp.where(is_convex, newton, reweighted)
-    undamped, is_minimum = _descend(h + ridge, g)
-    decrement = jnp.where(is_minimum, -0.5 * jnp.dot(undamped, g), jnp.inf)
+    # Damped, reweighted, and undamped for the decrement: solved as one, the program is smaller.
+    systems = [h + damping * m + ridge, (1.0 + damping) * m + 1e-10 * eye, h + ridge]
+    (newton, reweighted, undamped), is_definite = jax.vmap(_descend, in_axes=(0, None))(
+        jnp.stack(systems), g
+    )
+    step = jnp.where(is_definite[0], newton, reweighted)
+    decrement = jnp.where(is_definite[2], -0.5 * jnp.dot(undamped, g), jnp.inf)
     step = jnp.where(free, step * scale, 0.0)
     length = jnp.max(jnp.abs(step))
     return step * jnp.minimum(1.0, reach / (length + 1e-300)), decrement

@@ -11,7 +11,8 @@ from scaling.laws import error_laws
 from scaling.laws.loss_laws import LOSS_LAWS
 from scaling.laws.objectives import Objective, objective_named
 from scaling.laws.registry import LAWS
-from scaling.solve.newton import solve
+from scaling.solve import newton
+from scaling.solve.newton import Solutions, solve
 from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import estimate
 
@@ -230,6 +231,20 @@ def test_rows_of_a_batch_do_not_touch_each_other():
     together = solve(replace(problem, weights=weights), theta)
     alone = solve(replace(problem, weights=weights[17:18]), theta[:1])
     np.testing.assert_allclose(together.theta[17], alone.theta[0], rtol=1e-12)
+
+
+def test_chunks_that_are_solved_at_once_give_the_same_bits(monkeypatch):
+    problem = make_problem(LAWS["additive"])
+    law = problem.law
+    start = law.to_coordinates(np.array(PLANTED["additive"]))
+    starts = start + 0.3 * np.random.default_rng(0).standard_normal((5 * newton.CHUNK, 5))
+    found = {}
+    for n in (1, 4):
+        monkeypatch.setattr(newton, "_THREADS", n)
+        found[n] = solve(problem, starts)
+    for name in Solutions.__slots__:
+        np.testing.assert_array_equal(getattr(found[1], name), getattr(found[4], name))
+    assert len(np.unique(found[1].n_iterations)) > 1
 
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=lambda law: law.name)
