@@ -21,6 +21,9 @@ from model.field_checks import one_line
 
 DEFAULTS = "In parentheses: what holds where an option is not given."
 WHAT = "Scaling-law experiments: from FLOP budgets to a compute-optimal frontier with intervals."
+BEGIN = (
+    "Begin with isoflop init my_study.py, then isoflop plan my_study.py, isoflop run my_study.py."
+)
 COMMANDS = (
     *("init", "data", "plan", "run", "lr-check", "next"),
     *("status", "retry", "gc", "export", "doctor"),
@@ -40,7 +43,8 @@ class _Help(argparse.HelpFormatter):
         groups: Iterable[argparse._MutuallyExclusiveGroup],
         prefix: str | None = None,
     ) -> None:
-        super().add_usage(usage, [action for action in actions if action.required], groups, prefix)
+        needed = [action for action in actions if action.required or not action.option_strings]
+        super().add_usage(usage, needed, groups, prefix)
 
     def _get_help_string(self, action: argparse.Action) -> str:
         found = action.default
@@ -113,7 +117,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     """Of these commands only: others need not be imported."""
-    parser = _Parser(prog="isoflop", description=WHAT)
+    parser = _Parser(prog="isoflop", description=WHAT, epilog=BEGIN)
     version = f"isoflop {importlib.metadata.version('isoflop')}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)

@@ -64,6 +64,15 @@ def test_no_group_of_options_is_too_long_to_read(command):
     assert {title: n for title, n in sizes.items() if n > MOST_OF_A_GROUP} == {}
 
 
+def test_all_commands_are_listed_and_three_are_named_to_begin_with(isoflop):
+    code, out, _ = isoflop("--help")
+    assert code == 0
+    listed = re.findall(r"^    ([a-z-]+)(?:  |$)", out, re.MULTILINE)
+    assert tuple(listed) == main.COMMANDS
+    end = " ".join(out.split())[-120:]
+    assert re.findall(r"isoflop ([a-z-]+) my_study.py", end) == ["init", "plan", "run"]
+
+
 def test_usage_names_what_must_be_given(isoflop):
     code, out, _ = isoflop("next", "--help")
     usage = " ".join(out.partition("\n\n")[0].split())
