@@ -193,7 +193,7 @@ def _forecast_line(made: Forecast) -> str:
         f"forecast at {made.budget:.3g} FLOPs, {made.point.params.total:,} parameters on "
         f"{made.point.n_tokens:,} tokens: {forecast.value:.4f} nats "
         f"({made.level:.0%} interval {_number(forecast.lower)} to "
-        f"{_number(forecast.upper)}, {law} form)"
+        f"{_number(forecast.upper)}, {law})"
     )
 
 

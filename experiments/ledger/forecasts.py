@@ -26,8 +26,8 @@ class Forecast(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
       budget: training FLOPs.
       level: of the intervals.
       n_params_opt, n_tokens_opt: the fitted optimum at the budget.
-      n_runs_fitted: by the surface to judge.
-      forecasts: by surface; the first is the one to judge.
+      n_runs_fitted: by the surface that the optimum is of.
+      forecasts: by surface, and of their average; the first is the one to judge.
       point: the run that it speaks of.
     """
 

@@ -8,15 +8,15 @@ import math
 from experiments.ledger.forecasts import Forecast, Predicted, read_forecast, write_forecast
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import VERSION
-from experiments.plan.point import Point, to_json
+from experiments.plan.point import to_json
 from experiments.plan.resolve import resolve
 from experiments.plan.widths import width_for
 from experiments.report.analysis import Analysis
 from experiments.study.study import Study
 from model.data.manifest import Manifest
 from scaling.answers.frontier import frontier
-from scaling.answers.loss_forecast import choose_forecaster, predict_loss
-from scaling.fit import Fit
+from scaling.answers.loss_forecast import average_loss, choose_forecaster, predict_loss
+from scaling.intervals import Estimated
 
 
 def make_forecast(
@@ -25,8 +25,8 @@ def make_forecast(
     """The forecast at a budget: made now, or the one that was made before.
 
     The point is the recipe's network whose tokens per parameter are nearest to the fitted
-    optimum's. Its loss is forecast by every surface; the first is the one to judge
-    (scaling.answers.loss_forecast.choose_forecaster).
+    optimum's. Its loss is forecast by every surface and by their average, which is the one to judge
+    and comes first.
 
     Raises:
       FitError: if no surface could be fitted.
@@ -47,7 +47,10 @@ def make_forecast(
         role="forecast",
     )
     surfaces = [fit for fit in analysis.fits.values() if fit.law != "power_laws"]
-    surfaces.sort(key=lambda fit: fit is not chosen)
+    at = (point.params.total, point.n_tokens)
+    forecasts = {fit.law: _predicted(predict_loss(fit, *at)) for fit in surfaces}
+    if len(surfaces) > 1:
+        forecasts = {"average": _predicted(average_loss(surfaces, *at)), **forecasts}
     made = Forecast(
         version=VERSION,
         budget=budget,
@@ -55,7 +58,7 @@ def make_forecast(
         n_params_opt=float(optimum.n_params_opt.value[0]),
         n_tokens_opt=float(optimum.n_tokens_opt.value[0]),
         n_runs_fitted=len(chosen.fitted_runs),
-        forecasts={fit.law: _predicted(fit, point) for fit in surfaces},
+        forecasts=forecasts,
         point=point,
     )
     write_forecast(ledger, key, made)
@@ -72,8 +75,7 @@ def _key(study: Study, manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
 
 
-def _predicted(fit: Fit, point: Point) -> Predicted:
-    found = predict_loss(fit, point.params.total, point.n_tokens)
+def _predicted(found: Estimated) -> Predicted:
     ends = (found.interval.lower, found.interval.upper)
     lower, upper = (end if math.isfinite(end) else None for end in ends)
     return Predicted(value=found.value, lower=lower, upper=upper)

@@ -106,7 +106,7 @@ def _came_out(judged: JudgedForecast, forecast: Predicted) -> str:
 
 
 def forecast_rows(judged: JudgedForecast, unit: str) -> list[dict[str, str]]:
-    """One row per surface: forecast, interval, outcome, in numbers and as a sentence."""
+    """One row per surface, their average first, in numbers and as a sentence."""
     made, outcome, shown = judged.forecast, judged.outcome, []
     for law, forecast in made.forecasts.items():
         lower, upper = forecast.lower, forecast.upper

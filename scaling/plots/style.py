@@ -43,7 +43,7 @@ LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 # Okabe and Ito 2008, in an order of falling luminance contrast with its neighbours.
 APPROACHES = ("#0072b2", "#d55e00", "#000000", "#009e73", "#cc79a7")
 # The approaches of a study, and the laws of its surfaces, look the same in every figure.
-_PLACES = {"envelope": 0, "isoflop": 1, "additive": 2, "curved": 3}
+_PLACES = {"envelope": 0, "isoflop": 1, "additive": 2, "curved": 3, "average": 4}
 _PLACES |= {f"surface ({law})": _PLACES[law] for law in ("additive", "curved")}
 
 

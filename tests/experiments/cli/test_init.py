@@ -11,7 +11,8 @@ from experiments.cli.load_study import load_study
 def test_what_is_written_is_a_study_that_can_be_planned(isoflop, tmp_path):
     """On one file of text, which is one document."""
     lines = (f"Once upon a time, there was line {i}.\n" for i in range(300_000))
-    (tmp_path / "my_text").write_text("".join(lines))
+    (tmp_path / "my_text").mkdir()
+    (tmp_path / "my_text" / "story.txt").write_text("".join(lines))
     code, out, err = isoflop("init", "my study.py")
     assert (code, err) == (0, "")
     assert "`isoflop plan my study.py`" in out

@@ -10,7 +10,7 @@ import pytest
 
 from scaling.answers.agreement import agreement
 from scaling.answers.frontier import frontier
-from scaling.answers.loss_forecast import choose_forecaster, predict_loss
+from scaling.answers.loss_forecast import average_loss, choose_forecaster, predict_loss
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.power_laws import power_laws
 from scaling.approaches.surface import fit_surface
@@ -115,6 +115,25 @@ def test_forecasts_cover_new_runs():
         inside.append(np.mean((new > ends.lower) & (new < ends.upper)))
     # One study's share varies by about 0.08, the mean of ten by 0.025.
     assert 0.88 < np.mean(inside) <= 1.0
+
+
+def test_the_average_of_two_forms_holds_as_much_of_each(noisy):
+    """Of draws that do not overlap: half of them are those of one form, half those of the other."""
+    low = noisy.surface
+    high = replace(
+        low,
+        parameters={**low.parameters, "E": low.parameters["E"] + 5.0},
+        replicates={**low.replicates, "E": low.replicates["E"] + 5.0},
+    )
+    alone = [predict_loss(fit, 1e5, 1e7, level=0.9) for fit in (low, high)]
+    found = average_loss([low, high], 1e5, 1e7, level=0.95)
+    assert found.value == pytest.approx((alone[0].value + alone[1].value) / 2)
+    # Of all draws a fortieth lies below, of one form's a twentieth.
+    assert found.interval.lower == pytest.approx(alone[0].interval.lower, abs=2e-4)
+    assert found.interval.upper == pytest.approx(alone[1].interval.upper, abs=2e-4)
+    assert average_loss([low], 1e5, 1e7) == predict_loss(low, 1e5, 1e7)
+    with pytest.raises(ValueError, match="one fitted surface at least"):
+        average_loss([], 1e5, 1e7)
 
 
 def test_power_laws_cannot_forecast_one_run(noisy):
