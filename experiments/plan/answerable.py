@@ -20,7 +20,8 @@ class Answers:
     """What is known of a grid's answer before anything is trained, in words.
 
     Attributes:
-      cannot: of each approach that the runs are too few for, what they are and what it needs.
+      cannot: of each approach that the runs are too few for, what they are and what it needs; one
+        for all where none is asked for.
       may_not: of each axis of numbers, why its best value may lie beyond those that are tried.
       refusal: why nothing can be answered, and the way out; empty where something can.
     """
@@ -46,12 +47,17 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
     fitted = _fitted(points)
     found = list(_too_few(study, fitted))
     compared = [axis for axis in study.axes if len(axis.values) > 1]
-    n_sizes = len({point.params.total for point in fitted})
+    n_sizes, n_budgets = len({point.params.total for point in fitted}), len(study.budgets)
+    extent = f"{n_sizes} size{'s' * (n_sizes > 1)} at {n_budgets} budget{'s' * (n_budgets > 1)}"
     is_lost = sum(is_all for is_all, _ in found) == _APPROACHES
+    is_asked = n_sizes > 1 and not compared
+    cannot = [sentence for _, sentence in found]
+    if is_lost and not is_asked:
+        cannot = [f"no law can be fitted to {extent}"]
     return Answers(
-        cannot=tuple(sentence for _, sentence in found),
+        cannot=tuple(cannot),
         may_not=tuple(_one_sided(study, [axis for axis in compared if axis.is_numbers])),
-        refusal=_refusal(study, n_sizes) if is_lost and n_sizes > 1 and not compared else "",
+        refusal=_refusal(extent) if is_lost and is_asked else "",
     )
 
 
@@ -68,14 +74,13 @@ def _fitted(points: Sequence[Point]) -> list[Point]:
     return [point for settings in cells.values() for point in max(settings.values(), key=len)]
 
 
-def _refusal(study: Study, n_sizes: int) -> str:
-    n_budgets = len(study.budgets)
+def _refusal(extent: str) -> str:
     least = fewest.SPARE_CONFIGURATIONS + min(fewest.SURFACE_PARAMETERS.values())
     return (
-        f"{n_sizes} sizes at {n_budgets} budget{'s' * (n_budgets > 1)}: no approach can answer. An "
-        f"envelope needs {fewest.ENVELOPE_SIZES} sizes, a surface {least} different (N, D), "
-        f"parabolas {fewest.PARABOLA_RUNS} runs at {fewest.PARABOLA_SIZES} sizes of "
-        f"{fewest.PARABOLA_BUDGETS} budgets. Ask for more sizes or budgets; --anyway trains these."
+        f"{extent}: no approach can answer. An envelope needs {fewest.ENVELOPE_SIZES} sizes, a "
+        f"surface {least} different (N, D), parabolas {fewest.PARABOLA_RUNS} runs at "
+        f"{fewest.PARABOLA_SIZES} sizes of {fewest.PARABOLA_BUDGETS} budgets. Ask for more sizes "
+        "or budgets; --anyway trains these."
     )
 
 

@@ -76,6 +76,8 @@ def test_a_plan_says_what_it_leaves_out_and_what_it_cannot_answer(isoflop, tmp_p
     code, out, err = isoflop("plan", "mine.py", "budgets=3e8", "axes=optimizer.learning_rate:0.5,1")
     assert (code, err) == (0, "")
     assert "refuses" not in out
+    assert out.count("cannot answer: ") == 1
+    assert "cannot answer: no law can be fitted to 2 sizes at 1 budget." in out
     assert (
         "may not answer: axis recipe.optimizer.learning_rate: 2 values, a minimum needs 3; "
         "0.5 to 1 does not reach both sides of the study's 1: the best may lie beyond."

@@ -151,7 +151,7 @@ def test_of_kinds_that_are_fitted_apart_the_one_with_most_runs_counts(study, man
         study, budgets=(1e11, 3e11), sizes=sizes, axes=(axis,), forecast_budgets=()
     )
     said = answers(study, plan(study, manifest).points).cannot
-    assert [line.partition(":")[0] for line in said][:2] == ["isoflop", "envelope"]
+    assert said == ("no law can be fitted to 3 sizes at 2 budgets",)
 
 
 @pytest.mark.parametrize("values", [(1.0,), (0.5, 1.0, 2.0)])

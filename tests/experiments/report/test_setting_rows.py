@@ -71,7 +71,9 @@ def test_without_a_law_the_sweep_is_what_the_terminal_shows(swept):
     assert "2, at the edge" in text
     assert "No approach gave an answer" not in text
     assert max(map(len, text.splitlines())) <= 80
-    assert f"the best {RATE} is the first or the last value at 1 of 2" in warnings(report)[0]
+    (warning,) = warnings(report)
+    assert f"the best {RATE} is the first or the last value at 1 of 2" in warning
+    assert len(report.analysis.refusals) == 4, "they stand among the findings"
     assert f"{RATE} | FLOPs 1e11 | " in details(report)
 
 
