@@ -10,6 +10,7 @@ from experiments.cli.open_study import open_study
 from experiments.ledger.ledger import Ledger
 from experiments.plan.point import Point
 from experiments.study.study import Study
+from experiments.terminal.consoles import progress, stderr
 
 if TYPE_CHECKING:
     from experiments.report.build import Report
@@ -27,5 +28,6 @@ def open_report(options: argparse.Namespace) -> tuple[Study, Ledger, list[Point]
     points = ledger.read_plan()
     if not any(ledger.has_result(point.id) for point in points):
         raise ValueError(f"{ledger.folder} has no finished run. `isoflop run` trains them.")
-    built = build(ledger, study, points, allow_missing=options.allow_missing)
+    with progress(stderr()) as tell:
+        built = build(ledger, study, points, allow_missing=options.allow_missing, tell=tell)
     return study, ledger, points, built

@@ -10,6 +10,7 @@ from rich.console import Console
 from experiments.cli.argument_types import file_path
 from experiments.cli.load_study import load_study, study_names
 from experiments.cli.overrides import overridden
+from experiments.files.hold import hold
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan, plan
 from experiments.study.study import Study
@@ -57,7 +58,7 @@ def open_manifest(
         return manifest
     from model.data.prepare import prepare
 
-    with ledger.lock():  # Of two runners one prepares, the other waits and reads.
+    with hold(ledger.folder / ".lock"):  # Of two runners one prepares, the other waits and reads.
         if ledger.manifest.exists() and not again:
             return open_manifest(study, ledger, console)
         console.print(f"reading {study.data.kind} data into {ledger.data} ...")

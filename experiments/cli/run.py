@@ -28,7 +28,7 @@ from experiments.plan.point import Point
 from experiments.report import finished, missing_runs
 from experiments.report.missing_runs import TooManyMissing
 from experiments.study.study import Study
-from experiments.terminal.consoles import stderr
+from experiments.terminal.consoles import progress, stderr
 from experiments.terminal.table import duration
 from experiments.train.run_points import Training, require_none, stop_at_sigterm, train
 from experiments.train.runner import Elsewhere, Failures
@@ -106,9 +106,6 @@ class Work:
     console: Console
     show: Callable[[str], None]
 
-    def tell_fitting(self, name: str) -> None:
-        self.console.print(f"fitting {name} ...")
-
     def train(
         self, points: list[Point], wanted: list[Point], idle: IdleWorkers | None = None
     ) -> Failures:
@@ -174,9 +171,8 @@ def _forecasts(work: Work, grid: list[Point]) -> Iterator[Point]:
     from scaling.fit import FitError
 
     study, ledger, console = work.study, work.ledger, work.console
-    analysis = analyse(
-        ledger, study, grid, allow_missing=work.allow_missing, tell=work.tell_fitting
-    )
+    with progress(console) as tell:
+        analysis = analyse(ledger, study, grid, allow_missing=work.allow_missing, tell=tell)
     for budget in study.forecast_budgets:
         try:
             made = make_forecast(ledger, study, work.manifest, analysis, budget)
@@ -208,11 +204,13 @@ def _answer(work: Work, points: list[Point]) -> str:
     from experiments.report.page import write
 
     study, ledger, console = work.study, work.ledger, work.console
-    built = build(ledger, study, points, allow_missing=work.allow_missing, tell=work.tell_fitting)
+    with progress(console) as tell:
+        built = build(ledger, study, points, allow_missing=work.allow_missing, tell=tell)
+        tell("drawing figures, writing the report")
+        write(ledger, study, points, built)
     with console.capture() as capture:
         print_answer(console, built)
     write_answer(ledger, built)
-    write(ledger, study, points, built)
     answer = f"{capture.get()}{where(ledger)}"
     work.show(answer)
     return answer

@@ -14,6 +14,7 @@ from rich.console import Console
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import Fitting, Profiled, Reading
 from experiments.report.missing_runs import require_enough
+from experiments.terminal.consoles import progress, stderr
 
 if TYPE_CHECKING:
     from scaling.answers.frontier import Frontier
@@ -36,6 +37,7 @@ def answer_fit(
     """Fits a table, prints the result, writes JSON and figures where asked."""
     from experiments.fit_tables.display import print_fit
     from scaling.fit import encode
+    from scaling.solve.progress import heard_by
 
     runs = read_table(path, reading)
     asked = fitting.intervals.n_bootstrap
@@ -44,7 +46,9 @@ def answer_fit(
         output.console.print(
             f"{n_replicates} replicates of {len(runs)} runs take minutes; --bootstrap N for fewer"
         )
-    found = fit_table(runs, fitting)
+    with progress(stderr()) as tell, heard_by(lambda said: tell(f"fitting {path}: {said}")):
+        tell(f"fitting {path}")
+        found = fit_table(runs, fitting)
     print_fit(output.console, found)
     profiles = _profiles(found, profiled, output.console)
     output.write({**found.to_dict(), "profiles": encode(profiles)})

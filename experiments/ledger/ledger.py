@@ -18,17 +18,16 @@ edited.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import shutil
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from experiments.files import checked_json
 from experiments.files.checked_json import Damaged, text_of, with_checksum
-from experiments.files.storage import PosixStorage, Storage, refuse_without
+from experiments.files.storage import PosixStorage, Storage
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.metrics import Metrics
 from experiments.ledger.result import (
@@ -252,18 +251,6 @@ class Ledger:
                 if record is not None and any(one in clusters for one in record.clusters):
                     found[name] = record
         return found
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Waits for, and holds, what keeps two processes from preparing one study's data."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                refuse_without("locks", self.folder / ".lock", error)
-                raise
-            yield
 
 
 def plan_file(points: Sequence[Point]) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.files.hold import hold
 from experiments.ledger.flags import FLAGS
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import collate
@@ -27,6 +28,7 @@ from scaling.approaches.isoflop_bias import with_bias
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated
+from scaling.solve.progress import heard_by
 from scaling.tables.loss_curves import LossCurve, loss_curves
 from scaling.tables.read_tables import read_curves, read_runs
 from scaling.tables.runs import Curves, Runs, best_kind, best_settings
@@ -69,15 +71,16 @@ def analyse(
     points: Sequence[Point],
     *,
     allow_missing: float = ALLOWED,
-    tell: Callable[[str], None] = lambda name: None,
+    tell: Callable[[str], None] = lambda said: None,
 ) -> Analysis:
     """Fits every approach to the finished runs of the grid, and keeps them in fits/.
 
-    Fits that are kept there, of the same rows by the same code, are taken as they are.
+    Fits that are kept there, of the same rows by the same code, are taken as they are. Of several
+    processes one fits; the others wait for it.
 
     Args:
       allow_missing: fraction of the grid that may have diverged, failed, or not been trained.
-      tell: told the name of each approach before it is fitted.
+      tell: told in words what is being fitted, and how far it is.
 
     Raises:
       FitError: if there are no finished runs.
@@ -100,10 +103,7 @@ def analyse(
             findings = (*findings, *said)
     curves = read_curves(ledger.curves, flops=study.flops)
     fitted = _digest(runs, curves)
-    made = kept_fits.read(ledger, fitted)
-    if made is None:
-        made = _fit(runs, curves, tell)
-        kept_fits.write(ledger, fitted, made)
+    made = kept_fits.read(ledger, fitted) or _fit_once(ledger, fitted, runs, curves, tell)
     fits = list(made.fits.values())
     budgets = [*study.budgets, *study.forecast_budgets]
     frontiers = {name: frontier(fit, budgets) for name, fit in made.fits.items()}
@@ -197,6 +197,17 @@ def _of_seeds(runs: Runs) -> tuple[str, ...]:
     )
 
 
+def _fit_once(
+    ledger: Ledger, fitted: str, runs: Runs, curves: Curves, tell: Callable[[str], None]
+) -> Fits:
+    with hold(ledger.fits / ".lock", lambda: tell("another process fits; waiting for it")):
+        made = kept_fits.read(ledger, fitted)
+        if made is None:
+            made = _fit(runs, curves, tell)
+            kept_fits.write(ledger, fitted, made)
+    return made
+
+
 def _fit(runs: Runs, curves: Curves, tell: Callable[[str], None]) -> Fits:
     prepare_to_fit()
     fitters: dict[str, Callable[[], Fit]] = {
@@ -207,15 +218,21 @@ def _fit(runs: Runs, curves: Curves, tell: Callable[[str], None]) -> Fits:
     }
     fits: dict[str, Fit] = {}
     refusals: dict[str, str] = {}
-    for name in APPROACHES:
-        tell(name)
-        try:
-            fits[name] = fitters[name]()
-        except FitError as error:
-            refusals[name] = str(error)
+    for i, name in enumerate(APPROACHES, 1):
+        what = f"fitting {name}, {i} of {len(APPROACHES)}"
+        tell(what)
+        with heard_by(_prefixed(tell, f"{what}: ")):
+            try:
+                fits[name] = fitters[name]()
+            except FitError as error:
+                refusals[name] = str(error)
     if "isoflop" in fits and "additive" in fits:
         fits["isoflop"] = with_bias(fits["isoflop"], fits["additive"])
     return Fits(fits=fits, refusals=refusals)
+
+
+def _prefixed(tell: Callable[[str], None], words: str) -> Callable[[str], None]:
+    return lambda said: tell(words + said)
 
 
 def _digest(runs: Runs, curves: Curves) -> str:

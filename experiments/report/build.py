@@ -70,7 +70,7 @@ def build(
     points: Sequence[Point],
     *,
     allow_missing: float = ALLOWED,
-    tell: Callable[[str], None] = lambda name: None,
+    tell: Callable[[str], None] = lambda said: None,
 ) -> Report:
     """Fits what is finished; ``tell`` as ``analyse`` has it.
 

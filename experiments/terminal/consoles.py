@@ -2,8 +2,11 @@
 """What was asked for goes to stdout, what is told on the way to stderr."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
+from rich.text import Text
 
 
 def stdout() -> Console:
@@ -14,6 +17,13 @@ def stdout() -> Console:
 def stderr() -> Console:
     """For progress and notices."""
     return _console(is_terminal=sys.stderr.isatty(), stderr=True)
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Callable[[str], None]]:
+    """Takes sentences; a terminal shows the newest in one line until the end, a pipe none."""
+    with console.status("") as status:
+        yield lambda said: status.update(Text(said))
 
 
 def _console(*, is_terminal: bool, stderr: bool) -> Console:

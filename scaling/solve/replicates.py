@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, Real
 from scaling.solve.descend import descend
 from scaling.solve.newton import Solutions, solve
 from scaling.solve.problem import Problem
+from scaling.solve.progress import say
 from scaling.solve.regression import Estimate
 from scaling.tables.arrays import Array
 
@@ -56,6 +57,7 @@ def replicate(
     if offset is not None:
         problem = replace(problem, offset=offset)
     start = np.tile(found.z, (len(y), 1))
+    say(f"{len(y)} replicates, start 1 of {n_starts}")
     first = _solved(problem, start, found)
     best = Replicates(
         z=np.where(first.is_certified[:, None], first.theta, np.nan),
@@ -64,7 +66,9 @@ def replicate(
         n_agree=first.is_certified.astype(int),
         n_starts=n_starts,
     )
-    for begin in _further_starts(found, problem, first, n_starts - 1) if len(y) else ():
+    further = _further_starts(found, problem, first, n_starts - 1) if len(y) else ()
+    for i, begin in enumerate(further, 2):
+        say(f"{len(y)} replicates, start {i} of {n_starts}")
         best = _lower(best, _solved(problem, begin, found))
     return best
 

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
-import errno
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from experiments.files.checked_json import Damaged, with_checksum
-from experiments.ledger import ledger as ledger_module
 from experiments.ledger.ledger import Ledger, check_id
 from experiments.ledger.tables import collate
 from experiments.plan.jobs import solo
@@ -20,18 +18,6 @@ def test_a_result_is_never_replaced(ledger, points, record):
     assert not ledger.write_result(point.id, record(9.9))
     assert ledger.read_result(point.id) == record(2.5)
     assert ledger.has_result(point.id)
-
-
-def test_a_file_system_without_locks_is_named_with_a_way_out(ledger, monkeypatch):
-    def flock(*_):
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr(ledger_module.fcntl, "flock", flock)
-    with (
-        pytest.raises(ValueError, match=r"has no locks .*Keep results on a local disk"),
-        ledger.lock(),
-    ):
-        pass
 
 
 def test_a_loss_that_is_no_number_cannot_be_written(ledger, points, record):

@@ -2,6 +2,8 @@
 """The same runs are fitted once, by whatever command, and other runs or other code anew."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -66,9 +68,17 @@ def test_the_same_runs_are_fitted_once_and_read_back_as_they_were(ledger, finish
     study, points = finish()
     told = []
     first = analyse(ledger, study, points, tell=told.append)
-    assert told == n_fits == ["envelope", "isoflop", "additive", "curved"]
+    assert n_fits == ["envelope", "isoflop", "additive", "curved"]
+    assert told == [
+        "fitting envelope, 1 of 4",
+        "fitting isoflop, 2 of 4",
+        "fitting additive, 3 of 4",
+        "fitting additive, 3 of 4: 20 replicates, start 1 of 1",
+        "fitting curved, 4 of 4",
+    ]
     again = analyse(ledger, study, points, tell=told.append)
-    assert len(told) == len(n_fits) == 4
+    assert len(told) == 5
+    assert len(n_fits) == 4
     assert again.refusals == first.refusals == dict.fromkeys(("envelope", "curved"), REFUSED)
     assert list(again.fits) == list(first.fits) == ["isoflop", "additive"]
     for name, fit in first.fits.items():
@@ -76,6 +86,36 @@ def test_the_same_runs_are_fitted_once_and_read_back_as_they_were(ledger, finish
 
 
 REFUSED = "not in this test"
+
+
+def test_of_two_runners_one_fits_and_the_other_waits_and_reads(ledger, finish, n_fits, monkeypatch):
+    study, points = finish()
+    is_fitting, is_waiting, slow = threading.Event(), threading.Event(), analysis.fit_isoflop
+
+    def isoflop(runs):
+        is_fitting.set()
+        assert is_waiting.wait(60)
+        return slow(runs)
+
+    def second():
+        assert is_fitting.wait(60)
+
+        def tell(said):
+            told.append(said)
+            is_waiting.set()
+
+        return analyse(ledger, study, points, tell=tell)
+
+    told = []
+    monkeypatch.setattr(analysis, "fit_isoflop", isoflop)
+    with ThreadPoolExecutor() as threads:
+        waits = threads.submit(second)
+        first = analyse(ledger, study, points)
+        again = waits.result(60)
+    assert told == ["another process fits; waiting for it"]
+    assert n_fits == ["envelope", "isoflop", "additive", "curved"]
+    for name, fit in first.fits.items():
+        assert again.fits[name].to_json() == fit.to_json()
 
 
 def damage(ledger):
