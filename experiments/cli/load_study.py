@@ -13,7 +13,8 @@ from types import ModuleType
 
 from experiments import studies
 from experiments.study.study import Study
-from model.data.source import TextFiles, TokenArrays
+from model.data.source import Source, TextFiles, TokenArrays, Zipf
+from model.data.tokenizer import HuggingFaceTokenizer
 
 
 def study_names() -> list[str]:
@@ -61,15 +62,23 @@ def _of_file(path: Path) -> Study:
     finally:
         sys.path.pop(0)
     study = _study_of(module, str(path))
-    if not isinstance(study.data, TextFiles | TokenArrays):
-        return study
-    held_out = study.data.validation_paths
-    data = dataclasses.replace(
-        study.data,
-        paths=_seen_from(path, study.data.paths),
+    return dataclasses.replace(study, data=_seen_data(path, study.data))
+
+
+def _seen_data(path: Path, data: Source) -> Source:
+    if not isinstance(data, Zipf | TokenArrays) and isinstance(
+        tokenizer := data.tokenizer, HuggingFaceTokenizer
+    ):
+        (seen,) = _seen_from(path, (tokenizer.path,))
+        data = dataclasses.replace(data, tokenizer=dataclasses.replace(tokenizer, path=seen))
+    if not isinstance(data, TextFiles | TokenArrays):
+        return data
+    held_out = data.validation_paths
+    return dataclasses.replace(
+        data,
+        paths=_seen_from(path, data.paths),
         validation_paths=None if held_out is None else _seen_from(path, held_out),
     )
-    return dataclasses.replace(study, data=data)
 
 
 def _seen_from(path: Path, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -79,7 +79,8 @@ def build(
       TooManyMissing: if less than ``allow_missing`` asks for.
     """
     analysis = analyse(ledger, study, points, allow_missing=allow_missing, tell=tell)
-    unit = "byte" if isinstance(study.data, TextSource) else "token"
+    is_bytes = isinstance(study.data, TextSource) and study.data.tokenizer is None
+    unit = "byte" if is_bytes else "token"
     return gather(ledger, points, analysis, unit)
 
 

@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from experiments.weights.find_run import manifest_of
 from experiments.weights.load_model import ONE_DEVICE, LoadedModel
+from model.data.encoding import open_encoding
 from model.data.read_tokens import read_tokens
 from model.data.source import source_from_dict
 from model.training.compile_program import evaluation_program
@@ -54,7 +55,8 @@ def evaluate_file(model: LoadedModel, path: str) -> Evaluation:
         that the vocabulary lacks; or if the data of the study are no longer those of the run.
     """
     manifest = manifest_of(model.ledger, model.point)
-    tokens = read_tokens(source_from_dict(manifest.source), path)
+    encoding = open_encoding(manifest, model.ledger.data)
+    tokens = read_tokens(source_from_dict(manifest.source), path, encoding)
     length = model.point.spec.model.seq_len
     if len(tokens) <= length:
         raise ValueError(

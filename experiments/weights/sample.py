@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Key
 
 from experiments.weights.find_run import manifest_of, require_next_token
 from experiments.weights.load_model import LoadedModel
-from model.data.source import Source, TextSource, source_from_dict
+from model.data.encoding import Encoding, IdEncoding, open_encoding
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ def continue_text(model: LoadedModel, prompt: str, sampling: Sampling) -> tuple[
         run's kind, or the two are too long.
     """
     require_next_token(model.point)
-    source = source_from_dict(manifest_of(model.ledger, model.point).source)
-    begin, n_tokens = [source.separator, *_tokens(source, prompt)], sampling.n_tokens
+    encoding = open_encoding(manifest_of(model.ledger, model.point), model.ledger.data)
+    begin, n_tokens = [encoding.separator, *_tokens(encoding, prompt)], sampling.n_tokens
     room = model.point.spec.model.seq_len - len(begin)
     if room < 1 or (n_tokens or 0) > room:
         raise ValueError(
@@ -69,9 +68,9 @@ def continue_text(model: LoadedModel, prompt: str, sampling: Sampling) -> tuple[
         )
     sampled = sample(model, begin, n_tokens or room, sampling)
     found = sampled.tokens
-    if source.separator in found:
-        found = found[: found.index(source.separator)]
-    return _text(source, [*begin[1:], *found]), sampled
+    if encoding.separator in found:
+        found = found[: found.index(encoding.separator)]
+    return _text(encoding, [*begin[1:], *found]), sampled
 
 
 def sample(model: LoadedModel, prompt: Sequence[int], n_tokens: int, sampling: Sampling) -> Sampled:
@@ -116,27 +115,21 @@ def draw(logits: Float[Array, " V"], key: Key[Array, ""], sampling: Sampling) ->
     return jax.random.categorical(key, scaled).astype(jnp.int32)
 
 
-def _is_text(source: Source) -> bool:
-    return isinstance(source, TextSource)
-
-
-def _tokens(source: Source, prompt: str) -> list[int]:
-    if _is_text(source):
-        return list(prompt.encode())
+def _tokens(encoding: Encoding, prompt: str) -> list[int]:
+    if not isinstance(encoding, IdEncoding):
+        return encoding.ids(encoding.encode([prompt.encode()])[0])
     words = [word.strip() for word in prompt.split(",")] if prompt else []
-    if not all(word.isdecimal() and int(word) < source.vocab_size for word in words):
+    if not all(word.isdecimal() and int(word) < encoding.vocab_size for word in words):
         raise ValueError(
-            f"prompt {prompt[:80]!r}: the run knows token ids alone, 0 to {source.vocab_size - 1}. "
-            "Give some, comma separated."
+            f"prompt {prompt[:80]!r}: the run knows token ids alone, 0 to "
+            f"{encoding.vocab_size - 1}. Give some, comma separated."
         )
     return [int(word) for word in words]
 
 
-def _text(source: Source, tokens: Sequence[int]) -> str:
+def _text(encoding: Encoding, tokens: Sequence[int]) -> str:
     """As it may be shown on a terminal."""
-    if not _is_text(source):
-        return ",".join(map(str, tokens))
-    text = np.asarray(tokens, np.uint8).tobytes().decode(errors="replace")
+    text = encoding.decode(tokens).decode(errors="replace")
     return "".join(
         c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
     )

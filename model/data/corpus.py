@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64, Integer, UInt
 from numpy.lib.stride_tricks import as_strided
 
+from model.data.encoding import separator_of
 from model.data.manifest import Manifest
 from model.data.source import Zipf, source_from_dict
 from model.data.streams import Purpose, random_stream
@@ -210,7 +211,12 @@ def open_corpus(manifest: Manifest, folder: str | os.PathLike[str]) -> Corpus:
     except ValueError as error:
         raise ValueError(f"{error} Prepare the data with `isoflop data STUDY`.") from error
     dtype = token_dtype(manifest.vocab_size)
-    found = fingerprint(source, {split: sha256_of(array) for split, array in arrays.items()})
+    found = fingerprint(
+        vocab_size=manifest.vocab_size,
+        separator=separator_of(manifest),
+        order=source.order,
+        sha256_by_split={split: sha256_of(array) for split, array in arrays.items()},
+    )
     is_typed = all(array.dtype == dtype and array.ndim == 1 for array in arrays.values())
     if found != manifest.fingerprint or not is_typed:
         raise ValueError(

@@ -43,6 +43,8 @@ class Manifest:
       window_multiple: a sequence length must be a multiple of it (record length of zipf, else 1).
       notes: sentences: separator, attention across documents, what was left out and why.
       source: the source as written, from `source_to_dict`.
+      tokenizer: of the tokenizer.json beside the tokens the `sha256`, and of the token that ends
+        documents `separator` and `separator_id`; None where tokens are bytes, or made elsewhere.
     """
 
     kind: str
@@ -59,10 +61,13 @@ class Manifest:
     window_multiple: int
     notes: tuple[str, ...]
     source: dict[str, object]
+    tokenizer: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         """The manifest as JSON text, one field per line and last the sha256 of the others."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if self.tokenizer is None:
+            del values["tokenizer"]
         return _text(values | {"sha256": _sha256(values)}) + "\n"
 
     @classmethod
@@ -77,7 +82,7 @@ class Manifest:
         values = _parse(text)
         digest = values.pop("sha256", None)
         names = [f.name for f in dataclasses.fields(cls)]
-        missing = [n for n in names if n not in values]
+        missing = [n for n in names if n not in values and n != "tokenizer"]
         unknown = [n for n in values if n not in names]
         if missing or unknown:
             raise ValueError(f"manifest lacks {missing} and has unknown {unknown}. {_WAY_OUT}")
@@ -170,6 +175,9 @@ def _is_legal(name: str, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(note, str) for note in value)
     if name == "source":
         return isinstance(value, dict)
+    if name == "tokenizer":
+        kinds = {"sha256": str, "separator": str, "separator_id": int}
+        return isinstance(value, dict) and {k: type(v) for k, v in value.items()} == kinds
     if isinstance(value, bool):
         return False
     if name in _COUNTS:

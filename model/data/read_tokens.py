@@ -6,30 +6,34 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import UInt
 
+from model.data.encoding import Encoding
 from model.data.prepare import reader_of
 from model.data.source import PepsText, Source, StdlibText, TextFiles, TokenArrays, Zipf
 from model.data.token_arrays import TokenArraysReader
 from model.data.token_files import token_dtype
 
 
-def read_tokens(source: Source, path: str) -> UInt[np.ndarray, " n"]:
+def read_tokens(source: Source, path: str, encoding: Encoding) -> UInt[np.ndarray, " n"]:
     """All documents of a file or folder.
 
-    Text for a source of text, each document ended by its separator; for one of tokens or of a
+    Text for a source of text, each document ended by the separator; for one of tokens or of a
     language token ids, as they are.
+
+    Args:
+      encoding: that of the source (`open_encoding`).
 
     Raises:
       ValueError: if a file cannot be read as the source says, or holds a token that the
         vocabulary lacks.
     """
-    dtype = token_dtype(source.vocab_size)
     reader = reader_of(_of_path(source, path))
     if isinstance(reader, TokenArraysReader):
         stretches = (stretch for file in reader.files for stretch, _ in reader.as_they_are(file))
-        return np.frombuffer(b"".join(stretches), dtype)
-    end = source.separator.to_bytes(dtype.itemsize, "little")
-    documents = (document for file in reader.files for document in reader.documents(file))
-    return np.frombuffer(b"".join(one + end for one in documents if one), dtype)
+        return np.frombuffer(b"".join(stretches), reader.token_dtype)
+    dtype = token_dtype(encoding.vocab_size)
+    end = encoding.separator.to_bytes(dtype.itemsize, "little")
+    documents = [text for file in reader.files for text in reader.documents(file) if text]
+    return np.frombuffer(b"".join(one + end for one in encoding.encode(documents)), dtype)
 
 
 def _of_path(source: Source, path: str) -> TextFiles | TokenArrays:

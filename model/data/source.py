@@ -19,6 +19,12 @@ from model.data.source_checks import (
     check_that,
     is_encoding,
 )
+from model.data.tokenizer import (
+    Tokenizer,
+    check_tokenizer,
+    tokenizer_from_dict,
+    tokenizer_to_dict,
+)
 
 BYTE_VOCAB_SIZE = 256
 BYTE_SEPARATOR = 0
@@ -33,54 +39,53 @@ MAX_VOCAB_SIZE = 2**31 - 1
 MAX_SEED = 2**64 - 1
 
 
-class _Bytes:
-    """What sources have in common whose tokens are bytes."""
+class _Text:
+    """What sources of text have in common: windows in an order of ours, and tokens that are bytes
+    unless they say a tokenizer."""
 
     __slots__ = ()
     order: ClassVar[str] = "shuffled"
 
-    @property
-    def vocab_size(self) -> int:
-        return BYTE_VOCAB_SIZE
-
-    @property
-    def separator(self) -> int:
-        return BYTE_SEPARATOR
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StdlibText(_Bytes):
-    """The *.py files of the running Python's standard library, as bytes; one file, one document.
+class StdlibText(_Text):
+    """The *.py files of the running Python's standard library; one file, one document.
 
     Args:
       validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
+      tokenizer: None for bytes.
     """
 
     kind: ClassVar[str] = "stdlib"
     validation_fraction: float
+    tokenizer: Tokenizer | None = None
 
     def __post_init__(self) -> None:
         check_fraction(self.kind, self.validation_fraction)
+        check_tokenizer(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PepsText(_Bytes):
-    """703 Python Enhancement Proposals that come with the package, as bytes: the same everywhere.
+class PepsText(_Text):
+    """703 Python Enhancement Proposals that come with the package: the same everywhere.
 
     Args:
       validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
+      tokenizer: None for bytes.
     """
 
     kind: ClassVar[str] = "peps"
     validation_fraction: float
+    tokenizer: Tokenizer | None = None
 
     def __post_init__(self) -> None:
         check_fraction(self.kind, self.validation_fraction)
+        check_tokenizer(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextFiles(_Bytes):
-    """Text that lies in files, as UTF-8 bytes.
+class TextFiles(_Text):
+    """Text that lies in files.
 
     The ending of a file tells its format (below, and .gz .bz2 .xz .zst behind it); one that is not
     known is refused. A NUL byte always ends a document. Where all is one document, it is cut into
@@ -104,6 +109,7 @@ class TextFiles(_Bytes):
       encoding: of all that is not Parquet or Arrow, by Python's name; byte order marks are dropped.
       max_document_bytes: a longer document is refused or,
       cut_long_documents: cut into documents of at most so many bytes, at ends of lines.
+      tokenizer: None for UTF-8 bytes.
     """
 
     kind: ClassVar[str] = "text"
@@ -116,6 +122,7 @@ class TextFiles(_Bytes):
     encoding: str = "utf-8"
     max_document_bytes: int = 64 * 2**20
     cut_long_documents: bool = False
+    tokenizer: Tokenizer | None = None
 
     def __post_init__(self) -> None:
         check_paths(self.kind, "paths", self.paths)
@@ -131,6 +138,7 @@ class TextFiles(_Bytes):
         check_that(self, "encoding", is_encoding(self.encoding), "an encoding that Python knows")
         is_flag = isinstance(self.cut_long_documents, bool)
         check_that(self, "cut_long_documents", is_flag, "True or False")
+        check_tokenizer(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,7 +249,8 @@ class Zipf:
 
 
 TextSource = PepsText | StdlibText | TextFiles
-Source = TextSource | TokenArrays | Zipf
+FileSource = TextSource | TokenArrays
+Source = FileSource | Zipf
 
 SOURCES: dict[str, type[Source]] = {
     s.kind: s for s in (PepsText, StdlibText, TextFiles, TokenArrays, Zipf)
@@ -253,8 +262,14 @@ def source_to_dict(source: Source) -> dict[str, object]:
     are; tuples become lists."""
     values = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
     unsaid = {f.name for f in dataclasses.fields(source) if f.default is None is values[f.name]}
-    listed = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    listed = {k: _as_json(v) for k, v in values.items()}
     return {"kind": source.kind, **{k: v for k, v in listed.items() if k not in unsaid}}
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Tokenizer):
+        return tokenizer_to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def source_from_dict(values: Mapping[str, object]) -> Source:
@@ -276,5 +291,7 @@ def source_from_dict(values: Mapping[str, object]) -> Source:
             f"source {kind!r} has unknown fields {unknown} and lacks {missing}: "
             f"its fields are {', '.join(f.name for f in fields)}."
         )
+    if isinstance(described := given.get("tokenizer"), dict):
+        given["tokenizer"] = tokenizer_from_dict(described)
     make: Callable[..., Source] = SOURCES[kind]
     return make(**given)

@@ -23,7 +23,7 @@ class TokenArraysReader(Reader):
 
     def __init__(self, source: TokenArrays):
         self._source = source
-        self._dtype = token_dtype(source.vocab_size)
+        self.token_dtype = token_dtype(source.vocab_size)
         self._n_unended = 0
         self._left_out: Counter[str] = Counter()
         self.files, self.validation_files = map(
@@ -42,7 +42,7 @@ class TokenArraysReader(Reader):
             found = offset + np.flatnonzero(block == self._source.separator)
             n_separators += len(found)
             for end in found.tolist():
-                yield tokens[start:end].astype(self._dtype).tobytes()
+                yield tokens[start:end].astype(self.token_dtype).tobytes()
                 start = end + 1
         if not n_separators:
             raise ValueError(
@@ -52,7 +52,7 @@ class TokenArraysReader(Reader):
             )
         if start < len(tokens):
             self._n_unended += 1
-            yield tokens[start:].astype(self._dtype).tobytes()
+            yield tokens[start:].astype(self.token_dtype).tobytes()
 
     def as_they_are(self, file: Path) -> Iterator[tuple[bytes, int]]:
         """The file's tokens in stretches, and how many documents end in each."""
@@ -65,7 +65,7 @@ class TokenArraysReader(Reader):
                 n_ends = int(((ends > offset) & (ends <= offset + len(block))).sum())
             elif offset + len(block) == len(tokens):
                 n_ends += not is_end[-1]
-            yield block.astype(self._dtype).tobytes(), n_ends
+            yield block.astype(self.token_dtype).tobytes(), n_ends
 
     def notes(self) -> list[str]:
         notes = [f"Tokens of {len(self.files) + len(self.validation_files)} files."]
@@ -83,7 +83,7 @@ class TokenArraysReader(Reader):
             # The end of a document is written behind it in any case, and once.
             if len(document) and document[-1] == self._source.separator:
                 document = document[:-1]
-            yield document.astype(self._dtype).tobytes()
+            yield document.astype(self.token_dtype).tobytes()
             start = end
 
     def _blocks(

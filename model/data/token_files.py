@@ -12,8 +12,6 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Shaped
 
-from model.data.source import TextSource, TokenArrays
-
 SPLITS = ("train", "validation")
 
 
@@ -67,12 +65,14 @@ class TokenWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
-def fingerprint(source: TextSource | TokenArrays, sha256_by_split: Mapping[str, str]) -> str:
+def fingerprint(
+    *, vocab_size: int, separator: int, order: str, sha256_by_split: Mapping[str, str]
+) -> str:
     """sha256 over vocabulary size, separator and the sha256 of each split's tokens; and over the
     order of the windows, if it is none of ours."""
-    rule = {"vocab_size": source.vocab_size, "separator": source.separator, **sha256_by_split}
-    if source.order != "shuffled":
-        rule["order"] = source.order
+    rule = {"vocab_size": vocab_size, "separator": separator, **sha256_by_split}
+    if order != "shuffled":
+        rule["order"] = order
     return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()
 
 

@@ -66,4 +66,11 @@ def test_data_lie_where_they_do_as_seen_from_the_study_file(tmp_path, monkeypatc
     (tmp_path / "mine.py").write_text(_BEGIN + held_out)
     data = load_study(f"{tmp_path.name}/mine.py").data
     assert (data.paths, data.validation_paths) == (seen, (f"{tmp_path.name}/valid",))
+    tokenizer = "HuggingFaceTokenizer(path='t.json', separator='x')"
+    for data in ("TextFiles(paths=('a',), ", "PepsText("):
+        changes = f"data={data}validation_fraction=0.1, tokenizer={tokenizer})"
+        names = "from model.data.source import PepsText\nfrom model.data.tokenizer import *\n"
+        (tmp_path / "mine.py").write_text(f"{_BEGIN}{names}STUDY = replace(STUDY, {changes})\n")
+        seen = load_study(f"{tmp_path.name}/mine.py").data.tokenizer.path
+        assert seen == f"{tmp_path.name}/t.json"
     assert load_study("quickstart") == STUDY

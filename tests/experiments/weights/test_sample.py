@@ -12,7 +12,10 @@ import pytest
 from command_line import is_one_line
 
 from experiments.weights.sample import Sampled, Sampling, continue_text, draw, sample
-from model.data.source import TokenArrays, source_to_dict
+from model.data.encoding import open_encoding
+from model.data.prepare import prepare
+from model.data.source import TextFiles, TokenArrays, source_to_dict
+from model.data.tokenizer import TrainedBPE
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -140,7 +143,7 @@ def test_a_run_on_token_ids_is_asked_and_answers_in_ids(model, monkeypatch):
     source = TokenArrays(
         paths=("a",), vocab_size=40, separator=7, validation_fraction=0.1, bytes_per_token=None
     )
-    manifest = SimpleNamespace(source=source_to_dict(source))
+    manifest = SimpleNamespace(source=source_to_dict(source), tokenizer=None, vocab_size=40)
     monkeypatch.setattr("experiments.weights.sample.manifest_of", lambda *_: manifest)
     monkeypatch.setattr(
         "experiments.weights.sample.sample",
@@ -151,3 +154,28 @@ def test_a_run_on_token_ids_is_asked_and_answers_in_ids(model, monkeypatch):
     for prompt in ("40", "one", "1,,2"):
         with pytest.raises(ValueError, match="token ids alone, 0 to 39"):
             continue_text(model, prompt, GREEDY)
+
+
+def test_a_run_on_tokens_of_a_tokenizer_is_asked_and_answers_in_text(model, tmp_path, monkeypatch):
+    pytest.importorskip("tokenizers")
+    (tmp_path / "a.txt").write_bytes("\0".join(f"the càt {i}" for i in range(99)).encode())
+    source = TextFiles(
+        paths=(str(tmp_path / "a.txt"),),
+        validation_fraction=0.2,
+        tokenizer=TrainedBPE(vocab_size=259),
+    )
+    manifest = prepare(source, tmp_path / "data")
+    module = "experiments.weights.sample"
+    monkeypatch.setattr(f"{module}.manifest_of", lambda *_: manifest)
+    monkeypatch.setattr(f"{module}.open_encoding", lambda m, _: open_encoding(m, tmp_path / "data"))
+    asked = []
+
+    def sample(model, prompt, *_):
+        asked.extend(prompt)
+        return Sampled([*prompt[1:], prompt[0], *prompt[1:]], 1.0, 1.0)
+
+    monkeypatch.setattr(f"{module}.sample", sample)
+    prompt = "the càt!"
+    assert continue_text(model, prompt, GREEDY)[0] == prompt + prompt
+    assert asked[0] == manifest.tokenizer["separator_id"]
+    assert len(asked) < 1 + len(prompt.encode())

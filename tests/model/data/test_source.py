@@ -19,6 +19,7 @@ from model.data.source import (
     source_from_dict,
     source_to_dict,
 )
+from model.data.tokenizer import HuggingFaceTokenizer, TrainedBPE
 
 ZIPF: dict[str, Any] = {
     "alpha": 0.5,
@@ -36,7 +37,10 @@ TOKENS: dict[str, Any] = {
     "bytes_per_token": 4.5,
 }
 TEXT: dict[str, Any] = {"paths": ("a",), "validation_fraction": 0.1}
+HUGGING_FACE = HuggingFaceTokenizer(path="t", separator="</s>")
 GOOD: list[Source] = [
+    PepsText(validation_fraction=0.05, tokenizer=TrainedBPE(vocab_size=512)),
+    TextFiles(**TEXT, tokenizer=HUGGING_FACE),
     PepsText(validation_fraction=0.05),
     StdlibText(validation_fraction=0.05),
     TextFiles(paths=("a", "b.jsonl"), validation_fraction=0.5, text_field="body"),
@@ -71,6 +75,8 @@ BAD: list[tuple[Callable[..., Source], dict[str, Any], str]] = [
     ),
     (TextFiles, {"paths": ("a",), "validation_paths": ()}, r"validation_paths of .* is \(\)"),
     (TokenArrays, {**TOKENS, "validation_fraction": None}, "of source 'tokens' is None and"),
+    (TextFiles, {**TEXT, "tokenizer": "gpt2"}, "tokenizer of .* is 'gpt2': it must be TrainedBPE"),
+    (PepsText, {"validation_fraction": 0.1, "tokenizer": 512}, "tokenizer of .* 'peps' is 512"),
     (TokenArrays, {**TOKENS, "dtype": "float32"}, "dtype .* 'float32': it must be one of uint8, "),
     (TokenArrays, {**TOKENS, "order": "random"}, "order .* 'random': .* one of shuffled, files"),
     (TokenArrays, {**TOKENS, "separator": 300}, r"separator of source 'tokens' is 300.*\[0, 299\]"),
@@ -132,6 +138,18 @@ WRONG_TYPES = [
     ({"kind": "stdlib", "validation_fraction": True}, "is True: it must be a number"),
     ({"kind": "text", "paths": "a", "validation_fraction": 0.1}, "is 'a': it must be a tuple"),
     ({"kind": "text", "paths": [1], "validation_fraction": 0.1}, "is (1,): it must be a tuple"),
+    (
+        {"kind": "text", **TEXT, "tokenizer": {"kind": "x"}},
+        "unknown tokenizer",
+    ),
+    (
+        {"kind": "text", **TEXT, "tokenizer": {"kind": "bpe", "size": 1}},
+        "known are bpe, hugging_face, each with its own fields",
+    ),
+    (
+        {"kind": "text", **TEXT, "tokenizer": {"kind": "bpe", "vocab_size": 256}},
+        "vocab_size of source 'bpe' is 256: it must be an integer in [257,",
+    ),
     ({"kind": "text", **TEXT, "cut_long_documents": 1}, "is 1: it must be True or False"),
     ({"kind": "text", **TEXT, "text_field": None}, "is None: it must be a non-empty string"),
     ({"kind": "text", **TEXT, "encoding": 8}, "is 8: it must be an encoding that Python knows"),

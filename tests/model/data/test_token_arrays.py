@@ -62,13 +62,15 @@ def test_separator_and_vocabulary_enter_the_fingerprint(tmp_path: Path) -> None:
     assert one.fingerprint != two.fingerprint
     halves = {"train": "a", "validation": "b"}
     rules = [
-        ({"separator": 1}, halves),
-        ({"separator": 2}, halves),
-        ({"separator": 1, "vocab_size": 999}, halves),
-        ({"separator": 1, "order": "files"}, halves),
-        ({"separator": 1}, {**halves, "train": "c"}),
+        (9, 1, "shuffled", halves),
+        (9, 2, "shuffled", halves),
+        (8, 1, "shuffled", halves),
+        (9, 1, "files", halves),
+        (9, 1, "shuffled", {**halves, "train": "c"}),
     ]
-    prints = {fingerprint(token_arrays_source(tmp_path, **f), h) for f, h in rules}
+    prints = {
+        fingerprint(vocab_size=v, separator=s, order=o, sha256_by_split=h) for v, s, o, h in rules
+    }
     assert len(prints) == 5
 
 

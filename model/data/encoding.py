@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From texts to tokens and back: bytes, or the tokens of a tokenizer that lies in a file."""
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from model.data.manifest import Manifest
+from model.data.source import (
+    BYTE_SEPARATOR,
+    BYTE_VOCAB_SIZE,
+    FileSource,
+    TextSource,
+    TokenArrays,
+    Zipf,
+    source_from_dict,
+)
+from model.data.token_files import token_dtype
+from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+class Encoding(ABC):
+    """A vocabulary, and how text is written in it."""
+
+    vocab_size: int
+    separator: int
+
+    @abstractmethod
+    def encode(self, texts: Sequence[bytes]) -> list[bytes]:
+        """The tokens of each text (UTF-8), as little-endian bytes of `token_dtype`."""
+
+    @abstractmethod
+    def decode(self, tokens: Sequence[int]) -> bytes:
+        """The text of tokens; UTF-8 where they are those of a text."""
+
+    def ids(self, encoded: bytes) -> list[int]:
+        """Of what `encode` gave."""
+        return np.frombuffer(encoded, token_dtype(self.vocab_size)).tolist()
+
+
+class ByteEncoding(Encoding):
+    """A byte is a token."""
+
+    vocab_size = BYTE_VOCAB_SIZE
+    separator = BYTE_SEPARATOR
+
+    def encode(self, texts: Sequence[bytes]) -> list[bytes]:
+        return list(texts)
+
+    def decode(self, tokens: Sequence[int]) -> bytes:
+        return bytes(tokens)
+
+
+class IdEncoding(Encoding):
+    """Token ids made elsewhere: what they say is not known."""
+
+    def __init__(self, vocab_size: int, separator: int):
+        self.vocab_size, self.separator = vocab_size, separator
+
+    def encode(self, texts: Sequence[bytes]) -> list[bytes]:
+        return list(texts)
+
+    def decode(self, tokens: Sequence[int]) -> bytes:
+        return ",".join(map(str, tokens)).encode()
+
+
+class FileEncoding(Encoding):
+    """The tokens of a tokenizer.json.
+
+    Tokens that mean something else than text (separators, masks) are never made of text that looks
+    like them, and none is put in front of a text or behind it.
+
+    Attributes:
+      json: the file's text.
+
+    Raises:
+      ValueError: if the package is missing, the text is no tokenizer, or it lacks the separator.
+    """
+
+    def __init__(self, json: str, separator: str, where: str):
+        library = _library()
+        try:
+            self._tokenizer = library.Tokenizer.from_str(json)
+        except Exception as error:  # The library raises nothing narrower.
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{where} is no tokenizer: {reason}.") from error
+        self.json = json
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
+        vocabulary = self._tokenizer.get_vocab()
+        if separator not in vocabulary:
+            special = [t.content for t in self._tokenizer.get_added_tokens_decoder().values()]
+            raise ValueError(
+                f"{where} has no token {separator!r}: its special tokens are {special[:20]}. Set "
+                "separator of the tokenizer."
+            )
+        self._separator, self.separator = separator, vocabulary[separator]
+        self.vocab_size = max(vocabulary.values()) + 1
+        self._dtype = token_dtype(self.vocab_size)
+
+    def encode(self, texts: Sequence[bytes]) -> list[bytes]:
+        encoded = self._tokenizer.encode_batch_fast(
+            [text.decode() for text in texts], add_special_tokens=False
+        )
+        return [np.array(one.ids, self._dtype).tobytes() for one in encoded]
+
+    def decode(self, tokens: Sequence[int]) -> bytes:
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=False).encode()
+
+    def described(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {
+            "sha256": hashlib.sha256(self.json.encode()).hexdigest(),
+            "separator": self._separator,
+            "separator_id": self.separator,
+        }
+
+
+def encoding_of(source: FileSource, training: Iterable[bytes]) -> Encoding:
+    """The encoding that a source asks for; a vocabulary to be trained is, on the training texts.
+
+    Raises:
+      ValueError: if the tokenizer cannot be read, or the texts are too few for the vocabulary.
+    """
+    if isinstance(source, TokenArrays):
+        return IdEncoding(source.vocab_size, source.separator)
+    tokenizer = source.tokenizer
+    if tokenizer is None:
+        return ByteEncoding()
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        path, where = Path(tokenizer.path), f"tokenizer {tokenizer.path!r}"
+        path = path / TOKENIZER_FILE if path.is_dir() else path
+        try:
+            return FileEncoding(path.read_text(encoding="utf-8"), tokenizer.separator, where)
+        except OSError as error:
+            raise ValueError(f"{where} cannot be read: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where} is no tokenizer.json: it is not UTF-8.") from error
+    return FileEncoding(_trained(tokenizer, training), SEPARATOR, "the tokenizer that was trained")
+
+
+def separator_of(manifest: Manifest) -> int:
+    """The token that ends each document."""
+    if manifest.tokenizer is not None:
+        return int(manifest.tokenizer["separator_id"])
+    source = source_from_dict(manifest.source)
+    return source.separator if isinstance(source, TokenArrays | Zipf) else BYTE_SEPARATOR
+
+
+def open_encoding(manifest: Manifest, folder: Path) -> Encoding:
+    """What prepared data were encoded with.
+
+    Raises:
+      ValueError: if the tokenizer in `folder` is missing, or not the one that the manifest says.
+    """
+    if manifest.tokenizer is None:
+        is_text = isinstance(source_from_dict(manifest.source), TextSource)
+        return (
+            ByteEncoding() if is_text else IdEncoding(manifest.vocab_size, separator_of(manifest))
+        )
+    path = folder / TOKENIZER_FILE
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != manifest.tokenizer["sha256"]:
+        raise ValueError(
+            f"tokenizer {os.fspath(path)!r} is missing, or not the one that the data were prepared "
+            "with. Prepare them again with `isoflop data STUDY`."
+        )
+    return FileEncoding(content.decode(), str(manifest.tokenizer["separator"]), repr(path))
+
+
+def _trained(tokenizer: TrainedBPE, training: Iterable[bytes]) -> str:
+    library = _library()
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    made = library.Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=tokenizer.vocab_size,
+        special_tokens=[SEPARATOR],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    made.train_from_iterator((text.decode() for text in training), trainer)
+    n_found = made.get_vocab_size()
+    if n_found < tokenizer.vocab_size:
+        raise ValueError(
+            f"vocab_size of the tokenizer is {tokenizer.vocab_size}: the training documents have "
+            f"no more than {n_found} tokens. Lower it, or give more text."
+        )
+    return made.to_str()
+
+
+def _library() -> ModuleType:
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise ValueError(
+            "a tokenizer needs the package `tokenizers`: pip install 'isoflop[text]'."
+        ) from error
+    return tokenizers
