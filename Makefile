@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-all check test-parity test-browser test-slurm test-kubernetes \
   test-chaos test-tpu check-tpu bench bench-truth bench-coverage bench-fit bench-saving \
-  bench-noise bench-quickstart bench-reliability clean
+  bench-noise bench-quickstart bench-holdout bench-reliability clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-saving: $(VENV)/.ready ## what --until and trunks save on one study (15 mi
 
 bench-quickstart: $(VENV)/.ready ## the quickstart with other seeds and texts (2 hours; goes on)
 	$(BIN)/python -m experiments.benchmarks.quickstart
+
+bench-holdout: $(VENV)/.ready ## how often forecasts hold published runs beyond the fitted ones
+	$(BIN)/python -m experiments.benchmarks.holdout
 
 bench-noise: $(VENV)/.ready ## where the spread of losses between seeds comes from
 	$(BIN)/python -m experiments.benchmarks.noise

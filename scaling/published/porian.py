@@ -17,6 +17,7 @@ from scaling.tables.arrays import Array
 KEY = ("hparams", "warmup", "decay", "param_count", "loss_split")
 # The sd in nats that the source gives RefinedWeb runs (0.002 for losses below e^3, as all are).
 SEED_NOISE = 0.002
+SWEPT = "porian_refinedweb_isoflop.csv"
 N_DRAWS = 1000
 # The source's standard deviation of ln N* is at least this share of the step of the size ladder.
 STEP_SHARE = 0.33
@@ -85,14 +86,14 @@ class Optima:
         return float(lower), float(upper)
 
 
-def _rows(table: Table, key: tuple[str, ...]) -> Table:
+def rows_of(table: Table, key: tuple[str, ...]) -> Table:
     is_meant = [table[name] == value for name, value in zip(KEY, key, strict=True)]
     return select(table, np.all(is_meant, axis=0))
 
 
 def published_optima(table: Table, key: tuple[str, ...]) -> Optima:
     """The source's own optima; budgets without an interior minimum are blank there."""
-    rows = _rows(table, key)
+    rows = rows_of(table, key)
     rows = select(rows, np.isfinite(rows["n_star"]))
     log_c, log_n, sd = np.log(rows["flops"]), np.log(rows["n_star"]), rows["log_n_star_std"]
     return Optima(log_c=log_c, log_n=log_n, sd=sd, draws=np.empty((0, len(sd))))
@@ -105,7 +106,7 @@ def found_optima(table: Table, key: tuple[str, ...]) -> Optima:
     source the standard deviation is that of the draws, but no less than 0.33 steps of the ladder,
     over the share of draws that have a minimum.
     """
-    rows, rng = _rows(table, key), np.random.default_rng(_SEED)
+    rows, rng = rows_of(table, key), np.random.default_rng(_SEED)
     found, draws, n_floored = [], [], 0
     for flops in np.unique(rows["flops"]):
         here = select(rows, rows["flops"] == flops)
@@ -187,7 +188,7 @@ def figure_steps(found: dict[str, Optima]) -> Figure:
 
 def run(tables: Path) -> Reproduction:
     """The ten exponents from the published optima, and again from the losses."""
-    losses = read_table(tables / "porian_refinedweb_isoflop.csv")
+    losses = read_table(tables / SWEPT)
     optima = read_table(tables / "porian_refinedweb_optima.csv")
     comparisons: list[Comparison] = []
     found: dict[str, Optima] = {}

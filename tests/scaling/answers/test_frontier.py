@@ -132,6 +132,8 @@ def test_the_average_of_two_forms_holds_as_much_of_each(noisy):
     assert found.interval.lower == pytest.approx(alone[0].interval.lower, abs=2e-4)
     assert found.interval.upper == pytest.approx(alone[1].interval.upper, abs=2e-4)
     assert average_loss([low], 1e5, 1e7) == predict_loss(low, 1e5, 1e7)
+    lost = {name: column[:3] for name, column in high.replicates.items()}
+    assert average_loss([low, replace(high, replicates=lost)], 1e5, 1e7).value == alone[0].value
     with pytest.raises(ValueError, match="one fitted surface at least"):
         average_loss([], 1e5, 1e7)
 
