@@ -110,6 +110,11 @@ class JobFolder:
         """Says that an attempt lives."""
         self.storage.touch(f"{self.key}/hb/{number:06d}")
 
+    def age_seconds(self, number: int) -> float:
+        """Time since an attempt began, by the file server's clock."""
+        age = self.storage.age_seconds(f"{self.key}/claims/{number:06d}.json")
+        return float("inf") if age is None else max(age, 0.0)
+
     def silence_seconds(self, number: int) -> float:
         """Time since an attempt was last heard of, by the file server's clock."""
         keys = (f"{self.key}/hb/{number:06d}", f"{self.key}/claims/{number:06d}.json")

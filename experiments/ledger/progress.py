@@ -54,12 +54,21 @@ class Row(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """Who trains, for how long, and when it was last heard of, both by the file server's clock."""
+
+    host: str
+    age_seconds: float
+    silence_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PointState:
     """Where a point stands.
 
     Attributes:
       state, reason, attempt: see Verdict.
-      host: of the attempt that is running.
+      worker: of the attempt that is running.
       progress: the newest attempt's last line of metrics, while there is no result.
       device_seconds: of all attempts, as far as they had reported.
       flops: of the steps that were reached, in the point's convention.
@@ -71,7 +80,7 @@ class PointState:
     state: State
     reason: str = ""
     attempt: int = 0
-    host: str = ""
+    worker: Worker | None = None
     progress: Row | None = None
     device_seconds: float = 0.0
     flops: float = 0.0
@@ -120,7 +129,7 @@ def _state(judge: Judge, point: Asked, n_devices: int) -> PointState:
         state=verdict.state,
         reason=verdict.reason,
         attempt=verdict.attempt,
-        host=_host(ledger.job(judge.job_id(point.id)), verdict.attempt) if is_running else "",
+        worker=_worker(ledger.job(judge.job_id(point.id)), verdict.attempt) if is_running else None,
         progress=last.get(verdict.attempt, (None, 0))[0],
         device_seconds=sum(row.charged_seconds for row in rows) * n_devices,
         flops=point.flops[point.convention] * furthest / point.n_steps,
@@ -157,14 +166,14 @@ class TrunkState:
       of: the point whose beginning its first run is.
       steps: (first, last) that it trains.
       progress: its last line of metrics; None while it compiles.
-      attempt, host: see PointState.
+      attempt, worker: see PointState.
     """
 
     of: Asked
     steps: tuple[int, int]
     progress: Row | None
     attempt: int
-    host: str
+    worker: Worker
 
 
 def running_trunks(
@@ -192,7 +201,7 @@ def running_trunks(
                 steps=record.steps,
                 progress=_last_row(ledger, name, newest)[0],
                 attempt=newest,
-                host=_host(job, newest),
+                worker=_worker(job, newest),
             )
         )
     return found
@@ -206,9 +215,14 @@ def _last_row(ledger: Ledger, run_id: str, number: int) -> tuple[Row | None, int
         return None, n_torn + 1
 
 
-def _host(job: JobFolder, newest: int) -> str:
+def _worker(job: JobFolder, newest: int) -> Worker:
     try:
         owner = job.owner(newest)
+        host = "" if owner is None else owner.host
     except Damaged:
-        return "unknown"
-    return "" if owner is None else owner.host
+        host = "unknown"
+    return Worker(
+        host=host,
+        age_seconds=job.age_seconds(newest),
+        silence_seconds=max(0.0, job.silence_seconds(newest)),
+    )

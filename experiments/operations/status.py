@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,17 +21,25 @@ from experiments.ledger.asked_points import Asked, asked_points
 from experiments.ledger.claims import Limits
 from experiments.ledger.flags import FLAGS
 from experiments.ledger.ledger import Ledger
-from experiments.ledger.progress import PointState, Row, TrunkState, running_trunks, survey
+from experiments.ledger.progress import PointState, running_trunks, survey
 from experiments.ledger.result import Trunk
 from experiments.ledger.verdict import FINAL
+from experiments.operations.running import running_table
 from experiments.plan.point import to_json
 from experiments.study.study import Study, shown_axes
-from experiments.terminal.table import duration, number_table
-from model.hardware import mfu
+from experiments.terminal.table import number_table
 
 _COLUMNS = ("done", "running", "preempted", "diverged", "failed", "waiting")
 _MOST_NAMED = 20
-Look = tuple[dict[str, PointState], RenderableType]
+
+
+class Look(NamedTuple):
+    """The states now, and what tells them: runs by size, what workers do, all else."""
+
+    states: dict[str, PointState]
+    counts: Table
+    now: RenderableType
+    rest: RenderableType
 
 
 def status(
@@ -57,45 +65,69 @@ def status(
     """
     if watch is not None and not 0.1 <= watch <= 86400:
         raise ValueError(f"--watch {watch:g}: must be 0.1 to 86400 seconds.")
-    look = functools.partial(_look, study, ledger, name, limits)
+    look = functools.partial(_look, study, ledger, name, limits, console.width)
     if as_json:
-        console.print(json.dumps({"study": study.name, "runs": _as_objects(look({})[0])}))
+        console.print(json.dumps({"study": study.name, "runs": _as_objects(look({}).states)}))
     elif watch is None:
-        console.print(look({})[1])
+        seen = look({})
+        console.print(Group(seen.counts, seen.now, seen.rest))
     else:
         _watch(look, console, watch)
 
 
 def _as_objects(states: Mapping[str, PointState]) -> list[dict[str, Any]]:
     """Of every run its id, state, reason, attempt, device-seconds, FLOPs spent, and flags."""
-    told = ("state", "reason", "attempt", "host", "device_seconds", "flops", "flags")
+    told = ("state", "reason", "attempt", "device_seconds", "flops", "flags")
     return [
-        {"id": name, **{key: getattr(state, key) for key in told}} for name, state in states.items()
+        {
+            "id": name,
+            "host": "" if state.worker is None else state.worker.host,
+            **{key: getattr(state, key) for key in told},
+        }
+        for name, state in states.items()
     ]
 
 
 def _look(
-    study: Study, ledger: Ledger, name: str, limits: Limits, known: Mapping[str, PointState]
+    study: Study,
+    ledger: Ledger,
+    name: str,
+    limits: Limits,
+    width: int,
+    known: Mapping[str, PointState],
 ) -> Look:
-    """The states now, and the page that tells them; ``known``: from the look before."""
+    """A look; ``known``: from the one before."""
     asked = asked_points(ledger, name)  # The plan grows when a forecast is made.
+    points = {point.id: point for point in asked}
     n_devices = math.prod(study.mesh)
     states = survey(ledger, asked, n_devices=n_devices, limits=limits, known=known)
-    return states, view(ledger, study, asked, states, running_trunks(ledger, asked, limits))
+    running = running_table(points, states, running_trunks(ledger, asked, limits), width)
+    return Look(
+        states=states,
+        counts=_counts(asked, states),
+        now=Group() if running is None else Group(Text(), running),
+        rest=_rest(ledger, study, asked, states),
+    )
 
 
 def _watch(
     look: Callable[[Mapping[str, PointState]], Look], console: Console, pause: float
 ) -> None:
-    """Redraws until every run has ended, or Ctrl-C; where there is no terminal, line by line."""
+    """Redraws until every run has ended, or Ctrl-C; where there is no terminal, line by line.
+
+    What workers do stands first: a screen may be too short for the rest.
+    """
     states: dict[str, PointState] = {}
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                states, page = look(states)
+                seen = look(states)
+                states = seen.states
+                line = f"{time.strftime('%H:%M:%S')} {_totals(states)}"
+                page = Group(Text(line), seen.now, Text(), seen.counts, seen.rest)
                 live.update(page, refresh=console.is_terminal)
                 if not console.is_terminal:
-                    console.print(_totals(states))
+                    console.print(line)
                 if all(state.state in FINAL for state in states.values()):
                     return
                 time.sleep(pause)
@@ -103,22 +135,12 @@ def _watch(
         pass  # Watching stops; what is watched goes on.
 
 
-def view(
-    ledger: Ledger,
-    study: Study,
-    asked: Sequence[Asked],
-    states: Mapping[str, PointState],
-    on_trunks: Sequence[TrunkState],
+def _rest(
+    ledger: Ledger, study: Study, asked: Sequence[Asked], states: Mapping[str, PointState]
 ) -> RenderableType:
-    """The whole page."""
+    """Troubles, costs, and what else is to be known."""
     points = {point.id: point for point in asked}
-    parts: list[RenderableType] = [_counts(asked, states)]
-    running = {name: state for name, state in states.items() if state.state == "running"}
-    if running:
-        parts += [Text(), _running(points, running)]
-    if on_trunks:
-        parts += [Text(), _running_trunks(on_trunks)]
-    parts += [Text(line) for line in _troubles(points, states)]
+    parts: list[RenderableType] = [Text(line) for line in _troubles(points, states)]
     trunks = list(ledger.trunks({point.cluster_id for point in asked}).values())
     parts += [Text(line) for line in (_totals(states), *_costs(asked, states, trunks))]
     parts += _against_plan(ledger, points, states)
@@ -136,55 +158,6 @@ def _counts(asked: Sequence[Asked], states: Mapping[str, PointState]) -> Table:
         numbers = [str(counts[kind] or "") for kind in _COLUMNS]
         table.add_row(role, f"{budget:.3g}", str(d_model), *numbers)
     return table
-
-
-def _running(points: Mapping[str, Asked], running: Mapping[str, PointState]) -> Table:
-    table = number_table("running", "step", "of", "tokens/s", "MFU", "time left", "attempt", "host")
-    for name, state in list(running.items())[:_MOST_NAMED]:
-        row = state.progress
-        speed = None if row is None else row.tokens_per_second
-        left = None if row is None else row.seconds_left
-        table.add_row(
-            _name(points[name]),
-            "starting" if row is None else f"{row.step:,}",
-            f"{points[name].n_steps:,}",
-            "" if speed is None else f"{speed:,.0f}",
-            _mfu(points[name], row),
-            "" if left is None else duration(left),
-            str(state.attempt),
-            state.host,
-        )
-    if len(running) > _MOST_NAMED:
-        table.add_row(f"and {len(running) - _MOST_NAMED} more")
-    return table
-
-
-def _running_trunks(trunks: Sequence[TrunkState]) -> Table:
-    """What points that wait are waiting for."""
-    table = number_table("trunk", "step", "to", "tokens/s", "attempt", "host")
-    for trunk in trunks[:_MOST_NAMED]:
-        row = trunk.progress
-        speed = None if row is None else row.tokens_per_second
-        table.add_row(
-            f"d{trunk.of.d_model} seed {trunk.of.seeds}",
-            "starting" if row is None else f"{row.step:,}",
-            f"{trunk.steps[1]:,}",
-            "" if speed is None else f"{speed:,.0f}",
-            str(trunk.attempt),
-            trunk.host,
-        )
-    if len(trunks) > _MOST_NAMED:
-        table.add_row(f"and {len(trunks) - _MOST_NAMED} more")
-    return table
-
-
-def _mfu(point: Asked, row: Row | None) -> str:
-    """Share of the peak, in FLOPs of the whole T x T ("matmul_full")."""
-    speed = None if row is None else row.steps_per_second
-    if row is None or speed is None:
-        return ""
-    share = mfu(speed * point.flops["matmul_full"] / point.n_steps, row.peak_flops_per_second)
-    return "" if share is None else f"{share:.1%}"
 
 
 def _troubles(points: Mapping[str, Asked], states: Mapping[str, PointState]) -> list[str]:

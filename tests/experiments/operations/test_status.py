@@ -85,17 +85,21 @@ def test_running_runs_show_speed_time_left_attempt_and_host(show, ledger, planne
     start(ledger, planned[1].id)
     ledger.metrics.write(point.id, 1, row | {"train_seconds": 64.0, "wall_seconds": 70.0})
     text = show()
-    line = next(line for line in text.splitlines() if line.lstrip().startswith(point.id))
+    line = next(line for line in text.splitlines() if line.startswith(point.id[:8]))
     left = (n - n // 2) / (n // 2) * 64.0
-    assert line.split()[-6:] == [
+    assert line.split()[-10:] == [
         f"{n // 2:,}",
+        "of",
         f"{n:,}",
-        f"{2 * (n // 2):,}",
         f"{int(left // 60)}:{round(left % 60):02d}",
+        "0",
+        "s",
+        "ago",
+        f"{2 * (n // 2):,}",
         "1",
         this_process({}).host,
     ]
-    assert re.search(f"{planned[1].id} .* starting ", text)
+    assert re.search(f"{planned[1].id[:8]} .* compiling 0:00 ", text)
     assert "cost so far: 0.02 device hours" in text
 
 
@@ -178,6 +182,32 @@ def test_watching_ends_when_every_run_has(show, ledger, planned, record, monkeyp
     assert not left
     assert looks == [7.0] * -(-len(planned) // 5)
     assert f"{len(planned)} of {len(planned)} runs have a result" in text
+
+
+def test_watching_tells_the_time_and_what_workers_do_before_all_else(
+    ledger, study, planned, monkeypatch
+):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupt)
+    monkeypatch.setattr(time, "strftime", lambda form: "12:34:56")
+    start(ledger, planned[0].id)
+    folder = ledger.folder / "jobs" / planned[0].id
+    for name, age in (("claims/000001.json", 754.0), ("hb/000001", 8.0)):
+        then = time.time() - age
+        os.utime(folder / name, (then, then))
+    console = Console(file=io.StringIO(), width=80, height=30, force_terminal=True, markup=False)
+    status.status(study, ledger, console, name="mine", limits=Limits(), watch=1.0)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue()).splitlines()
+    assert max(len(line.rstrip()) for line in shown) <= 80
+    first = next(i for i, line in enumerate(shown) if line.startswith("12:34:56 0 of "))
+    titles, row = (line.rstrip() for line in shown[first + 2 : first + 4])
+    assert titles.startswith("running ")
+    assert row.startswith(planned[0].id[:8])
+    assert "compiling 12:34" in row
+    assert "8 s ago" in row
+    assert any("d_model" in line for line in shown[first + 4 :])
 
 
 def test_ctrl_c_ends_watching_without_a_word(show, planned, monkeypatch):
@@ -268,8 +298,9 @@ def test_trunks_that_run_are_shown_and_their_cost_is_counted(
     ledger.storage.create(done, b"")
     status.status(branched, ledger, console, name="mine", limits=Limits())
     text = console.file.getvalue()
-    (line,) = [line.split() for line in text.splitlines() if line.split()[2:4] == ["0", "64"]]
-    assert line[:6] == ["d16", "seed", "0", "64", f"{trunks[0].steps[1]:,}", "4,096"]
+    (line,) = [line.split() for line in text.splitlines() if line.startswith("trunk d16 seed 0 ")]
+    assert line[4:7] == ["64", "of", f"{trunks[0].steps[1]:,}"]
+    assert "4,096" in line
     assert "2.00 device hours, 2.00 of them on 1 trunks" in text
 
 
