@@ -8,6 +8,7 @@ As a program it reads points, one line of JSON each, and keeps what it measures:
 
 import argparse
 import functools
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def calibrate(
         device=facts["device"],
         flops_per_second=speeds,
         peak_flops_per_second=peak,
-        compile_seconds=max(compile_seconds),
+        compile_seconds=statistics.fmean(compile_seconds),
     )
     calibration.store(results, measured)
 

@@ -32,7 +32,7 @@ class Calibration:
       device: as its worker reported it.
       flops_per_second: FLOPs per step (convention "matmul_full") -> FLOP/s of one worker.
       peak_flops_per_second: of one worker (experiments/machine/peak.py); 0 if not known.
-      compile_seconds: typical compilation of one new shape.
+      compile_seconds: of one program, the mean: plans count programs.
     """
 
     device: str
@@ -105,7 +105,8 @@ def learn(ledger: Ledger, points: Sequence[Point]) -> Calibration | None:
         device=found[-1][1].provenance.device,
         flops_per_second=speeds,
         peak_flops_per_second=max(cost.peak_flops_per_second for cost in costs),
-        compile_seconds=max(cost.compile_seconds for cost in costs),
+        # Most found their program compiled; one may have waited for a busy machine.
+        compile_seconds=sum(cost.compile_seconds for cost in costs) / len(seconds),
     )
 
 
