@@ -80,6 +80,7 @@ class FileEncoding(Encoding):
 
     Attributes:
       json: the file's text.
+      separator_text: the separator, as the file names it.
 
     Raises:
       ValueError: if the package is missing, the text is no tokenizer, or it lacks the separator.
@@ -103,7 +104,7 @@ class FileEncoding(Encoding):
                 f"{where} has no token {separator!r}: its special tokens are {special[:20]}. Set "
                 "separator of the tokenizer."
             )
-        self._separator, self.separator = separator, vocabulary[separator]
+        self.separator_text, self.separator = separator, vocabulary[separator]
         self.vocab_size = max(vocabulary.values()) + 1
         self._dtype = token_dtype(self.vocab_size)
 
@@ -120,7 +121,7 @@ class FileEncoding(Encoding):
         """What a manifest says of it."""
         return {
             "sha256": hashlib.sha256(self.json.encode()).hexdigest(),
-            "separator": self._separator,
+            "separator": self.separator_text,
             "separator_id": self.separator,
         }
 
