@@ -136,6 +136,51 @@ def test_data_that_cannot_be_used_are_named(isoflop, home, content, words):
     assert not list((home / "results").rglob("*.npy"))
 
 
+TOKENS = (
+    "data=TokenArrays(paths=('a.bin',), vocab_size={}, separator=0, bytes_per_token=None, "
+    "validation_fraction=0.5, dtype={!r})"
+)
+BPE = "data=TextFiles(paths=('a.jsonl',), validation_fraction=0.5, tokenizer=TrainedBPE({}))"
+LINES = b'{"text": "a"}\n{"text": "b"}\n'
+OTHER_DATA = (
+    ("an ending unknown", TEXT.format("a.html"), "a.html", b"<p>", "'.html', which tells no form"),
+    ("a field unknown", TEXT.format("a.csv"), "a.csv", b"body\nx\n", "columns 'text'"),
+    ("a row without text", TEXT.format("a.json"), "a.json", LINES + b"{}", "line 3 of data file"),
+    ("a broken archive", TEXT.format("a.txt.zst"), "a.txt.zst", b"text", "a.txt.zst' cannot be"),
+    ("no Parquet", TEXT.format("a.parquet"), "a.parquet", b"text", "a.parquet' cannot be read"),
+    ("another encoding", TEXT.format("a.csv"), "a.csv", b"text\ncaf\xe9", "UTF-8 (byte 8)"),
+    ("half a token", TOKENS.format(9, "uint16"), "a.bin", b"\0\1\0", "holds 3 bytes, which are no"),
+    ("tokens of no type", TOKENS.format(9, None), "a.bin", b"\0\0", "a.bin' has no header"),
+    ("a token too high", TOKENS.format(9, "uint8"), "a.bin", b"\1\0\11\0", "token 9 at position 2"),
+    (
+        "little text",
+        BPE.format("vocab_size=999"),
+        "a.jsonl",
+        LINES,
+        "vocab_size of the tokenizer is",
+    ),
+    ("a small vocabulary", BPE.format("vocab_size=9"), "a.jsonl", LINES, "is 9: it must be an int"),
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "content", "words"),
+    [d[1:] for d in OTHER_DATA],
+    ids=[d[0] for d in OTHER_DATA],
+)
+def test_what_is_wrong_with_data_is_named(isoflop, home, source, name, content, words):
+    study = mine(source)
+    imports = "from model.data.source import TextFiles, TokenArrays\n"
+    imports += "from model.data.tokenizer import TrainedBPE\n"
+    (home / "mine.py").write_text(imports + study)
+    (home / name).write_bytes(content)
+    code, _, err = isoflop("data", "mine.py")
+    assert code == 2
+    assert is_one_line(err), err
+    assert words in err
+    assert not list((home / "results").rglob("*.npy"))
+
+
 def test_a_results_folder_that_is_a_file_is_named(isoflop, home):
     (home / "results").write_text("mine")
     for command in ("plan", "run", "status"):
