@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts and losses that look like another unit: said, never corrected."""
+"""Counts and losses that look like another unit, rows like checkpoints: said, never corrected."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Shaped
+
+from scaling.tables.arrays import Array
 
 if TYPE_CHECKING:
     from scaling.tables.runs import Runs
@@ -18,6 +21,10 @@ _FEWEST_PER_PARAM = 0.01
 _HIGHEST_LOSS = 15.0
 # FLOPs per 6ND beyond this, either way, are no convention but a unit.
 _FAR = 100.0
+# So many rows of one size, at as many numbers of tokens, are checkpoints rather than runs.
+_CHECKPOINTS = 8
+# Gaps between checkpoints are much alike; those between budgets grow with them.
+_EVEN = 4.0
 
 
 def unit_findings(runs: Runs) -> tuple[str, ...]:
@@ -44,7 +51,37 @@ def unit_findings(runs: Runs) -> tuple[str, ...]:
             f"the loss is about {np.median(ok.loss_nats):.3g} nats: worse than a guess from any "
             "vocabulary; is it a perplexity or a sum?"
         )
-    return (*sentences, *_flops_findings(ok))
+    return (*sentences, *_flops_findings(ok), *_checkpoint_findings(ok))
+
+
+def _checkpoint_findings(ok: Runs) -> list[str]:
+    """Rows that count as independent although they are points along the same runs."""
+    if len(np.unique(ok.cluster_id)) < len(ok):
+        return []
+    texts = {n: c for n, c in ok.extra.items() if c.ndim == 1 and c.dtype.kind in "US"}
+    named = next((name for name, column in texts.items() if _are_runs(column, ok)), None)
+    if named is None and not _are_runs(ok.n_params, ok):
+        return []
+    n_runs = len(np.unique(ok.n_params if named is None else texts[named]))
+    return [
+        f"{len(ok)} rows look like checkpoints of {n_runs} runs and are taken for independent: "
+        "intervals are too narrow. Say which belong together "
+        f"(--columns cluster_id={named or 'COLUMN'})."
+    ]
+
+
+def _are_runs(labels: Shaped[Array, " n"], ok: Runs) -> bool:
+    """Whether most rows lie, many to a label, at one size and evenly spaced in tokens."""
+    spread, n_rows = [], 0
+    for label in np.unique(labels):
+        of_label = labels == label
+        gaps = np.diff(np.sort(ok.n_tokens[of_label]))
+        if np.ptp(ok.n_params[of_label]) > 0 or (len(gaps) and gaps.min() == 0):
+            return False
+        if len(gaps) + 1 >= _CHECKPOINTS:
+            spread.append(np.quantile(gaps, 0.9) / np.quantile(gaps, 0.1))
+            n_rows += len(gaps) + 1
+    return n_rows > len(ok) / 2 and float(np.median(spread)) < _EVEN
 
 
 def _flops_findings(ok: Runs) -> list[str]:

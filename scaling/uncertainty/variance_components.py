@@ -43,6 +43,8 @@ _NEGLIGIBLE = 1e-5
 # differ at all then have a posterior, in which only trunks count.
 _LEAST_OWN = 1e-6
 _ROUNDING = 1e-9
+# Of a combination of trunks the fit must leave this share, or it is taken as followed.
+_FAINT = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ def variance_posterior(
       trunks, configurations: label of each run, [n], from 0 without gaps. Misfit is told apart
         from own noise only where configurations are repeated and the fit does not follow each.
     """
-    basis = _basis(slopes)
+    basis = _and_faint(_basis(slopes), trunks)
     left = residuals - basis @ (basis.T @ residuals)
     of_trunks, of_misfit = _seen(trunks, basis), _seen(configurations, basis)
     is_repeated = configurations.max() + 1 < len(configurations)
@@ -164,6 +166,19 @@ def _basis(slopes: Array) -> Array:
     scaled = slopes / np.maximum(np.linalg.norm(slopes, axis=0), 1e-300)
     vectors, sizes, _ = np.linalg.svd(scaled, full_matrices=False)
     return vectors[:, sizes > _ROUNDING * sizes.max(initial=1e-300)]
+
+
+def _and_faint(basis: Array, trunks: Array) -> Array:
+    """The basis, and those combinations of trunks of which the fit leaves next to nothing.
+
+    What a law misses, however small, would speak there of trunks that differ enormously.
+    """
+    seen = _seen(trunks, basis)
+    left, vectors = np.linalg.eigh(seen.T @ seen)
+    share = left * (int(trunks.max()) + 1) / len(trunks)
+    is_faint = (share > _ROUNDING) & (share < _FAINT)
+    directions = (seen @ vectors[:, is_faint]) / np.sqrt(left[is_faint])
+    return np.concatenate([basis, directions], axis=1)
 
 
 def _seen(labels: Array, basis: Array) -> Array:

@@ -141,3 +141,17 @@ def test_noise_free_residuals_have_no_spread():
     trunks, configurations = crossed(5, 4, 2)
     found = variance_posterior(np.zeros(40), np.ones((40, 1)), trunks, configurations)
     assert np.max(np.abs(found.draws(50, np.random.default_rng(5)))) < 1e-20
+
+
+def test_checkpoints_that_a_law_fits_badly_are_drawn_as_large_as_their_residuals():
+    """A slope that is nearly constant along every trunk leaves 0.0003 of one combination of them;
+    a misfit along it would have to be trunks that differ by 36 times as much."""
+    rng = np.random.default_rng(0)
+    trunks, step = (label.reshape(-1) for label in np.indices((20, 30)))
+    log_n, log_d = np.linspace(-1.5, 1.5, 20)[trunks], np.linspace(-1.5, 1.5, 30)[step]
+    along = log_n * np.sin(2 * np.pi * log_d / 3)
+    slopes = np.column_stack([np.ones(600), log_n + 0.025 * along, log_d])
+    r = drawn(trunks, np.arange(600), 0.01, 0.0, 0.002, rng) + 0.01 * along
+    found = variance_posterior(r, slopes, trunks, np.arange(600))
+    size = np.sqrt(np.mean(found.draws(400, rng) ** 2))
+    assert 0.8 < size / np.sqrt(np.mean(r**2)) < 1.6
