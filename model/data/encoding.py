@@ -2,9 +2,12 @@
 """From texts to tokens and back: bytes, or the tokens of a tokenizer that lies in a file."""
 
 import hashlib
+import itertools
+import json
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +28,10 @@ from model.data.token_files import token_dtype
 from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
 
 TOKENIZER_FILE = "tokenizer.json"
+STRETCH = 2**16
+_PARTS_AT_A_TIME = 32
+# The end of a line that is white space alone, between what is none.
+_CUT = re.compile(rb"[!-~]\n(?=[!-~])")
 
 
 class Encoding(ABC):
@@ -86,14 +93,14 @@ class FileEncoding(Encoding):
       ValueError: if the package is missing, the text is no tokenizer, or it lacks the separator.
     """
 
-    def __init__(self, json: str, separator: str, where: str):
+    def __init__(self, text: str, separator: str, where: str):
         library = _library()
         try:
-            self._tokenizer = library.Tokenizer.from_str(json)
+            self._tokenizer = library.Tokenizer.from_str(text)
         except Exception as error:  # The library raises nothing narrower.
             reason = str(error).splitlines()[0]
             raise ValueError(f"{where} is no tokenizer: {reason}.") from error
-        self.json = json
+        self.json = text
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
@@ -107,12 +114,19 @@ class FileEncoding(Encoding):
         self.separator_text, self.separator = separator, vocabulary[separator]
         self.vocab_size = max(vocabulary.values()) + 1
         self._dtype = token_dtype(self.vocab_size)
+        self._is_cut = _merges_end_at_lines(text)
 
     def encode(self, texts: Sequence[bytes]) -> list[bytes]:
-        encoded = self._tokenizer.encode_batch_fast(
-            [text.decode() for text in texts], add_special_tokens=False
+        parts = [list(_stretches(text)) if self._is_cut else [text] for text in texts]
+        flat = [part.decode() for text in parts for part in text]
+        found = (
+            np.array(one.ids, self._dtype).tobytes()
+            for start in range(0, len(flat), _PARTS_AT_A_TIME)
+            for one in self._tokenizer.encode_batch_fast(
+                flat[start : start + _PARTS_AT_A_TIME], add_special_tokens=False
+            )
         )
-        return [np.array(one.ids, self._dtype).tobytes() for one in encoded]
+        return [b"".join(itertools.islice(found, len(text))) for text in parts]
 
     def decode(self, tokens: Sequence[int]) -> bytes:
         return self._tokenizer.decode(list(tokens), skip_special_tokens=False).encode()
@@ -124,6 +138,26 @@ class FileEncoding(Encoding):
             "separator": self.separator_text,
             "separator_id": self.separator,
         }
+
+
+def _merges_end_at_lines(text: str) -> bool:
+    """Whether a text may be cut between lines and is the same tokens: with the words of GPT-2, and
+    nothing that changes text or finds tokens in it before."""
+    values = json.loads(text)
+    words = values.get("pre_tokenizer") or {}
+    is_gpt2 = words.get("type") == "ByteLevel" and words.get("use_regex", True)
+    is_plain = values.get("normalizer") is None and not words.get("add_prefix_space", True)
+    return is_gpt2 and is_plain and all(one["special"] for one in values["added_tokens"])
+
+
+def _stretches(text: bytes) -> Iterator[bytes]:
+    """A long text in stretches of lines: the library takes 130 bytes for each of a text while it is
+    at work, and a thread for each text."""
+    start = 0
+    while len(text) - start > 2 * STRETCH and (cut := _CUT.search(text, start + STRETCH)):
+        yield text[start : cut.end()]
+        start = cut.end()
+    yield text[start:]
 
 
 def encoding_of(source: FileSource, training: Iterable[bytes]) -> Encoding:

@@ -63,6 +63,8 @@ def prepare(
             (staging / TOKENIZER_FILE).write_text(encoding.json, encoding="utf-8")
         for path in sorted(staging.iterdir()):
             os.replace(path, Path(folder, path.name))
+    if not isinstance(encoding, FileEncoding):
+        Path(folder, TOKENIZER_FILE).unlink(missing_ok=True)  # Of what lay there before.
     return splits.manifest(source, reader)
 
 

@@ -38,7 +38,7 @@ class HuggingFaceTokenizer:
     """A tokenizer that exists, as `tokenizers` and Hugging Face save it.
 
     Args:
-      path: its tokenizer.json; in a study file as seen from there.
+      path: its tokenizer.json, or the folder of it; in a study file as seen from there.
       separator: its token that ends each document, such as "<|endoftext|>" or "</s>".
     """
 

@@ -4,6 +4,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -240,3 +241,49 @@ def test_the_separator_of_a_trained_vocabulary_is_never_made_of_text(tmp_path: P
     texts = [text for split in ("train", "validation")
              for text in written(tmp_path / "out", encoding, split)]  # fmt: skip
     assert f"a{SEPARATOR}b".encode() in texts
+
+
+def test_a_long_text_is_the_same_tokens_as_in_one_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose vocabulary knows every way to end a line."""
+    ends = ["\n", "\n\n", " \n", "\n  ", "\r\n", "\n\u00a0", "\u2003\n", "'s\n'll"]
+    ends += [".\n\t", "\n1", "\n\u00e9", "\n\n\n", " \n "]
+    text = "".join(f"line {i} of it{ends[i % len(ends)]}" for i in range(4000)).encode()
+    encoding = encoding_of(source_of(tmp_path, TrainedBPE(vocab_size=330)), [text])
+    assert isinstance(encoding, FileEncoding)
+    (tmp_path / "tokenizer.json").write_text(encoding.json)
+    folder = tmp_path
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    expected = library.encode(text.decode()).ids
+    given: list[str] = []
+    encode = encoding._tokenizer.encode_batch_fast
+    seen = SimpleNamespace(encode_batch_fast=lambda t, **o: (given.extend(t), encode(t, **o))[1])
+    monkeypatch.setattr(encoding, "_tokenizer", seen)
+    for size in (7, 100, 5000):
+        monkeypatch.setattr("model.data.encoding.STRETCH", size)
+        given.clear()
+        assert [encoding.ids(one) for one in encoding.encode([b"a\nb", text])] == [
+            library.encode("a\nb").ids,
+            expected,
+        ]
+        assert len(given) > 4
+
+
+def test_a_tokenizer_that_looks_across_lines_is_given_whole_texts(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(by_hand())
+    tokenizer = HuggingFaceTokenizer(path=str(tmp_path / "t.json"), separator="<end>")
+    encoding = encoding_of(source_of(tmp_path, tokenizer), ())
+    text = b"a\nb" * 100_000
+    (encoded,) = encoding.encode([text])
+    # Without words "a" and "b" are merged where a line end, which is no token, was dropped.
+    assert encoding.ids(encoded) == [3] * 100_000
+
+
+def test_no_tokenizer_is_left_beside_bytes(tmp_path: Path) -> None:
+    prepare(source_of(tmp_path, BPE), tmp_path / "data")
+    assert (tmp_path / "data" / "tokenizer.json").exists()
+    prepare(source_of(tmp_path), tmp_path / "data")
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
+        *("train.npy", "validation.npy"),
+    ]
