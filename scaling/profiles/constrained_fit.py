@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from scaling.profiles.fixed_quantity import FixedQuantity
-from scaling.solve.descend import descend
+from scaling.solve.descend import Descents
 from scaling.solve.problem import Problem
 from scaling.solve.regression import Estimate
 from scaling.solve.replicates import replicate
@@ -91,7 +91,7 @@ def fixed_at(fixed: FixedQuantity, at: Float[Array, " S"]) -> Problem:
 
 def _solved(fixed: FixedQuantity, problem: Problem, begin: Array) -> ConstrainedMinima:
     begin = _feasible(fixed, problem, np.clip(begin, problem.lower, problem.upper))
-    solutions = descend(problem, begin, _spread_of_residuals(fixed.original))
+    solutions = Descents(problem, _spread_of_residuals(fixed.original)).descend(begin)
     finite = np.isfinite(solutions.objective)
     return ConstrainedMinima(
         objective=np.where(finite, solutions.objective, np.inf) / _unit(fixed),

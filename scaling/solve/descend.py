@@ -4,7 +4,7 @@
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from scaling.laws.starts import N_FIRST
 from scaling.solve.newton import Solutions, best_row, solve
@@ -25,11 +25,19 @@ _WIDER = (16.0, 8.0, 4.0, 2.0)
 _ENOUGH_AGREE = 4
 
 
+# Rows no coordinate of which differs by more have met.
+_SAME_PLACE = 1e-4
+
+
 _FEW_BENT = 2
 
 
 # Kinked objectives are reached through Huber's, whose half-width shrinks by this factor.
 _SHRINK = 0.15
+
+
+# Steps under each of these half-widths.
+_KINKED_PASS = 100
 
 
 def _half_widths(problem: Problem, scatter: float) -> list[float]:
@@ -56,7 +64,7 @@ def descend_all(problem: Problem, z: Float[Array, "S F"], scatter: float) -> Sol
     _, kept, back = np.unique(_labels(found), return_index=True, return_inverse=True)
     theta = found.theta[kept]
     for delta in later:
-        found = solve(replace(problem, delta=delta), theta, max_iterations=100)
+        found = solve(replace(problem, delta=delta), theta, max_iterations=_KINKED_PASS)
         theta = found.theta
     return _picked(found, back)
 
@@ -85,7 +93,7 @@ def _insisted(problem: Problem, solutions: Solutions) -> Solutions:
 def _labels(solutions: Solutions) -> Array:
     """Of each row, the first row that ended at the same place."""
     apart = np.abs(solutions.theta[:, None] - solutions.theta[None]).max(axis=2)
-    return np.argmax(apart < 1e-4, axis=1)
+    return np.argmax(apart < _SAME_PLACE, axis=1)
 
 
 def _joined(one: Solutions, other: Solutions) -> Solutions:
@@ -131,14 +139,43 @@ def distinct_minima(solutions: Solutions, n_most: int = 3) -> Float[Array, "M F"
     return np.array(found).reshape(-1, solutions.theta.shape[1])
 
 
-def descend(problem: Problem, begin: Float[Array, "S F"], spread: float) -> Solutions:
-    """Minima near the starts [S, F]; kinked objectives through Huber's with shrinking half-width.
+class Descents:
+    """Minima near several starts of each row, one set of starts after another.
 
-    spread: of the residuals, on whose scale kinks are smoothed.
+    Kinked objectives are reached through Huber's with shrinking half-width; rows that have met an
+    earlier descent of theirs in the widest end where that one did.
+
+    Args:
+      spread: of the residuals, on whose scale kinks are smoothed.
     """
-    if not problem.objective.is_kinked:
-        return _insisted(problem, solve(problem, begin, max_iterations=_REPLICATE_PASS))
-    *first, last = _half_widths(problem, spread)
-    for delta in first:
-        begin = solve(replace(problem, delta=delta), begin, max_iterations=100).theta
-    return solve(replace(problem, delta=last), begin, max_iterations=100)
+
+    def __init__(self, problem: Problem, spread: float):
+        self.problem = problem
+        self.half_widths = _half_widths(problem, spread)
+        self.before: list[tuple[Array, Solutions]] = []
+
+    def descend(self, begin: Float[Array, "S F"]) -> Solutions:
+        """Minima near the starts [S, F], one for each row of the problem."""
+        if not self.problem.objective.is_kinked:
+            found = solve(self.problem, begin, max_iterations=_REPLICATE_PASS)
+            return _insisted(self.problem, found)
+        widest = replace(self.problem, delta=self.half_widths[0])
+        wide = found = solve(widest, begin, max_iterations=_KINKED_PASS)
+        is_new = np.ones(len(begin), bool)
+        for before, ends in self.before:
+            apart = np.max(np.abs(before - wide.theta), axis=1)
+            met = np.flatnonzero(is_new & (apart < _SAME_PLACE))
+            found = _replaced(found, met, _picked(ends, met))
+            is_new[met] = False
+        rows = np.flatnonzero(is_new)
+        found = _replaced(found, rows, self._narrowed(rows, _picked(wide, rows)))
+        self.before.append((wide.theta, found))
+        return found
+
+    def _narrowed(self, rows: Int[Array, " M"], found: Solutions) -> Solutions:
+        """From the minima of the widest loss to those of the objective itself."""
+        problem = with_rows(self.problem, rows)
+        for delta in self.half_widths[1:]:
+            narrower = replace(problem, delta=delta)
+            found = solve(narrower, found.theta, max_iterations=_KINKED_PASS)
+        return found

@@ -97,9 +97,9 @@ def solve(
                 break
             limit = min(BURST, max_iterations + 1 - first)
             chunks = [going[i : i + CHUNK] for i in range(0, len(going), CHUNK)]
-            # The first alone: it compiles the program.
-            go_on(chunks[0], limit)
-            list(threads.map(go_on, chunks[1:], repeat(limit)))
+            if not first:  # It compiles the program.
+                go_on(chunks.pop(0), limit)
+            list(threads.map(go_on, chunks, repeat(limit)))
             going = going[state[-1][going] > 0]
     theta, objective, gradient, hessian, _, _, _, _, decrement, n_iterations, _ = state
     return Solutions(

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
-from scaling.solve.descend import descend
+from scaling.solve.descend import Descents
 from scaling.solve.newton import Solutions, solve
 from scaling.solve.problem import Problem
 from scaling.solve.progress import say
@@ -58,7 +58,8 @@ def replicate(
         problem = replace(problem, offset=offset)
     start = np.tile(found.z, (len(y), 1))
     say(f"{len(y)} replicates, start 1 of {n_starts}")
-    first = _solved(problem, start, found)
+    descents = Descents(problem, float(np.median(np.abs(found.residuals))) * 1.4826 + 1e-12)
+    first = descents.descend(start)
     best = Replicates(
         z=np.where(first.is_certified[:, None], first.theta, np.nan),
         objective=np.where(first.is_certified, first.objective, np.inf),
@@ -69,7 +70,7 @@ def replicate(
     further = _further_starts(found, problem, first, n_starts - 1) if len(y) else ()
     for i, begin in enumerate(further, 2):
         say(f"{len(y)} replicates, start {i} of {n_starts}")
-        best = _lower(best, _solved(problem, begin, found))
+        best = _lower(best, descents.descend(begin))
     return best
 
 
@@ -119,8 +120,3 @@ def _furthest(solutions: Solutions) -> list[Array]:
     order = np.argsort(centred @ along)
     ends = (0.005 * (len(z) - 1), 0.995 * (len(z) - 1))
     return [z[order[round(end)]] for end in ends]
-
-
-def _solved(problem: Problem, begin: Array, found: Estimate) -> Solutions:
-    spread = float(np.median(np.abs(found.residuals))) * 1.4826 + 1e-12
-    return descend(problem, begin, spread)

@@ -11,7 +11,8 @@ from scaling.laws import error_laws
 from scaling.laws.loss_laws import LOSS_LAWS
 from scaling.laws.objectives import Objective, objective_named
 from scaling.laws.registry import LAWS
-from scaling.solve import newton
+from scaling.solve import descend, newton
+from scaling.solve.descend import Descents
 from scaling.solve.newton import Solutions, solve
 from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import estimate
@@ -231,6 +232,31 @@ def test_rows_of_a_batch_do_not_touch_each_other():
     together = solve(replace(problem, weights=weights), theta)
     alone = solve(replace(problem, weights=weights[17:18]), theta[:1])
     np.testing.assert_allclose(together.theta[17], alone.theta[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["lad", "quantile:0.3"])
+def test_starts_that_meet_go_on_as_one_to_where_each_would_have_gone(objective, monkeypatch):
+    problem, n = make_problem(LAWS["additive"], objective=objective), 16
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(problem.n_points, np.ones(problem.n_points) / problem.n_points, n)
+    rows = replace(problem, y=np.tile(problem.y, (n, 1)), weights=weights)
+    best = np.tile(problem.law.to_coordinates(np.array(PLANTED["additive"])), (n, 1))
+    begin = [best + 0.1 * rng.standard_normal(best.shape) for _ in range(3)]
+    solved = []
+
+    def counted(problem, starts, **how):
+        solved.append(len(starts))
+        return solve(problem, starts, **how)
+
+    monkeypatch.setattr(descend, "solve", counted)
+    together = Descents(rows, 0.01)
+    found = [together.descend(one) for one in begin]
+    n_together = sum(solved)
+    alone = [Descents(rows, 0.01).descend(one) for one in begin]
+    assert n_together < 0.6 * (sum(solved) - n_together)
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_allclose(one.objective, other.objective, rtol=1e-9)
+        assert one.is_certified.mean() > 0.9
 
 
 def test_chunks_that_are_solved_at_once_give_the_same_bits(monkeypatch):
