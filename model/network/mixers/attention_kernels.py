@@ -16,6 +16,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel,
     splash_attention_mask,
 )
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 
 from model.network.config import ModelConfig
@@ -137,7 +139,8 @@ def attend_to(
     the batch axes first are what every backend has a fast kernel for.
     """
     B, n, G, Q, K = q.shape
-    folded = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4).reshape(B, G, Q * n, K)
+    q = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4)
+    folded = _reshaped(q, (B, G, Q * n, K), (0, 1, None, 4))
     k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
     scores = jnp.einsum("bgik,bgjk->bgij", folded, k, preferred_element_type=jnp.float32)
     if is_seen is not None:
@@ -145,7 +148,18 @@ def attend_to(
         scores = jnp.where(is_seen, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     mixed = jnp.einsum("bgij,bgjk->bgik", weights, v)
-    return mixed.reshape(B, G, Q, n, K).transpose(0, 3, 1, 2, 4)
+    mixed = _reshaped(mixed, (B, G, Q, n, K), (0, 1, None, None, 3))
+    return mixed.transpose(0, 3, 1, 2, 4)
+
+
+def _reshaped(x: Array, shape: tuple[int, ...], axes: tuple[int | None, ...]) -> Array:
+    """x in another shape, each of its axes split as that axis of x is, None: not split.
+
+    JAX does not know which axes of length 1 stay which, and would split none of them.
+    """
+    at = jax.typeof(x).sharding
+    spec = P(*(None if axis is None else at.spec[axis] for axis in axes))
+    return jax.lax.reshape(x, shape, out_sharding=NamedSharding(at.mesh, spec))
 
 
 def cudnn_attention(

@@ -15,6 +15,7 @@ from small_networks import vary
 
 from model.network.mixers.attention_kernels import (
     Where,
+    attend_to,
     check_kernel,
     choose_kernel,
     cudnn_attention,
@@ -59,6 +60,20 @@ def test_blocks_of_a_long_sequence_equal_the_whole_masked_matrix():
     expected = np.einsum("bglm,bmgk->blgk", weights / weights.sum(-1, keepdims=True), v)
     ours = plain_attention(*(jnp.asarray(x, jnp.float32) for x in (q[:, :, :, None], k, v)))
     np.testing.assert_allclose(ours[:, :, :, 0], expected, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize(("n", "G", "Q"), [(7, 1, 1), (1, 1, 2), (7, 2, 1)])
+def test_axes_of_one_entry_stay_split_as_they_were(n, G, Q):
+    """Of one sequence with one head, or one position at a time: which axis is which is not to be
+    seen from their lengths, and products of JAX 0.12 refuse axes that have lost their split."""
+    shapes = {"btgqk": (1, n, G, Q, K), "btgk": (1, 7, G, K)}
+    q, k = (
+        jax.device_put(jnp.ones(shape), P(*FSDP_TENSOR.whole(letters)))
+        for letters, shape in shapes.items()
+    )
+    mixed = jax.jit(lambda q, k: attend_to(q, k, k, None))(q, k)
+    assert jax.typeof(mixed).sharding.spec == jax.typeof(q).sharding.spec
+    assert jax.typeof(q).sharding.spec[2] == "tensor"
 
 
 def test_the_first_position_returns_its_own_value():
