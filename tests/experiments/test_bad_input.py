@@ -152,13 +152,6 @@ OTHER_DATA = (
     ("half a token", TOKENS.format(9, "uint16"), "a.bin", b"\0\1\0", "holds 3 bytes, which are no"),
     ("tokens of no type", TOKENS.format(9, None), "a.bin", b"\0\0", "a.bin' has no header"),
     ("a token too high", TOKENS.format(9, "uint8"), "a.bin", b"\1\0\11\0", "token 9 at position 2"),
-    (
-        "little text",
-        BPE.format("vocab_size=999"),
-        "a.jsonl",
-        LINES,
-        "vocab_size of the tokenizer is",
-    ),
     ("a small vocabulary", BPE.format("vocab_size=9"), "a.jsonl", LINES, "is 9: it must be an int"),
 )
 
