@@ -10,6 +10,7 @@ H + damping M is not positive definite, M alone gives the step, which descends.
 
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,10 @@ def newton_steps(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[...
 
         return jax.lax.while_loop(more, body, (tuple(state), 0))[0]
 
-    return jax.jit(run)
+    # A third less time to compile, with the same bits and steps per second. XLA dropped the option
+    # after jaxlib 0.10, and refuses what it does not know.
+    is_known = version("jaxlib").startswith("0.10.")
+    return jax.jit(run, compiler_options={"xla_cpu_use_fusion_emitters": False} if is_known else {})
 
 
 def _expansion(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[..., Any]:
