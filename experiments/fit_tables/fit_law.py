@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,13 +91,16 @@ def _varying(fit: Fit) -> list[str]:
 
 
 def read_table(path: str, reading: Reading) -> Runs:
-    """The runs of a table.
+    """The runs of a table; of a study's own, without those that were forecast.
 
     Raises:
+      ValueError: for a study's file; give its table.
       TooManyMissing: if more of its rows than allowed diverged, failed or have no loss.
     """
     from scaling.tables.read_tables import read_runs
 
+    if path.endswith(".py"):
+        raise ValueError(f"{path} is a study: give its table, results/NAME/table.csv.")
     runs = read_runs(
         path,
         flops=reading.flops_convention,
@@ -104,6 +108,14 @@ def read_table(path: str, reading: Reading) -> Runs:
         columns=reading.columns,
         where=reading.where,
     )
+    role = runs.extra.get("role")
+    if role is not None and not any(one.startswith("role") for one in reading.where):
+        is_forecast = role == "forecast"
+        said = (
+            f"{int(np.sum(is_forecast))} forecast runs are left out; --where role!=none keeps them."
+        )
+        runs = runs.select(~is_forecast)
+        runs = replace(runs, notes=(*runs.notes, *[said] * bool(is_forecast.any())))
     way_out = "--columns status=COLUMN:WORD says which word of a status counts."
     require_enough(runs.not_ok, len(runs), reading.allow_missing, way_out)
     return runs

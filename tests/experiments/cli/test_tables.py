@@ -103,6 +103,19 @@ def test_budgets_of_a_table_are_fitted_by_approach_2(tmp_path, run):
     assert (figures / "isoflop.png").exists()
 
 
+def test_runs_that_were_forecast_are_in_no_fit_unless_asked_for(tmp_path, run):
+    path = Path(table(tmp_path, "a.csv", 1))
+    head, *rows = path.read_text().splitlines()
+    roles = ["grid"] * (len(rows) - 1) + ["forecast"]
+    lines = [f"{row},{role}" for row, role in zip(rows, roles, strict=True)]
+    path.write_text("\n".join([f"{head},role", *lines]) + "\n")
+    out = tmp_path / "fit.json"
+    for where, n_runs in (((), 27), (("--where", "role!=none"), 28)):
+        text = run("fit", str(path), *QUICK[:-1], "0", *where, "--out", str(out), "--verbose")
+        assert ("1 forecast runs are left out" in text) == (not where)
+        assert len(Fit.from_json(out.read_text()).fitted_runs) == n_runs
+
+
 def test_rows_and_objectives_are_chosen(tmp_path, run):
     arguments = ("--where", "odd=1", "--law", "power_n_params", "--bootstrap", "0")
     text = run("fit", table(tmp_path, "a.csv", 1), *COLUMNS, *arguments)
@@ -334,6 +347,7 @@ MISTAKES = (
         ("optimum", "TABLE", *QUICK, "--approach", "isoflop", "--at", "1e9:2e10"),
         "--at 1e+09:2e+10: isoflop gives the loss along the optimum only; fit a surface",
     ),
+    (("compare", "my_study.py", "TABLE"), "my_study.py is a study: give its table, results/NAME"),
     (("optimum", "JSON", "--flops", "1e20"), "is no fit that `isoflop fit --out` wrote"),
     (("optimum", "JSON", "--flops", "1e20", "--law", "additive"), "is a fit already"),
 )

@@ -130,8 +130,9 @@ def test_every_loss_of_a_packed_run_is_that_of_the_run_alone(
     for run, (config, own) in enumerate(zip(configs, corpora, strict=True)):
         (alone,), expected, expected_norms = losses_of([config], [own])
         # Sums over a batch are taken in another order where runs are mapped, and last bits grow
-        # with every step: on one kind of processor to 1.6e-5 from step 144 on.
-        np.testing.assert_allclose(losses[run], expected[0], rtol=0, atol=1e-5)
+        # with every step: on one kind of processor to 1.6e-5 from step 144 on, with JAX 0.12 to
+        # 1.9e-5 at step 93 of 100.
+        np.testing.assert_allclose(losses[run], expected[0], rtol=0, atol=4e-5)
         np.testing.assert_allclose(norms[run], expected_norms[0], rtol=1e-3)
         assert results[run].loss_nats == pytest.approx(alone.loss_nats, abs=1e-4)
         assert results[run].oracle_loss_nats == alone.oracle_loss_nats
