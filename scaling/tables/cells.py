@@ -30,8 +30,8 @@ MISSING = frozenset(
         "missing",
     )
 )
-# Problems written out one by one; beyond, their row numbers are listed.
-_SHOWN = 40
+# Problems written out one by one; the others are counted.
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Problems:
         lines = [f"{kind} {number}: {sentence}" for number, sentence in ordered[:_SHOWN]]
         rest = [number for number, _ in ordered[_SHOWN:]]
         if rest:
-            lines.append(f"and {len(rest)} more in {row_list(kind, rest)}")
+            lines.append(f"and {len(rest)} more in {row_list(kind, rest, most=3)}")
         rows = "row" if len(numbers) == 1 else "rows"
         listing = "\n  ".join(lines)
         conditions = " and ".join(f"--where '{name}>0'" for name in sorted(self.missing))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from scaling.tables.arrays import Array
+from scaling.tables.csv_spelling import header as header_of
+from scaling.tables.csv_spelling import is_number, with_decimal_points
 
 _TEXT = (".csv", ".tsv", ".txt", ".jsonl")
-# Of two that divide a header alike the first is meant.
-_DELIMITERS = (",", "\t", ";", "|")
 SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), ".parquet")
 
 
@@ -112,9 +111,10 @@ def _read_csv(path: Path, text: str) -> Table:
     """Names are stripped of blanks; rows whose every cell is empty are blank lines.
 
     Cells are separated by what a line "sep=;" says, else by what gives the header most of them.
-    Lines that begin with # are comments, but where all rows do.
+    Lines that begin with # are comments, but where all rows do. Where ; separates cells, a comma
+    may be a decimal point.
     """
-    lines, n_before, delimiter = _header(text)
+    lines, n_before, delimiter, titles = header_of(text)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         rows = [
@@ -124,12 +124,12 @@ def _read_csv(path: Path, text: str) -> Table:
         raise ValueError(f"{path} is no CSV: line {reader.line_num + n_before}: {error}") from None
     header = [name.strip() for name in rows[0][1]] if rows else []
     _refuse_repeats(path, header)
-    if header and all(_is_number(name) for name in header):
+    if header and all(is_number(name) for name in header):
         raise ValueError(
             f"{path} has no header: line {rows[0][0]} holds numbers only. Name its columns in a "
             "line above them that does not begin with #"
         )
-    rows, notes = _without_comments(rows[1:])
+    rows, comments = _without_comments(rows[1:])
     ragged = [line for line, row in rows if len(row) != len(header)]
     if ragged:
         line, row = next((line, row) for line, row in rows if line == ragged[0])
@@ -139,24 +139,17 @@ def _read_csv(path: Path, text: str) -> Table:
             f"cells that hold {delimiter!r}"
         )
     cells = list(zip(*(row for _, row in rows), strict=True)) or [()] * len(header)
-    columns = {name: column for name, column in zip(header, cells, strict=True) if name}
-    numbers = np.array([line for line, _ in rows], int)
-    return Table(path=path, row_kind="line", row_numbers=numbers, columns=columns, notes=notes)
-
-
-def _header(text: str) -> tuple[list[str], int, str]:
-    """Lines from the header on, how many lines stand before it, and what separates its cells."""
-    lines, first, stated = list(io.StringIO(text, newline="")), 0, ""
-    while first < len(lines):
-        plain = lines[first].strip().strip('"')
-        if plain.lower().startswith("sep=") and len(plain) == 5:
-            stated = plain[-1]
-        elif plain and not plain.startswith("#"):
-            break
-        first += 1
-    header = "".join(lines[first : first + 1])[:10_000]
-    usual = max(_DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
-    return lines[first:], first, stated or usual
+    columns: dict[str, Sequence[str]] = {
+        name: column for name, column in zip(header, cells, strict=True) if name
+    }
+    columns, commas = with_decimal_points(columns) if delimiter == ";" else (columns, ())
+    return Table(
+        path=path,
+        row_kind="line",
+        row_numbers=np.array([line for line, _ in rows], int),
+        columns=columns,
+        notes=(*titles, *comments, *commas),
+    )
 
 
 def _without_comments(
@@ -169,14 +162,6 @@ def _without_comments(
     out = sorted({line for line, _ in rows} - {line for line, _ in kept})
     be = "begins with # and is" if len(out) == 1 else "begin with # and are"
     return kept, (f"{row_list('line', out)} {be} left out as a comment.",)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_jsonl(path: Path, text: str) -> Table:

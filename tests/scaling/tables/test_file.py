@@ -74,7 +74,7 @@ REFUSED = {
     "empty file": ("", "holds no rows"),
     "header only": (HEAD, "holds no rows"),
     "a repeated column": ("params,tokens,loss,loss\n1,2,3,4\n", "names the column loss more than"),
-    "a decimal comma": ("params;tokens;loss\n1e6;2e7;3,5\n", "'3,5', not a number .*decimal point"),
+    "a decimal comma": (HEAD + '1e6,2e7,"3,5"\n', "'3,5', not a number .*decimal point"),
     "no header": ("# params tokens loss\n1e6,2e7,3.5\n", "no header: line 2 holds numbers only"),
     "a label for a count": (HEAD + "12.3M,2e7,3\n", "'12.3M', not a number .*COLUMN:M, or map"),
     "a dash for a number": (HEAD + "1e6,2e7,\u2014\n", "--where 'loss>0' leaves out what is miss"),
@@ -132,12 +132,16 @@ def test_rows_of_parquet_are_numbered_by_row(tmp_path):
         read_runs(path, columns=COLUMNS)
 
 
-def test_many_bad_rows_are_all_named_in_a_bounded_message(tmp_path):
+def test_of_many_bad_rows_three_are_told_and_the_others_counted(tmp_path):
     with pytest.raises(ValueError, match="1000 bad rows") as caught:
         read_runs(written(tmp_path, HEAD + "x,2,3\n" * 1000), columns=COLUMNS)
-    assert "line 2: params is 'x'" in str(caught.value)
-    assert "and 960 more in lines 42-1001" in str(caught.value)
-    assert len(str(caught.value)) < 4000
+    assert "line 4: params is 'x', not a number\n  and 997 more in lines 5-1001" in str(
+        caught.value
+    )
+    assert str(caught.value).count("not a number") == 3
+    body = HEAD + "x,2,3\n1,2,3\n" * 1000
+    with pytest.raises(ValueError, match=r"and 997 more in lines 8, 10, 12, \.\.\. up to 2000$"):
+        read_runs(written(tmp_path, body), columns=COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -294,6 +298,64 @@ def test_names_that_all_begin_with_a_number_sign_are_names(tmp_path):
 def test_line_numbers_count_what_stands_above_the_header(tmp_path):
     with pytest.raises(ValueError, match="line 4: loss is 'x'"):
         read_runs(written(tmp_path, "# a\n\n" + HEAD + "1e6,2e7,x\n"), columns=COLUMNS)
+
+
+SPREADSHEET = "Params (M);Tokens (B);Val loss\n22,82;1,5;3,512\n\u2013;2;3,1\n45;3,25;2,907\n"
+TITLES = {
+    "one": ("Runs of team X, exported 2026-11-20\n", [1]),
+    "two, a blank line and a comment": ("Team X\n# of May\nRuns, 2026\n\n", [1, 3]),
+    "filled up with empty cells": ("Runs of team X;;\n", [1]),
+}
+
+
+@pytest.mark.parametrize(("above", "passed_over"), TITLES.values(), ids=TITLES.keys())
+def test_titles_above_a_header_are_passed_over_and_named(tmp_path, above, passed_over):
+    header = above.count("\n") + 1
+    columns = {"n_params": "Params (M):M", "n_tokens": "Tokens (B):B", "loss_nats": "Val loss"}
+    runs = read_runs(
+        written(tmp_path, above + SPREADSHEET), columns=columns, where=["Params (M)>0"]
+    )
+    np.testing.assert_allclose(runs.n_params, [22.82e6, 45e6], rtol=1e-15)
+    np.testing.assert_allclose(runs.n_tokens, [1.5e9, 3.25e9], rtol=1e-15)
+    assert runs.loss_nats.tolist() == [3.512, 2.907]
+    assert [note.split(",")[0] for note in runs.findings[: len(passed_over)]] == [
+        f"line {number}" for number in passed_over
+    ]
+    assert f"as a title: the header is line {header}." in runs.findings[0]
+    assert runs.findings[len(passed_over)] == (
+        "Commas are read as decimal points in Params (M), Tokens (B), Val loss: 22,82 is 22.82."
+    )
+
+
+NO_TITLES = {
+    "rows of more cells": (HEAD + "1,2,3,4\n1,2,3,4\n", "lines 2-3 have more or fewer cells"),
+    "rows of fewer words": (HEAD + "a,b\nc,d\n", "lines 2-3 have more or fewer cells"),
+    "a name on two lines": (
+        '"params\n(M)",tokens,loss\n1,2,3\n',
+        "no column params; it has params",
+    ),
+    "one name": ("loss\n0,b\n1e6,2e7\n", "lines 2-3 have more or fewer cells"),
+}
+
+
+@pytest.mark.parametrize(("body", "why"), NO_TITLES.values(), ids=NO_TITLES.keys())
+def test_a_header_is_not_taken_for_a_title(tmp_path, body, why):
+    with pytest.raises(ValueError, match=why):
+        read_runs(written(tmp_path, body), columns=COLUMNS)
+
+
+COMMAS = {
+    "a point as well": ("3,5", "3.5"),
+    "thousands": ("1,234,567", "3,5"),
+    "thousands or decimals": ("1,234", "999"),
+}
+
+
+@pytest.mark.parametrize("cells", COMMAS.values(), ids=COMMAS.keys())
+def test_commas_that_may_be_no_decimal_points_are_refused(tmp_path, cells):
+    body = "params;tokens;loss\n" + "".join(f"1e6;2e7;{cell}\n" for cell in cells)
+    with pytest.raises(ValueError, match=r"not a number .write it without thousands separators"):
+        read_runs(written(tmp_path, body), columns=COLUMNS)
 
 
 NESTED = [{"net": {"params": 1e6, "of": {"x": 1}}, "tokens": 2e7, "loss": 3.5}]

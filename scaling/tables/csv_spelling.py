@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a CSV is spelt: which line is its header, what separates cells, commas for decimal points."""
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Sequence
+
+# Of two that divide a header alike the first is meant.
+_DELIMITERS = (",", "\t", ";", "|")
+# Lines among which a header is looked for.
+_HEADER_WITHIN = 10
+_WITH_DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
+# 1,234 alone may be a thousand and more.
+_SURELY_DECIMAL = re.compile(r"[+-]?(0\d*,|\d+,(?!\d{3}$))")
+
+
+def header(text: str) -> tuple[list[str], int, str, tuple[str, ...]]:
+    """Lines from the header on, how many lines stand before it, what separates its cells, and
+    what was passed over, in words.
+
+    Comments stand before it, a line "sep=;" and titles: lines of fewer cells than a line of words
+    below them, which has as many as the line below it.
+    """
+    lines, stated = list(io.StringIO(text, newline="")), ""
+    filled: list[int] = []
+    for number, line in enumerate(lines):
+        plain = line.strip().strip('"')
+        if plain.lower().startswith("sep=") and len(plain) == 5 and not filled:
+            stated = plain[-1]
+        elif plain and not plain.startswith("#"):
+            filled.append(number)
+        if len(filled) > _HEADER_WITHIN:
+            break
+    if not filled:
+        return [], len(lines), stated or ",", ()
+    n_titles = _n_titles([lines[number] for number in filled], stated)
+    first = filled[n_titles]
+    notes = tuple(
+        f"line {number + 1}, {lines[number].strip()[:60]!r}, is passed over as a title: the header "
+        f"is line {first + 1}."
+        for number in filled[:n_titles]
+    )
+    return lines[first:], first, stated or _delimiter(lines[first]), notes
+
+
+def _n_titles(lines: Sequence[str], stated: str) -> int:
+    """How many lines stand above the header; 0 if that is not plain."""
+    for n_titles, (line, below) in enumerate(itertools.pairwise(lines)):
+        mark = stated or _delimiter(line)
+        names = _cells(line, mark)
+        if _n_filled(names) > 1 and len(names) == len(_cells(below, mark)):
+            are_words = not any(is_number(name.replace(",", ".")) for name in names)
+            most = max((_n_filled(_cells(title, mark)) for title in lines[:n_titles]), default=0)
+            if not n_titles or (are_words and most < len(names)):
+                return n_titles
+        if line.count('"') % 2:  # A cell goes on in the next line.
+            return 0
+    return 0
+
+
+def _delimiter(line: str) -> str:
+    return max(_DELIMITERS, key=lambda mark: len(_cells(line, mark)))
+
+
+def _cells(line: str, mark: str) -> list[str]:
+    return next(csv.reader([line[:10_000]], delimiter=mark), [])
+
+
+def _n_filled(cells: Sequence[str]) -> int:
+    return sum(bool(cell.strip()) for cell in cells)
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def with_decimal_points(
+    columns: dict[str, Sequence[str]],
+) -> tuple[dict[str, Sequence[str]], tuple[str, ...]]:
+    """Columns with points for decimal commas, and in which that was done, in words.
+
+    In a column all numbers are spelt so: each has one comma or none, and each has one or in some
+    it can be no mark of thousands.
+    """
+    found = {name: cells for name, cells in columns.items() if _has_decimal_commas(cells)}
+    pointed = {name: [cell.replace(",", ".") for cell in cells] for name, cells in found.items()}
+    first = next((cell.strip() for cells in found.values() for cell in cells if "," in cell), "")
+    note = (
+        f"Commas are read as decimal points in {', '.join(found)}: {first} is "
+        f"{first.replace(',', '.')}."
+    )
+    return columns | pointed, (note,) * bool(found)
+
+
+def _has_decimal_commas(cells: Sequence[str]) -> bool:
+    # What stands for a missing number has no digit.
+    numbers = [cell.strip() for cell in cells if any(sign.isdigit() for sign in cell)]
+    commas = [cell for cell in numbers if "," in cell]
+    return (
+        bool(commas)
+        and all(_WITH_DECIMAL_COMMA.fullmatch(cell) for cell in numbers)
+        and (len(commas) == len(numbers) or any(_SURELY_DECIMAL.match(cell) for cell in commas))
+    )
