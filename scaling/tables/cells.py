@@ -30,7 +30,7 @@ MISSING = frozenset(
         "missing",
     )
 )
-# Problems written out one by one; the others are counted.
+# Rows whose problems are written out; the others are counted.
 _SHOWN = 3
 
 
@@ -52,11 +52,11 @@ class Problems:
             return
         # Sorting is stable: problems of one row stay in the order of columns.
         ordered = sorted(self.found, key=lambda problem: problem[0])
-        kind, numbers = self.table.row_kind, {number for number, _ in ordered}
-        lines = [f"{kind} {number}: {sentence}" for number, sentence in ordered[:_SHOWN]]
-        rest = [number for number, _ in ordered[_SHOWN:]]
+        kind, numbers = self.table.row_kind, sorted({number for number, _ in ordered})
+        shown, rest = numbers[:_SHOWN], numbers[_SHOWN:]
+        lines = [f"{kind} {number}: {said}" for number, said in ordered if number in shown]
         if rest:
-            lines.append(f"and {len(rest)} more in {row_list(kind, rest, most=3)}")
+            lines.append(f"and {len(rest)} more: {row_list(kind, rest, most=3)}")
         rows = "row" if len(numbers) == 1 else "rows"
         listing = "\n  ".join(lines)
         conditions = " and ".join(f"--where '{name}>0'" for name in sorted(self.missing))

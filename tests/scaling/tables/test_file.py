@@ -135,12 +135,10 @@ def test_rows_of_parquet_are_numbered_by_row(tmp_path):
 def test_of_many_bad_rows_three_are_told_and_the_others_counted(tmp_path):
     with pytest.raises(ValueError, match="1000 bad rows") as caught:
         read_runs(written(tmp_path, HEAD + "x,2,3\n" * 1000), columns=COLUMNS)
-    assert "line 4: params is 'x', not a number\n  and 997 more in lines 5-1001" in str(
-        caught.value
-    )
+    assert "line 4: params is 'x', not a number\n  and 997 more: lines 5-1001" in str(caught.value)
     assert str(caught.value).count("not a number") == 3
     body = HEAD + "x,2,3\n1,2,3\n" * 1000
-    with pytest.raises(ValueError, match=r"and 997 more in lines 8, 10, 12, \.\.\. up to 2000$"):
+    with pytest.raises(ValueError, match=r"and 997 more: lines 8, 10, 12, \.\.\. up to 2000$"):
         read_runs(written(tmp_path, body), columns=COLUMNS)
 
 
