@@ -22,7 +22,8 @@ class Answers:
     Attributes:
       cannot: of each approach that the runs are too few for, what they are and what it needs; one
         for all where none is asked for.
-      may_not: of each axis of numbers, why its best value may lie beyond those that are tried.
+      may_not: that parabolas are at too few budgets to be certified; of each axis of numbers, why
+        its best value may lie beyond those that are tried.
       refusal: why nothing can be answered, and the way out; empty where something can.
     """
 
@@ -56,7 +57,10 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
         cannot = [f"no law can be fitted to {extent}"]
     return Answers(
         cannot=tuple(cannot),
-        may_not=tuple(_one_sided(study, [axis for axis in compared if axis.is_numbers])),
+        may_not=(
+            *(_unjudged(study, fitted) if is_asked else ()),
+            *_one_sided(study, [axis for axis in compared if axis.is_numbers]),
+        ),
         refusal=_refusal(extent) if is_lost and is_asked else "",
     )
 
@@ -97,18 +101,33 @@ def _one_sided(study: Study, axes: Sequence[Axis]) -> Iterator[str]:
             yield f"axis {axis.field}: {'; '.join(faults)}: the best may lie beyond"
 
 
-def _too_few(study: Study, points: Sequence[Point]) -> Iterator[tuple[bool, str]]:
-    """Approaches that these points are too few for: whether at every budget, and a sentence."""
+def _few(study: Study, points: Sequence[Point]) -> dict[float, str]:
+    """Budgets with too few runs for a parabola, and how many they have."""
     sizes: dict[float, set[int]] = collections.defaultdict(set)
     n_runs: dict[float, int] = collections.Counter()
     for point in points:
         sizes[point.budget].add(point.params.total)
         n_runs[point.budget] += 1
-    few = {
+    return {
         budget: f"{budget:.3g} has {n_runs[budget]} at {len(sizes[budget])}"
         for budget in study.budgets
         if len(sizes[budget]) < fewest.PARABOLA_SIZES or n_runs[budget] < fewest.PARABOLA_RUNS
     }
+
+
+def _unjudged(study: Study, points: Sequence[Point]) -> Iterator[str]:
+    """That parabolas answer, but at too few budgets to be certified."""
+    n_budgets = len(study.budgets) - len(_few(study, points))
+    if fewest.PARABOLA_BUDGETS <= n_budgets < fewest.JUDGED_BUDGETS:
+        yield (
+            f"isoflop: parabolas at {n_budgets} budgets; it is certified from "
+            f"{fewest.JUDGED_BUDGETS} on"
+        )
+
+
+def _too_few(study: Study, points: Sequence[Point]) -> Iterator[tuple[bool, str]]:
+    """Approaches that these points are too few for: whether at every budget, and a sentence."""
+    few = _few(study, points)
     if len(study.budgets) - len(few) < fewest.PARABOLA_BUDGETS:
         said = f" ({', '.join(few.values())})" if few else ""
         yield (
@@ -128,7 +147,7 @@ def _too_few(study: Study, points: Sequence[Point]) -> Iterator[tuple[bool, str]
                 f"({', '.join(few.values())})"
             ),
         )
-    all_sizes = len(set().union(*sizes.values()))
+    all_sizes = len({point.params.total for point in points})
     if all_sizes < fewest.ENVELOPE_SIZES:
         yield True, f"envelope: {all_sizes} sizes, it needs {fewest.ENVELOPE_SIZES}"
     n_configurations = len({(point.params.total, point.n_tokens) for point in points})

@@ -10,12 +10,12 @@ from scaling.approaches.isoflop_budgets import Budget, isoflop_budgets, with_dra
 from scaling.approaches.isoflop_curves import Curve, minima, require_curve
 from scaling.approaches.isoflop_draws import Draws, draw
 from scaling.approaches.power_laws import (
-    FEWEST_FOR_LOSS,
     power_law_fields,
     power_law_status,
     power_laws,
 )
 from scaling.fit import Bootstrap, Fit, Optimum
+from scaling.laws.fewest import JUDGED_BUDGETS
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
@@ -119,7 +119,7 @@ def _of_unused_budgets(runs: Runs, budgets: Sequence[Budget]) -> dict[str, str]:
 def _replicates(values: Mapping[str, Array], n_budgets: int) -> dict[str, Array]:
     """Replicates [R] of the power laws, after the estimate."""
     replicates = {name: column[1:] for name, column in values.items()}
-    if n_budgets < FEWEST_FOR_LOSS:
+    if n_budgets < JUDGED_BUDGETS:
         # E = 0 was taken, not found: replicates of it would be surer than the data are.
         unknown = np.full(len(replicates["exponent_a"]), np.nan)
         replicates |= dict.fromkeys(("E", "K", "c"), unknown)

@@ -9,12 +9,12 @@ from jaxtyping import Float
 
 from scaling.fit import EXPONENTS, Fit, FitStatus
 from scaling.intervals import Interval
+from scaling.laws.fewest import JUDGED_BUDGETS
 from scaling.tables.arrays import Array
 
 # Saturation exponents tried for L*(C), and the refinement around the best one.
 _SATURATION = np.geomspace(0.01, 1.2, 60)
 # Optima below which L*(C) has no misfit: three parameters through three points.
-FEWEST_FOR_LOSS = 4
 POWER_LAW_PARAMETERS = ("n_params_ref", "n_tokens_ref", *EXPONENTS, "E", "K", "c")
 
 
@@ -52,11 +52,11 @@ def power_laws(
 
 def power_law_status(n_budgets: int, findings: list[str]) -> FitStatus:
     """Status of a power law through so many budgets; a sentence joins the findings if doubtful."""
-    if n_budgets >= FEWEST_FOR_LOSS:
+    if n_budgets >= JUDGED_BUDGETS:
         return FitStatus.CONVERGED
     findings.append(
         f"only {n_budgets} budgets have an interior minimum: a power law through them shows no "
-        f"misfit, and L*(C) gets no interval; {FEWEST_FOR_LOSS} or more are needed to judge it."
+        f"misfit, and L*(C) gets no interval; {JUDGED_BUDGETS} or more are needed to judge it."
     )
     return FitStatus.TOO_FEW_POINTS
 
@@ -112,7 +112,7 @@ def _saturating(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
     With fewer than four budgets three parameters leave no misfit, and E = 0 is taken.
     """
     c = np.broadcast_to(_SATURATION, (len(y), len(_SATURATION)))
-    may_saturate = np.broadcast_to((w.sum(axis=1) >= FEWEST_FOR_LOSS)[:, None], c.shape)
+    may_saturate = np.broadcast_to((w.sum(axis=1) >= JUDGED_BUDGETS)[:, None], c.shape)
     for _ in range(6):
         misfit, _, _ = _project(x, y, w, c, may_saturate)
         best = np.argmin(misfit, axis=1)[:, None]

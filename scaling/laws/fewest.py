@@ -4,6 +4,8 @@
 # Of one budget, sizes and runs: a parabola has three parameters and must be able to show a misfit.
 PARABOLA_SIZES, PARABOLA_RUNS = 4, 5
 PARABOLA_BUDGETS = 2
+# A power law with an offset has three parameters, and a misfit of its own.
+JUDGED_BUDGETS = 4
 ENVELOPE_SIZES = 4
 # More different (N, D) than a surface has free parameters.
 SPARE_CONFIGURATIONS = 2

@@ -140,6 +140,16 @@ def test_a_budget_without_a_parabola_is_named(study, manifest):
     assert "(1e+10 has " in line
 
 
+@pytest.mark.parametrize(("n_budgets", "said"), [(1, 0), (2, 1), (3, 1), (4, 0)])
+def test_parabolas_at_too_few_budgets_to_be_certified_are_named(study, manifest, n_budgets, said):
+    budgets = (1e11, 2e11, 4e11, 8e11)[:n_budgets]
+    sizes = Ladder(d_models=(8, 16, 24, 32, 48), tokens_per_param=(1e-3, 1e6))
+    study = dataclasses.replace(study, budgets=budgets, sizes=sizes, seeds=(0,))
+    may_not = answers(study, plan(study, manifest).points).may_not
+    sentence = f"isoflop: parabolas at {n_budgets} budgets; it is certified from 4 on"
+    assert may_not == (sentence,) * said
+
+
 def test_of_kinds_that_are_fitted_apart_the_one_with_most_runs_counts(study, manifest):
     """Three sizes each of two kinds are no six sizes."""
     sizes, others = (
