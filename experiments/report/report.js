@@ -26,6 +26,7 @@
       const name = target.closest("tr").cells[0].textContent
       source.selected.indices = names.flatMap((other, i) => (other === name ? [i] : []))
       pick([name])
+      if (source.selected.indices.length) document.querySelector("figure").scrollIntoView()
     })
     document.documentElement.dataset.ready = "yes"
   })
@@ -49,12 +50,22 @@
     })
   }
 
-  document.getElementById("find").addEventListener("input", ({ target }) => {
-    const words = target.value.toLowerCase().split(/\s+/)
-    for (const row of rows) {
-      const text = row.textContent.toLowerCase()
-      row.hidden = !words.every((word) => text.includes(word))
+  const headings = [...table.tHead.rows[0].cells].map(({ textContent }) =>
+    textContent.toLowerCase().replaceAll(" ", "_"))
+  // COLUMN=VALUE is that value; any other word begins a word or a number of a cell.
+  const test = (word) => {
+    const [name, wanted] = word.split("=")
+    const column = wanted ? headings.indexOf(name) : -1
+    if (column >= 0) return (row) => {
+      const cell = value(row, column).toLowerCase()
+      return cell === wanted || number(cell) === number(wanted)
     }
+    const begins = new RegExp(`(?<![\\w.,])${word.replace(/\W/g, "\\$&")}`, "i")
+    return (row) => [...row.cells].some(({ textContent }) => begins.test(textContent))
+  }
+  document.getElementById("find").addEventListener("input", ({ target }) => {
+    const tests = target.value.toLowerCase().trim().split(/\s+/).map(test)
+    for (const row of rows) row.hidden = !tests.every((holds) => holds(row))
     const n = rows.filter((row) => !row.hidden).length
     document.getElementById("found").textContent = `${n} of ${rows.length} runs`
   })

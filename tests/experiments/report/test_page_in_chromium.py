@@ -138,6 +138,27 @@ def test_the_table_sorts_and_finds(opened):
     )
 
 
+def sought(browser, text: str) -> None:
+    find = "document.getElementById('find')"
+    browser.see(f"{find}.value = {json.dumps(text)}, {find}.dispatchEvent(new Event('input'))")
+
+
+def test_a_value_is_found_by_its_column_and_a_number_from_its_beginning(opened):
+    opened.see("document.querySelector('#runs tbody tr').cells[10].textContent = '0.8964'")
+    rows = list(zip(*(listed(opened, column) for column in range(14)), strict=True))
+    sought(opened, "d_model=64")
+    assert set(listed(opened, 3)) == {"64"}
+    assert len(listed(opened)) == sum(row[3] == "64" for row in rows) > 1
+    sought(opened, f"parameters={rows[0][4].replace(',', '')} grid")
+    assert listed(opened, 4) == [row[4] for row in rows if (row[1], row[4]) == ("grid", rows[0][4])]
+    sought(opened, "964")
+    assert rows[0][0] not in listed(opened)
+    sought(opened, "0.89")
+    assert listed(opened)[0] == rows[0][0]
+    sought(opened, "d_model=")
+    assert listed(opened) == []
+
+
 def test_a_click_on_a_run_leads_to_its_row_and_back(opened):
     picked = "document.querySelector('#runs tr.picked')"
     opened.click(*first_run(opened))
@@ -150,6 +171,32 @@ def test_a_click_on_a_run_leads_to_its_row_and_back(opened):
     assert opened.see(f"{picked}.id") == f"run-{second}"
     selected = "Bokeh.documents[0].get_model_by_name('runs').selected.indices"
     assert opened.see(f"[...{selected}]") == [1]
+    top = see(opened, "return document.getElementById('isoflop').getBoundingClientRect().top")
+    assert abs(top) < 2
+
+
+def test_of_a_wide_table_the_first_column_stays_and_a_shadow_says_that_it_goes_on(
+    opened, path, tmp_path
+):
+    opened.open(path, width=400)
+    table = "document.querySelector('#runs').parentElement"
+    places, edges = [], []
+    for move in ("0", "90", "1e6"):
+        opened.see(f"{table}.scrollIntoView({{ block: 'center' }}), {table}.scrollLeft = {move}")
+        opened.settle()
+        opened.picture(tmp_path / "shown.png")
+        cell, right, middle = see(opened, f"""
+            const box = {table}.getBoundingClientRect()
+            const cell = document.querySelector("#runs tbody td").getBoundingClientRect()
+            return [cell.left - box.left, box.right, box.top + box.height / 2]
+        """)  # fmt: skip
+        places.append(cell)
+        with Image.open(tmp_path / "shown.png") as image:
+            strip = image.convert("L").crop((right - 4, middle - 60, right, middle + 60))
+            edges.append(np.median(np.asarray(strip)))
+    assert places == [0, 0, 0]
+    assert max(edges[:2]) < 225
+    assert edges[2] > 250
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
@@ -168,7 +215,7 @@ def test_a_button_saves_the_runs(opened, planted, tmp_path, kind):
     )[name]
 
 
-@pytest.mark.parametrize("width", [500, 1200])
+@pytest.mark.parametrize("width", [400, 1200])
 def test_every_figure_is_drawn_within_the_width_of_the_window(opened, path, width, tmp_path):
     opened.open(path, width=width)
     assert opened.see("document.documentElement.scrollWidth") == width
