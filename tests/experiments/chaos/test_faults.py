@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """SQLite's method: a fault at every call that changes the disk, then a restart, the same result."""
 
-import dataclasses
 import json
 import os
 import random
@@ -25,7 +24,7 @@ class Disk:
     def __init__(self, folder, points, manifest):
         self.folder, self.points = folder, points
         asked = folder / "points.json"
-        read = {"points": msgspec.to_builtins(points), "manifest": dataclasses.asdict(manifest)}
+        read = {"points": msgspec.to_builtins(points), "manifest": json.loads(manifest.to_json())}
         asked.write_text(json.dumps(read))
         with (folder / "stderr").open("w") as stderr:
             self.process = subprocess.Popen(

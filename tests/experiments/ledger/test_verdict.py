@@ -188,7 +188,7 @@ def test_a_running_attempt_tells_its_speed_and_time_left(ledger, planned):
     assert look(ledger)[point.id].progress.tokens_per_second is None
     ledger.metrics.write(point.id, 2, row(60, 100, resumed_at=20, train_seconds=4.0))
     state = look(ledger)[point.id]
-    assert (state.state, state.attempt, state.host) == ("running", 2, ME.host)
+    assert (state.state, state.attempt, state.worker.host) == ("running", 2, ME.host)
     assert state.progress.tokens_per_second == pytest.approx(100.0)  # 40 steps of 10 in 4 s.
     assert state.progress.seconds_left == pytest.approx(4.0)
 
