@@ -32,6 +32,11 @@ def load_study(name: str) -> Study:
         return _study_of(module, name)
     if name.endswith(".py") and Path(name).is_file():
         return _of_file(Path(name))
+    if name.endswith(".py"):
+        raise ValueError(
+            f"there is no file {name!r}. Give the path of a Python file that defines STUDY; "
+            "`isoflop init FILE.py` writes one."
+        )
     raise ValueError(
         f"unknown study {name!r}: known are {', '.join(study_names())}, or give the path of a "
         "Python file that defines STUDY."

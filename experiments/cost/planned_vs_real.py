@@ -87,7 +87,7 @@ def totals(planned: Planned, rows: Sequence[Compared]) -> list[tuple[str, str]]:
         ("planned for", f"{planned.device}, {planned.n_devices} at once; {planned.basis}"),
         ("runs compared", f"{len(rows)} of {len(planned.device_seconds)}"),
         ("device-hours", _against(before / HOUR, after / HOUR)),
-        ("energy, kWh", _energy(terms, rows)),
+        *_energy(terms, rows),
     ]
     if terms.price is not None:
         cost = _against(terms.money(before), terms.money(after))
@@ -100,15 +100,18 @@ def _seconds(rows: Sequence[Compared]) -> tuple[float, float]:
     return sum(r.planned_seconds for r in rows), sum(r.real.device_seconds for r in rows)
 
 
-def _energy(terms: Terms, rows: Sequence[Compared]) -> str:
-    """Energy of the site; planned at nominal power, real by the counters of the devices."""
+def _energy(terms: Terms, rows: Sequence[Compared]) -> list[tuple[str, str]]:
+    """Energy of the site; planned at nominal power, real by the counters of the devices.
+
+    Nothing without counters: an estimate is made from the time, which is compared already.
+    """
     counted = [row for row in rows if _is_counted(row.real)]
     if not counted:
-        return f"{amount(terms.kwh(_seconds(rows)[0]))} planned; real unknown, not measured"
+        return []
     joules = sum(row.real.joules or 0.0 for row in counted)
     sources = ", ".join(sorted({row.real.joules_source for row in counted}))
     both = _against(terms.kwh(_seconds(counted)[0]), terms.site_kwh(joules))
-    return f"{both}, {len(counted)} runs by {sources}, PUE {terms.pue:g} in both"
+    return [("energy, kWh", f"{both}, {len(counted)} runs by {sources}, PUE {terms.pue:g} in both")]
 
 
 def _is_counted(run: Real) -> bool:

@@ -106,7 +106,7 @@ def _look(
         states=states,
         counts=_counts(asked, states),
         now=Group() if running is None else Group(Text(), running),
-        rest=_rest(ledger, study, asked, states),
+        rest=_rest(ledger, study, asked, states, is_at_work=running is not None),
     )
 
 
@@ -136,7 +136,12 @@ def _watch(
 
 
 def _rest(
-    ledger: Ledger, study: Study, asked: Sequence[Asked], states: Mapping[str, PointState]
+    ledger: Ledger,
+    study: Study,
+    asked: Sequence[Asked],
+    states: Mapping[str, PointState],
+    *,
+    is_at_work: bool,
 ) -> RenderableType:
     """Troubles, costs, and what else is to be known."""
     points = {point.id: point for point in asked}
@@ -144,6 +149,8 @@ def _rest(
     trunks = list(ledger.trunks({point.cluster_id for point in asked}).values())
     parts += [Text(line) for line in (_totals(states), *_costs(asked, states, trunks))]
     parts += _against_plan(ledger, points, states)
+    if not is_at_work and any(state.state not in FINAL for state in states.values()):
+        parts.append(Text("No worker runs now; `isoflop run STUDY` goes on."))
     parts += [Text(line) for line in _remarks(ledger, study, asked, states)]
     return Group(*parts)
 

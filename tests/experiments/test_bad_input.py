@@ -24,7 +24,7 @@ def home(tmp_path):
 NO_PLAN = "has no plan. `isoflop run mine.py` makes one."
 MISTAKES = (
     ("an unknown study", ("plan", "nothing"), "unknown study 'nothing'"),
-    ("a study file that is not there", ("plan", "nothing.py"), "unknown study 'nothing.py'"),
+    ("a study file that is not there", ("plan", "nothing.py"), "there is no file 'nothing.py'"),
     ("an unknown command", ("train", "mine.py"), "train"),
     ("an unknown option", ("plan", "mine.py", "--fast"), "unknown option --fast"),
     ("an unknown field", ("plan", "mine.py", "budget=1e9"), "budget: Study has no field"),

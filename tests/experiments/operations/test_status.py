@@ -61,6 +61,19 @@ def test_flags_are_counted_and_nothing_is_said_without_any(show, ledger, planned
     assert "flags, by run in table.csv: spike 1, undercooled 2." in show()
 
 
+def test_a_study_that_is_neither_finished_nor_running_is_told_how_it_goes_on(
+    show, ledger, planned, record, console
+):
+    goes_on = "No worker runs now; `isoflop run STUDY` goes on."
+    assert goes_on in show()
+    console.file.truncate(0)
+    start(ledger, planned[0].id)
+    assert goes_on not in show()
+    for point in planned:
+        ledger.write_result(point.id, record())
+    assert goes_on not in show()
+
+
 def test_states_are_counted_by_budget_and_size(show, ledger, planned, record):
     first = planned[0]
     same = [p for p in planned if (p.budget, p.spec.model) == (first.budget, first.spec.model)]

@@ -96,7 +96,7 @@ UNKNOWN = (
     ("small:xyz", "no run of the 2 in"),
     ("small:", "2 runs begin with ''"),
     ("results/small/runs/none", "no run 'results/small/runs/none'"),
-    ("nothing.py:ab", "unknown study 'nothing.py'"),
+    ("nothing.py:ab", "there is no file 'nothing.py'"),
 )
 
 
