@@ -43,7 +43,8 @@ class Certificate:
     Coordinates are those the solver moves: logarithms of positive parameters, the others as they
     are. condition: of the Hessian scaled to a unit diagonal, so that units do not enter.
     next_best_excess: relative excess of the next local minimum met, None when there was none.
-    at_bound: names of the parameters that bounds_touched speaks of.
+    at_bound: names of the parameters at a bound; bounds_touched: sentences on those without which
+    the law is none.
     newton_decrement: what one more Newton step is predicted to gain.
     """
 
@@ -178,6 +179,11 @@ class Fit:
     @property
     def is_certified(self) -> bool:
         return self.status is FitStatus.CONVERGED
+
+    @property
+    def tells_loss(self) -> bool:
+        """Whether it is certified, with an irreducible loss that is not at its bound, zero."""
+        return self.is_certified and not (self.certificate and self.certificate.at_bound)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; NaN and infinities become null."""

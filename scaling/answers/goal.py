@@ -91,14 +91,11 @@ def judge(fits: Sequence[Fit], quantity: str) -> Fit:
 def tells(fit: Fit, quantity: str) -> bool:
     """Whether a fit determines one of QUANTITIES.
 
-    A certified one does. So does one whose E alone lies at a bound, of a and N*: E moves every loss
-    alike, and no optimum. Small models are so far above it that half of the data sets tell nothing
-    of it; intervals of N* and a still cover there (the slow test of its tests).
+    A certified one does, but for the loss where its E is zero: E moves every loss alike, and no
+    optimum. Small models are so far above it that half of the data sets tell nothing of it;
+    intervals of N* and a still cover there (the slow test of its tests).
     """
-    if fit.is_certified:
-        return True
-    at_bound = () if fit.certificate is None else fit.certificate.at_bound
-    return quantity != "loss" and at_bound == ("E",)
+    return fit.tells_loss if quantity == "loss" else fit.is_certified
 
 
 def target_estimate(fit: Fit, quantity: str, flops: float) -> Estimated:

@@ -145,7 +145,7 @@ def _loss_draws(fit: Fit, n_params: float, n_tokens: float, seed: int) -> tuple[
 
 
 def choose_forecaster(
-    fits: Sequence[Fit], *, is_known: Callable[[Fit], bool] = lambda fit: fit.is_certified
+    fits: Sequence[Fit], *, is_known: Callable[[Fit], bool] = lambda fit: fit.tells_loss
 ) -> Fit:
     """The surface to take an optimum from: additive, unless the data resolve gamma from 1.
 

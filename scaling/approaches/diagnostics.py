@@ -109,6 +109,12 @@ def certificate_findings(certificate: Certificate) -> list[str]:
             f"{'; '.join(certificate.bounds_touched)}: the data do not determine it, and the "
             "other parameters depend on the bound."
         )
+    elif certificate.at_bound:
+        sentences.append(
+            f"{' and '.join(certificate.at_bound)} is zero at the minimum, and the rest of the law "
+            "is certified without it. It tells the optimum; losses far beyond the runs will not "
+            "fall as far as it says."
+        )
     for direction in certificate.flat_directions:
         sentences.append(f"the objective is nearly flat along {direction}.")
     gap = certificate.next_best_excess

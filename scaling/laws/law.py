@@ -77,6 +77,8 @@ class Law:
       target: the column that it predicts.
       starts: (x, y) -> starting parameters [S, P] in the paper's units, for laws whose starts
         variable projection and ranges do not find; None for all others.
+      may_vanish: amplitudes without which the law is a law of its own: where they are zero at the
+        minimum, that law is certified.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Law:
     value: Callable[[Any, Any, Mapping[str, Any]], Any]
     target: str = "loss_nats"
     starts: Callable[[Columns, Array], Array] | None = None
+    may_vanish: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if taken := set(self.names) & set(EXPONENTS):

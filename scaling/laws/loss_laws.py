@@ -80,6 +80,7 @@ CURVED = Law(
     ),
     value=_curved,
     starts=_curved_starts,
+    may_vanish=("E",),
 )
 
 

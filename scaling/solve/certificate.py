@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a solution is the minimum of its objective, and what is doubtful about it."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,14 +16,23 @@ _VANISHED = 1e-5
 
 
 def certify(problem: Problem, solutions: Solutions, row: int) -> tuple[FitStatus, Certificate]:
-    """Status and certificate of the best of several starts on one data set."""
+    """Status and certificate of the best of several starts on one data set.
+
+    Where a term that the law may lack is zero at the minimum, they are those of the law without it.
+    """
     # Kinked objectives were solved times their half-width.
     unit = float(problem.delta) if problem.objective.is_kinked else 1.0
     best = float(solutions.objective[row])
     hessian = solutions.hessian[row] / unit
+    gone = _vanished(problem, solutions.theta[row])
+    at_bound, touched = _at_bound(problem, solutions.theta[row], gone)
+    is_nested = bool(at_bound) and set(at_bound) <= set(gone) <= set(problem.law.may_vanish)
+    names = _free_names(problem)
+    if is_nested:
+        is_left = np.array([name.removeprefix("log ") not in at_bound for name in names])
+        hessian, names = hessian[np.ix_(is_left, is_left)], list(np.array(names)[is_left])
     scale = 1.0 / np.sqrt(np.abs(np.diag(hessian)) + 1e-300)
     eigenvalues, vectors = np.linalg.eigh(hessian * scale[:, None] * scale[None, :])
-    at_bound, touched = _bounds_touched(problem, solutions.theta[row])
     agree = agreeing(solutions, row)
     others = solutions.is_certified & ~agree
     with np.errstate(invalid="ignore"):
@@ -37,13 +46,12 @@ def certify(problem: Problem, solutions: Solutions, row: int) -> tuple[FitStatus
         n_starts=len(solutions.objective),
         n_starts_agree=int(agree.sum()),
         next_best_excess=float(excess[others].min()) if others.any() else None,
-        bounds_touched=touched,
+        bounds_touched=() if is_nested else touched,
         at_bound=at_bound,
-        flat_directions=_flat_directions(problem, eigenvalues, vectors * scale[:, None]),
+        flat_directions=_flat_directions(names, eigenvalues, vectors * scale[:, None]),
     )
     is_minimum = bool(solutions.is_certified[row])
-    status = _status(touched, is_minimum, float(eigenvalues[0]))
-    return _note_vanished(problem, solutions.theta[row], status, certificate)
+    return _status(certificate, is_minimum, float(eigenvalues[0])), certificate
 
 
 def _reported(problem: Problem, solutions: Solutions, row: int) -> float:
@@ -55,8 +63,8 @@ def _reported(problem: Problem, solutions: Solutions, row: int) -> float:
     return float(np.sum(problem.weights * rho))
 
 
-def _status(touched: tuple[str, ...], is_minimum: bool, smallest: float) -> FitStatus:
-    if touched:
+def _status(certificate: Certificate, is_minimum: bool, smallest: float) -> FitStatus:
+    if certificate.bounds_touched:
         return FitStatus.AT_BOUND
     if not is_minimum:
         return FitStatus.MAX_ITER if smallest > 0 else FitStatus.NOT_CONVEX
@@ -68,8 +76,10 @@ def _free_names(problem: Problem) -> list[str]:
     return [names[int(np.argmax(column))] for column in problem.expand.T]
 
 
-def _bounds_touched(problem: Problem, z: Array) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Parameters at a bound, and a sentence for each."""
+def _at_bound(
+    problem: Problem, z: Array, gone: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Parameters at a bound or gone, and a sentence for each."""
     parameters, touched = [], []
     rows = zip(_free_names(problem), z, problem.lower, problem.upper, strict=True)
     for name, value, low, high in rows:
@@ -77,12 +87,11 @@ def _bounds_touched(problem: Problem, z: Array) -> tuple[tuple[str, ...], tuple[
             side = "lower" if value <= low else "upper"
             touched.append(f"{name} at its {side} bound")
             parameters.append(name.removeprefix("log "))
-    return tuple(parameters), tuple(touched)
+    return tuple(dict.fromkeys((*parameters, *gone))), (*touched, *gone.values())
 
 
-def _flat_directions(problem: Problem, eigenvalues: Array, vectors: Array) -> tuple[str, ...]:
+def _flat_directions(names: list[str], eigenvalues: Array, vectors: Array) -> tuple[str, ...]:
     """Directions of the scaled Hessian whose curvature is below 1e-9 of the largest."""
-    names = _free_names(problem)
     sentences = []
     for index in np.flatnonzero(eigenvalues < 1e-9 * eigenvalues.max()):
         vector = vectors[:, index] / np.max(np.abs(vectors[:, index]))
@@ -91,9 +100,7 @@ def _flat_directions(problem: Problem, eigenvalues: Array, vectors: Array) -> tu
     return tuple(sentences)
 
 
-def _note_vanished(
-    problem: Problem, z: Array, status: FitStatus, certificate: Certificate
-) -> tuple[FitStatus, Certificate]:
+def _vanished(problem: Problem, z: Array) -> dict[str, str]:
     """Amplitudes that went to nothing count as bounds: their exponents mean nothing."""
     law, parameters = problem.law, problem.parameters_of(z)
     y = np.exp(problem.y) if problem.objective.is_log else problem.y
@@ -107,8 +114,4 @@ def _note_vanished(
         if np.max(change / np.maximum(np.abs(y), 1e-300)) < _VANISHED:
             name = parameter.name
             gone[name] = f"the term of {name} vanishes (its lower bound is zero)"
-    if not gone:
-        return status, certificate
-    touched = (*certificate.bounds_touched, *gone.values())
-    at_bound = tuple(dict.fromkeys((*certificate.at_bound, *gone)))
-    return FitStatus.AT_BOUND, replace(certificate, bounds_touched=touched, at_bound=at_bound)
+    return gone

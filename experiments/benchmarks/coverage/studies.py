@@ -136,6 +136,16 @@ STUDIES = (
     SimulatedStudy(
         name="curved", law="curved", parameters=(1.7, 2300.0, 10000.0, 0.42, 0.43, 0.77), sd=0.005
     ),
+    # As small models on bytes: 1.5 to 2.5 nats, so far above E that many fits find none.
+    SimulatedStudy(
+        name="no floor",
+        law="curved",
+        parameters=(0.05, 2245.0, 9855.0, 0.742, 0.6625, 0.377),
+        budgets=(2e10, 6e10, 2e11, 6e11),
+        n_sizes=7,
+        n_seeds=2,
+        width=2.5,
+    ),
     *(
         SimulatedStudy(
             name=f"branched, {n_seeds} seed{'s' if n_seeds > 1 else ''}, trunk {trunk:g}",

@@ -219,6 +219,30 @@ def test_a_term_that_vanishes_is_a_bound():
     assert any("term of B vanishes" in text for text in found.certificate.bounds_touched)
 
 
+def test_the_curved_form_without_e_is_certified_and_with_beta_one_is_the_law_of_kaplan():
+    """Two laws that share a surface, each with starts of its own."""
+    x = {"log_n_params": np.log(1e4) + np.tile(np.arange(6.0), 6) * 0.6}
+    x["log_n_tokens"] = np.log(1e5) + np.repeat(np.arange(6.0), 6) * 0.7
+    curved, kaplan = LAWS["curved"], LAWS["kaplan"]
+    noise = 0.01 * np.random.default_rng(3).standard_normal(36)
+    y = curved.predict((1e-9, 2245.0, 9855.0, 0.742, 0.6625, 0.377), x) * np.exp(noise)
+    # Lower than any floor: E would be negative.
+    y = y - 0.2
+    steady = Constraints(fixed={"beta": 1.0})
+    bent = estimate(set_up(curved, x, y, constraints=steady), steady)
+    straight = estimate(set_up(kaplan, x, y))
+    assert (bent.status.name, straight.status.name) == ("CONVERGED", "CONVERGED")
+    assert (bent.certificate.at_bound, bent.certificate.bounds_touched) == (("E",), ())
+    assert bent.certificate.objective == pytest.approx(straight.certificate.objective, rel=1e-6)
+    _, _, _, alpha, _, gamma = bent.parameters
+    _, _, alpha_N, alpha_D = straight.parameters
+    assert (alpha * gamma, gamma) == pytest.approx((alpha_N, alpha_D), rel=1e-4)
+    # A floor that the user sets is a bound like any other.
+    bounded = Constraints(bounds={"E": (0.5, 1.0)})
+    low = estimate(set_up(curved, x, y, constraints=bounded), bounded)
+    assert low.status.name == "AT_BOUND"
+
+
 def test_a_solver_that_is_cut_short_is_not_certified():
     problem = make_problem(LAWS["additive"])
     theta = LAWS["additive"].to_coordinates(PLANTED["additive"])
