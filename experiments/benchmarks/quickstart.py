@@ -25,10 +25,10 @@ from scipy.stats import binomtest
 from experiments.benchmarks.record import facts, made_by, write
 from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
-from experiments.report.rows import power
 from experiments.studies.quickstart import STUDY
 from model.data.source import PepsText, Source, StdlibText, TextFiles, Zipf
 from model.training.config import EvalConfig
+from scaling.tables.units import power
 
 APPROACHES = ("envelope", "isoflop", "additive", "curved")
 SEEDS_APART = 1000

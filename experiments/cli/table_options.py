@@ -53,7 +53,11 @@ def add_table(parser: argparse.ArgumentParser) -> None:
 
 def _add_fitting(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("fit").add_argument
-    add("--approach", choices=APPROACHES, help="how optima are found (surface)")
+    add(
+        "--approach",
+        choices=APPROACHES,
+        help="how optima are found (surface; of one budget its parabola)",
+    )
     add("--law", help="by its name; also a law in other columns (additive)")
     text = "huber:x, lad, least_squares, quantile:q, student_t[:nu], raw-... (huber:1e-3)"
     add("--loss", metavar="KIND[:NUMBER]", help=text)
@@ -130,11 +134,12 @@ def fitting(options: argparse.Namespace) -> Fitting:
     Raises:
       ValueError: for an option of another approach, or a value that cannot be.
     """
-    approach: Approach = options.approach or "surface"
+    is_surface = bool(used(options, *_ONLY_FOR["surface"]))
+    approach: Approach | None = options.approach or ("surface" if is_surface else None)
     for other, names in _ONLY_FOR.items():
-        unused = used(options, *names)
-        if unused and other != approach:
-            raise ValueError(f"{', '.join(unused)}: only for --approach {other}, not {approach}")
+        unused, chosen = used(options, *names), approach or "surface"
+        if unused and other != chosen:
+            raise ValueError(f"{', '.join(unused)}: only for --approach {other}, not {chosen}")
     return Fitting(
         approach=approach,
         law=options.law or "additive",

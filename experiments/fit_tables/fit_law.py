@@ -16,6 +16,7 @@ from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import Fitting, Profiled, Reading
 from experiments.report.missing_runs import require_enough
 from experiments.terminal.consoles import progress, stderr
+from experiments.terminal.table import wrapped
 
 if TYPE_CHECKING:
     from scaling.answers.frontier import Frontier
@@ -37,10 +38,13 @@ def answer_fit(
 ) -> None:
     """Fits a table, prints the result, writes JSON and figures where asked."""
     from experiments.fit_tables.display import print_fit
+    from scaling.answers.best_size import is_one_budget
     from scaling.fit import encode
     from scaling.solve.progress import heard_by
 
     runs = read_table(path, reading)
+    if fitting.approach in (None, "isoflop") and is_one_budget(runs):
+        return _answer_best_size(runs, fitting, output)
     asked = fitting.intervals.n_bootstrap
     n_replicates = 1000 if asked is None else asked
     if n_replicates * len(runs) > _LONG:
@@ -59,6 +63,25 @@ def answer_fit(
         front, names = _whole_frontier(found), _varying(found)
         for image in draw(found, output.figures, front=front, varying=names, profiles=profiles):
             output.console.print(str(image))
+
+
+def _answer_best_size(runs: Runs, fitting: Fitting, output: Output) -> None:
+    """Of one budget the best size: no law is fitted, and no replicates are drawn."""
+    from experiments.fit_tables.display import print_findings
+    from scaling.answers.best_size import CURVE, best_size
+    from scaling.plots.figures import figure_best_size
+
+    if fitting.curve != CURVE or fitting.tokens != "ladder":
+        raise ValueError(f"--curve, --tokens: of one budget the {CURVE} over parameters answers.")
+    level = fitting.intervals.level
+    found = best_size(runs) if level is None else best_size(runs, level=level)
+    output.console.print(wrapped(found.sentence()))
+    if found.is_minimum:
+        output.console.print(f"{100 * found.level:g} % intervals by Student's t.")
+    print_findings(output.console, runs.findings)
+    output.write(found.to_dict())
+    if output.figures:
+        output.save(figure_best_size(found), "isoflop")
 
 
 def _profiles(found: Fit, profiled: Sequence[Profiled], console: Console) -> list[Profile]:

@@ -54,6 +54,7 @@ class Fitting:
     """How a law is fitted.
 
     Attributes:
+      approach: None for the surface, or for the best size where there is one budget.
       objective: its name, such as "huber:1e-3", or None for the surface's own.
       fixed, tied, bounds: parameters at a value, equal to another, within (low, high).
       curve, tokens: of Approach 2, as `scaling.approaches.isoflop.fit_isoflop` takes them.
@@ -61,7 +62,7 @@ class Fitting:
         are the envelope. curves_convention: how that table counts FLOPs.
     """
 
-    approach: Approach
+    approach: Approach | None
     law: str
     objective: str | None
     fixed: Mapping[str, float]

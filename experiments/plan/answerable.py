@@ -43,14 +43,16 @@ class Answers:
 def answers(study: Study, points: Sequence[Point]) -> Answers:
     """What a study's grid can answer.
 
-    One size alone, or settings to be compared, ask for no law: they are never refused.
+    One budget asks for its best size alone. One size alone, or settings to be compared, ask for
+    no law: they are never refused.
     """
     fitted = _fitted(points)
-    found = list(_too_few(study, fitted))
+    is_one = len(study.budgets) == 1
+    found = list(_no_minimum(study, fitted) if is_one else _too_few(study, fitted))
     compared = [axis for axis in study.axes if len(axis.values) > 1]
     n_sizes, n_budgets = len({point.params.total for point in fitted}), len(study.budgets)
     extent = f"{n_sizes} size{'s' * (n_sizes > 1)} at {n_budgets} budget{'s' * (n_budgets > 1)}"
-    is_lost = sum(is_all for is_all, _ in found) == _APPROACHES
+    is_lost = sum(is_all for is_all, _ in found) == (1 if is_one else _APPROACHES)
     is_asked = n_sizes > 1 and not compared
     cannot = [sentence for _, sentence in found]
     if is_lost and not is_asked:
@@ -61,7 +63,7 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
             *(_unjudged(study, fitted) if is_asked else ()),
             *_one_sided(study, [axis for axis in compared if axis.is_numbers]),
         ),
-        refusal=_refusal(extent) if is_lost and is_asked else "",
+        refusal=_refusal(extent, is_one=is_one) if is_lost and is_asked else "",
     )
 
 
@@ -78,7 +80,13 @@ def _fitted(points: Sequence[Point]) -> list[Point]:
     return [point for settings in cells.values() for point in max(settings.values(), key=len)]
 
 
-def _refusal(extent: str) -> str:
+def _refusal(extent: str, *, is_one: bool) -> str:
+    if is_one:
+        return (
+            f"{extent}: no approach can answer. The best size at a budget needs "
+            f"{fewest.PARABOLA_RUNS} runs at {fewest.PARABOLA_SIZES} sizes. Ask for more sizes; "
+            "--anyway trains these, and tells the best of them."
+        )
     least = fewest.SPARE_CONFIGURATIONS + min(fewest.SURFACE_PARAMETERS.values())
     return (
         f"{extent}: no approach can answer. An envelope needs {fewest.ENVELOPE_SIZES} sizes, a "
@@ -123,6 +131,15 @@ def _unjudged(study: Study, points: Sequence[Point]) -> Iterator[str]:
             f"isoflop: parabolas at {n_budgets} budgets; it is certified from "
             f"{fewest.JUDGED_BUDGETS} on"
         )
+
+
+def _no_minimum(study: Study, points: Sequence[Point]) -> Iterator[tuple[bool, str]]:
+    """Of one budget why its best size, and why what lies beyond it, will not be known."""
+    for few in _few(study, points).values():
+        needed = f"{fewest.PARABOLA_RUNS} runs at {fewest.PARABOLA_SIZES} sizes"
+        yield True, f"the best size: {few}, it needs {needed}"
+    if study.forecast_budgets:
+        yield False, "a forecast: one budget tells nothing of others"
 
 
 def _too_few(study: Study, points: Sequence[Point]) -> Iterator[tuple[bool, str]]:

@@ -21,6 +21,7 @@ from experiments.report.kept_fits import Fits
 from experiments.report.missing_runs import ALLOWED, listed, require_enough
 from experiments.study.study import Study
 from scaling.answers.agreement import Agreement, agreement
+from scaling.answers.best_size import BestSize, best_size, is_one_budget
 from scaling.answers.frontier import Frontier, frontier
 from scaling.approaches.envelope import fit_envelope
 from scaling.approaches.isoflop import fit_isoflop
@@ -50,6 +51,7 @@ class Analysis:
       refusals: by name, the sentence of those that gave none.
       frontiers: by name, at the study's budgets and forecast budgets.
       sweeps: by axis of numbers, the mean losses over its values at each budget and size.
+      best: where all runs are of one budget; then no approach is fitted.
       agreement: between the approaches at the largest budget; None with fewer than two.
       findings: about the choice of rows.
     """
@@ -61,6 +63,7 @@ class Analysis:
     refusals: Mapping[str, str]
     frontiers: Mapping[str, Frontier]
     sweeps: Mapping[str, Sequence[LossCurve]]
+    best: BestSize | None
     agreement: Agreement | None
     findings: tuple[str, ...]
 
@@ -103,7 +106,10 @@ def analyse(
             findings = (*findings, *said)
     curves = read_curves(ledger.curves, flops=study.flops)
     fitted = _digest(runs, curves)
-    made = kept_fits.read(ledger, fitted) or _fit_once(ledger, fitted, runs, curves, tell)
+    best = best_size(runs) if is_one_budget(runs) else None
+    made = Fits(fits={}, refusals={})
+    if best is None:
+        made = kept_fits.read(ledger, fitted) or _fit_once(ledger, fitted, runs, curves, tell)
     fits = list(made.fits.values())
     budgets = [*study.budgets, *study.forecast_budgets]
     frontiers = {name: frontier(fit, budgets) for name, fit in made.fits.items()}
@@ -115,9 +121,11 @@ def analyse(
         refusals=made.refusals,
         frontiers=frontiers,
         sweeps=sweeps,
+        best=best,
         agreement=agreement(fits, study.budgets[-1]) if len(fits) > 1 else None,
         findings=(
             *findings,
+            *(best.runs.findings if best else ()),
             *_of_flags(runs),
             *_of_other_text(runs, made.fits, frontiers),
             *_of_seeds(runs),

@@ -3,7 +3,6 @@
 
 import json
 import math
-import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,31 +14,33 @@ from experiments.ledger.ledger import Ledger
 from experiments.report import rows
 from experiments.report.build import Report
 from experiments.report.setting_rows import as_objects, edges, setting_rows
-from experiments.terminal.table import fitting_table
+from experiments.terminal.table import fitting_table, wrapped
 from scaling.answers.agreement import are_apart
 from scaling.answers.frontier import Frontier
 from scaling.fit import Fit, encode
 from scaling.intervals import Estimated
+from scaling.shown import counted, with_interval
 
 MOST_WARNINGS = 3
-COLUMNS = 80
 
 
 def print_answer(console: Console, report: Report) -> None:
     """The sentence, the frontier, the forecasts, and what matters most of what was found.
 
-    Where no law is fitted the settings that were compared are the answer.
+    Where no law is fitted the settings that were compared are the answer, and the best size.
     """
     if report.main is None:
-        if not report.analysis.sweeps:
-            console.print("No approach gave an answer.")
         for name, curves in report.analysis.sweeps.items():
             console.print(f"Mean loss by {name}, nats per {report.unit}:")
             console.print(fitting_table(setting_rows(curves), console.width))
             console.print()
+        if said := sentence(report):
+            console.print(wrapped(said))
+        elif not report.analysis.sweeps:
+            console.print("No approach gave an answer.")
     else:
         front = report.analysis.frontiers[report.main]
-        console.print(_wrapped(sentence(report)))
+        console.print(wrapped(sentence(report)))
         console.print()
         found = rows.frontier_rows(front, report.unit)
         console.print(fitting_table(found, console.width))
@@ -47,19 +48,21 @@ def print_answer(console: Console, report: Report) -> None:
             console.print("* beyond the budgets or the sizes that were trained")
         console.print()
     for judged in report.forecasts:
-        console.print(_wrapped(rows.forecast_rows(judged, report.unit)[0]["sentence"]))
+        console.print(wrapped(rows.forecast_rows(judged, report.unit)[0]["sentence"]))
     for warning in warnings(report)[:MOST_WARNINGS]:
-        console.print(_wrapped(f"- {warning}", indent="  "))
+        console.print(wrapped(f"- {warning}", indent="  "))
 
 
 def sentence(report: Report) -> str:
-    """What to train for the largest budget that is asked for, and how that grows."""
-    assert report.main is not None
+    """What to train for the largest budget that is asked for, and how that grows; of one budget
+    the best size; empty where neither is known."""
+    if report.main is None:
+        return "" if report.analysis.best is None else report.analysis.best.sentence(report.unit)
     fit, front = report.analysis.fits[report.main], report.analysis.frontiers[report.main]
     i = len(front.flops) - 1
     flops, n_params, loss, n_tokens = list(rows.frontier_rows(front, report.unit)[i].values())[:4]
     doubt = "" if fit.is_certified else f" Not certified: {fit.status.value} ({fit.name})."
-    a = rows.with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.2f}")
+    a = with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.2f}")
     return (
         f"For {flops.strip('*')} FLOPs train {n_params} parameters on {n_tokens} {report.unit}s: "
         f"{loss} nats per {report.unit}. N* grows as C^{a}.{doubt}"
@@ -108,7 +111,7 @@ def _others(fits: Mapping[str, Fit], fronts: Mapping[str, Frontier], main: str) 
     for name, fit in fits.items():
         if name != main and fit.is_certified and are_apart(mine.interval, optimum(name).interval):
             yield (
-                f"{fit.name} finds another N*, {rows.counted(optimum(name))}: its interval and "
+                f"{fit.name} finds another N*, {counted(optimum(name))}: its interval and "
                 f"that of {fits[main].name} do not overlap."
             )
 
@@ -116,7 +119,8 @@ def _others(fits: Mapping[str, Fit], fronts: Mapping[str, Frontier], main: str) 
 def details(report: Report) -> str:
     """Every approach, every finding."""
     analysis = report.analysis
-    lines = [" | ".join(row) for row in rows.exponent_rows(analysis)]
+    lines = [sentence(report)] if analysis.best else []
+    lines += [" | ".join(row) for row in rows.exponent_rows(analysis)]
     for name, curves in analysis.sweeps.items():
         for row in setting_rows(curves):
             cells = [f"{column} {cell}" for column, cell in row.items() if cell]
@@ -132,11 +136,12 @@ def as_object(report: Report) -> dict[str, Any]:
     """The answer for a program; null for what is not known."""
     analysis, main = report.analysis, report.main
     return {
-        "answer": None if main is None else sentence(report),
+        "answer": sentence(report) or None,
         "approach": main,
         "is_certified": main is not None and analysis.fits[main].is_certified,
         "unit": report.unit,
         "frontier": None if main is None else analysis.frontiers[main].to_dict(),
+        "best_size": None if analysis.best is None else analysis.best.to_dict(),
         "exponents": {
             name: {
                 "a": fit.exponent_a,
@@ -170,9 +175,3 @@ def write_answer(ledger: Ledger, report: Report) -> None:
     """fits/answer.json and fits/findings.txt."""
     replace_text(ledger.answer, json.dumps(as_object(report), indent=1, allow_nan=False) + "\n")
     replace_text(ledger.findings, details(report))
-
-
-def _wrapped(text: str, indent: str = "") -> str:
-    return textwrap.fill(
-        text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )

@@ -23,6 +23,8 @@ def drawn(report: Report) -> dict[str, Figure]:
     found = {"curves": figures.figure_curves(analysis.curves, analysis.runs)}
     if "isoflop" in fits:
         found["isoflop"] = figures.figure_isoflop(fits["isoflop"])
+    elif analysis.best:
+        found["isoflop"] = figures.figure_best_size(analysis.best)
     else:
         sizes = loss_curves(analysis.runs, "n_params", ("budget",))
         found["isoflop"] = figure_sizes(analysis.runs, sizes)

@@ -33,6 +33,8 @@ from scaling.approaches.isoflop_curves import value_at
 from scaling.fit import Fit, Optimum
 from scaling.intervals import Estimated
 from scaling.plots.style import approach_styles, budget_styles
+from scaling.shown import counted
+from scaling.tables.units import power
 
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
 DASHES = ("solid", "dashed", "dotdash", "dotted")
@@ -41,7 +43,7 @@ MINIMUM, OUTCOME, RUNS = "#d55e00", "#222222", "#8a94a0"
 
 def isoflop_panel(report: Report, runs: ColumnDataSource, switches: Switches) -> figure:
     """Losses over sizes at each budget; where they are fitted, the curve and its minimum."""
-    fit = report.analysis.fits.get("isoflop")
+    fit = report.analysis.fits.get("isoflop") or report.analysis.best
     optima = {} if fit is None else {optimum.budget: optimum for optimum in fit.optima}
     panel = new_panel(("parameters N", COUNT), _loss(report), y_axis_type="linear")
     points, entries, stars = [], {}, []
@@ -52,7 +54,7 @@ def isoflop_panel(report: Report, runs: ColumnDataSource, switches: Switches) ->
             panel.scatter("n_params", "loss_nats", source=runs, view=view, size=8, **style,
                           fill_alpha=0.0 if is_out else 0.75, **SELECTED)
         )  # fmt: skip
-        name = rows.power(budget)
+        name = power(budget)
         entries[name + " (left out)" * is_out] = points[-1]
         drawn = [points[-1]]
         if fit is not None and optimum is not None and optimum.curve:
@@ -86,9 +88,9 @@ def _minimum(panel: figure, optimum: Optimum) -> list[GlyphRenderer]:
     n_tokens = Estimated(value=optimum.n_tokens_opt, interval=optimum.interval_n_tokens)
     source = ColumnDataSource(
         {
-            "C asked": [rows.power(optimum.budget)],
-            "N*": [rows.counted(n_params)],
-            "D*": [rows.counted(n_tokens)],
+            "C asked": [power(optimum.budget)],
+            "N*": [counted(n_params)],
+            "D*": [counted(n_tokens)],
             "loss": [f"{optimum.loss_opt:.4f}"],
             "x": [optimum.n_params_opt],
             "y": [optimum.loss_opt],
@@ -174,7 +176,7 @@ def curves_panel(report: Report, runs: ColumnDataSource, switches: Switches) -> 
         end = panel.scatter(
             "flops", "loss_nats", source=runs, view=view, size=6, **style, **SELECTED
         )
-        name = rows.power(budget)
+        name = power(budget)
         entries[name] = end
         switches.add(name, [end, line])
     read_runs(panel, list(entries.values()))

@@ -59,7 +59,7 @@ const sizes = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"], [1, ""]]
 const [size, letter] = sizes.find(([size]) => tick >= size * 0.9995) ?? [1, ""]
 return `${Number((tick / size).toPrecision(3))}${letter}`
 """
-# As experiments.report.rows.power: 2e10.
+# As scaling.tables.units.power: 2e10.
 POWER = 'return Number(tick.toPrecision(3)).toExponential().replace("e+", "e")'
 PLAIN = "return `${Number(tick.toPrecision(4))}`"
 

@@ -67,7 +67,7 @@ def page(
     explorable = interactive.document(report, runs)
     return environment.get_template("report.html").render(
         study=study,
-        sentence=sentence(report) if main else "",
+        sentence=sentence(report),
         answer=rows.frontier_rows(main, report.unit) if main else [],
         answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
         unit=report.unit,

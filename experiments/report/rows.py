@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a report shows, as rows of text, for the terminal and for the page."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 from experiments.ledger.forecasts import Predicted
@@ -12,8 +11,8 @@ from experiments.report.analysis import APPROACHES, Analysis
 from experiments.report.build import JudgedForecast
 from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
-from scaling.intervals import Estimated, Interval
-from scaling.tables.units import count
+from scaling.shown import counted, loss_text, with_interval
+from scaling.tables.units import count, power
 
 
 def ordered(analysis: Analysis) -> list[Fit]:
@@ -31,13 +30,6 @@ def _exponent_row(fit: Fit) -> tuple[str, ...]:
     b = with_interval(fit.exponent_b, fit.intervals["exponent_b"], "{:.3f}")
     status = "certified" if fit.is_certified else f"not certified: {fit.status.value}"
     return (fit.name, a, b, str(len(fit.fitted_runs)), status)
-
-
-def with_interval(value: float, interval: Interval, form: str) -> str:
-    if not interval.is_known:
-        return f"{form.format(value)} (no interval)"
-    ends = f"{form.format(interval.lower)} to {form.format(interval.upper)}"
-    return f"{form.format(value)} ({ends})"
 
 
 def findings(analysis: Analysis) -> list[str]:
@@ -64,31 +56,12 @@ def frontier_rows(frontier: Frontier, unit: str) -> list[dict[str, str]]:
         row = {
             "FLOPs": power(flops) + "*" * bool(frontier.is_extrapolated[i]),
             "parameters N*": counted(frontier.n_params_opt.at(i)),
-            f"nats per {unit}": with_interval(loss.value, loss.interval, _loss_form(loss)),
+            f"nats per {unit}": loss_text(loss),
             f"{unit}s D*": counted(frontier.n_tokens_opt.at(i)),
             f"{unit}s per parameter": with_interval(ratio.value, ratio.interval, "{:.3g}"),
         }
         shown.append(row)
     return shown
-
-
-def power(value: float) -> str:
-    """A number of FLOPs: 2.5e10."""
-    return f"{value:.3g}".replace("e+", "e")
-
-
-def counted(found: Estimated) -> str:
-    """A count and its interval: 14.3k (12.1k to 16.4k)."""
-    if not found.interval.is_known:
-        return f"{count(found.value)} (no interval)"
-    return f"{count(found.value)} ({count(found.interval.lower)} to {count(found.interval.upper)})"
-
-
-def _loss_form(loss: Estimated) -> str:
-    """Digits down to a tenth of the interval's width, two to five."""
-    width = loss.interval.upper - loss.interval.lower
-    digits = 1 - math.floor(math.log10(width)) if loss.interval.is_known and width > 0 else 4
-    return f"{{:.{min(max(digits, 2), 5)}f}}"
 
 
 def is_outside(judged: JudgedForecast) -> bool:

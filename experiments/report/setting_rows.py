@@ -4,10 +4,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.report.rows import power
 from scaling.fit import encode
 from scaling.tables.loss_curves import LossCurve
-from scaling.tables.units import count
+from scaling.tables.units import count, power
 
 
 def setting_rows(curves: Sequence[LossCurve]) -> list[dict[str, str]]:

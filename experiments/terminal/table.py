@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How numbers and tables look on the terminal."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from rich.console import JustifyMethod
 from rich.table import Table
+
+COLUMNS = 80
 
 
 def plain_table(
@@ -28,6 +31,13 @@ def fitting_table(rows: Sequence[Mapping[str, str]], width: int) -> Table:
     for row in rows:
         table.add_row(*(row[name] for name in names))
     return table
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """A sentence in lines of at most 80 columns, wherever it goes; later lines are indented."""
+    return textwrap.fill(
+        text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def number_table(*columns: str) -> Table:

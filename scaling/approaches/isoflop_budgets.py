@@ -10,6 +10,7 @@ from jaxtyping import Int
 from scaling.approaches.isoflop_curves import Curve, fewest, fit_curve, minima
 from scaling.approaches.isoflop_draws import Draws, pooled_share
 from scaling.approaches.isoflop_intervals import (
+    NOT_SEEN,
     Minimum,
     drawn_minimum,
     polynomial_minimum,
@@ -17,13 +18,12 @@ from scaling.approaches.isoflop_intervals import (
     why_not,
 )
 from scaling.fit import FitError
-from scaling.intervals import UNKNOWN, Interval
+from scaling.intervals import Interval
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.uncertainty.groups import share_noise
 
-_NOT_SEEN = Minimum(size=UNKNOWN, loss=UNKNOWN, curvature=UNKNOWN, is_open=(False, False))
 _OVER = ("parameters", "tokens")
 
 
@@ -47,7 +47,7 @@ class Budget:
     @property
     def minimum(self) -> Minimum:
         """Of the curve over ln N."""
-        return self.found[0] if self.found else _NOT_SEEN
+        return self.found[0] if self.found else NOT_SEEN
 
     def token_interval(self, ladder: Ladder) -> Interval:
         """Of D*: its own curve's, or that of N* along the ladder."""
@@ -77,7 +77,7 @@ def isoflop_budgets(
         spread = scatters(curves, losses)
         what = _OVER[len(budgets[able[0]].found)]
         for i, one, scatter in zip(able, curves, spread, strict=True):
-            found = _NOT_SEEN
+            found = NOT_SEEN
             if one.kind != "akima":
                 found = polynomial_minimum(one, scatter, level)
             why = why_not(one, found, level, accept=accept, what=what)

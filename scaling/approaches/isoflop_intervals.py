@@ -43,6 +43,9 @@ class Minimum:
         return f"the interval is open beyond the {' and the '.join(sides)} size" if sides else ""
 
 
+NOT_SEEN = Minimum(size=UNKNOWN, loss=UNKNOWN, curvature=UNKNOWN, is_open=(False, False))
+
+
 def scatters(
     curves: Sequence[Curve], losses: Sequence[Array], *, pooled_share: float = 1.0
 ) -> list[tuple[float, float]]:
@@ -84,7 +87,7 @@ def polynomial_minimum(
         one minimum, and where a cubic levels off far from it there is none.
     """
     if not scatter[1]:
-        return Minimum(size=UNKNOWN, loss=UNKNOWN, curvature=UNKNOWN, is_open=(False, False))
+        return NOT_SEEN
     covariance = _covariance(curve, scatter, level)
     is_plausible, grid = _plausible(curve, covariance)
     is_plausible = _joined(is_plausible, grid, curve.minimum) if is_one else is_plausible

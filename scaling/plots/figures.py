@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from scaling.answers.agreement import Agreement
+from scaling.answers.best_size import BestSize
 from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
 from scaling.intervals import Estimated
@@ -40,6 +41,15 @@ def figure_isoflop(fit: Fit) -> Figure:
     figure, (ax,) = new_figure()
     plot_isoflop(ax, fit).set_title(titled("Loss against size at fixed compute", fit))
     caption(figure, _notes([fit]))
+    return figure
+
+
+@styled()
+def figure_best_size(best: BestSize) -> Figure:
+    """Loss against size at the one budget there is, with its parabola and its minimum."""
+    figure, (ax,) = new_figure()
+    plot_isoflop(ax, best).set_title("Loss against size at fixed compute")
+    caption(figure, [best.sentence(), *best.runs.findings])
     return figure
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from scaling.answers.best_size import BestSize
 from scaling.approaches.isoflop_curves import value_at
 from scaling.fit import Fit
 from scaling.intervals import Interval
@@ -18,7 +19,7 @@ from scaling.plots.style import budget_styles, log_counts
 _MINIMUM = "#d55e00"
 
 
-def plot_isoflop(ax: Axes, fit: Fit) -> Axes:
+def plot_isoflop(ax: Axes, fit: Fit | BestSize) -> Axes:
     """Loss against size at each budget, with the fitted curve and its minimum.
 
     Budgets left out of the power laws are drawn hollow and dashed.

@@ -3,7 +3,7 @@
 
 from collections.abc import Collection, Container
 from difflib import get_close_matches
-from math import inf, log
+from math import inf, isfinite, log
 
 _COUNTS = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 # One petaflop/s-day is 1e15 * 86400 FLOPs (Kaplan et al. 2020, sec. 1.3).
@@ -58,6 +58,14 @@ def count(value: float, _position: float = 0) -> str:
         if abs(value) >= size * 0.9995:
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"
+
+
+def power(value: float) -> str:
+    """A number of FLOPs, the same everywhere: 2.5e10, three digits."""
+    if not value or not isfinite(value):
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def check_fields(names: Collection[str], header: Container[str]) -> None:

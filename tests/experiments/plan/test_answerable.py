@@ -10,6 +10,7 @@ import pytest
 from experiments.plan.answerable import answers
 from experiments.plan.plan import plan
 from experiments.study.study import Axis, Ladder
+from scaling.answers.best_size import best_size
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.isoflop_curves import fewest
 from scaling.approaches.surface import fit_surface
@@ -19,8 +20,8 @@ from scaling.laws.registry import law_named
 from scaling.tables.runs import Runs
 
 
-def refused(points):
-    """Approaches that find too few of losses of a law at these points."""
+def runs_of(points):
+    """Losses of a law at these points."""
     n_params, n_tokens = (
         np.array([getattr(point, name) if name == "n_tokens" else point.params.total
                   for point in points], float)
@@ -31,7 +32,12 @@ def refused(points):
         n_tokens=n_tokens,
         loss_nats=1.2 + 40 * n_params**-0.45 + 200 * n_tokens**-0.45,
     )
-    runs = dataclasses.replace(runs, budget=np.array([point.budget for point in points]))
+    return dataclasses.replace(runs, budget=np.array([point.budget for point in points]))
+
+
+def refused(points):
+    """Approaches that find too few of them."""
+    runs = runs_of(points)
     fits = {
         "isoflop": lambda: fit_isoflop(runs, n_bootstrap=0),
         "surface (additive)": lambda: fit_surface(runs, "additive", n_bootstrap=0),
@@ -51,7 +57,6 @@ GRIDS = (
     ((1e11, 3e11, 1e12), (8, 16, 24, 32, 48, 64), (0, 1)),
     ((1e11, 3e11), (8, 16, 24, 32), (0, 1)),
     ((1e11, 3e11), (8, 16, 24), (0, 1)),
-    ((1e11,), (8, 16, 24, 32, 48, 64), (0,)),
     ((1e11, 3e11, 1e12), (8, 16), (0, 1, 2)),
 )
 
@@ -71,6 +76,26 @@ def test_what_cannot_answer_is_what_the_fits_refuse(study, manifest, grid):
     assert named - {"envelope"} == refused(points)
     assert ("envelope" in named) == (len(d_models) < 4)
     assert bool(found.refusal) == (len(named) == 4)
+
+
+@pytest.mark.parametrize(
+    ("d_models", "seeds"),
+    [((8, 16, 24, 32, 48, 64), (0,)), ((8, 16, 24, 32), (0, 1)), ((8, 16, 24, 32), (0,)),
+     ((8, 16, 24), (0, 1))],
+    ids=str,
+)  # fmt: skip
+def test_of_one_budget_the_best_size_is_what_is_asked(study, manifest, d_models, seeds):
+    """As the answer finds it; what lies beyond is not known."""
+    sizes = Ladder(d_models=d_models, tokens_per_param=(1e-3, 1e6))
+    study = dataclasses.replace(study, budgets=(1e11,), sizes=sizes, seeds=seeds)
+    points = plan(study, manifest).points
+    found = answers(study, points)
+    reason = best_size(runs_of(points)).optimum.reason
+    is_short = "a parabola needs" in reason
+    assert bool(found.refusal) == is_short
+    assert [line.partition(":")[0] for line in found.cannot] == ["the best size"] * is_short
+    study = dataclasses.replace(study, forecast_budgets=(1e12,))
+    assert "a forecast: one budget tells nothing of others" in answers(study, points).cannot
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def report(fits, *, fronts=None, main="additive", forecasts=(), bad=()):
         frontiers=fronts or {name: front() for name in fits},
         refusals={},
         sweeps={},
+        best=None,
         findings=(),
         agreement=None,
         runs=type("Runs", (), {"not_ok": runs.not_ok, "__len__": lambda self: 49})(),
