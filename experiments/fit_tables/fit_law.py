@@ -86,6 +86,8 @@ def _answer_best_size(runs: Runs, fitting: Fitting, output: Output) -> None:
 
 def _profiles(found: Fit, profiled: Sequence[Profiled], console: Console) -> list[Profile]:
     """Profiles of the quantities named, printed as they are found."""
+    if not profiled:
+        return []
     from experiments.fit_tables.display import print_profile
     from scaling.profiles.profile import profile
 

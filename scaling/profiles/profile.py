@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.signal import find_peaks
 
 from scaling.fit import Fit
 from scaling.intervals import Interval
@@ -238,6 +237,9 @@ def _findings(fit: Fit, found: Profile, bottom: Interval, lowest: float) -> list
 
 
 def _minima_findings(found: Profile, lowest: float) -> list[str]:
+    # Longer to import than most fits take.
+    from scipy.signal import find_peaks
+
     sentences, objective = [], found.objective
     minima = find_peaks(-objective, prominence=_BARRIER * found.threshold)[0]
     if len(minima) > 1:
