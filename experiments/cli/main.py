@@ -28,7 +28,7 @@ COMMANDS = (
     *("init", "data", "plan", "run", "lr-check", "next"),
     *("status", "retry", "gc", "export", "doctor"),
     *("evaluate", "sample", "export-model"),
-    *("fit", "compare", "optimum", "plot", "report"),
+    *("fit", "laws", "compare", "optimum", "plot", "report"),
     *("check", "calibrate", "coordinate-check", "recipe", "reproduce"),
 )
 

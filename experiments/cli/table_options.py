@@ -43,8 +43,10 @@ def add_table(parser: argparse.ArgumentParser) -> None:
         "--where",
         action="append",
         metavar="COLUMN=VALUE",
-        help="rows to use; may be repeated (all)",
+        help="rows to use, or 'A=1 or B<2'; may be repeated (all)",
     )
+    add("--best-per", metavar="FIELD,...",
+        help="n_params,n_tokens: of rows alike in these the lowest loss (all)")  # fmt: skip
     add("--flops-convention", help="how the table counts FLOPs (as it says, or 6n_total)")
     add("--params-convention", help="total or non_embedding (total)")
     _add_fitting(parser)
@@ -122,6 +124,7 @@ def reading(options: argparse.Namespace) -> Reading:
     return Reading(
         columns=pairs("--columns", options.columns, str),
         where=tuple(options.where or ()),
+        best_per=tuple(filter(None, (options.best_per or "").split(","))),
         flops_convention=options.flops_convention,
         params_convention=options.params_convention or "total",
         allow_missing=options.allow_missing,

@@ -141,6 +141,8 @@ def read_table(path: str, reading: Reading) -> Runs:
         )
         runs = runs.select(~is_forecast)
         runs = replace(runs, notes=(*runs.notes, *[said] * bool(is_forecast.any())))
+    if reading.best_per:
+        runs = runs.best_per(reading.best_per)
     way_out = "--columns status=COLUMN:WORD says which word of a status counts."
     require_enough(runs.not_ok, len(runs), reading.allow_missing, way_out)
     return runs

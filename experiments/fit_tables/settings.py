@@ -18,12 +18,14 @@ class Reading:
     Attributes:
       columns: field of a run -> "column" or "column:unit".
       where: "column=value" of the rows to use.
+      best_per: columns; of rows that are alike in all of them the lowest loss is used.
       flops_convention, params_convention: how the table counts.
       allow_missing: fraction of rows that may have diverged, failed or have no loss.
     """
 
     columns: Mapping[str, str]
     where: tuple[str, ...]
+    best_per: tuple[str, ...]
     flops_convention: str | None
     params_convention: str
     allow_missing: float

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts and losses that look like another unit, rows like checkpoints: said, never corrected."""
+"""Counts and losses that look like another unit, rows like checkpoints, settings that are mixed:
+said, never corrected."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +25,9 @@ _HIGHEST_LOSS = 15.0
 _FAR = 100.0
 # So many rows of one size, at as many numbers of tokens, are checkpoints rather than runs.
 _CHECKPOINTS = 8
+# Settings of training by the names that tables give them. A fit takes runs that differ in them for
+# repeats of one another.
+_SETTINGS = re.compile(r"(^|_)(lr|learning_rate|bs|batch|batch_size|weight_decay|warmup)($|_)")
 # Gaps between checkpoints are much alike; those between budgets grow with them.
 _EVEN = 4.0
 
@@ -51,7 +56,30 @@ def unit_findings(runs: Runs) -> tuple[str, ...]:
             f"the loss is about {np.median(ok.loss_nats):.3g} nats: worse than a guess from any "
             "vocabulary; is it a perplexity or a sum?"
         )
-    return (*sentences, *_flops_findings(ok), *_checkpoint_findings(ok))
+    return (
+        *sentences,
+        *_flops_findings(ok),
+        *_checkpoint_findings(ok),
+        *_settings_findings(ok),
+    )
+
+
+def _settings_findings(ok: Runs) -> list[str]:
+    """Runs of one size and length that differ in their learning rate, batch or the like."""
+    pairs = np.unique(np.stack([ok.n_params, ok.n_tokens]), axis=1, return_inverse=True)[1]
+    varied = {}
+    for name, column in ok.extra.items():
+        if column.ndim == 1 and _SETTINGS.search(name.lower()):
+            kinds = [len(np.unique(column[pairs == pair])) for pair in np.unique(pairs)]
+            if np.median(kinds) > 1:
+                varied[name] = int(np.median(kinds))
+    if not varied:
+        return []
+    listed = ", ".join(f"{count} of {name}" for name, count in varied.items())
+    return [
+        f"runs of one n_params and n_tokens differ in their settings ({listed}) and are fitted as "
+        "if they were repeats. --best-per n_params,n_tokens keeps the best of each."
+    ]
 
 
 def _checkpoint_findings(ok: Runs) -> list[str]:

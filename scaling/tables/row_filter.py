@@ -24,18 +24,19 @@ _TESTS = {
 def filtered(table: Table, conditions: Sequence[str]) -> tuple[Table, tuple[str, ...]]:
     """The rows that meet all conditions, and what was left out, in words.
 
-    A condition is COLUMN=VALUE, or !=, <, <=, >, >= in place of =; columns by their name in the
-    file, numbers compared as numbers where the whole column and the value are numbers.
+    A condition is COLUMN=VALUE, or !=, <, <=, >, >= in place of =, or several with " or " between
+    them; columns by their name in the file, numbers compared as numbers where the whole column and
+    the value are numbers.
 
     Raises:
       ValueError: for a condition that is none, a column that is missing, or no row left.
     """
     keep = np.ones(len(table), bool)
     for condition in conditions:
-        keep &= _meets(table, condition)
+        keep &= np.any([_meets(table, one) for one in condition.split(" or ")], axis=0)
     if keep.all():
         return table, ()
-    asked = " and ".join(conditions)
+    asked = " and ".join(f"({one})" if " or " in one else one for one in conditions)
     if not keep.any():
         raise ValueError(f"{table.path}: none of {len(table)} rows meets {asked}")
     sentence = f"{int((~keep).sum())} of {len(table)} rows are left out: not {asked}."

@@ -13,6 +13,7 @@ from experiments.fit_tables import fit_law
 from scaling.fit import Fit
 from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
+from scaling.laws.registry import LAWS
 
 TRUTH = (1.69, 406.4, 410.7, 0.34, 0.28)
 COLUMNS = ("--columns", "n_params=size:M,n_tokens=tokens:B", "--columns", "loss_nats=loss")
@@ -379,3 +380,37 @@ def test_a_mistake_is_one_line(tmp_path, refused, arguments, why):
     other.write_text("[1, 2]")
     names = {"TABLE": path, "JSON": str(other)}
     assert why in refused(*(names.get(a, a) for a in arguments))
+
+
+def test_rows_that_meet_one_of_two_conditions(tmp_path, run):
+    path = table(tmp_path, "runs.csv", seed=1)
+    said = run("fit", path, *COLUMNS, "--bootstrap", "0", "--where", "budget<5e18 or budget>5e20")
+    assert "14 of 14 runs" in said
+    assert "14 of 28 rows are left out: not (budget<5e18 or budget>5e20)." in said
+
+
+def test_of_several_settings_the_best_is_fitted(tmp_path, run, refused):
+    path = Path(table(tmp_path, "runs.csv", seed=1))
+    head, *rows = path.read_text().splitlines()
+    worse = [",".join([*(c := row.split(","))[:2], str(float(c[2]) + 0.5), *c[3:]]) for row in rows]
+    lines = [f"{head},lr", *(f"{row},1e-3" for row in rows), *(f"{row},1e-1" for row in worse)]
+    mixed = tmp_path / "mixed.csv"
+    mixed.write_text("\n".join(lines) + "\n")
+    asked = (*COLUMNS, "--bootstrap", "0", "--json")
+    alone = json.loads(run("fit", str(path), *asked))
+    best = json.loads(run("fit", str(mixed), *asked, "--best-per", "n_params,n_tokens"))
+    assert best["parameters"] == pytest.approx(alone["parameters"], rel=1e-9)
+    together = json.loads(run("fit", str(mixed), *asked))
+    assert any("--best-per n_params,n_tokens keeps" in one for one in together["findings"])
+    assert "no column 'rate'" in refused("fit", str(mixed), *COLUMNS, "--best-per", "rate")
+
+
+def test_every_law_is_listed_with_its_formula_and_source(run):
+    said = run("laws")
+    assert max(map(len, said.splitlines())) <= 80
+    for name, law in LAWS.items():
+        assert f"{name}: {law.formula[:20]}" in said
+        assert law.source[:20] in " ".join(said.split())
+    listed = {row["name"]: row for row in json.loads(run("laws", "--json"))}
+    assert listed["curved"]["parameters"] == ["E", "A", "B", "alpha", "beta", "gamma"]
+    assert listed["width_depth"]["columns"] == ["d_model", "n_layers", "n_params", "n_tokens"]
