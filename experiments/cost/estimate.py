@@ -199,7 +199,8 @@ def work(planned_job: PlannedJob) -> Work:
     train = point.spec.train
     flops, n_steps = point.flops["matmul_full"], train.schedule.n_steps
     n_curve = sum(step > job.steps[0] for step in train.eval_steps)
-    n_eval = train.evaluation.n_tokens + n_curve * train.evaluation.curve_tokens
+    n_whole, n_of_curve = train.evaluation.sizes
+    n_eval = n_whole + n_curve * n_of_curve
     is_trunk = job.kind == "trunk"
     return Work(
         name=job.id,

@@ -94,6 +94,7 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         "blocks": model.pattern,
         **{name: value for layer in model.layers for name, value in layer.columns().items()},
         "seq_len": model.seq_len,
+        "context_bytes": _context_bytes(point, result),
         "batch_size": train.batch_size,
         "n_steps": train.schedule.n_steps,
         "hidden_learning_rate": train.optimizer.hidden.learning_rate,
@@ -116,8 +117,17 @@ def _losses(result: Result | None) -> Row:
         "loss_nats": loss.nats if loss else None,
         "loss_se_nats": loss.se_nats if loss else None,
         "bits_per_byte": loss.bits_per_byte if loss else None,
+        "bits_per_byte_se": loss.se_bits_per_byte if loss else None,
         **{f"loss_nats_{name}": part.nats for name, part in domains.items()},
     }
+
+
+def _context_bytes(point: Point, result: Result | None) -> float | None:
+    """Text of a whole window, on average: the most that a prediction sees."""
+    loss = result.loss if result else None
+    if loss is None or loss.n_bytes is None:
+        return None
+    return point.spec.model.seq_len * loss.n_bytes / loss.n_units
 
 
 def _curve_rows(point: Point, result: Result) -> list[Row]:
@@ -130,6 +140,7 @@ def _curve_rows(point: Point, result: Result) -> list[Row]:
             "n_tokens": row.n_tokens,
             **{f"flops_{c}": per_token[c] * row.n_tokens for c in FLOP_CONVENTIONS},
             "loss_nats": row.loss_nats,
+            "bits_per_byte": row.bits_per_byte,
         }
         for row in result.curve
     ]

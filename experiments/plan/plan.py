@@ -90,14 +90,29 @@ def _check_data(study: Study, manifest: Manifest) -> None:
             f"seq_len={study.seq_len}: this source needs a multiple of {manifest.window_multiple} "
             "(windows hold whole records)."
         )
-    available = manifest.n_validation_tokens
-    n_windows = math.ceil(study.evaluation.n_tokens / study.seq_len)
+    if study.evaluation.n_bytes is not None:
+        _check_documents(study.evaluation.n_bytes, manifest)
+        return
+    available, (n_tokens, _) = manifest.n_validation_tokens, study.evaluation.sizes
+    n_windows = math.ceil(n_tokens / study.seq_len)
     if available is not None and n_windows > (available - 1) // study.seq_len:
         raise ValueError(
-            f"evaluation.n_tokens={study.evaluation.n_tokens} are {n_windows} windows of "
+            f"evaluation.n_tokens={n_tokens} are {n_windows} windows of "
             f"{study.seq_len} tokens: the validation split has {available} tokens, one more than "
             "its windows are needed. Ask for fewer, or hold out more "
             "(data.validation_fraction, data.validation_paths)."
+        )
+
+
+def _check_documents(n_bytes: int, manifest: Manifest) -> None:
+    available = manifest.n_validation_bytes
+    if available is None:
+        raise ValueError(f"evaluation.n_bytes={n_bytes}: {manifest.why_no_bytes}")
+    if n_bytes > available:
+        raise ValueError(
+            f"evaluation.n_bytes={n_bytes}: the validation documents have {available} bytes, their "
+            "ends counted. Ask for fewer, or hold out more (data.validation_fraction, "
+            "data.validation_paths)."
         )
 
 

@@ -2,7 +2,7 @@
 """isoflop evaluate: the loss of a trained network on text of one's own."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -12,12 +12,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from experiments.weights.find_run import manifest_of
 from experiments.weights.load_model import ONE_DEVICE, LoadedModel
-from model.data.encoding import open_encoding
-from model.data.read_tokens import read_tokens
-from model.data.source import source_from_dict
+from model.data.document_windows import document_windows
+from model.data.encoding import Encoding, open_encoding
+from model.data.read_tokens import read_texts, read_tokens
+from model.data.source import Source, source_from_dict
 from model.training.compile_program import evaluation_program
 from model.training.outcome import ALL
-from model.training.validation import Validation
+from model.training.validation import Measured, Validation, ValidationSet, document_set
 
 # Windows that are on the device at a time.
 PART = 4096
@@ -31,8 +32,9 @@ class Evaluation:
       n_tokens: that were predicted, in ``n_windows`` windows of the run's sequence length.
       n_left_out: at the end of the text, less than a window.
       loss_nats: mean cross-entropy per token; ``loss_se_nats``: its standard error over the
-        windows, None of one.
-      bits_per_byte: of text; None where the source does not say how long its tokens are.
+        windows or documents, None of one.
+      bits_per_byte: of text; None where the source does not say how long its tokens are, or where
+        they do not give the text back.
       perplexity: exp(loss).
     """
 
@@ -46,50 +48,68 @@ class Evaluation:
 
 
 def evaluate_file(model: LoadedModel, path: str) -> Evaluation:
-    """The loss on a file, its tokens made as those of the run were.
-
-    Windows follow one another and share no target, as those of the validation set do.
+    """The loss on a file, its tokens made as those of the run were, and its windows as those of its
+    validation set: of whole documents, or one behind the other.
 
     Raises:
       ValueError: one line, if the file cannot be read so, lacks a whole window, or holds a token
         that the vocabulary lacks; or if the data of the study are no longer those of the run.
     """
-    manifest = manifest_of(model.ledger, model.point)
+    manifest, spec = manifest_of(model.ledger, model.point), model.point.spec
     encoding = open_encoding(manifest, model.ledger.data)
-    tokens = read_tokens(source_from_dict(manifest.source), path, encoding)
-    length = model.point.spec.model.seq_len
+    source, length = source_from_dict(manifest.source), spec.model.seq_len
+    if spec.train.evaluation.is_by_document:
+        return evaluate(model, _documents(source, path, encoding, length))
+    tokens = read_tokens(source, path, encoding)
     if len(tokens) <= length:
         raise ValueError(
             f"{path} holds {len(tokens)} tokens, less than one window of {length} + 1. Give more."
         )
     windows = sliding_window_view(tokens, length + 1)[::length]
-    return evaluate(model, windows, manifest.bytes_per_token, len(tokens))
+    return evaluate(model, one_behind_the_other(windows, manifest.bytes_per_token), len(tokens))
 
 
-def evaluate(
-    model: LoadedModel,
-    windows: Integer[np.ndarray, "n T1"],
-    bytes_per_token: float | None,
-    n_given: int | None = None,
-) -> Evaluation:
+def one_behind_the_other(
+    windows: Integer[np.ndarray, "n T1"], bytes_per_token: float | None
+) -> ValidationSet:
+    """Windows that are a sample each."""
+    return ValidationSet(
+        windows=windows,
+        members={ALL: np.ones(len(windows), bool)},
+        sample=np.arange(len(windows)),
+        bytes_per_token=bytes_per_token,
+    )
+
+
+def _documents(source: Source, path: str, encoding: Encoding, seq_len: int) -> ValidationSet:
+    texts = read_texts(source, path)
+    if not texts:
+        raise ValueError(f"{path} holds no text. Give some.")
+    tokens = [np.array(encoding.ids(one)) for one in encoding.encode(texts)]
+    sizes = [len(text) for text in texts]
+    found = document_windows(tokens, sizes, separator=encoding.separator, seq_len=seq_len)
+    asked = document_set(found, 1)
+    pairs = zip(tokens, texts, strict=True)
+    is_whole = all(encoding.decode(own.tolist()) == text for own, text in pairs)
+    return asked if is_whole else replace(asked, n_bytes=None)
+
+
+def evaluate(model: LoadedModel, asked: ValidationSet, n_given: int | None = None) -> Evaluation:
     """The loss on windows; ``n_given``: tokens that they were made of, where some may be left."""
     spec = model.point.spec
     program = evaluation_program(spec.model, spec.train, ONE_DEVICE)
-    sums = np.zeros(3)
+    parts = []
     with jax.set_mesh(program.mesh):
         params = nnx.state(model.network)
-        for start in range(0, len(windows), PART):
-            part = windows[None, start : start + PART].astype(np.int32)
-            everything = {ALL: np.ones(part.shape[:2], bool)}
-            validation = Validation(part, everything, program, bytes_per_token)
-            sums += np.reshape(validation.sums(params, part.shape[1]), 3)
-    nats, squares, n_units = sums.tolist()
-    loss = validation.loss(nats, squares, n_units, len(windows))
-    n_tokens = windows.shape[0] * (windows.shape[1] - 1)
+        for start in range(0, len(asked.windows), PART):
+            part = one_behind_the_other(asked.windows[start : start + PART], None)
+            parts += Validation([part], program).measure(params, [len(part.windows)])
+    measured = Measured(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    loss = asked.losses(measured, is_bound=False)[ALL]
     return Evaluation(
-        n_tokens=n_tokens,
-        n_windows=len(windows),
-        n_left_out=0 if n_given is None else n_given - 1 - n_tokens,
+        n_tokens=loss.n_units,
+        n_windows=len(asked.windows),
+        n_left_out=0 if n_given is None else n_given - 1 - loss.n_units,
         loss_nats=loss.nats,
         loss_se_nats=loss.se_nats,
         bits_per_byte=loss.bits_per_byte,

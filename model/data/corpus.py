@@ -4,13 +4,15 @@
 import functools
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, Integer, UInt
 from numpy.lib.stride_tricks import as_strided
 
-from model.data.encoding import separator_of
+from model.data.document_windows import DocumentWindows, choose_documents, document_windows
+from model.data.encoding import Encoding, open_encoding, separator_of
 from model.data.manifest import Manifest
 from model.data.source import Zipf, source_from_dict
 from model.data.streams import Purpose, random_stream
@@ -64,6 +66,15 @@ class Corpus(ABC):
           ValueError: if the validation split holds fewer windows.
         """
 
+    def validation_documents(self, n_bytes: int, seq_len: int, seed: int) -> DocumentWindows:
+        """Whole documents of the validation split, drawn by seed until they have ``n_bytes``, the
+        end of each counted as one: for every tokenizer the same ones.
+
+        Raises:
+          ValueError: if the bytes of its documents are not known, or it has fewer.
+        """
+        raise ValueError(self.manifest.why_no_bytes or "these data are not scored by documents.")
+
     def validation_domains(
         self, n_tokens: int, seq_len: int, seed: int
     ) -> dict[str, Bool[np.ndarray, " n"]]:
@@ -90,6 +101,9 @@ class TokenCorpus(Corpus):
     Each epoch visits every window once, in an order of its own or, if not shuffled, as they lie in
     the files; a batch may straddle epochs. The windows that validate are drawn in any case. What is
     left at the end of the split, less than one window, is never seen.
+
+    Args:
+      open_encoding: what its tokens were made with; asked for where documents are scored whole.
     """
 
     def __init__(
@@ -99,8 +113,10 @@ class TokenCorpus(Corpus):
         validation: UInt[np.ndarray, " n_validation"],
         *,
         is_shuffled: bool = True,
+        open_encoding: Callable[[], Encoding],
     ):
         super().__init__(manifest)
+        self._open_encoding = open_encoding
         self._tokens = {"train": train, "validation": validation}
         self._is_shuffled = is_shuffled
 
@@ -134,6 +150,17 @@ class TokenCorpus(Corpus):
             )
         order = window_order(len(windows), seed, Purpose.VALIDATION, 0, 0, n_asked)
         return windows[order].astype(np.int32)
+
+    def validation_documents(self, n_bytes: int, seq_len: int, seed: int) -> DocumentWindows:
+        _check_positive(n_bytes=n_bytes, seq_len=seq_len)
+        if self.manifest.why_no_bytes:
+            raise ValueError(self.manifest.why_no_bytes)
+        n_documents = self.manifest.n_validation_documents
+        assert n_documents is not None
+        order = window_order(n_documents, seed, Purpose.VALIDATION, 0, 0, n_documents)
+        encoding, tokens = self._open_encoding(), self._tokens["validation"]
+        chosen, sizes = choose_documents(tokens, encoding, order, n_bytes)
+        return document_windows(chosen, sizes, separator=encoding.separator, seq_len=seq_len)
 
     def n_windows(self, seq_len: int) -> int:
         _check_positive(seq_len=seq_len)
@@ -225,7 +252,13 @@ def open_corpus(manifest: Manifest, folder: str | os.PathLike[str]) -> Corpus:
             "`isoflop data STUDY`."
         )
     is_shuffled = source.order == "shuffled"
-    return TokenCorpus(manifest, arrays["train"], arrays["validation"], is_shuffled=is_shuffled)
+    return TokenCorpus(
+        manifest,
+        arrays["train"],
+        arrays["validation"],
+        is_shuffled=is_shuffled,
+        open_encoding=functools.partial(open_encoding, manifest, Path(folder)),
+    )
 
 
 # Of the cipher that shuffles; Grain's own loaders use as many.

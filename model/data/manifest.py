@@ -63,6 +63,30 @@ class Manifest:
     source: dict[str, object]
     tokenizer: dict[str, Any] | None = None
 
+    @property
+    def why_no_bytes(self) -> str:
+        """Why it is not known which bytes its tokens stand for, with the way out; else empty."""
+        if self.n_bytes is None:
+            return (
+                f"source {self.kind!r} does not say which bytes its tokens stand for: documents "
+                "cannot be scored by their bytes. Give evaluation.n_tokens, not n_bytes, or text."
+            )
+        if self.bytes_per_token is None:
+            return (
+                "the tokenizer does not give all validation documents back byte for byte: there "
+                "are no bits per byte. Choose one that does, such as TrainedBPE, or give "
+                "evaluation.n_tokens, not n_bytes."
+            )
+        return ""
+
+    @property
+    def n_validation_bytes(self) -> int | None:
+        """Bytes of the validation documents, the end of each counted as one; None where they are
+        not known."""
+        if self.why_no_bytes or self.bytes_per_token is None or self.n_validation_tokens is None:
+            return None
+        return round(self.bytes_per_token * self.n_validation_tokens)
+
     def to_json(self) -> str:
         """The manifest as JSON text, one field per line and last the sha256 of the others."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -32,8 +32,15 @@ def read_tokens(source: Source, path: str, encoding: Encoding) -> UInt[np.ndarra
         return np.frombuffer(b"".join(stretches), reader.token_dtype)
     dtype = token_dtype(encoding.vocab_size)
     end = encoding.separator.to_bytes(dtype.itemsize, "little")
-    documents = [text for file in reader.files for text in reader.documents(file) if text]
-    return np.frombuffer(b"".join(one + end for one in encoding.encode(documents)), dtype)
+    found = encoding.encode(read_texts(source, path))
+    return np.frombuffer(b"".join(one + end for one in found), dtype)
+
+
+def read_texts(source: Source, path: str) -> list[bytes]:
+    """All documents of a file or folder of text, without those that are empty; raises ValueError if
+    one cannot be read as the source says."""
+    reader = reader_of(_of_path(source, path))
+    return [text for file in reader.files for text in reader.documents(file) if text]
 
 
 def _of_path(source: Source, path: str) -> TextFiles | TokenArrays:

@@ -62,6 +62,8 @@ def _common(config: TrainConfig) -> dict[str, Any]:
         "schedule.n_steps": config.schedule.n_steps,
         "evaluation.n_tokens": evaluation.n_tokens,
         "evaluation.curve_tokens": evaluation.curve_tokens,
+        "evaluation.n_bytes": evaluation.n_bytes,
+        "evaluation.curve_bytes": evaluation.curve_bytes,
         "evaluation.n_points": evaluation.n_points,
     }
 

@@ -50,7 +50,7 @@ def compile_program(
             return program
         need = _needed_bytes(program, tuple(hyper))
         if need <= limit:
-            n_windows = -(-train.evaluation.n_tokens // model.seq_len)
+            n_windows = -(-train.evaluation.sizes[0] // model.seq_len)
             need = max(need, _evaluation_bytes(program, tuple(hyper), n_windows))
         if need <= limit:
             return program

@@ -179,28 +179,57 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvalConfig:
-    """Where and on what the validation loss is measured.
+    """Where and on what the validation loss is measured: windows, or documents of text.
+
+    Windows are drawn from the validation split, as training has them. Documents are scored whole:
+    with another tokenizer they are the same bytes, so losses compare in bits per byte (the rule is
+    in model/data/document_windows.py).
 
     Attributes:
       n_tokens: size of the fixed validation set, in target tokens; the final loss uses all.
       curve_tokens: its first so many are used for the points of the curve.
+      n_bytes, curve_bytes: instead of these: documents until they have so many bytes.
       n_points: points of the curve, evenly spaced in steps; the last lies at the end of the run.
-      seed: which windows of the validation split.
+      seed: which windows or documents of the validation split.
     """
 
-    n_tokens: int
-    curve_tokens: int
+    n_tokens: int | None = None
+    curve_tokens: int | None = None
+    n_bytes: int | None = None
+    curve_bytes: int | None = None
     n_points: int
     seed: int
 
     def __post_init__(self) -> None:
-        check_whole(self, "n_tokens curve_tokens")
         check_whole(self, "n_points", high=MAX_CURVE_POINTS)
         check_whole(self, "seed", low=0, high=MAX_SEED)
-        if self.curve_tokens > self.n_tokens:
+        by_tokens, by_bytes = ("n_tokens", "curve_tokens"), ("n_bytes", "curve_bytes")
+        given = {name for name in (*by_tokens, *by_bytes) if getattr(self, name) is not None}
+        if given not in ({*by_tokens}, {*by_bytes}):
             raise ValueError(
-                f"curve_tokens={self.curve_tokens}: must be between 1 and n_tokens={self.n_tokens}."
+                f"evaluation gives {', '.join(sorted(given)) or 'no size'}: give n_tokens and "
+                "curve_tokens, or n_bytes and curve_bytes."
             )
+        whole, curve = by_bytes if self.is_by_document else by_tokens
+        check_whole(self, f"{whole} {curve}")
+        n_whole, n_curve = self.sizes
+        if n_curve > n_whole:
+            raise ValueError(f"{curve}={n_curve}: must be between 1 and {whole}={n_whole}.")
+
+    @property
+    def is_by_document(self) -> bool:
+        """Whether documents are scored whole."""
+        return self.n_bytes is not None
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Of the whole set and of the curve's, in tokens or in bytes, of which a token has one at
+        least."""
+        whole = self.n_tokens if self.n_bytes is None else self.n_bytes
+        curve = self.curve_tokens if self.n_bytes is None else self.curve_bytes
+        assert whole is not None
+        assert curve is not None
+        return whole, curve
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

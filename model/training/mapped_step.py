@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 from model.training.optimizer import Hyper
 from model.training.step import (
+    ByWindow,
     Computation,
-    Sums,
     TrainState,
     evaluate,
     init_moments,
@@ -66,10 +66,9 @@ def evaluate_runs(
     this: Computation,
     params: nnx.State,
     batches: Mapping[str, Shaped[Array, "R n_batches B ..."]],
-    weights: Float[Array, "R n_domains n_batches B"],
     n: Int[Array, ""],
-) -> Sums:
-    return _mapped(this, evaluate, (params, batches, weights), (n,))
+) -> ByWindow:
+    return _mapped(this, evaluate, (params, batches), (n,))
 
 
 def _mapped(this: Computation, function: Callable, own: tuple, shared: tuple) -> Any:

@@ -65,8 +65,8 @@ class Loss:
 
     Attributes:
       nats: mean per unit, of which the objective says what it is: a token.
-      se_nats: its standard error over the windows: how far it may lie from the loss on all of the
-        source, were each window drawn by itself; None of one window.
+      se_nats: its standard error over the windows, or over the documents where these are scored
+        whole: how far it may lie from the loss on all of the source; None of one.
       n_units: measured on.
       n_bytes: of text that these units stand for; None where that has no meaning.
       is_bound: whether the true loss is at most this, not equal to it.
@@ -81,9 +81,18 @@ class Loss:
     @property
     def bits_per_byte(self) -> float | None:
         """Of text; byte tokens are bytes, the separator that ends a document too."""
+        return self._in_bits(self.nats)
+
+    @property
+    def se_bits_per_byte(self) -> float | None:
+        """The standard error likewise."""
+        return None if self.se_nats is None else self._in_bits(self.se_nats)
+
+    def _in_bits(self, nats: float) -> float | None:
+        """Nats per unit as bits per byte."""
         if self.n_bytes is None:
             return None
-        return self.nats / math.log(2.0) * (self.n_units / self.n_bytes)
+        return nats / math.log(2.0) * (self.n_units / self.n_bytes)
 
 
 # The name of the whole validation set among its domains.
@@ -92,11 +101,12 @@ ALL = "all"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CurvePoint:
-    """Validation loss on the first ``curve_tokens``, during the run."""
+    """Validation loss on what the curve is measured on (EvalConfig), during the run."""
 
     step: int
     n_tokens: int
     loss_nats: float
+    bits_per_byte: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,7 @@ from model.training.program import Program
 from model.training.resume import Position
 from model.training.saves import Saves
 from model.training.step import GRAD_NORM, LOSS
-from model.training.validation import Validation, validation_windows
+from model.training.validation import Validation, validation_sets
 
 Keep = Callable[[int, Sequence[Tensor]], contextlib.AbstractContextManager[Callable[[bytes], None]]]
 """(run, its tensors) -> what takes their bytes, float32 and in that order, before the block ends.
@@ -91,10 +91,9 @@ class Pack:
             self.n_steps, self.stops = until, (until,)
         else:
             evaluations = [config.evaluation for config in configs]
-            chosen = validation_windows(corpora, model, evaluations)
-            self.oracle_losses = chosen.oracle_losses
-            bytes_per_token = corpora[0].manifest.bytes_per_token
-            self.validation = Validation(chosen.windows, chosen.members, program, bytes_per_token)
+            sets = validation_sets(corpora, model, evaluations)
+            self.oracle_losses = [one.oracle_loss for one in sets]
+            self.validation = Validation(sets, program)
 
     def begin(self, checkpoints: Checkpoints | None, trunk: Checkpoints | None) -> None:
         """Initial parameters, or those of a checkpoint; and the first chunk of batches."""
@@ -210,12 +209,16 @@ class Pack:
         if self.validation is None or step not in self.stops or self.losses.all_diverged:
             return
         self.clock.lap("stall")
-        curve_tokens = self.configs[0].evaluation.curve_tokens
-        measured = self.validation.losses(self.state.params, curve_tokens)
+        measured = self.validation.losses(self.state.params, is_curve=True)
         for run, losses in enumerate(measured):
             if not self.losses.diverged_at[run]:
-                n_tokens = step * self.tokens_per_step
-                point = CurvePoint(step=step, n_tokens=n_tokens, loss_nats=losses[ALL].nats)
+                loss = losses[ALL]
+                point = CurvePoint(
+                    step=step,
+                    n_tokens=step * self.tokens_per_step,
+                    loss_nats=loss.nats,
+                    bits_per_byte=loss.bits_per_byte,
+                )
                 self.position.curves[run].append(point)
         self.clock.lap("evaluate")
 
@@ -228,8 +231,7 @@ class Pack:
         n_runs = len(self.configs)
         finals: list[dict[str, Loss]] = [{}] * n_runs
         if self.validation is not None and not self.losses.all_diverged:
-            n_tokens = self.configs[0].evaluation.n_tokens
-            finals = self.validation.losses(self.state.params, n_tokens)
+            finals = self.validation.losses(self.state.params)
         self.clock.lap("evaluate")
         reasons = [
             self.losses.reason(run) or _divergence(finals[run], self.position.curves[run])

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Int, Shaped
 
 from model.network.execution import Execution
 from model.network.sharding import BATCH
@@ -28,12 +28,12 @@ from model.training.mapped_step import (
 from model.training.objectives.objective import Batch, Objective
 from model.training.optimizer import Hyper
 from model.training.step import (
-    Sums,
+    ByWindow,
     TrainState,
 )
 
 # Windows per evaluation step, of all runs together, rounded up to what the mesh divides: bounds
-# memory; sums are weighted, so no loss moves.
+# memory, and moves no loss.
 EVAL_BATCH = 32
 
 
@@ -53,7 +53,7 @@ class Program:
       init: (key, hyper) -> TrainState; of a pack (R keys, hyper).
       train_chunk: (state, hyper, batches of arrays [S, B, ...], first, end <= S) -> (state,
         metrics [S] by name), of steps first to end - 1; the state is donated.
-      evaluate: (params, batches of arrays [n, B, ...], weights [n_domains, n, B], n) -> Sums.
+      evaluate: (params, batches of arrays [n_batches, B, ...], n) -> ByWindow of the first n.
       abstract_state: hyper of one run -> shapes, dtypes and shardings of a TrainState.
     """
 
@@ -64,7 +64,7 @@ class Program:
     batch_shapes: dict[str, jax.ShapeDtypeStruct]
     init: Callable[..., TrainState]
     train_chunk: Callable[..., tuple[TrainState, dict[str, Array]]]
-    evaluate: Callable[..., Sums]
+    evaluate: Callable[..., ByWindow]
     abstract_state: Callable[[Mapping[str, Array | jax.ShapeDtypeStruct]], TrainState]
 
     @property
@@ -126,16 +126,6 @@ class Program:
             for name, array in self.objective.from_windows(windows).items()
         }
 
-    def put_weights(
-        self, weights: Float[np.ndarray, "*R n_domains n B"]
-    ) -> Float[Array, "*R n_domains n B"]:
-        """Weights of windows, of each domain, likewise."""
-        return self._put(weights, self._weight_sharding)
-
-    @property
-    def _weight_sharding(self) -> NamedSharding:
-        return NamedSharding(self.mesh, P(*lead_axes(self.n_runs), None, None, BATCH))
-
     def _put(self, array: Shaped[np.ndarray, "..."], sharding: NamedSharding) -> Array:
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
@@ -194,13 +184,10 @@ class Program:
                 for name, array in self.batch_shapes.items()
             }
         )
-        weights = jax.ShapeDtypeStruct(
-            (*self.lead, 1, *shape), jnp.float32, sharding=self._weight_sharding
-        )
         jitted = cast(jax.stages.Wrapped, self.evaluate)
         with jax.set_mesh(self.mesh):
             params = self.abstract_state(hyper).params
-            return jitted.lower(params, windows, weights, self._everywhere())
+            return jitted.lower(params, windows, self._everywhere())
 
     def _abstract(
         self, shapes: Mapping[str, jax.ShapeDtypeStruct]

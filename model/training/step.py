@@ -222,41 +222,32 @@ def _row(arrays: Mapping[str, Shaped[Array, "n ..."]], i: Int[Array, ""]) -> Bat
     }
 
 
-class Sums(NamedTuple):
-    """Weighted sums over windows, of each domain: of their nats, of the squares of those, and of
-    their units."""
+class ByWindow(NamedTuple):
+    """Of each window its nats and its units."""
 
-    nats: Float[Array, "*R n_domains"]
-    squares: Float[Array, "*R n_domains"]
-    n_units: Float[Array, "*R n_domains"]
+    nats: Float[Array, "*R n_batches B"]
+    n_units: Float[Array, "*R n_batches B"]
 
 
 def evaluate(
     this: Computation,
     params: nnx.State,
     batches: Mapping[str, Shaped[Array, "n_batches B ..."]],
-    weights: Float[Array, "n_domains n_batches B"],
     n: Int[Array, ""],
-) -> Sums:
-    """Sums over the windows of the first ``n`` batches; a weight for each window in each domain."""
-    batch_size = jax.tree.leaves(batches)[0].shape[1]
+) -> ByWindow:
+    """Of the windows of the first ``n`` batches, on every device; zeros of the others."""
+    n_batches, batch_size = jax.tree.leaves(batches)[0].shape[:2]
     n_chunks = memory.loss_chunks(this.config, batch_size, this.mesh, this.execution.layout)
-    n_domains = weights.shape[0]
 
-    def body(i: Int[Array, ""], sums: tuple) -> tuple:
+    def body(i: Int[Array, ""], found: ByWindow) -> ByWindow:
         key = jax.random.fold_in(jax.random.key(0), i)
         network = this.network(params)
         nats, n_units = this.objective.evaluate(network, _row(batches, i), key, n_chunks)
-        squares = jnp.sum(nats, axis=1) ** 2
-        added = []
-        for domain, (nats_sum, squares_sum, units_sum) in enumerate(sums):
-            weight = jax.lax.dynamic_index_in_dim(weights[domain], i, keepdims=False)
-            nats_sum = nats_sum + jnp.sum(nats * weight[:, None])
-            units_sum = units_sum + jnp.sum(n_units.astype(jnp.float32) * weight)
-            added.append((nats_sum, squares_sum + jnp.sum(squares * weight), units_sum))
-        return tuple(added)
+        rows = (jnp.sum(nats, axis=1), n_units.astype(jnp.float32))
+        whole = (jax.sharding.reshard(row, P(None)) for row in rows)
+        put = jax.lax.dynamic_update_index_in_dim
+        return ByWindow(*(put(a, row, i, 0) for a, row in zip(found, whole, strict=True)))
 
-    zero = jnp.zeros((), jnp.float32, out_sharding=P())
+    zeros = jnp.zeros((n_batches, batch_size), jnp.float32, out_sharding=P(None, None))
     with jax.default_matmul_precision(this.matmul_precision):
-        sums = jax.lax.fori_loop(0, n, body, ((zero, zero, zero),) * n_domains)
-    return Sums(*(jnp.stack(column) for column in zip(*sums, strict=True)))
+        return jax.lax.fori_loop(0, n, body, ByWindow(zeros, zeros))

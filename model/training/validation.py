@@ -1,137 +1,175 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss on a fixed set of validation windows, of all and of each of their domains."""
+"""The loss on a fixed validation set, of all and of each of its domains."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Float, Int, Int64, Integer
 
 from model.data.corpus import Corpus
+from model.data.document_windows import DocumentWindows
 from model.network.config import ModelConfig
 from model.training.config import EvalConfig
 from model.training.outcome import ALL, Loss
 from model.training.program import Program
-from model.training.step import Sums
 
 
-class ValidationWindows(NamedTuple):
-    """What the runs of a pack are evaluated on.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ValidationSet:
+    """What a run is evaluated on.
 
     Attributes:
-      windows: of each run.
+      windows: of tokens.
       members: by domain, which of them it has; ALL has all.
-      oracle_losses: the true source's loss on them in nats, where it is known.
+      sample: by window, what was drawn at once, ascending: a document, or the window itself.
+      n_bytes: by window, its bytes of text; all of a document's with its first. None where they
+        follow from the units:
+      bytes_per_token: of text; None where that has no meaning.
+      oracle_loss: the true source's loss on the windows in nats; None where it is not known.
+      n_curve: the first so many windows are those of the curve.
     """
 
-    windows: Int32[np.ndarray, "R n T1"]
-    members: dict[str, Bool[np.ndarray, "R n"]]
-    oracle_losses: list[float | None]
+    windows: Integer[np.ndarray, "n T1"]
+    members: Mapping[str, Bool[np.ndarray, " n"]]
+    sample: Int64[np.ndarray, " n"]
+    n_bytes: Int64[np.ndarray, " n"] | None = None
+    bytes_per_token: float | None = None
+    oracle_loss: float | None = None
+    n_curve: int = 0
+
+    def losses(self, measured: "Measured", *, is_bound: bool) -> dict[str, Loss]:
+        """Of the domains that the windows measured have, which are the first of these."""
+        n = len(measured.nats)
+        chosen = {name: np.flatnonzero(own[:n]) for name, own in self.members.items()}
+        return {
+            name: self._loss(measured, rows, is_bound=is_bound)
+            for name, rows in chosen.items()
+            if len(rows)
+        }
+
+    def _loss(self, measured: "Measured", rows: Int[np.ndarray, " m"], *, is_bound: bool) -> Loss:
+        nats, n_units = measured.nats[rows], measured.n_units[rows]
+        n_bytes = self.bytes_per_token and self.bytes_per_token * n_units.sum()
+        if self.n_bytes is not None:
+            n_bytes = self.n_bytes[rows].sum()
+        mean = nats.sum() / n_units.sum()
+        return Loss(
+            nats=float(mean),
+            se_nats=_error(nats - mean * n_units, self.sample[rows], float(n_units.sum())),
+            n_units=round(float(n_units.sum())),
+            n_bytes=None if n_bytes is None else float(n_bytes),
+            is_bound=is_bound,
+        )
 
 
-def validation_windows(
-    corpora: Sequence[Corpus], model: ModelConfig, evaluations: Sequence[EvalConfig]
-) -> ValidationWindows:
-    """The fixed windows of each run.
+class Measured(NamedTuple):
+    """Of each window of a run."""
+
+    nats: Float[np.ndarray, " n"]
+    n_units: Float[np.ndarray, " n"]
+
+
+def _error(
+    off: Float[np.ndarray, " n"], sample: Int[np.ndarray, " n"], n_units: float
+) -> float | None:
+    """The standard error of a mean per unit of samples of unequal size (Cochran 1977, Sampling
+    Techniques, eq. 6.13); of one sample None.
 
     Args:
-      corpora, evaluations: of each run; all evaluations ask for equally many tokens, and all
-        corpora have the same domains.
+      off: by window, nats above what the mean gives it.
     """
-    # What runs have in common is made once.
-    made: dict[tuple[int, int], tuple[np.ndarray, dict[str, np.ndarray], float | None]] = {}
-    keys = [(id(c), e.seed) for c, e in zip(corpora, evaluations, strict=True)]
-    for key, corpus, evaluation in zip(keys, corpora, evaluations, strict=True):
-        if key not in made:
-            asked = evaluation.n_tokens, model.seq_len, evaluation.seed
-            windows = corpus.validation_windows(*asked)
-            domains = {ALL: np.ones(len(windows), bool), **corpus.validation_domains(*asked)}
-            made[key] = windows, domains, corpus.oracle_loss_nats(windows)
-    found = [made[key] for key in keys]
-    return ValidationWindows(
-        windows=np.stack([windows for windows, _, _ in found]),
-        members={
-            name: np.stack([domains[name] for _, domains, _ in found]) for name in found[0][1]
-        },
-        oracle_losses=[oracle for _, _, oracle in found],
+    _, place = np.unique(sample, return_inverse=True)
+    by_sample = np.bincount(place, off)
+    n = len(by_sample)
+    squares = float(np.sum(by_sample**2))
+    return None if n < 2 else math.sqrt(n / (n - 1) * squares) / n_units
+
+
+def validation_set(corpus: Corpus, seq_len: int, evaluation: EvalConfig) -> ValidationSet:
+    """What this evaluation asks of a corpus; raises ValueError where that has too little."""
+    if evaluation.n_bytes is not None:
+        assert evaluation.curve_bytes is not None
+        found = corpus.validation_documents(evaluation.n_bytes, seq_len, evaluation.seed)
+        return document_set(found, evaluation.curve_bytes)
+    n_tokens, n_curve = evaluation.sizes
+    asked = n_tokens, seq_len, evaluation.seed
+    windows = corpus.validation_windows(*asked)
+    return ValidationSet(
+        windows=windows,
+        members={ALL: np.ones(len(windows), bool), **corpus.validation_domains(*asked)},
+        sample=np.arange(len(windows)),
+        bytes_per_token=corpus.manifest.bytes_per_token,
+        oracle_loss=corpus.oracle_loss_nats(windows),
+        n_curve=-(-n_curve // seq_len),
     )
 
 
+def document_set(found: DocumentWindows, curve_bytes: int) -> ValidationSet:
+    """Of documents; the curve has the first, until they have ``curve_bytes``."""
+    before = np.cumsum(found.n_bytes) - found.n_bytes
+    is_curve = before[found.n_bytes > 0] < curve_bytes
+    return ValidationSet(
+        windows=found.windows,
+        members={ALL: np.ones(len(found.windows), bool)},
+        sample=found.document,
+        n_bytes=found.n_bytes,
+        n_curve=int(np.searchsorted(found.document, np.sum(is_curve))),
+    )
+
+
+def validation_sets(
+    corpora: Sequence[Corpus], model: ModelConfig, evaluations: Sequence[EvalConfig]
+) -> list[ValidationSet]:
+    """Of each run; what runs have in common is made once."""
+    made: dict[tuple[int, int], ValidationSet] = {}
+    keys = [(id(c), e.seed) for c, e in zip(corpora, evaluations, strict=True)]
+    for key, corpus, evaluation in zip(keys, corpora, evaluations, strict=True):
+        if key not in made:
+            made[key] = validation_set(corpus, model.seq_len, evaluation)
+    return [made[key] for key in keys]
+
+
 class Validation:
-    """Windows on the mesh, in batches, the last one padded by weight 0.
+    """Windows on the mesh, in batches; those of a run that has fewer, and of the last batch, are
+    padded with zeros.
 
     Args:
-      windows: of each run.
-      members: by domain, which of the windows it has.
-      bytes_per_token: of text; None where that has no meaning.
+      sets: of each run.
     """
 
-    def __init__(
-        self,
-        windows: Int32[np.ndarray, "R n T1"],
-        members: Mapping[str, Bool[np.ndarray, "R n"]],
-        program: Program,
-        bytes_per_token: float | None,
-    ):
-        n_runs, n_windows, length = windows.shape
-        self.program, self.seq_len = program, length - 1
-        self.names, self.bytes_per_token = tuple(members), bytes_per_token
+    def __init__(self, sets: Sequence[ValidationSet], program: Program):
+        self.sets, self.program = sets, program
+        n_windows = max(len(one.windows) for one in sets)
         self.shape = program.eval_shape(n_windows)
-        n_padded = math.prod(self.shape)
-        padded = np.zeros((n_runs, n_padded, length), np.int32)
-        padded[:, :n_windows] = windows
+        length = sets[0].windows.shape[-1]
+        padded = np.zeros((len(sets), math.prod(self.shape), length), np.int32)
+        for run, one in zip(padded, sets, strict=True):
+            run[: len(one.windows)] = one.windows
         self.windows = program.put(padded.reshape(*program.lead, *self.shape, -1))
-        self.members = np.zeros((n_runs, len(members), n_padded), bool)
-        self.members[:, :, :n_windows] = np.stack([*members.values()], axis=1)
 
-    def losses(self, params: nnx.State, n_tokens: int) -> list[dict[str, Loss]]:
-        """By run, the losses over the first ``n_tokens``, rounded up to whole windows; of domains
-        that have any of these."""
-        n = -(-n_tokens // self.seq_len)
-        sums = [
-            np.reshape(column, (self.program.n_runs, -1)).astype(float).tolist()
-            for column in self.sums(params, n)
-        ]
-        n_windows = self.members[:, :, :n].sum(axis=-1).tolist()
+    def losses(self, params: nnx.State, *, is_curve: bool = False) -> list[dict[str, Loss]]:
+        """By run, the losses on the whole set or on that of the curve."""
+        counts = [one.n_curve if is_curve else len(one.windows) for one in self.sets]
+        is_bound = self.program.objective.is_bound
         return [
-            {
-                name: self.loss(nats, squares, n_units, n)
-                for name, nats, squares, n_units, n in zip(self.names, *columns, strict=True)
-                if n
-            }
-            for columns in zip(*sums, n_windows, strict=True)
+            one.losses(found, is_bound=is_bound)
+            for one, found in zip(self.sets, self.measure(params, counts), strict=True)
         ]
-
-    def loss(self, nats: float, squares: float, n_units: float, n_windows: int) -> Loss:
-        """From sums over so many windows."""
-        error = None
-        if n_windows > 1:
-            # Of windows that are alike, rounding may leave less than nothing.
-            variance = max((squares - nats**2 / n_windows) / (n_windows - 1), 0.0)
-            error = math.sqrt(variance / n_windows) / (n_units / n_windows)
-        n_bytes = None if self.bytes_per_token is None else n_units * self.bytes_per_token
-        return Loss(
-            nats=nats / n_units,
-            se_nats=error,
-            n_units=round(n_units),
-            n_bytes=n_bytes,
-            is_bound=self.program.objective.is_bound,
-        )
 
     def compile(self, params: nnx.State) -> None:
         """Compiles the evaluation by asking for the loss of nothing."""
-        self.sums(params, 0)
+        self.measure(params, [0])
 
-    def sums(self, params: nnx.State, n_windows: int) -> Sums:
-        """Over so many windows, on the host: by run and domain."""
-        is_asked = np.arange(math.prod(self.shape)) < n_windows
-        weights = (self.members & is_asked).astype(np.float32)
-        shape = (*self.program.lead, len(self.names), *self.shape)
+    def measure(self, params: nnx.State, counts: Sequence[int]) -> list[Measured]:
+        """Of the first so many windows of each run, on the host."""
         # The number of batches is traced: the curve's subset and the whole share one program.
-        n_batches = jnp.int32(-(-n_windows // self.shape[1]))
-        put = self.program.put_weights(weights.reshape(shape))
-        return jax.device_get(self.program.evaluate(params, self.windows, put, n_batches))
+        n_batches = jnp.int32(-(-max(counts) // self.shape[1]))
+        found = jax.device_get(self.program.evaluate(params, self.windows, n_batches))
+        nats, n_units = (np.reshape(x, (self.program.n_runs, -1)).astype(float) for x in found)
+        return [Measured(nats[run, :n], n_units[run, :n]) for run, n in enumerate(counts)]

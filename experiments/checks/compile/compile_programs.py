@@ -206,7 +206,7 @@ class Run:
         state_bytes = memory.local_bytes(state)
         needed, collectives, says = _analysed(program.lowered(hyper), state_bytes)
         if not says:
-            n_windows = -(-train.evaluation.n_tokens // model.seq_len)
+            n_windows = -(-train.evaluation.sizes[0] // model.seq_len)
             lowered = program.lowered_evaluation(hyper, n_windows)
             moments = memory.local_bytes(state.opt_state)
             evaluated, _, says = _analysed(lowered, state_bytes - moments)

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Key, Shaped
 
+from model.data.document_windows import NO_TARGET
 from model.network.config import ModelConfig
 from model.network.sharding import Layout, open_sums
 from model.network.transformer import Transformer
@@ -42,7 +43,8 @@ def _is_target(logits: Array, targets: Array) -> Array:
 
 
 class NextToken:
-    """Every token from those before it in its window [B, T + 1]: inputs [:, :-1], targets [:, 1:].
+    """Every token from those before it in its window [B, T + 1]: inputs [:, :-1], targets [:, 1:];
+    for evaluation NO_TARGET is none.
 
     With ``z_loss_weight`` mean (log Z)^2 is minimised beside the mean nats (PaLM, arXiv:2204.02311,
     sec. 5), which the reported loss does not contain.
@@ -79,11 +81,12 @@ class NextToken:
         self, network: Transformer, batch: Batch, key: Key[Array, ""], n_chunks: int
     ) -> Measured:
         windows = batch["tokens"]
-        x, _ = network.features(windows[:, :-1])
+        # No position sees what is behind it: any token may stand behind the end of a document.
+        x, _ = network.features(jnp.maximum(windows[:, :-1], 0))
         targets = _placed_like(windows[:, 1:], x)
         head = LinearHead(network.config.logit_multiplier, n_chunks, network.layout)
-        nats = head.nats(x, network.head(), targets)
-        return Measured(nats, jnp.full(windows.shape[:1], nats.shape[1], jnp.int32))
+        nats, is_target = head.nats(x, network.head(), targets), targets != NO_TARGET
+        return Measured(jnp.where(is_target, nats, 0.0), jnp.sum(is_target, axis=1))
 
 
 OBJECTIVE = NextToken()

@@ -115,3 +115,18 @@ def test_windows_and_validation_must_fit_the_data(study, make_manifest):
     large = EvalConfig(n_tokens=3_000_000, curve_tokens=1024, n_points=4, seed=0)
     with pytest.raises(ValueError, match="validation_fraction"):
         plan(dataclasses.replace(study, evaluation=large), make_manifest())
+
+
+def test_documents_must_have_the_bytes_that_are_asked(study, make_manifest):
+    def asked(n_asked, **changes):
+        evaluation = EvalConfig(n_bytes=n_asked, curve_bytes=1, n_points=4, seed=0)
+        return plan(dataclasses.replace(study, evaluation=evaluation), make_manifest(**changes))
+
+    longer = {"n_validation_tokens": 1000, "bytes_per_token": 2.5}
+    assert asked(2500, **longer).points[0].spec.train.evaluation.n_bytes == 2500
+    with pytest.raises(ValueError, match="the validation documents have 2500 bytes"):
+        asked(2501, **longer)
+    with pytest.raises(ValueError, match=r"does not give all .* back byte for byte"):
+        asked(1, bytes_per_token=None)
+    with pytest.raises(ValueError, match="does not say which bytes its tokens stand for"):
+        asked(1, n_bytes=None)

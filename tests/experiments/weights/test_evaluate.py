@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss on a file is the recorded one where the file is the validation set, and NumPy's."""
 
+import copy
+import dataclasses
 import json
 import math
 
@@ -9,9 +11,10 @@ import pytest
 from command_line import is_one_line
 
 from experiments.weights import evaluate as subject
-from experiments.weights.evaluate import evaluate, evaluate_file
+from experiments.weights.evaluate import evaluate, evaluate_file, one_behind_the_other
 from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
+from model.training.config import EvalConfig
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +30,8 @@ def test_the_windows_of_the_run_give_its_loss_to_the_bit(small, model, point):
     corpus = open_corpus(Manifest.read(ledger.manifest), ledger.data)
     asked = point.spec.train.evaluation
     windows = corpus.validation_windows(asked.n_tokens, 16, asked.seed)
-    found, recorded = evaluate(model, windows, 1.0), ledger.read_result(point.id)
+    found = evaluate(model, one_behind_the_other(windows, 1.0))
+    recorded = ledger.read_result(point.id)
     assert found.loss_nats == recorded.loss_nats
     assert found.loss_se_nats == recorded.loss.se_nats
     assert found.bits_per_byte == recorded.loss.bits_per_byte
@@ -48,6 +52,29 @@ def test_a_file_of_the_same_text_gives_the_same_loss(
     assert found.bits_per_byte == pytest.approx(found.loss_nats / math.log(2))
     n_given = len(np.load(small[0].data / "validation.npy"))
     assert found.n_tokens + found.n_left_out + 1 == n_given
+
+
+def test_documents_are_scored_whole_where_those_of_the_run_were(model, point, tmp_path):
+    """Each alone, behind the separator, in stretches of 16 targets."""
+    texts = [b"so it goes", b"on and on, " * 5, b"and on"]
+    (tmp_path / "a.txt").write_bytes(b"\0".join(texts))
+    evaluation = EvalConfig(n_bytes=9, curve_bytes=9, n_points=1, seed=0)
+    train = dataclasses.replace(point.spec.train, evaluation=evaluation)
+    spec = dataclasses.replace(point.spec, train=train)
+    asked = copy.copy(model)
+    asked.point = dataclasses.replace(point, spec=spec)
+    found, total = evaluate_file(asked, str(tmp_path / "a.txt")), 0.0
+    for text in texts:
+        whole = np.array([0, *text, 0])
+        for first in range(0, len(whole) - 1, 16):
+            stretch = whole[first : first + 17]
+            logits = np.asarray(model(stretch[None, :-1]), np.float64)[0]
+            own = logits[np.arange(len(stretch) - 1), stretch[1:]]
+            total += np.sum(np.log(np.sum(np.exp(logits), axis=-1)) - own)
+    n_bytes = sum(len(text) + 1 for text in texts)
+    assert (found.n_tokens, found.n_windows, found.n_left_out) == (n_bytes, 6, 0)
+    assert found.loss_nats == pytest.approx(total / n_bytes, rel=1e-5)
+    assert found.bits_per_byte == pytest.approx(total / n_bytes / math.log(2), rel=1e-5)
 
 
 def test_the_answer_fits_on_a_terminal_and_is_said_in_json(

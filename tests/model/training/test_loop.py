@@ -16,7 +16,7 @@ from model.training.compile_program import compile_program
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
 from model.training.outcome import Progress, TrainResult
-from model.training.validation import Validation
+from model.training.validation import Validation, validation_set
 
 
 def outcome(result: TrainResult) -> tuple:
@@ -194,8 +194,8 @@ def test_validation_batches_grow_to_what_the_mesh_divides(
 ) -> None:
     program = compile_program(network_config, replace(still_config, batch_size=9), (1, 3, 1, 1))
     expected = corpus.validation_windows(700, 16, still_config.evaluation.seed)
-    everything = {"all": np.ones((1, len(expected)), bool)}
-    validation = Validation(expected[None], everything, program, None)
+    asked = validation_set(corpus, 16, still_config.evaluation)
+    validation = Validation([asked], program)
     windows = np.asarray(validation.windows["tokens"])
     assert windows.shape == (2, 33, 17)
     np.testing.assert_array_equal(windows.reshape(66, 17)[:44], expected)

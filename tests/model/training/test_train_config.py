@@ -23,6 +23,8 @@ SCHEDULE = ScheduleConfig(
 MUON = MuonConfig(momentum=0.95, nesterov=True, ns_steps=5, scale="rms")
 EVALUATION = EvalConfig(n_tokens=700, curve_tokens=100, n_points=2, seed=3)
 
+BY_TOKENS = {"n_tokens": None, "curve_tokens": None}
+
 
 @pytest.mark.parametrize(
     ("part", "change", "named"),
@@ -55,6 +57,10 @@ EVALUATION = EvalConfig(n_tokens=700, curve_tokens=100, n_points=2, seed=3)
         ("evaluation", {"curve_tokens": 0}, "curve_tokens=0"),
         ("evaluation", {"curve_tokens": 701}, "n_tokens=700"),
         ("evaluation", {"n_points": 0}, "n_points=0"),
+        ("evaluation", {"n_bytes": 700}, "curve_tokens, n_bytes, n_tokens: give n_tokens and"),
+        ("evaluation", {"n_tokens": None, "curve_tokens": None}, "evaluation gives no size"),
+        ("evaluation", {**BY_TOKENS, "n_bytes": 9, "curve_bytes": 10}, "curve_bytes=10"),
+        ("evaluation", {**BY_TOKENS, "n_bytes": 0, "curve_bytes": 0}, "n_bytes=0"),
         ("train", {"batch_size": 0}, "batch_size=0"),
         ("train", {"compute_dtype": "float16"}, "compute_dtype='float16'"),
         ("train", {"z_loss_weight": -1.0}, "z_loss_weight=-1.0"),
