@@ -42,7 +42,7 @@ def _laws(options: argparse.Namespace, console: Console) -> None:
     compare_laws(
         options.tables[0],
         table_options.reading(options),
-        laws=options.laws.split(",") if options.laws else None,
+        laws=[table_options.law(one) for one in options.laws.split(",")] if options.laws else None,
         below=options.below,
         fitting=table_options.fitting(options),
         output=table_options.output(options, console),

@@ -3,15 +3,13 @@
 
 import dataclasses
 import importlib
-import importlib.util
 import os
 import pkgutil
-import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 
 from experiments import studies
+from experiments.cli.python_file import run_file
 from experiments.study.study import Study
 from model.data.source import Source, TextFiles, TokenArrays, Zipf
 from model.data.tokenizer import HuggingFaceTokenizer
@@ -44,29 +42,12 @@ def load_study(name: str) -> Study:
 
 
 def _of_file(path: Path) -> Study:
-    """It may import files beside it, and its data lie where they do as seen from there.
+    """Its data lie where they do as seen from the file.
 
     Raises:
       ValueError: with the line of the file that is wrong.
     """
-    spec = importlib.util.spec_from_file_location("study_file", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent.absolute()))
-    try:
-        spec.loader.exec_module(module)
-    except ValueError as error:
-        raise ValueError(f"{_where(path, error)}: {error}") from None
-    except SystemExit as error:
-        raise ValueError(
-            f"{_where(path, error)}: the file ends Python ({error!r}); it is to define STUDY only."
-        ) from None
-    except Exception as error:
-        raise ValueError(f"{_where(path, error)}: {type(error).__name__}: {error}") from None
-    finally:
-        sys.path.pop(0)
-    study = _study_of(module, str(path))
+    study = _study_of(run_file(path, "STUDY"), str(path))
     return dataclasses.replace(study, data=_seen_data(path, study.data))
 
 
@@ -95,10 +76,3 @@ def _study_of(module: ModuleType, name: str) -> Study:
     if not isinstance(study, Study):
         raise ValueError(f"{name}: defines no STUDY of type experiments.study.study.Study.")
     return study
-
-
-def _where(path: Path, error: BaseException) -> str:
-    """The file, and the line of it that was last at work."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
-    return f"{path}, line {lines[-1]}" if lines else str(path)

@@ -8,11 +8,13 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
 
 from experiments.cli.argument_types import file_path
+from experiments.cli.python_file import run_file
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import (
     APPROACHES,
@@ -60,7 +62,7 @@ def _add_fitting(parser: argparse.ArgumentParser) -> None:
         choices=APPROACHES,
         help="how optima are found (surface; of one budget its parabola)",
     )
-    add("--law", help="by its name; also a law in other columns (additive)")
+    add("--law", help="by its name in `isoflop laws`, or a Python file with a LAW (additive)")
     text = "huber:x, lad, least_squares, quantile:q, student_t[:nu], raw-... (huber:1e-3)"
     add("--loss", metavar="KIND[:NUMBER]", help=text)
     add("--fix", action="append", metavar="NAME=VALUE", help="keep a parameter at a value (none)")
@@ -145,7 +147,7 @@ def fitting(options: argparse.Namespace) -> Fitting:
             raise ValueError(f"{', '.join(unused)}: only for --approach {other}, not {chosen}")
     return Fitting(
         approach=approach,
-        law=options.law or "additive",
+        law=law(options.law or "additive"),
         objective=options.loss,
         fixed=pairs("--fix", options.fix, _number),
         tied=pairs("--tie", options.tie, str),
@@ -157,6 +159,25 @@ def fitting(options: argparse.Namespace) -> Fitting:
         select=options.select or "lowest",
         intervals=intervals(options),
     )
+
+
+def law(text: str) -> str:
+    """The name of a law; that of a Python file is known by its own from now on.
+
+    Raises:
+      ValueError: if the file has none, or is wrong.
+    """
+    if not text.endswith(".py"):
+        return text
+    from scaling.laws.law import Law
+    from scaling.laws.registry import register
+
+    if not Path(text).is_file():
+        raise ValueError(f"there is no file {text!r}; `isoflop laws` lists the laws that are here")
+    found = getattr(run_file(Path(text), "LAW"), "LAW", None)
+    if not isinstance(found, Law):
+        raise ValueError(f"{text}: defines no LAW of type scaling.laws.law.Law")
+    return register(found).name
 
 
 def intervals(options: argparse.Namespace) -> Intervals:

@@ -414,3 +414,24 @@ def test_every_law_is_listed_with_its_formula_and_source(run):
     listed = {row["name"]: row for row in json.loads(run("laws", "--json"))}
     assert listed["curved"]["parameters"] == ["E", "A", "B", "alpha", "beta", "gamma"]
     assert listed["width_depth"]["columns"] == ["d_model", "n_layers", "n_params", "n_tokens"]
+
+
+def test_a_law_of_ones_own_is_fitted_from_its_file(tmp_path, run, refused):
+    path = table(tmp_path, "runs.csv", seed=1)
+    asked = ("fit", path, *COLUMNS, "--bootstrap", "0")
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "import dataclasses\n"
+        "from scaling.laws.loss_laws import ADDITIVE\n"
+        "LAW = dataclasses.replace(ADDITIVE, name='mine', formula='L = mine')\n"
+    )
+    mine = json.loads(run(*asked, "--json", "--law", str(own)))
+    known = json.loads(run(*asked, "--json"))
+    assert mine["law"] == "mine"
+    assert mine["parameters"] == pytest.approx(known["parameters"], rel=1e-9)
+    assert "mine" in run("compare", path, *COLUMNS, "--laws", f"additive,{own}")
+    own.write_text("LAW = 1 / 0\n")
+    assert f"{own}, line 1: ZeroDivisionError" in refused(*asked, "--law", str(own))
+    own.write_text("LAW = 'additive'\n")
+    assert "defines no LAW of type scaling.laws.law.Law" in refused(*asked, "--law", str(own))
+    assert "there is no file 'none.py'; `isoflop laws`" in refused(*asked, "--law", "none.py")
