@@ -179,11 +179,11 @@ def main() -> None:
 def _follow(ledger: Ledger, stop: Stop) -> None:
     """Trains along; told to stop, it leaves that to process 0, but for a compilation."""
     from experiments.train import followers
-    from model.data.corpus import open_corpus
+    from model.data.corpus import open_corpora
     from model.training.checkpoint import Checkpoints
 
-    corpus = open_corpus(Manifest.read(ledger.manifest), ledger.data)
-    followers.follow(_loop(), Checkpoints, corpus, stop.enter)
+    corpora = open_corpora(Manifest.read(ledger.manifest), ledger.data)
+    followers.follow(_loop(), Checkpoints, corpora, stop.enter)
 
 
 def _loop() -> Train:
@@ -201,13 +201,13 @@ def _ids(named: list[str], file: str | None) -> list[str]:
 
 
 def _session(ledger: Ledger, settings: WorkerSettings, stop: Stop, train: Train) -> Session:
-    from model.data.corpus import open_corpus
+    from model.data.corpus import open_corpora
     from model.training.checkpoint import Checkpoints
 
     n_devices = math.prod(settings.mesh)
     return Session(
         me=this_process(),
-        corpus=open_corpus(Manifest.read(ledger.manifest), ledger.data),
+        corpora=open_corpora(Manifest.read(ledger.manifest), ledger.data),
         mesh_shape=settings.mesh,
         execution=Execution.from_text(settings.execution),
         train=train,

@@ -40,7 +40,7 @@ def session(train, manifest, **changes) -> Session:
     """Of a process that trains on such data; nobody asks it to stop."""
     fields = {
         "me": this_process({}),
-        "corpus": SimpleNamespace(manifest=manifest),
+        "corpora": {manifest.fingerprint: SimpleNamespace(manifest=manifest)},
         "mesh_shape": (1, 1, 1, 1),
         "execution": PLAIN,
         "train": train,

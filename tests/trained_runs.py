@@ -60,7 +60,7 @@ def trained(
     points = plan(study, manifest).points
     ledger.write_plan(to_json(study), list(points), [solo(point) for point in points])
     corpus = open_corpus(manifest, ledger.data)
-    at_work = replace(session(train_pack, manifest), corpus=corpus)
+    at_work = replace(session(train_pack, manifest), corpora={manifest.fingerprint: corpus})
     for point in points:
         run_job(ledger, point.id, at_work)
     return ledger, points

@@ -7,11 +7,12 @@ import os
 import pkgutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from experiments import studies
 from experiments.cli.python_file import run_file
 from experiments.study.study import Study
-from model.data.source import Source, TextFiles, TokenArrays, Zipf
+from model.data.source import Mixture, Source, TextFiles, TokenArrays, with_tokenizer
 from model.data.tokenizer import HuggingFaceTokenizer
 
 
@@ -52,11 +53,13 @@ def _of_file(path: Path) -> Study:
 
 
 def _seen_data(path: Path, data: Source) -> Source:
-    if not isinstance(data, Zipf | TokenArrays) and isinstance(
-        tokenizer := data.tokenizer, HuggingFaceTokenizer
-    ):
+    if isinstance(data, Mixture):
+        seen_parts: Any = [(part, _seen_data(path, part.source)) for part in data.parts]
+        parts = tuple(dataclasses.replace(part, source=source) for part, source in seen_parts)
+        data = dataclasses.replace(data, parts=parts)
+    if isinstance(tokenizer := getattr(data, "tokenizer", None), HuggingFaceTokenizer):
         (seen,) = _seen_from(path, (tokenizer.path,))
-        data = dataclasses.replace(data, tokenizer=dataclasses.replace(tokenizer, path=seen))
+        data = with_tokenizer(data, dataclasses.replace(tokenizer, path=seen))
     if not isinstance(data, TextFiles | TokenArrays):
         return data
     held_out = data.validation_paths

@@ -13,6 +13,7 @@ from experiments.cli.overrides import overridden
 from experiments.files.hold import hold
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan, plan
+from experiments.plan.settings import sources
 from experiments.study.study import Study
 from model.data.manifest import Manifest
 from model.data.source import source_from_dict
@@ -48,24 +49,22 @@ def open_manifest(
     study: Study, ledger: Ledger, console: Console, *, again: bool = False
 ) -> Manifest:
     """The manifest of the study's data, written when it is missing."""
+    asked = sources(study)
     if ledger.manifest.exists() and not again:
         manifest = Manifest.read(ledger.manifest)
-        if source_from_dict(manifest.source) != study.data:
+        found = [source_from_dict(one.source) for one in (manifest, *manifest.variants)]
+        if not set(asked) <= set(found):
             raise ValueError(
                 f"{ledger.manifest} describes other data than the study asks for. "
                 "`isoflop data STUDY` prepares these; finished runs stay."
             )
         return manifest
-    from model.data.prepare import prepare
+    from experiments.ledger.prepared import prepare_study
 
     with hold(ledger.folder / ".lock"):  # Of two runners one prepares, the other waits and reads.
         if ledger.manifest.exists() and not again:
             return open_manifest(study, ledger, console)
-        console.print(f"reading {study.data.kind} data into {ledger.data} ...")
-        ledger.data.mkdir(parents=True, exist_ok=True)
-        manifest = prepare(study.data, ledger.data)
-        manifest.write(ledger.manifest)
-    return manifest
+        return prepare_study(ledger, asked, lambda said: console.print(said))
 
 
 def open_plan(study: Study, ledger: Ledger, console: Console) -> tuple[Plan, Manifest]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where things lie under results/<study>/: folders, no server.
 
-  study.json  manifest.json  plan.jsonl  data/         what was asked, of what
+  study.json  manifest.json  plan.jsonl  data/         what was asked, of what (prepared.py)
   ledger.json                                          the version that wrote it; once
   limits.json                                          when a run counts as failed or dead
   cost.json                                            what it was planned to take; once per plan

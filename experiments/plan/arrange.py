@@ -58,7 +58,8 @@ def _packs(
         left = tuple(n for n, point in enumerate(tree.points) if _is_wanted(point, wanted))
         if left:
             lengths = tuple(point.spec.train.schedule.n_steps for point in tree.points)
-            key = (*program(tree.points[0]), lengths, tree.leaves_at, left)
+            data = tree.points[0].spec.data_fingerprint  # Others may have other domains.
+            key = (*program(tree.points[0]), data, lengths, tree.leaves_at, left)
             alike.setdefault(key, []).append(tree)
     for group in alike.values():
         size = pack_size(group[0].points[0])

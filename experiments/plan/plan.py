@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from experiments.plan.from_recipe import Refused
 from experiments.plan.point import Point
 from experiments.plan.resolve import resolve
-from experiments.plan.settings import settings
+from experiments.plan.settings import data_of, settings
 from experiments.plan.trunks import check_trunks
 from experiments.plan.widths import Refusal, widths
 from experiments.study.study import Study
@@ -48,7 +48,7 @@ def plan(study: Study, manifest: Manifest) -> Plan:
     """
     chosen = settings(study)
     for _, own in chosen:
-        _check_data(own, manifest)
+        _check_data(own, data_of(own, manifest))
     points: list[Point] = []
     outside: list[Refusal] = []
     refused: list[Refusal] = []
@@ -90,29 +90,32 @@ def _check_data(study: Study, manifest: Manifest) -> None:
             f"seq_len={study.seq_len}: this source needs a multiple of {manifest.window_multiple} "
             "(windows hold whole records)."
         )
-    if study.evaluation.n_bytes is not None:
-        _check_documents(study.evaluation.n_bytes, manifest)
+    for one in manifest.parts or (manifest,):  # Each part is validated on as much.
+        _check_validation(study, one, max(len(manifest.parts), 1))
+
+
+def _check_validation(study: Study, manifest: Manifest, n_parts: int) -> None:
+    """Whether data have what the evaluation asks of them; of a part of several, its share."""
+    evaluation, source = study.evaluation, repr(manifest.kind)
+    each = f", of which {source} is asked for one in {n_parts}" * (n_parts > 1)
+    way_out = "Ask for fewer, or hold out more (validation_fraction, validation_paths of the data)."
+    if evaluation.n_bytes is not None:
+        available = manifest.n_validation_bytes
+        if available is None:
+            raise ValueError(f"evaluation.n_bytes={evaluation.n_bytes}: {manifest.why_no_bytes}")
+        if evaluation.n_bytes > n_parts * available:
+            raise ValueError(
+                f"evaluation.n_bytes={evaluation.n_bytes}{each}: the validation documents have "
+                f"{available} bytes, their ends counted. {way_out}"
+            )
         return
-    available, (n_tokens, _) = manifest.n_validation_tokens, study.evaluation.sizes
+    available, (n_tokens, _) = manifest.n_validation_tokens, evaluation.sizes
     n_windows = math.ceil(n_tokens / study.seq_len)
-    if available is not None and n_windows > (available - 1) // study.seq_len:
+    if available is not None and n_windows > n_parts * ((available - 1) // study.seq_len):
         raise ValueError(
-            f"evaluation.n_tokens={n_tokens} are {n_windows} windows of "
-            f"{study.seq_len} tokens: the validation split has {available} tokens, one more than "
-            "its windows are needed. Ask for fewer, or hold out more "
-            "(data.validation_fraction, data.validation_paths)."
-        )
-
-
-def _check_documents(n_bytes: int, manifest: Manifest) -> None:
-    available = manifest.n_validation_bytes
-    if available is None:
-        raise ValueError(f"evaluation.n_bytes={n_bytes}: {manifest.why_no_bytes}")
-    if n_bytes > available:
-        raise ValueError(
-            f"evaluation.n_bytes={n_bytes}: the validation documents have {available} bytes, their "
-            "ends counted. Ask for fewer, or hold out more (data.validation_fraction, "
-            "data.validation_paths)."
+            f"evaluation.n_tokens={n_tokens} are {n_windows} windows of {study.seq_len} tokens"
+            f"{each}: the validation split has {available} tokens, one more than its windows are "
+            f"needed. {way_out}"
         )
 
 

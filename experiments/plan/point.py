@@ -62,7 +62,8 @@ class Point:
       convention: FLOP convention of the budget.
       axes: values of the study's axes.
       n_tokens: trained.
-      epochs: passes over the training tokens; None where they are unlimited.
+      epochs: passes over the training tokens, of a mixture over those of the part that is repeated
+        most; None where they are unlimited.
       params: parameters.
       flops: achieved, under every convention.
       cluster_id: points that share noise have the same one (experiments/plan/trunks.py).

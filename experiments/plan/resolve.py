@@ -4,6 +4,7 @@
 Each rounding of a point happens here or in what this calls, once.
 """
 
+from experiments.plan.epochs import passes
 from experiments.plan.from_recipe import (
     Length,
     Refused,
@@ -14,6 +15,7 @@ from experiments.plan.from_recipe import (
     with_multipliers,
 )
 from experiments.plan.point import SEMANTICS, Point, Spec, spec_id, typed
+from experiments.plan.settings import data_of
 from experiments.plan.trunks import cluster_id
 from experiments.study.study import Label, Study
 from model.data.manifest import Manifest
@@ -45,7 +47,7 @@ def resolve(
       Refused: if the budget cannot be met within 1 %, the data do not suffice, or the mesh does
         not divide the run.
     """
-    recipe = study.recipe
+    recipe, manifest = study.recipe, data_of(study, manifest)
     model = model_config(recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len)
     per_token = flops_per_token(model, study.flops)
     run = length(recipe, model, budget / per_token)
@@ -101,9 +103,8 @@ def resolve_tokens(
 
 def flops_of_a_token(study: Study, manifest: Manifest, d_model: int) -> float:
     """Training FLOPs per token of the recipe's network, in the study's convention."""
-    model = model_config(
-        study.recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len
-    )
+    vocab_size = data_of(study, manifest).vocab_size
+    model = model_config(study.recipe, d_model, vocab_size=vocab_size, seq_len=study.seq_len)
     return flops_per_token(model, study.flops)
 
 
@@ -119,16 +120,17 @@ def _check_budget(run: Length, *, budget: float, per_token: float, d_model: int)
 
 
 def _epochs(study: Study, manifest: Manifest, n_tokens: int, d_model: int) -> float | None:
-    if manifest.n_train_tokens is None:
-        return None
-    epochs = n_tokens / manifest.n_train_tokens
-    if epochs > study.max_epochs:
-        raise Refused(
-            f"{n_tokens:.3g} tokens at d_model {d_model} are {epochs:.2f} epochs of the "
-            f"{manifest.n_train_tokens:.3g} training tokens, above max_epochs="
-            f"{study.max_epochs:g}. Give more data, lower the budget, or raise max_epochs."
-        )
-    return epochs
+    """Over the data or, of a mixture, over the part that is repeated most."""
+    found = passes(study, manifest, n_tokens)
+    for one in found:
+        if one.epochs > one.most:
+            of_part = f" of part {one.name!r}" * bool(one.name)
+            raise Refused(
+                f"{one.n_tokens:.3g} tokens{of_part} at d_model {d_model} are {one.epochs:.2f} "
+                f"epochs of the {one.n_unique:.3g} training tokens, above max_epochs={one.most:g}. "
+                "Give more data, lower the budget, or raise max_epochs."
+            )
+    return max((one.epochs for one in found), default=None)
 
 
 def _check_mesh(study: Study, model: ModelConfig, batch_size: int) -> None:

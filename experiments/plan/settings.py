@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings that a study's axes ask for: each a study of its own. No JAX."""
+"""The settings that a study's axes ask for: each a study of its own, with its data. No JAX."""
 
 import dataclasses
 import itertools
@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from experiments.study.changes import changed
 from experiments.study.study import Label, Study
+from model.data.manifest import Manifest
+from model.data.source import Source, source_to_dict
 
 # What of a study may differ between the runs of one grid.
-VARIED = ("recipe", "seq_len", "sizes")
+VARIED = ("recipe", "seq_len", "sizes", "data")
 
 
 class Setting(NamedTuple):
@@ -39,6 +41,16 @@ def settings(study: Study) -> list[Setting]:
         own = with_setting(study, dict(zip(names, values, strict=True)))
         found.append(Setting(dict(zip(names, labels, strict=True)), own))
     return found
+
+
+def sources(study: Study) -> list[Source]:
+    """The data of all settings, each once."""
+    return list(dict.fromkeys(own.data for _, own in settings(study)))
+
+
+def data_of(study: Study, manifest: Manifest) -> Manifest:
+    """That of the study's own data: a manifest may have those of other settings, too."""
+    return manifest.of(source_to_dict(study.data))
 
 
 def with_setting(study: Study, values: Mapping[str, Any]) -> Study:

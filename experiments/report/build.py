@@ -16,7 +16,7 @@ from experiments.plan.point import Point
 from experiments.report.analysis import Analysis, analyse
 from experiments.report.missing_runs import ALLOWED
 from experiments.study.study import Study
-from model.data.source import TextSource
+from model.data.source import is_bytes
 from scaling.answers.loss_forecast import choose_forecaster
 
 
@@ -79,8 +79,7 @@ def build(
       TooManyMissing: if less than ``allow_missing`` asks for.
     """
     analysis = analyse(ledger, study, points, allow_missing=allow_missing, tell=tell)
-    is_bytes = isinstance(study.data, TextSource) and study.data.tokenizer is None
-    unit = "byte" if is_bytes else "token"
+    unit = "byte" if is_bytes(study.data) else "token"
     return gather(ledger, points, analysis, unit)
 
 

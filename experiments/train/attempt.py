@@ -4,7 +4,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.executors import worker_events
@@ -44,7 +44,7 @@ def run_job(ledger: Ledger, job_id: str, session: Session) -> Sequence[Result | 
     if (records := _standing(ledger, job)) is not None:
         return records
     for point in planned_job.points:
-        _check_data(ledger, point, session.corpus.manifest.fingerprint)
+        _check_data(ledger, point, session.corpora)
         _check_dtype(point)
     if job.parent is not None:
         _ensure_trunk(ledger, job, session)
@@ -90,12 +90,12 @@ def _forget(ledger: Ledger, trunk_id: str) -> None:
         job.end(job.newest(), "preempted", "what it had trained was lost", 0)
 
 
-def _check_data(ledger: Ledger, point: Point, found: str) -> None:
+def _check_data(ledger: Ledger, point: Point, found: Iterable[str]) -> None:
     planned = point.spec.data_fingerprint
-    if planned != found:
+    if planned not in found:
         raise ValueError(
             f"run {point.id} was planned for other data ({planned[:12]}) than lie in "
-            f"{ledger.data} ({found[:12]}). Run the study again."
+            f"{ledger.data} ({', '.join(one[:12] for one in found)}). Run the study again."
         )
 
 
@@ -223,7 +223,7 @@ def _trained(
     return session.train(
         points[0].spec.model,
         [point.spec.train for point in points],
-        session.corpus,
+        [session.corpora[point.spec.data_fingerprint] for point in points],
         mesh_shape=session.mesh_shape,
         execution=session.execution,
         checkpoints=checkpoints(job.id),

@@ -117,6 +117,7 @@ class Outcome:
 
     def _provenance(self, seeds: Mapping[str, int]) -> Provenance:
         job, session = self.planned_job.job, self.session
+        fingerprint = self.planned_job.points[0].spec.data_fingerprint
         first = self.results[0] if self.results else None
         endings = sorted(self.endings.items())
         about = {
@@ -126,8 +127,8 @@ class Outcome:
             "attempt": self.attempt,
             "attempts": [{"attempt": n, "how": e.how, "step": e.step} for n, e in endings],
             "resumed_at_steps": [*self.earlier.resumed_at, *([first.resumed_at] if first else [])],
-            "data_kind": session.corpus.manifest.kind,
-            "data_fingerprint": self.planned_job.points[0].spec.data_fingerprint,
+            "data_kind": session.corpora[fingerprint].manifest.kind,
+            "data_fingerprint": fingerprint,
             "mesh": "x".join(map(str, session.mesh_shape)),
             "execution": (first.execution if first else session.execution).to_text(),
         }

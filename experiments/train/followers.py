@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -35,6 +35,7 @@ class Assignment(msgspec.Struct, frozen=True):
 
     model: ModelConfig
     configs: tuple[TrainConfig, ...]
+    data: tuple[str, ...]
     mesh_shape: tuple[int, ...]
     execution: Execution
     checkpoints: str
@@ -58,7 +59,7 @@ class Leader:
         self,
         model: ModelConfig,
         configs: Sequence[TrainConfig],
-        corpus: Corpus,
+        corpora: Sequence[Corpus],
         *,
         mesh_shape: tuple[int, ...],
         execution: Execution,
@@ -71,6 +72,7 @@ class Leader:
         assignment = Assignment(
             model=model,
             configs=tuple(configs),
+            data=tuple(corpus.manifest.fingerprint for corpus in corpora),
             mesh_shape=mesh_shape,
             execution=execution,
             checkpoints=str(checkpoints.folder),
@@ -83,7 +85,7 @@ class Leader:
             return self._train(
                 model,
                 configs,
-                corpus,
+                corpora,
                 mesh_shape=mesh_shape,
                 execution=execution,
                 checkpoints=checkpoints,
@@ -116,7 +118,7 @@ class Leader:
 def follow(
     train: Train,
     open_checkpoints: Callable[..., Checkpoints],
-    corpus: Corpus,
+    corpora: Mapping[str, Corpus],
     on_phase: Callable[[str], None],
 ) -> None:
     """Trains along until process 0 has no more jobs."""
@@ -130,7 +132,7 @@ def follow(
             train(
                 job.model,
                 job.configs,
-                corpus,
+                [corpora[fingerprint] for fingerprint in job.data],
                 mesh_shape=job.mesh_shape,
                 execution=job.execution,
                 checkpoints=saved,

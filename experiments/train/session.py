@@ -3,7 +3,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -70,8 +70,9 @@ class Session:
 
     Attributes:
       me: this process.
-      corpus, mesh_shape, execution, train: for train_pack of model/training/loop.py, or for
-        what stands in for it.
+      corpora: by fingerprint, the data of the study's runs.
+      mesh_shape, execution, train: for train_pack of model/training/loop.py, or for what stands in
+        for it.
       open_checkpoints: folder, attempt=N -> Checkpoints (model/training/checkpoint.py).
       stop: see Stop.
       emit: takes what happens.
@@ -84,7 +85,7 @@ class Session:
     """
 
     me: Owner
-    corpus: "Corpus"
+    corpora: "Mapping[str, Corpus]"
     mesh_shape: tuple[int, ...]
     execution: Execution
     train: Train

@@ -77,7 +77,7 @@ def one_behind_the_other(
         windows=windows,
         members={ALL: np.ones(len(windows), bool)},
         sample=np.arange(len(windows)),
-        bytes_per_token=bytes_per_token,
+        bytes_per_token=None if bytes_per_token is None else np.full(len(windows), bytes_per_token),
     )
 
 

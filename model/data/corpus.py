@@ -3,18 +3,18 @@
 
 import functools
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, Integer, UInt
+from jaxtyping import Int32, Int64, Integer, UInt
 from numpy.lib.stride_tricks import as_strided
 
 from model.data.document_windows import DocumentWindows, choose_documents, document_windows
 from model.data.encoding import Encoding, open_encoding, separator_of
 from model.data.manifest import Manifest
-from model.data.source import Zipf, source_from_dict
+from model.data.mixture import MixtureCorpus
+from model.data.source import Mixture, Zipf, source_from_dict
 from model.data.streams import Purpose, random_stream
 from model.data.token_files import (
     SPLITS,
@@ -23,76 +23,10 @@ from model.data.token_files import (
     sha256_of,
     token_dtype,
     token_path,
+    tokens_folder,
 )
+from model.data.windows import Corpus
 from model.data.zipf import GENERATOR_VERSION, ZipfLanguage, describe
-
-
-class Corpus(ABC):
-    """Windows of T + 1 tokens; inputs are [:, :-1], targets [:, 1:].
-
-    The training order is one endless sequence of windows per seed; step s of batch size B takes
-    its places [s B, (s+1) B). So a batch is a pure function of (data, seed, step), and any part
-    of it can be made anywhere.
-    """
-
-    def __init__(self, manifest: Manifest):
-        self.manifest = manifest
-
-    def train_batch(
-        self, step: int, *, batch_size: int, seq_len: int, seed: int
-    ) -> Int32[np.ndarray, "B T1"]:
-        """The batch of a step.
-
-        Raises:
-          ValueError: if the data hold no whole window of this length.
-        """
-        return self.train_windows(step * batch_size, batch_size, seq_len=seq_len, seed=seed)
-
-    @abstractmethod
-    def train_windows(
-        self, first: int, n: int, *, seq_len: int, seed: int
-    ) -> Int32[np.ndarray, "n T1"]:
-        """Windows at places [first, first + n) of the training order."""
-
-    @abstractmethod
-    def validation_windows(
-        self, n_tokens: int, seq_len: int, seed: int
-    ) -> Int32[np.ndarray, "n T1"]:
-        """Fixed windows of the validation split, n = ceil(n_tokens / T).
-
-        n T >= n_tokens targets, chosen by seed; windows do not overlap in their targets.
-
-        Raises:
-          ValueError: if the validation split holds fewer windows.
-        """
-
-    def validation_documents(self, n_bytes: int, seq_len: int, seed: int) -> DocumentWindows:
-        """Whole documents of the validation split, drawn by seed until they have ``n_bytes``, the
-        end of each counted as one: for every tokenizer the same ones.
-
-        Raises:
-          ValueError: if the bytes of its documents are not known, or it has fewer.
-        """
-        raise ValueError(self.manifest.why_no_bytes or "these data are not scored by documents.")
-
-    def validation_domains(
-        self, n_tokens: int, seq_len: int, seed: int
-    ) -> dict[str, Bool[np.ndarray, " n"]]:
-        """Which of these windows are of which part of the data, by its name, where there are parts
-        with losses of their own."""
-        return {}
-
-    @abstractmethod
-    def n_windows(self, seq_len: int) -> int | None:
-        """Training windows in one epoch; None = unlimited.
-
-        Raises:
-          ValueError: if there is none, or the length is no multiple of `window_multiple`.
-        """
-
-    def oracle_loss_nats(self, windows: Integer[np.ndarray, "n T1"]) -> float | None:
-        """Loss of the true source on these windows, in nats per token; None where not known."""
-        return None
 
 
 class TokenCorpus(Corpus):
@@ -104,6 +38,8 @@ class TokenCorpus(Corpus):
 
     Args:
       open_encoding: what its tokens were made with; asked for where documents are scored whole.
+      unique_tokens: at most, of whole windows, are trained on: always the same ones, drawn once or,
+        if not shuffled, the first.
     """
 
     def __init__(
@@ -114,11 +50,13 @@ class TokenCorpus(Corpus):
         *,
         is_shuffled: bool = True,
         open_encoding: Callable[[], Encoding],
+        unique_tokens: int | None = None,
     ):
         super().__init__(manifest)
         self._open_encoding = open_encoding
         self._tokens = {"train": train, "validation": validation}
         self._is_shuffled = is_shuffled
+        self._unique_tokens = unique_tokens
 
     def train_windows(
         self, first: int, n: int, *, seq_len: int, seed: int
@@ -134,7 +72,14 @@ class TokenCorpus(Corpus):
                 places.append(np.arange(start, end))
             first, n = first + end - start, n - (end - start)
         rows = places[0] if len(places) == 1 else np.concatenate(places)
+        if self._unique_tokens is not None and self._is_shuffled:
+            rows = self._drawn(rows, self._n_all(seq_len))
         return self._windows("train", seq_len)[rows].astype(np.int32)
+
+    def _drawn(self, rows: Int64[np.ndarray, " n"], n_all: int) -> Int64[np.ndarray, " n"]:
+        """Of all windows, those that `unique_tokens` leaves."""
+        (draw,) = random_stream(0, Purpose.UNIQUE).bit_generator.random_raw(1).tolist()
+        return _shuffled(rows.tolist(), n_all, draw % 2**32)
 
     def validation_windows(
         self, n_tokens: int, seq_len: int, seed: int
@@ -163,6 +108,17 @@ class TokenCorpus(Corpus):
         return document_windows(chosen, sizes, separator=encoding.separator, seq_len=seq_len)
 
     def n_windows(self, seq_len: int) -> int:
+        n_all = self._n_all(seq_len)
+        if self._unique_tokens is None:
+            return n_all
+        if self._unique_tokens < seq_len:
+            raise ValueError(
+                f"unique_tokens is {self._unique_tokens}, less than one window of {seq_len} "
+                "tokens. Raise it, or lower seq_len."
+            )
+        return min(n_all, self._unique_tokens // seq_len)
+
+    def _n_all(self, seq_len: int) -> int:
         _check_positive(seq_len=seq_len)
         n_tokens = len(self._tokens["train"])
         if n_tokens <= seq_len:
@@ -217,15 +173,29 @@ class ZipfCorpus(Corpus):
         return self.language.oracle_loss(windows)
 
 
-def open_corpus(manifest: Manifest, folder: str | os.PathLike[str]) -> Corpus:
+def open_corpora(manifest: Manifest, folder: str | os.PathLike[str]) -> dict[str, Corpus]:
+    """The data that the runs of a study are trained on, by fingerprint; as `open_corpus`."""
+    return {one.fingerprint: open_corpus(one, folder) for one in (manifest, *manifest.variants)}
+
+
+def open_corpus(
+    manifest: Manifest, folder: str | os.PathLike[str], unique_tokens: int | None = None
+) -> Corpus:
     """The data that `manifest` describes, its token files in `folder` checked to the last bit.
 
     Reads the files once to compare their fingerprint (about 1 s per GB).
+
+    Args:
+      unique_tokens: to be trained on at most; None: all.
 
     Raises:
       ValueError: if a token file is missing, unreadable, or not the one described.
     """
     source = source_from_dict(manifest.source)
+    if isinstance(source, Mixture):
+        pairs = zip(source.parts, manifest.parts, strict=True)
+        parts = [open_corpus(one, folder, part.unique_tokens) for part, one in pairs]
+        return MixtureCorpus(manifest, source, parts)
     if isinstance(source, Zipf):
         if describe(source).fingerprint != manifest.fingerprint:
             raise ValueError(
@@ -234,7 +204,8 @@ def open_corpus(manifest: Manifest, folder: str | os.PathLike[str]) -> Corpus:
             )
         return ZipfCorpus(manifest, source)
     try:
-        arrays = {split: open_array(token_path(Path(folder), split)) for split in SPLITS}
+        below = tokens_folder(Path(folder), manifest.fingerprint)
+        arrays = {split: open_array(token_path(below, split)) for split in SPLITS}
     except ValueError as error:
         raise ValueError(f"{error} Prepare the data with `isoflop data STUDY`.") from error
     dtype = token_dtype(manifest.vocab_size)
@@ -251,12 +222,12 @@ def open_corpus(manifest: Manifest, folder: str | os.PathLike[str]) -> Corpus:
             f"{manifest.fingerprint[:12]}: they changed. Prepare them again with "
             "`isoflop data STUDY`."
         )
-    is_shuffled = source.order == "shuffled"
     return TokenCorpus(
         manifest,
         arrays["train"],
         arrays["validation"],
-        is_shuffled=is_shuffled,
+        is_shuffled=source.order == "shuffled",
+        unique_tokens=unique_tokens,
         open_encoding=functools.partial(open_encoding, manifest, Path(folder)),
     )
 
@@ -272,11 +243,14 @@ def window_order(
 
     Grain's index shuffle computes each place by itself, so an order of any length takes no memory.
     """
+    (draw,) = random_stream(seed, purpose, chapter=epoch).bit_generator.random_raw(1).tolist()
+    return _shuffled(range(start, end), n_windows, draw % 2**32)
+
+
+def _shuffled(places: Sequence[int], n_windows: int, key: int) -> Int64[np.ndarray, " n"]:
+    """Where a permutation of [0, n_windows) takes these places."""
     from grain.experimental import index_shuffle  # Brings JAX; the doctor reads data without it.
 
-    (draw,) = random_stream(seed, purpose, chapter=epoch).bit_generator.random_raw(1).tolist()
-    places = range(start, end)
-    key = draw % 2**32
     order = (index_shuffle(i, max_index=n_windows - 1, seed=key, rounds=_ROUNDS) for i in places)
     return np.fromiter(order, np.int64, len(places))
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole documents as windows of tokens: what is asked is the same bytes, whatever the tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Int64, Integer
+from jaxtyping import Bool, Int32, Int64, Integer
 
 from model.data.encoding import Encoding
 
@@ -24,11 +25,13 @@ class DocumentWindows(NamedTuple):
       windows: inputs are [:, :-1], targets [:, 1:]; NO_TARGET behind the end of a document.
       document: which document each window is of, ascending.
       n_bytes: of the document, its end counted as one, in its first window; else 0.
+      domains: which windows are of which part of the data, by its name, where there are parts.
     """
 
     windows: Int32[np.ndarray, "n_windows T1"]
     document: Int64[np.ndarray, " n_windows"]
     n_bytes: Int64[np.ndarray, " n_windows"]
+    domains: Mapping[str, Bool[np.ndarray, " n_windows"]] = MappingProxyType({})
 
 
 def choose_documents(

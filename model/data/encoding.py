@@ -24,7 +24,7 @@ from model.data.source import (
     Zipf,
     source_from_dict,
 )
-from model.data.token_files import token_dtype
+from model.data.token_files import token_dtype, tokens_folder
 from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -172,21 +172,30 @@ def encoding_of(source: FileSource, training: Iterable[bytes]) -> Encoding:
     if tokenizer is None:
         return ByteEncoding()
     if isinstance(tokenizer, HuggingFaceTokenizer):
-        path, where = Path(tokenizer.path), f"tokenizer {tokenizer.path!r}"
-        path = path / TOKENIZER_FILE if path.is_dir() else path
-        try:
-            return FileEncoding(path.read_text(encoding="utf-8"), tokenizer.separator, where)
-        except OSError as error:
-            raise ValueError(f"{where} cannot be read: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{where} is no tokenizer.json: it is not UTF-8.") from error
-    return FileEncoding(_trained(tokenizer, training), SEPARATOR, "the tokenizer that was trained")
+        text = tokenizer_text(tokenizer)
+        return FileEncoding(text, tokenizer.separator, f"tokenizer {tokenizer.path!r}")
+    text = train_bpe(tokenizer, training)
+    return FileEncoding(text, SEPARATOR, "the tokenizer that was trained")
+
+
+def tokenizer_text(tokenizer: HuggingFaceTokenizer) -> str:
+    """What its file holds; raises ValueError if that cannot be read."""
+    path, where = Path(tokenizer.path), f"tokenizer {tokenizer.path!r}"
+    path = path / TOKENIZER_FILE if path.is_dir() else path
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{where} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} is no tokenizer.json: it is not UTF-8.") from error
 
 
 def separator_of(manifest: Manifest) -> int:
     """The token that ends each document."""
     if manifest.tokenizer is not None:
         return int(manifest.tokenizer["separator_id"])
+    if manifest.parts:
+        return separator_of(manifest.parts[0])
     source = source_from_dict(manifest.source)
     return source.separator if isinstance(source, TokenArrays | Zipf) else BYTE_SEPARATOR
 
@@ -197,6 +206,9 @@ def open_encoding(manifest: Manifest, folder: Path) -> Encoding:
     Raises:
       ValueError: if the tokenizer in `folder` is missing, or not the one that the manifest says.
     """
+    if manifest.parts:
+        return open_encoding(manifest.parts[0], folder)
+    folder = tokens_folder(folder, manifest.fingerprint)
     if manifest.tokenizer is None:
         is_text = isinstance(source_from_dict(manifest.source), TextSource)
         return (
@@ -212,7 +224,8 @@ def open_encoding(manifest: Manifest, folder: Path) -> Encoding:
     return FileEncoding(content.decode(), str(manifest.tokenizer["separator"]), repr(path))
 
 
-def _trained(tokenizer: TrainedBPE, training: Iterable[bytes]) -> str:
+def train_bpe(tokenizer: TrainedBPE, training: Iterable[bytes]) -> str:
+    """The tokenizer.json of a vocabulary that is trained on texts; raises as `encoding_of`."""
     library = _library()
     from tokenizers import decoders, models, pre_tokenizers, trainers
 

@@ -11,11 +11,14 @@ import math
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _WAY_OUT = "Write it again with `isoflop data STUDY`."
+_NESTED = ("parts", "variants")
+_OPTIONAL = ("tokenizer", *_NESTED)
 _COUNTS = (
     "n_documents",
     "n_train_documents",
@@ -45,6 +48,9 @@ class Manifest:
       source: the source as written, from `source_to_dict`.
       tokenizer: of the tokenizer.json beside the tokens the `sha256`, and of the token that ends
         documents `separator` and `separator_id`; None where tokens are bytes, or made elsewhere.
+      parts: of a mixture, a manifest each.
+      variants: of the other data that runs of the same study are trained on, where its axes vary
+        them.
     """
 
     kind: str
@@ -62,6 +68,24 @@ class Manifest:
     notes: tuple[str, ...]
     source: dict[str, object]
     tokenizer: dict[str, Any] | None = None
+    parts: tuple["Manifest", ...] = ()
+    variants: tuple["Manifest", ...] = ()
+
+    def of(self, source: Mapping[str, object]) -> "Manifest":
+        """That of the data which a run of the study is trained on.
+
+        Args:
+          source: from `source_to_dict`.
+
+        Raises:
+          ValueError: if the study has other data, and not these.
+        """
+        if not self.variants:
+            return self
+        for one in (self, *self.variants):
+            if one.source == source:
+                return one
+        raise ValueError(f"manifest lacks data that an axis of the study asks for. {_WAY_OUT}")
 
     @property
     def why_no_bytes(self) -> str:
@@ -89,10 +113,14 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as JSON text, one field per line and last the sha256 of the others."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        if self.tokenizer is None:
-            del values["tokenizer"]
+        values = self._values()
         return _text(values | {"sha256": _sha256(values)}) + "\n"
+
+    def _values(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name in _NESTED:
+            values[name] = [one._values() for one in values[name]]
+        return {k: v for k, v in values.items() if k not in _OPTIONAL or v}
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -105,8 +133,17 @@ class Manifest:
         """
         values = _parse(text)
         digest = values.pop("sha256", None)
+        manifest = cls._of(values)
+        if digest is not None and digest != _sha256(values):
+            raise ValueError(
+                f"manifest was changed: it has another sha256 than it says. {_WAY_OUT}"
+            )
+        return manifest
+
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> "Manifest":
         names = [f.name for f in dataclasses.fields(cls)]
-        missing = [n for n in names if n not in values and n != "tokenizer"]
+        missing = [n for n in names if n not in values and n not in _OPTIONAL]
         unknown = [n for n in values if n not in names]
         if missing or unknown:
             raise ValueError(f"manifest lacks {missing} and has unknown {unknown}. {_WAY_OUT}")
@@ -118,11 +155,8 @@ class Manifest:
                 f"manifest has kind {values['kind']!r} but its source is "
                 f"{values['source'].get('kind')!r}. {_WAY_OUT}"
             )
-        if digest is not None and digest != _sha256(values):
-            raise ValueError(
-                f"manifest was changed: it has another sha256 than it says. {_WAY_OUT}"
-            )
-        return cls(**{**values, "notes": tuple(values["notes"])})
+        nested = {name: tuple(map(cls._of, values.get(name, ()))) for name in _NESTED}
+        return cls(**{**values, "notes": tuple(values["notes"]), **nested})
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes the manifest to `path` whole or not at all (temporary file, then rename).
@@ -199,6 +233,8 @@ def _is_legal(name: str, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(note, str) for note in value)
     if name == "source":
         return isinstance(value, dict)
+    if name in _NESTED:
+        return isinstance(value, list) and all(isinstance(one, dict) for one in value)
     if name == "tokenizer":
         kinds = {"sha256": str, "separator": str, "separator_id": int}
         return isinstance(value, dict) and {k: type(v) for k, v in value.items()} == kinds

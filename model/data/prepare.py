@@ -19,7 +19,7 @@ from model.data.manifest import Manifest
 from model.data.source import (
     FileSource,
     PepsText,
-    Source,
+    SingleSource,
     StdlibText,
     TokenArrays,
     Zipf,
@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 
 def prepare(
-    source: Source, folder: str | os.PathLike[str], progress: Progress | None = None
+    source: SingleSource, folder: str | os.PathLike[str], progress: Progress | None = None
 ) -> Manifest:
     """Writes the source's tokens into `folder` (train.npy, validation.npy) and describes them.
 
@@ -56,7 +56,7 @@ def prepare(
     if isinstance(source, Zipf):
         return zipf.describe(source)
     reader = reader_of(source)
-    encoding = encoding_of(source, _training_texts(source))
+    encoding = encoding_of(source, training_texts(source))
     with _staging(Path(folder)) as staging:
         splits = _write_splits(source, encoding, reader, staging, progress)
         if isinstance(encoding, FileEncoding):
@@ -100,7 +100,7 @@ def _documents(reader: Reader, file: Path) -> Iterator[bytes]:
     return (reader.blocks(file) if is_alone else None) or reader.documents(file)
 
 
-def _training_texts(source: FileSource) -> Iterator[bytes]:
+def training_texts(source: FileSource) -> Iterator[bytes]:
     """What a vocabulary is trained on: nothing that is held out."""
     reader, fraction = reader_of(source), source.validation_fraction
     for file in reader.files:

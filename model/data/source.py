@@ -6,19 +6,19 @@ Standard library only: study files and planning import this.
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from model.data.source_checks import (
-    check_fraction,
     check_held_out,
     check_int,
     check_paths,
     check_real,
     check_that,
-    is_encoding,
 )
+from model.data.text_sources import PepsText, StdlibText, TextFiles
 from model.data.tokenizer import (
     Tokenizer,
     check_tokenizer,
@@ -31,114 +31,13 @@ BYTE_SEPARATOR = 0
 MAX_ZIPF_TABLE_TOKENS = 2**25
 """Largest table of distinct records, b^k (1+k+r) tokens, that a `Zipf` language may need."""
 
-TEXT_FORMATS = ("text", "jsonl", "json", "csv", "parquet", "arrow")
 TOKEN_DTYPES = ("uint8", "uint16", "uint32", "int32", "int64")
 ORDERS = ("shuffled", "files")
 
+ALL_DOMAINS = "all"
+"""Of losses, that of the whole validation set: no part may have this name."""
 MAX_VOCAB_SIZE = 2**31 - 1
 MAX_SEED = 2**64 - 1
-
-
-class _Text:
-    """What sources of text have in common: windows in an order of ours, and tokens that are bytes
-    unless they say a tokenizer."""
-
-    __slots__ = ()
-    order: ClassVar[str] = "shuffled"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StdlibText(_Text):
-    """The *.py files of the running Python's standard library; one file, one document.
-
-    Args:
-      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
-      tokenizer: None for bytes.
-    """
-
-    kind: ClassVar[str] = "stdlib"
-    validation_fraction: float
-    tokenizer: Tokenizer | None = None
-
-    def __post_init__(self) -> None:
-        check_fraction(self.kind, self.validation_fraction)
-        check_tokenizer(self)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PepsText(_Text):
-    """703 Python Enhancement Proposals that come with the package: the same everywhere.
-
-    Args:
-      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
-      tokenizer: None for bytes.
-    """
-
-    kind: ClassVar[str] = "peps"
-    validation_fraction: float
-    tokenizer: Tokenizer | None = None
-
-    def __post_init__(self) -> None:
-        check_fraction(self.kind, self.validation_fraction)
-        check_tokenizer(self)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextFiles(_Text):
-    """Text that lies in files.
-
-    The ending of a file tells its format (below, and .gz .bz2 .xz .zst behind it); one that is not
-    known is refused. A NUL byte always ends a document. Where all is one document, it is cut into
-    about 200 at ends of lines.
-
-        .txt .md, source code          a file, or what `document_separator` parts it into
-        .jsonl .ndjson .json           an object in each line, or one array of objects
-        .csv .tsv                      a row, the first line being of names
-        .parquet .arrow                a row; also the folders that `datasets` saves
-
-    Args:
-      paths: files, folders (read recursively, in sorted order) or patterns ("texts/**/*.txt"); in a
-        study file as seen from there, else from the working folder.
-      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash; or
-      validation_paths: what is held out as it is, and `paths` is all for training. One of the two.
-      text_field: the key or column of the text, in all formats but plain text; "meta.text" is the
-        field `text` of `meta`.
-      format: one of TEXT_FORMATS, whatever the endings.
-      document_separator: what parts plain text into documents, such as "<|endoftext|>" or, for
-        lines, "\\n"; line ends around it are dropped. None: NUL bytes.
-      encoding: of all that is not Parquet or Arrow, by Python's name; byte order marks are dropped.
-      max_document_bytes: a longer document is refused or,
-      cut_long_documents: cut into documents of at most so many bytes, at ends of lines.
-      tokenizer: None for UTF-8 bytes.
-    """
-
-    kind: ClassVar[str] = "text"
-    paths: tuple[str, ...]
-    validation_fraction: float | None = None
-    validation_paths: tuple[str, ...] | None = None
-    text_field: str = "text"
-    format: str | None = None
-    document_separator: str | None = None
-    encoding: str = "utf-8"
-    max_document_bytes: int = 64 * 2**20
-    cut_long_documents: bool = False
-    tokenizer: Tokenizer | None = None
-
-    def __post_init__(self) -> None:
-        check_paths(self.kind, "paths", self.paths)
-        check_held_out(self)
-        check_int(self.kind, "max_document_bytes", self.max_document_bytes, 16, 2**31)
-        is_text = isinstance(self.text_field, str) and self.text_field != ""
-        check_that(self, "text_field", is_text, "a non-empty string, the key or column of the text")
-        is_format = self.format is None or self.format in TEXT_FORMATS
-        check_that(self, "format", is_format, f"one of {', '.join(TEXT_FORMATS)}, or None")
-        separator = self.document_separator
-        is_separator = separator is None or (isinstance(separator, str) and separator != "")
-        check_that(self, "document_separator", is_separator, "a non-empty string, or None")
-        check_that(self, "encoding", is_encoding(self.encoding), "an encoding that Python knows")
-        is_flag = isinstance(self.cut_long_documents, bool)
-        check_that(self, "cut_long_documents", is_flag, "True or False")
-        check_tokenizer(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,26 +149,122 @@ class Zipf:
 
 TextSource = PepsText | StdlibText | TextFiles
 FileSource = TextSource | TokenArrays
-Source = FileSource | Zipf
+SingleSource = FileSource | Zipf
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A part of a `Mixture`, whose validation set is a domain with a loss of its own.
+
+    Args:
+      name: in tables and figures: letters, digits, "-" and "_".
+      source: its data; text without a tokenizer of its own.
+      weight: its share of the windows that are trained on, over the sum of all weights; > 0.
+      unique_tokens: train on so many of its tokens only, again and again: windows chosen at random,
+        the same for every seed, those of a smaller number among those of a larger. None: on all.
+      max_epochs: most passes over them; None: those of the study.
+    """
+
+    kind: ClassVar[str] = "part"
+    name: str
+    source: SingleSource
+    weight: float
+    unique_tokens: int | None = None
+    max_epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        is_name = isinstance(self.name, str) and re.fullmatch(r"[\w-]{1,40}", self.name, re.ASCII)
+        is_other = self.name != ALL_DOMAINS
+        legal = f"1 to 40 letters, digits, '-' and '_', and not {ALL_DOMAINS!r}"
+        check_that(self, "name", bool(is_name) and is_other, legal)
+        is_single = isinstance(self.source, SingleSource)
+        check_that(self, "source", is_single, "a data source that is no Mixture")
+        is_plain = getattr(self.source, "tokenizer", None) is None
+        check_that(self, "source", is_plain, "without tokenizer: set that of the Mixture")
+        check_real(self.kind, "weight", self.weight, 0.0, math.inf)
+        if self.unique_tokens is not None:
+            check_int(self.kind, "unique_tokens", self.unique_tokens, 1, 2**62)
+            is_finite = not isinstance(self.source, Zipf)
+            check_that(self, "unique_tokens", is_finite, "None for zipf, which has no end")
+        if self.max_epochs is not None:
+            check_real(self.kind, "max_epochs", self.max_epochs, 0.0, math.inf)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mixture:
+    """Several sources with one vocabulary, mixed window by window (`model.data.mixture`).
+
+    Each part is validated on equally many tokens, whatever the weights; the loss of all is that of
+    the parts, equally weighted.
+
+    Args:
+      parts: at least one; names and sources each once.
+      tokenizer: of all text; one that is to be trained, is on the training texts of all parts.
+    """
+
+    kind: ClassVar[str] = "mixture"
+    parts: tuple[Part, ...]
+    tokenizer: Tokenizer | None = None
+
+    def __post_init__(self) -> None:
+        are_parts = isinstance(self.parts, tuple) and all(isinstance(p, Part) for p in self.parts)
+        check_that(self, "parts", are_parts and len(self.parts) > 0, "a tuple of Part(...)")
+        for what in ("name", "source"):
+            found = [getattr(part, what) for part in self.parts]
+            is_once = len(set(found)) == len(found)
+            check_that(self, "parts", is_once, f"parts that have each {what} once")
+        check_tokenizer(self)
+        is_text = all(isinstance(part.source, TextSource) for part in self.parts)
+        is_legal = self.tokenizer is None or is_text
+        check_that(self, "tokenizer", is_legal, "None, or all parts text")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of each part, of all windows."""
+        total = sum(part.weight for part in self.parts)
+        return tuple(part.weight / total for part in self.parts)
+
+
+Source = SingleSource | Mixture
+
+
+def with_tokenizer(source: Any, tokenizer: Tokenizer | None) -> Any:
+    """A source of text that is written with a tokenizer; any source where that is None."""
+    return source if tokenizer is None else dataclasses.replace(source, tokenizer=tokenizer)
+
+
+def is_bytes(source: Source) -> bool:
+    """Whether its tokens are bytes of text."""
+    if isinstance(source, Mixture):
+        return all(is_bytes(part.source) for part in source.parts) and source.tokenizer is None
+    return isinstance(source, TextSource) and source.tokenizer is None
+
 
 SOURCES: dict[str, type[Source]] = {
-    s.kind: s for s in (PepsText, StdlibText, TextFiles, TokenArrays, Zipf)
+    s.kind: s for s in (PepsText, StdlibText, TextFiles, TokenArrays, Zipf, Mixture)
 }
 
 
 def source_to_dict(source: Source) -> dict[str, object]:
     """The source as a JSON object: its kind and its fields, without those that may be left out and
     are; tuples become lists."""
-    values = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
-    unsaid = {f.name for f in dataclasses.fields(source) if f.default is None is values[f.name]}
-    listed = {k: _as_json(v) for k, v in values.items()}
-    return {"kind": source.kind, **{k: v for k, v in listed.items() if k not in unsaid}}
+    return {"kind": source.kind, **_fields(source)}
+
+
+def _fields(node: Source | Part) -> dict[str, object]:
+    values = {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
+    unsaid = {f.name for f in dataclasses.fields(node) if f.default is None is values[f.name]}
+    return {k: _as_json(v) for k, v in values.items() if k not in unsaid}
 
 
 def _as_json(value: object) -> object:
     if isinstance(value, Tokenizer):
         return tokenizer_to_dict(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, Part):
+        return _fields(value)
+    if isinstance(value, SingleSource):
+        return source_to_dict(value)
+    return [_as_json(one) for one in value] if isinstance(value, tuple) else value
 
 
 def source_from_dict(values: Mapping[str, object]) -> Source:
@@ -281,17 +276,24 @@ def source_from_dict(values: Mapping[str, object]) -> Source:
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in SOURCES:
         raise ValueError(f"unknown data source {kind!r}: choose one of {', '.join(SOURCES)}.")
-    fields = dataclasses.fields(SOURCES[kind])
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "kind"}
+    return _made(SOURCES[kind], {k: v for k, v in values.items() if k != "kind"})
+
+
+def _made(node: Callable[..., Any], values: Mapping[str, object]) -> Any:
+    fields = dataclasses.fields(node)  # type: ignore[arg-type]
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     unknown = sorted(set(given) - {f.name for f in fields})
     required = {f.name for f in fields if f.default is dataclasses.MISSING}
     missing = sorted(required - set(given))
     if unknown or missing:
         raise ValueError(
-            f"source {kind!r} has unknown fields {unknown} and lacks {missing}: "
+            f"source {node.kind!r} has unknown fields {unknown} and lacks {missing}: "  # type: ignore[attr-defined]
             f"its fields are {', '.join(f.name for f in fields)}."
         )
     if isinstance(described := given.get("tokenizer"), dict):
         given["tokenizer"] = tokenizer_from_dict(described)
-    make: Callable[..., Source] = SOURCES[kind]
-    return make(**given)
+    if node is Mixture and isinstance(parts := given["parts"], tuple):
+        given["parts"] = tuple(_made(Part, one) if isinstance(one, dict) else one for one in parts)
+    if node is Part and isinstance(described := given["source"], dict):
+        given["source"] = source_from_dict(described)
+    return node(**given)

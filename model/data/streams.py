@@ -17,6 +17,8 @@ class Purpose(IntEnum):
     LANGUAGE = 0
     TRAIN = 1
     VALIDATION = 2
+    MIXTURE = 3
+    UNIQUE = 4
 
 
 def random_stream(

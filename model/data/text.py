@@ -35,6 +35,11 @@ class Reader(ABC):
         if it has more, or cannot be cut."""
         return None
 
+    def stamps(self) -> list[object]:
+        """Of every file that is read."""
+        files = [*self.validation_files, *self.files]
+        return [stamp(file) for file in files]
+
     @abstractmethod
     def notes(self) -> list[str]:
         """Sentences on what was read and left out; complete once all files were read."""
@@ -169,6 +174,13 @@ class TextFilesReader(Reader):
             f" Likewise {len(others)} others of the {len(self._all_files)}: {', '.join(others)}."
         )
         return named if others else ""
+
+
+def stamp(file: Path) -> tuple[str, int, int, int]:
+    """What changes when a file does: its place, size and times."""
+    with reading(file):
+        found = file.stat()
+    return os.path.realpath(file), found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _is_empty(file: Path) -> bool:

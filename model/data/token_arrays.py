@@ -12,7 +12,7 @@ from jaxtyping import Integer
 from model.data.formats.token_file import open_tokens
 from model.data.list_files import list_splits
 from model.data.source import TokenArrays
-from model.data.text import Reader
+from model.data.text import Reader, stamp
 from model.data.token_files import token_dtype
 
 _BLOCK_TOKENS = 2**22
@@ -66,6 +66,10 @@ class TokenArraysReader(Reader):
             elif offset + len(block) == len(tokens):
                 n_ends += not is_end[-1]
             yield block.astype(self.token_dtype).tobytes(), n_ends
+
+    def stamps(self) -> list[object]:
+        indices = [file.with_suffix(".idx") for file in (*self.validation_files, *self.files)]
+        return [*super().stamps(), *(stamp(index) for index in indices if index.exists())]
 
     def notes(self) -> list[str]:
         notes = [f"Tokens of {len(self.files) + len(self.validation_files)} files."]

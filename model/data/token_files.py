@@ -27,6 +27,13 @@ def token_path(folder: Path, split: str) -> Path:
     return folder / f"{split}.npy"
 
 
+def tokens_folder(folder: Path, fingerprint: str) -> Path:
+    """Where the token files of data lie: in a folder below that their fingerprint names, as those
+    of several data do, or in the folder itself."""
+    below = folder / fingerprint[:16]
+    return below if below.is_dir() else folder
+
+
 class TokenWriter:
     """Appends documents to a .npy file whose length is known only at the end."""
 

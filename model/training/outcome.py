@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from model.data.source import ALL_DOMAINS
 from model.network.execution import Execution
 
 
@@ -96,7 +97,7 @@ class Loss:
 
 
 # The name of the whole validation set among its domains.
-ALL = "all"
+ALL = ALL_DOMAINS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,7 @@ class ValidationSet:
       sample: by window, what was drawn at once, ascending: a document, or the window itself.
       n_bytes: by window, its bytes of text; all of a document's with its first. None where they
         follow from the units:
-      bytes_per_token: of text; None where that has no meaning.
+      bytes_per_token: by window, of text; None where that has no meaning.
       oracle_loss: the true source's loss on the windows in nats; None where it is not known.
       n_curve: the first so many windows are those of the curve.
     """
@@ -39,7 +39,7 @@ class ValidationSet:
     members: Mapping[str, Bool[np.ndarray, " n"]]
     sample: Int64[np.ndarray, " n"]
     n_bytes: Int64[np.ndarray, " n"] | None = None
-    bytes_per_token: float | None = None
+    bytes_per_token: Float[np.ndarray, " n"] | None = None
     oracle_loss: float | None = None
     n_curve: int = 0
 
@@ -55,9 +55,11 @@ class ValidationSet:
 
     def _loss(self, measured: "Measured", rows: Int[np.ndarray, " m"], *, is_bound: bool) -> Loss:
         nats, n_units = measured.nats[rows], measured.n_units[rows]
-        n_bytes = self.bytes_per_token and self.bytes_per_token * n_units.sum()
+        n_bytes = None
         if self.n_bytes is not None:
             n_bytes = self.n_bytes[rows].sum()
+        elif self.bytes_per_token is not None:
+            n_bytes = self.bytes_per_token[rows] @ n_units
         mean = nats.sum() / n_units.sum()
         return Loss(
             nats=float(mean),
@@ -104,7 +106,7 @@ def validation_set(corpus: Corpus, seq_len: int, evaluation: EvalConfig) -> Vali
         windows=windows,
         members={ALL: np.ones(len(windows), bool), **corpus.validation_domains(*asked)},
         sample=np.arange(len(windows)),
-        bytes_per_token=corpus.manifest.bytes_per_token,
+        bytes_per_token=corpus.bytes_per_token(len(windows)),
         oracle_loss=corpus.oracle_loss_nats(windows),
         n_curve=-(-n_curve // seq_len),
     )
@@ -116,7 +118,7 @@ def document_set(found: DocumentWindows, curve_bytes: int) -> ValidationSet:
     is_curve = before[found.n_bytes > 0] < curve_bytes
     return ValidationSet(
         windows=found.windows,
-        members={ALL: np.ones(len(found.windows), bool)},
+        members={ALL: np.ones(len(found.windows), bool), **found.domains},
         sample=found.document,
         n_bytes=found.n_bytes,
         n_curve=int(np.searchsorted(found.document, np.sum(is_curve))),

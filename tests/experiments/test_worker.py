@@ -530,7 +530,7 @@ def test_a_process_that_shares_a_device_pays_its_share_of_earlier_attempts(
 
 
 def test_what_a_worker_is_told_of_its_device_reaches_its_records(ledger, monkeypatch):
-    monkeypatch.setattr(corpus, "open_corpus", lambda *_: None)
+    monkeypatch.setattr(corpus, "open_corpora", lambda *_: {})
     monkeypatch.setattr(worker.Manifest, "read", lambda path: None)
     session = worker._session(ledger, WorkerSettings(per_device=3), Stop(lambda: None), Trainer())
     assert session.per_device == 3
@@ -566,8 +566,8 @@ def test_jobs_that_cannot_be_trained_are_refused_in_a_line(go, planned):
 
 
 def test_a_run_planned_for_other_data_is_refused(go, ledger, planned, make_manifest):
-    corpus = SimpleNamespace(manifest=make_manifest(fingerprint="ef" * 32))
-    code, said = go(Trainer(), corpus=corpus)
+    corpora = {"ef" * 32: SimpleNamespace(manifest=make_manifest(fingerprint="ef" * 32))}
+    code, said = go(Trainer(), corpora=corpora)
     assert code == 2
     assert "was planned for other data" in said[0]["reason"]
     assert ledger.job(planned[0].id).newest() == 0

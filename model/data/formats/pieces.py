@@ -21,7 +21,7 @@ READERS: dict[str, Callable[[Path, TextFiles], Iterator[Piece]]] = {
     "parquet": parquet_rows,
     "arrow": arrow_rows,
 }
-"""By format (TEXT_FORMATS of source.py) what reads a file of it."""
+"""By format (TEXT_FORMATS of text_sources.py) what reads a file of it."""
 
 _ENDINGS = {
     "text": ".txt .text .md .markdown .rst .org .tex .py .c .h .cc .cpp .hpp .cu .go .java .jl .js "

@@ -143,7 +143,9 @@ def test_a_run_on_token_ids_is_asked_and_answers_in_ids(model, monkeypatch):
     source = TokenArrays(
         paths=("a",), vocab_size=40, separator=7, validation_fraction=0.1, bytes_per_token=None
     )
-    manifest = SimpleNamespace(source=source_to_dict(source), tokenizer=None, vocab_size=40)
+    manifest = SimpleNamespace(
+        source=source_to_dict(source), tokenizer=None, vocab_size=40, parts=(), fingerprint="0"
+    )
     monkeypatch.setattr("experiments.weights.sample.manifest_of", lambda *_: manifest)
     monkeypatch.setattr(
         "experiments.weights.sample.sample",

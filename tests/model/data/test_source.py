@@ -5,11 +5,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from model.data.source import (
+    Mixture,
+    Part,
     PepsText,
     Source,
     StdlibText,
@@ -38,6 +41,7 @@ TOKENS: dict[str, Any] = {
 }
 TEXT: dict[str, Any] = {"paths": ("a",), "validation_fraction": 0.1}
 HUGGING_FACE = HuggingFaceTokenizer(path="t", separator="</s>")
+PEPS = Part(name="peps", source=PepsText(validation_fraction=0.05), weight=2, unique_tokens=10**6)
 GOOD: list[Source] = [
     PepsText(validation_fraction=0.05, tokenizer=TrainedBPE(vocab_size=512)),
     TextFiles(**TEXT, tokenizer=HUGGING_FACE),
@@ -52,7 +56,11 @@ GOOD: list[Source] = [
     TokenArrays(**{**TOKENS, "validation_fraction": None, "validation_paths": ("b.npy",)}),
     TokenArrays(**{**TOKENS, "bytes_per_token": None}),
     Zipf(**ZIPF),
+    Mixture(parts=(PEPS, Part(name="code", source=TextFiles(**TEXT), weight=0.5, max_epochs=4))),
+    Mixture(parts=(PEPS,), tokenizer=HUGGING_FACE),
 ]
+MIXED = Mixture(parts=(PEPS,))
+PART: dict[str, Any] = {"name": "a", "source": PepsText(validation_fraction=0.05), "weight": 1.0}
 BAD: list[tuple[Callable[..., Source], dict[str, Any], str]] = [
     (PepsText, {"validation_fraction": 1}, "validation_fraction of source 'peps' is 1"),
     (StdlibText, {"validation_fraction": 0.0}, "validation_fraction of source 'stdlib' is 0.0"),
@@ -83,6 +91,24 @@ BAD: list[tuple[Callable[..., Source], dict[str, Any], str]] = [
     (TokenArrays, {**TOKENS, "separator": -1}, "separator"),
     (TokenArrays, {**TOKENS, "vocab_size": 1}, "vocab_size"),
     (TokenArrays, {**TOKENS, "bytes_per_token": 0.0}, "bytes_per_token"),
+    (Part, {**PART, "name": "a b"}, "name of source 'part' is 'a b': it must be 1 to 40 letters"),
+    (Part, {**PART, "name": "all"}, "and not 'all'"),
+    (Part, {**PART, "weight": 0}, "weight of source 'part' is 0: .* 0 < x"),
+    (Part, {**PART, "source": MIXED}, "source of .* a data source that is no Mixture"),
+    (Part, {**PART, "source": GOOD[0]}, "without tokenizer: set that of the Mixture"),
+    (Part, {**PART, "source": Zipf(**ZIPF), "unique_tokens": 9}, "None for zipf, which has no end"),
+    (Part, {**PART, "unique_tokens": 0}, "unique_tokens .* is 0: it must be an integer"),
+    (Part, {**PART, "max_epochs": 0.0}, "max_epochs .* is 0.0"),
+    (Mixture, {"parts": ()}, r"parts of source 'mixture' is \(\): it must be a tuple of Part"),
+    (Mixture, {"parts": (GOOD[0],)}, "it must be a tuple of Part"),
+    (Mixture, {"parts": (PEPS, replace(PEPS, source=GOOD[4]))}, "have each name once"),
+    (Mixture, {"parts": (PEPS, replace(PEPS, name="b"))}, "have each source once"),
+    (Mixture, {"parts": (PEPS,), "tokenizer": 512}, "tokenizer of source 'mixture' is 512"),
+    (
+        Mixture,
+        {"parts": (Part(name="z", source=Zipf(**ZIPF), weight=1),), "tokenizer": HUGGING_FACE},
+        "tokenizer of .*: it must be None, or all parts text",
+    ),
     (Zipf, {**ZIPF, "alpha": 0.0}, "alpha"),
     (Zipf, {**ZIPF, "alpha": float("inf")}, "alpha"),
     (Zipf, {**ZIPF, "epsilon": 1.5}, "epsilon.*0 <= x <= 1"),

@@ -17,7 +17,8 @@ import pytest
 
 from model.data.formats.documents import documents
 from model.data.formats.pieces import FORMATS, READERS, format_of
-from model.data.source import TEXT_FORMATS, TextFiles
+from model.data.source import TextFiles
+from model.data.text_sources import TEXT_FORMATS
 
 TEXTS = [
     "one\nline\r\nafter another",
