@@ -4,6 +4,8 @@
 Each rounding of a point happens here or in what this calls, once.
 """
 
+import dataclasses
+
 from experiments.plan.epochs import passes
 from experiments.plan.from_recipe import (
     Length,
@@ -65,6 +67,10 @@ def resolve(
         data_seed=seed if data_seed is None else data_seed,
     )
     model = with_multipliers(model, transferred)
+    if study.documents_apart:
+        from model.data.encoding import separator_of  # Brings NumPy.
+
+        model = dataclasses.replace(model, separator=separator_of(manifest))
     fingerprint = manifest.fingerprint
     spec = typed(Spec(model=model, train=train, data_fingerprint=fingerprint, semantics=SEMANTICS))
     return Point(

@@ -12,7 +12,7 @@ from model.data.manifest import Manifest
 from model.data.source import Source, source_to_dict
 
 # What of a study may differ between the runs of one grid.
-VARIED = ("recipe", "seq_len", "sizes", "data")
+VARIED = ("recipe", "seq_len", "sizes", "data", "documents_apart")
 
 
 class Setting(NamedTuple):

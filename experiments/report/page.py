@@ -91,7 +91,7 @@ def page(
         own_script=Markup(Path(__file__).with_name("report.js").read_text()),
         recipe=[(path, str(value)) for path, value in leaves(study.recipe).items()],
         data=_described(manifest),
-        data_notes=manifest.notes,
+        data_notes=(*manifest.notes, _between_documents(study)),
         provenance=provenance(report.records),
         totals=totals(points, report),
         planned=planned_vs_real.totals(report.planned, report.compared) if report.planned else [],
@@ -117,6 +117,12 @@ def _downloads(study: Study, points: Sequence[Point], report: Report) -> dict[st
         f"{study.name}.csv": csv_text(runs),
         f"{study.name}.json": json.dumps(everything, allow_nan=False),
     }
+
+
+def _between_documents(study: Study) -> str:
+    if study.documents_apart:
+        return "Documents in one window are apart: no position sees another document than its own."
+    return "Documents in one window see those before them."
 
 
 def _described(manifest: Manifest) -> list[tuple[str, str]]:

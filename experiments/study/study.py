@@ -154,6 +154,8 @@ class Study:
       data: where tokens come from.
       seq_len: tokens per sequence.
       evaluation: the fixed validation set.
+      documents_apart: whether, of several documents in one window, each is as if it were alone:
+        no position sees another document, and positions are counted anew.
       max_epochs: most passes over the training tokens that any run may make.
       flops: FLOP convention of the budgets; the table of runs carries all.
       recipe: the opinions.
@@ -180,6 +182,7 @@ class Study:
     flops: FlopConvention
     recipe: Recipe
     data_seeds: tuple[int, ...] = ()
+    documents_apart: bool = False
     axes: tuple[Axis, ...] = ()
     forecast_budgets: tuple[float, ...] = ()
     mesh: tuple[int, int, int, int] = (1, 1, 1, 1)
@@ -194,7 +197,7 @@ class Study:
         check_whole(self, "seq_len")
         check_real(self, "max_epochs")
         check_choice(self, "flops", FLOP_CONVENTIONS)
-        check_flags(self, "trunks")
+        check_flags(self, "trunks documents_apart")
         check_choice(self, "keep", get_args(Keep))
         for name in ("budgets", "forecast_budgets"):
             budgets = getattr(self, name)

@@ -146,7 +146,7 @@ class Splits:
             f"Tokens are {unit} (vocabulary {self._encoding.vocab_size}); token "
             f"{self._encoding.separator} ends each document."
         )
-        yield "Attention crosses documents inside a window."
+        yield "Documents in one window see those before them, unless a study has documents_apart."
         if source.order == "files":
             yield "Windows are trained on as they lie in the files."
 

@@ -55,7 +55,7 @@ def describe(source: Zipf) -> Manifest:
         notes=(
             f"Records of {source.record_length} tokens, each started by separator "
             f"{source.separator}; windows start at a separator and hold whole records.",
-            "Attention crosses records inside a window; records are independent.",
+            "Records in one window see those before them, of which they are independent.",
             "Generated on the fly; training and validation draw from disjoint random streams.",
         ),
         source=written,

@@ -14,7 +14,7 @@ MAX_LAYERS = 10_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """A stack of residual blocks over token ids, fully resolved: no field has a default.
+    """A stack of residual blocks over token ids, fully resolved.
 
     Attributes:
       vocab_size: V, number of token ids.
@@ -35,6 +35,8 @@ class ModelConfig:
       output_init_std: standard deviation of an untied head.
       residual_multiplier: factor on every residual branch (CompleteP's m_L^-alpha).
       logit_multiplier: factor on the logits (muP's 1/m_N).
+      separator: token that begins each document, of which no mixer lets a position see another, and
+        in which positions are counted anew; None: documents in one window see those before them.
     """
 
     vocab_size: int
@@ -53,6 +55,7 @@ class ModelConfig:
     output_init_std: float
     residual_multiplier: float
     logit_multiplier: float
+    separator: int | None = None
 
     def __post_init__(self) -> None:
         check_whole(self, "vocab_size seq_len d_model")
@@ -61,6 +64,8 @@ class ModelConfig:
         check_real(self, "norm_eps embedding_init_std branch_init_gain output_init_std", low=0.0)
         check_choice(self, "norm", ("rmsnorm", "layernorm"))
         check_flags(self, "learned_positions use_bias tie_embeddings")
+        if self.separator is not None:
+            check_whole(self, "separator", low=0, high=self.vocab_size - 1)
         if not self.blocks:
             raise ValueError("blocks=(): a network needs one block at least.")
         if self.n_layers % len(self.blocks):

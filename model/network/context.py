@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Key
 
 
@@ -31,6 +34,16 @@ class Context(NamedTuple):
 
 
 PLAIN_CONTEXT = Context()
+
+
+def documents_apart(tokens: Int[Array, "B T"], separator: int, context: Context) -> Context:
+    """The context in which each separator begins a segment, with positions of its own. Tokens
+    before the first are a segment, too."""
+    tokens = jax.sharding.reshard(tokens, P(jax.typeof(tokens).sharding.spec[0], None))
+    is_first, at = tokens == separator, jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
+    start = jax.lax.cummax(jnp.where(is_first, at, 0), axis=1)
+    segments = jnp.cumsum(is_first, axis=1, dtype=jnp.int32)
+    return context._replace(segments=segments, positions=at - start)
 
 
 def require_causal(context: Context, mixer: str) -> None:

@@ -26,7 +26,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
@@ -38,6 +37,7 @@ from model.network.context import Context
 from model.network.counts.layer import LayerConfig, Role, Weight, norm_weights
 from model.network.counts.total import outer_weights
 from model.network.execution import Execution
+from model.network.positions import rows_at
 from model.network.sharding import Layout, open_sums
 
 
@@ -240,34 +240,6 @@ def _last(vector: nnx.Param, x: Array) -> Array:
     return vector[...].reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def rotate(
-    x: Float[Array, "B T *heads K"],
-    theta: float,
-    positions: Int[Array, "#B T"] | None = None,
-    length: int | None = None,
-) -> Float[Array, "B T *heads K"]:
-    """Rotary positions: the pair (x_j, x_{j+K/2}) turns by position * theta^(-2j/K).
-
-    Su et al. 2021 (arXiv:2104.09864), eq. 15, with the pairing of Llama. The angles are constants
-    of the program, computed in float64: inside it XLA would recompute them for every head.
-
-    Args:
-      positions: each below ``length``; None: 0 to T - 1.
-    """
-    half = x.shape[-1] // 2
-    angle = np.outer(np.arange(length or x.shape[1]), theta ** (-np.arange(half) / half))
-    cos, sin = (table(angle).astype(np.float32) for table in (np.cos, np.sin))
-    heads = (1,) * (x.ndim - 3)
-    if positions is None:
-        angles = [table[None, : x.shape[1]] for table in (cos, sin)]
-    else:
-        angles = [jnp.asarray(table)[positions] for table in (cos, sin)]
-    cos, sin = (a.reshape(*a.shape[:2], *heads, half) for a in angles)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = [first * cos - second * sin, second * cos + first * sin]
-    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
-
-
 class Embedding(nnx.Module):
     """Token embedding [V, D], plus learned positions [T, D] where the configuration has them."""
 
@@ -295,6 +267,9 @@ class Embedding(nnx.Module):
         tokens = jax.sharding.reshard(tokens, P(*self.layout.act("bt")))
         x = table.at[tokens].get(out_sharding=P(*self.layout.act("btd")))
         if self.positions_td is not None:
-            own = jax.sharding.reshard(self.positions_td[...], P(None, None))
-            x = x + (own[None, : tokens.shape[1]] if positions is None else own[positions])
+            if positions is None:
+                own = jax.sharding.reshard(self.positions_td[...], P(None, None))
+                x = x + own[None, : tokens.shape[1]]
+            else:
+                x = x + rows_at(self.positions_td[...], positions, x)
         return x.astype(dtype)

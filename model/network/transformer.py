@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from model.network.config import ModelConfig
-from model.network.context import PLAIN_CONTEXT, Context
+from model.network.context import PLAIN_CONTEXT, Context, documents_apart
 from model.network.counts.kinds import BlockConfig
 from model.network.counts.layer import LayerConfig
 from model.network.counts.total import outer_weights
@@ -141,6 +141,8 @@ class Transformer(nnx.Module):
         self, tokens: Int[Array, "B T"], context: Context = PLAIN_CONTEXT
     ) -> tuple[Float[Array, "B T D"], Said]:
         """What the head multiplies, and what the layers have to say, summed over all of them."""
+        if self.config.separator is not None and context.segments is None:
+            context = documents_apart(tokens, self.config.separator, context)
         x = self.embedding(tokens, self.compute_dtype, context.positions)
         x, said = self._through_blocks(x, context)
         return self.norm(x), said
@@ -214,7 +216,7 @@ class Transformer(nnx.Module):
         """Logits of the next n tokens, and what the network remembers after them.
 
         The same as of the whole sequence so far, without computing that again: for sampling, on
-        one device.
+        one device. All tokens are of one document.
         """
         position = state["position"]
         after: list[list[dict[str, State]]] = []

@@ -9,7 +9,7 @@ from jaxtyping import TypeCheckError
 from model.data.source import Zipf
 from model.data.token_files import sha256_of
 from model.data.zipf import ZipfLanguage
-from model.network.layers import rotate
+from model.network.positions import rotate
 from model.training.objectives.next_token import next_token_nats
 
 LANGUAGE = ZipfLanguage(

@@ -15,8 +15,9 @@ from model.network.context import Context
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.layer import LayerConfig
 from model.network.execution import Execution
-from model.network.layers import Layer, Said, State, project, rms_norm, rotate, shared
+from model.network.layers import Layer, Said, State, project, rms_norm, shared
 from model.network.mixers.attention_kernels import attend_to, attention_kernel
+from model.network.positions import rotate
 from model.network.sharding import Layout
 
 

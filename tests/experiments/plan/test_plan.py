@@ -117,6 +117,21 @@ def test_windows_and_validation_must_fit_the_data(study, make_manifest):
         plan(dataclasses.replace(study, evaluation=large), make_manifest())
 
 
+def test_documents_apart_are_told_by_the_separator_of_the_data(study, make_manifest):
+    apart = dataclasses.replace(study, documents_apart=True)
+    tokenizer = {"sha256": "0" * 64, "separator": "<end>", "separator_id": 7}
+    for changes, separator in (({}, 0), ({"tokenizer": tokenizer}, 7)):
+        manifest = make_manifest(**changes)
+        (together, *_), (point, *_) = (plan(one, manifest).points for one in (study, apart))
+        assert together.spec.model.separator is None
+        assert point.spec.model.separator == separator
+        assert point.id != together.id
+        assert (point.n_tokens, point.flops) == (together.n_tokens, together.flops)
+    axis = Axis(field="documents_apart", values=(False, True))
+    both = plan(dataclasses.replace(study, axes=(axis,)), make_manifest()).points
+    assert {point.spec.model.separator for point in both} == {None, 0}
+
+
 def test_documents_must_have_the_bytes_that_are_asked(study, make_manifest):
     def asked(n_asked, **changes):
         evaluation = EvalConfig(n_bytes=n_asked, curve_bytes=1, n_points=4, seed=0)

@@ -122,6 +122,7 @@ def test_a_field_with_its_default_is_no_part_of_an_id(points):
         del told["train"]["optimizer"][name]
     for name in ("n_bytes", "curve_bytes"):
         del told["train"]["evaluation"][name]
+    del told["model"]["separator"]
     assert msgspec.convert(told, type(spec)) == spec
     rounded = json.loads(json.dumps(told), parse_float=lambda text: float(f"{float(text):.8g}"))
     text = json.dumps(rounded, sort_keys=True, separators=(",", ":"))

@@ -14,7 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 from experiments.checks.compile import hlo
 from model.network.counts.layer import matrix, vector
-from model.network.layers import Embedding, Norm, parameter, project, rotate
+from model.network.layers import Embedding, Norm, parameter, project
+from model.network.positions import rotate
 from model.network.sharding import FSDP_TENSOR, LAYOUTS, make_mesh
 
 pytestmark = pytest.mark.usefixtures("one_device")

@@ -62,6 +62,17 @@ def value_and_gradients(config, network, tokens, mesh_shape):
 def test_loss_and_gradients_on_eight_devices_equal_those_on_one(
     config, network, tokens, mesh, capfd
 ):
+    check_eight_against_one(config, network, tokens, mesh, capfd)
+
+
+@pytest.mark.parametrize("config", ["hybrid"], indirect=True)
+def test_so_they_do_where_documents_are_apart(config, network, tokens, capfd):
+    config = replace(config, separator=3, learned_positions=True)
+    tokens[:, [0, 4, 9]] = 3
+    check_eight_against_one(config, network, tokens, "2x2x2", capfd)
+
+
+def check_eight_against_one(config, network, tokens, mesh, capfd):
     config = replace(config, n_layers=len(config.blocks))
     value, gradients = value_and_gradients(config, network, tokens, (1, 1, 1, 1))
     sharded, sharded_gradients = value_and_gradients(config, network, tokens, MESHES[mesh])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trunk: what may depend on what, and what each field of the configuration does."""
 
+import itertools
 from dataclasses import replace
 from typing import ClassVar
 
@@ -309,6 +310,29 @@ def test_tokens_of_other_segments_are_as_if_they_were_not_there(config, network,
     logits = jax.jit(lambda tokens: model(tokens, context)[0])(tokens)
     # Products of other shapes sum in another order: 3.2e-6 is seen with JAX 0.12.
     np.testing.assert_allclose(logits, jnp.concatenate(apart, axis=1), rtol=0, atol=6e-6)
+
+
+@only("config", ["qwen3", "gpt2", "hybrid", "convolution", "moe"], indirect=True)
+def test_documents_behind_separators_are_as_if_they_were_alone(config, network, tokens):
+    _, params = network(config)
+    model = with_params(replace(config, separator=3), params)
+    tokens = np.where(tokens[:2, :12] == 3, 4, tokens[:2, :12])
+    tokens[0, [2, 5, 6]] = tokens[1, [0, 8]] = 3
+    apart = jax.jit(lambda tokens: model(tokens)[0])
+    alone = jax.jit(lambda tokens: with_params(config, params)(tokens)[0])
+    found = np.asarray(apart(jnp.asarray(tokens)))
+    for row, ends in ((0, (0, 2, 5, 6, 12)), (1, (0, 8, 12))):
+        for first, end in itertools.pairwise(ends):
+            expected = alone(jnp.asarray(tokens[row : row + 1, first:end]))[0]
+            # Products of other shapes sum in another order.
+            np.testing.assert_allclose(found[row, first:end], expected, rtol=0, atol=6e-6)
+    # Not a bit of a document depends on those beside it.
+    other = np.where(np.isin(tokens, (0, 3)), tokens, 47 - tokens)
+    other[0, 6:], other[1, :8] = tokens[0, 6:], tokens[1, :8]
+    again = np.asarray(apart(jnp.asarray(np.where(other == 3, tokens, other))))
+    np.testing.assert_array_equal(again[0, 6:], found[0, 6:])
+    np.testing.assert_array_equal(again[1, :8], found[1, :8])
+    assert np.abs(again[0, :6] - found[0, :6]).max() > 1e-3
 
 
 @only("config", ["llama"], indirect=True)

@@ -12,6 +12,7 @@ from flax import nnx
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
+from model.network.execution import AUTO
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
 from model.training.outcome import Progress, TrainResult
@@ -73,6 +74,38 @@ def test_final_loss_over_a_padded_last_batch_is_the_mean_over_all_windows(
     assert result.loss_nats == pytest.approx(nats(windows).mean(), abs=1e-6)
     by_window = nats(windows).mean(axis=1)
     assert result.losses["all"].se_nats == pytest.approx(by_window.std(ddof=1) / 44**0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "layout"),
+    [((1, 1, 1, 1), "fsdp_tensor"), ((1, 2, 2, 2), "fsdp_tensor"), ((1, 2, 2, 2), "fsdp_context")],
+)
+def test_losses_of_documents_apart_are_those_of_each_alone(
+    nats: Callable,
+    network_config: ModelConfig,
+    still_config: TrainConfig,
+    corpus: Corpus,
+    mesh: tuple,
+    layout: str,
+) -> None:
+    """Records of the language are four tokens behind a separator; four fill a window."""
+    told: list[Progress] = []
+    apart = replace(network_config, separator=8)
+    execution = replace(AUTO, layout=layout)
+    options = {"mesh_shape": mesh, "execution": execution, "on_progress": told.extend}
+    [result] = train_pack(apart, [still_config], corpus, **options)
+
+    def alone(windows: np.ndarray) -> float:
+        records = windows[:, :-1].reshape(-1, 4)
+        assert (records[:, 0] == 8).all()
+        ends = windows[:, 1:].reshape(-1, 4)[:, -1:]
+        return float(nats(np.concatenate([records, ends], axis=1)).mean())
+
+    batch = corpus.train_batch(0, batch_size=8, seq_len=16, seed=still_config.data_seed)
+    assert [progress.loss_nats for progress in told] == pytest.approx([alone(batch)], abs=2e-6)
+    windows = corpus.validation_windows(700, 16, still_config.evaluation.seed)
+    assert result.loss_nats == pytest.approx(alone(windows), abs=2e-6)
+    assert abs(alone(windows) - nats(windows).mean()) > 1e-3
 
 
 def test_curve_uses_the_first_windows_of_the_validation_set(

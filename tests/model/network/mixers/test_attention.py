@@ -2,6 +2,7 @@
 """Attention against loops in NumPy float64."""
 
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -188,6 +189,17 @@ def test_the_kernel_is_chosen_by_device_type_and_shape(config, there, changes, e
     config = vary(config, **{"d_head": 64, "seq_len": 256, **changes})
     assert choose_kernel(config, where(**there)) == expected
     check_kernel(expected, config, where(**there))
+
+
+@pytest.mark.parametrize("config", ["llama"], indirect=True)
+@pytest.mark.parametrize(("there", "name"), [({"platform": "tpu"}, "splash"), (AMPERE, "cudnn")])
+def test_kernels_that_cannot_keep_documents_apart_are_neither_chosen_nor_taken(config, there, name):
+    config = vary(config, d_head=64, seq_len=256)
+    assert choose_kernel(config, where(**there)) == name
+    apart = replace(config, separator=0)
+    assert choose_kernel(apart, where(**there)) == "xla"
+    with pytest.raises(ValueError, match=f"'{name}' cannot keep documents apart .* or 'xla'"):
+        check_kernel(name, apart, where(**there))
 
 
 @pytest.mark.parametrize("config", ["llama"], indirect=True)
