@@ -2,10 +2,13 @@
 """Laws compared on one table, and recipes on two."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from experiments.fit_tables.fit_law import fit_table, read_table, surface_settings
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import Fitting, Reading
+from model.data.manifest import Manifest
 
 
 def compare_laws(
@@ -58,7 +61,31 @@ def compare_recipes(
             f"{name}: {path}, {one.name}, {len(one.fitted_runs)} runs; {status_line(one)}"
         )
     found = compute_multiplier(a, b, flops=flops)
+    found = replace(found, findings=(*_of_other_text(paths), *found.findings))
     print_multiplier(output.console, found)
     output.write(found.to_dict())
     if output.figures:
         output.save(figure_multiplier(found), "multiplier")
+
+
+def _of_other_text(paths: tuple[str, str]) -> list[str]:
+    """That two studies are of other data, as the manifests beside their tables say.
+
+    Tables of others have none, and nothing is known of theirs.
+    """
+    try:
+        a, b = (Manifest.read(Path(path).with_name("manifest.json")) for path in paths)
+    except ValueError:
+        return []
+    if a.fingerprint == b.fingerprint:
+        return []
+    said = (
+        f"A and B are of different data ({a.kind}, {a.fingerprint[:8]}; {b.kind}, "
+        f"{b.fingerprint[:8]}): their losses compare only where the validation text is the same"
+    )
+    if (a.vocab_size, a.tokenizer) != (b.vocab_size, b.tokenizer):
+        said += (
+            ", and in bits per byte, for their tokens differ (--columns "
+            "loss_nats=bits_per_byte:bits)"
+        )
+    return [f"{said}."]

@@ -104,6 +104,34 @@ def test_budgets_of_a_table_are_fitted_by_approach_2(tmp_path, run):
     assert (figures / "isoflop.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("other", "said", "in_bits"),
+    [
+        ({}, False, False),
+        ({"fingerprint": "cd" * 32}, True, False),
+        ({"fingerprint": "cd" * 32, "vocab_size": 512}, True, True),
+        (None, False, False),
+    ],
+    ids=["the same", "other text", "other tokens", "a table of others"],
+)
+def test_studies_of_different_data_are_named_where_recipes_are_compared(
+    tmp_path, run, make_manifest, other, said, in_bits
+):
+    paths = []
+    for name, changes in (("a", {}), ("b", other)):
+        (tmp_path / name).mkdir()
+        paths.append(table(tmp_path / name, "table.csv", 1, 2.0))
+        if changes is not None:
+            make_manifest(**changes).write(tmp_path / name / "manifest.json")
+    asked = (*COLUMNS, "--flops", "1e19", "--bootstrap", "0")
+    text = run("compare", *paths, *asked)
+    line = "- A and B are of different data (stdlib, abababab; stdlib, cdcdcdcd)"
+    assert (line in text) == said
+    assert ("in bits per byte, for their tokens differ" in text) == in_bits
+    found = json.loads(run("compare", *paths, *asked, "--json"))["findings"]
+    assert ("different data" in found[0]) == said
+
+
 def test_a_table_of_one_budget_gives_its_best_size(tmp_path, run, refused):
     path = table(tmp_path, "a.csv", 1)
     out = tmp_path / "best.json"
