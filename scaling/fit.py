@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from scaling.intervals import UNKNOWN, Interval
 from scaling.tables.arrays import Array
 from scaling.tables.runs import COLUMNS, Runs
+from scaling.tables.short_repr import ShortRepr, aligned
 
 SCHEMA_VERSION = 2
 EXPONENTS = ("exponent_a", "exponent_b")
@@ -121,8 +122,8 @@ class Optimum:
     is_annealed: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Fit:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Fit(ShortRepr):
     """A fitted law with its uncertainty and its history.
 
     Fields:
@@ -184,6 +185,27 @@ class Fit:
     def tells_loss(self) -> bool:
         """Whether it is certified, with an irreducible loss that is not at its bound, zero."""
         return self.is_certified and not (self.certificate and self.certificate.at_bound)
+
+    def _told(self) -> list[str]:
+        """Status, law, parameters and exponents with intervals, and where the rest is."""
+        status = "certified" if self.is_certified else f"not certified: {self.status.value}"
+        n_used, formula = int(self.used.sum()), self.settings.get("formula", "")
+        of = [(name, value, name) for name, value in self.parameters.items()]
+        of += [("a, N* ~ C^a", self.exponent_a, "exponent_a"),
+               ("b, D* ~ C^b", self.exponent_b, "exponent_b")]  # fmt: skip
+        rows = [
+            (f"  {label}", f"{value:.4g}", f"({known})" if known else "")
+            for label, value, name in of
+            for known in [self.intervals.get(name)]
+            if math.isfinite(value)
+        ]
+        return [
+            f"{self.name}: {status}; {n_used} of {len(self.runs)} runs",
+            *([formula] if formula else []),
+            *aligned(rows),
+            f"{100 * self.level:g} % intervals, {self.bootstrap.n_replicates} replicates; "
+            f"{len(self.findings)} findings",
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; NaN and infinities become null."""

@@ -29,6 +29,9 @@ class Interval:
         lower, upper = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
         return cls(lower=float(lower), upper=float(upper))
 
+    def __str__(self) -> str:
+        return f"{self.lower:.4g} to {self.upper:.4g}" if self.is_known else "no interval"
+
     @property
     def is_known(self) -> bool:
         return math.isfinite(self.lower) and math.isfinite(self.upper)
@@ -43,6 +46,9 @@ class Estimated:
 
     value: float
     interval: Interval
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ({self.interval})"
 
     @classmethod
     def of(cls, draws: Float[Array, " draws"], level: float) -> Estimated:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from scaling.answers.frontier import frontier
 from scaling.fit import Fit
 from scaling.intervals import Estimated, Interval
+from scaling.tables.short_repr import ShortRepr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Agreement(ShortRepr):
     """Exponents and optima of several approaches side by side, and whether they agree.
 
     One entry per approach; optima are at `flops`.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -22,13 +23,14 @@ from scaling.laws.size_ladder import Ladder
 from scaling.shown import counted, loss_text
 from scaling.tables.loss_curves import loss_curves
 from scaling.tables.runs import Runs
+from scaling.tables.short_repr import MOST_COLUMNS, ShortRepr
 from scaling.tables.units import count, power
 
 CURVE = "parabola"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BestSize:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class BestSize(ShortRepr):
     """The best size at one budget.
 
     Fields:
@@ -84,6 +86,9 @@ class BestSize:
             f"{count(n_tokens.value)} {unit}s: {loss.value:.4f} nats per {unit}. It is no minimum: "
             f"{one.reason}."
         )
+
+    def _told(self) -> list[str]:
+        return textwrap.wrap(self.sentence(), MOST_COLUMNS, break_on_hyphens=False)
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON values without the runs; NaN becomes null."""

@@ -15,6 +15,8 @@ from scaling.fit import SCHEMA_VERSION, Fit, FitError, encode
 from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, minimise
 from scaling.tables.arrays import Array
+from scaling.tables.short_repr import ShortRepr, aligned
+from scaling.tables.units import power
 
 N_LEVELS = 5
 # Decades of compute searched on both sides of the runs, and grid points over the whole range.
@@ -23,8 +25,8 @@ _GRID = 49
 _SECANTS = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Multiplier:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Multiplier(ShortRepr):
     """C_B / C_A at equal loss along two frontiers, per level of loss, [B].
 
     Fields:
@@ -44,6 +46,23 @@ class Multiplier:
     level: float
     is_certified: bool
     findings: tuple[str, ...]
+
+    def _told(self) -> list[str]:
+        """A line per level of loss."""
+        rows = [("loss", "FLOPs of A", "FLOPs of B", "C_B/C_A", "")]
+        for i, ratio in enumerate(self.ratio):
+            rows.append(
+                (
+                    f"{self.loss[i]:.4f}",
+                    power(self.flops_a[i]),
+                    power(self.flops_b[i]),
+                    f"{ratio:.3g} ({self.lower[i]:.3g} to {self.upper[i]:.3g})",
+                    "extrapolated" * bool(self.is_extrapolated[i]),
+                )
+            )
+        status = "certified" if self.is_certified else "not certified"
+        head = f"compute of B over A at equal loss: {100 * self.level:g} % intervals, {status}"
+        return [head, *aligned(rows), f"{len(self.findings)} findings"]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; an open end of an interval becomes null."""

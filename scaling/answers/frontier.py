@@ -14,11 +14,14 @@ from scaling.fit import SCHEMA_VERSION, Fit, FitStatus, encode
 from scaling.intervals import Band
 from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, local_exponents, minimise
+from scaling.shown import counted, loss_text, with_interval
 from scaling.tables.arrays import Array
+from scaling.tables.short_repr import ShortRepr, aligned
+from scaling.tables.units import power
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Frontier:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Frontier(ShortRepr):
     """The compute-optimal choice at each budget.
 
     Fields:
@@ -42,6 +45,25 @@ class Frontier:
     level: float
     status: FitStatus
     findings: tuple[str, ...]
+
+    def _told(self) -> list[str]:
+        """A line per budget, by falling importance."""
+        names = ("FLOPs", "parameters N*", "nats per token", "tokens D*", "tokens per parameter")
+        rows = [names]
+        for i, flops in enumerate(self.flops):
+            ratio = self.tokens_per_param.at(i)
+            rows.append(
+                (
+                    power(flops) + "*" * bool(self.is_extrapolated[i]),
+                    counted(self.n_params_opt.at(i)),
+                    loss_text(self.loss_opt.at(i)),
+                    counted(self.n_tokens_opt.at(i)),
+                    with_interval(ratio.value, ratio.interval, "{:.3g}"),
+                )
+            )
+        beyond = "* beyond the budgets or the sizes of the runs"
+        head = f"{self.approach}: {100 * self.level:g} % intervals; {self.status.value}"
+        return [head, *aligned(rows), *[beyond] * bool(self.is_extrapolated.any())]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; NaN becomes null."""

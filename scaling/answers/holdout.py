@@ -18,8 +18,11 @@ from scaling.fit import SCHEMA_VERSION, Fit, FitError, encode
 from scaling.intervals import Interval
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
+from scaling.shown import with_interval
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
+from scaling.tables.short_repr import ShortRepr, aligned
+from scaling.tables.units import power
 from scaling.uncertainty import bootstrap_draws
 from scaling.uncertainty.groups import clusters
 
@@ -29,8 +32,8 @@ _HELD_OUT = 0.2
 _N_RESAMPLES = 4000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Prediction:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Prediction(ShortRepr):
     """One law on the runs held out.
 
     Fields:
@@ -65,8 +68,8 @@ class Prediction:
         return encode({name: getattr(self, name) for name in names} | of_fit)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HoldOut:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HoldOut(ShortRepr):
     """Laws by ascending error above C, and those that could not be fitted.
 
     Fields:
@@ -81,6 +84,26 @@ class HoldOut:
     predictions: tuple[Prediction, ...]
     refusals: Mapping[str, str]
     findings: tuple[str, ...]
+
+    def _told(self) -> list[str]:
+        """A line per law."""
+        head = (
+            f"fitted to {len(self.train)} runs below {power(self.below)} FLOPs, "
+            f"judged on {len(self.held)}"
+        )
+        rows: list[tuple[str, ...]] = [
+            ("law", "mean error %", "worse than the best by %", "status")
+        ]
+        for one in self.predictions:
+            errors = (
+                with_interval(100 * value, Interval(lower=100 * i.lower, upper=100 * i.upper), form)
+                for value, i, form in (
+                    (one.error, one.interval, "{:.2f}"),
+                    (one.excess, one.excess_interval, "{:.2f}"),
+                )
+            )
+            rows.append((one.law, *errors, "certified" * one.fit.is_certified or "not certified"))
+        return [head, *aligned(rows), *(f"{law}: no answer" for law in self.refusals)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, schema versioned; runs by their id."""

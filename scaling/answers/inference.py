@@ -17,6 +17,7 @@ from scaling.intervals import Estimated
 from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, golden_section
 from scaling.tables.arrays import Array
+from scaling.tables.short_repr import ShortRepr
 
 LogLoss = Callable[[Array, Array], Array]
 
@@ -37,8 +38,8 @@ class Plan:
     total_flops: Estimated
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceOptimum:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class InferenceOptimum(ShortRepr):
     """The plan that counts inference next to the one that is cheapest to train to the same loss.
 
     Fields:

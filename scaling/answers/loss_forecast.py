@@ -13,11 +13,12 @@ from scaling.intervals import Estimated, Interval
 from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
+from scaling.tables.short_repr import ShortRepr
 from scaling.uncertainty.bootstrap_draws import scale_draws
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunLoss:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RunLoss(ShortRepr):
     """The loss that a fit expects of one run.
 
     Fields:

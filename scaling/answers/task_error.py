@@ -16,10 +16,11 @@ from scaling.intervals import Interval
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
 from scaling.tables.arrays import Array
+from scaling.tables.short_repr import ShortRepr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskForecast:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TaskForecast(ShortRepr):
     """Loss and task error of one run, with intervals of the laws (no run-to-run noise)."""
 
     n_params: float

@@ -30,6 +30,7 @@ from scaling.design.prior import N_ADDITIVE
 from scaling.design.target import Target
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
+from scaling.tables.short_repr import ShortRepr
 from scaling.uncertainty.groups import configurations
 
 # Of the whole budget, charged to each run in the choice only: hundreds of runs that cost nothing
@@ -40,8 +41,8 @@ _PER_RUN = 0.02
 _FEW, _EXCHANGES, _NO_GAIN = 12, 3, 1e-4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Proposal(ShortRepr):
     """Runs to add.
 
     Fields:

@@ -30,6 +30,7 @@ from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
 from scaling.tables.arrays import Array
+from scaling.tables.short_repr import ShortRepr
 from scaling.uncertainty.bootstrap_draws import pairs_weights
 
 WINDOW = 0.01
@@ -37,8 +38,8 @@ WINDOW = 0.01
 _FEWEST_CELLS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HyperparameterFit:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HyperparameterFit(ShortRepr):
     """Laws of lr* and batch*, with the surface behind them.
 
     Fields:
@@ -72,8 +73,8 @@ class HyperparameterFit:
         return self.status is FitStatus.CONVERGED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recommendation:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Recommendation(ShortRepr):
     """The best learning rate and batch at one (N, D).
 
     lr_slack, batch_slack: factors by which each alone may be off, either way, before the loss

@@ -18,6 +18,7 @@ from scaling.profiles.constrained_fit import ConstrainedMinima, constrained_mini
 from scaling.profiles.fixed_quantity import FixedQuantity, fix_quantity
 from scaling.profiles.threshold import profile_threshold
 from scaling.tables.arrays import Array
+from scaling.tables.short_repr import ShortRepr
 
 N_POINTS = 41
 # Doublings of the searched range; 2^14 rough standard errors reach every bound of the box.
@@ -33,8 +34,8 @@ _BARRIER = 0.005
 _CROSSED = 1e-4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Profile:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Profile(ShortRepr):
     """The objective along one quantity, minimised over everything else.
 
     Fields:

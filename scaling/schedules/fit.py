@@ -19,14 +19,15 @@ from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate
 from scaling.tables.arrays import Array
+from scaling.tables.short_repr import ShortRepr
 from scaling.uncertainty.bootstrap_draws import wild_draws
 
 # Fewer runs than this per parameter, and blocks of evaluations are the clusters.
 _RUNS_PER_PARAMETER = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ScheduleFit:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ScheduleFit(ShortRepr):
     """The multi-power law of one model's curves.
 
     Fields:

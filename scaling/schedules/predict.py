@@ -11,10 +11,11 @@ from scaling.intervals import Band, Interval
 from scaling.schedules.fit import ScheduleFit
 from scaling.schedules.multi_power_law import schedule_columns
 from scaling.tables.arrays import Array
+from scaling.tables.short_repr import ShortRepr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ranking:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Ranking(ShortRepr):
     """Final losses of schedules, best first.
 
     Fields:

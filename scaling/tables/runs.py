@@ -20,10 +20,11 @@ from scaling.tables.columns import (
     PARAMS_CONVENTIONS,
 )
 from scaling.tables.plausibility import unit_findings
+from scaling.tables.short_repr import ShortRepr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Runs:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Runs(ShortRepr):
     """Finished runs as columns of one length, with the conventions that produced the counts.
 
     Fields:
@@ -166,8 +167,8 @@ class Runs:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Curves:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Curves(ShortRepr):
     """Training curves in long form: one row per run and evaluation, validation loss in nats.
 
     Rows before the end of a run are not annealed: their learning rate had not yet decayed.
