@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger = open_study(options)
-    planned, _ = open_plan(study, ledger, stderr())
+    planned, manifest = open_plan(study, ledger, stderr())
     if options.json:
         body = {
             "study": study.name,
@@ -51,6 +51,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         }
         console.print(json.dumps(msgspec.to_builtins(body), allow_nan=False))
         return
+    if manifest.documents:
+        console.print(manifest.documents)
     target = cost_options.target(options, n_workers=options.workers)
     show_plan(study, ledger, planned, target=target, max_cost=options.max_cost, console=console)
 

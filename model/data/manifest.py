@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# How the note begins that says what of the source became a document.
+DOCUMENTS = "Documents: "
 _WAY_OUT = "Write it again with `isoflop data STUDY`."
 _NESTED = ("parts", "variants")
 _OPTIONAL = ("tokenizer", *_NESTED)
@@ -110,6 +112,12 @@ class Manifest:
         if self.why_no_bytes or self.bytes_per_token is None or self.n_validation_tokens is None:
             return None
         return round(self.bytes_per_token * self.n_validation_tokens)
+
+    @property
+    def documents(self) -> str:
+        """What became a document, and how many there are; empty where nothing needs to be said."""
+        said = [note for note in self.notes if note.startswith(DOCUMENTS)]
+        return f"{self.n_documents:,} documents: {said[0][len(DOCUMENTS) :]}" if said else ""
 
     def to_json(self) -> str:
         """The manifest as JSON text, one field per line and last the sha256 of the others."""

@@ -14,6 +14,7 @@ from model.data.formats.documents import blocks, documents, only_document_bytes
 from model.data.formats.open_file import reading
 from model.data.formats.pieces import format_of
 from model.data.list_files import list_splits
+from model.data.manifest import DOCUMENTS
 from model.data.source import BYTE_SEPARATOR, PepsText, StdlibText, TextFiles
 
 _NUL = bytes([BYTE_SEPARATOR])
@@ -151,10 +152,22 @@ class TextFilesReader(Reader):
 
     def notes(self) -> list[str]:
         formats = ", ".join(f"{n} {name}" for name, n in sorted(self._formats.items()))
-        notes = [f"Text of {formats} files.", *_left_out_notes(self._left_out)]
+        made = f"{DOCUMENTS}{self._made()}."
+        return [f"Text of {formats} files.", made, *_left_out_notes(self._left_out)]
+
+    def _made(self) -> str:
+        """What became a document: which of them are held out depends on it."""
         if self._n_blocks:
-            notes.append(f"One document, cut at ends of lines into {self._n_blocks} to be split.")
-        return notes
+            return f"the only one, cut at ends of lines into {self._n_blocks} to be split"
+        separator = self._source.document_separator
+        of_text = "each file, or what NULs part it into"
+        if separator is not None:
+            of_text = "each line" if separator == "\n" else f"what {separator!r} parts"
+        kinds = {name == "text" for name in self._formats}
+        return " and ".join(
+            of_text if is_text else "each row of a table or list"
+            for is_text in sorted(kinds, reverse=True)
+        )
 
     def _counted(self, found: Iterator[bytes]) -> Iterator[bytes]:
         for block in found:

@@ -18,7 +18,12 @@ def test_what_both_splits_hold_word_for_word_is_told_when_asked(mine_file, monke
     study = mine_file.read_text().replace("data=zipf", f"data={texts}")
     mine_file.write_text("from model.data.source import TextFiles\n" + study)
     main.main(["data", "mine.py"])
-    assert "lie in a string" not in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "lie in a string" not in told
+    said = "each file, or what NULs part it into."
+    assert f"- Documents: {said}" in told
+    main.main(["plan", "mine.py"])
+    assert capsys.readouterr().out.startswith(f"60 documents: {said}\n")
     main.main(["data", "mine.py", "--overlap"])
     (share,) = re.findall(r"([\d.]+)% of the validation tokens", capsys.readouterr().out)
     # A document: 70 letters and the token that ends it in common, 600 letters of its own.

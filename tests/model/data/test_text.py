@@ -148,6 +148,30 @@ def test_the_split_is_by_the_text_alone(tmp_path: Path) -> None:
     assert len(prints) == 1
 
 
+@pytest.mark.parametrize(
+    ("files", "fields", "said"),
+    [
+        ({"a.txt": "one", "b.md": "two"}, {}, "each file, or what NULs part it into."),
+        ({"a.txt": "one\ntwo"}, {"document_separator": "\n"}, "each line."),
+        ({"a.txt": "1--2--3"}, {"document_separator": "--"}, "what '--' parts."),
+        ({"a.jsonl": '{"text": "one"}\n'}, {}, "each row of a table or list."),
+        (
+            {"a.txt": "one", "b.csv": "text\ntwo\nthree"},
+            {},
+            "each file, or what NULs part it into and each row of a table or list.",
+        ),
+    ],
+    ids=["files", "lines", "separator", "rows", "both"],
+)
+def test_what_became_a_document_is_told(tmp_path: Path, files, fields, said) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    reader = reader_of(text_files(tmp_path, **fields))
+    for file in reader.files:
+        assert list(reader.documents(file))
+    assert f"Documents: {said}" in reader.notes()
+
+
 def test_few_documents_for_validation_are_worth_a_word(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\0".join(TEXTS))
     notes = " ".join(prepare(text_files(tmp_path / "a.txt"), tmp_path / "out").notes)
@@ -291,7 +315,8 @@ def test_one_document_is_cut_into_blocks_that_are_text_and_all_of_it(
         block.decode()
     if name == "lines":
         assert all(block.endswith(b"\n") for block in blocks)
-    assert f"cut at ends of lines into {len(blocks)} to be split" in " ".join(reader.notes())
+    said = f"Documents: the only one, cut at ends of lines into {len(blocks)} to be split."
+    assert said in reader.notes()
 
 
 def test_a_separator_that_is_not_there_is_not_made_up_for(tmp_path: Path) -> None:
@@ -306,7 +331,10 @@ def test_two_documents_are_left_as_they_are(tmp_path: Path) -> None:
     reader = reader_of(text_files(tmp_path / "a.txt"))
     assert reader.blocks(tmp_path / "a.txt") is None
     assert list(map(len, reader.documents(tmp_path / "a.txt"))) == [4000, 4000]
-    assert reader.notes() == ["Text of 1 text files."]
+    assert reader.notes() == [
+        "Text of 1 text files.",
+        "Documents: each file, or what NULs part it into.",
+    ]
 
 
 def test_the_text_that_comes_with_the_package_is_the_published_one(tmp_path: Path) -> None:
