@@ -13,7 +13,7 @@ from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from experiments.report import rows
 from experiments.report.build import Report
-from experiments.report.setting_rows import as_objects, edges, setting_rows
+from experiments.report.setting_rows import as_objects, edges, setting_rows, ties
 from experiments.terminal.table import fitting_table, wrapped
 from scaling.answers.agreement import are_apart
 from scaling.answers.frontier import Frontier
@@ -33,6 +33,7 @@ def print_answer(console: Console, report: Report) -> None:
         for name, curves in report.analysis.sweeps.items():
             console.print(f"Mean loss by {name}, nats per {report.unit}:")
             console.print(fitting_table(setting_rows(curves), console.width))
+            console.print(wrapped(ties(name, curves)))
             console.print()
         if said := sentence(report):
             console.print(wrapped(said))
@@ -125,6 +126,7 @@ def details(report: Report) -> str:
         for row in setting_rows(curves):
             cells = [f"{column} {cell}" for column, cell in row.items() if cell]
             lines.append(" | ".join([name, *cells]))
+        lines.append(ties(name, curves))
     lines += [f"{name}: no answer: {reason}" for name, reason in analysis.refusals.items()]
     for judged in report.forecasts:
         lines += [row["sentence"] for row in rows.forecast_rows(judged, report.unit)]

@@ -18,7 +18,7 @@ from experiments.report import interactive, rows
 from experiments.report.answer import as_object, sentence
 from experiments.report.build import Report
 from experiments.report.figures import CAPTIONS, draw
-from experiments.report.setting_rows import setting_rows
+from experiments.report.setting_rows import setting_rows, ties
 from experiments.report.totals import provenance, totals
 from experiments.study.changes import leaves
 from experiments.study.study import Study
@@ -71,7 +71,10 @@ def page(
         answer=rows.frontier_rows(main, report.unit) if main else [],
         answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
         unit=report.unit,
-        settings={name: setting_rows(curves) for name, curves in analysis.sweeps.items()},
+        settings={
+            name: (setting_rows(curves), ties(name, curves))
+            for name, curves in analysis.sweeps.items()
+        },
         exponents=rows.exponent_rows(analysis),
         refusals=analysis.refusals,
         findings=rows.findings(analysis),

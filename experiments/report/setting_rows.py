@@ -4,24 +4,31 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from scaling.fit import encode
 from scaling.tables.loss_curves import LossCurve
 from scaling.tables.units import count, power
 
+# Behind a loss that cannot be told from the lowest.
+TIED = " ="
+
 
 def setting_rows(curves: Sequence[LossCurve]) -> list[dict[str, str]]:
-    """Of each budget and size the best value of a setting, and the mean loss of every value."""
+    """Of each budget and size the best value of a setting, and the mean loss of every value; those
+    equal to the best are marked."""
     values = sorted({value for curve in curves for value in curve.values})
     return [_row(curve, values) for curve in curves]
 
 
 def _row(curve: LossCurve, values: Sequence[float]) -> dict[str, str]:
     losses = dict(zip(curve.values, curve.losses, strict=True))
+    tied = curve.values[curve.ties]
     return {
         "FLOPs": power(curve.at["budget"]),
         "parameters": count(curve.at["n_params"]),
         "best": _best(curve),
-        **{f"{value:g}": _loss(losses.get(value)) for value in values},
+        **{f"{value:g}": _loss(losses.get(value)) + TIED * (value in tied) for value in values},
     }
 
 
@@ -34,6 +41,22 @@ def _best(curve: LossCurve) -> str:
 def _loss(loss: float | None) -> str:
     """Empty where the value is of no run, a dash where its runs have no loss."""
     return "" if loss is None else "-" if loss != loss else f"{loss:.4f}"
+
+
+def ties(name: str, curves: Sequence[LossCurve]) -> str:
+    """A sentence on values that cannot be told from the best; empty where there is one value."""
+    if max(len(curve.values) for curve in curves) < 2:
+        return ""
+    short = name.rpartition(".")[2]
+    if not any(np.isfinite(curve.errors).any() for curve in curves):
+        return f"One run of each {short}: which values are equal to the best is not known."
+    n = sum(bool(curve.ties) for curve in curves)
+    many = f"{len(curves)} budgets and sizes" if len(curves) > 1 else "the one budget and size"
+    if not n:
+        return f"No other {short} is within a standard error of the best at {many}."
+    return (
+        f"{TIED.strip()} is another {short} within a standard error of the best: at {n} of {many}."
+    )
 
 
 def edges(name: str, curves: Sequence[LossCurve]) -> str:
@@ -51,6 +74,7 @@ def as_objects(curves: Sequence[LossCurve]) -> list[dict[str, Any]]:
         {
             **encode(curve),
             "best": None if curve.lowest is None else float(curve.values[curve.lowest]),
+            "equal_to_best": curve.values[curve.ties].tolist(),
             "is_at_edge": curve.is_at_edge,
         }
         for curve in curves

@@ -9,10 +9,11 @@ from jaxtyping import Float
 
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
+from scaling.tables.short_repr import ShortRepr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LossCurve:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class LossCurve(ShortRepr):
     """Loss against one column.
 
     Fields:
@@ -20,11 +21,14 @@ class LossCurve:
       values: of the column, ascending, [V].
       losses: nats per token, the lowest mean over repeats that any of the other settings has; NaN
         where no run has a loss, [V].
+      errors: standard errors of these means, from the scatter of repeats pooled along the curve;
+        NaN where nothing was repeated, [V].
     """
 
     at: Mapping[str, float]
     values: Float[Array, " V"]
     losses: Float[Array, " V"]
+    errors: Float[Array, " V"]
 
     @property
     def lowest(self) -> int | None:
@@ -38,6 +42,16 @@ class LossCurve:
         A value whose runs all diverged lies beyond, too, and is seen not to be lower.
         """
         return self.lowest in (0, len(self.values) - 1)
+
+    @property
+    def ties(self) -> list[int]:
+        """Rows whose loss is that of the lowest to within the standard error of their difference,
+        without the lowest."""
+        if self.lowest is None:
+            return []
+        above = self.losses - self.losses[self.lowest]
+        is_tied = above <= np.hypot(self.errors, self.errors[self.lowest])
+        return [int(row) for row in np.flatnonzero(is_tied) if row != self.lowest]
 
 
 def loss_curves(
@@ -59,14 +73,23 @@ def loss_curves(
             setting = tuple(columns[name][i] for name in others)
             settings.setdefault(setting, []).append(float(runs.loss_nats[i]))
     return [
-        LossCurve(
-            at=dict(zip(same, key, strict=True)),
-            values=np.array(sorted(settings)),
-            losses=np.array([_lowest_mean(settings[value]) for value in sorted(settings)]),
-        )
-        for key, settings in sorted(found.items())
+        _curve(dict(zip(same, key, strict=True)), by_value)
+        for key, by_value in sorted(found.items())
     ]
 
 
-def _lowest_mean(losses: Mapping[tuple, list[float]]) -> float:
-    return min((float(np.mean(repeats)) for repeats in losses.values()), default=np.nan)
+def _curve(
+    at: Mapping[str, float], by_value: Mapping[float, Mapping[tuple, list[float]]]
+) -> LossCurve:
+    values = sorted(by_value)
+    best = [min(by_value[value].values(), key=np.mean, default=[]) for value in values]
+    repeats = [losses for settings in by_value.values() for losses in settings.values()]
+    spare = sum(len(losses) - 1 for losses in repeats)
+    squares = sum(float(np.var(losses) * len(losses)) for losses in repeats)
+    sd = np.sqrt(squares / spare) if spare else np.nan
+    return LossCurve(
+        at=at,
+        values=np.array(values),
+        losses=np.array([np.mean(losses) if losses else np.nan for losses in best]),
+        errors=np.array([sd / np.sqrt(len(losses)) if losses else np.nan for losses in best]),
+    )

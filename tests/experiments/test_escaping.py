@@ -112,9 +112,12 @@ def written(ledger, study, points, make_manifest, record):
         runs = read_runs(ledger.table, flops=study.flops, params="total")
         curves = read_curves(ledger.curves, flops=study.flops)
         at = {"budget": 1e9, "n_params": 1e4}
-        curve = LossCurve(at=at, values=np.array([1.0]), losses=np.array([2.0]))
+        curve = LossCurve(
+            at=at, values=np.array([1.0]), losses=np.array([2.0]), errors=np.array([0.1])
+        )
         analysis = Analysis(
             of="",
+            best=None,
             sweeps={rest[0]: [curve]},
             runs=runs, curves=curves, fits={}, frontiers={}, agreement=None,
             findings=tuple(rest[third : 2 * third]),

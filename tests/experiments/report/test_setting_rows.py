@@ -7,6 +7,7 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from experiments.report.answer import as_object, details, print_answer, warnings
 from experiments.report.build import gather
 from experiments.report.figures import draw
 from experiments.report.page import page
-from experiments.report.setting_rows import setting_rows
+from experiments.report.setting_rows import as_objects, setting_rows, ties
 from experiments.study.study import Axis, Ladder
 
 RATE = "recipe.optimizer.learning_rate"
@@ -76,6 +77,29 @@ def test_without_a_law_the_sweep_is_what_the_terminal_shows(swept):
     assert f"the best {RATE} is the first or the last value at 1 of 2" in warning
     assert "the best of 2 sizes tried has" in text
     assert f"{RATE} | FLOPs 1e11 | " in details(report)
+
+
+def test_values_that_are_equal_to_the_best_are_marked_and_told(swept):
+    """The mean of two seeds that are 0.01 apart has a standard error of 0.005, and their difference
+    one of 0.0071."""
+    _, _, report = swept
+    small, _ = report.analysis.sweeps[RATE]
+    assert small.errors == pytest.approx([0.005] * 3)
+    console = Console(file=io.StringIO(), width=80, markup=False, soft_wrap=True)
+    print_answer(console, report)
+    said = "No other learning_rate is within a standard error of the best at 2 budgets and sizes."
+    assert said in " ".join(console.file.getvalue().split())
+    near = dataclasses.replace(small, losses=np.array([2.05, 2.0, 2.007]))
+    far = dataclasses.replace(small, losses=np.array([2.05, 2.0, 2.0072]))
+    (row,) = setting_rows([near])
+    assert (row["best"], row["1"], row["2"]) == ("1", "2.0000", "2.0070 =")
+    assert ties(RATE, [near, far]) == (
+        "= is another learning_rate within a standard error of the best: at 1 of 2 budgets and "
+        "sizes."
+    )
+    assert as_objects([near])[0]["equal_to_best"] == [2.0]
+    alone = dataclasses.replace(small, errors=np.full(3, np.nan))
+    assert "is not known" in ties(RATE, [alone])
 
 
 def test_the_object_has_null_for_what_diverged(swept):

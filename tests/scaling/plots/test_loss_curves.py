@@ -16,7 +16,9 @@ from scaling.tables.runs import Runs
 
 def curve(budget, n_params, values, losses):
     at = {"budget": budget, "n_params": n_params}
-    return LossCurve(at=at, values=np.array(values), losses=np.array(losses))
+    return LossCurve(
+        at=at, values=np.array(values), losses=np.array(losses), errors=np.full(len(values), np.nan)
+    )
 
 
 RATES = np.geomspace(1 / 8, 8, 7)

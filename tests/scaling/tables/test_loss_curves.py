@@ -56,6 +56,20 @@ def test_the_lowest_is_at_the_edge_unless_what_lies_beyond_diverged(runs):
     assert np.isnan(curves[2].losses[2])
 
 
+def test_standard_errors_pool_the_repeats_of_a_curve_and_tell_ties(runs):
+    first, second, *_ = loss_curves(runs, "rate", ("budget", "n_params"), ("batch",))
+    # Of 0.5 two repeats 0.4 apart, of 2.0 with a batch of 16 two 1.0 apart: two degrees of freedom.
+    sd = np.sqrt((2 * 0.2**2 + 2 * 0.5**2) / 2)
+    assert first.errors == pytest.approx([sd / np.sqrt(2), sd, sd])
+    assert first.ties == [0, 2]
+    near = dataclasses.replace(first, errors=np.array([0.05, 0.09, 0.2]))
+    assert near.ties == [0, 2], "0.1 above, hypot(0.05, 0.09) = 0.103"
+    assert dataclasses.replace(first, errors=np.array([0.04, 0.09, 0.1])).ties == []
+    # Nothing was repeated: nothing is known to be equal.
+    assert np.isnan(second.errors).all()
+    assert second.ties == []
+
+
 def test_sizes_of_a_budget_are_a_curve_too(runs):
     one, other, _ = loss_curves(runs.select(runs.is_ok), "n_params", ("budget",))
     assert (one.values.tolist(), one.losses) == ([1e4], pytest.approx([13.6 / 6]))
