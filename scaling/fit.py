@@ -190,21 +190,18 @@ class Fit(ShortRepr):
         """Status, law, parameters and exponents with intervals, and where the rest is."""
         status = "certified" if self.is_certified else f"not certified: {self.status.value}"
         n_used, formula = int(self.used.sum()), self.settings.get("formula", "")
-        of = [(name, value, name) for name, value in self.parameters.items()]
-        of += [("a, N* ~ C^a", self.exponent_a, "exponent_a"),
-               ("b, D* ~ C^b", self.exponent_b, "exponent_b")]  # fmt: skip
+        exponents = dict(zip(("a, N* ~ C^a", "b, D* ~ C^b"), self.exponents.items(), strict=True))
+        of = {name: (name, value) for name, value in self.parameters.items()} | exponents
         rows = [
-            (f"  {label}", f"{value:.4g}", f"({known})" if known else "")
-            for label, value, name in of
-            for known in [self.intervals.get(name)]
+            (f"  {label}", f"{value:.4g}", f"({self.intervals.get(name, 'given')})")
+            for label, (name, value) in of.items()
             if math.isfinite(value)
         ]
         return [
             f"{self.name}: {status}; {n_used} of {len(self.runs)} runs",
             *([formula] if formula else []),
             *aligned(rows),
-            f"{100 * self.level:g} % intervals, {self.bootstrap.n_replicates} replicates; "
-            f"{len(self.findings)} findings",
+            f"{100 * self.level:g} % intervals; {len(self.findings)} findings",
         ]
 
     def to_dict(self) -> dict[str, Any]:

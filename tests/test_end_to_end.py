@@ -273,7 +273,7 @@ def test_a_study_whose_law_cannot_be_fitted_still_ends_in_a_report(tmp_path, mon
 
     monkeypatch.setattr(run_points, "run_planned_jobs", trained)
     main.main(["run", str(tmp_path / "few.py"), "--results", str(tmp_path), "--anyway"])
-    assert "no forecast at 1e+13 FLOPs" in capsys.readouterr().err
+    assert "no forecast at 1e13 FLOPs" in capsys.readouterr().err
     assert (tmp_path / "few" / "report.html").exists()
 
 

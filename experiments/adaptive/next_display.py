@@ -8,6 +8,7 @@ from experiments.files import checked_json
 from experiments.files.checked_json import Damaged
 from experiments.ledger.ledger import Ledger
 from experiments.terminal.table import number_table
+from scaling.tables.units import power
 
 MOST_SHOWN = 20
 _LABEL = {
@@ -21,8 +22,8 @@ _LABEL = {
 def show(found: NextRuns, console: Console) -> None:
     table = number_table("budget", "d_model", "seed", "FLOPs", "share of the gain")
     for run in found.proposed:
-        cells = (f"{run.budget:.3g}", str(run.d_model), str(run.seed))
-        table.add_row(*cells, f"{run.flops:.3g}", f"{run.share:.1%}")
+        cells = (power(run.budget), str(run.d_model), str(run.seed))
+        table.add_row(*cells, power(run.flops), f"{run.share:.1%}")
     console.print(table)
     console.print(sentence(found))
     if found.remaining:
@@ -37,7 +38,7 @@ def show(found: NextRuns, console: Console) -> None:
 def sentence(found: NextRuns) -> str:
     """What is expected of the proposal."""
     what = _what(found)
-    spent = f"{len(found.proposed)} runs, {found.flops:.3g} FLOPs"
+    spent = f"{len(found.proposed)} runs, {power(found.flops)} FLOPs"
     if found.before is None or found.after is None:
         ratio = found.width_after_over_before
         times = "" if ratio is None else f"; expected width {ratio:.2f} times that of now"
@@ -48,7 +49,7 @@ def sentence(found: NextRuns) -> str:
 
 
 def _what(found: NextRuns) -> str:
-    return f"{_LABEL[found.target]} at {found.target_flops:.3g} FLOPs"
+    return f"{_LABEL[found.target]} at {power(found.target_flops)} FLOPs"
 
 
 def marks(ledger: Ledger) -> list[str]:
@@ -67,7 +68,7 @@ def marks(ledger: Ledger) -> list[str]:
     ]
     for run in sorted(left, key=lambda run: -run.gain)[:MOST_SHOWN]:
         mark = "  cannot matter" if run.is_idle else ""
-        lines.append(f"  {run.gain:6.1%}  {run.budget:.3g} d{run.d_model} seed {run.seed}{mark}")
+        lines.append(f"  {run.gain:6.1%}  {power(run.budget)} d{run.d_model} seed {run.seed}{mark}")
     if len(left) > MOST_SHOWN:
         lines.append(f"  and {len(left) - MOST_SHOWN} more, in {FILE}")
     lines.append(f"{len(idle)} of {len(left)} cannot matter (less than {IDLE:.0%} each).")

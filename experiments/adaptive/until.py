@@ -37,6 +37,7 @@ from experiments.plan.point import Point
 from experiments.study.study import Study
 from experiments.train.runner import Failures
 from model.data.manifest import Manifest
+from scaling.tables.units import power
 
 if TYPE_CHECKING:
     from scaling.answers.goal import Goal
@@ -156,14 +157,14 @@ def _rounds(loop: _Loop, train: Callable[[list[Point]], Failures]) -> tuple[list
         if points:
             failures = train(points)
             runs = finished_runs(ledger, study, points)
-            said = f"{spent(study, ledger, points):.3g} of {most:.3g} FLOPs spent"
+            said = f"{power(spent(study, ledger, points))} of {power(most)} FLOPs spent"
             needed = budget_needed(loop.goal, runs, target, console, said)
             if needed == 1.0:
                 return points, failures
         chosen = _choose(loop, points, runs, needed)
         if not chosen:
             time = "" if record["per"] == "flop" else ", or the time that the grid takes for them,"
-            console.print(f"{most:.3g} FLOPs{time} are spent, and {loop.goal.text} is not met.")
+            console.print(f"{power(most)} FLOPs{time} are spent, and {loop.goal.text} is not met.")
             return points, failures
         record["rounds"].append([point.id for point in chosen])
         ledger.storage.replace(FILE, checked_json.encode(record))
@@ -220,8 +221,8 @@ def _choose(loop: _Loop, points: Sequence[Point], runs: Runs, needed: float) -> 
     while (flops_of_all := price(study, points, chosen, has_trunk)) > rest:
         chosen.pop()
     loop.console.print(
-        f"next: {len(chosen)} runs, {flops_of_all:.3g} FLOPs, at "
-        f"{', '.join(sorted({f'{p.budget:.3g}' for p in chosen}, key=float))} FLOPs"
+        f"next: {len(chosen)} runs, {power(flops_of_all)} FLOPs, at "
+        f"{', '.join(sorted({power(p.budget) for p in chosen}, key=float))} FLOPs"
     )
     return chosen
 

@@ -24,6 +24,7 @@ from experiments.plan.trunks import Tree, beyond_horizon, grow, saving
 from experiments.study.study import MOST_KEPT_PARAMS, Study, keeps_weights, shown_axes
 from experiments.terminal.consoles import stderr
 from experiments.terminal.table import number_table
+from scaling.tables.units import power
 
 HELP = "print the grid and its cost; trains nothing"
 PLAN_COLUMNS = (
@@ -102,7 +103,7 @@ def plan_table(plan: Plan, *, is_branched: bool = False) -> Group:
     for (budget, d_model, axes), points in rows.items():
         point = points[0]
         table.add_row(
-            f"{budget:.3g}",
+            power(budget),
             str(d_model),
             str(point.spec.model.n_layers),
             f"{point.params.total:,}",
@@ -133,20 +134,20 @@ def _trees(plan: Plan) -> list[RenderableType]:
         alike[first.spec.model.d_model, tuple(first.axes.items()), branches].append(tree)
     for (d_model, axes, branches), members in alike.items():
         less = saving(members)
-        text = " ".join(f"{budget:.3g}@{step}" for budget, step in branches)
+        text = " ".join(f"{power(budget)}@{step}" for budget, step in branches)
         more = f" {shown_axes(dict(axes))}" * bool(axes)
         table.add_row(
             str(len(members)),
             str(d_model),
-            f"{less.spent:.3g}",
-            f"{less.attributed:.3g}",
+            power(less.spent),
+            power(less.attributed),
             f"{less.share:.1%}",
             text + more,
         )
     total = saving(trees)
     said = (
-        f"{len(plan.points)} runs on {len(trees)} trunks: {total.spent:.4g} FLOPs are spent for "
-        f"{total.attributed:.4g}, {total.share:.1%} less."
+        f"{len(plan.points)} runs on {len(trees)} trunks: {power(total.spent, 4)} FLOPs are spent "
+        f"for {power(total.attributed, 4)}, {total.share:.1%} less."
     )
     return [table, Text(said)]
 
@@ -163,4 +164,4 @@ def _totals(plan: Plan) -> str:
     convention = plan.points[0].convention
     flops = sum(point.flops[convention] for point in plan.points)
     tokens = sum(point.n_tokens for point in plan.points)
-    return f"{len(plan.points)} runs, {flops:.3g} FLOPs ({convention}), {tokens:.3g} tokens"
+    return f"{len(plan.points)} runs, {power(flops)} FLOPs ({convention}), {tokens:.3g} tokens"

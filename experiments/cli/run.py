@@ -33,6 +33,7 @@ from experiments.terminal.table import duration
 from experiments.train.run_points import Training, require_none, stop_at_sigterm, train
 from experiments.train.runner import Elsewhere, Failures
 from model.data.manifest import Manifest
+from scaling.tables.units import power
 
 HELP = "train what is missing, fit, forecast, report; may be interrupted"
 
@@ -177,7 +178,7 @@ def _forecasts(work: Work, grid: list[Point]) -> Iterator[Point]:
         try:
             made = make_forecast(ledger, study, work.manifest, analysis, budget)
         except (FitError, Refused) as error:
-            console.print(f"no forecast at {budget:.3g} FLOPs: {error}")
+            console.print(f"no forecast at {power(budget)} FLOPs: {error}")
             continue
         console.print(_forecast_line(made))
         yield made.point
@@ -186,7 +187,7 @@ def _forecasts(work: Work, grid: list[Point]) -> Iterator[Point]:
 def _forecast_line(made: Forecast) -> str:
     law, forecast = next(iter(made.forecasts.items()))
     return (
-        f"forecast at {made.budget:.3g} FLOPs, {made.point.params.total:,} parameters on "
+        f"forecast at {power(made.budget)} FLOPs, {made.point.params.total:,} parameters on "
         f"{made.point.n_tokens:,} tokens: {forecast.value:.4f} nats "
         f"({made.level:.0%} interval {_number(forecast.lower)} to "
         f"{_number(forecast.upper)}, {law})"

@@ -13,6 +13,7 @@ from experiments.cost.target import CARBON, CARBON_SOURCE, PUE, PUE_SOURCE
 from experiments.plan.plan import Plan
 from experiments.study.study import shown_axes
 from experiments.terminal.table import amount, duration, number_table
+from scaling.tables.units import power
 
 COLUMNS = (
     *("budget", "d_model", "runs", "FLOPs", "device-hours"),
@@ -49,7 +50,7 @@ def _rows(plan: Plan, planned: Estimate) -> list[tuple[tuple[str, str], list[Wor
             rows[work.name, ""].append(work)
             continue
         axes = f" {shown_axes(point.axes)}" * bool(point.axes)
-        rows[f"{point.budget:.3g}", f"{point.spec.model.d_model}{axes}"].append(work)
+        rows[power(point.budget), f"{point.spec.model.d_model}{axes}"].append(work)
     return list(rows.items())
 
 

@@ -11,6 +11,7 @@ from experiments.cost.estimate import HOUR, Terms, beyond_name
 from experiments.cost.planned_cost import Planned
 from experiments.ledger.result import Trunk
 from experiments.terminal.table import amount, number_table
+from scaling.tables.units import power
 
 _COLUMNS = ("role", "budget", "d_model", "runs", "s planned", "s real", "real/planned")
 
@@ -135,7 +136,7 @@ def by_size(rows: Sequence[Compared]) -> Table:
         spread = f" ({ratios[0]:.2f} to {ratios[-1]:.2f})" if len(group) > 1 else ""
         each = (f"{seconds / len(group):.3g}" for seconds in (before, after))
         table.add_row(
-            *(role, f"{budget:.3g}", str(d_model), str(len(group))),
+            *(role, power(budget), str(d_model), str(len(group))),
             *each,
             f"{after / before:.2f}{spread}",
         )
@@ -152,7 +153,7 @@ def run_rows(planned: Planned, rows: Sequence[Compared]) -> list[dict[str, str]]
         cells = {
             "run": run.run_id,
             "role": run.role,
-            "C asked": f"{run.budget:.3g}",
+            "C asked": power(run.budget),
             "d_model": str(run.d_model),
             "device-seconds planned": f"{row.planned_seconds:.4g}",
             "real": f"{run.device_seconds:.4g}",

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from experiments.report.frontier_table import print_frontier
 from experiments.terminal.table import plain_table
 from scaling.answers.compute_multiplier import Multiplier
 from scaling.answers.frontier import Frontier
 from scaling.answers.holdout import HoldOut, Prediction
 from scaling.fit import Certificate, Fit
-from scaling.intervals import Band, Interval
+from scaling.intervals import Interval
 from scaling.laws.registry import law_named
+from scaling.tables.units import power
 
 if TYPE_CHECKING:
     from scaling.answers.inference import InferenceOptimum
@@ -36,7 +38,7 @@ def print_fit(console: Console, fit: Fit) -> None:
 
 def print_profile(console: Console, found: Profile) -> None:
     """One line with the interval and where its threshold comes from; then the findings."""
-    where = "" if found.flops is None else f" at {found.flops:.3g} FLOPs"
+    where = "" if found.flops is None else f" at {power(found.flops)} FLOPs"
     console.print(
         f"profile of {found.quantity}{where}: {found.estimate:.6g}, {found.level:.0%} "
         f"{interval_text(found.interval)} ({found.calibration})" + ", flat" * found.flat
@@ -118,7 +120,7 @@ def _interval_line(fit: Fit) -> str:
 
 def print_hold_out(console: Console, found: HoldOut) -> None:
     """Laws by error above C."""
-    console.print(f"laws fitted below {found.below:.4g} FLOPs, errors of the loss above it:")
+    console.print(f"laws fitted below {power(found.below, 4)} FLOPs, errors of the loss above it:")
     level = f"{100 * found.level:g} %"
     columns = ("law", "mean error %", level, "bias %", "excess %", f"{level} (paired)", "status")
     table = plain_table(*columns)
@@ -160,8 +162,8 @@ def print_multiplier(console: Console, found: Multiplier) -> None:
         )  # fmt: skip
         table.add_row(
             f"{found.loss[i]:.4f}",
-            f"{found.flops_a[i]:.3g}",
-            f"{found.flops_b[i]:.3g}",
+            power(found.flops_a[i]),
+            power(found.flops_b[i]),
             f"{ratio:.4g}",
             shown,
             "extrapolated" if found.is_extrapolated[i] else "",
@@ -172,18 +174,7 @@ def print_multiplier(console: Console, found: Multiplier) -> None:
 
 def print_optimum(console: Console, front: Frontier) -> None:
     """N*, D* and L* at each budget."""
-    level = f"{100 * front.level:g} %"
-    columns = ("FLOPs", "N* parameters", level, "D* tokens", level, "D*/N*", "L* nats", level, "")
-    table = plain_table(*columns)
-    counts = ((front.n_params_opt, "{:.3g}"), (front.n_tokens_opt, "{:.3g}"))
-    for i, flops in enumerate(front.flops):
-        cells = [f"{flops:.3g}"]
-        for band, form in counts:
-            cells += [form.format(band.value[i]), _ends(band, i, form)]
-        cells += [f"{front.tokens_per_param.value[i]:.3g}", f"{front.loss_opt.value[i]:.4f}"]
-        cells += [_ends(front.loss_opt, i, "{:.4f}")]
-        table.add_row(*cells, "extrapolated" if front.is_extrapolated[i] else "")
-    console.print(table)
+    print_frontier(console, front, "token")
     print_findings(console, front.findings)
 
 
@@ -193,17 +184,13 @@ def print_run_losses(console: Console, runs: Sequence[RunLoss]) -> None:
     table = plain_table("N parameters", "D tokens", "loss nats", level, "")
     for one in runs:
         table.add_row(
-            f"{one.n_params:.3g}",
-            f"{one.n_tokens:.3g}",
+            power(one.n_params),
+            power(one.n_tokens),
             f"{one.loss_nats.value:.4f}",
             interval_text(one.loss_nats.interval, "{:.4f}"),
             "extrapolated" if one.is_extrapolated else "",
         )
     console.print(table)
-
-
-def _ends(band: Band, i: int, form: str) -> str:
-    return interval_text(band.at(i).interval, form)
 
 
 def print_inference(console: Console, found: InferenceOptimum) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.fit_tables.output import Output
+from scaling.tables.units import power
 
 if TYPE_CHECKING:
     from scaling.answers.frontier import Frontier
@@ -72,9 +73,9 @@ def _frontier(fit: Fit, budgets: Sequence[float], level: float | None) -> Fronti
     lost = front.flops[~np.isfinite(front.n_params_opt.value * front.loss_opt.value)]
     if len(lost):
         raise ValueError(
-            f"--flops {', '.join(f'{flops:g}' for flops in lost)}: {fit.name} has no optimum that "
-            f"far away; its runs have {fit.fitted_runs.flops.min():.3g} to "
-            f"{fit.fitted_runs.flops.max():.3g} FLOPs. Ask nearer to them."
+            f"--flops {', '.join(power(flops) for flops in lost)}: {fit.name} has no optimum "
+            f"that far away; its runs have {power(fit.fitted_runs.flops.min())} to "
+            f"{power(fit.fitted_runs.flops.max())} FLOPs. Ask nearer to them."
         )
     return front
 
@@ -85,4 +86,4 @@ def _run_loss(fit: Fit, n_params: float, n_tokens: float, level: float | None) -
     try:
         return run_loss(fit, n_params, n_tokens, level=level)
     except ValueError as error:
-        raise ValueError(f"--at {n_params:g}:{n_tokens:g}: {error}") from None
+        raise ValueError(f"--at {power(n_params)}:{power(n_tokens)}: {error}") from None

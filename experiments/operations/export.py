@@ -20,6 +20,7 @@ from experiments.ledger.tables import Row, csv_text, flat, table_row
 from experiments.ledger.verdict import Judge
 from experiments.operations.sinks import Exported, Sink, open_sink
 from experiments.plan.point import Point
+from scaling.tables.units import power
 
 
 def export(
@@ -124,7 +125,7 @@ def _exported(ledger: Ledger, point: Point, attempts: list[int]) -> Exported:
     seeds = point.seeds.replace("/", "-")  # A name is a folder to some sinks.
     return Exported(
         id=point.id,
-        name=f"{point.budget:.3g}-d{point.spec.model.d_model}-seed{seeds}-{point.id}",
+        name=f"{power(point.budget)}-d{point.spec.model.d_model}-seed{seeds}-{point.id}",
         settings=_flattened("spec", msgspec.to_builtins(point.spec)),
         train=train,
         validation=result.curve if result else (),

@@ -10,6 +10,7 @@ from experiments.ledger.progress import PointState, Row, TrunkState, Worker
 from experiments.study.study import shown_axes
 from experiments.terminal.table import duration, fitting_table
 from model.hardware import mfu
+from scaling.tables.units import power
 
 _MOST = 20
 
@@ -65,7 +66,7 @@ def _row(
 def _name(point: Asked) -> str:
     """With as much of its id as commands need."""
     axes = f" {shown_axes(point.axes)}" * bool(point.axes)
-    return f"{point.id[:8]} {point.budget:.3g} d{point.d_model} seed {point.seeds}{axes}"
+    return f"{point.id[:8]} {power(point.budget)} d{point.d_model} seed {point.seeds}{axes}"
 
 
 def _since(worker: Worker) -> str:

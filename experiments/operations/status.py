@@ -28,6 +28,7 @@ from experiments.operations.running import running_table
 from experiments.plan.point import to_json
 from experiments.study.study import Study, shown_axes
 from experiments.terminal.table import number_table
+from scaling.tables.units import power
 
 _COLUMNS = ("done", "running", "preempted", "diverged", "failed", "waiting")
 _MOST_NAMED = 20
@@ -163,7 +164,7 @@ def _counts(asked: Sequence[Asked], states: Mapping[str, PointState]) -> Table:
         rows[point.role, point.budget, point.d_model][states[point.id].state] += 1
     for (role, budget, d_model), counts in rows.items():
         numbers = [str(counts[kind] or "") for kind in _COLUMNS]
-        table.add_row(role, f"{budget:.3g}", str(d_model), *numbers)
+        table.add_row(role, power(budget), str(d_model), *numbers)
     return table
 
 
@@ -185,7 +186,7 @@ def _troubles(points: Mapping[str, Asked], states: Mapping[str, PointState]) -> 
 
 def _name(point: Asked) -> str:
     axes = f" {shown_axes(point.axes)}" * bool(point.axes)
-    return f"{point.id} ({point.budget:.3g} d{point.d_model} seed {point.seeds}{axes})"
+    return f"{point.id} ({power(point.budget)} d{point.d_model} seed {point.seeds}{axes})"
 
 
 def _totals(states: Mapping[str, PointState]) -> str:
@@ -206,8 +207,8 @@ def _costs(
     conventions = ", ".join(sorted({point.convention for point in asked}))
     shared = f", {on_trunks / 3600:.2f} of them on {len(trunks)} trunks" if trunks else ""
     lines = [
-        f"cost so far: {seconds / 3600:.2f} device hours{shared}, {flops:.3g} of {planned:.3g} "
-        f"FLOPs ({conventions})"
+        f"cost so far: {seconds / 3600:.2f} device hours{shared}, {power(flops)} of "
+        f"{power(planned)} FLOPs ({conventions})"
     ]
     joules: dict[str, float] = collections.defaultdict(float)
     n_runs: collections.Counter = collections.Counter()

@@ -25,6 +25,7 @@ from experiments.plan.point import Point, checked
 from experiments.report import finished
 from experiments.report.finished import Finished
 from model.training import checkpoint_files
+from scaling.tables.units import power
 
 T = TypeVar("T")
 _ID, _NUMBER = "[a-z0-9-]{1,64}", r"\d{6}"
@@ -161,7 +162,7 @@ def _forecast(ledger: Ledger, key: str) -> str:
         return "is gone"
     checked(forecast.point)
     is_its_own = key.startswith(f"forecasts/{forecast.budget:.6e}-")
-    return "" if is_its_own else f"is the forecast at {forecast.budget:.3g} FLOPs"
+    return "" if is_its_own else f"is the forecast at {power(forecast.budget)} FLOPs"
 
 
 def check_jobs(ledger: Ledger) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from experiments.study.changes import leaves
 from experiments.study.study import Axis, Study
 from model.field_checks import is_real
 from scaling.laws import fewest
+from scaling.tables.units import power
 
 _APPROACHES = 2 + len(fewest.SURFACE_PARAMETERS)
 _FEWEST_VALUES = 3  # One on each side of a minimum.
@@ -117,7 +118,7 @@ def _few(study: Study, points: Sequence[Point]) -> dict[float, str]:
         sizes[point.budget].add(point.params.total)
         n_runs[point.budget] += 1
     return {
-        budget: f"{budget:.3g} has {n_runs[budget]} at {len(sizes[budget])}"
+        budget: f"{power(budget)} has {n_runs[budget]} at {len(sizes[budget])}"
         for budget in study.budgets
         if len(sizes[budget]) < fewest.PARABOLA_SIZES or n_runs[budget] < fewest.PARABOLA_RUNS
     }

@@ -23,6 +23,7 @@ from experiments.plan.point import Point, spec_id
 from experiments.plan.trunks import trunk_spec
 from experiments.study.study import shown_axes
 from model.network.execution import LOGITS_BYTES
+from scaling.tables.units import power
 
 Kind = Literal["solo", "pack", "trunk", "branch"]
 TRUNK = "trunk-"  # The ids of trunks begin so.
@@ -91,7 +92,7 @@ class PlannedJob:
         others = f" and {n - 1} more" if n > 1 else ""
         if self.job.kind == "trunk":
             return f"trunk {size} to step {self.job.steps[1]} seed {point.seeds}{axes}{others}"
-        return f"{point.budget:.3g} {size} seed {point.seeds}{axes}{others}"
+        return f"{power(point.budget)} {size} seed {point.seeds}{axes}{others}"
 
     @property
     def program(self) -> tuple:

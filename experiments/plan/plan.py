@@ -13,6 +13,7 @@ from experiments.plan.trunks import check_trunks
 from experiments.plan.widths import Refusal, widths
 from experiments.study.study import Study
 from model.data.manifest import Manifest
+from scaling.tables.units import power
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +35,7 @@ class Plan:
         for one in self.refused:
             alike.setdefault((one.budget, one.reason), []).append(one.d_model)
         return [
-            f"left out at {budget:.3g} FLOPs: d_model {', '.join(map(str, d_models))}: {reason}"
+            f"left out at {power(budget)} FLOPs: d_model {', '.join(map(str, d_models))}: {reason}"
             for (budget, reason), d_models in alike.items()
         ]
 
@@ -122,11 +123,11 @@ def _check_validation(study: Study, manifest: Manifest, n_parts: int) -> None:
 def _nothing_left(study: Study, budget: float, refused: list[Refusal]) -> str:
     reasons = [refusal.reason for refusal in refused if refusal.budget == budget]
     if reasons:
-        return f"budget {budget:.3g}: no size can be trained. {reasons[0]}"
+        return f"budget {power(budget)}: no size can be trained. {reasons[0]}"
     low, high = study.sizes.tokens_per_param
     return (
-        f"budget {budget:.3g}: no size of the ladder has {low:g} to {high:g} tokens per parameter. "
-        "Widen sizes.tokens_per_param, or extend the ladder."
+        f"budget {power(budget)}: no size of the ladder has {low:g} to {high:g} tokens per "
+        "parameter. Widen sizes.tokens_per_param, or extend the ladder."
     )
 
 
@@ -135,8 +136,8 @@ def _check_distinct(points: list[Point]) -> None:
     for point in points:
         if point.id in seen:
             raise ValueError(
-                f"budgets {seen[point.id].budget:.4g} and {point.budget:.4g} resolve to the same "
-                f"run at d_model {point.spec.model.d_model}. Space the budgets wider, or name each "
-                "axis value once."
+                f"budgets {power(seen[point.id].budget, 4)} and {power(point.budget, 4)} resolve "
+                f"to the same run at d_model {point.spec.model.d_model}. Space the "
+                "budgets wider, or name each axis value once."
             )
         seen[point.id] = point

@@ -24,6 +24,7 @@ from model.data.manifest import Manifest
 from model.network.config import ModelConfig
 from model.network.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
 from model.network.sharding import LAYOUTS, check_divisible
+from scaling.tables.units import power
 
 BUDGET_TOLERANCE = 0.01
 
@@ -118,10 +119,10 @@ def _check_budget(run: Length, *, budget: float, per_token: float, d_model: int)
     achieved = run.n_tokens * per_token
     if abs(achieved / budget - 1) > BUDGET_TOLERANCE:
         raise Refused(
-            f"budget {budget:.3g} FLOPs is {budget / per_token:.4g} tokens at d_model {d_model}; "
-            f"{run.n_steps} steps of {run.tokens_per_step} tokens miss it by "
+            f"budget {power(budget)} FLOPs is {budget / per_token:.4g} tokens at d_model "
+            f"{d_model}; {run.n_steps} steps of {run.tokens_per_step} tokens miss it by "
             f"{achieved / budget - 1:+.1%}, more than 1 %. Raise the budget to at least "
-            f"{50 * run.tokens_per_step * per_token:.3g}, or lower the batch."
+            f"{power(50 * run.tokens_per_step * per_token)}, or lower the batch."
         )
 
 

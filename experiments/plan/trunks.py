@@ -16,6 +16,7 @@ from typing import Any
 
 from experiments.plan.point import Point, Spec, spec_id
 from experiments.study.recipe import Recipe
+from scaling.tables.units import power
 
 # Runs so many times as long as the horizon lose 0.01 to 0.02 nats by its decay, longer ones more,
 # those of a ninth of it less (results/benchmarks/notes/recipes.md).
@@ -97,18 +98,18 @@ def check_trunks(points: Sequence[Point]) -> None:
         if not has_plateau(point.spec):
             schedule = point.spec.train.schedule
             raise ValueError(
-                f"trunks=True: at d_model {key[0]} and {point.budget:.3g} FLOPs the decay begins "
-                f"at step {decay_begins(point.spec)}, with the end of a warm-up of "
+                f"trunks=True: at d_model {key[0]} and {power(point.budget)} FLOPs the decay "
+                f"begins at step {decay_begins(point.spec)}, with the end of a warm-up of "
                 f"{schedule.warmup_steps} steps: there is nothing to share. Lower "
                 "recipe.optimizer.decay_fraction, or set trunks=False."
             )
         if cluster_id(first.spec) != cluster_id(point.spec):
             name, one, other = next(_differences(first.spec, point.spec))
             raise ValueError(
-                f"trunks=True: at d_model {key[0]} {name} is {one:g} at {first.budget:.3g} FLOPs "
-                f"and {other:g} at {point.budget:.3g}; on a trunk it cannot depend on the length "
-                "of a run. Give the recipe a horizon (recipe.horizon_tokens_per_param=20), or set "
-                "trunks=False."
+                f"trunks=True: at d_model {key[0]} {name} is {one:g} at {power(first.budget)} "
+                f"FLOPs and {other:g} at {power(point.budget)}; on a trunk it cannot depend on the "
+                "length of a run. Give the recipe a horizon "
+                "(recipe.horizon_tokens_per_param=20), or set trunks=False."
             )
 
 

@@ -9,6 +9,7 @@ from experiments.plan.settings import data_of
 from experiments.study.study import Ladder, Study
 from model.data.manifest import Manifest
 from model.network.counts.total import count_params, flops_per_token
+from scaling.tables.units import power
 
 MAX_WIDTH = 2**16  # Several times the widest network that is known; a search must end.
 
@@ -41,7 +42,7 @@ def widths(study: Study, manifest: Manifest, budget: float) -> tuple[list[int], 
     widths = sorted({width_for(study, manifest, budget, target) for target in targets})
     if len(widths) < len(targets):
         raise ValueError(
-            f"budget {budget:.3g}: {len(targets)} sizes over {low:g}...{high:g} tokens per "
+            f"budget {power(budget)}: {len(targets)} sizes over {low:g}...{high:g} tokens per "
             f"parameter fall on only {len(widths)} widths (multiples of "
             f"{study.recipe.shape.width_multiple}). Ask for fewer sizes or a wider range."
         )
@@ -66,8 +67,9 @@ def width_for(study: Study, manifest: Manifest, budget: float, tokens_per_param:
     while ratio(top) > tokens_per_param:
         if top > MAX_WIDTH:
             raise ValueError(
-                f"budget {budget:.3g}: {tokens_per_param:.3g} tokens per parameter need a network "
-                f"wider than {MAX_WIDTH}. Lower the budget, or ask for more tokens per parameter."
+                f"budget {power(budget)}: {tokens_per_param:.3g} tokens per parameter need a "
+                f"network wider than {MAX_WIDTH}. Lower the budget, or ask for more tokens "
+                "per parameter."
             )
         top *= 2
     return min(

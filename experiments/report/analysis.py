@@ -33,6 +33,7 @@ from scaling.solve.progress import heard_by
 from scaling.tables.loss_curves import LossCurve, loss_curves
 from scaling.tables.read_tables import read_curves, read_runs
 from scaling.tables.runs import Curves, Runs, best_kind, best_settings
+from scaling.tables.units import power
 from scaling.uncertainty.seed_components import seed_components
 
 NOT_TRAINED = "not trained"
@@ -170,7 +171,7 @@ def _of_other_text(
         return ()
     error, fit, front = float(np.nanmean(errors)), fits[name], frontiers[name]
     largest = int(np.argmax(np.where(front.is_extrapolated, 0, front.flops)))
-    numbers = {f"L* at {front.flops[largest]:.3g} FLOPs": front.loss_opt.at(largest)}
+    numbers = {f"L* at {power(front.flops[largest])} FLOPs": front.loss_opt.at(largest)}
     if "E" in fit.parameters:
         floor = Estimated(value=fit.parameters["E"], interval=fit.intervals["E"])
         numbers = {"E": floor, **numbers}

@@ -13,8 +13,9 @@ from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from experiments.report import rows
 from experiments.report.build import Report
+from experiments.report.frontier_table import frontier_rows, print_frontier
 from experiments.report.setting_rows import as_objects, edges, setting_rows, ties
-from experiments.terminal.table import fitting_table, wrapped
+from experiments.terminal.table import fitting_tables, wrapped
 from scaling.answers.agreement import are_apart
 from scaling.answers.frontier import Frontier
 from scaling.fit import Fit, encode
@@ -32,7 +33,7 @@ def print_answer(console: Console, report: Report) -> None:
     if report.main is None:
         for name, curves in report.analysis.sweeps.items():
             console.print(f"Mean loss by {name}, nats per {report.unit}:")
-            console.print(fitting_table(setting_rows(curves), console.width))
+            console.print(fitting_tables(setting_rows(curves), console.width, n_keys=2))
             console.print(wrapped(ties(name, curves)))
             console.print()
         if said := sentence(report):
@@ -43,10 +44,7 @@ def print_answer(console: Console, report: Report) -> None:
         front = report.analysis.frontiers[report.main]
         console.print(wrapped(sentence(report)))
         console.print()
-        found = rows.frontier_rows(front, report.unit)
-        console.print(fitting_table(found, console.width))
-        if front.is_extrapolated.any():
-            console.print("* beyond the budgets or the sizes that were trained")
+        print_frontier(console, front, report.unit)
         console.print()
     for judged in report.forecasts:
         console.print(wrapped(rows.forecast_rows(judged, report.unit)[0]["sentence"]))
@@ -61,7 +59,7 @@ def sentence(report: Report) -> str:
         return "" if report.analysis.best is None else report.analysis.best.sentence(report.unit)
     fit, front = report.analysis.fits[report.main], report.analysis.frontiers[report.main]
     i = len(front.flops) - 1
-    flops, n_params, loss, n_tokens = list(rows.frontier_rows(front, report.unit)[i].values())[:4]
+    flops, n_params, loss, n_tokens = list(frontier_rows(front, report.unit)[i].values())[:4]
     doubt = "" if fit.is_certified else f" Not certified: {fit.status.value} ({fit.name})."
     a = with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.2f}")
     return (

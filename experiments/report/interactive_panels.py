@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex
 from experiments.report import rows
 from experiments.report.analysis import APPROACHES
 from experiments.report.build import Report
+from experiments.report.frontier_table import frontier_rows
 from experiments.report.interactive_parts import (
     COUNT,
     PLAIN,
@@ -195,7 +196,7 @@ def _approaches(
             continue
         fit, front = report.analysis.fits[approach], report.analysis.frontiers[approach]
         colour = approach_styles([fit.name])[fit.name]["color"]
-        columns = list(rows.frontier_rows(front, report.unit)[0])
+        columns = list(frontier_rows(front, report.unit)[0])
         source = _frontier_source(front, name, report.unit, colour)
         line = panel.line("x", "y", source=source, line_width=2, line_color=colour)
         line.glyph.line_dash = dash
@@ -222,7 +223,7 @@ def _frontier_source(front: Frontier, name: str, unit: str, colour: str) -> Colu
     """A band to draw, at the budgets where it is known, and the frontier's rows to read."""
     band = getattr(front, name)
     known = np.flatnonzero(np.isfinite(band.value))
-    told = rows.frontier_rows(front, unit)
+    told = frontier_rows(front, unit)
     ends = {"lower": band.lower, "upper": band.upper}
     return ColumnDataSource(
         {

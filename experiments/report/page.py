@@ -18,6 +18,7 @@ from experiments.report import interactive, rows
 from experiments.report.answer import as_object, sentence
 from experiments.report.build import Report
 from experiments.report.figures import CAPTIONS, draw
+from experiments.report.frontier_table import frontier_rows
 from experiments.report.setting_rows import setting_rows, ties
 from experiments.report.totals import provenance, totals
 from experiments.study.changes import leaves
@@ -68,7 +69,7 @@ def page(
     return environment.get_template("report.html").render(
         study=study,
         sentence=sentence(report),
-        answer=rows.frontier_rows(main, report.unit) if main else [],
+        answer=frontier_rows(main, report.unit) if main else [],
         answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
         unit=report.unit,
         settings={

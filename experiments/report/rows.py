@@ -9,10 +9,13 @@ from experiments.ledger.verdict import Verdict
 from experiments.plan.point import Point
 from experiments.report.analysis import APPROACHES, Analysis
 from experiments.report.build import JudgedForecast
-from scaling.answers.frontier import Frontier
+from experiments.study.study import Label
 from scaling.fit import Fit
-from scaling.shown import counted, loss_text, with_interval
+from scaling.shown import with_interval
 from scaling.tables.units import count, power
+
+# Before the axes.
+_FIRST = ("run", "role", "C asked", "d_model")
 
 
 def ordered(analysis: Analysis) -> list[Fit]:
@@ -42,26 +45,6 @@ def findings(analysis: Analysis) -> list[str]:
     if analysis.agreement is not None:
         said |= {sentence: [] for sentence in analysis.agreement.findings}
     return [f"{', '.join(names)}: {s}" if names else s for s, names in said.items()]
-
-
-def frontier_rows(frontier: Frontier, unit: str) -> list[dict[str, str]]:
-    """The answer, one row per budget, every number with its interval, by falling importance.
-
-    Args:
-      unit: of the loss and of what is counted as tokens: "byte" or "token".
-    """
-    shown = []
-    for i, flops in enumerate(frontier.flops):
-        loss, ratio = frontier.loss_opt.at(i), frontier.tokens_per_param.at(i)
-        row = {
-            "FLOPs": power(flops) + "*" * bool(frontier.is_extrapolated[i]),
-            "parameters N*": counted(frontier.n_params_opt.at(i)),
-            f"nats per {unit}": loss_text(loss),
-            f"{unit}s D*": counted(frontier.n_tokens_opt.at(i)),
-            f"{unit}s per parameter": with_interval(ratio.value, ratio.interval, "{:.3g}"),
-        }
-        shown.append(row)
-    return shown
 
 
 def is_outside(judged: JudgedForecast) -> bool:
@@ -107,8 +90,26 @@ def forecast_rows(judged: JudgedForecast, unit: str) -> list[dict[str, str]]:
 
 
 def run_rows(points: Sequence[Point], verdicts: Mapping[str, Verdict]) -> list[dict[str, str]]:
-    """One row per point that is asked for."""
-    return [_run_row(point, verdicts[point.id]) for point in points]
+    """One row per point that is asked for, with a column for each axis of the study."""
+    fields = list(dict.fromkeys(field for point in points for field in point.axes))
+    rows = [_run_row(point, verdicts[point.id]) for point in points]
+    # The last part of a path names an axis, unless it names something else already.
+    ends = [field.rpartition(".")[2] for field in fields]
+    taken = {*(rows[0] if rows else ()), *(end for end in ends if ends.count(end) > 1)}
+    names = {f: f if end in taken else end for f, end in zip(fields, ends, strict=True)}
+    return [
+        {
+            **{name: row.pop(name) for name in _FIRST},
+            **{name: _setting(point.axes.get(field)) for field, name in names.items()},
+            **row,
+        }
+        for point, row in zip(points, rows, strict=True)
+    ]
+
+
+def _setting(value: Label | None) -> str:
+    """Of an axis; empty for a run that has none, such as a forecast's."""
+    return "" if value is None else str(value) if isinstance(value, str | bool) else f"{value:g}"
 
 
 def _run_row(point: Point, verdict: Verdict) -> dict[str, str]:
@@ -118,7 +119,7 @@ def _run_row(point: Point, verdict: Verdict) -> dict[str, str]:
     return {
         "run": point.id,
         "role": point.role,
-        "C asked": f"{point.budget:.3g}",
+        "C asked": power(point.budget),
         "d_model": str(point.spec.model.d_model),
         "parameters": f"{point.params.total:,}",
         "tokens": f"{point.n_tokens:,}",

@@ -10,6 +10,7 @@ from experiments.ledger.tables import flat, printable
 from experiments.plan.point import Point
 from experiments.report.build import Report
 from experiments.terminal.table import duration
+from scaling.tables.units import power
 
 # Of every run another one: nothing that a reader of the page would compare.
 _OF_ONE_RUN = ("job_id", "resumed_at_steps", "trunk")
@@ -38,8 +39,8 @@ def totals(points: Sequence[Point], report: Report) -> list[tuple[str, str]]:
     for convention in finished[0].flops if finished else ():
         flops = sum(point.flops[convention] for point in finished)
         spent = sum(record.flops_spent[convention] for record in report.records)
-        less = f", {spent:.4g} spent" if 0 < spent < 0.999 * flops else ""
-        rows.append((f"FLOPs ({convention})", f"{flops:.4g}{less}"))
+        less = f", {power(spent, 4)} spent" if 0 < spent < 0.999 * flops else ""
+        rows.append((f"FLOPs ({convention})", f"{power(flops, 4)}{less}"))
     return [
         *rows,
         ("tokens", f"{sum(point.n_tokens for point in finished):,}"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from experiments.speed.calibration import Calibration
 from model.hardware import TABLE
+from scaling.tables.units import power
 
 # Of runs that fill their devices: 38 to 43 % of H100s, Llama 3 405B (arXiv:2407.21783, table 4).
 UTILISATION = 0.4
@@ -68,8 +69,8 @@ def here(known: Calibration) -> DeviceSpeed:
     shapes = "one size" if len(known.flops_per_second) == 1 else "sizes"
     works = sorted(known.flops_per_second)
     basis = (
-        f"measured on {known.device}, {len(works)} {shapes} of step from {works[0]:.2g} to "
-        f"{works[-1]:.2g} FLOPs; interpolated between them"
+        f"measured on {known.device}, {len(works)} {shapes} of step from {power(works[0])} to "
+        f"{power(works[-1])} FLOPs; interpolated between them"
     )
     return DeviceSpeed(
         device=known.device,

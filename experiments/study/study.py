@@ -27,6 +27,7 @@ from model.field_checks import (
 from model.network.counts.total import FLOP_CONVENTIONS, FlopConvention
 from model.network.execution import AUTO, Execution
 from model.training.config import EvalConfig
+from scaling.tables.units import power
 
 MAX_NAME = 100  # Characters; a path has room for more below it.
 MAX_BUDGET = 1e30  # FLOPs: a thousand times the largest run that is known.
@@ -225,7 +226,7 @@ class Study:
         if not all(budgets[-1] < budget for budget in self.forecast_budgets):
             raise ValueError(
                 f"forecast_budgets={shown(self.forecast_budgets)}: must be above the largest "
-                f"budget {budgets[-1]:g}; a forecast inside the grid proves nothing."
+                f"budget {power(budgets[-1])}; a forecast inside the grid proves nothing."
             )
 
     @property

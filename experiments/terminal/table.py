@@ -4,7 +4,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from rich.console import JustifyMethod
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 
 COLUMNS = 80
@@ -31,6 +31,21 @@ def fitting_table(rows: Sequence[Mapping[str, str]], width: int) -> Table:
     for row in rows:
         table.add_row(*(row[name] for name in names))
     return table
+
+
+def fitting_tables(rows: Sequence[Mapping[str, str]], width: int, *, n_keys: int = 1) -> Group:
+    """All columns in at most 80: those without room follow in further tables.
+
+    Args:
+      n_keys: columns from the left that say what a row is of; each table begins with them.
+    """
+    tables: list[Table] = []
+    left = list(rows[0])
+    while len(left) > n_keys or not tables:
+        table = fitting_table([{n: row[n] for n in left} for row in rows], min(width, COLUMNS))
+        tables.append(table)
+        left = [*left[:n_keys], *left[max(len(table.columns), n_keys + 1) :]]
+    return Group(*tables)
 
 
 def wrapped(text: str, indent: str = "") -> str:

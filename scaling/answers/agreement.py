@@ -9,6 +9,7 @@ from scaling.answers.frontier import frontier
 from scaling.fit import Fit
 from scaling.intervals import Estimated, Interval
 from scaling.tables.short_repr import ShortRepr
+from scaling.tables.units import power
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -59,8 +60,8 @@ def agreement(fits: Sequence[Fit], flops: float) -> Agreement:
     labels = {
         "exponent_a": "exponent a",
         "exponent_b": "exponent b",
-        "n_params_opt": f"N* at {flops:.3g} FLOPs",
-        "n_tokens_opt": f"D* at {flops:.3g} FLOPs",
+        "n_params_opt": f"N* at {power(flops)} FLOPs",
+        "n_tokens_opt": f"D* at {power(flops)} FLOPs",
     }
     findings = [_compare(labels[key], names, row) for key, row in rows.items()]
     doubtful = [fit.name for fit in fits if not fit.is_certified]

@@ -218,9 +218,9 @@ def _sides(runs: Runs, below: float) -> tuple[Runs, Runs]:
     is_train = runs.flops < below
     if not is_train.any() or is_train.all():
         raise ValueError(
-            f"{below:.4g} FLOPs leave {int(is_train.sum())} runs below and "
-            f"{int((~is_train).sum())} above; take C within {runs.flops.min():.4g} to "
-            f"{runs.flops.max():.4g}"
+            f"{power(below, 4)} FLOPs leave {int(is_train.sum())} runs below and "
+            f"{int((~is_train).sum())} above; take C within {power(runs.flops.min(), 4)} to "
+            f"{power(runs.flops.max(), 4)}"
         )
     return runs.select(is_train), runs.select(~is_train)
 
@@ -237,7 +237,7 @@ def _fits(
     if not fits:
         reasons = "; ".join(f"{name}: {why}" for name, why in refusals.items())
         raise FitError(
-            f"no law can be fitted to the {len(train)} runs below {below:.4g}: {reasons}"
+            f"no law can be fitted to the {len(train)} runs below {power(below, 4)}: {reasons}"
         )
     return fits, refusals
 
@@ -262,8 +262,8 @@ def _last_if_nan(values: Array) -> Array:
 def _findings(train: Runs, held: Runs, found: Sequence[Prediction]) -> tuple[str, ...]:
     reach = held.flops.max() / train.flops.max()
     sentences = [
-        f"fitted to {len(train)} runs up to {train.flops.max():.3g} FLOPs, judged on {len(held)} "
-        f"up to {held.flops.max():.3g} ({reach:.3g} times as many)."
+        f"fitted to {len(train)} runs up to {power(train.flops.max())} FLOPs, judged on "
+        f"{len(held)} up to {power(held.flops.max())} ({reach:.3g} times as many)."
     ]
     n_clusters = int(clusters(held).max()) + 1
     if n_clusters < 8:

@@ -19,6 +19,7 @@ from scaling.laws.fewest import JUDGED_BUDGETS
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
+from scaling.tables.units import power
 
 ACCEPT = ("resolved", "any")
 TOKENS = ("ladder", "curve")
@@ -155,9 +156,9 @@ def _lowest(curve: Curve, targets: Array, weights: Array) -> tuple[Array, Array]
 
 
 def _findings(budgets: list[Budget], ladder: Ladder, accept: str) -> list[str]:
-    left = [f"budget {b.budget:.3g} FLOPs is left out: {b.reason}." for b in budgets if b.reason]
+    left = [f"budget {power(b.budget)} FLOPs is left out: {b.reason}." for b in budgets if b.reason]
     used = [b for b in budgets if not b.reason]
-    opened = [f"{b.budget:.3g}" for b in used if b.minimum.sentence]
+    opened = [power(b.budget) for b in used if b.minimum.sentence]
     if opened:
         left.append(
             f"the interval of N* is open beyond the sizes of the grid at {', '.join(opened)} FLOPs."

@@ -21,6 +21,7 @@ from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
+from scaling.tables.units import power
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class Approach2Bias:
         return (
             "bias of this estimator, without any noise, on the fitted surface and this grid: "
             f"a {self.of_a:+.4f}, b {self.of_b:+.4f}, N* {100 * self.of_n_params:+.2f} % and D* "
-            f"{100 * self.of_n_tokens:+.2f} % at {self.flops:.3g} FLOPs; no interval holds it."
+            f"{100 * self.of_n_tokens:+.2f} % at {power(self.flops)} FLOPs; no interval holds it."
         )
 
 
@@ -96,8 +97,8 @@ def approach2_bias(
     log_n = float(optimal_log_params(law, values[None], ladder, np.array([log_c]))[0, 0])
     if not np.isfinite(log_n):
         raise FitError(
-            f"the {law.name} surface has no compute-optimal size at {flops:.3g} FLOPs within six "
-            "decades of the grid; ask for a budget nearer to the runs."
+            f"the {law.name} surface has no compute-optimal size at {power(flops)} FLOPs within "
+            "six decades of the grid; ask for a budget nearer to the runs."
         )
     x = log_c - np.log(fit.parameters["flops_ref"])
     n_params = fit.parameters["n_params_ref"] * np.exp(fit.exponent_a * x)

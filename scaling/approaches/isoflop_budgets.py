@@ -22,6 +22,7 @@ from scaling.intervals import Interval
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
+from scaling.tables.units import power
 from scaling.uncertainty.groups import share_noise
 
 _OVER = ("parameters", "tokens")
@@ -136,7 +137,7 @@ def _require_two(runs: Runs, budgets: Sequence[Budget]) -> None:
             f"a frontier needs at least two budgets, these {len(runs)} usable runs have "
             f"{len(budgets)}; name the column of budgets, or train at another one."
         )
-    listed = "; ".join(f"{b.budget:.3g} FLOPs: {b.reason}" for b in budgets if b.reason)
+    listed = "; ".join(f"{power(b.budget)} FLOPs: {b.reason}" for b in budgets if b.reason)
     raise FitError(
         f"interior minima at {n_used} of {len(budgets)} budgets, at least two are needed "
         f"({listed})."

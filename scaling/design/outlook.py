@@ -18,6 +18,7 @@ from scaling.design.target import Target
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
 from scaling.tables.runs import COLUMNS, Runs
+from scaling.tables.units import power
 from scaling.uncertainty.groups import configurations
 
 # Of the largest variance of the target in any draw: below it a draw says that nothing moves it.
@@ -142,7 +143,7 @@ def outlook(posterior: LawPosterior, target: Target, planned: Runs) -> Outlook:
     good = is_finite & np.all(size > _STILL * largest, axis=1)
     if not np.any(good):
         raise ValueError(
-            f"the {target.name} at {target.flops:.3g} FLOPs does not depend on the law in any "
+            f"the {target.name} at {power(target.flops)} FLOPs does not depend on the law in any "
             "draw: choose another target, or a budget whose optimum lies among the study's sizes"
         )
     phi, n = posterior.phi[good], len(done)

@@ -31,6 +31,7 @@ from scaling.design.target import Target
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.tables.short_repr import ShortRepr
+from scaling.tables.units import power
 from scaling.uncertainty.groups import configurations
 
 # Of the whole budget, charged to each run in the choice only: hundreds of runs that cost nothing
@@ -123,8 +124,8 @@ def require_affordable(
     if cost.shape != (len(planned),) or not np.all(np.isfinite(cost) & (cost > 0)):
         raise ValueError("every planned run needs a positive, finite cost")
     if not (np.isfinite(budget) and len(cost) and budget >= cost.min()):
-        least = f"the cheapest costs {cost.min():.3g}" if len(cost) else "there is none"
-        raise ValueError(f"a budget of {budget:.3g} FLOPs pays for no planned run: {least}")
+        least = f"the cheapest costs {power(cost.min())}" if len(cost) else "there is none"
+        raise ValueError(f"a budget of {power(budget)} FLOPs pays for no planned run: {least}")
     if rounds < 1:
         raise ValueError(f"rounds={rounds}: at least one")
 
@@ -147,8 +148,9 @@ def _lost(posterior: LawPosterior, start: Outlook, target: Target) -> list[str]:
     if not n_lost:
         return []
     return [
-        f"{n_lost} of {len(posterior.phi)} draws of the law have no optimum at {target.flops:.3g} "
-        "FLOPs, or one at a corner of the sizes, and are left out of the choice."
+        f"{n_lost} of {len(posterior.phi)} draws of the law have no optimum at "
+        f"{power(target.flops)} FLOPs, or one at a corner of the sizes, and are left out "
+        "of the choice."
     ]
 
 

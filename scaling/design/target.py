@@ -11,6 +11,7 @@ from scaling.design.prior import N_ADDITIVE, Prior
 from scaling.laws.loss_laws import CURVED
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
+from scaling.tables.units import power
 
 TARGETS = ("loss", "n_params_opt", "exponent", "all")
 # Of the derivatives: N* is found to 1e-8.
@@ -36,8 +37,8 @@ class Target:
             raise ValueError(f"unknown target {self.name!r}; choose one of {', '.join(TARGETS)}")
         if not (np.isfinite(self.flops) and self.flops > self.low > 0):
             raise ValueError(
-                f"target budget {self.flops:g} FLOPs must be finite and above the lowest budget, "
-                f"{self.low:g}"
+                f"target budget {power(self.flops)} FLOPs must be finite and above the "
+                f"lowest budget, {power(self.low)}"
             )
 
     def values(self, prior: Prior, phi: Float[Array, "R 6"], ladder: Ladder) -> Float[Array, "R T"]:

@@ -9,13 +9,14 @@ from scaling.answers.compute_multiplier import Multiplier
 from scaling.answers.holdout import HoldOut
 from scaling.plots.labels import L_LABEL, flops_label
 from scaling.plots.style import approach_styles, caption, log_flops, log_losses, new_figure, styled
+from scaling.tables.units import power
 
 
 @styled()
 def figure_hold_out(found: HoldOut) -> Figure:
     """Predicted against observed loss above C, and the errors against compute."""
     figure, axes = new_figure(2, height=3.0)
-    plot_predicted(axes[0], found).set_title(f"Runs above {found.below:.3g} FLOPs")
+    plot_predicted(axes[0], found).set_title(f"Runs above {power(found.below)} FLOPs")
     plot_errors(axes[1], found)
     caption(figure, [*found.findings, *(f"{k}: {why}" for k, why in found.refusals.items())])
     return figure

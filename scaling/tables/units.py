@@ -60,11 +60,11 @@ def count(value: float, _position: float = 0) -> str:
     return f"{value:.3g}"
 
 
-def power(value: float) -> str:
-    """A number of FLOPs, the same everywhere: 2.5e10, three digits."""
-    if not value or not isfinite(value):
-        return f"{value:g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
+def power(value: float, digits: int = 3) -> str:
+    """A number of FLOPs, spelled the same everywhere: 2.5e10."""
+    if not isfinite(value) or (-1000 < value < 1000 and not 0 < value < 1):
+        return f"{value:.{digits}g}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
 
 

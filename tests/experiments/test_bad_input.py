@@ -38,7 +38,7 @@ MISTAKES = (
     ("hours of no engine", ("run", "mine.py", "--hours", "-1"), "--hours: only with --on slurm"),
     ("results nowhere", ("plan", "mine.py", "--results", ""), "--results: '' is no path"),
     ("no lease", ("lr-check", "mine.py", "--lease-seconds", "-1"), "--lease-seconds -1"),
-    ("a budget too small", ("plan", "mine.py", "budgets=1e4"), "budget 1e+04"),
+    ("a budget too small", ("plan", "mine.py", "budgets=1e4"), "budget 1e4"),
     ("a mesh that does not divide", ("run", "mine.py", "mesh=1,1,1,3"), "mesh (1, 1, 1, 3)"),
     ("a length no window has", ("plan", "mine.py", "seq_len=17"), "seq_len=17"),
     ("a word for a width", ("coordinate-check", "mine.py", "--widths", "32,wide"), "'wide'"),

@@ -70,8 +70,8 @@ def test_a_plan_says_what_it_leaves_out_and_what_it_cannot_answer(isoflop, tmp_p
     (tmp_path / "mine.py").write_text(mine(f"budgets=(3e8, 1e9), {sizes}"))
     code, out, err = isoflop("plan", "mine.py")
     assert (code, err) == (0, "")
-    assert "left out at 3e+08 FLOPs: d_model 24, 32: fewer than 0.5 tokens per parameter." in out
-    assert "left out at 1e+09 FLOPs: d_model 8: more than 30 tokens per parameter." in out
+    assert "left out at 3e8 FLOPs: d_model 24, 32: fewer than 0.5 tokens per parameter." in out
+    assert "left out at 1e9 FLOPs: d_model 8: more than 30 tokens per parameter." in out
     code, out, err = isoflop("plan", "mine.py", "budgets=3e8")
     assert (code, err) == (0, "")
     assert "`isoflop run` refuses it: 2 sizes at 1 budget: no approach can answer." in out

@@ -199,7 +199,7 @@ def test_the_page_has_every_size_the_total_and_what_it_rests_on(shown, points):
     text, planned = shown(steady(1e9, 5.0))
     lines = text.splitlines()
     sizes = {(p.budget, p.spec.model.d_model) for p in points}
-    assert len([line for line in lines if line.split()[:1] in (["1e+11"], ["4e+11"])]) == len(sizes)
+    assert len([line for line in lines if line.split()[:1] in (["1e11"], ["4e11"])]) == len(sizes)
     total = next(line for line in lines if line.split()[:1] == ["total"]).split()
     seconds = planned.total_device_seconds
     assert float(total[3]) == pytest.approx(seconds / 3600, rel=0.01)
@@ -223,7 +223,7 @@ def test_defaults_are_printed_with_their_source(shown):
 def test_unknown_energy_and_price_are_words_in_every_line(shown, points):
     blind = dataclasses.replace(TERMS, price=None, watts=None)
     text, _ = shown(steady(1e9), blind)
-    rows = [line.split() for line in text.splitlines() if line.split()[:1] == ["1e+11"]]
+    rows = [line.split() for line in text.splitlines() if line.split()[:1] == ["1e11"]]
     assert rows
     assert all(row[-3:] == ["unknown"] * 3 for row in rows)
     assert "energy: unknown" in text

@@ -236,7 +236,7 @@ def test_status_shows_planned_against_real_by_size_and_in_total(told, points, fi
     first = points[0]
     assert (first.budget, first.spec.model) == (points[1].budget, points[1].spec.model)
     row = next(line for line in text.splitlines() if "(1.00 to 2.00)" in line).split()
-    assert row[:4] == ["grid", "1e+11", str(first.spec.model.d_model), "2"]
+    assert row[:4] == ["grid", "1e11", str(first.spec.model.d_model), "2"]
     assert float(row[6]) == pytest.approx(1.5, abs=0.01)
     assert f"runs compared: 3 of {len(points)}" in text
     assert "planned for: abacus, 4 at once; counted beads" in text

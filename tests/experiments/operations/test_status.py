@@ -82,7 +82,7 @@ def test_states_are_counted_by_budget_and_size(show, ledger, planned, record):
     fail(ledger, same[1].id)
     lines = show().splitlines()
     assert lines[0].split() == ["role", "budget", "d_model", *status._COLUMNS]
-    assert lines[1].split() == ["grid", "1e+11", str(first.spec.model.d_model), "1", "1"]
+    assert lines[1].split() == ["grid", "1e11", str(first.spec.model.d_model), "1", "1"]
     at = [lines[0].index(kind) + len(kind) - 1 for kind in ("done", "failed")]
     assert [lines[1][i] for i in at] == ["1", "1"]
     assert f"1 of {len(planned)} runs have a result: 1 done, 1 failed, " in show()
@@ -148,7 +148,7 @@ def test_reasons_are_printed_as_they_are_and_from_the_twentieth_on_counted(
 def test_a_run_that_waits_after_an_end_says_why(show, ledger, planned):
     ledger.job(planned[0].id).end(start(ledger, planned[0].id), "disk", "no space left", 0)
     text = show()
-    assert f"waiting {planned[0].id} (1e+11 d16 seed 0): no space left" in text
+    assert f"waiting {planned[0].id} (1e11 d16 seed 0): no space left" in text
     assert text.count("waiting ") == 1, "runs that were never begun are only counted"
 
 

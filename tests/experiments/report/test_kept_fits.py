@@ -161,7 +161,7 @@ def test_a_study_with_a_forecast_is_fitted_once_and_its_report_not_again(
     monkeypatch.setattr(run_points, "run_planned_jobs", run_planned_jobs)
     monkeypatch.setattr(run_points.calibration, "learn", lambda ledger, points: None)
     main.main(["run", "mine.py", "forecast_budgets=1e11"])
-    assert "forecast at 1e+11 FLOPs" in capsys.readouterr().err
+    assert "forecast at 1e11 FLOPs" in capsys.readouterr().err
     assert n_fits == ["envelope", "isoflop", "additive", "curved"]
     (page,) = mine_file.parent.rglob("report.html")
     written = page.read_bytes()

@@ -38,7 +38,7 @@ def test_both_intervals_grow_by_the_error_of_the_set(runs):
     lower, upper = ends(sentence, "E")
     assert 1.96 * 0.3 < fit.parameters["E"] - lower < 1.96 * 0.3 + 0.5
     assert 1.96 * 0.3 < upper - fit.parameters["E"] < 1.96 * 0.3 + 0.5
-    lower, upper = ends(sentence, r"L\* at 1e\+11 FLOPs")
+    lower, upper = ends(sentence, r"L\* at 1e11 FLOPs")
     assert (upper - lower) / 2 == pytest.approx(1.96 * 0.3, rel=0.02)
 
 

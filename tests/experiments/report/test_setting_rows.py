@@ -18,6 +18,7 @@ from experiments.report.answer import as_object, details, print_answer, warnings
 from experiments.report.build import gather
 from experiments.report.figures import draw
 from experiments.report.page import page
+from experiments.report.rows import run_rows
 from experiments.report.setting_rows import as_objects, setting_rows, ties
 from experiments.study.study import Axis, Ladder
 
@@ -123,6 +124,30 @@ def test_page_and_figures_show_the_sweep_and_the_sizes(swept, ledger, manifest, 
     assert "Nats per byte over the repeats" in html
     assert "<td>2, at the edge</td>" in html
     assert '<figure id="settings">' in html
+
+
+def test_the_table_of_runs_has_a_column_for_each_axis(swept, manifest):
+    study, points, report = swept
+    html = page(study, manifest, points, report, {})
+    head = re.findall("<th[^>]*><button>(.*?)</button>", html)
+    assert head[:6] == ["run", "role", "C asked", "d_model", "learning_rate", "parameters"]
+    rows = re.findall(r'<tr id="run-.*?">(.*?)</tr>', html)
+    cells = [re.findall("<td>(.*?)</td>", row) for row in rows]
+    assert [row[4] for row in cells] == [f"{point.axes[RATE]:g}" for point in points]
+    assert {len(row) for row in cells} == {len(head)}
+
+
+def test_an_axis_without_a_name_of_its_own_has_its_whole_path(swept):
+    """One ends like a column, two end alike; a forecast has no setting."""
+    _, points, report = swept
+    axes = {"recipe.seed": 1.0, "recipe.a.kind": "<b>", "recipe.b.kind": True}
+    some = [dataclasses.replace(point, axes=axes) for point in points[:2]]
+    beyond = dataclasses.replace(points[2], axes={}, role="forecast")
+    one, _, last = run_rows([*some, beyond], report.verdicts)
+    assert [one[field] for field in axes] == ["1", "<b>", "True"]
+    assert [last[field] for field in axes] == ["", "", ""]
+    assert one["seed"] == points[0].seeds
+    assert list(one) == list(last)
 
 
 def test_figures_are_drawn_again_where_only_a_setting_that_is_not_fitted_changed(

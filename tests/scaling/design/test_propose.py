@@ -525,7 +525,7 @@ def test_what_cannot_be_is_refused_in_a_sentence():
     posterior = fit_posterior(done, Prior.published(done))
     planned = grid(budgets=(1e20,), seed=4)
     for cost, budget, rounds, words in (
-        (planned.flops, 1e19, 1, "pays for no planned run: the cheapest costs 1e+20"),
+        (planned.flops, 1e19, 1, "pays for no planned run: the cheapest costs 1e20"),
         (planned.flops, np.nan, 1, "pays for no planned run"),
         (planned.flops * 0, 1e21, 1, "positive, finite cost"),
         (planned.flops[:2], 1e21, 1, "positive, finite cost"),

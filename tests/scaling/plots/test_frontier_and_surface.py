@@ -86,7 +86,7 @@ def test_figures_say_what_they_leave_out_and_why(drawn):
     assert "1 of 24 runs are not ok" in texts(figure_of["curves"])
     note = texts(figure_of["isoflop"]).replace("\n", " ")
     assert f"{len(isoflop.left_out)} of 24 runs left out: 1 for status diverged" in note
-    assert "budget 1e+14 FLOPs: no interior minimum" in note
+    assert "budget 1e14 FLOPs: no interior minimum" in note
     labels = [t.get_text() for t in figure_of["isoflop"].axes[0].get_legend().get_texts()]
     assert [label for label in labels if "left out" in label] == ["10¹⁴ (left out)"]
 
