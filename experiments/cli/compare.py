@@ -2,20 +2,27 @@
 """isoflop compare: laws by hold-out, or two recipes by their compute."""
 
 import argparse
+from pathlib import Path
 
 from rich.console import Console
 
 from experiments.cli import table_options
 from experiments.cli.answer_options import add_json
+from experiments.cli.argument_types import file_path
+from experiments.cli.load_study import load_study
+from experiments.cli.open_study import RESULTS
 from experiments.fit_tables.compare import compare_laws, compare_recipes
+from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs
+from scaling.tables.file import is_table
 
 HELP = "rank laws by hold-out; or compute of B over A"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tables", nargs="+", metavar="TABLE", help="one: laws; two: recipes A, B")
+    parser.add_argument("tables", nargs="+", metavar="TABLE",
+                        help="or a study with results; one: laws; two: recipes A, B")  # fmt: skip
     text = "of one table, by their names (additive,curved,kaplan,over_training)"
     parser.add_argument("--laws", metavar="LAW,...", help=text)
     text = "of one table: fit the runs below so many FLOPs (all but about a fifth)"
@@ -26,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     table_options.add_output(parser)
     table_options.add_table(parser)
+    parser.add_argument("--results", type=file_path, default=RESULTS, help="folder of results")
     parser.set_defaults(overrides=[])
 
 
@@ -33,8 +41,19 @@ def run(options: argparse.Namespace, console: Console) -> None:
     table_options.refuse_overrides(options)
     if len(options.tables) > 2:
         raise ValueError(f"compare takes one table or two, not {len(options.tables)}")
+    options.tables = [_table(name, options.results) for name in options.tables]
     prepare_to_fit()
     (_laws if len(options.tables) == 1 else _recipes)(options, console)
+
+
+def _table(name: str, results: Path) -> str:
+    """A table as it is named, or that of a study with results."""
+    if is_table(name) or (Path(name).is_file() and not name.endswith(".py")):
+        return name
+    path = Ledger(results, load_study(name, results).name).table
+    if not path.exists():
+        raise ValueError(f"{name}: there is no {path}. `isoflop fit` writes it.")
+    return str(path)
 
 
 def _laws(options: argparse.Namespace, console: Console) -> None:

@@ -11,8 +11,19 @@ from typing import Any
 
 from experiments import studies
 from experiments.cli.python_file import run_file
+from experiments.ledger.ledger import Ledger
+from experiments.plan.point import to_json
+from experiments.study.from_json import study_from_json
 from experiments.study.study import Study
-from model.data.source import Mixture, Source, TextFiles, TokenArrays, with_tokenizer
+from model.data.manifest import Manifest
+from model.data.source import (
+    Mixture,
+    Source,
+    TextFiles,
+    TokenArrays,
+    source_from_dict,
+    with_tokenizer,
+)
 from model.data.tokenizer import HuggingFaceTokenizer
 
 
@@ -20,11 +31,11 @@ def study_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
 
 
-def load_study(name: str) -> Study:
-    """The STUDY of a module in experiments/studies, or of a Python file.
+def load_study(name: str, results: Path | None = None) -> Study:
+    """The STUDY of a module in experiments/studies, of a Python file, or of a folder of results.
 
     Raises:
-      ValueError: if there is none, or the file is wrong.
+      ValueError: if there is none, the file is wrong, or the folder does not tell all of it.
     """
     if name in study_names():
         module = importlib.import_module(f"experiments.studies.{name}")
@@ -36,10 +47,30 @@ def load_study(name: str) -> Study:
             f"there is no file {name!r}. Give the path of a Python file that defines STUDY; "
             "`isoflop init FILE.py` writes one."
         )
+    if results is not None and (found := _of_folder(results, name)) is not None:
+        return found
     raise ValueError(
-        f"unknown study {name!r}: known are {', '.join(study_names())}, or give the path of a "
-        "Python file that defines STUDY."
+        f"unknown study {name!r}: known are {', '.join(study_names())} and what has results; or "
+        "give the path of a Python file that defines STUDY."
     )
+
+
+def _of_folder(results: Path, name: str) -> Study | None:
+    """What was asked last of a study with results, whatever file and changes it came from."""
+    if Path(name).name != name or not (results / name / "study.json").is_file():
+        return None
+    ledger = Ledger(results, name)
+    try:
+        text = ledger.study_json()
+        data = source_from_dict(Manifest.read(ledger.manifest).source)
+        study = study_from_json(text, data)
+        if not ledger.is_study(to_json(study)):
+            raise ValueError("it has a value that only its file can make")
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{ledger.folder} does not tell its study ({error}): name the file that it is from."
+        ) from None
+    return study
 
 
 def _of_file(path: Path) -> Study:

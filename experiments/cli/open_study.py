@@ -23,7 +23,9 @@ RESULTS = Path("results")
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """The study, changes to it, and where its results are."""
-    parser.add_argument("study", help=f"a name ({', '.join(study_names())}) or a Python file")
+    parser.add_argument(
+        "study", help=f"a name ({', '.join(study_names())}, one with results) or a Python file"
+    )
     parser.add_argument("overrides", nargs="*", help="field=value: seeds=0,1 recipe=dense")
     parser.add_argument("--results", type=file_path, default=RESULTS, help="folder of results")
 
@@ -39,7 +41,7 @@ def called(options: argparse.Namespace, *more: str) -> str:
 
 def open_study(options: argparse.Namespace) -> tuple[Study, Ledger]:
     """Raises OtherVersion where another version of isoflop wrote the study's folder."""
-    study = overridden(load_study(options.study), options.overrides)
+    study = overridden(load_study(options.study, options.results), options.overrides)
     ledger = Ledger(options.results, study.name)
     ledger.require_version()
     return study, ledger

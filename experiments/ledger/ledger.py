@@ -144,6 +144,12 @@ class Ledger:
         limits = checked_json.read(self.storage, "limits.json", Limits, way_out=way_out)
         return Limits() if limits is None else limits
 
+    def study_json(self) -> bytes:
+        """What was asked last; raises Damaged."""
+        if (text := text_of(self.storage.read("study.json") or b"")) is None:
+            raise Damaged(f"{self.storage.name('study.json')} is damaged")
+        return text
+
     def is_study(self, study_json: str) -> bool:
         """Whether this is what was asked last."""
         return self.storage.read("study.json") == with_checksum(study_json)

@@ -111,7 +111,7 @@ def _of_unused_budgets(runs: Runs, budgets: Sequence[Budget]) -> dict[str, str]:
     """run_id -> why its budget is not used."""
     reasons = {b.budget: b.reason for b in budgets if b.reason}
     return {
-        str(i): f"budget {b:.3g} FLOPs: {reasons[b]}"
+        str(i): f"budget {power(b)} FLOPs: {reasons[b]}"
         for i, b in zip(runs.run_id, runs.budget, strict=True)
         if b in reasons
     }

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The architectures there are: a new one is its two files and a word here."""
 
+import dataclasses
+import sys
 from typing import TYPE_CHECKING, Protocol, Union
 
 import msgspec
@@ -33,6 +35,14 @@ class BlockConfig(msgspec.Struct, frozen=True, kw_only=True):
     def layers(self) -> tuple[LayerConfig, ...]:
         both = (self.mixer, self.channel_mixer)
         return tuple(layer for layer in both if layer is not None)
+
+
+def rules() -> list[type]:
+    """The rule of each kind: the dataclass in its file that makes its sizes."""
+    homes = dict.fromkeys(kind.__module__ for kind in (*MIXERS, *CHANNEL_MIXERS))
+    found = [one for home in homes for one in vars(sys.modules[home]).values()]
+    classes = [one for one in found if isinstance(one, type) and dataclasses.is_dataclass(one)]
+    return [one for one in classes if hasattr(one, "config")]
 
 
 class LayerRule(Protocol):

@@ -258,6 +258,7 @@ def test_the_report_shows_every_run_with_its_plan(
     finish(points[3], 1.0, "diverged")
     analysis = Analysis(
         sweeps={},
+        best=None,
         of="",
         runs=grid_runs(ledger, study, points),
         curves=read_curves(ledger.curves, flops=study.flops),
