@@ -24,8 +24,9 @@ def study_from_json(text: str | bytes, data: Source) -> Study:
     if not isinstance(fields, dict) or "data" not in fields:
         raise ValueError("it is no study")
     hints = get_type_hints(Study)
-    made = {name: _made(hints[name], value) for name, value in fields.items() if name in hints}
-    return Study(**made | {"data": data})
+    of_fields = {name: value for name, value in fields.items() if name != "data"}
+    made = {name: _made(hints.get(name, Any), value) for name, value in of_fields.items()}
+    return Study(**made, data=data)
 
 
 def _made(kind: Any, value: Any) -> Any:

@@ -20,11 +20,11 @@ def plain_table(
     return table
 
 
-def fitting_table(rows: Sequence[Mapping[str, str]], width: int) -> Table:
-    """A plain table of as many columns, from the left, as have room: none is cut."""
+def fitting_table(rows: Sequence[Mapping[str, str]], width: int, *, fewest: int = 1) -> Table:
+    """A plain table of as many columns, from the left, as have room, or the fewest: none is cut."""
     names = list(rows[0])
     sizes = [max(len(name), *(len(row[name]) for row in rows)) for name in names]
-    while len(names) > 1 and sum(sizes) + 2 * (len(names) - 1) > width:
+    while len(names) > fewest and sum(sizes) + 2 * (len(names) - 1) > width:
         names.pop()
         sizes.pop()
     table = plain_table(*names, no_wrap=True)
@@ -42,9 +42,9 @@ def fitting_tables(rows: Sequence[Mapping[str, str]], width: int, *, n_keys: int
     tables: list[Table] = []
     left = list(rows[0])
     while len(left) > n_keys or not tables:
-        table = fitting_table([{n: row[n] for n in left} for row in rows], min(width, COLUMNS))
-        tables.append(table)
-        left = [*left[:n_keys], *left[max(len(table.columns), n_keys + 1) :]]
+        shown = [{name: row[name] for name in left} for row in rows]
+        tables.append(fitting_table(shown, min(width, COLUMNS), fewest=min(n_keys + 1, len(left))))
+        left = [*left[:n_keys], *left[len(tables[-1].columns) :]]
     return Group(*tables)
 
 

@@ -29,6 +29,7 @@ def fit(name, *, law="power_laws", certified=True):
         name=name,
         law=law,
         is_certified=certified,
+        tells_loss=certified,
         status=status,
         exponent_a=0.41,
         exponent_b=0.6,

@@ -13,7 +13,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("width", [160, 80, 40, 12])
+@pytest.mark.parametrize("width", [160, 80, 40, 20])
 def test_all_columns_are_shown_behind_the_keys(width):
     console = Console(file=io.StringIO(), width=width, soft_wrap=True)
     console.print(fitting_tables(ROWS, width, n_keys=2))
