@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-all check test-parity test-browser test-slurm test-kubernetes \
   test-chaos test-tpu check-tpu bench bench-truth bench-coverage bench-fit bench-saving \
-  bench-noise bench-quickstart bench-holdout bench-reliability clean
+  bench-noise bench-quickstart bench-holdout bench-isoflop bench-reliability clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,7 +69,7 @@ bench: $(VENV)/.ready ## speed against PyTorch; on a GPU: run it with --gpu (see
 bench-truth: $(VENV)/.ready ## real training on five languages of known entropy (20 minutes)
 	$(BIN)/python -m experiments.benchmarks.truth
 
-bench-coverage: $(VENV)/.ready ## how often intervals hold the truth (75 minutes)
+bench-coverage: $(VENV)/.ready ## how often intervals hold the truth (100 minutes)
 	$(BIN)/python -m experiments.benchmarks.coverage.run
 
 bench-fit: $(VENV)/.ready ## speed and certificates of fits against scipy
@@ -83,6 +83,9 @@ bench-quickstart: $(VENV)/.ready ## the quickstart with other seeds and texts (2
 
 bench-holdout: $(VENV)/.ready ## how often forecasts hold published runs beyond the fitted ones
 	$(BIN)/python -m experiments.benchmarks.holdout
+
+bench-isoflop: $(VENV)/.ready ## Approach 2, joint and per budget, on public tables (6 minutes)
+	$(BIN)/python -m experiments.benchmarks.isoflop
 
 bench-noise: $(VENV)/.ready ## where the spread of losses between seeds comes from
 	$(BIN)/python -m experiments.benchmarks.noise

@@ -101,9 +101,8 @@ class Bootstrap:
 class Optimum:
     """The optimum found at one budget, before any power law.
 
-    curve: (centre, c0, c1, c2, ...) of L = c0 + c1 x + c2 x^2 + ..., x = ln N - centre, or what
-    else `isoflop_curves.value_at` draws; empty for envelopes.
-    reason: why the budget is left out of the power laws; empty when it is used.
+    curve: what `isoflop_curves.value_at` draws; empty for envelopes. own_curve: a parabola beside
+    it. reason: why the budget is left out of the power laws; empty when it is used.
     note: what to know of its intervals, e.g. that they are open beyond the grid.
     is_annealed: whether it comes from the end of a run, when its learning rate had decayed.
     """
@@ -119,6 +118,7 @@ class Optimum:
     reason: str = ""
     interval_loss: Interval = UNKNOWN
     note: str = ""
+    own_curve: tuple[float, ...] = ()
     is_annealed: bool = True
 
 
@@ -282,8 +282,8 @@ def _plain(kind: type, body: Mapping[str, Any]) -> Any:
 def _optimum(body: Mapping[str, Any]) -> Optimum:
     intervals = {k: _interval(v) for k, v in body.items() if k.startswith("interval_")}
     numbers = {k: _nan(v) for k, v in body.items() if isinstance(v, float | int | None)}
-    curve = tuple(_nan(x) for x in body["curve"])
-    return Optimum(**{**body, **numbers, **intervals, "curve": curve})
+    curves = {k: tuple(_nan(x) for x in v) for k, v in body.items() if k.endswith("curve")}
+    return Optimum(**{**body, **numbers, **intervals, **curves})
 
 
 def _runs(body: Mapping[str, Any]) -> Runs:

@@ -103,7 +103,7 @@ def told(ledger: Ledger) -> dict[str, Any]:
         "repeat": ledger.folder.name,
         "a": {name: found["a"] for name, found in answer["exponents"].items()},
         "certified": [n for n, found in answer["exponents"].items() if found["is_certified"]],
-        "resolved": [one["budget"] for one in optima if not one["reason"]],
+        "resolved": [one["budget"] for one in optima if not one["reason"] and not one["note"]],
         "forecast": None if forecast is None else _judged(forecast),
         "losses": dict(losses),
     }

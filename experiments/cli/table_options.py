@@ -74,7 +74,7 @@ def _add_fitting(parser: argparse.ArgumentParser) -> None:
         help="keep a parameter in a range (that of the law)",
     )
     add = parser.add_argument_group("approaches isoflop and envelope").add_argument
-    add("--curve", help="isoflop: parabola, quartic or akima (parabola)")
+    add("--curve", help="isoflop: joint, or one a budget: parabola, cubic, quartic, akima (joint)")
     add("--tokens", help="isoflop: D* from the size ladder, or from a curve of its own (ladder)")
     add("--curves", type=file_path, help="envelope: table of training curves (none; needed)")
     add("--select", help="envelope: lowest curve, hull, or final_hull (lowest)")
@@ -152,7 +152,7 @@ def fitting(options: argparse.Namespace) -> Fitting:
         fixed=pairs("--fix", options.fix, _number),
         tied=pairs("--tie", options.tie, str),
         bounds=pairs("--bound", options.bound, _range),
-        curve=options.curve or "parabola",
+        curve=options.curve or "joint",
         tokens=options.tokens or "ladder",
         curves=options.curves,
         curves_convention=options.flops_convention or "matmul_full",

@@ -69,9 +69,10 @@ def _answer_best_size(runs: Runs, fitting: Fitting, output: Output) -> None:
     """Of one budget the best size: no law is fitted, and no replicates are drawn."""
     from experiments.fit_tables.display import print_findings
     from scaling.answers.best_size import CURVE, best_size
+    from scaling.approaches.isoflop_law import JOINT
     from scaling.plots.figures import figure_best_size
 
-    if fitting.curve != CURVE or fitting.tokens != "ladder":
+    if fitting.curve not in (JOINT, CURVE) or fitting.tokens != "ladder":
         raise ValueError(f"--curve, --tokens: of one budget the {CURVE} over parameters answers.")
     level = fitting.intervals.level
     found = best_size(runs) if level is None else best_size(runs, level=level)
@@ -167,13 +168,13 @@ def surface_settings(fitting: Fitting) -> dict[str, Any]:
 
 def _isoflop(runs: Runs, fitting: Fitting) -> Fit:
     """Approach 2, with its bias beside the exponents where a surface can tell it."""
-    from scaling.approaches.isoflop import fit_isoflop
+    from scaling.approaches.approach2 import approach2
     from scaling.approaches.isoflop_bias import with_bias
     from scaling.approaches.surface import fit_surface
     from scaling.fit import FitError
 
     intervals = fitting.intervals.given()
-    found = fit_isoflop(runs, curve=fitting.curve, tokens=fitting.tokens, **intervals)
+    found = approach2(runs, curve=fitting.curve, tokens=fitting.tokens, **intervals)
     try:
         return with_bias(found, fit_surface(runs, n_bootstrap=0))
     except FitError:

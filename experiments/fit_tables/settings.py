@@ -59,7 +59,7 @@ class Fitting:
       approach: None for the surface, or for the best size where there is one budget.
       objective: its name, such as "huber:1e-3", or None for the surface's own.
       fixed, tied, bounds: parameters at a value, equal to another, within (low, high).
-      curve, tokens: of Approach 2, as `scaling.approaches.isoflop.fit_isoflop` takes them.
+      curve, tokens: of Approach 2, as `scaling.approaches.approach2.approach2` takes them.
       curves, select: of Approach 1: a table of losses along training, and which of its points
         are the envelope. curves_convention: how that table counts FLOPs.
     """

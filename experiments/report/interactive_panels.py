@@ -62,11 +62,14 @@ def isoflop_panel(report: Report, runs: ColumnDataSource, switches: Switches) ->
             sizes = runs.data["n_params"][view.filter.indices]
             log_n = np.linspace(np.log(sizes.min()), np.log(sizes.max()), 121)
             loss = value_at(fit.settings["curve"], optimum.curve, log_n)
-            dash = "dashed" if is_out else "solid"
-            drawn.append(
-                panel.line(short(np.exp(log_n)), short(loss), line_width=2, line_dash=dash,
+            lines = [(loss, 2, "dashed" if is_out else "solid")]
+            if optimum.own_curve:
+                lines.append((value_at("parabola", optimum.own_curve, log_n), 1, "dotted"))
+            drawn += [
+                panel.line(short(np.exp(log_n)), short(y), line_width=width, line_dash=dash,
                            line_color=style["color"])
-            )  # fmt: skip
+                for y, width, dash in lines
+            ]  # fmt: skip
         if optimum is not None and not is_out:
             star, *interval = _minimum(panel, optimum)
             stars.append(star)

@@ -4,7 +4,7 @@
 A parabola is symmetric about its vertex, an isoFLOP line of a loss surface is not unless
 alpha = beta and the grid is centred. So even without noise the vertices lie beside the optima, by
 more the wider the grid. The bias depends on the surface and on the grid alone and can be
-calculated for both.
+calculated for both. The joint fit has the shape of the additive law and no bias on one.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from scaling.approaches.isoflop import fit_isoflop
+from scaling.approaches.approach2 import approach2
+from scaling.approaches.isoflop_law import JOINT
 from scaling.approaches.surface_optimum import chord_exponents, optimal_log_params
 from scaling.fit import Fit, FitError
 from scaling.laws.law import Law
@@ -72,7 +73,7 @@ def approach2_bias(
     runs: Runs,
     flops: float,
     *,
-    curve: str = "parabola",
+    curve: str = JOINT,
     tokens: str = "ladder",
 ) -> Approach2Bias:
     """What Approach 2 finds on a surface's own losses at the points of a grid, against the truth.
@@ -82,7 +83,7 @@ def approach2_bias(
       runs: the grid; their losses are not used. Budgets whose curve has no minimum on these
         losses are left out.
       flops: where N* and D* are compared, in the convention of the runs.
-      curve, tokens: as in `fit_isoflop`.
+      curve, tokens: as in `approach2`.
 
     Raises:
       FitError: when fewer than two budgets have a minimum, or the surface has none at `flops`.
@@ -91,7 +92,8 @@ def approach2_bias(
     law = law_named(law) if isinstance(law, str) else law
     values = np.asarray(parameters, float)
     clean = replace(runs, loss_nats=law.loss(values, runs.n_params, runs.n_tokens))
-    fit = fit_isoflop(clean, curve=curve, tokens=tokens, accept="any", n_bootstrap=0)
+    every = {"accept": "any"} if curve != JOINT else {}
+    fit = approach2(clean, curve=curve, tokens=tokens, n_bootstrap=0, **every)
     a, b = chord_exponents(law, values[None], clean)
     ladder, log_c = Ladder.from_runs(clean), np.log(float(flops))
     log_n = float(optimal_log_params(law, values[None], ladder, np.array([log_c]))[0, 0])
@@ -117,7 +119,7 @@ def bias_of(isoflop: Fit, surface: Fit, flops: float | None = None) -> Approach2
     """The bias of a fit by Approach 2, taking a fitted surface for the truth.
 
     Args:
-      isoflop: from `fit_isoflop`; its curve, its tokens and the runs that it used are taken over.
+      isoflop: from `approach2`; its curve, its tokens and the runs that it used are taken over.
       surface: from `fit_surface`, on runs of the same conventions.
       flops: the budget of the comparison; the largest of the runs when not given.
 

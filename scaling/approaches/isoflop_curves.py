@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Real
 
+from scaling.approaches.isoflop_law import JOINT, excess
 from scaling.tables.arrays import Array
 
 DEGREES = {"parabola": 2, "cubic": 3, "quartic": 4}
@@ -102,7 +103,14 @@ def fit_curve(kind: str, size: Float[Array, " n"], loss: Float[Array, " n"]) -> 
 
 
 def value_at(kind: str, stored: Sequence[float], log_size: Array) -> Array:
-    """Loss of a stored curve at ln size; NaN beyond the end sizes of an Akima curve."""
+    """Loss of a stored curve at ln size; NaN beyond the end sizes of an Akima curve.
+
+    Stored are, of a polynomial, (centre, c0, c1, ...) of c0 + c1 x + ..., x = ln size - centre; of
+    a joint fit ln N*, L*, the curvature, a and g of `isoflop_law`.
+    """
+    if kind == JOINT:
+        place, minimum, kappa, a, g = stored
+        return minimum + kappa * excess(np.asarray(log_size, float) - place, a, g)
     centre, *coefficients = stored
     x = np.asarray(log_size, float) - centre
     if kind != "akima":

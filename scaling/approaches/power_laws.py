@@ -50,6 +50,16 @@ def power_laws(
     }
 
 
+def replicates_of(values: Mapping[str, Float[Array, " draws"]], n_budgets: int) -> dict[str, Array]:
+    """Replicates [R] of power laws through so many optima: values [1 + R] without the estimate."""
+    replicates = {name: column[1:] for name, column in values.items()}
+    if n_budgets < JUDGED_BUDGETS:
+        # E = 0 was taken, not found: replicates of it would be surer than the data are.
+        unknown = np.full(len(replicates["exponent_a"]), np.nan)
+        replicates |= dict.fromkeys(("E", "K", "c"), unknown)
+    return replicates
+
+
 def power_law_status(n_budgets: int, findings: list[str]) -> FitStatus:
     """Status of a power law through so many budgets; a sentence joins the findings if doubtful."""
     if n_budgets >= JUDGED_BUDGETS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IsoFLOP curves: losses of a budget over sizes, its parabola and its minimum."""
+"""IsoFLOP curves: losses of a budget over sizes, its curve and its minimum."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,7 +22,8 @@ _MINIMUM = "#d55e00"
 def plot_isoflop(ax: Axes, fit: Fit | BestSize) -> Axes:
     """Loss against size at each budget, with the fitted curve and its minimum.
 
-    Budgets left out of the power laws are drawn hollow and dashed.
+    Where curves were fitted together, the parabola of each budget by itself is dotted beside it.
+    Budgets left out of the power laws are drawn hollow and dotted.
     """
     styles = budget_styles([optimum.budget for optimum in fit.optima])
     runs = fit.runs.select(fit.runs.is_ok)
@@ -39,18 +40,23 @@ def plot_isoflop(ax: Axes, fit: Fit | BestSize) -> Axes:
             markeredgewidth=0.8,
             alpha=0.8,
         )
-        if optimum.curve:
-            log_n = np.log(runs.n_params[rows])
-            x = np.linspace(log_n.min(), log_n.max(), 121)
-            loss = value_at(fit.settings["curve"], optimum.curve, x)
-            ax.plot(np.exp(x), loss, color=style["color"], linestyle="-" if is_used else ":")
+        kinds = ((fit.settings["curve"], optimum.curve), ("parabola", optimum.own_curve))
+        for (kind, curve), line in zip(kinds, ("-" if is_used else ":", ":"), strict=True):
+            if curve:
+                log_n = np.log(runs.n_params[rows])
+                x = np.linspace(log_n.min(), log_n.max(), 121)
+                ax.plot(np.exp(x), value_at(kind, curve, x), line, color=style["color"])
         if is_used:
             _minimum(ax, optimum.n_params_opt, optimum.loss_opt, optimum.interval_n_params)
     ax.set(xscale="log", xlabel=params_label(fit.runs), ylabel=L_LABEL)
     log_counts(ax.xaxis)
     left = {optimum.budget for optimum in fit.optima if optimum.reason}
-    minimum = Line2D([], [], color=_MINIMUM, marker="*", markersize=9, label="fitted minimum")
-    budget_legend(ax, runs, left_out=left, more=[minimum] if len(left) < len(fit.optima) else [])
+    more = []
+    if len(left) < len(fit.optima):
+        more = [Line2D([], [], color=_MINIMUM, marker="*", markersize=9, label="fitted minimum")]
+    if any(optimum.own_curve for optimum in fit.optima):
+        more.append(Line2D([], [], color="#666666", linestyle=":", label="parabola by itself"))
+    budget_legend(ax, runs, left_out=left, more=more)
     return ax
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from scaling.approaches.isoflop import fit_isoflop
+from scaling.approaches.isoflop_per_budget import fit_per_budget
 from scaling.approaches.surface import fit_surface
 from scaling.plots.isoflop import plot_isoflop
 from scaling.plots.style import caption, new_figure, styled
@@ -72,10 +72,10 @@ def _approach2(label: str, runs: Runs, digits: tuple[str, ...]) -> tuple[list[Co
     """The source's way (every budget, D* from its own parabola), and what we would leave out."""
     found = []
     if digits:
-        theirs = fit_isoflop(runs, accept="any", tokens="curve", n_bootstrap=0)
+        theirs = fit_per_budget(runs, accept="any", tokens="curve", n_bootstrap=0)
         pairs = zip("ab", digits, (theirs.exponent_a, theirs.exponent_b), strict=True)
         found = [compare(f"{label}: Approach 2 {name}", text, x) for name, text, x in pairs]
-    ours = fit_isoflop(runs, tokens="curve", n_bootstrap=0)
+    ours = fit_per_budget(runs, tokens="curve", n_bootstrap=0)
     out = [f"{o.budget:.3g} FLOPs ({o.reason})" for o in ours.optima if o.reason]
     failed = "" if digits else " (the source's fit fails here)"
     left = f"leaves out {'; '.join(out)}" if out else "uses every budget"
@@ -125,7 +125,7 @@ def figure_isoflop_sets(tables: Path) -> Figure:
     figure, axes = new_figure(4, width=19.0, height=4.4)
     names = dict.fromkeys(name for name, _ in REFERENCE)
     for ax, name in zip(axes, names, strict=True):
-        fit = fit_isoflop(isoflop_table(tables, name, "all"), tokens="curve", n_bootstrap=0)
+        fit = fit_per_budget(isoflop_table(tables, name, "all"), tokens="curve", n_bootstrap=0)
         plot_isoflop(ax, fit).set_title(f"{name}: a = {fit.exponent_a:.3f}")
     caption(figure, ["bars: 95 % intervals of each minimum; hollow: left out of the power law."])
     return figure

@@ -67,7 +67,7 @@ def _run(folder: Path) -> Reproduction:
 
 
 def _sentences(label: str, found: Estimate, fit: Fit) -> list[str]:
-    E, a = fit.intervals["E"], fit.intervals["a"]
+    E, a = fit.intervals["E"], fit.intervals["exponent_a"]
     return [
         *doubts(label, found),
         f"{label}: E = {fit.parameters['E']:.2f}, 95 % interval {E.lower:.2f} to {E.upper:.2f} "

@@ -6,7 +6,7 @@ number of intervals that hold the target, or one of "answers", "simulations".
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from scipy.stats import chi2
 from scipy.stats import t as student
 
 from experiments.benchmarks.coverage.studies import QUANTITIES, SimulatedStudy, quantities
-from scaling.approaches.isoflop import fit_isoflop
+from scaling.approaches.approach2 import approach2
 from scaling.approaches.power_laws import power_law_draws
 from scaling.approaches.surface import fit_surface, problem_of
 from scaling.fit import FitError
@@ -34,18 +34,30 @@ Array = np.ndarray
 Counts = Counter[Any]
 
 LEVELS = (0.80, 0.90, 0.95)
+ESTIMATORS = ("surface", "approach 2", "approach 2, joint", "profile")
+_BY_CURVE = {"parabola": "approach 2", "joint": "approach 2, joint"}
 # Minima to a millionth of an interval's width; the library goes on to rounding error.
 _STOP = 1e-9
 
 
-def count(study: SimulatedStudy, index: int, n: int, n_replicates: int) -> Counts:
-    """Counts of n simulations; `index` seeds them."""
+def count(
+    study: SimulatedStudy, index: int, n: int, n_replicates: int, estimators: Sequence[str]
+) -> Counts:
+    """Counts of n simulations by some of ESTIMATORS; `index` seeds them."""
     rng = np.random.default_rng([index, *study.name.encode()])
     runs = study.runs()
     noise = study.noise_draws(runs.loss_nats, n, rng)
     counts: Counts = Counter()
-    _surface(counts, study, runs, noise, n_replicates, rng)
-    _approach2(counts, study, runs, noise, n_replicates, index)
+    if "surface" in estimators:
+        _surface(counts, study, runs, noise, n_replicates, rng)
+    if "approach 2" in estimators:
+        _approach2(counts, study, runs, noise, n_replicates, index, "parabola", study.methods)
+    if "approach 2, joint" in estimators:
+        # Other bootstraps than the default take as long, and are for comparison.
+        joint = (noise, n_replicates, index, "joint", study.methods[:1])
+        _approach2(counts, study, runs, *joint)
+    if "profile" not in estimators:
+        return counts
     if study.trunk is not None:
         _calibrated_profiles(counts, study, runs, noise, n_replicates, rng)
     elif study.n_seeds == 1:
@@ -141,28 +153,29 @@ def _solved(problem: Problem, y: Array, weights: Array, start: Array) -> Array:
 
 
 def _approach2(
-    counts: Counts, study: SimulatedStudy, runs: Runs, noise: Array, n: int, seed: int
-) -> None:
+    counts: Counts, study: SimulatedStudy, runs: Runs, noise: Array, n: int, seed: int,
+    curve: str, methods: Sequence[str],
+) -> None:  # fmt: skip
     """The library's own fit, one simulation after another."""
-    pseudo = {q: v[0] for q, v in _power_laws(study, runs, "auto", 0, 0).items()}
+    pseudo = {q: v[0] for q, v in _power_laws(study, runs, curve, "auto", 0, 0).items()}
     targets = {"truth": study.truth(), "pseudo-truth": pseudo}
-    for method in study.methods:
+    for method in methods:
         draws = np.full((len(noise), n, len(QUANTITIES)), np.nan)
         for s, row in enumerate(noise):
             noisy = replace(runs, loss_nats=runs.loss_nats * np.exp(row))
             try:
-                values = _power_laws(study, noisy, method, n, seed * len(noise) + s)
+                values = _power_laws(study, noisy, curve, method, n, seed * len(noise) + s)
             except FitError:
                 continue
             draws[s] = np.stack([values[q][1:] for q in QUANTITIES], axis=1)
-        tally(counts, (study.name, "approach 2", method), targets, draws)
+        tally(counts, (study.name, _BY_CURVE[curve], method), targets, draws)
 
 
 def _power_laws(
-    study: SimulatedStudy, runs: Runs, method: str, n: int, seed: int
+    study: SimulatedStudy, runs: Runs, curve: str, method: str, n: int, seed: int
 ) -> dict[str, Array]:
     """QUANTITIES of Approach 2, the estimate first."""
-    fit = fit_isoflop(runs, n_bootstrap=n, bootstrap=method, seed=seed)
+    fit = approach2(runs, curve=curve, n_bootstrap=n, bootstrap=method, seed=seed)
     draws = power_law_draws(fit)
     log_ratio = np.log(study.flops / fit.parameters["flops_ref"])
     return {

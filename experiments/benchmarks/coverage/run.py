@@ -4,9 +4,10 @@
 Every study is drawn --simulations times and fitted by the surface and by Approach 2 with each
 bootstrap; profiles of the likelihoods are judged at the truth itself. Counts are kept per study,
 method, quantity and level, for the truth and, for Approach 2, for its pseudo-truth: what it says
-of noise-free losses. Writes results/benchmarks/coverage.md; some 75 minutes on two cores.
+of noise-free losses. Writes results/benchmarks/coverage.md; some 100 minutes on two cores.
 
---only studies whose names begin so, e.g. --only branched: the page is printed, not written.
+--only studies whose names begin so, e.g. --only branched, or some --estimators: the page is
+printed, not written.
 """
 
 import argparse
@@ -46,6 +47,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help=text)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="beginnings of names of studies")
+    every = ("surface", "approach 2", "approach 2, joint", "profile")
+    parser.add_argument("--estimators", nargs="*", choices=every, default=every)
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     began = time.perf_counter()
@@ -59,7 +62,7 @@ def main() -> None:
     # Every study in turn: a run that is stopped has about as many simulations of each.
     first = options.seed * 10**6
     tasks = [
-        (study.name, first + i, options.replicates)
+        (study.name, first + i, options.replicates, options.estimators)
         for i in range(-(-options.simulations // TASK))
         for study in studies
         if study.trunk is None or i * TASK < MOST_BRANCHED
@@ -78,7 +81,7 @@ def main() -> None:
     )
     text = page(counts, about)
     print(text)
-    if not options.only:
+    if not options.only and len(options.estimators) == len(every):
         replace_text(options.results / "benchmarks" / "coverage.md", text)
 
 
@@ -101,12 +104,12 @@ def _results(tasks: list[Any], n_processes: int, deadline: float) -> Iterator[Co
                 yield future.result()
 
 
-def _task(task: tuple[str, int, int]) -> Counter[Any]:
+def _task(task: tuple[str, int, int, list[str]]) -> Counter[Any]:
     from experiments.benchmarks.coverage.counts import count
 
-    name, index, n_replicates = task
+    name, index, n_replicates, estimators = task
     study = next(study for study in STUDIES if study.name == name)
-    return count(study, index, TASK, n_replicates)
+    return count(study, index, TASK, n_replicates, estimators)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 """Simulated studies whose law and noise are known: the truth that intervals must cover."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,9 @@ class SimulatedStudy:
     Fields:
       off_centre: centre of each grid over the true optimum; width: half-width as a factor.
       noise: "normal", "outliers" (2 % of runs 5 % too high), "student3" (Student's t with 3
-        degrees of freedom, same scale) or "growing" (sd from 0.005 at the lowest loss to 0.02 at
-        the highest). sd: of log loss.
+        degrees of freedom, same scale), "growing" (sd from 0.005 at the lowest loss to 0.02 at
+        the highest) or "small budgets" (sd from 0.02 at the smallest budget to 0.004 at the
+        largest, even in log). sd: of log loss.
       trunk: None for runs trained by themselves. In a branched study sizes are the same at all
         budgets, every size and seed is one trunk, and this is its share of the variance.
     """
@@ -90,6 +92,9 @@ class SimulatedStudy:
         if self.noise == "growing":
             share = (loss - loss.min()) / np.ptp(loss)
             return (0.005 + 0.015 * share) * drawn
+        if self.noise == "small budgets":
+            sds = np.geomspace(0.02, 0.004, len(self.budgets))
+            return np.repeat(sds, self.n_sizes * self.n_seeds) * drawn
         high = np.log(1.05) * (rng.random(shape) < 0.02) if self.noise == "outliers" else 0.0
         return self.sd * drawn + high
 
@@ -113,6 +118,12 @@ def quantities(law: Law, parameters: Array, flops: float) -> dict[str, Array]:
 
 _CHINCHILLA = (1.69, 406.4, 410.7, 0.34, 0.28)
 _SYMMETRIC = (1.69, 400.0, 400.0, 0.31, 0.31)
+# Four budgets of five sizes, as a quick study has them.
+_SMALL: dict[str, dict[str, Any]] = {
+    "small, one seed": {},
+    "small, off-centre": {"off_centre": 2.0},
+    "small, noisy small budgets": {"noise": "small budgets", "n_seeds": 2},
+}
 STUDIES = (
     SimulatedStudy(name="symmetric", law="additive", parameters=_SYMMETRIC),
     SimulatedStudy(
@@ -145,6 +156,19 @@ STUDIES = (
         n_sizes=7,
         n_seeds=2,
         width=2.5,
+    ),
+    *(
+        SimulatedStudy(
+            name=name,
+            law="additive",
+            parameters=_CHINCHILLA,
+            budgets=(1e18, 3.16e18, 1e19, 3.16e19),
+            n_sizes=5,
+            width=5.0,
+            sd=0.005,
+            **changes,
+        )
+        for name, changes in _SMALL.items()
     ),
     *(
         SimulatedStudy(

@@ -23,7 +23,7 @@ def finish(work, name, *, lacking=(), n_resolved=4, came_out=1.45, losses=(2.0, 
     forecast = {"by_law": {"curved": predicted, "additive": {}}, "came_out": came_out}
     ledger.answer.write_text(json.dumps({"exponents": exponents, "forecasts": [forecast]}))
     optima = [
-        {"budget": budget, "reason": "" if n < n_resolved else "not resolved"}
+        {"budget": budget, "reason": "", "note": "" if n < n_resolved else "not one size inside"}
         for n, budget in enumerate(STUDY.budgets)
     ]
     (ledger.fits / "isoflop.json").write_text(json.dumps({"optima": optima}))

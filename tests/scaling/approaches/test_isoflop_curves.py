@@ -7,9 +7,9 @@ from scipy.interpolate import Akima1DInterpolator
 from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import t as student
 
-from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.isoflop_curves import fit_curve, minima
 from scaling.approaches.isoflop_intervals import polynomial_minimum, scatters
+from scaling.approaches.isoflop_per_budget import fit_per_budget
 from scaling.fit import FitError
 from scaling.tables.runs import Runs
 
@@ -205,13 +205,13 @@ def grid(a=0.45, b=0.62, sd=0.0, seed=0, repeats=1, skew=0.0, n_sizes=9):
 
 
 def test_tokens_from_their_own_curve_need_no_flop_convention():
-    fit = fit_isoflop(grid(), tokens="curve", n_bootstrap=20)
+    fit = fit_per_budget(grid(), tokens="curve", n_bootstrap=20)
     assert (fit.exponent_a, fit.exponent_b) == pytest.approx((0.45, 0.62), abs=1e-9)
     assert fit.parameters["n_tokens_ref"] == pytest.approx(2e9 * 10 ** (0.5 * 0.62), rel=1e-8)
 
 
 def test_interval_of_tokens_is_that_of_their_curve():
-    fit = fit_isoflop(grid(sd=0.002), tokens="curve", n_bootstrap=0)
+    fit = fit_per_budget(grid(sd=0.002), tokens="curve", n_bootstrap=0)
     for optimum in fit.optima:
         assert optimum.interval_n_tokens.lower < optimum.n_tokens_opt
         assert optimum.n_tokens_opt < optimum.interval_n_tokens.upper
@@ -222,7 +222,7 @@ def test_interval_of_tokens_is_that_of_their_curve():
     ("curve", "error"), [("parabola", 0.3), ("quartic", 1e-6), ("akima", 0.05)]
 )
 def test_skewed_losses_need_more_than_a_parabola(curve, error):
-    fit = fit_isoflop(grid(skew=0.01), curve=curve, accept="any", n_bootstrap=0)
+    fit = fit_per_budget(grid(skew=0.01), curve=curve, accept="any", n_bootstrap=0)
     assert fit.exponent_a == pytest.approx(0.45, abs=1e-4)
     found = fit.optima[1].n_params_opt / 1e8 - 1
     assert abs(found) < error
@@ -230,8 +230,8 @@ def test_skewed_losses_need_more_than_a_parabola(curve, error):
 
 
 def test_akima_draws_the_noise_that_is_given():
-    fit = fit_isoflop(grid(), curve="akima", seed_noise=0.002, n_bootstrap=400)
-    wider = fit_isoflop(
+    fit = fit_per_budget(grid(), curve="akima", seed_noise=0.002, n_bootstrap=400)
+    wider = fit_per_budget(
         grid(), curve="akima", seed_noise=lambda loss: 0 * loss + 0.004, n_bootstrap=400
     )
     assert fit.bootstrap.method == "seed noise as given"
@@ -245,13 +245,13 @@ def test_akima_draws_the_noise_that_is_given():
 
 
 def test_akima_without_noise_or_repeats_gives_no_intervals_and_says_so():
-    fit = fit_isoflop(grid(), curve="akima", n_bootstrap=50)
+    fit = fit_per_budget(grid(), curve="akima", n_bootstrap=50)
     assert not fit.intervals["exponent_a"].is_known
     assert any("the data give no intervals" in sentence for sentence in fit.findings)
 
 
 def test_akima_takes_its_noise_from_repeats():
-    fit = fit_isoflop(grid(sd=0.004, repeats=3), curve="akima", n_bootstrap=200)
+    fit = fit_per_budget(grid(sd=0.004, repeats=3), curve="akima", n_bootstrap=200)
     assert fit.noise.run_sd == pytest.approx(0.004, rel=0.3)
     assert fit.intervals["exponent_a"].lower < 0.45 < fit.intervals["exponent_a"].upper
 
@@ -264,10 +264,10 @@ def test_unresolved_budgets_can_be_kept_and_are_said_to_be():
         n_params=runs.n_params, n_tokens=runs.n_tokens, flops=runs.flops, budget=runs.budget,
         loss_nats=loss, flops_convention="matmul_full",
     )  # fmt: skip
-    strict = fit_isoflop(flat, n_bootstrap=0)
+    strict = fit_per_budget(flat, n_bootstrap=0)
     assert "not resolved from 0" in strict.optima[2].reason
     assert strict.optima[2].interval_n_params.lower == pytest.approx(flat.n_params[18])
-    every = fit_isoflop(flat, accept="any", n_bootstrap=0)
+    every = fit_per_budget(flat, accept="any", n_bootstrap=0)
     assert every.optima[2].reason == ""
     assert "open beyond" in every.optima[2].note
     assert any("resolved or not" in sentence for sentence in every.findings)
@@ -283,9 +283,9 @@ def test_unresolved_budgets_can_be_kept_and_are_said_to_be():
 )
 def test_unknown_choices_are_named(choice, words):
     with pytest.raises(ValueError, match=words):
-        fit_isoflop(grid(), **choice)
+        fit_per_budget(grid(), **choice)
 
 
 def test_a_quartic_of_too_few_sizes_is_refused():
     with pytest.raises(FitError, match="5 runs at 5 sizes, a quartic needs 7 runs at 6 sizes"):
-        fit_isoflop(grid(n_sizes=5), curve="quartic")
+        fit_per_budget(grid(n_sizes=5), curve="quartic")

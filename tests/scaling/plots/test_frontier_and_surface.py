@@ -24,8 +24,8 @@ def drawn():
     """Every figure of a small study in which one run diverged and one budget has no minimum."""
     rng = np.random.default_rng(0)
     rows = {"budget": [], "n_params": [], "n_tokens": [], "loss_nats": []}
-    for budget, shift in ((1e11, 1.0), (1e12, 1.0), (1e13, 1.0), (1e14, 30.0)):
-        for N in 3e4 * shift * (budget / 1e11) ** 0.5 * np.geomspace(0.2, 5, 6):
+    for budget, reach in ((1e11, 5.0), (1e12, 5.0), (1e13, 5.0), (1e14, 1.0)):
+        for N in 3e4 * (budget / 1e11) ** 0.5 * np.geomspace(1 / reach, reach, 6):
             D = budget / (6 * N)
             loss = 0.86 + 66 / N**0.5 + 124 / D**0.41 + 0.003 * rng.standard_normal()
             for values, value in zip(rows.values(), (budget, N, D, loss), strict=True):
@@ -86,7 +86,7 @@ def test_figures_say_what_they_leave_out_and_why(drawn):
     assert "1 of 24 runs are not ok" in texts(figure_of["curves"])
     note = texts(figure_of["isoflop"]).replace("\n", " ")
     assert f"{len(isoflop.left_out)} of 24 runs left out: 1 for status diverged" in note
-    assert "budget 1e14 FLOPs: no interior minimum" in note
+    assert "budget 1e14 FLOPs: its runs have one size" in note
     labels = [t.get_text() for t in figure_of["isoflop"].axes[0].get_legend().get_texts()]
     assert [label for label in labels if "left out" in label] == ["10¹⁴ (left out)"]
 

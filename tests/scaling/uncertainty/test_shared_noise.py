@@ -14,6 +14,7 @@ from scaling.approaches import envelope as envelope_module
 from scaling.approaches.envelope import fit_envelope
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.isoflop_draws import pooled_share
+from scaling.approaches.isoflop_per_budget import fit_per_budget
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.profiles.profile import profile
@@ -56,7 +57,12 @@ def envelope(runs: Runs) -> Fit:
     return fit_envelope(runs, select="final_hull", n_bootstrap=40)
 
 
-FITS = {"surface": surface, "isoflop": fit_isoflop, "envelope": envelope}
+FITS = {
+    "surface": surface,
+    "isoflop": fit_isoflop,
+    "per budget": fit_per_budget,
+    "envelope": envelope,
+}
 
 
 @pytest.mark.slow(reason="simulated coverage")
@@ -222,7 +228,7 @@ def fit_one(runs, budget):
 
 def test_intervals_of_single_minima_widen_where_budgets_share_trunks():
     runs = branched(1, 0.9)
-    found, other = (fit_isoflop(r, n_bootstrap=0) for r in (runs, alone(runs)))
+    found, other = (fit_per_budget(r, n_bootstrap=0) for r in (runs, alone(runs)))
     assert [o.n_params_opt for o in found.optima] == [o.n_params_opt for o in other.optima]
     for one, two in zip(found.optima, other.optima, strict=True):
         assert one.interval_n_params.lower < two.interval_n_params.lower
@@ -264,7 +270,7 @@ def test_profiles_of_branches_are_wider_than_those_of_independent_runs():
 
 def test_what_does_not_respect_shared_noise_says_so():
     runs = branched(2, 0.9)
-    given = fit_isoflop(runs, seed_noise=0.01, n_bootstrap=20)
+    given = fit_per_budget(runs, seed_noise=0.01, n_bootstrap=20)
     assert any("do not respect it" in s for s in given.findings)
     asked = surface(runs, bootstrap="residual", n_bootstrap=20)
     assert any("takes them for independent" in s for s in asked.findings)
@@ -280,7 +286,7 @@ def test_what_does_not_respect_shared_noise_says_so():
 
 def test_akima_minima_of_branches_draw_trunks_from_repeats():
     runs = branched(3, 0.9)
-    found, other = (fit_isoflop(r, curve="akima", n_bootstrap=200) for r in (runs, alone(runs)))
+    found, other = (fit_per_budget(r, curve="akima", n_bootstrap=200) for r in (runs, alone(runs)))
     assert any("branches of 15 trunks" in s for s in found.findings)
     # A trunk moves its size at all budgets: minima of neighbours move together, those of the ends
     # of the range against one another, and the exponent with them.
