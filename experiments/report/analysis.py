@@ -17,6 +17,7 @@ from experiments.machine.jax_setup import prepare_to_fit
 from experiments.machine.provenance import code_facts, package_facts
 from experiments.plan.point import Point
 from experiments.report import kept_fits
+from experiments.report.domains import LAW, SettingLosses, by_domain, loss_matrix
 from experiments.report.kept_fits import Fits
 from experiments.report.missing_runs import ALLOWED, listed, require_enough
 from experiments.study.study import Study
@@ -55,6 +56,8 @@ class Analysis:
       best: where all runs are of one budget; then no approach is fitted.
       agreement: between the approaches at the largest budget; None with fewer than two.
       findings: about the choice of rows.
+      domains: by name of a domain, the law fitted to its losses.
+      matrix: losses by domain of every budget and setting.
     """
 
     of: str
@@ -67,6 +70,8 @@ class Analysis:
     best: BestSize | None
     agreement: Agreement | None
     findings: tuple[str, ...]
+    domains: Mapping[str, Fit] = dataclasses.field(default_factory=dict)
+    matrix: Sequence[SettingLosses] = ()
 
 
 def analyse(
@@ -100,7 +105,7 @@ def analyse(
     if untrained := {run_id: why for run_id, why in missing.items() if why == NOT_TRAINED}:
         left_out = f"{len(untrained)} of {len(grid)} runs of the grid are not fitted"
         findings = (*findings, f"{left_out}: {listed(untrained, 20)}.")
-    sweeps = _sweeps(study, runs)
+    sweeps, matrix = _sweeps(study, runs), loss_matrix(study, runs)
     for choose, is_numbers in ((best_kind, False), (best_settings, True)):
         if fields := [axis.field for axis in study.axes if axis.is_numbers is is_numbers]:
             runs, said = choose(runs, fields)
@@ -131,6 +136,8 @@ def analyse(
             *_of_other_text(runs, made.fits, frontiers),
             *_of_seeds(runs),
         ),
+        domains=made.domains,
+        matrix=matrix,
     )
 
 
@@ -237,7 +244,14 @@ def _fit(runs: Runs, curves: Curves, tell: Callable[[str], None]) -> Fits:
                 refusals[name] = str(error)
     if "isoflop" in fits and "additive" in fits:
         fits["isoflop"] = with_bias(fits["isoflop"], fits["additive"])
-    return Fits(fits=fits, refusals=refusals)
+    domains: dict[str, Fit] = {}
+    for name, own in by_domain(runs).items():
+        tell(f"fitting {LAW} to the losses on {name}")
+        try:
+            domains[name] = fit_surface(own, LAW)
+        except FitError as error:
+            refusals[f"{LAW} on {name}"] = str(error)
+    return Fits(fits=fits, refusals=refusals, domains=domains)
 
 
 def _prefixed(tell: Callable[[str], None], words: str) -> Callable[[str], None]:

@@ -3,6 +3,7 @@
 
 import math
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.report import rows
@@ -14,6 +15,7 @@ from scaling.fit import Fit
 from scaling.intervals import Estimated, Interval
 from scaling.plots import figures
 from scaling.plots.loss_curves import figure_settings, figure_sizes
+from scaling.plots.loss_matrix import figure_loss_matrix
 from scaling.tables.loss_curves import loss_curves
 
 
@@ -30,6 +32,12 @@ def drawn(report: Report) -> dict[str, Figure]:
         found["isoflop"] = figure_sizes(analysis.runs, sizes)
     if analysis.sweeps:
         found["settings"] = figure_settings(analysis.sweeps)
+    if analysis.matrix:
+        found["domains"] = figure_loss_matrix(
+            [one.name for one in analysis.matrix],
+            list(analysis.matrix[0].losses),
+            np.array([list(one.losses.values()) for one in analysis.matrix]),
+        )
     if fits:
         fronts = [analysis.frontiers[name] for name in APPROACHES if name in fits]
         found["frontier"] = figures.figure_frontier(fronts, rows.ordered(analysis))

@@ -16,6 +16,7 @@ from scaling.fit import encode
 CAPTIONS = {
     "isoflop": "Loss against size at fixed compute, with fitted minima where there are any.",
     "settings": "Loss against each setting that was varied, a line per size.",
+    "domains": "Loss of each budget and setting on each domain, in nats.",
     "frontier": "Compute-optimal parameters and tokens by every approach.",
     "forecast": "Forecasts made before the run beyond the grid, and what came out.",
     "surface": "Fitted loss surface with the efficient frontier (approach 3).",
@@ -63,6 +64,7 @@ def _digest(report: Report) -> str:
     about = (
         analysis.of,
         encode(analysis.sweeps),
+        analysis.matrix,
         budgets,
         report.main,
         report.forecasts,

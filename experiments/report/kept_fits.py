@@ -3,7 +3,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -14,6 +14,7 @@ from experiments.ledger.ledger import Ledger
 from scaling.fit import Fit
 
 _KEY = "fits/made.json"
+_DOMAIN = "domain_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +24,12 @@ class Fits:
     Attributes:
       fits: by name of the approach.
       refusals: by name, the sentence of those that gave none.
+      domains: by name of a domain, the law that is fitted to its losses.
     """
 
     fits: Mapping[str, Fit]
     refusals: Mapping[str, str]
+    domains: Mapping[str, Fit] = field(default_factory=dict)
 
 
 class _Made(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,7 +42,8 @@ class _Made(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def write(ledger: Ledger, of: str, made: Fits) -> None:
     """Keeps fits; ``of``: digest of what was fitted, and by which code."""
-    texts = {name: fit.to_json() for name, fit in made.fits.items()}
+    fits = {**made.fits, **{_DOMAIN + name: fit for name, fit in made.domains.items()}}
+    texts = {name: fit.to_json() for name, fit in fits.items()}
     for name, text in texts.items():
         replace_text(ledger.fits / f"{name}.json", text)
     files = {name: _digest(text.encode()) for name, text in texts.items()}
@@ -61,7 +65,9 @@ def read(ledger: Ledger, of: str) -> Fits | None:
         if _digest(data) != digest:
             return None
         fits[name] = Fit.from_json(data.decode())
-    return Fits(fits=fits, refusals=record.refusals)
+    domains = {name: fits.pop(name) for name in [*fits] if name.startswith(_DOMAIN)}
+    domains = {name.removeprefix(_DOMAIN): fit for name, fit in domains.items()}
+    return Fits(fits=fits, refusals=record.refusals, domains=domains)
 
 
 def _digest(data: bytes) -> str:

@@ -17,6 +17,7 @@ from experiments.plan.point import Point
 from experiments.report import interactive, rows
 from experiments.report.answer import as_object, sentence
 from experiments.report.build import Report
+from experiments.report.domains import domain_rows, matrix_rows
 from experiments.report.figures import CAPTIONS, draw
 from experiments.report.frontier_table import frontier_rows
 from experiments.report.setting_rows import setting_rows, ties
@@ -76,6 +77,8 @@ def page(
             name: (setting_rows(curves), ties(name, curves))
             for name, curves in analysis.sweeps.items()
         },
+        domains=domain_rows(analysis.domains, study.budgets[-1], report.unit),
+        matrix=matrix_rows(analysis.matrix),
         exponents=rows.exponent_rows(analysis),
         refusals=analysis.refusals,
         findings=rows.findings(analysis),
