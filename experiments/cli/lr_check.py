@@ -11,6 +11,7 @@ from experiments.cli.argument_types import file_path, positive_numbers, seeds, w
 from experiments.cli.open_study import add_study, called, open_manifest, open_study
 from experiments.cli.training_options import add_training, training
 from experiments.ledger.ledger import Ledger
+from experiments.terminal.consoles import stderr
 from experiments.train.run_points import require_none, stop_at_sigterm
 
 HELP = "sweep the recipe's learning rate, print how many nats it is from the best"
@@ -37,7 +38,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     asked = training(options)
     name = sweep_name(study)
     ledger = Ledger(options.results, name)
-    manifest = open_manifest(study, ledger, console)
+    notices = stderr()
+    manifest = open_manifest(study, ledger, notices)
     sweep = sweep_within(
         study,
         manifest,
@@ -55,6 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         out=options.out,
         command=_command(options, sweep),
         console=console,
+        notices=notices,
     )
     require_none(failures, asked.max_attempts, called(options, f"name={name}"))
 

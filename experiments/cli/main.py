@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from experiments.executors import exit_codes
 from experiments.executors.local import DiskError
 from experiments.files.storage import DISK_ERRORS
-from experiments.terminal.consoles import stdout
+from experiments.terminal.consoles import PipeClosed, stdout
 from experiments.train.run_points import Preempted, RunsFailed
 from model.field_checks import one_line
 
@@ -78,6 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     except Preempted:
         again = "asked to stop. Finished runs are kept; the same command goes on."
         _end(again, exit_codes.PREEMPTED)
+    except PipeClosed:
+        sys.exit(exit_codes.PIPE_CLOSED)
     except RunsFailed as error:
         _end(str(error), exit_codes.FAILED)
     except DiskError as error:

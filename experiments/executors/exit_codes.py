@@ -12,3 +12,5 @@ DISK = 74
 # Asked to stop; what was done is saved, and the same command goes on.
 PREEMPTED = 75
 INTERRUPTED = 130
+# Whoever read our output has gone: what a shell shows for SIGPIPE.
+PIPE_CLOSED = 141

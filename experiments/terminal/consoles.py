@@ -1,12 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was asked for goes to stdout, what is told on the way to stderr."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.text import Text
+
+
+class PipeClosed(Exception):
+    """Whoever read what we print has gone, as `| head` does when it has enough."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """What was begun is stopped as by a signal; nothing more is said, at exit neither."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        raise PipeClosed
 
 
 def stdout() -> Console:
@@ -28,7 +41,7 @@ def progress(console: Console) -> Iterator[Callable[[str], None]]:
 
 def _console(*, is_terminal: bool, stderr: bool) -> Console:
     """Without markup: names, paths and messages may hold brackets. A pipe cuts nothing."""
-    return Console(
+    return _Console(
         stderr=stderr,
         highlight=False,
         markup=False,

@@ -33,6 +33,7 @@ def lr_check(
     out: Path | None,
     command: str,
     console: Console,
+    notices: Console,
 ) -> Failures:
     """Trains what is missing of the sweep, prints the costs, writes the table, page and figure.
 
@@ -40,6 +41,7 @@ def lr_check(
       study: whose recipe is checked. ledger, manifest: of ``sweep_name(study)``.
       out: folder of what is written; None for the sweep's own.
       command: what gives the same answer again, for the page.
+      console: for the answer. notices: for progress.
 
     Returns:
       The runs that failed; the answer is that which the others allow.
@@ -48,9 +50,9 @@ def lr_check(
     points = sweep_points(study, manifest, sweep)
     asked = sweep_study(study, sweep, points)
     try:
-        failures = train(training, asked, ledger, console, points, points)
+        failures = train(training, asked, ledger, notices, points, points)
     except Elsewhere as error:
-        console.print(f"{error}\nthe same command shows the answer when these runs are done.")
+        notices.print(f"{error}\nthe same command shows the answer when these runs are done.")
         return []
     collate(ledger, points)
     prepare_to_fit()

@@ -137,4 +137,4 @@ def test_what_an_engine_was_handed_is_said(trained, monkeypatch, capsys):
 
     monkeypatch.setattr(run_points, "run_planned_jobs", elsewhere)
     main.main([*CHECK, *ASKED])
-    assert "kubectl create -f jobs.yaml" in capsys.readouterr().out
+    assert "kubectl create -f jobs.yaml" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from experiments.plan.arrange import arrange
 from experiments.plan.jobs import trunk_id
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
+from experiments.terminal.consoles import PipeClosed
 from experiments.train.engines import Engine, queued_jobs
 from experiments.train.runner import run_planned_jobs
 
@@ -327,6 +328,20 @@ def test_an_interrupt_ends_the_workers(run, ledger, points, seen, monkeypatch):
     assert pids(ledger)
     assert not any(is_alive(pid) for pid in pids(ledger))
     assert not (ledger.folder / "jobs").exists(), "an interrupt is no failed attempt"
+
+
+def test_a_closed_pipe_stops_the_workers_and_no_attempt_has_failed(run, ledger, seen):
+    """Raised where progress is printed: in the thread of a worker."""
+
+    def closed():
+        raise PipeClosed
+
+    seen.on_progress = closed
+    with pytest.raises(PipeClosed):
+        run({}, n_workers=2)
+    assert pids(ledger)
+    assert not any(is_alive(pid) for pid in pids(ledger))
+    assert not (ledger.folder / "jobs").exists(), "nobody to read is no failed attempt"
 
 
 RUN_AND_BE_INTERRUPTED = """
