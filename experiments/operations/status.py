@@ -35,9 +35,10 @@ _MOST_NAMED = 20
 
 
 class Look(NamedTuple):
-    """The states now, and what tells them: runs by size, what workers do, all else."""
+    """The states now, and what tells them: in a line, by size, what workers do, all else."""
 
     states: dict[str, PointState]
+    totals: str
     counts: Table
     now: RenderableType
     rest: RenderableType
@@ -71,7 +72,7 @@ def status(
         console.print(json.dumps({"study": study.name, "runs": _as_objects(look({}).states)}))
     elif watch is None:
         seen = look({})
-        console.print(Group(seen.counts, seen.now, seen.rest))
+        console.print(Group(seen.counts, seen.now, Text(seen.totals), seen.rest))
     else:
         _watch(look, console, watch)
 
@@ -105,6 +106,7 @@ def _look(
     running = running_table(points, states, running_trunks(ledger, asked, limits), width)
     return Look(
         states=states,
+        totals=_totals(states),
         counts=_counts(asked, states),
         now=Group() if running is None else Group(Text(), running),
         rest=_rest(ledger, study, asked, states, is_at_work=running is not None),
@@ -119,12 +121,13 @@ def _watch(
     What workers do stands first: a screen may be too short for the rest.
     """
     states: dict[str, PointState] = {}
+    console.soft_wrap = not console.is_terminal  # A page that is redrawn is cut where it is soft.
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
                 seen = look(states)
                 states = seen.states
-                line = f"{time.strftime('%H:%M:%S')} {_totals(states)}"
+                line = f"{time.strftime('%H:%M:%S')} {seen.totals}"
                 page = Group(Text(line), seen.now, Text(), seen.counts, seen.rest)
                 live.update(page, refresh=console.is_terminal)
                 if not console.is_terminal:
@@ -148,7 +151,7 @@ def _rest(
     points = {point.id: point for point in asked}
     parts: list[RenderableType] = [Text(line) for line in _troubles(points, states)]
     trunks = list(ledger.trunks({point.cluster_id for point in asked}).values())
-    parts += [Text(line) for line in (_totals(states), *_costs(asked, states, trunks))]
+    parts += [Text(line) for line in _costs(asked, states, trunks)]
     parts += _against_plan(ledger, points, states)
     if not is_at_work and any(state.state not in FINAL for state in states.values()):
         parts.append(Text("No worker runs now; `isoflop run STUDY` goes on."))

@@ -198,11 +198,14 @@ def test_watching_ends_when_every_run_has(show, ledger, planned, record, monkeyp
 
 
 def test_watching_tells_the_time_and_what_workers_do_before_all_else(
-    ledger, study, planned, monkeypatch
+    ledger, study, planned, record, monkeypatch
 ):
     def interrupt(seconds):
         raise KeyboardInterrupt
 
+    source = "estimate: 8 W per core, and a word on where that number comes from"
+    measured = record(costs={"joules": 36.0, "joules_source": source})
+    ledger.write_result(planned[-1].id, measured)
     monkeypatch.setattr(time, "sleep", interrupt)
     monkeypatch.setattr(time, "strftime", lambda form: "12:34:56")
     start(ledger, planned[0].id)
@@ -210,17 +213,22 @@ def test_watching_tells_the_time_and_what_workers_do_before_all_else(
     for name, age in (("claims/000001.json", 754.0), ("hb/000001", 8.0)):
         then = time.time() - age
         os.utime(folder / name, (then, then))
-    console = Console(file=io.StringIO(), width=80, height=30, force_terminal=True, markup=False)
+    console = Console(file=io.StringIO(), width=80, height=30, force_terminal=True, markup=False,
+                      soft_wrap=True)  # fmt: skip
     status.status(study, ledger, console, name="mine", limits=Limits(), watch=1.0)
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue()).splitlines()
     assert max(len(line.rstrip()) for line in shown) <= 80
-    first = next(i for i, line in enumerate(shown) if line.startswith("12:34:56 0 of "))
+    first = next(i for i, line in enumerate(shown) if line.startswith("12:34:56 1 of "))
     titles, row = (line.rstrip() for line in shown[first + 2 : first + 4])
     assert titles.startswith("running ")
     assert row.startswith(planned[0].id[:8])
     assert "compiling 12:34" in row
     assert "8 s ago" in row
     assert any("d_model" in line for line in shown[first + 4 :])
+    # Said once on a page, and what is longer than a line goes on in the next.
+    pages = " ".join(" ".join(shown).split())
+    assert pages.count(" runs have a result: ") == pages.count("12:34:56 ")
+    assert f"kWh ({source})" in pages
 
 
 def test_ctrl_c_ends_watching_without_a_word(show, planned, monkeypatch):
