@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was asked for goes to stdout, what is told on the way to stderr."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +15,8 @@ class PipeClosed(Exception):
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """What was begun is stopped as by a signal; nothing more is said, at exit neither."""
+        """What was begun is stopped as by a signal, and nothing more is said."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
         raise PipeClosed
 
 

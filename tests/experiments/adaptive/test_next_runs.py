@@ -25,6 +25,7 @@ from experiments.study.study import Axis, LogSpaced
 from model.data.manifest import Manifest
 from scaling.approaches.surface import fit_surface
 from scaling.fit import FitError
+from scaling.tables.units import power
 
 
 def law(point, rng, sd=0.005):
@@ -135,7 +136,7 @@ def test_the_proposal_is_shown_kept_and_drawn(isoflop, mine, finish):
     assert all(row["is_idle"] == (row["gain"] < IDLE) for row in body["remaining"])
     for words in ("share of the gain", "95% interval", f"{len(left)} planned runs are not finish"):
         assert words in out
-    assert f"{body['proposed'][0]['flops']:.3g}" in out
+    assert power(body["proposed"][0]["flops"]) in out
     image = ledger.figures / "next.png"
     assert image.stat().st_size > 10_000
     assert (ledger.figures / "next.svg").exists()

@@ -67,11 +67,14 @@ def test_a_folder_that_does_not_tell_its_study_is_refused(isoflop, shaken):
     assert "does not tell its study" in err
     ledger = Ledger(Path("results"), "shake3")
     path.write_bytes(whole)
-    unknown = json.loads(ledger.study_json()) | {"name": "other", "seed": 3}
-    ledger.write_plan(json.dumps(unknown), ledger.read_plan())
-    code, _, err = isoflop("fit", "shake3")
-    assert (code, is_one_line(err)) == (2, True)
-    assert "name the file that it is from" in err
+    text = ledger.study_json()
+    unknown = json.loads(text) | {"name": "other", "seed": 3}
+    without = {name: value for name, value in json.loads(text).items() if name != "keep"}
+    for asked in (unknown, without):
+        ledger.write_plan(json.dumps(asked), ledger.read_plan())
+        code, _, err = isoflop("fit", "shake3")
+        assert (code, is_one_line(err)) == (2, True)
+        assert "name the file that it is from" in err
 
 
 def test_a_path_is_no_name(isoflop, shaken):

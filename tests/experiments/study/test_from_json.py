@@ -64,6 +64,7 @@ def test_every_recipe_comes_back_equal(name):
         ("[]", "no study"),
         ('{"name": "x"}', "no study"),
         ('{"data": {}, "recipe": {"evil": 1}}', "evil is nothing"),
+        ('{"data": {}, "evaluation": {"seed": 0}}', "seed is nothing"),
         ("{", "."),
     ],
 )
