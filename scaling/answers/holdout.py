@@ -20,6 +20,7 @@ from scaling.laws.law import Law
 from scaling.laws.registry import law_named
 from scaling.shown import with_interval
 from scaling.tables.arrays import Array
+from scaling.tables.read_tables import as_runs
 from scaling.tables.runs import Runs
 from scaling.tables.short_repr import ShortRepr, aligned
 from scaling.tables.units import power
@@ -120,7 +121,7 @@ class HoldOut(ShortRepr):
 
 
 def hold_out(
-    runs: Runs,
+    runs: Runs | Any,
     laws: Sequence[str | Law] = DEFAULT_LAWS,
     *,
     below: float | None = None,
@@ -138,7 +139,7 @@ def hold_out(
     it, and the errors are those of the same trunks; the findings say so.
 
     Args:
-      runs: rows whose status is not ok are left out.
+      runs: or a table that `read_runs` reads; rows whose status is not ok are left out.
       laws: names in `registry.LAWS` or laws of your own, each with loss_nats as its target.
       below: C in FLOPs; by default the split that leaves about a fifth of the runs above.
       level: of the intervals. seed: of the resampling.
@@ -150,7 +151,7 @@ def hold_out(
     """
     known = [law_named(law) if isinstance(law, str) else law for law in laws]
     _check_laws(known)
-    good, _ = usable(runs)
+    good, _ = usable(as_runs(runs))
     below = _split(good.flops) if below is None else below
     train, held = _sides(good, below)
     fits, refusals = _fits(train, below, known, {"n_bootstrap": 0} | settings)

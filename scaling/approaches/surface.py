@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from scaling.solve.problem import Constraints, Problem, set_up
 from scaling.solve.regression import Estimate, estimate, slopes
 from scaling.solve.replicates import Replicates, replicate
 from scaling.tables.arrays import Array
+from scaling.tables.read_tables import as_runs
 from scaling.tables.runs import Runs
 from scaling.uncertainty import bootstrap_draws
 from scaling.uncertainty.bootstrap_choice import (
@@ -33,7 +35,7 @@ from scaling.uncertainty.variance_components import VariancePosterior
 
 
 def fit_surface(
-    runs: Runs,
+    runs: Runs | Any,
     law: str | Law = "additive",
     *,
     objective: str | Objective = HUBER,
@@ -57,7 +59,8 @@ def fit_surface(
     no accuracy. See `loss_forecast.choose_forecaster`.
 
     Args:
-      runs: rows whose status is not ok are left out and listed. Columns of the law other than
+      runs: or a table that `read_runs` reads, such as a DataFrame with our columns. Rows whose
+        status is not ok are left out and listed. Columns of the law other than
         parameters, tokens and FLOPs come from `runs.extra`, and so does a target other than the
         loss.
       law: a name in `registry.LAWS`, or a `Law` of your own.
@@ -74,6 +77,7 @@ def fit_surface(
       FitError: when the runs are too few, or all on one ray.
       ValueError: for unknown names, constraints that cannot be, or columns that are missing.
     """
+    runs = as_runs(runs)
     law = law_named(law) if isinstance(law, str) else register(law)
     objective = objective_named(objective) if isinstance(objective, str) else objective
     constraints = Constraints(fixed=fixed or {}, tied=tied or {}, bounds=bounds or {})

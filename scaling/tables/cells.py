@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from scaling.tables.arrays import Array
+from scaling.tables.csv_spelling import spelt_numbers
 from scaling.tables.file import Table, row_list
 
 # What people write for a number that is not there, in small letters; dashes of all lengths.
@@ -36,10 +37,14 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problems:
-    """What is wrong with a table: (row number, sentence), and the columns that lack numbers."""
+    """What is wrong with a table: (row number, sentence), and the columns that lack numbers.
+
+    notes: how cells were read that float does not read, in words.
+    """
 
     table: Table
     found: list[tuple[int, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
 
     def add(self, row: int, sentence: str) -> None:
@@ -86,8 +91,12 @@ def numbers(
       allow_zero: whether zero is a number here.
     """
     cells = table.columns[column]
+    values = _floats(cells)
+    if factor == 1.0 and (spelt := spelt_numbers(cells)):
+        values, said = spelt
+        problems.notes.append(f"{column}: {said}")
     with np.errstate(over="ignore"):
-        values = factor * _floats(cells)
+        values = factor * values
     is_number = ~np.isnan(values)
     legal = np.isfinite(values) & ((values >= 0) if allow_zero else (values > 0))
     for row in np.flatnonzero(~legal if checked is None else ~legal & checked).tolist():
@@ -110,11 +119,7 @@ def is_missing(cell: object) -> bool:
 
 
 def _hint(cell: str) -> str:
-    if "," in cell:
-        return " (write it without thousands separators, with a decimal point)"
-    if cell[-1] in "KMBGT" and not np.isnan(_float(cell[:-1])):
-        return f" (write the number alone and COLUMN:{cell[-1]}, or map the column of the counts)"
-    return ""
+    return " (write it with a decimal point, and without a comma)" if "," in cell else ""
 
 
 def text(table: Table, column: str) -> list[str]:

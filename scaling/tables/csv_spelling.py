@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a CSV is spelt: which line is its header, what separates cells, commas for decimal points."""
+"""How a table is spelt: which line is its header, what separates cells, commas and letters in
+numbers."""
 
 import csv
 import io
 import itertools
+import math
 import re
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from scaling.tables.arrays import Array
 
 # Of two that divide a header alike the first is meant.
 _DELIMITERS = (",", "\t", ";", "|")
@@ -14,6 +21,11 @@ _HEADER_WITHIN = 10
 _WITH_DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
 # 1,234 alone may be a thousand and more.
 _SURELY_DECIMAL = re.compile(r"[+-]?(0\d*,|\d+,(?!\d{3}$))")
+_WITH_LETTER = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?)\s?([KMBGTkmbgt])")
+_LETTERS = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+_WITH_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
+# 1,234 alone may be a decimal comma.
+_SURELY_THOUSANDS = re.compile(r"\d{1,3}(,\d{3}){2,}(\.\d+)?|\d{1,3},\d{3}\.\d+")
 
 
 def header(text: str) -> tuple[list[str], int, str, tuple[str, ...]]:
@@ -78,6 +90,40 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def spelt_numbers(cells: Sequence[Any]) -> tuple[Array, str] | None:
+    """Numbers of cells such as 124M or 1,000,000, and what was read as what.
+
+    None where a cell with a digit is neither, or all can be read as they are.
+    """
+    texts = [str(cell).strip() for cell in cells]
+    odd = [text for text in texts if not is_number(text) and any(sign.isdigit() for sign in text)]
+    if not odd:
+        return None
+    if all(_WITH_LETTER.fullmatch(text) for text in odd):
+        read, how = _with_letter, "letters are read as thousands, millions, billions, trillions"
+    elif all(_WITH_THOUSANDS.fullmatch(text) for text in odd) and any(
+        _SURELY_THOUSANDS.fullmatch(text) for text in odd
+    ):
+        read, how = _with_thousands, "commas are read as marks of thousands"
+    else:
+        return None
+    values = [read(text) if text in odd else _number(text) for text in texts]
+    return np.array(values, float), f"{how}: {odd[0]} is {read(odd[0]):g}."
+
+
+def _with_letter(text: str) -> float:
+    found = _WITH_LETTER.fullmatch(text)
+    return float(found[1]) * _LETTERS[found[2].upper()] if found else math.nan
+
+
+def _with_thousands(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def _number(text: str) -> float:
+    return float(text) if is_number(text) else math.nan
 
 
 def with_decimal_points(

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,9 @@ import numpy as np
 from scaling.tables.arrays import Array
 from scaling.tables.csv_spelling import header as header_of
 from scaling.tables.csv_spelling import is_number, with_decimal_points
+from scaling.tables.json_rows import cell, json_columns, json_lines
 
-_TEXT = (".csv", ".tsv", ".txt", ".jsonl")
+_TEXT = (".csv", ".tsv", ".txt", ".jsonl", ".json")
 SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), ".parquet")
 
 
@@ -62,19 +62,56 @@ def is_table(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def read_table(path: str | Path) -> Table:
-    """The table of a file that ends like one of SUFFIXES; other names read as CSV.
+def read_table(source: str | Path | Mapping[str, Any] | Any) -> Table:
+    """The table of a file that ends like one of SUFFIXES (other names read as CSV), of a dict of
+    columns, or of a DataFrame or Arrow table (whatever has __arrow_c_stream__).
 
     Raises:
-      ValueError: if the file is damaged, not text, repeats a column, or holds no rows.
+      ValueError: if the table is damaged, not text, repeats a column, or holds no rows.
+      TypeError: if the source is none of these.
       OSError: if there is no such file, or it is a folder.
     """
-    path = Path(path)
+    if not isinstance(source, str | Path):
+        return _checked(_of_memory(source))
+    path = Path(source)
     name = path.name.lower()
     if name.endswith(".parquet"):
         return _checked(_read_parquet(path))
     text = _text(path)
-    return _checked((_read_jsonl if ".jsonl" in name else _read_csv)(path, text))
+    if ".jsonl" in name:
+        numbers, columns = json_lines(path, text)
+        found = Table(path=path, row_kind="line", row_numbers=np.array(numbers), columns=columns)
+    elif ".json" in name:
+        found = _by_row(path, json_columns(path, text))
+    else:
+        found = _read_csv(path, text)
+    return _checked(found)
+
+
+def _of_memory(source: Any) -> Table:
+    import pyarrow as pa
+
+    if isinstance(source, Mapping):
+        columns = {
+            str(name): values.tolist() if hasattr(values, "tolist") else list(values)
+            for name, values in source.items()
+        }
+        lengths = {name: len(cells) for name, cells in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"columns differ in length: {lengths}; give one value per run")
+        return _by_row(Path("the table"), {n: list(map(cell, c)) for n, c in columns.items()})
+    if not hasattr(source, "__arrow_c_stream__"):
+        raise TypeError(
+            f"{type(source).__name__} is no table: give a path, a dict of columns, a DataFrame or "
+            "an Arrow table"
+        )
+    return _of_arrow(Path("the table"), pa.table(source))
+
+
+def _by_row(path: Path, columns: Mapping[str, Sequence[Any]]) -> Table:
+    """Rows counted from 1."""
+    n = max(map(len, columns.values()), default=0)
+    return Table(path=path, row_kind="row", row_numbers=np.arange(1, n + 1), columns=columns)
 
 
 def _text(path: Path) -> str:
@@ -164,57 +201,6 @@ def _without_comments(
     return kept, (f"{row_list('line', out)} {be} left out as a comment.",)
 
 
-def _read_jsonl(path: Path, text: str) -> Table:
-    """One object per line; a key that a line lacks is an empty cell, of objects in it {"train":
-    {"steps": 9}} the column is train.steps."""
-    records, numbers, bad = [], [], []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            records.append(_record(line))
-            numbers.append(number)
-        except (ValueError, RecursionError) as error:
-            bad.append(f"line {number}: {getattr(error, 'msg', error)}")
-    if bad:
-        more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise ValueError(f"{path} must hold one JSON object per line: {'; '.join(bad[:5])}{more}")
-    header = dict.fromkeys(name for record in records for name in record)
-    columns = {name: [_cell(record.get(name)) for record in records] for name in header}
-    return Table(path=path, row_kind="line", row_numbers=np.array(numbers, int), columns=columns)
-
-
-def _record(line: str) -> dict[str, Any]:
-    record = json.loads(line, object_pairs_hook=_unique)
-    if not isinstance(record, dict):
-        raise ValueError("no object")
-    return _unique(_leaves(record))
-
-
-def _leaves(record: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """Names and values, those of objects within named like train.steps."""
-    found = []
-    for name, value in record.items():
-        within = _leaves(value, f"{before}{name}.") if isinstance(value, dict) else []
-        found += within or [(before + name, value)]
-    return found
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        raise ValueError("a key occurs twice")
-    return record
-
-
-def _cell(value: Any) -> Any:
-    """A number or text; null is an empty cell, anything else is shown as JSON writes it."""
-    if value is None:
-        return ""
-    is_plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-    return value if is_plain else json.dumps(value, default=str)
-
-
 def _read_parquet(path: Path) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -224,12 +210,18 @@ def _read_parquet(path: Path) -> Table:
             found = pq.read_table(stream)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
+    return _of_arrow(path, found)
+
+
+def _of_arrow(path: Path, found: Any) -> Table:
+    import pyarrow as pa
+
     while any(pa.types.is_struct(column.type) for column in found.schema):
         found = found.flatten()
     _refuse_repeats(path, found.column_names)
-    columns = {name: _parquet_cells(found.column(name)) for name in found.column_names}
-    numbers = np.arange(1, found.num_rows + 1)
-    return Table(path=path, row_kind="row", row_numbers=numbers, columns=columns)
+    # How pandas keeps rows that have no names.
+    names = [name for name in found.column_names if not name.startswith("__index_level_")]
+    return _by_row(path, {name: _parquet_cells(found.column(name)) for name in names})
 
 
 def _parquet_cells(column: Any) -> list[Any]:
@@ -238,7 +230,7 @@ def _parquet_cells(column: Any) -> list[Any]:
     values = column.to_pylist()
     if kinds.is_decimal(column.type):
         return ["" if value is None else float(value) for value in values]
-    return [_cell(value) for value in values]
+    return [cell(value) for value in values]
 
 
 def row_list(kind: str, numbers: Sequence[int], most: int = 60) -> str:

@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,14 +26,15 @@ from scaling.tables.units import column_and_factor
 
 
 def read_runs(
-    path: str | Path,
+    path: str | Path | Mapping[str, Any] | Any,
     *,
     flops: str | None = None,
     params: str = "total",
     columns: Mapping[str, str] | None = None,
     where: Sequence[str] = (),
 ) -> Runs:
-    """Runs from a CSV, TSV, JSONL (all also .gz) or Parquet file, every row validated.
+    """Runs from a CSV, TSV, JSON, JSONL (all also .gz) or Parquet file, or from a table in memory:
+    a pandas or polars DataFrame, an Arrow table, a dict of columns. Every row is validated.
 
     Our own table.csv needs no mapping: the conventions choose among its columns. Any other table
     has columns named like the fields of `Runs`, or a mapping that names them and their units. Of
@@ -70,8 +72,16 @@ def read_runs(
         params_convention=params,
         flops_convention=flops or convention_of(mapping, found, params),
         extra=extra,
-        notes=(*table.notes, *notes, *status_notes(table, mapping, ok_words), *assumed),
+        notes=(
+            *(*table.notes, *notes, *dict.fromkeys(problems.notes)),
+            *(*status_notes(table, mapping, ok_words), *assumed),
+        ),
     )
+
+
+def as_runs(source: Runs | Any) -> Runs:
+    """Runs as they are; anything else as `read_runs` reads it."""
+    return source if isinstance(source, Runs) else read_runs(source)
 
 
 def read_curves(
