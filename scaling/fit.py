@@ -6,16 +6,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
 
-from scaling.intervals import UNKNOWN, Interval
+import scaling
+from scaling.intervals import UNKNOWN, Band, Interval
+from scaling.json_values import encode, floats, interval, number, plain, runs_of
 from scaling.tables.arrays import Array
-from scaling.tables.runs import COLUMNS, Runs
+from scaling.tables.dataframe import dataframe
+from scaling.tables.runs import Runs
 from scaling.tables.short_repr import ShortRepr, aligned
 
 SCHEMA_VERSION = 2
@@ -204,6 +208,48 @@ class Fit(ShortRepr):
             f"{100 * self.level:g} % intervals; {len(self.findings)} findings",
         ]
 
+    def predict(self, n_params: ArrayLike, n_tokens: ArrayLike) -> Band:
+        """Losses of new runs, [B], in nats per token, as `loss_forecast.predict_loss` gives them.
+
+        Args:
+          n_params, n_tokens: of the runs, [B] or one number for all.
+
+        Raises:
+          ValueError: if the fit is not a surface, or a count is not positive and finite.
+        """
+        pairs = np.stack(np.broadcast_arrays(np.atleast_1d(n_params), n_tokens), axis=1)
+        found = [scaling.predict_loss(self, float(n), float(d)) for n, d in pairs]
+        return Band(
+            value=np.array([one.value for one in found]),
+            lower=np.array([one.interval.lower for one in found]),
+            upper=np.array([one.interval.upper for one in found]),
+        )
+
+    def optimum(self, flops: ArrayLike) -> Any:
+        """The `Frontier` at budgets [B]: N*, D* and L* with intervals."""
+        return scaling.frontier(self, flops)
+
+    def plot(self) -> Any:
+        """A matplotlib figure of the runs and the law with its band."""
+        return scaling.figure_fit(self)
+
+    def to_dataframe(self) -> Any:
+        """Parameters and exponents with the ends of their intervals, as a pandas DataFrame.
+
+        Raises:
+          ImportError: where pandas is not installed.
+        """
+        values = {**self.parameters, **{name: getattr(self, name) for name in EXPONENTS}}
+        ends = [self.intervals.get(name, UNKNOWN) for name in values]
+        return dataframe(
+            {
+                "name": list(values),
+                "value": list(values.values()),
+                "lower": [one.lower for one in ends],
+                "upper": [one.upper for one in ends],
+            }
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; NaN and infinities become null."""
         body = {f.name: encode(getattr(self, f.name)) for f in fields(self)}
@@ -233,68 +279,21 @@ class Fit(ShortRepr):
         body = {f.name: body[f.name] for f in fields(cls)}
         noise, certificate = body["noise"], body["certificate"]
         decoded = {
-            "intervals": {k: _interval(v) for k, v in body["intervals"].items()},
+            "intervals": {k: interval(v) for k, v in body["intervals"].items()},
             "status": FitStatus[body["status"]],
-            "certificate": _plain(Certificate, certificate) if certificate else None,
+            "certificate": plain(Certificate, certificate) if certificate else None,
             "findings": tuple(body["findings"]),
-            "runs": _runs(body["runs"]),
+            "runs": runs_of(body["runs"]),
             "optima": tuple(_optimum(x) for x in body["optima"]),
-            "noise": _plain(Noise, noise) if noise else None,
-            "bootstrap": _plain(Bootstrap, body["bootstrap"]),
-            "replicates": {k: _floats(v) for k, v in body["replicates"].items()},
+            "noise": plain(Noise, noise) if noise else None,
+            "bootstrap": plain(Bootstrap, body["bootstrap"]),
+            "replicates": {k: floats(v) for k, v in body["replicates"].items()},
         }
         return cls(**{**body, **decoded})
 
 
-def encode(value: Any) -> Any:
-    """Plain JSON values of a result: NaN and infinities become null, enumerations their names."""
-    if isinstance(value, Enum):
-        return value.name
-    if is_dataclass(value):
-        return {f.name: encode(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, np.ndarray):
-        return [encode(x) for x in value.tolist()]
-    if isinstance(value, Mapping):
-        return {str(k): encode(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [encode(x) for x in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _floats(values: list[Any]) -> Array:
-    return np.array([_nan(v) for v in values], float)
-
-
-def _interval(body: Mapping[str, Any]) -> Interval:
-    return Interval(lower=_nan(body["lower"]), upper=_nan(body["upper"]))
-
-
-def _plain(kind: type, body: Mapping[str, Any]) -> Any:
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in body.items()})
-
-
 def _optimum(body: Mapping[str, Any]) -> Optimum:
-    intervals = {k: _interval(v) for k, v in body.items() if k.startswith("interval_")}
-    numbers = {k: _nan(v) for k, v in body.items() if isinstance(v, float | int | None)}
-    curves = {k: tuple(_nan(x) for x in v) for k, v in body.items() if k.endswith("curve")}
+    intervals = {k: interval(v) for k, v in body.items() if k.startswith("interval_")}
+    numbers = {k: number(v) for k, v in body.items() if isinstance(v, float | int | None)}
+    curves = {k: tuple(number(x) for x in v) for k, v in body.items() if k.endswith("curve")}
     return Optimum(**{**body, **numbers, **intervals, **curves})
-
-
-def _runs(body: Mapping[str, Any]) -> Runs:
-    def column(values: list[Any]) -> Array:
-        is_text = any(isinstance(v, str) for v in values)
-        return np.array(values, str) if is_text else _floats(values)
-
-    return Runs(
-        **{name: column(body[name]) for name in COLUMNS},
-        params_convention=body["params_convention"],
-        flops_convention=body["flops_convention"],
-        extra={name: column(values) for name, values in body["extra"].items()},
-        notes=tuple(body.get("notes", ())),
-    )

@@ -39,7 +39,7 @@ def answer_fit(
     """Fits a table, prints the result, writes JSON and figures where asked."""
     from experiments.fit_tables.display import print_fit
     from scaling.answers.best_size import is_one_budget
-    from scaling.fit import encode
+    from scaling.json_values import encode
     from scaling.solve.progress import heard_by
 
     runs = read_table(path, reading)

@@ -38,7 +38,8 @@ def answer_optimum(
     """
     from experiments.fit_tables import display
     from scaling.answers.inference import cheapest_for_loss
-    from scaling.fit import SCHEMA_VERSION, encode
+    from scaling.fit import SCHEMA_VERSION
+    from scaling.json_values import encode
     from scaling.plots.figures import figure_frontier
 
     front = _frontier(fit, budgets, level) if budgets else None

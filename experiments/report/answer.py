@@ -18,8 +18,9 @@ from experiments.report.setting_rows import as_objects, edges, setting_rows, tie
 from experiments.terminal.table import fitting_tables, wrapped
 from scaling.answers.agreement import are_apart
 from scaling.answers.frontier import Frontier
-from scaling.fit import Fit, encode
+from scaling.fit import Fit
 from scaling.intervals import Estimated
+from scaling.json_values import encode
 from scaling.shown import counted, with_interval
 
 MOST_WARNINGS = 3

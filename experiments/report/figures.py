@@ -11,7 +11,7 @@ from experiments.files import checked_json
 from experiments.files.checked_json import Damaged
 from experiments.ledger.ledger import Ledger
 from experiments.report.build import Report
-from scaling.fit import encode
+from scaling.json_values import encode
 
 CAPTIONS = {
     "isoflop": "Loss against size at fixed compute, with fitted minima where there are any.",

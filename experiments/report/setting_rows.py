@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.fit import encode
+from scaling.json_values import encode
 from scaling.tables.loss_curves import LossCurve
 from scaling.tables.units import count, power
 

@@ -17,8 +17,9 @@ from scaling.approaches.isoflop_intervals import (
     scatters,
     why_not,
 )
-from scaling.fit import SCHEMA_VERSION, FitError, Optimum, encode
+from scaling.fit import SCHEMA_VERSION, FitError, Optimum
 from scaling.intervals import UNKNOWN, Estimated, Interval
+from scaling.json_values import encode
 from scaling.laws.size_ladder import Ladder
 from scaling.shown import counted, loss_text
 from scaling.tables.loss_curves import loss_curves

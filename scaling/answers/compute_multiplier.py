@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from scaling.answers.frontier import frontier, parameter_draws
 from scaling.approaches.power_laws import power_law_draws
-from scaling.fit import SCHEMA_VERSION, Fit, FitError, encode
+from scaling.fit import SCHEMA_VERSION, Fit, FitError
+from scaling.json_values import encode
 from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, minimise
 from scaling.tables.arrays import Array

@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from scaling.approaches.power_laws import power_law_draws
-from scaling.fit import SCHEMA_VERSION, Fit, FitStatus, encode
+from scaling.fit import SCHEMA_VERSION, Fit, FitStatus
 from scaling.intervals import Band
+from scaling.json_values import encode
 from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, local_exponents, minimise
 from scaling.shown import counted, loss_text, with_interval
 from scaling.tables.arrays import Array
+from scaling.tables.dataframe import dataframe
 from scaling.tables.short_repr import ShortRepr, aligned
 from scaling.tables.units import power
 
@@ -64,6 +66,18 @@ class Frontier(ShortRepr):
         beyond = "* beyond the budgets or the sizes of the runs"
         head = f"{self.approach}: {100 * self.level:g} % intervals; {self.status.value}"
         return [head, *aligned(rows), *[beyond] * bool(self.is_extrapolated.any())]
+
+    def to_dataframe(self) -> Any:
+        """One row per budget: each band's value and ends, as a pandas DataFrame.
+
+        Raises:
+          ImportError: where pandas is not installed.
+        """
+        columns = {"flops": self.flops}
+        for name in ("n_params_opt", "n_tokens_opt", "tokens_per_param", "loss_opt"):
+            band: Band = getattr(self, name)
+            columns |= {name: band.value, f"{name}_lower": band.lower, f"{name}_upper": band.upper}
+        return dataframe({**columns, "is_extrapolated": self.is_extrapolated})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; NaN becomes null."""

@@ -14,8 +14,9 @@ from jaxtyping import Float
 
 from scaling.approaches.diagnostics import usable
 from scaling.approaches.surface import fit_surface
-from scaling.fit import SCHEMA_VERSION, Fit, FitError, encode
+from scaling.fit import SCHEMA_VERSION, Fit, FitError
 from scaling.intervals import Interval
+from scaling.json_values import encode
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
 from scaling.shown import with_interval

@@ -59,10 +59,8 @@ def fit_surface(
     no accuracy. See `loss_forecast.choose_forecaster`.
 
     Args:
-      runs: or a table that `read_runs` reads, such as a DataFrame with our columns. Rows whose
-        status is not ok are left out and listed. Columns of the law other than
-        parameters, tokens and FLOPs come from `runs.extra`, and so does a target other than the
-        loss.
+      runs: or a table that `read_runs` reads. Those that are not ok are listed, not fitted. Columns
+        other than parameters, tokens and FLOPs, and another target, come from `runs.extra`.
       law: a name in `registry.LAWS`, or a `Law` of your own.
       objective: a name as in `objectives.objective_named`, or an `Objective`.
       fixed, tied, bounds: constraints on parameters by name, in the paper's units. Where all are

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from scaling.answers.frontier import frontier
-from scaling.answers.loss_forecast import choose_forecaster, predict_loss
+from scaling.answers.loss_forecast import predict_loss
 from scaling.approaches.diagnostics import residual_findings
 from scaling.approaches.surface import fit_surface, resolves_gamma
 from scaling.fit import Fit, FitError, FitStatus
 from scaling.intervals import Interval
-from scaling.laws.loss_laws import ADDITIVE, CURVED
+from scaling.laws.loss_laws import ADDITIVE
 from scaling.laws.registry import law_named
 from scaling.tables.read_tables import read_runs
 from scaling.tables.runs import Runs
@@ -90,25 +90,6 @@ def test_gamma_is_resolved_by_an_interval_without_1_that_ends_inside_its_bounds(
     lower, upper, resolves
 ):
     assert resolves_gamma(Interval(lower=lower, upper=upper)) == resolves
-
-
-@pytest.mark.slow(reason="12 s of replicates; the rule is tested by itself")
-def test_gamma_that_ends_at_its_bound_is_said_not_to_be_determined():
-    """gamma 15, noise of 1 %: replicates reach its upper bound, 20."""
-    n_params = np.repeat(np.geomspace(1e4, 1e5, 5), 4)
-    n_tokens = np.tile(np.geomspace(2e5, 5e6, 4), 5)
-    truth = [1.0, 60 ** (1 / 15), 300 ** (1 / 15), 0.35 / 15, 0.4 / 15, 15.0]
-    loss = CURVED.predict(np.array(truth), {"n_params": n_params, "n_tokens": n_tokens})
-    loss = loss * np.exp(0.01 * np.random.default_rng(0).standard_normal(20))
-    runs = Runs.from_columns(n_params=n_params, n_tokens=n_tokens, loss_nats=loss)
-    # Of 50 replicates the outermost decides, and last bits of the losses move it off the bound.
-    fits = [fit_surface(runs, law, n_bootstrap=200) for law in ("additive", "curved")]
-    gamma = fits[1].intervals["gamma"]
-    assert 1 < gamma.lower < gamma.upper == pytest.approx(20.0)
-    words = f"the interval of gamma ({gamma.lower:.2f} to 20.00) ends at its bound"
-    assert [text.startswith(words) for text in fits[1].findings].count(True) == 1
-    assert not any("of gamma" in text for text in fits[0].findings)
-    assert choose_forecaster(fits) is fits[0]
 
 
 @pytest.mark.slow(reason="simulated coverage")
