@@ -12,6 +12,7 @@ import numpy as np
 from scaling.intervals import Interval
 from scaling.tables.arrays import Array
 from scaling.tables.runs import COLUMNS, Runs
+from scaling.tables.units import NATS
 
 
 def encode(value: Any) -> Any:
@@ -54,10 +55,7 @@ def runs_of(body: Mapping[str, Any]) -> Runs:
         is_text = any(isinstance(v, str) for v in values)
         return np.array(values, str) if is_text else floats(values)
 
-    return Runs(
-        **{name: column(body[name]) for name in COLUMNS},
-        params_convention=body["params_convention"],
-        flops_convention=body["flops_convention"],
-        extra={name: column(values) for name, values in body["extra"].items()},
-        notes=tuple(body.get("notes", ())),
-    )
+    known: dict[str, Any] = {name: column(body[name]) for name in COLUMNS}
+    known |= {name: body[name] for name in ("params_convention", "flops_convention")}
+    known |= {"notes": tuple(body.get("notes", ())), "loss_unit": body.get("loss_unit", NATS)}
+    return Runs(**known, extra={name: column(values) for name, values in body["extra"].items()})

@@ -172,16 +172,21 @@ def print_multiplier(console: Console, found: Multiplier) -> None:
     print_findings(console, found.findings)
 
 
-def print_optimum(console: Console, front: Frontier) -> None:
+def print_optimum(console: Console, front: Frontier, loss_unit: str) -> None:
     """N*, D* and L* at each budget."""
-    print_frontier(console, front, "token")
+    print_frontier(console, front, "token", loss_unit)
     print_findings(console, front.findings)
 
 
-def print_run_losses(console: Console, runs: Sequence[RunLoss]) -> None:
+def _loss(name: str, loss_unit: str) -> str:
+    """The head of a column: "L* nats" or "L* bits"."""
+    return f"{name} {loss_unit.partition(' ')[0]}"
+
+
+def print_run_losses(console: Console, runs: Sequence[RunLoss], loss_unit: str) -> None:
     """The loss of each run that was named, with the scatter of a single run in its interval."""
     level = f"{100 * runs[0].level:g} %"
-    table = plain_table("N parameters", "D tokens", "loss nats", level, "")
+    table = plain_table("N parameters", "D tokens", _loss("loss", loss_unit), level, "")
     for one in runs:
         table.add_row(
             power(one.n_params),

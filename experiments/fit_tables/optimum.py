@@ -56,10 +56,10 @@ def answer_optimum(
         "inference": served,
     }
     if front is not None:
-        display.print_optimum(console, front)
+        display.print_optimum(console, front, fit.runs.loss_unit)
         answer |= front.to_dict()
     if runs:
-        display.print_run_losses(console, runs)
+        display.print_run_losses(console, runs, fit.runs.loss_unit)
     output.write(encode(answer))
     if front is not None and output.figures:
         output.save(figure_frontier([front], [fit]), "frontier")

@@ -89,6 +89,7 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         **{f"flops_{c}": point.flops[c] for c in FLOP_CONVENTIONS},
         **_losses(result),
         "oracle_loss_nats": result.oracle_loss_nats if result else None,
+        "vocab_size": model.vocab_size,
         "d_model": model.d_model,
         "n_layers": model.n_layers,
         "blocks": model.pattern,
@@ -117,8 +118,9 @@ def _losses(result: Result | None) -> Row:
         "loss_nats": loss.nats if loss else None,
         "loss_se_nats": loss.se_nats if loss else None,
         "bits_per_byte": loss.bits_per_byte if loss else None,
-        "bits_per_byte_se": loss.se_bits_per_byte if loss else None,
+        "se_bits_per_byte": loss.se_bits_per_byte if loss else None,
         **{f"loss_nats_{name}": part.nats for name, part in domains.items()},
+        **{f"bits_per_byte_{name}": part.bits_per_byte for name, part in domains.items()},
     }
 
 

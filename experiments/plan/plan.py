@@ -50,6 +50,7 @@ def plan(study: Study, manifest: Manifest) -> Plan:
     chosen = settings(study)
     for _, own in chosen:
         _check_data(own, data_of(own, manifest))
+    _check_vocabularies(study, [data_of(own, manifest) for _, own in chosen])
     points: list[Point] = []
     outside: list[Refusal] = []
     refused: list[Refusal] = []
@@ -93,6 +94,17 @@ def _check_data(study: Study, manifest: Manifest) -> None:
         )
     for one in manifest.parts or (manifest,):  # Each part is validated on as much.
         _check_validation(study, one, max(len(manifest.parts), 1))
+
+
+def _check_vocabularies(study: Study, manifests: list[Manifest]) -> None:
+    """Of settings that are compared."""
+    vocabularies = {(one.vocab_size, str(one.tokenizer)) for one in manifests}
+    if len(vocabularies) > 1 and not study.evaluation.is_by_document:
+        raise ValueError(
+            f"axes give {len(vocabularies)} vocabularies, and nats per token are of another unit "
+            "for each: only bits per byte of the same text compare. Give evaluation.n_bytes and "
+            "curve_bytes, not n_tokens: documents are then scored whole."
+        )
 
 
 def _check_validation(study: Study, manifest: Manifest, n_parts: int) -> None:

@@ -53,6 +53,12 @@ def data_of(study: Study, manifest: Manifest) -> Manifest:
     return manifest.of(source_to_dict(study.data))
 
 
+def compares_vocabularies(study: Study) -> bool:
+    """Whether its runs have different tokenizers: then their losses are compared in bits per byte,
+    as nats per token are of another unit for each."""
+    return len({getattr(own.data, "tokenizer", None) for _, own in settings(study)}) > 1
+
+
 def with_setting(study: Study, values: Mapping[str, Any]) -> Study:
     """The study with other values of these fields, and without axes; raises as ``settings``."""
     for field in values:

@@ -16,10 +16,12 @@ from experiments.ledger.tables import collate
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.machine.provenance import code_facts, package_facts
 from experiments.plan.point import Point
+from experiments.plan.settings import compares_vocabularies
 from experiments.report import kept_fits
 from experiments.report.domains import LAW, SettingLosses, by_domain, loss_matrix
 from experiments.report.kept_fits import Fits
 from experiments.report.missing_runs import ALLOWED, listed, require_enough
+from experiments.report.sweeps import sweeps
 from experiments.study.study import Study
 from scaling.answers.agreement import Agreement, agreement
 from scaling.answers.best_size import BestSize, best_size, is_one_budget
@@ -31,10 +33,10 @@ from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated
 from scaling.solve.progress import heard_by
-from scaling.tables.loss_curves import LossCurve, loss_curves
+from scaling.tables.loss_curves import LossCurve
 from scaling.tables.read_tables import read_curves, read_runs
 from scaling.tables.runs import Curves, Runs, best_kind, best_settings
-from scaling.tables.units import power
+from scaling.tables.units import BITS, power
 from scaling.uncertainty.seed_components import seed_components
 
 NOT_TRAINED = "not trained"
@@ -105,12 +107,12 @@ def analyse(
     if untrained := {run_id: why for run_id, why in missing.items() if why == NOT_TRAINED}:
         left_out = f"{len(untrained)} of {len(grid)} runs of the grid are not fitted"
         findings = (*findings, f"{left_out}: {listed(untrained, 20)}.")
-    sweeps, matrix = _sweeps(study, runs), loss_matrix(study, runs)
+    by_setting, matrix = sweeps(study, runs), loss_matrix(study, runs)
     for choose, is_numbers in ((best_kind, False), (best_settings, True)):
         if fields := [axis.field for axis in study.axes if axis.is_numbers is is_numbers]:
             runs, said = choose(runs, fields)
             findings = (*findings, *said)
-    curves = read_curves(ledger.curves, flops=study.flops)
+    curves = read_curves(ledger.curves, flops=study.flops, columns=_columns(study))
     fitted = _digest(runs, curves)
     best = best_size(runs) if is_one_budget(runs) else None
     made = Fits(fits={}, refusals={})
@@ -126,7 +128,7 @@ def analyse(
         fits=made.fits,
         refusals=made.refusals,
         frontiers=frontiers,
-        sweeps=sweeps,
+        sweeps=by_setting,
         best=best,
         agreement=agreement(fits, study.budgets[-1]) if len(fits) > 1 else None,
         findings=(
@@ -139,21 +141,6 @@ def analyse(
         domains=made.domains,
         matrix=matrix,
     )
-
-
-def _sweeps(study: Study, runs: Runs) -> dict[str, list[LossCurve]]:
-    """Of each axis of numbers the curves along it, the other axes at their best."""
-    axes = [axis for axis in study.axes if len(axis.values) > 1]
-    return {
-        axis.field: loss_curves(
-            runs,
-            axis.field,
-            ("budget", "n_params"),
-            [other.field for other in axes if other is not axis],
-        )
-        for axis in axes
-        if axis.is_numbers
-    }
 
 
 def _of_flags(runs: Runs) -> tuple[str, ...]:
@@ -172,7 +159,9 @@ def _of_other_text(
     The intervals of the fits are of losses on that set, whose error all runs have in common: it
     moves no exponent, and no forecast of a loss on the same set.
     """
-    errors = np.asarray(runs.extra.get("loss_se_nats", ()), float)
+    is_bits = runs.loss_unit == BITS
+    name_of_error, unit = ("se_bits_per_byte", BITS) if is_bits else ("loss_se_nats", "nats")
+    errors = np.asarray(runs.extra.get(name_of_error, ()), float)
     name = next((name for name in ("additive", "isoflop") if name in fits), None)
     if name is None or not np.isfinite(errors).any():
         return ()
@@ -188,7 +177,7 @@ def _of_other_text(
         for what, found in wider.items()
         if found.interval.is_known
     ]
-    about = f"losses are of one validation set, whose standard error is {error:.4f} nats"
+    about = f"losses are of one validation set, whose standard error is {error:.4f} {unit}"
     return (f"{about}; for all text of this source: {', '.join(said)}." if said else f"{about}.",)
 
 
@@ -206,8 +195,9 @@ def _of_seeds(runs: Runs) -> tuple[str, ...]:
     if not crossed:
         return ()
     found = seed_components(crossed)
+    unit = runs.loss_unit.partition(" ")[0]
     return (
-        f"spread between seeds, standard deviations in nats: initialisation {found.init_sd:.4f}, "
+        f"spread between seeds, standard deviations in {unit}: initialisation {found.init_sd:.4f}, "
         f"order of the data {found.data_sd:.4f}, the rest {found.rest_sd:.4f} "
         f"({found.n_points} points with crossed seeds).",
     )
@@ -284,8 +274,18 @@ def grid_runs(ledger: Ledger, study: Study, points: Sequence[Point]) -> Runs:
     collate(ledger, points)
     if not any(ledger.has_result(point.id) for point in points):
         raise FitError(f"{ledger.folder} has no finished run. `isoflop run` trains them.")
-    everything = read_runs(ledger.table, flops=study.flops, params="total")
+    everything = read_runs(
+        ledger.table, flops=study.flops, params="total", columns=_columns(study, "n_params")
+    )
     return everything.select(np.asarray(everything.extra["role"]) == "grid")
+
+
+def _columns(study: Study, *names: str) -> dict[str, str]:
+    """Where a table's losses are, if not in nats per token; and what else has then to be named."""
+    if not compares_vocabularies(study):
+        return {}
+    same = {name: name for name in names}
+    return {"flops": f"flops_{study.flops}", "loss_nats": "bits_per_byte:bits", **same}
 
 
 def _missing(grid: list[str], runs: Runs) -> dict[str, str]:

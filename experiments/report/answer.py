@@ -15,6 +15,7 @@ from experiments.report import rows
 from experiments.report.build import Report
 from experiments.report.frontier_table import frontier_rows, print_frontier
 from experiments.report.setting_rows import as_objects, edges, setting_rows, ties
+from experiments.report.sweeps import VOCABULARY
 from experiments.terminal.table import fitting_tables, wrapped
 from scaling.answers.agreement import are_apart
 from scaling.answers.frontier import Frontier
@@ -33,7 +34,7 @@ def print_answer(console: Console, report: Report) -> None:
     """
     if report.main is None:
         for name, curves in report.analysis.sweeps.items():
-            console.print(f"Mean loss by {name}, nats per {report.unit}:")
+            console.print(f"Mean loss by {name}, {report.loss_unit}:")
             console.print(fitting_tables(setting_rows(curves), console.width, n_keys=2))
             console.print(wrapped(ties(name, curves)))
             console.print()
@@ -45,8 +46,13 @@ def print_answer(console: Console, report: Report) -> None:
         front = report.analysis.frontiers[report.main]
         console.print(wrapped(sentence(report)))
         console.print()
-        print_frontier(console, front, report.unit)
+        print_frontier(console, front, report.unit, report.loss_unit)
         console.print()
+        if VOCABULARY in report.analysis.sweeps:
+            found = setting_rows(report.analysis.sweeps[VOCABULARY])
+            console.print(f"Lowest loss of any size by vocabulary, {report.loss_unit}:")
+            console.print(fitting_tables(found, console.width, n_keys=1))
+            console.print()
     for judged in report.forecasts:
         console.print(wrapped(rows.forecast_rows(judged, report.unit)[0]["sentence"]))
     for warning in warnings(report)[:MOST_WARNINGS]:
@@ -60,12 +66,13 @@ def sentence(report: Report) -> str:
         return "" if report.analysis.best is None else report.analysis.best.sentence(report.unit)
     fit, front = report.analysis.fits[report.main], report.analysis.frontiers[report.main]
     i = len(front.flops) - 1
-    flops, n_params, loss, n_tokens = list(frontier_rows(front, report.unit)[i].values())[:4]
+    row = frontier_rows(front, report.unit, report.loss_unit)[i]
+    flops, n_params, loss, n_tokens = list(row.values())[:4]
     doubt = "" if fit.is_certified else f" Not certified: {fit.status.value} ({fit.name})."
     a = with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.2f}")
     return (
         f"For {flops.strip('*')} FLOPs train {n_params} parameters on {n_tokens} {report.unit}s: "
-        f"{loss} nats per {report.unit}. N* grows as C^{a}.{doubt}"
+        f"{loss} {report.loss_unit}. N* grows as C^{a}.{doubt}"
     )
 
 

@@ -13,11 +13,13 @@ from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import Result, Trunk
 from experiments.ledger.verdict import Judge, Verdict
 from experiments.plan.point import Point
+from experiments.plan.settings import compares_vocabularies
 from experiments.report.analysis import Analysis, analyse
 from experiments.report.missing_runs import ALLOWED
 from experiments.study.study import Study
 from model.data.source import is_bytes
 from scaling.answers.loss_forecast import choose_forecaster
+from scaling.tables.units import loss_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class Report:
     Attributes:
       analysis: fits and frontiers.
       main: name of the approach whose frontier is the answer.
-      unit: what a token of the data is: "byte" or "token".
+      unit: what a token of the data is: "byte" or "token"; runs with different vocabularies have
+        tokens.
       forecasts: of the runs beyond the grid.
       verdicts: what became of each point, by its id.
       trunks: what several points begin with, by id.
@@ -51,6 +54,11 @@ class Report:
     trunks: Mapping[str, Trunk] = field(default_factory=dict)
     planned: Planned | None = None
     compared: tuple[Compared, ...] = ()
+
+    @property
+    def loss_unit(self) -> str:
+        """Of the losses that are fitted, in words."""
+        return loss_words(self.analysis.runs.loss_unit, self.unit)
 
     @property
     def results(self) -> dict[str, Result]:
@@ -79,7 +87,8 @@ def build(
       TooManyMissing: if less than ``allow_missing`` asks for.
     """
     analysis = analyse(ledger, study, points, allow_missing=allow_missing, tell=tell)
-    unit = "byte" if is_bytes(study.data) else "token"
+    is_of_bytes = is_bytes(study.data) and not compares_vocabularies(study)
+    unit = "byte" if is_of_bytes else "token"
     return gather(ledger, points, analysis, unit)
 
 

@@ -11,7 +11,7 @@ from scaling.answers.frontier import frontier
 from scaling.fit import Fit
 from scaling.shown import counted, loss_text, with_interval
 from scaling.tables.runs import Runs
-from scaling.tables.units import power
+from scaling.tables.units import BITS, loss_words, power
 
 LAW = "additive"
 """Which law is fitted to each domain."""
@@ -23,7 +23,7 @@ class SettingLosses:
     """Of a budget and setting the losses by domain, at the size with the lowest loss of all.
 
     Attributes:
-      losses: nats, means over repeats.
+      losses: means over repeats, in the unit of the runs.
     """
 
     budget: float
@@ -36,12 +36,11 @@ class SettingLosses:
 
 
 def by_domain(runs: Runs) -> dict[str, Runs]:
-    """By name the runs with their losses on that domain."""
-    names = [name for name in runs.extra if name.startswith(_COLUMN)]
+    """By name the runs with their losses on that domain, in the unit of theirs."""
+    names = [name.removeprefix(_COLUMN) for name in runs.extra if name.startswith(_COLUMN)]
+    column = "bits_per_byte_" if runs.loss_unit == BITS else _COLUMN
     return {
-        name.removeprefix(_COLUMN): dataclasses.replace(
-            runs, loss_nats=np.asarray(runs.extra[name], float)
-        )
+        name: dataclasses.replace(runs, loss_nats=np.asarray(runs.extra[column + name], float))
         for name in names
     }
 
@@ -80,7 +79,7 @@ def _row(name: str, fit: Fit, budget: float, unit: str) -> dict[str, str]:
         "domain": name,
         "FLOPs": power(budget),
         "parameters N*": counted(front.n_params_opt.at(0)),
-        f"nats per {unit}": loss_text(front.loss_opt.at(0)),
+        loss_words(fit.runs.loss_unit, unit): loss_text(front.loss_opt.at(0)),
         "a, N* ~ C^a": with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.3f}"),
         "E": floor,
         "status": "certified" if fit.is_certified else f"not certified: {fit.status.value}",

@@ -10,11 +10,12 @@ from experiments.report import rows
 from experiments.report.analysis import APPROACHES
 from experiments.report.build import JudgedForecast, Report
 from experiments.report.cost_figure import figure_cost
+from experiments.report.sweeps import VOCABULARY
 from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
 from scaling.intervals import Estimated, Interval
 from scaling.plots import figures
-from scaling.plots.loss_curves import figure_settings, figure_sizes
+from scaling.plots.loss_curves import figure_settings, figure_sizes, figure_vocabulary
 from scaling.plots.loss_matrix import figure_loss_matrix
 from scaling.tables.loss_curves import loss_curves
 
@@ -30,8 +31,11 @@ def drawn(report: Report) -> dict[str, Figure]:
     else:
         sizes = loss_curves(analysis.runs, "n_params", ("budget",))
         found["isoflop"] = figure_sizes(analysis.runs, sizes)
-    if analysis.sweeps:
-        found["settings"] = figure_settings(analysis.sweeps)
+    sweeps, unit = dict(analysis.sweeps), analysis.runs.loss_unit
+    if curves := sweeps.pop(VOCABULARY, None):
+        found["vocabulary"] = figure_vocabulary(curves, unit)
+    if sweeps:
+        found["settings"] = figure_settings(sweeps, unit)
     if analysis.matrix:
         found["domains"] = figure_loss_matrix(
             [one.name for one in analysis.matrix],

@@ -9,11 +9,11 @@ from scaling.shown import counted, loss_text, with_interval
 from scaling.tables.units import power
 
 
-def frontier_rows(frontier: Frontier, unit: str) -> list[dict[str, str]]:
+def frontier_rows(frontier: Frontier, unit: str, loss_unit: str) -> list[dict[str, str]]:
     """The answer, one row per budget, every number with its interval, by falling importance.
 
     Args:
-      unit: of the loss and of what is counted as tokens: "byte" or "token".
+      unit: of what is counted as tokens: "byte" or "token". loss_unit: in words.
     """
     shown = []
     for i, flops in enumerate(frontier.flops):
@@ -21,7 +21,7 @@ def frontier_rows(frontier: Frontier, unit: str) -> list[dict[str, str]]:
         row = {
             "FLOPs": power(flops) + "*" * bool(frontier.is_extrapolated[i]),
             "parameters N*": counted(frontier.n_params_opt.at(i)),
-            f"nats per {unit}": loss_text(loss),
+            loss_unit: loss_text(loss),
             f"{unit}s D*": counted(frontier.n_tokens_opt.at(i)),
             f"{unit}s per parameter": with_interval(ratio.value, ratio.interval, "{:.3g}"),
         }
@@ -29,9 +29,9 @@ def frontier_rows(frontier: Frontier, unit: str) -> list[dict[str, str]]:
     return shown
 
 
-def print_frontier(console: Console, frontier: Frontier, unit: str) -> None:
+def print_frontier(console: Console, frontier: Frontier, unit: str, loss_unit: str) -> None:
     """The answer in at most 80 columns: all of it in a pipe, on such a terminal what has room."""
-    shown = frontier_rows(frontier, unit)
+    shown = frontier_rows(frontier, unit, loss_unit)
     fitting = fitting_tables if console.width > COLUMNS else fitting_table
     console.print(fitting(shown, console.width))
     if frontier.is_extrapolated.any():

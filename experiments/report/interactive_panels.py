@@ -199,8 +199,8 @@ def _approaches(
             continue
         fit, front = report.analysis.fits[approach], report.analysis.frontiers[approach]
         colour = approach_styles([fit.name])[fit.name]["color"]
-        columns = list(frontier_rows(front, report.unit)[0])
-        source = _frontier_source(front, name, report.unit, colour)
+        columns = list(frontier_rows(front, report.unit, report.loss_unit)[0])
+        source = _frontier_source(front, name, report, colour)
         line = panel.line("x", "y", source=source, line_width=2, line_color=colour)
         line.glyph.line_dash = dash
         band = panel.varea("x", "lower", "upper", source=source, fill_color=colour, fill_alpha=0.12)
@@ -222,11 +222,11 @@ def _optima(panel: figure, fit: Fit, name: str, colour: str) -> list[GlyphRender
     return [panel.scatter(short(x), short(y), size=4, color=colour, alpha=0.5)]
 
 
-def _frontier_source(front: Frontier, name: str, unit: str, colour: str) -> ColumnDataSource:
+def _frontier_source(front: Frontier, name: str, report: Report, colour: str) -> ColumnDataSource:
     """A band to draw, at the budgets where it is known, and the frontier's rows to read."""
     band = getattr(front, name)
     known = np.flatnonzero(np.isfinite(band.value))
-    told = frontier_rows(front, unit)
+    told = frontier_rows(front, report.unit, report.loss_unit)
     ends = {"lower": band.lower, "upper": band.upper}
     return ColumnDataSource(
         {
@@ -253,7 +253,7 @@ def _by_budget(runs: ColumnDataSource) -> Iterator[tuple[float, dict[str, Any], 
 
 
 def _loss(report: Report) -> tuple[str, str]:
-    return f"loss, nats per {report.unit}", PLAIN
+    return f"loss, {report.loss_unit}", PLAIN
 
 
 def _flops(report: Report) -> tuple[str, str]:

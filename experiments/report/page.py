@@ -70,9 +70,9 @@ def page(
     return environment.get_template("report.html").render(
         study=study,
         sentence=sentence(report),
-        answer=frontier_rows(main, report.unit) if main else [],
+        answer=frontier_rows(main, report.unit, report.loss_unit) if main else [],
         answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
-        unit=report.unit,
+        loss_unit=report.loss_unit,
         settings={
             name: (setting_rows(curves), ties(name, curves))
             for name, curves in analysis.sweeps.items()

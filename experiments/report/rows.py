@@ -113,7 +113,8 @@ def _setting(value: Label | None) -> str:
 
 
 def _run_row(point: Point, verdict: Verdict) -> dict[str, str]:
-    loss = None if verdict.result is None else verdict.result.loss_nats
+    measured = None if verdict.result is None else verdict.result.loss
+    loss, bits = (measured.nats, measured.bits_per_byte) if measured else (None, None)
     has_ended = verdict.result is not None or verdict.state == "failed"
     state = "ok" if verdict.state == "done" else verdict.state
     return {
@@ -128,6 +129,7 @@ def _run_row(point: Point, verdict: Verdict) -> dict[str, str]:
         "batch": str(point.spec.train.batch_size),
         "seed": point.seeds,
         "loss": "" if loss is None else f"{loss:.4f}",
+        "bits per byte": "" if bits is None else f"{bits:.4f}",
         "status": state if has_ended else "missing",
         "flags": " ".join(verdict.result.flags) if verdict.result else "",
         "reason": printable(verdict.reason) if has_ended else "",

@@ -23,10 +23,10 @@ def setting_rows(curves: Sequence[LossCurve]) -> list[dict[str, str]]:
 
 def _row(curve: LossCurve, values: Sequence[float]) -> dict[str, str]:
     losses = dict(zip(curve.values, curve.losses, strict=True))
-    tied = curve.values[curve.ties]
+    tied, size = curve.values[curve.ties], curve.at.get("n_params")
     return {
         "FLOPs": power(curve.at["budget"]),
-        "parameters": count(curve.at["n_params"]),
+        **({} if size is None else {"parameters": count(size)}),
         "best": _best(curve),
         **{f"{value:g}": _loss(losses.get(value)) + TIED * (value in tied) for value in values},
     }

@@ -25,7 +25,7 @@ from scaling.shown import counted, loss_text
 from scaling.tables.loss_curves import loss_curves
 from scaling.tables.runs import Runs
 from scaling.tables.short_repr import MOST_COLUMNS, ShortRepr
-from scaling.tables.units import count, power
+from scaling.tables.units import count, loss_words, power
 
 CURVE = "parabola"
 
@@ -67,6 +67,7 @@ class BestSize(ShortRepr):
           unit: of the loss and of what is counted as tokens: "byte" or "token".
         """
         one, at = self.optimum, f"At {power(self.optimum.budget)} FLOPs"
+        per = loss_words(self.runs.loss_unit, unit)
         n_params, n_tokens, loss = (
             Estimated(value=value, interval=interval)
             for value, interval in (
@@ -78,13 +79,13 @@ class BestSize(ShortRepr):
         if self.is_minimum:
             return (
                 f"{at} train {counted(n_params)} parameters on {counted(n_tokens)} {unit}s: "
-                f"{loss_text(loss)} nats per {unit}, the minimum of a {CURVE} through "
+                f"{loss_text(loss)} {per}, the minimum of a {CURVE} through "
                 f"{self.n_runs} runs at {self.n_sizes} sizes{'; ' * bool(one.note)}{one.note}."
             )
         tried = f"best of {self.n_sizes} sizes" if self.n_sizes > 1 else "only size"
         return (
             f"{at} the {tried} tried has {count(n_params.value)} parameters, on "
-            f"{count(n_tokens.value)} {unit}s: {loss.value:.4f} nats per {unit}. It is no minimum: "
+            f"{count(n_tokens.value)} {unit}s: {loss.value:.4f} {per}. It is no minimum: "
             f"{one.reason}."
         )
 

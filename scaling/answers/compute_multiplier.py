@@ -17,7 +17,7 @@ from scaling.laws.registry import law_named
 from scaling.laws.size_ladder import Ladder, minimise
 from scaling.tables.arrays import Array
 from scaling.tables.short_repr import ShortRepr, aligned
-from scaling.tables.units import power
+from scaling.tables.units import NATS, power
 
 N_LEVELS = 5
 # Decades of compute searched on both sides of the runs, and grid points over the whole range.
@@ -31,7 +31,7 @@ class Multiplier(ShortRepr):
     """C_B / C_A at equal loss along two frontiers, per level of loss, [B].
 
     Fields:
-      loss: the levels, nats per token. flops_a, flops_b: compute that reaches them.
+      loss: the levels, in `loss_unit`. flops_a, flops_b: compute that reaches them.
       ratio: C_B / C_A; below 1, B needs less compute. lower, upper: its interval; infinite or 0
         where a share of the replicates never reaches the level; NaN without replicates.
       is_extrapolated: the level lies outside what the runs of A or of B support.
@@ -47,6 +47,7 @@ class Multiplier(ShortRepr):
     level: float
     is_certified: bool
     findings: tuple[str, ...]
+    loss_unit: str = NATS
 
     def _told(self) -> list[str]:
         """A line per level of loss."""
@@ -118,6 +119,7 @@ def compute_multiplier(
         level=level,
         is_certified=a.is_certified and b.is_certified,
         findings=tuple(_findings(a, b, beyond, draws)),
+        loss_unit=a.runs.loss_unit,
     )
 
 
@@ -140,6 +142,9 @@ def _require_one_convention(a: Fit, b: Fit) -> None:
             f"A counts {kinds[0][0]} parameters and {kinds[0][1]} FLOPs, B {kinds[1][0]} and "
             f"{kinds[1][1]}: read both under one convention"
         )
+    units = [f.runs.loss_unit for f in (a, b)]
+    if units[0] != units[1]:
+        raise ValueError(f"losses of A are {units[0]}, of B {units[1]}: read both in one unit")
 
 
 def _given(flops: ArrayLike) -> Array:

@@ -19,11 +19,11 @@ from scaling.intervals import Estimated
 from scaling.laws.registry import law_named
 from scaling.plots.labels import (
     D_LABEL,
-    L_LABEL,
     N_LABEL,
     budget_legend,
     flops_label,
     has_budgets,
+    loss_label,
     params_label,
 )
 from scaling.plots.style import (
@@ -172,11 +172,13 @@ def plot_forecast(
         left.plot(flops, outcome, "*", color="#222222", ms=11, label="measured", zorder=5)
         right.axvline(outcome, color="#222222", linestyle="--", label="measured")
         right.legend(loc="upper right")
-    left.set(xscale="log", yscale="log", xlabel=flops_label(runs), ylabel=L_LABEL)
+    left.set(
+        xscale="log", yscale="log", xlabel=flops_label(runs), ylabel=loss_label(runs.loss_unit)
+    )
     log_flops(left.xaxis)
     log_losses(left.yaxis)
     left.legend(loc="upper right")
-    right.set(xlabel=L_LABEL, yticks=height, ylim=(-0.7, len(height) - 0.2))
+    right.set(xlabel=loss_label(runs.loss_unit), yticks=height, ylim=(-0.7, len(height) - 0.2))
     right.set_yticklabels(list(forecasts))
     right.set_title(f"one run at {scientific(flops)} FLOPs")
     right.grid(False, axis="y")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from scaling.answers.compute_multiplier import Multiplier
 from scaling.answers.holdout import HoldOut
-from scaling.plots.labels import L_LABEL, flops_label
+from scaling.plots.labels import flops_label, loss_label
 from scaling.plots.style import approach_styles, caption, log_flops, log_losses, new_figure, styled
 from scaling.tables.units import power
 
@@ -36,7 +36,12 @@ def plot_predicted(ax: Axes, found: HoldOut) -> Axes:
         )  # fmt: skip
     ends = [observed.min(), observed.max()]
     ax.plot(ends, ends, color="#444444", linewidth=0.8)
-    ax.set(xscale="log", yscale="log", xlabel=f"observed {L_LABEL}", ylabel="predicted")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel=f"observed {loss_label(found.held.loss_unit)}",
+        ylabel="predicted",
+    )
     log_losses(ax.xaxis)
     log_losses(ax.yaxis)
     ax.legend(loc="upper left")
@@ -77,7 +82,7 @@ def plot_multiplier(ax: Axes, found: Multiplier) -> Axes:
         ax.plot([found.loss[i]] * 2, ends, color=colour, linewidth=1.6)
         ax.plot(found.loss[i], ratio, "o", color=colour, markerfacecolor=face, markersize=6)
     ax.axhline(1.0, color="#444444", linewidth=0.8)
-    ax.set(yscale="log", xlabel=L_LABEL, ylabel="C_B / C_A")
+    ax.set(yscale="log", xlabel=loss_label(found.loss_unit), ylabel="C_B / C_A")
     log_losses(ax.yaxis)
     ax.invert_xaxis()
     return ax

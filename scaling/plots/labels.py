@@ -17,7 +17,8 @@ N_LABEL = "parameters"
 D_LABEL = "training tokens"
 
 
-L_LABEL = "loss (nats per token)"
+def loss_label(unit: str) -> str:
+    return f"loss ({unit})"
 
 
 def has_budgets(runs: Runs) -> bool:

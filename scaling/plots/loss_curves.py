@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from scaling.plots.labels import L_LABEL, budget_legend, params_label
+from scaling.plots.labels import budget_legend, loss_label, params_label
 from scaling.plots.learning_rate_basins import near_lowest
 from scaling.plots.style import (
     budget_styles,
@@ -23,7 +23,7 @@ from scaling.plots.style import (
 )
 from scaling.tables.loss_curves import LossCurve
 from scaling.tables.runs import Runs
-from scaling.tables.units import count
+from scaling.tables.units import NATS, count
 
 _PER_ROW = 3
 _MOST_LABELS = 5  # Of a narrow axis.
@@ -31,7 +31,7 @@ _LINE: Any = {"markersize": 3.5, "linewidth": 1.0}
 
 
 @styled()
-def figure_settings(sweeps: Mapping[str, Sequence[LossCurve]]) -> Figure:
+def figure_settings(sweeps: Mapping[str, Sequence[LossCurve]], loss_unit: str = NATS) -> Figure:
     """A panel per setting and budget, a line per size; a star marks the lowest loss of a line.
 
     Args:
@@ -53,13 +53,38 @@ def figure_settings(sweeps: Mapping[str, Sequence[LossCurve]]) -> Figure:
     for ax, (name, curves) in zip(axes, panels, strict=False):
         _plot_setting(ax, name, curves, styles)
     for ax in axes[::n_columns]:
-        ax.set_ylabel(L_LABEL)
+        ax.set_ylabel(loss_label(loss_unit))
     handles = [Line2D([], [], **style, **_LINE, label=count(n)) for n, style in styles.items()]
     star = Line2D([], [], linestyle="none", marker="*", color="#444444", markersize=10)
     star.set_label("lowest")
     handles.append(star)
     figure.legend(handles=handles, title="parameters", loc="outside lower center", ncols=7)
     caption(figure, ["means over repeats; nothing is fitted."])
+    return figure
+
+
+@styled()
+def figure_vocabulary(curves: Sequence[LossCurve], loss_unit: str) -> Figure:
+    """Losses over the size of the vocabulary, a line per budget; a star marks the lowest.
+
+    Args:
+      curves: over the size of the vocabulary, at each budget the lowest mean of any network.
+    """
+    figure, (ax,) = new_figure()
+    styles = budget_styles(sorted({curve.at["budget"] for curve in curves}))
+    for curve in curves:
+        budget = curve.at["budget"]
+        ax.plot(curve.values, curve.losses, **styles[budget], **_LINE, label=scientific(budget))
+        if curve.lowest is not None:
+            at = (curve.values[curve.lowest], curve.losses[curve.lowest])
+            ax.plot(*at, "*", color=styles[budget]["color"], markersize=11, markeredgecolor="white")
+    ticks = np.unique(np.concatenate([curve.values for curve in curves]))
+    ax.set(xscale="log", xlabel="vocabulary, tokens", ylabel=loss_label(loss_unit))
+    ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_title("Loss against vocabulary at fixed compute")
+    ax.legend(title="FLOPs", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    caption(figure, ["star: lowest of a budget; of each vocabulary its best size, means of seeds."])
     return figure
 
 
@@ -100,7 +125,7 @@ def figure_sizes(runs: Runs, curves: Sequence[LossCurve]) -> Figure:
             runs.n_params[rows], runs.loss_nats[rows], **styles[budget], markersize=4.5,
             linestyle="none", alpha=0.8,
         )  # fmt: skip
-    ax.set(xscale="log", xlabel=params_label(runs), ylabel=L_LABEL)
+    ax.set(xscale="log", xlabel=params_label(runs), ylabel=loss_label(runs.loss_unit))
     log_counts(ax.xaxis)
     ax.set_title("Loss against size at fixed compute")
     budget_legend(ax, runs)

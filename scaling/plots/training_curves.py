@@ -5,9 +5,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from scaling.plots.labels import (
-    L_LABEL,
     budget_legend,
     flops_label,
+    loss_label,
 )
 from scaling.plots.style import budget_styles, log_flops, log_losses
 from scaling.tables.runs import Curves, Runs
@@ -22,7 +22,7 @@ def plot_curves(ax: Axes, curves: Curves, runs: Runs) -> Axes:
         flops = curve.n_tokens[keep] * runs.flops_per_token[i]
         ax.plot(flops, curve.loss_nats[keep], color=style["color"], linewidth=0.8, alpha=0.75)
         ax.plot(runs.flops[i], runs.loss_nats[i], **style, markersize=3.5, linestyle="none")
-    ax.set(xscale="log", yscale="log", xlabel=flops_label(runs), ylabel=L_LABEL)
+    ax.set(xscale="log", yscale="log", xlabel=flops_label(runs), ylabel=loss_label(runs.loss_unit))
     log_flops(ax.xaxis)
     log_losses(ax.yaxis)
     budget_legend(ax, runs)

@@ -19,8 +19,8 @@ class LossCurve(ShortRepr):
     Fields:
       at: the columns that are the same along the curve, with their values.
       values: of the column, ascending, [V].
-      losses: nats per token, the lowest mean over repeats that any of the other settings has; NaN
-        where no run has a loss, [V].
+      losses: in the unit of the runs, the lowest mean over repeats that any of the other settings
+        has; NaN where no run has a loss, [V].
       errors: standard errors of these means, from the scatter of repeats pooled along the curve;
         NaN where nothing was repeated, [V].
     """

@@ -22,7 +22,7 @@ from scaling.tables.columns import (
 from scaling.tables.file import read_table
 from scaling.tables.row_filter import filtered
 from scaling.tables.runs import Curves, Runs, check_conventions
-from scaling.tables.units import column_and_factor
+from scaling.tables.units import column_and_factor, loss_unit
 
 
 def read_runs(
@@ -76,6 +76,7 @@ def read_runs(
             *(*table.notes, *notes, *dict.fromkeys(problems.notes)),
             *(*status_notes(table, mapping, ok_words), *assumed),
         ),
+        loss_unit=loss_unit(given.get("loss_nats", "loss_nats"), table.columns),
     )
 
 

@@ -21,6 +21,7 @@ from scaling.tables.columns import (
 )
 from scaling.tables.plausibility import unit_findings
 from scaling.tables.short_repr import ShortRepr
+from scaling.tables.units import NATS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -29,11 +30,12 @@ class Runs(ShortRepr):
 
     Fields:
       budget: FLOPs asked for; runs are grouped by it. flops: FLOPs done; fits use those.
-      n_params, n_tokens: parameters and training tokens. loss_nats: final loss, nats per token.
+      n_params, n_tokens: parameters and training tokens. loss_nats: final loss, in `loss_unit`.
       cluster_id: runs of one cluster share noise and are resampled together.
       status: "ok", or why the run cannot be fitted ("diverged", ...).
       extra: any further columns of the table (learning_rate, seed, d_model, ...).
       notes: what was assumed or left out when the table was read, in words.
+      loss_unit: nats per token, or bits per byte, which compare runs with different tokens.
     """
 
     run_id: Shaped[Array, " n"]
@@ -48,6 +50,7 @@ class Runs(ShortRepr):
     flops_convention: str
     extra: Mapping[str, Shaped[Array, "n ..."]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    loss_unit: str = NATS
 
     def __post_init__(self) -> None:
         check_conventions(self.params_convention, self.flops_convention)
@@ -164,12 +167,14 @@ class Runs(ShortRepr):
             flops_convention=self.flops_convention,
             extra={name: values[rows] for name, values in self.extra.items()},
             notes=self.notes,
+            loss_unit=self.loss_unit,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Curves(ShortRepr):
-    """Training curves in long form: one row per run and evaluation, validation loss in nats.
+    """Training curves in long form: one row per run and evaluation, validation loss in the unit of
+    the runs.
 
     Rows before the end of a run are not annealed: their learning rate had not yet decayed.
     """

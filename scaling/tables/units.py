@@ -3,12 +3,14 @@
 
 from collections.abc import Collection, Container
 from difflib import get_close_matches
-from math import inf, isfinite, log
+from math import inf, isfinite
 
 _COUNTS = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 # One petaflop/s-day is 1e15 * 86400 FLOPs (Kaplan et al. 2020, sec. 1.3).
 _FLOPS = _COUNTS | {"P": 1e15, "E": 1e18, "Z": 1e21, "Y": 1e24, "PF-days": 8.64e19}
-_LOSSES = {"nats": 1.0, "bits": log(2.0)}
+# A loss stays in its unit: ``loss_unit`` tells which that is.
+_LOSSES = {"nats": 1.0, "bits": 1.0}
+NATS, BITS = "nats per token", "bits per byte"
 UNITS = {
     "n_params": _COUNTS,
     "n_tokens": _COUNTS,
@@ -26,7 +28,7 @@ def column_and_factor(field: str, given: str, header: Container[str]) -> tuple[s
 
     A name alone means the unit of the field: parameters, tokens, FLOPs, nats per token. With
     ":unit" behind it K, M, B or G, T multiply counts; P, E, Z, Y and PF-days FLOPs as well;
-    "bits" a loss (bits per byte become nats per byte); any number multiplies by itself
+    "bits" says that a loss is in bits per byte, and so it stays; any number multiplies by itself
     ("steps:524288"). A column whose own name ends like that is taken as it is named.
 
     Raises:
@@ -50,6 +52,17 @@ def _factor(text: str) -> float:
         return float(text)
     except ValueError:
         return 0.0
+
+
+def loss_unit(given: str, header: Container[str]) -> str:
+    """The unit of the losses in a column that is named so."""
+    is_bits = given not in header and given.endswith(":bits")
+    return BITS if is_bits else NATS
+
+
+def loss_words(loss_unit: str, token: str) -> str:
+    """The unit of a loss where tokens are called so: nats per byte."""
+    return f"nats per {token}" if loss_unit == NATS else loss_unit
 
 
 def count(value: float, _position: float = 0) -> str:

@@ -121,7 +121,7 @@ def test_page_and_figures_show_the_sweep_and_the_sizes(swept, ledger, manifest, 
     assert {"settings", "isoflop"} <= set(names)
     html = page(study, manifest, points, report, {"settings": ("AAAA", "means")})
     assert re.findall("<h2>(.*?)</h2>", html)[:2] == ["Answer", f"Mean loss by {RATE}"]
-    assert "Nats per byte over the repeats" in html
+    assert "In nats per byte, over the repeats" in html
     assert "<td>2, at the edge</td>" in html
     assert '<figure id="settings">' in html
 

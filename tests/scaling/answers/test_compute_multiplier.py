@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compute multiplier against planted ones, identities and scipy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
 
 from scaling.answers.compute_multiplier import compute_multiplier
 from scaling.approaches.surface import fit_surface
-from scaling.fit import FitError
+from scaling.fit import Fit, FitError
 from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.plots.holdout import figure_multiplier
 from scaling.plots.style import save
 from scaling.tables.runs import Runs
+from scaling.tables.units import BITS
 
 A = (1.69, 406.4, 410.7, 0.34, 0.28)
 # The same losses for 0.7 times the compute: sizes and tokens are both divided by sqrt(0.7).
@@ -109,6 +112,14 @@ def test_levels_outside_the_runs_are_marked(noisy):
     found = compute_multiplier(*noisy, flops=[1e15, 1e20, 1e23])
     assert found.is_extrapolated.tolist() == [True, False, True]
     assert any("2 of 3 levels lie outside" in s for s in found.findings)
+
+
+def test_losses_in_different_units_are_refused(noisy):
+    other = fitted(A)
+    other = dataclasses.replace(other, runs=dataclasses.replace(other.runs, loss_unit=BITS))
+    assert Fit.from_json(other.to_json()).runs.loss_unit == BITS
+    with pytest.raises(ValueError, match="are nats per token, of B bits per byte: read both in"):
+        compute_multiplier(noisy[0], other)
 
 
 def test_tables_under_different_conventions_are_refused(noisy):

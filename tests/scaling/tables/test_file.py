@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scaling.plots.loss_curves import figure_sizes
+from scaling.tables.loss_curves import loss_curves
 from scaling.tables.read_tables import read_curves, read_runs
 from scaling.tables.runs import Runs
 
@@ -230,7 +232,7 @@ def test_of_many_bad_rows_three_are_told_and_the_others_counted(tmp_path):
         ("n_tokens", "x:T", "2", 2e12),
         ("flops", "x:P", "4", 4e15),
         ("flops", "x:PF-days", "1", 8.64e19),
-        ("loss_nats", "x:bits", "1", 0.6931471805599453),
+        ("loss_nats", "x:bits", "0.7", 0.7),
         ("loss_nats", "x", "1", 1.0),
     ],
 )
@@ -357,7 +359,20 @@ def test_curves_are_read_from_jsonl_with_units(tmp_path):
     columns = {"n_tokens": "tok:M", "loss_nats": "bpb:bits"}
     curves = read_curves(written(tmp_path, line, "c.jsonl"), columns=columns)
     assert curves.n_tokens[0] == 2e6
-    assert curves.loss_nats[0] == pytest.approx(np.log(2))
+    assert curves.loss_nats[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "unit"), [("bpb:bits", "bits per byte"), ("bpb", "nats per token")]
+)
+def test_losses_in_bits_stay_so_and_are_named_so(tmp_path, given, unit):
+    path = written(tmp_path, "p,t,bpb\n1e6,1e9,0.9\n2e6,1e9,0.8\n")
+    columns = {"n_params": "p", "n_tokens": "t", "loss_nats": given}
+    runs = read_runs(path, columns=columns)
+    assert runs.loss_nats.tolist() == [0.9, 0.8]
+    assert runs.loss_unit == runs.select([0]).loss_unit == unit
+    curve = figure_sizes(runs, loss_curves(runs, "n_params", ("budget",)))
+    assert curve.axes[0].get_ylabel() == f"loss ({unit})"
 
 
 def test_a_row_that_is_commented_out_is_no_run_and_is_named(tmp_path):
