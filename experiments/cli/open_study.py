@@ -66,7 +66,12 @@ def open_manifest(
     with hold(ledger.folder / ".lock"):  # Of two runners one prepares, the other waits and reads.
         if ledger.manifest.exists() and not again:
             return open_manifest(study, ledger, console)
-        return prepare_study(ledger, asked, lambda said: console.print(said))
+        with console.status("reading data ...") as status:
+
+            def progress(n_done: int, n_files: int, n_bytes: int) -> None:
+                status.update(f"{n_done} of {n_files} files, {n_bytes / 1e6:,.0f} MB of text")
+
+            return prepare_study(ledger, asked, lambda said: console.print(said), progress)
 
 
 def open_plan(study: Study, ledger: Ledger, console: Console) -> tuple[Plan, Manifest]:

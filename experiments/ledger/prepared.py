@@ -23,40 +23,41 @@ from experiments.files.hold import hold
 from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from model.data.corpus import open_corpus
-from model.data.encoding import TOKENIZER_FILE, open_encoding, tokenizer_text, train_bpe
+from model.data.encoding import TOKENIZER_FILE, open_encoding, train_bpe
 from model.data.manifest import Manifest
 from model.data.mixture import mixed
-from model.data.prepare import prepare, reader_of, training_texts
+from model.data.prepare import Progress, prepare, source_key, training_texts
 from model.data.source import (
-    FileSource,
     Mixture,
     Source,
     TextSource,
     Zipf,
-    source_to_dict,
     with_tokenizer,
 )
 from model.data.token_files import SPLITS
 from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
 
 _MANIFEST = "manifest.json"
-# Raised when the same source comes to be other tokens.
-_VERSION = 1
 
 Tell = Callable[[str], None]
 
 
-def prepare_study(ledger: Ledger, sources: Sequence[Source], tell: Tell) -> Manifest:
+def prepare_study(
+    ledger: Ledger,
+    sources: Sequence[Source],
+    tell: Tell,
+    progress: Progress | None = None,
+) -> Manifest:
     """The manifest of a study's data, whose token files then lie in the study's folder.
 
     Args:
       sources: the data of its settings, each once.
-      tell: told what is being read.
+      tell: told what is being read. progress: see `prepare`.
 
     Raises:
       ValueError: if data cannot be read as a source says, or do not suffice for it.
     """
-    store = _Store(ledger.results / ".data", tell)
+    store = _Store(ledger.results / ".data", tell, progress)
     first, *others = map(store.manifest, sources)
     manifest = dataclasses.replace(first, variants=tuple(others))
     is_alone = not (first.parts or others)
@@ -73,8 +74,8 @@ class _Store:
       folders: by fingerprint, where the token files lie that were asked for.
     """
 
-    def __init__(self, root: Path, tell: Tell):
-        self._root, self._tell = root, tell
+    def __init__(self, root: Path, tell: Tell, progress: Progress | None):
+        self._root, self._tell, self._progress = root, tell, progress
         self.folders: dict[str, Path] = {}
 
     def manifest(self, source: Source) -> Manifest:
@@ -86,15 +87,16 @@ class _Store:
             return mixed(source, [self.manifest(part) for part in parts])
         if isinstance(source, Zipf):
             return prepare(source, self._root)
-        key = _key(source)
+        key = source_key(source)
         folder = self._root / key
         with hold(self._root / f"{key}.lock"):  # Of several processes one prepares.
             manifest = _sound(folder)
             if manifest is None:
                 self._tell(f"reading {source.kind} data into {folder} ...")
                 shutil.rmtree(folder, ignore_errors=True)
+                # Of a killed call what it prepared is here, and goes on.
                 staging = self._root / f".prepare-{key}"
-                prepare(source, staging).write(staging / _MANIFEST)
+                prepare(source, staging, self._progress).write(staging / _MANIFEST)
                 os.replace(staging, folder)
                 manifest = Manifest.read(folder / _MANIFEST)
         self.folders[manifest.fingerprint] = folder
@@ -103,7 +105,7 @@ class _Store:
     def _trained(self, source: Mixture, tokenizer: TrainedBPE) -> HuggingFaceTokenizer:
         """Of all parts, kept beside their tokens."""
         sources = [part.source for part in source.parts if isinstance(part.source, TextSource)]
-        key = _digest([tokenizer.vocab_size, *map(_key, sources)])
+        key = _digest([tokenizer.vocab_size, *map(source_key, sources)])
         path = self._root / f"{key}.json"
         with hold(self._root / f"{key}.lock"):
             if not path.exists():
@@ -122,15 +124,6 @@ def _sound(folder: Path) -> Manifest | None:
     except ValueError:
         return None
     return manifest
-
-
-def _key(source: FileSource) -> str:
-    """Of all that the tokens of a source follow from: what it says, and the files that it reads."""
-    stamps = reader_of(source).stamps()
-    tokenizer = getattr(source, "tokenizer", None)
-    if isinstance(tokenizer, HuggingFaceTokenizer):
-        stamps.append(hashlib.sha256(tokenizer_text(tokenizer).encode()).hexdigest())
-    return _digest([_VERSION, source_to_dict(source), stamps])
 
 
 def _digest(values: object) -> str:

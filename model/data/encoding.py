@@ -29,7 +29,7 @@ from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
 
 TOKENIZER_FILE = "tokenizer.json"
 STRETCH = 2**16
-_PARTS_AT_A_TIME = 32
+_TEXT_AT_A_TIME = 2**20
 # The end of a line that is white space alone, between what is none.
 _CUT = re.compile(rb"[!-~]\n(?=[!-~])")
 
@@ -121,10 +121,8 @@ class FileEncoding(Encoding):
         flat = [part.decode() for text in parts for part in text]
         found = (
             np.array(one.ids, self._dtype).tobytes()
-            for start in range(0, len(flat), _PARTS_AT_A_TIME)
-            for one in self._tokenizer.encode_batch_fast(
-                flat[start : start + _PARTS_AT_A_TIME], add_special_tokens=False
-            )
+            for some in _at_a_time(flat)
+            for one in self._tokenizer.encode_batch_fast(some, add_special_tokens=False)
         )
         return [b"".join(itertools.islice(found, len(text))) for text in parts]
 
@@ -148,6 +146,20 @@ def _merges_end_at_lines(text: str) -> bool:
     is_gpt2 = words.get("type") == "ByteLevel" and words.get("use_regex", True)
     is_plain = values.get("normalizer") is None and not words.get("add_prefix_space", True)
     return is_gpt2 and is_plain and all(one["special"] for one in values["added_tokens"])
+
+
+def _at_a_time(parts: Sequence[str]) -> Iterator[list[str]]:
+    """As many as give every core something, and no more memory than need be."""
+    some: list[str] = []
+    size = 0
+    for part in parts:
+        some.append(part)
+        size += len(part)
+        if size >= _TEXT_AT_A_TIME:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def _stretches(text: bytes) -> Iterator[bytes]:

@@ -6,13 +6,40 @@ quotations, generated code. What of that lies in both splits is learned by heart
 loss. (Lee et al. 2022, arXiv:2107.06499, count strings of 50 tokens.)
 """
 
+from collections.abc import Iterable
+
 import numpy as np
-from jaxtyping import Bool, UInt, UInt64
+from jaxtyping import Bool, UInt, UInt8, UInt64
+
+from model.data.encoding import Encoding
 
 # Tokens of a string; a power of two.
 STRING = 64
 # Positions that are hashed at a time: 32 MB each, twice.
 _PART = 2**22
+
+
+class Strings:
+    """The strings of 64 bytes of some documents, as hashes: 8 bytes for each."""
+
+    def __init__(self, documents: Iterable[bytes]):
+        found = [
+            _hashes(np.frombuffer(text, np.uint8)) for text in documents if len(text) >= STRING
+        ]
+        self._sorted = np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))
+
+    def are_in(self, document: bytes) -> bool:
+        """Whether a document has any of them."""
+        if len(document) < STRING or not len(self._sorted):
+            return False
+        return bool(_are_among(_hashes(np.frombuffer(document, np.uint8)), self._sorted).any())
+
+
+def _are_among(
+    hashes: UInt64[np.ndarray, " n"], wanted: UInt64[np.ndarray, " m"]
+) -> Bool[np.ndarray, " n"]:
+    """``wanted``: sorted, not empty."""
+    return wanted[np.searchsorted(wanted, hashes).clip(max=len(wanted) - 1)] == hashes
 
 
 def overlap(train: UInt[np.ndarray, " n"], validation: UInt[np.ndarray, " m"]) -> float:
@@ -31,6 +58,14 @@ def overlap(train: UInt[np.ndarray, " n"], validation: UInt[np.ndarray, " m"]) -
         is_held[places[wanted[places] == found]] = True
     begins = is_held[np.searchsorted(wanted, _hashes(validation))]
     return float(_covered(begins, len(validation)).mean())
+
+
+def texts(tokens: UInt[np.ndarray, " n"], encoding: Encoding) -> UInt8[np.ndarray, " m"]:
+    """The documents of a token file as bytes, a NUL behind each."""
+    ends = np.flatnonzero(tokens == encoding.separator) + 1
+    documents = np.split(tokens, ends[:-1])
+    found = b"".join(encoding.decode(one[:-1].tolist()) + b"\0" for one in documents)
+    return np.frombuffer(found, np.uint8)
 
 
 def _hashes(tokens: UInt[np.ndarray, " n"]) -> UInt64[np.ndarray, " n_strings"]:

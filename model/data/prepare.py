@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a source to token files and their manifest: read, split by document hash, write once."""
 
-import contextlib
+import hashlib
+import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +14,10 @@ from model.data.encoding import (
     Encoding,
     FileEncoding,
     encoding_of,
+    tokenizer_text,
 )
 from model.data.manifest import Manifest
+from model.data.overlap import Strings
 from model.data.source import (
     FileSource,
     PepsText,
@@ -23,12 +25,19 @@ from model.data.source import (
     StdlibText,
     TokenArrays,
     Zipf,
+    source_to_dict,
+    with_tokenizer,
 )
-from model.data.splits import Splits, is_validation
+from model.data.splits import KEPT, Changed, Splits, is_validation
 from model.data.text import PepsReader, Reader, StdlibReader, TextFilesReader
 from model.data.token_arrays import TokenArraysReader
+from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
 
-Progress = Callable[[int, int], None]
+# Raised when the same source comes to be other tokens.
+_VERSION = 1
+_TOLD_BYTES = 2**24
+
+Progress = Callable[[int, int, int], None]
 
 
 def prepare(
@@ -42,12 +51,13 @@ def prepare(
     Same files, same bytes: the result depends on names (relative to the paths given) and
     contents, not on the order or place of folders. The token files get their names only when
     both are complete; the caller writes the manifest last, and `open_corpus` checks the files
-    against it, so a killed call leaves nothing that passes for done (at most a hidden
-    `.prepare-*` folder). A zipf source writes nothing.
+    against it, so a killed call leaves nothing that passes for done, but a hidden folder
+    `.prepare-*`, from which the next call goes on where source and files are the same. Of several
+    processes one may prepare into a folder at a time. A zipf source writes nothing.
 
     Args:
       folder: where the token files go; made if missing.
-      progress: called with (files done, files in all).
+      progress: called with (files done, files in all, bytes of text so far) now and then.
 
     Raises:
       ValueError: if a file cannot be read as the source says, or a split would be empty.
@@ -55,28 +65,44 @@ def prepare(
     """
     if isinstance(source, Zipf):
         return zipf.describe(source)
-    reader = reader_of(source)
-    encoding = encoding_of(source, training_texts(source))
-    with _staging(Path(folder)) as staging:
-        splits = _write_splits(source, encoding, reader, staging, progress)
-        if isinstance(encoding, FileEncoding):
-            (staging / TOKENIZER_FILE).write_text(encoding.json, encoding="utf-8")
-        for path in sorted(staging.iterdir()):
-            os.replace(path, Path(folder, path.name))
-    if not isinstance(encoding, FileEncoding):
-        Path(folder, TOKENIZER_FILE).unlink(missing_ok=True)  # Of what lay there before.
+    folder = Path(folder)
+    staging = folder / f".prepare-{source_key(source)[:8]}"
+    staging.mkdir(parents=True, exist_ok=True)
+    try:
+        splits, reader = _write_splits(source, staging, progress)
+    except (Changed, EOFError):
+        shutil.rmtree(staging)
+        return prepare(source, folder, progress)
+    except BaseException:
+        if not (staging / KEPT).exists():
+            shutil.rmtree(staging, ignore_errors=True)
+        raise
+    (staging / KEPT).unlink(missing_ok=True)
+    Path(folder, TOKENIZER_FILE).unlink(missing_ok=True)  # Of what lay there before.
+    for path in sorted(staging.iterdir()):
+        os.replace(path, folder / path.name)
+    staging.rmdir()
     return splits.manifest(source, reader)
 
 
+def source_key(source: FileSource) -> str:
+    """Of all that the tokens of a source follow from: what it says, and the files that it reads."""
+    stamps = reader_of(source).stamps()
+    tokenizer = getattr(source, "tokenizer", None)
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        stamps.append(hashlib.sha256(tokenizer_text(tokenizer).encode()).hexdigest())
+    rule = json.dumps([_VERSION, source_to_dict(source), stamps])
+    return hashlib.sha256(rule.encode()).hexdigest()[:32]
+
+
 def _write_splits(
-    source: FileSource,
-    encoding: Encoding,
-    reader: Reader,
-    folder: Path,
-    progress: Progress | None,
-) -> Splits:
-    splits = Splits(source, encoding, folder)
+    source: FileSource, folder: Path, progress: Progress | None
+) -> tuple[Splits, Reader]:
+    reader = reader_of(source)
+    encoding = _encoding(source, folder)
     files = [*reader.validation_files, *reader.files]
+    splits = Splits(source, encoding, folder, _strings_held_out(source))
+    n_told = 0
     try:
         for n_done, file in enumerate(files, 1):
             is_held_out = n_done <= len(reader.validation_files)
@@ -86,12 +112,39 @@ def _write_splits(
             else:
                 for document in _documents(reader, file):
                     splits.append(document, is_held_out=is_held_out)
+                    if progress is not None and splits.n_bytes - n_told > _TOLD_BYTES:
+                        n_told = splits.n_bytes
+                        progress(n_done - 1, len(files), n_told)
             if progress is not None:
-                progress(n_done, len(files))
+                progress(n_done, len(files), splits.n_bytes)
         splits.finish()
     finally:
         splits.close()
-    return splits
+    return splits, reader
+
+
+def _encoding(source: FileSource, folder: Path) -> Encoding:
+    """The source's; a vocabulary that a killed call trained is not trained again."""
+    path, tokenizer = folder / TOKENIZER_FILE, getattr(source, "tokenizer", None)
+    if isinstance(tokenizer, TrainedBPE) and path.exists():
+        tokenizer = HuggingFaceTokenizer(path=str(path), separator=SEPARATOR)
+        return encoding_of(with_tokenizer(source, tokenizer), ())
+    encoding = encoding_of(source, training_texts(source))
+    if isinstance(encoding, FileEncoding):
+        temporary = folder / f".{TOKENIZER_FILE}"
+        temporary.write_text(encoding.json, encoding="utf-8")
+        os.replace(temporary, path)
+    return encoding
+
+
+def _strings_held_out(source: FileSource) -> Strings | None:
+    """Of the documents that are held out, where training documents that have one are dropped."""
+    if getattr(source, "drop", None) != "overlap":
+        return None
+    reader, fraction = reader_of(source), source.validation_fraction
+    files = reader.validation_files or reader.files
+    documents = (document for file in files for document in _documents(reader, file))
+    return Strings(text for text in documents if fraction is None or is_validation(text, fraction))
 
 
 def _documents(reader: Reader, file: Path) -> Iterator[bytes]:
@@ -119,13 +172,3 @@ def reader_of(source: FileSource) -> Reader:
         case TokenArrays():
             return TokenArraysReader(source)
     return TextFilesReader(source)
-
-
-@contextlib.contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    staging = folder / f".prepare-{secrets.token_hex(4)}"
-    staging.mkdir(parents=True)
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

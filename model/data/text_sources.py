@@ -16,6 +16,8 @@ from model.data.tokenizer import Tokenizer, check_tokenizer
 
 TEXT_FORMATS = ("text", "jsonl", "json", "csv", "parquet", "arrow")
 
+DROPS = (None, "duplicates", "overlap")
+
 
 class _Text:
     """What sources of text have in common: windows in an order of ours, and tokens that are bytes
@@ -32,15 +34,18 @@ class StdlibText(_Text):
     Args:
       validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
       tokenizer: None for bytes.
+      drop: see TextFiles.
     """
 
     kind: ClassVar[str] = "stdlib"
     validation_fraction: float
     tokenizer: Tokenizer | None = None
+    drop: str | None = None
 
     def __post_init__(self) -> None:
         check_fraction(self.kind, self.validation_fraction)
         check_tokenizer(self)
+        check_that(self, "drop", self.drop in DROPS, '"duplicates", "overlap" or None')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,15 +55,18 @@ class PepsText(_Text):
     Args:
       validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
       tokenizer: None for bytes.
+      drop: see TextFiles.
     """
 
     kind: ClassVar[str] = "peps"
     validation_fraction: float
     tokenizer: Tokenizer | None = None
+    drop: str | None = None
 
     def __post_init__(self) -> None:
         check_fraction(self.kind, self.validation_fraction)
         check_tokenizer(self)
+        check_that(self, "drop", self.drop in DROPS, '"duplicates", "overlap" or None')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +96,8 @@ class TextFiles(_Text):
       max_document_bytes: a longer document is refused or,
       cut_long_documents: cut into documents of at most so many bytes, at ends of lines.
       tokenizer: None for UTF-8 bytes.
+      drop: of training documents, all "duplicates" but the first; "overlap": these, and every one
+        that has 64 bytes in a row in common with what is held out. None: none.
     """
 
     kind: ClassVar[str] = "text"
@@ -101,6 +111,7 @@ class TextFiles(_Text):
     max_document_bytes: int = 64 * 2**20
     cut_long_documents: bool = False
     tokenizer: Tokenizer | None = None
+    drop: str | None = None
 
     def __post_init__(self) -> None:
         check_paths(self.kind, "paths", self.paths)
@@ -117,3 +128,4 @@ class TextFiles(_Text):
         is_flag = isinstance(self.cut_long_documents, bool)
         check_that(self, "cut_long_documents", is_flag, "True or False")
         check_tokenizer(self)
+        check_that(self, "drop", self.drop in DROPS, '"duplicates", "overlap" or None')

@@ -4,10 +4,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Shaped
@@ -35,20 +35,41 @@ def tokens_folder(folder: Path, fingerprint: str) -> Path:
 
 
 class TokenWriter:
-    """Appends documents to a .npy file whose length is known only at the end."""
+    """Appends documents to a .npy file whose length is known only at the end.
 
-    def __init__(self, path: Path, dtype: np.dtype):
+    Args:
+      kept: what `sync` said of the tokens that are in the file and stay.
+
+    Raises:
+      EOFError: if they are not.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype, kept: Sequence[Any] | None = None):
         self._dtype = dtype
         self._sha256 = hashlib.sha256()
-        self._file: BinaryIO = open(path, "xb")  # noqa: SIM115 (closed by `close` or `finish`)
+        self._file: BinaryIO = open(path, "r+b" if kept else "w+b")  # noqa: SIM115 (see `close`)
         self._n_bytes = 0
         self._write_header()
+        n_kept, sha256 = kept or (0, self.sha256)
+        while block := self._file.read(min(n_kept - self._n_bytes, 2**20)):
+            self._sha256.update(block)
+            self._n_bytes += len(block)
+        self._file.truncate()
+        if self.sha256 != sha256:
+            self.close()
+            raise EOFError(f"{path} is not what was kept")
 
     def append(self, tokens: bytes) -> None:
         """Appends tokens, given as little-endian bytes of the file's type."""
         self._file.write(tokens)
         self._sha256.update(tokens)
         self._n_bytes += len(tokens)
+
+    def sync(self) -> tuple[int, str]:
+        """How many bytes of tokens are on the disk now, for certain, and their sha256."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._n_bytes, self.sha256
 
     def finish(self) -> None:
         """Writes the true length into the header and closes the file."""
