@@ -17,6 +17,7 @@ from experiments.study.from_json import study_from_json
 from experiments.study.study import Study
 from model.data.manifest import Manifest
 from model.data.source import (
+    HuggingFaceDataset,
     Mixture,
     Source,
     TextFiles,
@@ -91,6 +92,9 @@ def _seen_data(path: Path, data: Source) -> Source:
     if isinstance(tokenizer := getattr(data, "tokenizer", None), HuggingFaceTokenizer):
         (seen,) = _seen_from(path, (tokenizer.path,))
         data = with_tokenizer(data, dataclasses.replace(tokenizer, path=seen))
+    if isinstance(data, HuggingFaceDataset):
+        (seen,) = _seen_from(path, (data.path,))
+        return dataclasses.replace(data, path=seen) if Path(seen).is_dir() else data
     if not isinstance(data, TextFiles | TokenArrays):
         return data
     held_out = data.validation_paths

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model.data import zipf
+from model.data.dataset import DatasetReader
 from model.data.encoding import (
     TOKENIZER_FILE,
     Encoding,
@@ -20,6 +21,7 @@ from model.data.manifest import Manifest
 from model.data.overlap import Strings
 from model.data.source import (
     FileSource,
+    HuggingFaceDataset,
     PepsText,
     SingleSource,
     StdlibText,
@@ -169,6 +171,8 @@ def reader_of(source: FileSource) -> Reader:
             return PepsReader(source)
         case StdlibText():
             return StdlibReader(source)
+        case HuggingFaceDataset():
+            return DatasetReader(source)
         case TokenArrays():
             return TokenArraysReader(source)
     return TextFilesReader(source)

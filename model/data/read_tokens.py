@@ -8,7 +8,16 @@ from jaxtyping import UInt
 
 from model.data.encoding import Encoding
 from model.data.prepare import reader_of
-from model.data.source import Mixture, PepsText, Source, StdlibText, TextFiles, TokenArrays, Zipf
+from model.data.source import (
+    HuggingFaceDataset,
+    Mixture,
+    PepsText,
+    Source,
+    StdlibText,
+    TextFiles,
+    TokenArrays,
+    Zipf,
+)
 from model.data.token_arrays import TokenArraysReader
 from model.data.token_files import token_dtype
 
@@ -48,6 +57,8 @@ def _of_path(source: Source, path: str) -> TextFiles | TokenArrays:
         source = source.parts[0].source  # Of the others the encoding is the same.
     if isinstance(source, PepsText | StdlibText):
         return TextFiles(paths=(path,), validation_fraction=0.5)  # Of what is not split.
+    if isinstance(source, HuggingFaceDataset):
+        return TextFiles(paths=(path,), validation_fraction=0.5, text_field=source.text_field)
     if isinstance(source, Zipf):
         return TokenArrays(
             paths=(path,),

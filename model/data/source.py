@@ -18,7 +18,7 @@ from model.data.source_checks import (
     check_real,
     check_that,
 )
-from model.data.text_sources import PepsText, StdlibText, TextFiles
+from model.data.text_sources import HuggingFaceDataset, PepsText, StdlibText, TextFiles
 from model.data.tokenizer import (
     Tokenizer,
     check_tokenizer,
@@ -147,7 +147,7 @@ class Zipf:
         return self.base
 
 
-TextSource = PepsText | StdlibText | TextFiles
+TextSource = PepsText | StdlibText | TextFiles | HuggingFaceDataset
 FileSource = TextSource | TokenArrays
 SingleSource = FileSource | Zipf
 
@@ -241,7 +241,8 @@ def is_bytes(source: Source) -> bool:
 
 
 SOURCES: dict[str, type[Source]] = {
-    s.kind: s for s in (PepsText, StdlibText, TextFiles, TokenArrays, Zipf, Mixture)
+    s.kind: s
+    for s in (PepsText, StdlibText, TextFiles, HuggingFaceDataset, TokenArrays, Zipf, Mixture)
 }
 
 

@@ -129,3 +129,55 @@ class TextFiles(_Text):
         check_that(self, "cut_long_documents", is_flag, "True or False")
         check_tokenizer(self)
         check_that(self, "drop", self.drop in DROPS, '"duplicates", "overlap" or None')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HuggingFaceDataset(_Text):
+    """A dataset that the package `datasets` reads (extra "text"), streamed; a row is a document.
+
+    Args:
+      path: a folder, such as one of Parquet files, in a study file as seen from there; or a name of
+        the Hugging Face hub.
+      name: of the configuration, where the dataset has several.
+      split: what is trained on and, where there is no `validation_split`, split by hash.
+      revision: commit of the hub; required for a name. A folder is known by its digest.
+      text_field: the column of the text; "meta.text" is the field `text` of `meta`.
+      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash; or
+      validation_split: a split that is held out as it is. One of the two.
+      tokenizer: None for UTF-8 bytes.
+      drop: see TextFiles.
+    """
+
+    kind: ClassVar[str] = "dataset"
+    path: str
+    name: str | None = None
+    split: str
+    revision: str | None = None
+    text_field: str = "text"
+    validation_fraction: float | None = None
+    validation_split: str | None = None
+    tokenizer: Tokenizer | None = None
+    drop: str | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("path", "split", "text_field"):
+            check_that(self, field, _is_name(getattr(self, field)), "a non-empty string")
+        for field in ("name", "revision", "validation_split"):
+            value = getattr(self, field)
+            check_that(self, field, value is None or _is_name(value), "a non-empty string, or None")
+        if (self.validation_fraction is None) == (self.validation_split is None):
+            raise ValueError(
+                f"validation_fraction of source 'dataset' is {self.validation_fraction!r} and "
+                f"validation_split is {self.validation_split!r}: give one of them, a share of the "
+                "documents or a split of the dataset."
+            )
+        if self.validation_fraction is not None:
+            check_fraction(self.kind, self.validation_fraction)
+        is_other = self.validation_split != self.split
+        check_that(self, "validation_split", is_other, "another split than the one trained on")
+        check_tokenizer(self)
+        check_that(self, "drop", self.drop in DROPS, '"duplicates", "overlap" or None')
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != "" and "\0" not in value

@@ -146,7 +146,7 @@ def test_a_record_of_today_is_read_tomorrow_and_that_of_yesterday_today() -> Non
     [
         (
             {"kind": "web"},
-            "unknown data source 'web': choose one of peps, stdlib, text, tokens",
+            "unknown data source 'web': choose one of peps, stdlib, text, dataset, tokens",
         ),
         ({"validation_fraction": 0.1}, "unknown data source None"),
         ({"kind": "stdlib"}, r"lacks \['validation_fraction'\]"),

@@ -356,11 +356,13 @@ def test_the_text_that_comes_with_the_package_is_the_published_one(tmp_path: Pat
 def test_stdlib_is_deterministic_and_names_its_python(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     source = StdlibText(validation_fraction=0.05)
-    first = prepare(source, tmp_path / "a", lambda done, total: calls.append((done, total)))
+    first = prepare(source, tmp_path / "a", lambda done, total, _: calls.append((done, total)))
     assert prepare(source, tmp_path / "b") == first
     for split in ("train.npy", "validation.npy"):
         assert (tmp_path / "a" / split).read_bytes() == (tmp_path / "b" / split).read_bytes()
-    assert calls == [(i, len(calls)) for i in range(1, len(calls) + 1)]
+    n_files = len(set(calls))  # Within a long file a call may come again.
+    assert calls == sorted(calls)
+    assert {*calls} == {(i, n_files) for i in range(1, n_files + 1)}
     assert first.n_bytes is not None
     assert first.n_bytes > 8e6
     # A distribution may ship its Python without the test packages, and the note then says that.
@@ -430,7 +432,7 @@ def test_killed_prepare_leaves_nothing_that_looks_done(tmp_path: Path) -> None:
         "from model.data.prepare import prepare\n"
         "from model.data.source import TextFiles\n"
         "source = TextFiles(paths=(sys.argv[1],), validation_fraction=0.4)\n"
-        "kill = lambda done, total: done == total and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "kill = lambda done, total, _: done == total and os.kill(os.getpid(), signal.SIGKILL)\n"
         "prepare(source, sys.argv[2], kill)\n"
     )
     folder = tmp_path / "out"
