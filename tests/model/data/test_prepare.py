@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Preparing goes on after a kill, counts copies, and drops what it is told to."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -95,7 +96,12 @@ def test_what_a_killed_call_kept_and_is_damaged_is_made_anew(
     monkeypatch.undo()
     (left,) = (tmp_path / "out").iterdir()
     kept = json.loads((left / "kept.json").read_text())
-    if damage == "documents":
+    if damage == "documents":  # The tokens are whole, but of others.
+        content = (left / "train.npy").read_bytes()
+        content = content[:300] + b"x" + content[301:]
+        (left / "train.npy").write_bytes(content)
+        n_kept = kept["train"][0]
+        kept["train"][1] = hashlib.sha256(content[128 : 128 + n_kept]).hexdigest()
         kept["text"] = "0" * 64
     elif damage == "fewer":
         kept["n_documents"] = 1000
