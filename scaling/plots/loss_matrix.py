@@ -30,6 +30,7 @@ def figure_loss_matrix(
         ax.text(column, row, f"{loss:.4f}", ha="center", va="center", color=color, fontsize=7)
     ax.set_xticks(range(len(domains)), domains)
     ax.set_yticks(range(len(shown)), settings[:_MOST_ROWS])
+    ax.grid(False)
     ax.tick_params(length=0)
     ax.xaxis.tick_top()
     for spine in ax.spines.values():
