@@ -16,7 +16,7 @@ from scaling.json_values import encode
 CAPTIONS = {
     "isoflop": "Loss against size at fixed compute, with fitted minima where there are any.",
     "settings": "Loss against each setting that was varied, a line per size.",
-    "domains": "Loss of each budget and setting on each domain, in nats.",
+    "domains": "Loss of each budget and setting on each domain.",
     "vocabulary": "Lowest loss of any size against the vocabulary; stars: the best of a budget.",
     "frontier": "Compute-optimal parameters and tokens by every approach.",
     "forecast": "Forecasts made before the run beyond the grid, and what came out.",

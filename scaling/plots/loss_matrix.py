@@ -18,7 +18,7 @@ def figure_loss_matrix(
     domains: Sequence[str],
     losses: Float[np.ndarray, "n_settings n_domains"],
 ) -> Figure:
-    """A cell for each setting and domain: its loss in nats, its shade by how much that is above the
+    """A cell for each setting and domain: its loss, its shade by how much that is above the
     lowest of its domain."""
     shown = losses[:_MOST_ROWS]
     figure, (ax,) = new_figure(height=0.27 * len(shown) + 1.0)
