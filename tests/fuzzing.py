@@ -35,9 +35,13 @@ KINDS = {
     "decay_steps": WHOLE, "decay": NAME, "final_fraction": FRACTION, "curve_tokens": SIZE,
     "n_points": SIZE, "algorithm": NAME, "muon": RECORD, "momentum": SHARE, "nesterov": FLAG,
     "ns_steps": SIZE, "scale": NAME, "weight_decay_holds": WHOLE, "weight_decay_fall": RATE,
+    "n_bytes": SIZE, "curve_bytes": SIZE, "separator": WHOLE,
 }  # fmt: skip
 # What is no part of an id, and may be missing.
-DEFAULTS = {"objective": "next_token", "weight_decay_holds": 0, "weight_decay_fall": 0.0}
+DEFAULTS = {
+    **{"objective": "next_token", "weight_decay_holds": 0, "weight_decay_fall": 0.0},
+    **dict.fromkeys(("n_bytes", "curve_bytes", "separator")),
+}
 
 _NUMBERS = (float("nan"), float("inf"), float("-inf"), -1.0, -1e-9, 1e300, 10**400)
 _NO_NUMBER = ("", "1", "NaN", "x" * 3000, True, False, None, [], {}, [1], {"a": 1}, [[[]]])
@@ -59,10 +63,11 @@ WRONG: dict[int, tuple[Any, ...]] = {
 }
 # Null is how an unlimited source says that it has no epochs, and AdamW that it has nothing of Muon;
 # no axes is a study without any, and a word may be one's value; a block may have no channel mixer,
-# attention no rotation.
+# attention no rotation; losses are not of documents, and documents are not kept apart.
 LEGAL = (
     *(("epochs", None), ("axes", {}), ("axes", {"nothing": "x"}), ("muon", None)),
     *(("channel_mixer", None), ("rope_theta", None)),
+    *(("n_bytes", None), ("curve_bytes", None), ("separator", None)),
 )
 
 

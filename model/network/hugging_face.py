@@ -80,6 +80,8 @@ def family(model: ModelConfig) -> Family:
       ValueError: one line that says why there is none.
     """
     mixer, mlp = _layers(model)
+    if model.separator is not None:
+        raise _none("In theirs attention crosses documents; documents_apart=True")
     heads = f"n_heads={mixer.n_heads}, n_kv_heads={mixer.n_kv_heads}, d_head={mixer.d_head}"
     positions = ["rotary"] * (mixer.rope_theta is not None) + ["learned"] * model.learned_positions
     found = (model.norm, " and ".join(positions) or "no", mlp.kind)

@@ -68,7 +68,8 @@ def report(fits, *, fronts=None, main="additive", forecasts=(), bad=()):
         agreement=None,
         runs=type("Runs", (), {"not_ok": runs.not_ok, "__len__": lambda self: 49})(),
     )
-    return SimpleNamespace(analysis=analysis, main=main, unit="byte", forecasts=forecasts)
+    units = {"unit": "byte", "loss_unit": "nats per byte"}
+    return SimpleNamespace(analysis=analysis, main=main, forecasts=forecasts, **units)
 
 
 SURFACE = {"additive": fit("surface (additive)", law="additive")}

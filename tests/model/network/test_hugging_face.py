@@ -100,6 +100,11 @@ def test_a_network_that_is_none_of_theirs_is_refused_with_the_reason(
         assert "\n" not in str(error.value)
 
 
+def test_documents_kept_apart_are_refused() -> None:
+    with pytest.raises(ValueError, match="attention crosses documents; documents_apart=True"):
+        family(dataclasses.replace(LLAMA, separator=0))
+
+
 def test_a_block_without_a_channel_mixer_is_refused() -> None:
     block = msgspec.structs.replace(LLAMA.blocks[0], channel_mixer=None)
     with pytest.raises(ValueError, match="attention with swiglu or gelu; attention"):
@@ -116,5 +121,5 @@ def test_a_new_field_of_a_network_is_not_forgotten_in_the_export() -> None:
     assert {field.name for field in dataclasses.fields(ModelConfig)} - said_nothing == {
         *("vocab_size", "seq_len", "d_model", "n_layers", "blocks", "norm", "norm_eps"),
         *("learned_positions", "use_bias", "tie_embeddings", "residual_multiplier"),
-        "logit_multiplier",
+        *("logit_multiplier", "separator"),
     }
