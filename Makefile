@@ -15,7 +15,8 @@ export UV_PYTHON_DOWNLOADS := never
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-all check test-parity test-browser test-slurm test-kubernetes \
   test-chaos test-tpu check-tpu bench bench-truth bench-coverage bench-fit bench-saving \
-  bench-noise bench-quickstart bench-holdout bench-isoflop bench-reliability clean
+  bench-noise bench-quickstart bench-holdout bench-isoflop bench-preparing \
+  bench-reliability clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +84,9 @@ bench-quickstart: $(VENV)/.ready ## the quickstart with other seeds and texts (2
 
 bench-holdout: $(VENV)/.ready ## how often forecasts hold published runs beyond the fitted ones
 	$(BIN)/python -m experiments.benchmarks.holdout
+
+bench-preparing: $(VENV)/.ready ## text to tokens: 1 GB as bytes and by BPE, speed and memory (8 minutes)
+	$(BIN)/python -m experiments.benchmarks.preparing
 
 bench-isoflop: $(VENV)/.ready ## Approach 2, joint and per budget, on public tables (6 minutes)
 	$(BIN)/python -m experiments.benchmarks.isoflop
