@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.counts.total import count_params
 from model.network.execution import AUTO, PLAIN, Execution
+from model.network.sharding import make_mesh
 from model.training import compile_program as training_program
 from model.training import memory
 from model.training.checkpoint import Checkpoints
@@ -352,3 +354,14 @@ def test_float32_products_ask_for_full_precision(
     products = [line for line in text.as_text().splitlines() if "dot_general" in line]
     assert products
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+def test_gelu_alone_is_compiled_with_the_newer_fusions(
+    network_config: ModelConfig, deep: ModelConfig
+) -> None:
+    """Measured: without them nanoGPT's network trains a seventh slower, SwiGLU's as fast."""
+    mesh = make_mesh((1, 1, 1, 1))
+    known = version("jaxlib").startswith("0.10.")
+    assert training_program._compiler_options(network_config, mesh) == {}
+    asked = training_program._compiler_options(deep, mesh)
+    assert asked == ({"xla_cpu_use_fusion_emitters": True} if known else {})
