@@ -22,11 +22,8 @@ def finish(work, name, *, lacking=(), n_resolved=4, came_out=1.45, losses=(2.0, 
     predicted = {"value": 1.42, "lower": 1.37, "upper": 1.47}
     forecast = {"by_law": {"curved": predicted, "additive": {}}, "came_out": came_out}
     ledger.answer.write_text(json.dumps({"exponents": exponents, "forecasts": [forecast]}))
-    optima = [
-        {"budget": budget, "reason": "", "note": "" if n < n_resolved else "not one size inside"}
-        for n, budget in enumerate(STUDY.budgets)
-    ]
-    (ledger.fits / "isoflop.json").write_text(json.dumps({"optima": optima}))
+    (ledger.fits / "resolved.json").write_text(json.dumps(STUDY.budgets[:n_resolved]))
+    (ledger.fits / "curved.json").write_text(json.dumps({"parameters": {"E": 0.461}}))
     rows = [{"role": "grid", "status": "ok", "budget": "2e10", "d_model": 8, "loss_nats": loss}
             for loss in losses]  # fmt: skip
     rows.append(rows[0] | {"role": "forecast", "loss_nats": 9.0})
@@ -42,7 +39,24 @@ def cells(text, first):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_every_repeat_is_counted_and_shown(tmp_path):
+def test_a_budget_is_resolved_by_its_own_parabola(tmp_path):
+    rows = ["role,status,budget,n_params,n_tokens,flops,loss_nats"]
+    for k, budget in enumerate(STUDY.budgets):
+        for i in range(7):
+            n = 1e4 * 2**k * 1.5 ** (i - 3)
+            # The last budget falls to its largest size.
+            loss = 2 - 0.1 * k + (0.05 * (i - 3) ** 2 if k < 3 else -0.05 * i)
+            rows.append(f"grid,ok,{budget},{n},{budget / 6 / n},{budget},{loss + 0.001 * (i % 2)}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(rows))
+    assert quickstart.resolved(table) == list(STUDY.budgets[:3])
+    table.write_text("\n".join([rows[0], *rows[-14:]]))
+    assert quickstart.resolved(table) == []
+
+
+def test_every_repeat_is_counted_and_shown(tmp_path, monkeypatch):
+    told = lambda table: json.loads((table.parent / "fits" / "resolved.json").read_text())  # noqa: E731
+    monkeypatch.setattr(quickstart, "resolved", told)
     finish(tmp_path, "peps-2", lacking=("isoflop",), n_resolved=3)
     finish(tmp_path, "peps-1")
     finish(tmp_path, "peps-10", came_out=1.5, losses=(2.3,))
@@ -53,8 +67,10 @@ def test_every_repeat_is_counted_and_shown(tmp_path):
     share = "2 (9% to 99%)"
     assert cells(text, "peps") == [["peps", "3", share, share, share]]
     half = ["0.500"] * 4
-    assert cells(text, 1) == [["1", *half, "", "4 of 4", "1.420 (1.370 to 1.470), came out 1.450"]]
-    assert cells(text, 2)[0][5:7] == ["isoflop", "3 of 4"]
+    assert cells(text, 1) == [
+        ["1", *half, "", "0.46", "4 of 4", "1.420 (1.370 to 1.470), came out 1.450"]
+    ]
+    assert cells(text, 2)[0][5:8] == ["isoflop", "0.46", "3 of 4"]
     assert cells(text, 10)[0][-1].endswith("came out 1.500")
     # Of 2.0, 2.1, 2.0, 2.1 and 2.3.
     assert cells(text, "2e10") == [["2e10", "8", "5", "0.1225"]]
