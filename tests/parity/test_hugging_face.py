@@ -5,7 +5,6 @@ A fixture of tests/model/fixtures that is missing is written from what torch com
 one to freeze it anew. One that is there must agree with torch.
 """
 
-import json
 import math
 from pathlib import Path
 
@@ -163,7 +162,10 @@ def test_the_frozen_fixture_is_what_hugging_face_computes(name):
         np.savez_compressed(path, **theirs)
     frozen = np.load(path, allow_pickle=False)
     assert set(frozen) == set(theirs)
-    assert json.loads(str(frozen["config"])) == json.loads(str(theirs["config"]))
+    frozen_config, config = (
+        msgspec.json.decode(str(one["config"]), type=ModelConfig) for one in (frozen, theirs)
+    )
+    assert frozen_config == config
     for key in set(theirs) - {"config"}:
         np.testing.assert_allclose(frozen[key], theirs[key], rtol=0, atol=1e-5, err_msg=key)
 

@@ -4,7 +4,6 @@
 What torch computes is frozen in tests/model/fixtures, as in test_hugging_face.py.
 """
 
-import json
 from pathlib import Path
 
 import msgspec
@@ -142,7 +141,10 @@ def test_the_frozen_logits_loss_and_gradients_are_what_hugging_face_computes():
         np.savez_compressed(FIXTURE, **theirs)
     frozen = np.load(FIXTURE, allow_pickle=False)
     assert set(frozen) == set(theirs)
-    assert json.loads(str(frozen["config"])) == json.loads(str(theirs["config"]))
+    frozen_config, config = (
+        msgspec.json.decode(str(one["config"]), type=ModelConfig) for one in (frozen, theirs)
+    )
+    assert frozen_config == config
     for key in set(theirs) - {"config"}:
         np.testing.assert_allclose(frozen[key], theirs[key], rtol=0, atol=1e-5, err_msg=key)
 
