@@ -28,8 +28,8 @@ class _Text:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StdlibText(_Text):
-    """The *.py files of the running Python's standard library; one file, one document.
+class _FoundText(_Text):
+    """Text that needs no paths.
 
     Args:
       validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
@@ -37,7 +37,7 @@ class StdlibText(_Text):
       drop: see TextFiles.
     """
 
-    kind: ClassVar[str] = "stdlib"
+    kind: ClassVar[str]
     validation_fraction: float
     tokenizer: Tokenizer | None = None
     drop: str | None = None
@@ -49,24 +49,17 @@ class StdlibText(_Text):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PepsText(_Text):
-    """703 Python Enhancement Proposals that come with the package: the same everywhere.
+class StdlibText(_FoundText):
+    """The *.py files of the running Python's standard library; one file, one document."""
 
-    Args:
-      validation_fraction: share of the documents held out, 0 < x < 1, chosen by their hash.
-      tokenizer: None for bytes.
-      drop: see TextFiles.
-    """
+    kind: ClassVar[str] = "stdlib"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PepsText(_FoundText):
+    """703 Python Enhancement Proposals that come with the package: the same everywhere."""
 
     kind: ClassVar[str] = "peps"
-    validation_fraction: float
-    tokenizer: Tokenizer | None = None
-    drop: str | None = None
-
-    def __post_init__(self) -> None:
-        check_fraction(self.kind, self.validation_fraction)
-        check_tokenizer(self)
-        check_that(self, "drop", self.drop in DROPS, '"duplicates", "overlap" or None')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,8 +38,6 @@ _SHRINK = 0.15
 
 # Steps under each of these half-widths.
 _KINKED_PASS = 100
-# Descents that are further above what is known after a first pass were not seen to end below it.
-_NEAR = 1.01
 
 
 def _half_widths(problem: Problem, scatter: float) -> list[float]:
@@ -71,16 +69,13 @@ def descend_all(problem: Problem, z: Float[Array, "S F"], scatter: float) -> Sol
     return _picked(found, back)
 
 
-def _insisted(problem: Problem, solutions: Solutions, known: Array | float = np.inf) -> Solutions:
+def _insisted(problem: Problem, solutions: Solutions) -> Solutions:
     """The solutions, those not yet at a minimum led there through wider Huber losses.
 
     Along a flat valley with many kinks Newton's steps are short: every residual within delta
     counts as a wall. A wider loss has fewer of them.
-
-    Args:
-      known: lowest objective known of each row; what is far above it is left where it is.
     """
-    late = np.flatnonzero(~solutions.is_certified & (solutions.objective < _NEAR * known))
+    late = np.flatnonzero(~solutions.is_certified)
     if not len(late):
         return solutions
     rows = with_rows(problem, late)
@@ -159,17 +154,11 @@ class Descents:
         self.half_widths = _half_widths(problem, spread)
         self.before: list[tuple[Array, Solutions]] = []
 
-    def descend(
-        self, begin: Float[Array, "S F"], known: Float[Array, " S"] | float = np.inf
-    ) -> Solutions:
-        """Minima near the starts [S, F], one for each row of the problem.
-
-        Args:
-          known: lowest objective known of each row: only what may end lower is worth many steps.
-        """
+    def descend(self, begin: Float[Array, "S F"]) -> Solutions:
+        """Minima near the starts [S, F], one for each row of the problem."""
         if not self.problem.objective.is_kinked:
             found = solve(self.problem, begin, max_iterations=_REPLICATE_PASS)
-            return _insisted(self.problem, found, known)
+            return _insisted(self.problem, found)
         widest = replace(self.problem, delta=self.half_widths[0])
         wide = found = solve(widest, begin, max_iterations=_KINKED_PASS)
         is_new = np.ones(len(begin), bool)

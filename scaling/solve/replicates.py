@@ -70,7 +70,7 @@ def replicate(
     further = _further_starts(found, problem, first, n_starts - 1) if len(y) else ()
     for i, begin in enumerate(further, 2):
         say(f"{len(y)} replicates, start {i} of {n_starts}")
-        best = _lower(best, descents.descend(begin, best.objective))
+        best = _lower(best, descents.descend(begin))
     return best
 
 

@@ -26,7 +26,7 @@ from scaling.tables.units import column_and_factor, loss_unit
 
 
 def read_runs(
-    path: str | Path | Mapping[str, Any] | Any,
+    source: str | Path | Mapping[str, Any] | Any,
     *,
     flops: str | None = None,
     params: str = "total",
@@ -59,7 +59,7 @@ def read_runs(
     """
     check_conventions(params, flops or "table")
     given = columns or {}
-    table, notes = filtered(with_sums(read_table(path), given), where)
+    table, notes = filtered(with_sums(read_table(source), given), where)
     mapping = mapped(table, flops, params, given)
     _, ok_words = status_column(given.get("status", "status"), table.columns)
     problems = Problems(table=table)

@@ -49,6 +49,7 @@ def test_losses_of_an_additive_law_give_back_its_optima(planted_named, name):
 
 def test_parabolic_losses_give_back_the_exponents():
     fit = fit_isoflop(parabolic_runs(), n_bootstrap=0)
+    # Reached by steps, and at the edge g = 0; parabolas are solved in closed form.
     assert fit.exponent_a == pytest.approx(0.45, abs=1e-7)
     assert fit.exponent_a + fit.exponent_b == pytest.approx(1.0, abs=1e-9)
     assert fit.parameters["curvature"] == pytest.approx(0.1, rel=1e-6)

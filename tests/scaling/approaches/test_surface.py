@@ -2,17 +2,19 @@
 """The loss surface: planted laws, a published minimum, coverage, refusals."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from scaling.answers.frontier import frontier
 from scaling.answers.loss_forecast import predict_loss
+from scaling.approaches import surface
 from scaling.approaches.diagnostics import residual_findings
 from scaling.approaches.surface import fit_surface, resolves_gamma
 from scaling.fit import Fit, FitError, FitStatus
 from scaling.intervals import Interval
-from scaling.laws.loss_laws import ADDITIVE
+from scaling.laws.loss_laws import ADDITIVE, CURVED
 from scaling.laws.registry import law_named
 from scaling.tables.read_tables import read_runs
 from scaling.tables.runs import Runs
@@ -55,6 +57,18 @@ def test_noisy_law_lies_within_its_interval(planted_named):
         assert interval.lower < truth < interval.upper
     assert fit.bootstrap.method == "residual"
     assert fit.bootstrap.n_failed < 10
+
+
+def test_an_interval_of_gamma_that_ends_at_its_bound_is_said_to_tell_nothing():
+    box = SimpleNamespace(lower=np.array([-9.0]), upper=np.array([9.0]))
+    found = SimpleNamespace(problem=box, law=CURVED)
+    draws = SimpleNamespace(z=np.zeros((100, 1)))
+    gamma = np.concatenate([np.linspace(2, 19, 90), np.full(10, 20.0)])
+    (said,) = surface._replicate_findings(found, {"gamma": gamma}, draws, 0.95)
+    assert said.startswith("the interval of gamma (2.47 to 20.00) ends at its bound")
+    assert surface._replicate_findings(found, {"gamma": gamma[:85]}, draws, 0.95) == []
+    (said,) = surface._replicate_findings(found, {"gamma": gamma / 10}, draws, 0.95)
+    assert said.startswith("gamma is not resolved from 1 (0.25 to 2.00)")
 
 
 def test_a_law_may_call_its_own_parameters_a_and_b(planted_named):
