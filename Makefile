@@ -15,7 +15,8 @@ export UV_PYTHON_DOWNLOADS := never
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-all check test-parity test-browser test-slurm test-kubernetes \
   test-chaos test-tpu check-tpu bench bench-truth bench-coverage bench-fit bench-saving \
-  bench-noise bench-quickstart bench-holdout bench-isoflop bench-preparing \
+  bench-noise bench-quickstart bench-forecast bench-holdout bench-isoflop bench-preparing \
+  bench-scalebench \
   bench-reliability clean
 
 help: ## these lines
@@ -82,6 +83,9 @@ bench-saving: $(VENV)/.ready ## what --until and trunks save on one study (15 mi
 bench-quickstart: $(VENV)/.ready ## the quickstart with other seeds and texts (2 hours; goes on)
 	$(BIN)/python -m experiments.benchmarks.quickstart
 
+bench-forecast: $(VENV)/.ready ## small studies that forecast 3 and 10 times beyond (goes on)
+	$(BIN)/python -m experiments.benchmarks.forecasts
+
 bench-holdout: $(VENV)/.ready ## how often forecasts hold published runs beyond the fitted ones
 	$(BIN)/python -m experiments.benchmarks.holdout
 
@@ -90,6 +94,10 @@ bench-preparing: $(VENV)/.ready ## text to tokens: 1 GB as bytes and by BPE, spe
 
 bench-isoflop: $(VENV)/.ready ## Approach 2, joint and per budget, on public tables (6 minutes)
 	$(BIN)/python -m experiments.benchmarks.isoflop
+
+bench-scalebench: $(VENV)/.ready ## laws chosen on cheap rows of eight public tables, judged on dear ones
+	$(BIN)/python -m experiments.benchmarks.scalebench.run choose
+	$(BIN)/python -m experiments.benchmarks.scalebench.run score
 
 bench-noise: $(VENV)/.ready ## where the spread of losses between seeds comes from
 	$(BIN)/python -m experiments.benchmarks.noise

@@ -220,6 +220,7 @@ def _session(ledger: Ledger, settings: WorkerSettings, stop: Stop, train: Train)
         peak=lambda dtype: device_peak(dtype, n_devices),
         per_device=settings.per_device,
         keep=settings.keep,
+        stop_early=settings.stop_early,
     )
 
 

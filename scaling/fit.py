@@ -89,7 +89,8 @@ class Noise:
 class Bootstrap:
     """How the replicates were drawn; failed ones found no optimum or no certified minimum.
 
-    n_starts: per replicate. n_single: replicates whose lowest minimum was met by one start only.
+    n_starts: per replicate, at most. n_single: replicates with several starts whose lowest minimum
+      one of them met.
     """
 
     method: str

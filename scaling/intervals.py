@@ -55,6 +55,11 @@ class Estimated:
         """From draws [1 + R] whose first is the estimate."""
         return cls(value=float(draws[0]), interval=Interval.of(draws[1:], level))
 
+    def times(self, factor: float) -> Estimated:
+        """In another unit; ``factor`` is positive."""
+        ends = Interval(lower=self.interval.lower * factor, upper=self.interval.upper * factor)
+        return Estimated(value=self.value * factor, interval=ends)
+
     def with_error(self, standard_error: float, level: float) -> Estimated:
         """With an independent normal error added: both sides grow in quadrature."""
         half = NormalDist().inv_cdf((1 + level) / 2) * standard_error

@@ -22,7 +22,10 @@ def encode(value: Any) -> Any:
     if is_dataclass(value):
         return {f.name: encode(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, np.ndarray):
-        return [encode(x) for x in value.tolist()]
+        is_plain = value.dtype.kind in "biuU" or (
+            value.dtype.kind == "f" and bool(np.isfinite(value).all())
+        )
+        return value.tolist() if is_plain else [encode(x) for x in value.tolist()]
     if isinstance(value, Mapping):
         return {str(k): encode(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -84,7 +84,13 @@ for name in {modules}:
     importlib.import_module(name)
 from experiments.cli.load_study import load_study
 from experiments.cli.main import main
+# How wide intervals will be asks scipy for Student's t, when the grid is known.
+blocked = [name for name in sys.modules if name.partition(".")[0] == "scipy"]
+for name in blocked:
+    del sys.modules[name]
 main(["plan", {study!r}, "--results", {results!r}])
+for name in [name for name in sys.modules if name.partition(".")[0] == "scipy"]:
+    sys.modules[name] = None
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json

@@ -26,8 +26,9 @@ from stand_in_training import outcome, session, steady
 from experiments.cli import main
 from experiments.cost import estimate, planned_cost
 from experiments.cost.estimate import Terms
-from experiments.ledger.forecasts import read_forecasts
+from experiments.ledger.forecasts import PROBABILITIES, read_forecasts
 from experiments.ledger.ledger import Ledger
+from experiments.machine.provenance import code_facts
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
@@ -196,6 +197,17 @@ def test_the_planted_constant_lies_in_the_interval_of_the_additive_form(finished
     assert found.lower - slack < E < found.upper + slack
 
 
+def test_the_ladder_of_collapse_lies_about_the_optima(finished):
+    found = finished.analysis.collapse
+    sizes = {point.id: point.params.total for point in finished.points}
+    off = [sizes[r] / best_params(b) for r, b in zip(found.run_id, found.budget, strict=True)]
+    # Within a factor of 1.5 of the fitted optimum, which is within 5 % of the planted one.
+    assert len(off) >= 10
+    assert 1 / 1.6 < min(off) < 1.0 < max(off) < 1.6
+    assert found.floor == pytest.approx(E, abs=0.2)
+    assert found.middle[-1] == 1.0
+
+
 def test_a_forecast_is_made_once_covers_the_truth_and_never_changes(finished):
     f = finished
     record = make_forecast(f.ledger, f.study, f.manifest, f.analysis, 1e13)
@@ -211,6 +223,20 @@ def test_a_forecast_is_made_once_covers_the_truth_and_never_changes(finished):
         assert forecast.value == pytest.approx(truth, rel=0.02)
     poorer = dataclasses.replace(f.analysis, fits={"additive": f.analysis.fits["additive"]})
     assert make_forecast(f.ledger, f.study, f.manifest, poorer, 1e13) == record
+    # Who made it, when, and from which grid; the ends of its interval are among its quantiles.
+    assert record.git_commit == code_facts()["git_commit"]
+    assert record.grid_budget == f.study.budgets[-1]
+    assert abs(path.stat().st_mtime - record.made_at) < 60
+    for forecast in record.forecasts.values():
+        quantiles = dict(zip(PROBABILITIES, forecast.quantiles, strict=True))
+        ends = (quantiles[0.025], quantiles[0.975])
+        assert ends == pytest.approx((forecast.lower, forecast.upper), rel=1e-12)
+        assert list(forecast.quantiles) == sorted(forecast.quantiles)
+    # Of four budgets, each left out once.
+    assert (record.conformal.level, record.conformal.n_budgets) == (0.8, 4)
+    assert record.conformal.lower <= truth <= record.conformal.upper
+    assert record.trajectory.share[-1] == 1.0
+    assert record.trajectory.value[-1] == pytest.approx(record.judged.value, rel=0.02)
     assert path.read_bytes() == before
 
 
@@ -246,7 +272,7 @@ def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
     assert "cost at 2 per device-hour" in page
     for name in report_page.CAPTIONS:
         # No forecast run, no axis, no domains.
-        if name not in ("forecast", "settings", "vocabulary", "domains"):
+        if name not in ("forecast", "trajectory", "settings", "vocabulary", "domains"):
             assert f'<figure id="{name}">' in page
             assert (f.ledger.figures / f"{name}.png").stat().st_size > 1000
             image = (f.ledger.figures / f"{name}.svg").read_text()

@@ -58,3 +58,16 @@ def _ascending(text: str, values: tuple[Number, ...]) -> tuple[Number, ...]:
     if list(values) != sorted(set(values)):
         raise argparse.ArgumentTypeError(f"{shown(text)}: must be ascending, each once")
     return values
+
+
+def run_sizes(text: str) -> list[tuple[float, float]]:
+    """(parameters, tokens) of N:D,N:D."""
+    try:
+        pairs = [one.split(":") for one in text.split(",")]
+        return [
+            (positive_number(n_params), positive_number(n_tokens)) for n_params, n_tokens in pairs
+        ]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)}: must be N:D, such as 7e10:1.4e12"
+        ) from None

@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--below", type=float, metavar="C", help=text)
     text = "of two tables: FLOPs of A, where A and B are compared (where both have runs)"
     parser.add_argument("--flops", metavar="C,...", help=text)
+    text = "of two tables: each with its own, or one additive law's for both (free)"
+    parser.add_argument("--exponents", choices=("free", "shared"), help=text)
     missing_runs.add_option(parser)
     add_json(parser)
     table_options.add_output(parser)
@@ -57,7 +59,17 @@ def _table(name: str, results: Path) -> str:
 
 
 def _laws(options: argparse.Namespace, console: Console) -> None:
-    _refuse(options, "one table", "flops", "law", "approach", "curves", "bootstrap", "method")
+    _refuse(
+        options,
+        "one table",
+        "flops",
+        "exponents",
+        "law",
+        "approach",
+        "curves",
+        "bootstrap",
+        "method",
+    )
     compare_laws(
         options.tables[0],
         table_options.reading(options),
@@ -70,11 +82,16 @@ def _laws(options: argparse.Namespace, console: Console) -> None:
 
 def _recipes(options: argparse.Namespace, console: Console) -> None:
     _refuse(options, "two tables", "laws", "below")
+    is_shared = options.exponents == "shared"
+    if is_shared:
+        names = ("law", "approach", "fix", "tie", "bound", "curves")
+        _refuse(options, "--exponents shared", *names)
     a, b = options.tables
     compare_recipes(
         (a, b),
         table_options.reading(options),
         flops=table_options.numbers("--flops", options.flops) if options.flops else None,
+        is_shared=is_shared,
         fitting=table_options.fitting(options),
         output=table_options.output(options, console),
     )

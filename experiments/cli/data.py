@@ -16,6 +16,8 @@ from model.data.token_files import SPLITS, open_array, token_path, tokens_folder
 
 HELP = "what the data are, by source; reads what is missing or has changed"
 _SAMPLE_TOKENS = 100
+# Of tokens: what is compared in seconds, without being asked.
+_SMALL = 2**24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap",
         action="store_true",
-        help="also how much of the validation split training holds word for word",
+        help="how much of the validation split training holds word for word, of large data, too",
     )
     parser.add_argument(
         "--show",
@@ -49,8 +51,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.print(f"fingerprint {one.fingerprint}")
     for leaf in leaves.values():
         if leaf.n_train_tokens is not None:
-            if options.overlap:
-                console.print(_overlap(leaf, ledger))
+            console.print(_overlap(leaf, ledger, is_asked=options.overlap))
             for line in _samples(leaf, ledger, options.show):
                 console.print(line, soft_wrap=True)
     console.print(f"manifest {ledger.manifest}")
@@ -77,14 +78,19 @@ def _rows(leaf: Manifest) -> Iterator[dict[str, str]]:
         }
 
 
-def _overlap(leaf: Manifest, ledger: Ledger) -> str:
+def _overlap(leaf: Manifest, ledger: Ledger, *, is_asked: bool) -> str:
     from model.data.encoding import open_encoding
     from model.data.overlap import STRING, overlap, texts
 
     train, validation = _arrays(leaf, ledger)
-    unit = "tokens"
+    if not is_asked and len(train) + len(validation) > _SMALL:
+        return (
+            f"{leaf.kind}: --overlap says how much of the validation split training holds word for "
+            f"word (told without it up to {_SMALL:,} tokens)"
+        )
+    unit = "tokens" if leaf.n_bytes is None else "bytes"
     if leaf.tokenizer is not None:
-        encoding, unit = open_encoding(leaf, ledger.data), "bytes"
+        encoding = open_encoding(leaf, ledger.data)
         train, validation = (texts(tokens, encoding) for tokens in (train, validation))
     return (
         f"{leaf.kind}: {overlap(train, validation):.1%} of the validation {unit} lie in a string "

@@ -7,13 +7,20 @@ from rich.console import Console
 
 from experiments.cli import table_options
 from experiments.cli.answer_options import add_answer, show_answer, where
+from experiments.cli.column_options import add_by_column, by_column
 from experiments.cli.open_report import open_report
 from experiments.cli.open_study import add_study
+from experiments.fit_tables.fit_columns import answer_columns
 from experiments.fit_tables.fit_law import answer_fit
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs
 from scaling.tables.file import is_table
 
+_OF_RUNS = (
+    *("best_per", "flops_convention", "params_convention", "approach", "curve", "tokens"),
+    *("accept", "seed_noise", "curves", "curves_columns", "curves_where", "select", "method"),
+    *("profile", "figures"),
+)
 HELP = "fit all approaches to a study's runs, or a law to a TABLE of runs"
 
 
@@ -23,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_answer(parser)
     table_options.add_output(parser)
     table_options.add_table(parser)
+    add_by_column(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -45,6 +53,17 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def _fit_table(options: argparse.Namespace, console: Console) -> None:
     table_options.refuse_overrides(options)
     prepare_to_fit()
+    asked = by_column(options)
+    if asked.is_asked:
+        if unused := table_options.used(options, *_OF_RUNS):
+            raise ValueError(f"{', '.join(unused)}: for runs, not with --target, --by or --predict")
+        return answer_columns(
+            options.study,
+            table_options.reading(options),
+            asked=asked,
+            fitting=table_options.fitting(options),
+            output=table_options.output(options, console),
+        )
     answer_fit(
         options.study,
         table_options.reading(options),

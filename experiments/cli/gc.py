@@ -19,12 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--others", action="store_true", help=text)
     text = "also the ends of trunks whose points are done; longer runs would train them anew"
     parser.add_argument("--trunks", action="store_true", help=text)
+    text = "also data in results/.data that no study names; a study that asks again prepares anew"
+    parser.add_argument("--data", action="store_true", help=text)
     add_limits(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     _, ledger = open_study(options)
-    given = {"others": options.others, "trunks": options.trunks}
+    given = {"others": options.others, "trunks": options.trunks, "data": options.data}
     gc.gc(
         called(options),
         ledger,

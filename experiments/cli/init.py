@@ -33,8 +33,10 @@ STUDY = Study(
     ),
     # For all budgets, or as here a tuple for each: where runs are short their losses vary more.
     seeds=((0, 1, 2), (0, 1, 2), (0, 1), (0,)),
-    # Files or folders beside this one, read as bytes. A document is held out, or not, by its hash;
-    # a single document is cut into blocks. validation_paths= instead says what is held out.
+    # Files or folders beside this one: plain text, JSON lines, CSV, Parquet (text_field= names the
+    # column). A document is held out, or not, by its hash; a single one is cut into blocks, and
+    # validation_paths= instead says what is held out. Tokens are bytes; others by tokenizer=, as
+    # STUDIES.md says: TrainedBPE(vocab_size=4096), from model.data.tokenizer.
     data=TextFiles(paths=("my_text",), validation_fraction=0.05),
     seq_len=128,
     # Of the final loss, and of the curve of each run: its points and their tokens.

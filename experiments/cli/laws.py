@@ -28,6 +28,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             "columns": [column.removeprefix("log_") for column in law.columns],
             "parameters": list(law.names),
             "source": law.source,
+            "score": law.score,
         }
         for name, law in LAWS.items()
     ]
@@ -36,6 +37,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         return
     for row in rows:
         said = f"from {', '.join(row['columns'])} to {row['predicts']}; {row['source']}"
+        said += f"; {row['score']}" * bool(row["score"])
         for text, indent in ((f"{row['name']}: {row['formula']}", ""), (said, "    ")):
             lines = textwrap.wrap(text, 80, initial_indent=indent, subsequent_indent="    ")
             console.print("\n".join(lines), markup=False, highlight=False)

@@ -25,7 +25,7 @@ from model.data.source import (
     source_from_dict,
     with_tokenizer,
 )
-from model.data.tokenizer import HuggingFaceTokenizer
+from model.data.tokenizer import FileTokenizer
 
 
 def study_names() -> list[str]:
@@ -81,7 +81,19 @@ def _of_file(path: Path) -> Study:
       ValueError: with the line of the file that is wrong.
     """
     study = _study_of(run_file(path, "STUDY"), str(path))
-    return dataclasses.replace(study, data=_seen_data(path, study.data))
+    axes = tuple(
+        dataclasses.replace(axis, values=tuple(_seen(path, value) for value in axis.values))
+        for axis in study.axes
+    )
+    return dataclasses.replace(study, data=_seen_data(path, study.data), axes=axes)
+
+
+def _seen(path: Path, value: Any) -> Any:
+    """A tokenizer or data, as seen from the file; anything else as it is."""
+    if isinstance(value, FileTokenizer) and value.path is not None:
+        (seen,) = _seen_from(path, (value.path,))
+        return dataclasses.replace(value, path=seen)
+    return _seen_data(path, value) if isinstance(value, Source) else value
 
 
 def _seen_data(path: Path, data: Source) -> Source:
@@ -89,9 +101,7 @@ def _seen_data(path: Path, data: Source) -> Source:
         seen_parts: Any = [(part, _seen_data(path, part.source)) for part in data.parts]
         parts = tuple(dataclasses.replace(part, source=source) for part, source in seen_parts)
         data = dataclasses.replace(data, parts=parts)
-    if isinstance(tokenizer := getattr(data, "tokenizer", None), HuggingFaceTokenizer):
-        (seen,) = _seen_from(path, (tokenizer.path,))
-        data = with_tokenizer(data, dataclasses.replace(tokenizer, path=seen))
+    data = with_tokenizer(data, _seen(path, getattr(data, "tokenizer", None)))
     if isinstance(data, HuggingFaceDataset):
         (seen,) = _seen_from(path, (data.path,))
         return dataclasses.replace(data, path=seen) if Path(seen).is_dir() else data

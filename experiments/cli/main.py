@@ -28,7 +28,7 @@ COMMANDS = (
     *("init", "data", "plan", "run", "lr-check", "next"),
     *("status", "retry", "gc", "export", "doctor"),
     *("evaluate", "sample", "export-model"),
-    *("fit", "laws", "compare", "optimum", "plot", "report"),
+    *("fit", "laws", "compare", "optimum", "rates", "plot", "report", "scoreboard"),
     *("check", "calibrate", "coordinate-check", "recipe", "reproduce"),
 )
 

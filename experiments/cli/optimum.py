@@ -11,12 +11,11 @@ from rich.console import Console
 
 from experiments.cli import table_options
 from experiments.cli.answer_options import add_json
-from experiments.cli.argument_types import positive_number
+from experiments.cli.argument_types import run_sizes
 from experiments.fit_tables.fit_law import fit_table, read_fit, read_table
 from experiments.fit_tables.optimum import answer_optimum
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs
-from model.field_checks import shown
 
 if TYPE_CHECKING:
     from scaling.fit import Fit
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("source", metavar="FIT.json|TABLE", help="what `isoflop fit` wrote, or runs")
     add("--flops", metavar="C,...", help="training budgets (none)")
     text = "runs of N parameters on D tokens: their loss (none)"
-    add("--at", type=_sizes, default=[], metavar="N:D,...", help=text)
+    add("--at", type=run_sizes, default=[], metavar="N:D,...", help=text)
     text = "served over its life: also the model of equal loss that is cheapest with them (none)"
     add("--inference-tokens", metavar="D,...", help=text)
     missing_runs.add_option(parser)
@@ -61,19 +60,6 @@ def run(options: argparse.Namespace, console: Console) -> None:
         level=table_options.intervals(options).level,
         output=output,
     )
-
-
-def _sizes(text: str) -> list[tuple[float, float]]:
-    """(parameters, tokens) of N:D,N:D."""
-    try:
-        pairs = [one.split(":") for one in text.split(",")]
-        return [
-            (positive_number(n_params), positive_number(n_tokens)) for n_params, n_tokens in pairs
-        ]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{shown(text)}: must be N:D, such as 7e10:1.4e12"
-        ) from None
 
 
 def _fit(options: argparse.Namespace) -> Fit:

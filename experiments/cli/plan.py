@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from experiments.adaptive.expected import expected_answer, notices
 from experiments.adaptive.next_display import marks
 from experiments.cli import cost_options
 from experiments.cli.open_study import add_study, open_plan, open_study
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             "runs": planned.points,
             "refused": planned.refused,
             "answers": answers(study, planned.points),
+            "expected": expected_answer(study, planned.points),
         }
         console.print(json.dumps(msgspec.to_builtins(body), allow_nan=False))
         return
@@ -77,7 +79,7 @@ def show_plan(
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
     found = answers(study, points)
-    for line in found.notices:
+    for line in (*found.notices, *notices(expected_answer(study, points))):
         console.print(line)
     if found.refusal:
         console.print(f"`isoflop run` refuses it: {found.refusal}")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a Python file of a user defines, and its mistakes in one line."""
 
+import dataclasses
 import importlib.util
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -28,10 +30,20 @@ def run_file(path: Path, name: str) -> ModuleType:
             f"{_where(path, error)}: the file ends Python ({error!r}); it is to define {name} only."
         ) from None
     except Exception as error:
-        raise ValueError(f"{_where(path, error)}: {type(error).__name__}: {error}") from None
+        told = f"{type(error).__name__}: {error}{_fields(module, error)}"
+        raise ValueError(f"{_where(path, error)}: {told}") from None
     finally:
         sys.path.pop(0)
     return module
+
+
+def _fields(module: ModuleType, error: Exception) -> str:
+    """What may be given to a class of the file's that was given something else; else empty."""
+    found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument", str(error))
+    kind = vars(module).get(found[1]) if found else None
+    if not dataclasses.is_dataclass(kind):
+        return ""
+    return f"; its fields are {', '.join(field.name for field in dataclasses.fields(kind))}."
 
 
 def _where(path: Path, error: BaseException) -> str:

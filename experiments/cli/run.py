@@ -186,11 +186,20 @@ def _forecasts(work: Work, grid: list[Point]) -> Iterator[Point]:
 
 def _forecast_line(made: Forecast) -> str:
     law, forecast = next(iter(made.forecasts.items()))
+    other = made.conformal
+    conformal = (
+        ""
+        if other is None
+        else (
+            f"; conformal at {other.level:.0%}, the most that {other.n_budgets} budgets support: "
+            f"{other.lower:.4f} to {other.upper:.4f}"
+        )
+    )
     return (
         f"forecast at {power(made.budget)} FLOPs, {made.point.params.total:,} parameters on "
         f"{made.point.n_tokens:,} tokens: {forecast.value:.4f} nats "
         f"({made.level:.0%} interval {_number(forecast.lower)} to "
-        f"{_number(forecast.upper)}, {law})"
+        f"{_number(forecast.upper)}, {law}){conformal}"
     )
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from experiments.cli.argument_types import file_path
+from experiments.cli.column_options import add_by_column
 from experiments.cli.python_file import run_file
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import (
@@ -29,13 +30,19 @@ from experiments.terminal.consoles import stderr
 T = TypeVar("T")
 _ONLY_FOR = {
     "surface": ("law", "loss", "fix", "tie", "bound", "profile"),
-    "isoflop": ("curve", "tokens"),
-    "envelope": ("curves", "select"),
+    "isoflop": ("curve", "tokens", "accept", "seed_noise", "weights"),
+    "envelope": ("curves", "curves_columns", "curves_where", "select"),
 }
 
 
 def add_table(parser: argparse.ArgumentParser) -> None:
     """Options on how a table is read and how a law is fitted to it."""
+    for group in (add_reading, _add_fitting, _add_approaches, _add_intervals):
+        group(parser)
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Options on how a table is read."""
     add = parser.add_argument_group("table (CSV, TSV, JSONL, Parquet)").add_argument
     add("--columns", action="append", metavar="FIELD=COLUMN[:UNIT],...",
         help="n_params=size:M,n_tokens=steps:524288,loss_nats=bpb:bits; K M B T or a number "
@@ -51,8 +58,6 @@ def add_table(parser: argparse.ArgumentParser) -> None:
         help="n_params,n_tokens: of rows alike in these the lowest loss (all)")  # fmt: skip
     add("--flops-convention", help="how the table counts FLOPs (as it says, or 6n_total)")
     add("--params-convention", help="total or non_embedding (total)")
-    _add_fitting(parser)
-    _add_intervals(parser)
 
 
 def _add_fitting(parser: argparse.ArgumentParser) -> None:
@@ -67,30 +72,36 @@ def _add_fitting(parser: argparse.ArgumentParser) -> None:
     add("--loss", metavar="KIND[:NUMBER]", help=text)
     add("--fix", action="append", metavar="NAME=VALUE", help="keep a parameter at a value (none)")
     add("--tie", action="append", metavar="NAME=NAME", help="keep two parameters equal (none)")
-    add(
-        "--bound",
-        action="append",
-        metavar="NAME=LOW:HIGH",
-        help="keep a parameter in a range (that of the law)",
-    )
-    add = parser.add_argument_group("approaches isoflop and envelope").add_argument
-    add("--curve", help="isoflop: joint, or one a budget: parabola, cubic, quartic, akima (joint)")
-    add("--tokens", help="isoflop: D* from the size ladder, or from a curve of its own (ladder)")
-    add("--curves", type=file_path, help="envelope: table of training curves (none; needed)")
-    add("--select", help="envelope: lowest curve, hull, or final_hull (lowest)")
+    text = "keep a parameter in a range (that of the law)"
+    add("--bound", action="append", metavar="NAME=LOW:HIGH", help=text)
+
+
+def _add_approaches(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("approach isoflop").add_argument
+    add("--curve", help="joint, or one a budget: parabola, cubic, quartic, akima (joint)")
+    add("--tokens", help="D* from the size ladder, or from a curve of its own (ladder)")
+    add("--accept", help="one curve a budget: minima that are resolved, or any (resolved)")
+    add("--seed-noise", type=float, metavar="SD",
+        help="one curve a budget: of one run, in nats, known from elsewhere (from the "
+        "scatter about the curves)")  # fmt: skip
+    add("--weights", help="one curve a budget: of the optima, equal or variance (equal)")
+    add = parser.add_argument_group("approach envelope").add_argument
+    add("--curves", type=file_path, help="table of training curves (none; needed)")
+    add("--curves-columns", action="append", metavar="FIELD=COLUMN[:UNIT],...",
+        help="of that table: run_id, step, n_tokens, flops, loss_nats (our names)")  # fmt: skip
+    add("--curves-where", action="append", metavar="COLUMN=VALUE", help="its rows to use (all)")
+    add("--select", help="lowest curve, hull, or final_hull (lowest)")
 
 
 def _add_intervals(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("intervals").add_argument
-    add(
-        "--bootstrap",
-        type=int,
-        metavar="N",
-        help="replicates; 0 for no intervals (1000; envelope 300)",
-    )
+    text = "replicates; 0 for no intervals (1000; envelope 300)"
+    add("--bootstrap", type=int, metavar="N", help=text)
+    add("--no-intervals", action="store_true", default=None,
+        help="--bootstrap 0; as many runs as parameters then suffice (intervals)")  # fmt: skip
     add("--seed", type=int, help="of the bootstrap (0)")
     add("--level", type=float, help="share of the truth that they are to hold (0.95)")
-    add("--method", help="auto, pairs, residual, components or wild (auto)")
+    add("--method", help="auto, pairs, residual, components, wild; sandwich for surfaces (auto)")
     add("--profile", metavar="QUANTITY[@FLOPS],...",
         help="intervals by profile: E,a,n_params_opt@1e24,loss_opt@1e24 (none)")  # fmt: skip
 
@@ -106,14 +117,15 @@ def given(options: argparse.Namespace) -> list[str]:
     """Flags of a table that were used, as on the command line."""
     probe = argparse.ArgumentParser()
     add_table(probe)
+    add_by_column(probe)
     add_output(probe)
     names = [action.dest for action in probe._actions if action.dest != "help"]
     return used(options, *names)
 
 
 def used(options: argparse.Namespace, *names: str) -> list[str]:
-    """Those of the options that were given, as flags."""
-    return [f"--{n.replace('_', '-')}" for n in names if getattr(options, n) is not None]
+    """Those of the options that were given, as flags; not every command has all of them."""
+    return [f"--{n.replace('_', '-')}" for n in names if getattr(options, n, None) is not None]
 
 
 def refuse_overrides(options: argparse.Namespace) -> None:
@@ -154,11 +166,26 @@ def fitting(options: argparse.Namespace) -> Fitting:
         bounds=pairs("--bound", options.bound, _range),
         curve=options.curve or "joint",
         tokens=options.tokens or "ladder",
+        accept=options.accept,
+        seed_noise=_seed_noise(options),
+        weights=options.weights,
         curves=options.curves,
         curves_convention=options.flops_convention or "matmul_full",
+        curves_columns=pairs("--curves-columns", options.curves_columns, str),
+        curves_where=tuple(options.curves_where or ()),
         select=options.select or "lowest",
         intervals=intervals(options),
+        n_spare=0 if options.no_intervals else None,
     )
+
+
+def _seed_noise(options: argparse.Namespace) -> float | None:
+    if options.seed_noise is not None and not 0 < options.seed_noise < math.inf:
+        raise ValueError(f"--seed-noise {options.seed_noise:g}: must be positive, like 0.004")
+    for flag in used(options, "accept", "seed_noise", "weights"):
+        if (options.curve or "joint") == "joint":
+            raise ValueError(f"{flag}: only with one curve a budget; say --curve parabola")
+    return options.seed_noise
 
 
 def law(text: str) -> str:
@@ -188,12 +215,14 @@ def intervals(options: argparse.Namespace) -> Intervals:
     """
     if options.bootstrap is not None and options.bootstrap < 0:
         raise ValueError(f"--bootstrap {options.bootstrap}: must be 0 or more replicates")
+    if options.no_intervals and options.bootstrap:
+        raise ValueError(f"--bootstrap {options.bootstrap} with --no-intervals: leave one out")
     if options.seed is not None and options.seed < 0:
         raise ValueError(f"--seed {options.seed}: must be 0 or more")
     if options.level is not None and not 0 < options.level < 1:
         raise ValueError(f"--level {options.level:g}: must lie between 0 and 1, like 0.95")
     return Intervals(
-        n_bootstrap=options.bootstrap,
+        n_bootstrap=0 if options.no_intervals else options.bootstrap,
         seed=options.seed,
         level=options.level,
         bootstrap=options.method,

@@ -30,6 +30,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
     text = "runs of one shape trained together on a device (as was measured to be best)"
     add("--pack", type=int, default=None, metavar="N", help=text)
+    text = "give up a run beyond the grid far above the curve that was forecast; it is in no fit"
+    add("--stop-early", action="store_true", help=text)
     _add_engines(parser)
 
 

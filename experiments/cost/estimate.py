@@ -30,6 +30,7 @@ class Work:
       eval_flops: spent by its evaluations.
       program: what must be compiled for it; works that share it compile once.
       after: name of the work that must have ended before it begins, or None.
+      is_beyond_grid: it trains alone.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Work:
     eval_flops: float = 0.0
     program: Hashable = None
     after: str | None = None
+    is_beyond_grid: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +169,8 @@ def _seconds(works: Sequence[Work], speed: DeviceSpeed) -> dict[str, float]:
     compiled: set[Hashable] = set()
     seconds = {}
     for work in sorted(works, key=lambda work: -work.flops):
-        seconds[work.name] = speed.seconds(work.flops + work.eval_flops, work.flops_per_step)
+        flops, is_beyond = work.flops + work.eval_flops, work.is_beyond_grid
+        seconds[work.name] = speed.seconds(flops, work.flops_per_step, is_beyond_grid=is_beyond)
         if work.program not in compiled:
             seconds[work.name] += speed.compile_seconds or 0.0
         compiled.add(work.program)
@@ -224,6 +227,7 @@ def _beyond(plan: Plan, budget: float) -> Work:
         flops_per_step=like.flops_per_step,
         eval_flops=like.eval_flops,
         program=name,
+        is_beyond_grid=True,
     )
 
 

@@ -32,6 +32,7 @@ class WorkerSettings:
       checkpoint_seconds: least time between two checkpoints of a run.
       lease_seconds: silence after which others may take its job over.
       max_attempts: failures without progress after which a job is left alone.
+      stop_early: whether a run whose curve was forecast is given up far above its band.
     """
 
     mesh: tuple[int, ...] = (1, 1, 1, 1)
@@ -44,6 +45,7 @@ class WorkerSettings:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     lease_seconds: float = LEASE_SECONDS
     max_attempts: int = MAX_ATTEMPTS
+    stop_early: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.checkpoint_seconds < math.inf:
@@ -60,7 +62,7 @@ class WorkerSettings:
         """As ``parser`` reads them."""
         words: list[str] = []
         for name, value in dataclasses.asdict(self).items():
-            if value not in (None, "", ()):
+            if value is not False and value not in (None, "", ()):
                 text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
                 words += [_flag(name), text]
         return tuple(words)
@@ -91,6 +93,10 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text.split(",") if word)
 
 
+def _truth(text: str) -> bool:
+    return text == str(True)
+
+
 _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "mesh": (_whole_numbers, "four sizes, comma separated"),
     "execution": (str, "field=value, comma separated"),
@@ -102,4 +108,5 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "checkpoint_seconds": (float, "least time between two checkpoints of a run"),
     "lease_seconds": (float, "silence after which another worker may take a run over"),
     "max_attempts": (int, "failures without progress after which a run is left alone"),
+    "stop_early": (_truth, "True gives up a run far above the curve that was forecast"),
 }

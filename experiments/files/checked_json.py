@@ -34,6 +34,11 @@ def text_of(data: bytes) -> bytes | None:
     return text if data == with_checksum(text) else None
 
 
+def text_sha256(data: bytes) -> str:
+    """The checksum that ``with_checksum`` wrote before its text."""
+    return data[12 : 12 + 64].decode()
+
+
 def encode(record: object) -> bytes:
     """The content of a file that holds a record; raises ValueError for NaN and infinities."""
     # msgspec would write null for them.

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from experiments.fit_tables.fit_law import fit_table, read_table, surface_settings
 from experiments.fit_tables.output import Output
@@ -42,6 +43,7 @@ def compare_recipes(
     reading: Reading,
     *,
     flops: Sequence[float] | None,
+    is_shared: bool,
     fitting: Fitting,
     output: Output,
 ) -> None:
@@ -49,18 +51,26 @@ def compare_recipes(
 
     Args:
       flops: of A; None for those that `compute_multiplier` chooses.
+      is_shared: both recipes have the exponents and the irreducible loss of one additive law.
     """
     from experiments.fit_tables.display import print_multiplier, status_line
     from scaling.answers.compute_multiplier import compute_multiplier
+    from scaling.answers.shared_exponents import fit_shared_exponents
     from scaling.plots.holdout import figure_multiplier
 
     tables = [read_table(path, reading) for path in paths]
-    a, b = (fit_table(runs, fitting) for runs in tables)
+    if is_shared:
+        asked: dict[str, Any] = fitting.intervals.given()
+        if fitting.objective is not None:
+            asked["objective"] = fitting.objective
+        a, b = fit_shared_exponents(tables[0], tables[1], **asked)
+    else:
+        a, b = (fit_table(runs, fitting) for runs in tables)
     for name, path, one in zip("AB", paths, (a, b), strict=True):
         output.console.print(
             f"{name}: {path}, {one.name}, {len(one.fitted_runs)} runs; {status_line(one)}"
         )
-    found = compute_multiplier(a, b, flops=flops)
+    found = compute_multiplier(a, b, flops=flops, paired=is_shared)
     found = replace(found, findings=(*_of_other_text(paths), *found.findings))
     print_multiplier(output.console, found)
     output.write(found.to_dict())

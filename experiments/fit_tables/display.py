@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scaling.answers.inference import InferenceOptimum
     from scaling.answers.loss_forecast import RunLoss
     from scaling.profiles.profile import Profile
+    from scaling.tables.runs import Runs
 
 
 def print_fit(console: Console, fit: Fit) -> None:
@@ -112,6 +113,11 @@ def _interval_line(fit: Fit) -> str:
     drawn = fit.bootstrap
     if not drawn.n_replicates:
         return "no intervals: no replicates were drawn."
+    if drawn.method == "sandwich":
+        return (
+            f"intervals: {drawn.n_replicates} normal draws of the sandwich covariance, seed "
+            f"{drawn.seed}; the runs are so many that resampling says the same."
+        )
     return (
         f"intervals: {drawn.method} bootstrap, {drawn.n_replicates} replicates, seed {drawn.seed}, "
         f"{drawn.n_failed} failed."
@@ -150,11 +156,11 @@ def _hold_out_row(one: Prediction) -> tuple[str, ...]:
 
 
 def print_multiplier(console: Console, found: Multiplier) -> None:
-    """C_B/C_A per level of loss."""
+    """C_B/C_A along the loss, some levels of the curve."""
     console.print("compute of B over compute of A at equal loss (below 1: B needs less):")
     level = f"{100 * found.level:g} %"
     table = plain_table("loss", "FLOPs of A", "FLOPs of B", "C_B/C_A", level, "")
-    for i, ratio in enumerate(found.ratio):
+    for i in found.shown:
         interval = Interval(lower=float(found.lower[i]), upper=float(found.upper[i]))
         # An end at infinity is an answer here: the level may be out of reach.
         shown = "none" if interval.lower != interval.lower else (
@@ -164,7 +170,7 @@ def print_multiplier(console: Console, found: Multiplier) -> None:
             f"{found.loss[i]:.4f}",
             power(found.flops_a[i]),
             power(found.flops_b[i]),
-            f"{ratio:.4g}",
+            f"{found.ratio[i]:.4g}",
             shown,
             "extrapolated" if found.is_extrapolated[i] else "",
         )
@@ -172,9 +178,9 @@ def print_multiplier(console: Console, found: Multiplier) -> None:
     print_findings(console, found.findings)
 
 
-def print_optimum(console: Console, front: Frontier, loss_unit: str) -> None:
+def print_optimum(console: Console, front: Frontier, runs: Runs) -> None:
     """N*, D* and L* at each budget."""
-    print_frontier(console, front, "token", loss_unit)
+    print_frontier(console, front, "token", runs.loss_unit, runs.bits_per_nat)
     print_findings(console, front.findings)
 
 

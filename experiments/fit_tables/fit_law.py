@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Replicates times runs beyond which a person should know why nothing happens.
 _LONG = 5_000_000
+# Runs that few laws resample (scaling/uncertainty/sandwich.py).
+_VERY_MANY = 10_000
 
 
 def answer_fit(
@@ -47,7 +49,7 @@ def answer_fit(
         return _answer_best_size(runs, fitting, output)
     asked = fitting.intervals.n_bootstrap
     n_replicates = 1000 if asked is None else asked
-    if n_replicates * len(runs) > _LONG:
+    if n_replicates * len(runs) > _LONG and len(runs) < _VERY_MANY:
         output.console.print(
             f"{n_replicates} replicates of {len(runs)} runs take minutes; --bootstrap N for fewer"
         )
@@ -55,8 +57,16 @@ def answer_fit(
         tell(f"fitting {path}")
         found = fit_table(runs, fitting)
     print_fit(output.console, found)
+    beside = None
+    if fitting.is_plain and n_replicates and n_replicates * len(runs) <= _LONG:
+        from experiments.fit_tables.agreement import agreement_with_others, print_agreement
+
+        beside = agreement_with_others(runs, found)
+        if beside is not None:
+            print_agreement(output.console, beside)
     profiles = _profiles(found, profiled, output.console)
-    output.write({**found.to_dict(), "profiles": encode(profiles)})
+    said = {"profiles": encode(profiles), "agreement": encode(beside)}
+    output.write({**found.to_dict(), **said})
     if output.figures:
         from experiments.fit_tables.figures import draw
 
@@ -162,7 +172,11 @@ def fit_table(runs: Runs, fitting: Fitting) -> Fit:
 
 def surface_settings(fitting: Fitting) -> dict[str, Any]:
     """Objective and constraints, as `fit_surface` takes them."""
-    chosen = {} if fitting.objective is None else {"objective": fitting.objective}
+    chosen: dict[str, Any] = {}
+    if fitting.objective is not None:
+        chosen["objective"] = fitting.objective
+    if fitting.n_spare is not None:
+        chosen["n_spare"] = fitting.n_spare
     return chosen | {"fixed": fitting.fixed, "tied": fitting.tied, "bounds": fitting.bounds}
 
 
@@ -173,8 +187,14 @@ def _isoflop(runs: Runs, fitting: Fitting) -> Fit:
     from scaling.approaches.surface import fit_surface
     from scaling.fit import FitError
 
-    intervals = fitting.intervals.given()
-    found = approach2(runs, curve=fitting.curve, tokens=fitting.tokens, **intervals)
+    asked: dict[str, Any] = {
+        "accept": fitting.accept,
+        "seed_noise": fitting.seed_noise,
+        "weights": fitting.weights,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    given |= fitting.intervals.given()
+    found = approach2(runs, curve=fitting.curve, tokens=fitting.tokens, **given)
     try:
         return with_bias(found, fit_surface(runs, n_bootstrap=0))
     except FitError:
@@ -189,7 +209,12 @@ def _envelope(runs: Runs, fitting: Fitting) -> Fit:
         raise ValueError("--approach envelope needs --curves, a table of losses along training")
     if fitting.intervals.bootstrap is not None:
         raise ValueError("--method: an envelope resamples its curves, and has no other method")
-    curves = read_curves(fitting.curves, flops=fitting.curves_convention)
+    curves = read_curves(
+        fitting.curves,
+        flops=fitting.curves_convention,
+        columns=fitting.curves_columns,
+        where=fitting.curves_where,
+    )
     return fit_envelope(runs, curves, select=fitting.select, **fitting.intervals.given())
 
 

@@ -56,7 +56,7 @@ def answer_optimum(
         "inference": served,
     }
     if front is not None:
-        display.print_optimum(console, front, fit.runs.loss_unit)
+        display.print_optimum(console, front, fit.runs)
         answer |= front.to_dict()
     if runs:
         display.print_run_losses(console, runs, fit.runs.loss_unit)

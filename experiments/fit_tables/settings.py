@@ -32,6 +32,25 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """What is asked of a table that holds no runs.
+
+    Attributes:
+      targets: columns to predict; none for the law's own.
+      by: a column that tells groups apart; each is fitted by itself.
+      predict: a table of rows to predict, and the CSV file for the predictions.
+    """
+
+    targets: tuple[str, ...] = ()
+    by: str | None = None
+    predict: tuple[Path, Path] | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        return bool(self.targets or self.by or self.predict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Intervals:
     """How intervals are found; None for what the estimator does by itself.
 
@@ -59,9 +78,12 @@ class Fitting:
       approach: None for the surface, or for the best size where there is one budget.
       objective: its name, such as "huber:1e-3", or None for the surface's own.
       fixed, tied, bounds: parameters at a value, equal to another, within (low, high).
-      curve, tokens: of Approach 2, as `scaling.approaches.approach2.approach2` takes them.
+      curve, tokens, accept, seed_noise, weights: of Approach 2, as `approach2` takes them
+        (scaling/approaches/approach2.py); the last three None for what it does by itself.
       curves, select: of Approach 1: a table of losses along training, and which of its points
-        are the envelope. curves_convention: how that table counts FLOPs.
+        are the envelope. curves_convention: how that table counts FLOPs; curves_columns,
+        curves_where: its columns and the rows to use, as `Reading` has them for runs.
+      n_spare: as `scaling.approaches.surface.fit_surface` takes it, or None for its own.
     """
 
     approach: Approach | None
@@ -72,10 +94,21 @@ class Fitting:
     bounds: Mapping[str, tuple[float, float]]
     curve: str
     tokens: str
+    accept: str | None
+    seed_noise: float | None
+    weights: str | None
     curves: Path | None
     curves_convention: str
+    curves_columns: Mapping[str, str]
+    curves_where: tuple[str, ...]
     select: str
     intervals: Intervals
+    n_spare: int | None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no approach, law or constraint was asked for, so that others may be shown."""
+        return self.approach is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -109,7 +109,7 @@ def survey(
     states = {}
     for point in asked:
         before = (known or {}).get(point.id)
-        has_result = before is not None and before.state in ("done", "diverged")
+        has_result = before is not None and before.state in ("done", "diverged", "stopped")
         states[point.id] = before if before and has_result else _state(judge, point, n_devices)
     return states
 
@@ -139,7 +139,7 @@ def _state(judge: Judge, point: Asked, n_devices: int) -> PointState:
 
 def _finished(ledger: Ledger, point: Asked, verdict: Verdict, result: Result) -> PointState:
     attempt, flops, n_torn = verdict.attempt, point.flops[point.convention], 0
-    if verdict.state == "diverged":  # It ended early.
+    if verdict.state in ("diverged", "stopped"):  # It ended early.
         row, _ = _last_row(ledger, point.id, attempt)
         flops *= row.step / point.n_steps if row else 0.0
     if result.provenance.attempts:  # Of a run that was never interrupted no line is torn.

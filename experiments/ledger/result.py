@@ -146,7 +146,7 @@ class Result(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
       flops: of the run, by convention; ``flops_spent``: of its own steps, without its trunk's.
     """
 
-    status: Literal["ok", "diverged"]
+    status: Literal["ok", "diverged", "stopped"]
     reason: str
     losses: dict[str, Loss]
     oracle_loss_nats: float | None

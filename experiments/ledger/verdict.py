@@ -18,9 +18,11 @@ from experiments.ledger.owner import Owner, is_alive, is_dead, this_process
 from experiments.ledger.result import Result
 from experiments.plan.jobs import TRUNK
 
-State = Literal["done", "running", "preempted", "diverged", "failed", "waiting", "damaged"]
+State = Literal[
+    "done", "running", "preempted", "diverged", "stopped", "failed", "waiting", "damaged"
+]
 # Without a person nothing more will happen to these.
-FINAL = ("done", "diverged", "failed", "damaged")
+FINAL = ("done", "diverged", "stopped", "failed", "damaged")
 # Ends that say nothing against the run itself.
 _TAKEN = ("preempted", "killed")
 _TRACES = {"claims", "hb", "attempts", "retries"}
@@ -31,12 +33,13 @@ class Verdict:
     """What has become of a point.
 
     Attributes:
-      state: "done" and "diverged" have a result, "damaged" has one that cannot be read; "running"
-        has an attempt that lives; "preempted" had one that was killed or asked to go; "failed" is
-        left alone until it is forgiven, as is what it begins from; "waiting" is everything else.
+      state: "done", "diverged" and "stopped" have a result, "damaged" has one that cannot be read;
+        "running" has an attempt that lives; "preempted" had one that was killed or asked to go;
+        "failed" is left alone until it is forgiven, as is what it begins from; "waiting" is
+        everything else.
       reason: in a sentence, of whatever ended last; "" where there is nothing to tell.
       attempt: number of the newest; 0 without any.
-      result: of "done" and "diverged".
+      result: of "done", "diverged" and "stopped".
       failed_jobs: ids of the jobs that have to be forgiven before it can be tried again.
     """
 
@@ -71,7 +74,7 @@ class Judge:
         if (result := self.ledger.read_result(point_id)) is None:
             return self._without_result(self.ledger.job(self.job_id(point_id)))
         return Verdict(
-            state="done" if result.status == "ok" else "diverged",
+            state="done" if result.status == "ok" else result.status,
             reason=result.reason,
             attempt=result.provenance.attempt,
             result=result,

@@ -5,7 +5,8 @@ That is: checkpoints of jobs whose points all have their result; files that were
 their process was killed, and worker logs, both a day old by the storage's clock. Results, specs,
 claims, endings and metrics are never among it, nor checkpoints that a run may still need. Trunks
 whose points all have their result go only where that is asked: longer runs could begin from them.
-So do the weights of runs that are no longer asked for.
+So do the weights of runs that are no longer asked for, and prepared data that no study of the
+results folder names any more.
 """
 
 import os
@@ -19,11 +20,13 @@ from typing import Literal
 from rich.console import Console
 
 from experiments.files.checked_json import Damaged
+from experiments.files.storage import PosixStorage
 from experiments.ledger.asked_points import Asked, asked_points
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.ledger import Ledger, weights_key
 from experiments.ledger.verdict import Judge
 from experiments.plan.jobs import TRUNK
+from model.data.manifest import Manifest
 
 DAY_SECONDS = 86400.0
 # Names of the storage (32 digits), of a manifest (8) and of a folder of `isoflop data`.
@@ -40,13 +43,14 @@ class Leftover:
       path: of it.
       what: it is, in the plural.
       n_bytes: of all its files.
-      option: of gc, without which it stays: "others" where its run is no longer asked for.
+      option: of gc, without which it stays: "others" where its run is no longer asked for, "data"
+        where it lies in the folder that studies share.
     """
 
     path: Path
     what: str
     n_bytes: int
-    option: Literal["", "others", "trunks"] = ""
+    option: Literal["", "others", "trunks", "data"] = ""
 
 
 def gc(
@@ -87,11 +91,10 @@ def gc(
         console.print(f"{n_bytes} can go: `isoflop gc {words}` removes it.")
     left = [one for one in found if one not in chosen]
     _show_others(ledger, asked, [one for one in left if one.option == "others"], console)
-    if ends := [one for one in left if one.option == "trunks"]:
-        size = _size(sum(one.n_bytes for one in ends))
-        console.print(
-            f"{len(ends)} ends of trunks whose points are done, {size}, go with --trunks."
-        )
+    for option in ("trunks", "data"):
+        if stay := [one for one in left if one.option == option]:
+            size = _size(sum(one.n_bytes for one in stay))
+            console.print(f"{len(stay)} {stay[0].what}, {size}, go with --{option}.")
 
 
 def leftovers(ledger: Ledger, points: Sequence[Asked], limits: Limits) -> Iterator[Leftover]:
@@ -105,7 +108,7 @@ def leftovers(ledger: Ledger, points: Sequence[Asked], limits: Limits) -> Iterat
         trunk = ledger.read_trunk(name) if name.startswith(TRUNK) else None
         if trunk is not None:
             if needed.isdisjoint(trunk.clusters) and path.is_dir():
-                what = "ends of trunks whose points are all done"
+                what = "ends of trunks whose points are done"
                 yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option="trunks")
             continue
         members = _members(job)
@@ -119,6 +122,7 @@ def leftovers(ledger: Ledger, points: Sequence[Asked], limits: Limits) -> Iterat
             option: Literal["", "others"] = "others" if is_of_others else ""
             yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option=option)
     yield from _weights_of_others(ledger, asked)
+    yield from _unnamed_data(ledger)
     yield from _temporary_files(ledger)
     if not is_anyone_alive:
         yield from _logs(ledger)
@@ -132,6 +136,27 @@ def _weights_of_others(ledger: Ledger, asked: Collection[str]) -> Iterator[Lefto
             yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option="others")
 
 
+def _unnamed_data(ledger: Ledger) -> Iterator[Leftover]:
+    """Of the folder that all studies share, what the manifest of none names; locks stay."""
+    storage = PosixStorage(ledger.results / ".data")
+    manifests = [path.read_text() for path in ledger.results.glob("*/manifest.json")]
+    for path in sorted(storage.root.glob("*")):
+        if path.suffix != ".lock" and not _is_named(path, manifests) and _is_old(storage, path):
+            what = "prepared data that no study names"
+            yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option="data")
+
+
+def _is_named(path: Path, manifests: Sequence[str]) -> bool:
+    """By the fingerprint of the data, or the name of a vocabulary that was trained for several."""
+    name = path.name
+    if path.is_dir():
+        try:
+            name = Manifest.read(path / "manifest.json").fingerprint
+        except ValueError:
+            return False  # A call was killed, or something was deleted.
+    return any(name in text for text in manifests)
+
+
 def _members(job: JobFolder) -> tuple[str, ...]:
     """The points that get a result from a job; none where its record cannot be read."""
     try:
@@ -142,10 +167,11 @@ def _members(job: JobFolder) -> tuple[str, ...]:
 
 
 def _temporary_files(ledger: Ledger) -> Iterator[Leftover]:
+    storage = PosixStorage(ledger.folder)
     for folder, folders, files in os.walk(ledger.folder):
         for name in [name for name in (*folders, *files) if _TEMPORARY.fullmatch(name)]:
             path = Path(folder) / name
-            if _is_old(ledger, path):
+            if _is_old(storage, path):
                 yield Leftover(path=path, what="files of killed writes", n_bytes=_n_bytes(path))
         # What lies among checkpoints is for the training code to judge.
         folders[:] = [n for n in folders if n != "checkpoints" and not _TEMPORARY.fullmatch(n)]
@@ -153,17 +179,18 @@ def _temporary_files(ledger: Ledger) -> Iterator[Leftover]:
 
 def _logs(ledger: Ledger) -> Iterator[Leftover]:
     """Logs of local runners that are gone from this host; nobody is alive elsewhere either."""
+    storage = PosixStorage(ledger.folder)
     for path in sorted(ledger.logs.glob("worker-*.log")):
         name = _LOG.fullmatch(path.name)
-        if name and not Path(f"/proc/{name[1]}").exists() and _is_old(ledger, path):
+        if name and not Path(f"/proc/{name[1]}").exists() and _is_old(storage, path):
             yield Leftover(path=path, what="logs of ended workers", n_bytes=_n_bytes(path))
 
 
-def _is_old(ledger: Ledger, path: Path) -> bool:
+def _is_old(storage: PosixStorage, path: Path) -> bool:
     """Whether it and all below it were last written a day ago, by the storage's clock."""
     below = path.rglob("*") if path.is_dir() else ()
-    keys = [p.relative_to(ledger.folder).as_posix() for p in (path, *below)]
-    ages = [ledger.storage.age_seconds(key) for key in keys]
+    keys = [p.relative_to(storage.root).as_posix() for p in (path, *below)]
+    ages = [storage.age_seconds(key) for key in keys]
     return all(age is not None and age > DAY_SECONDS for age in ages)
 
 

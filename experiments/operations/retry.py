@@ -14,6 +14,8 @@ _WHY_NOT = {
     "done": "has its result.",
     "diverged": "diverged, and would again: a result is never replaced. Ask for a new point: "
     "another seed (seeds=...) or another learning rate.",
+    "stopped": "was stopped early: a result is never replaced. Ask for a new point, or train it "
+    "without --stop-early under another name.",
     "damaged": "has a result that cannot be read: `isoflop doctor STUDY` says what to do.",
     "running": "is running.",
 }

@@ -172,8 +172,8 @@ def _counts(asked: Sequence[Asked], states: Mapping[str, PointState]) -> Table:
 
 
 def _troubles(points: Mapping[str, Asked], states: Mapping[str, PointState]) -> list[str]:
-    """Runs that failed, diverged or cannot be read, or wait after an end, with their reason."""
-    kinds = ("damaged", "failed", "diverged", "waiting")
+    """Runs without a loss, with the reason: failed, ended early, damaged, or waiting again."""
+    kinds = ("damaged", "failed", "diverged", "stopped", "waiting")
     bad = [
         (kind, name, state)
         for kind in kinds
@@ -194,8 +194,8 @@ def _name(point: Asked) -> str:
 
 def _totals(states: Mapping[str, PointState]) -> str:
     counts: collections.Counter[str] = collections.Counter(state.state for state in states.values())
-    kinds = [f"{counts[kind]} {kind}" for kind in (*_COLUMNS, "damaged") if counts[kind]]
-    n_results = counts["done"] + counts["diverged"]
+    kinds = [f"{counts[kind]} {kind}" for kind in (*_COLUMNS, "stopped", "damaged") if counts[kind]]
+    n_results = counts["done"] + counts["diverged"] + counts["stopped"]
     return f"{n_results} of {len(states)} runs have a result: {', '.join(kinds)}."
 
 

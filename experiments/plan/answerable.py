@@ -47,7 +47,7 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
     One budget asks for its best size alone. One size alone, or settings to be compared, ask for
     no law: they are never refused.
     """
-    fitted = _fitted(points)
+    fitted = fitted_points(points)
     is_one = len(study.budgets) == 1
     found = list(_no_minimum(study, fitted) if is_one else _too_few(study, fitted))
     compared = [axis for axis in study.axes if len(axis.values) > 1]
@@ -68,7 +68,7 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
     )
 
 
-def _fitted(points: Sequence[Point]) -> list[Point]:
+def fitted_points(points: Sequence[Point]) -> list[Point]:
     """As many as will be: of axes without numbers one kind, of numbers one setting of each budget
     and size; those with the most runs."""
     kinds = collections.defaultdict(list)

@@ -25,6 +25,7 @@ from experiments.report.sweeps import sweeps
 from experiments.study.study import Study
 from scaling.answers.agreement import Agreement, agreement
 from scaling.answers.best_size import BestSize, best_size, is_one_budget
+from scaling.answers.collapse import Collapse, collapse_near
 from scaling.answers.frontier import Frontier, frontier
 from scaling.approaches.envelope import fit_envelope
 from scaling.approaches.isoflop import fit_isoflop
@@ -35,7 +36,7 @@ from scaling.intervals import Estimated
 from scaling.solve.progress import heard_by
 from scaling.tables.loss_curves import LossCurve
 from scaling.tables.read_tables import read_curves, read_runs
-from scaling.tables.runs import Curves, Runs, best_kind, best_settings
+from scaling.tables.runs import CURVE_COLUMNS, Curves, Runs, best_kind, best_settings
 from scaling.tables.units import BITS, power
 from scaling.uncertainty.seed_components import seed_components
 
@@ -57,9 +58,10 @@ class Analysis:
       sweeps: by axis of numbers, the mean losses over its values at each budget and size.
       best: where all runs are of one budget; then no approach is fitted.
       agreement: between the approaches at the largest budget; None with fewer than two.
-      findings: about the choice of rows.
+      findings: about the choice of rows, and runs whose curve is unlike the others'.
       domains: by name of a domain, the law fitted to its losses.
       matrix: losses by domain of every budget and setting.
+      collapse: the normalised curves of the runs near the optimum; None where they are too few.
     """
 
     of: str
@@ -74,6 +76,7 @@ class Analysis:
     findings: tuple[str, ...]
     domains: Mapping[str, Fit] = dataclasses.field(default_factory=dict)
     matrix: Sequence[SettingLosses] = ()
+    collapse: Collapse | None = None
 
 
 def analyse(
@@ -118,9 +121,9 @@ def analyse(
     made = Fits(fits={}, refusals={})
     if best is None:
         made = kept_fits.read(ledger, fitted) or _fit_once(ledger, fitted, runs, curves, tell)
-    fits = list(made.fits.values())
-    budgets = [*study.budgets, *study.forecast_budgets]
+    fits, budgets = list(made.fits.values()), [*study.budgets, *study.forecast_budgets]
     frontiers = {name: frontier(fit, budgets) for name, fit in made.fits.items()}
+    collapsed = collapse_near(runs, curves, fits)
     return Analysis(
         of=fitted,
         runs=runs,
@@ -137,9 +140,11 @@ def analyse(
             *_of_flags(runs),
             *_of_other_text(runs, made.fits, frontiers),
             *_of_seeds(runs),
+            *(collapsed.findings if collapsed else ()),
         ),
         domains=made.domains,
         matrix=matrix,
+        collapse=collapsed,
     )
 
 
@@ -253,9 +258,7 @@ def _digest(runs: Runs, curves: Curves) -> str:
     is_mine = np.isin(curves.run_id, runs.run_id)
     about = {
         **{f.name: getattr(runs, f.name) for f in dataclasses.fields(runs)},
-        **{
-            f"curves {f.name}": getattr(curves, f.name)[is_mine] for f in dataclasses.fields(curves)
-        },
+        **{f"curves {name}": getattr(curves, name)[is_mine] for name in CURVE_COLUMNS},
         **runs.extra,
         "extra": list(runs.extra),
     }

@@ -23,6 +23,7 @@ from scaling.fit import Fit
 from scaling.intervals import Estimated
 from scaling.json_values import encode
 from scaling.shown import counted, with_interval
+from scaling.tables.units import BITS
 
 MOST_WARNINGS = 3
 
@@ -46,7 +47,7 @@ def print_answer(console: Console, report: Report) -> None:
         front = report.analysis.frontiers[report.main]
         console.print(wrapped(sentence(report)))
         console.print()
-        print_frontier(console, front, report.unit, report.loss_unit)
+        print_frontier(console, front, report.unit, report.loss_unit, report.bits_per_nat)
         console.print()
         if VOCABULARY in report.analysis.sweeps:
             found = setting_rows(report.analysis.sweeps[VOCABULARY])
@@ -66,13 +67,15 @@ def sentence(report: Report) -> str:
         return "" if report.analysis.best is None else report.analysis.best.sentence(report.unit)
     fit, front = report.analysis.fits[report.main], report.analysis.frontiers[report.main]
     i = len(front.flops) - 1
-    row = frontier_rows(front, report.unit, report.loss_unit)[i]
+    row = frontier_rows(front, report.unit, report.loss_unit, report.bits_per_nat)[i]
     flops, n_params, loss, n_tokens = list(row.values())[:4]
+    # Of bytes it is the same number in another unit.
+    bits = f", {row[BITS]} {BITS}" if report.unit == "token" and BITS in row else ""
     doubt = "" if fit.is_certified else f" Not certified: {fit.status.value} ({fit.name})."
     a = with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.2f}")
     return (
         f"For {flops.strip('*')} FLOPs train {n_params} parameters on {n_tokens} {report.unit}s: "
-        f"{loss} {report.loss_unit}. N* grows as C^{a}.{doubt}"
+        f"{loss} {report.loss_unit}{bits}. N* grows as C^{a}.{doubt}"
     )
 
 
@@ -89,7 +92,9 @@ def _warnings(report: Report) -> Iterator[str]:
             yield f"no approach is certified; shown is {main.name}: {main.status.value}."
         yield from _others(analysis.fits, analysis.frontiers, report.main)
     for judged in report.forecasts:
-        if rows.is_outside(judged):
+        if judged.ended:
+            yield f"the run whose loss was forecast has none: it {judged.ended}."
+        elif rows.is_outside(judged):
             yield "the loss that was forecast came out outside of its interval."
     bad = analysis.runs.not_ok
     if bad:
@@ -148,6 +153,8 @@ def as_object(report: Report) -> dict[str, Any]:
         "approach": main,
         "is_certified": main is not None and analysis.fits[main].is_certified,
         "unit": report.unit,
+        "loss_unit": report.loss_unit,
+        "bits_per_nat": report.bits_per_nat,
         "frontier": None if main is None else analysis.frontiers[main].to_dict(),
         "best_size": None if analysis.best is None else analysis.best.to_dict(),
         "exponents": {
@@ -169,6 +176,7 @@ def as_object(report: Report) -> dict[str, Any]:
                 "run": judged.forecast.point.id,
                 "level": judged.forecast.level,
                 "by_law": msgspec.to_builtins(judged.forecast.forecasts),
+                "conformal": msgspec.to_builtins(judged.forecast.conformal),
                 "came_out": None
                 if judged.outcome is None or not math.isfinite(judged.outcome)
                 else judged.outcome,

@@ -24,10 +24,16 @@ from scaling.tables.units import loss_words
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedForecast:
-    """A forecast beside the loss that came out; None while its run is not finished."""
+    """A forecast beside the loss that came out.
+
+    Attributes:
+      outcome: None while its run is not finished, and where it ended without a loss.
+      ended: then how, "diverged" or "stopped".
+    """
 
     forecast: Forecast
     outcome: float | None
+    ended: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +65,11 @@ class Report:
     def loss_unit(self) -> str:
         """Of the losses that are fitted, in words."""
         return loss_words(self.analysis.runs.loss_unit, self.unit)
+
+    @property
+    def bits_per_nat(self) -> float | None:
+        """What these losses times are bits per byte, where one number is (scaling's Runs)."""
+        return self.analysis.runs.bits_per_nat
 
     @property
     def results(self) -> dict[str, Result]:
@@ -97,7 +108,11 @@ def gather(ledger: Ledger, points: Sequence[Point], analysis: Analysis, unit: st
     judge = Judge(ledger)
     verdicts = {point.id: judge.outcome(point.id) for point in points}
     forecasts = [
-        JudgedForecast(forecast=forecast, outcome=result.loss_nats if result else None)
+        JudgedForecast(
+            forecast=forecast,
+            outcome=result.loss_nats if result else None,
+            ended=result.status if result and result.loss_nats is None else "",
+        )
         for forecast in read_forecasts(ledger)
         if forecast.point.id in verdicts
         for result in [verdicts[forecast.point.id].result]

@@ -40,7 +40,11 @@ def by_domain(runs: Runs) -> dict[str, Runs]:
     names = [name.removeprefix(_COLUMN) for name in runs.extra if name.startswith(_COLUMN)]
     column = "bits_per_byte_" if runs.loss_unit == BITS else _COLUMN
     return {
-        name: dataclasses.replace(runs, loss_nats=np.asarray(runs.extra[column + name], float))
+        name: dataclasses.replace(
+            runs,
+            loss_nats=np.asarray(runs.extra[column + name], float),
+            extra={**runs.extra, "bits_per_byte": runs.extra[f"bits_per_byte_{name}"]},
+        )
         for name in names
     }
 
@@ -75,11 +79,13 @@ def domain_rows(fits: Mapping[str, Fit], budget: float, unit: str) -> list[dict[
 def _row(name: str, fit: Fit, budget: float, unit: str) -> dict[str, str]:
     front = frontier(fit, [budget])
     floor = with_interval(fit.parameters["E"], fit.intervals["E"], "{:.3f}")
+    loss, bits_per_nat = front.loss_opt.at(0), fit.runs.bits_per_nat
     return {
         "domain": name,
         "FLOPs": power(budget),
         "parameters N*": counted(front.n_params_opt.at(0)),
-        loss_words(fit.runs.loss_unit, unit): loss_text(front.loss_opt.at(0)),
+        loss_words(fit.runs.loss_unit, unit): loss_text(loss),
+        **({} if bits_per_nat is None else {BITS: loss_text(loss.times(bits_per_nat))}),
         "a, N* ~ C^a": with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.3f}"),
         "E": floor,
         "status": "certified" if fit.is_certified else f"not certified: {fit.status.value}",

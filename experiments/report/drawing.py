@@ -6,6 +6,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.ledger.forecasts import Forecast
 from experiments.report import rows
 from experiments.report.analysis import APPROACHES
 from experiments.report.build import JudgedForecast, Report
@@ -13,8 +14,9 @@ from experiments.report.cost_figure import figure_cost
 from experiments.report.sweeps import VOCABULARY
 from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
-from scaling.intervals import Estimated, Interval
+from scaling.intervals import Band, Estimated, Interval
 from scaling.plots import figures
+from scaling.plots.collapse import figure_collapse, figure_trajectory
 from scaling.plots.loss_curves import figure_settings, figure_sizes, figure_vocabulary
 from scaling.plots.loss_matrix import figure_loss_matrix
 from scaling.tables.loss_curves import loss_curves
@@ -35,7 +37,7 @@ def drawn(report: Report) -> dict[str, Figure]:
     if curves := sweeps.pop(VOCABULARY, None):
         found["vocabulary"] = figure_vocabulary(curves, unit)
     if sweeps:
-        found["settings"] = figure_settings(sweeps, unit)
+        found["settings"] = figure_settings(sweeps, unit, analysis.runs.bits_per_nat)
     if analysis.matrix:
         found["domains"] = figure_loss_matrix(
             [one.name for one in analysis.matrix],
@@ -45,6 +47,10 @@ def drawn(report: Report) -> dict[str, Figure]:
     if fits:
         fronts = [analysis.frontiers[name] for name in APPROACHES if name in fits]
         found["frontier"] = figures.figure_frontier(fronts, rows.ordered(analysis))
+    if analysis.collapse is not None:
+        found["collapse"] = figure_collapse(analysis.collapse)
+    if report.forecasts and (last := report.forecasts[-1]).forecast.trajectory is not None:
+        found["trajectory"] = _trajectory(report, last.forecast)
     if report.compared:
         found["cost"] = figure_cost(report.compared)
     if analysis.agreement is not None:
@@ -65,6 +71,22 @@ def _forecast(judged: JudgedForecast, fit: Fit, front: Frontier) -> Figure:
         for law, f in made.forecasts.items()
     }
     return figures.figure_forecast(front, fit, forecasts, flops=made.budget, outcome=judged.outcome)
+
+
+def _trajectory(report: Report, made: Forecast) -> Figure:
+    expected, result = made.trajectory, report.verdicts[made.point.id].result
+    assert expected is not None
+    came = None
+    if result is not None and result.curve:
+        tokens, losses = zip(*((p.n_tokens, p.loss_nats) for p in result.curve), strict=True)
+        came = (np.array(tokens) / made.point.n_tokens, np.array(losses))
+    band = Band(
+        value=np.array(expected.value),
+        lower=np.array(expected.lower),
+        upper=np.array(expected.upper),
+    )
+    unit = report.analysis.runs.loss_unit
+    return figure_trajectory(np.array(expected.share), band, expected.level, unit, came)
 
 
 def _nan(value: float | None) -> float:

@@ -24,6 +24,8 @@ CAPTIONS = {
     "residuals": "Residuals of the surface.",
     "agreement": "Exponents and optima of the approaches side by side.",
     "curves": "Validation loss during training.",
+    "collapse": "Normalised curves of the runs near the optimum, and how far they are from one.",
+    "trajectory": "The whole curve of the run beyond the grid as it was forecast, and what came.",
     "cost": "Device-seconds of every run as they were planned, and as they came out.",
 }
 _KEY = "figures/made.json"

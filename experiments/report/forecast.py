@@ -4,19 +4,34 @@
 import hashlib
 import json
 import math
+import time
+from collections.abc import Sequence
 
-from experiments.ledger.forecasts import Forecast, Predicted, read_forecast, write_forecast
+import numpy as np
+
+from experiments.ledger.forecasts import (
+    PROBABILITIES,
+    Conformal,
+    Forecast,
+    Predicted,
+    Trajectory,
+    read_forecast,
+    write_forecast,
+)
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import VERSION
+from experiments.machine.provenance import code_facts
 from experiments.plan.point import to_json
 from experiments.plan.resolve import resolve
 from experiments.plan.widths import width_for
 from experiments.report.analysis import Analysis
 from experiments.study.study import Study
 from model.data.manifest import Manifest
+from scaling.answers.collapse import Collapse
+from scaling.answers.conformal import conformal_loss
 from scaling.answers.frontier import frontier
-from scaling.answers.loss_forecast import average_loss, choose_forecaster, predict_loss
-from scaling.intervals import Estimated
+from scaling.answers.loss_forecast import average_loss, choose_forecaster, loss_quantiles
+from scaling.fit import Fit, FitError
 
 
 def make_forecast(
@@ -48,9 +63,9 @@ def make_forecast(
     )
     surfaces = [fit for fit in analysis.fits.values() if fit.law != "power_laws"]
     at = (point.params.total, point.n_tokens)
-    forecasts = {fit.law: _predicted(predict_loss(fit, *at)) for fit in surfaces}
+    forecasts = {fit.law: _predicted([fit], *at) for fit in surfaces}
     if len(surfaces) > 1:
-        forecasts = {"average": _predicted(average_loss(surfaces, *at)), **forecasts}
+        forecasts = {"average": _predicted(surfaces, *at), **forecasts}
     made = Forecast(
         version=VERSION,
         budget=budget,
@@ -60,6 +75,11 @@ def make_forecast(
         n_runs_fitted=len(chosen.fitted_runs),
         forecasts=forecasts,
         point=point,
+        conformal=_conformal(surfaces, *at),
+        trajectory=_trajectory(analysis.collapse, next(iter(forecasts.values())), chosen.level),
+        made_at=time.time(),
+        grid_budget=max(study.budgets),
+        **code_facts(),
     )
     write_forecast(ledger, key, made)
     # Of two runners the first one's words stand.
@@ -75,7 +95,35 @@ def _key(study: Study, manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
 
 
-def _predicted(found: Estimated) -> Predicted:
+def _conformal(surfaces: Sequence[Fit], n_params: float, n_tokens: float) -> Conformal | None:
+    try:
+        found = conformal_loss(surfaces, n_params, n_tokens)
+    except FitError:  # Too few runs are left without one of the budgets.
+        return None
+    ends = (found.interval.lower, found.interval.upper)
+    if not all(map(math.isfinite, ends)):
+        return None
+    return Conformal(level=found.level, lower=ends[0], upper=ends[1], n_budgets=len(found.scores))
+
+
+def _trajectory(found: Collapse | None, end: Predicted, level: float) -> Trajectory | None:
+    if found is None or not end.quantiles:
+        return None
+    band = found.trajectory(np.array(end.quantiles), end.value, level)
+    return Trajectory(
+        level=level,
+        share=tuple(found.share.tolist()),
+        value=tuple(band.value.tolist()),
+        lower=tuple(band.lower.tolist()),
+        upper=tuple(band.upper.tolist()),
+    )
+
+
+def _predicted(surfaces: Sequence[Fit], n_params: float, n_tokens: float) -> Predicted:
+    """By the average of the surfaces; of one, by itself."""
+    found = average_loss(surfaces, n_params, n_tokens)
     ends = (found.interval.lower, found.interval.upper)
     lower, upper = (end if math.isfinite(end) else None for end in ends)
-    return Predicted(value=found.value, lower=lower, upper=upper)
+    drawn = loss_quantiles(surfaces, n_params, n_tokens, PROBABILITIES)
+    quantiles = tuple(drawn.tolist()) if np.all(np.isfinite(drawn)) else ()
+    return Predicted(value=found.value, lower=lower, upper=upper, quantiles=quantiles)

@@ -35,7 +35,7 @@ from scaling.fit import Fit, Optimum
 from scaling.intervals import Estimated
 from scaling.plots.style import approach_styles, budget_styles
 from scaling.shown import counted
-from scaling.tables.units import power
+from scaling.tables.units import BITS, power
 
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
 DASHES = ("solid", "dashed", "dotdash", "dotted")
@@ -199,7 +199,7 @@ def _approaches(
             continue
         fit, front = report.analysis.fits[approach], report.analysis.frontiers[approach]
         colour = approach_styles([fit.name])[fit.name]["color"]
-        columns = list(frontier_rows(front, report.unit, report.loss_unit)[0])
+        columns = list(_told(report, front)[0])
         source = _frontier_source(front, name, report, colour)
         line = panel.line("x", "y", source=source, line_width=2, line_color=colour)
         line.glyph.line_dash = dash
@@ -226,7 +226,7 @@ def _frontier_source(front: Frontier, name: str, report: Report, colour: str) ->
     """A band to draw, at the budgets where it is known, and the frontier's rows to read."""
     band = getattr(front, name)
     known = np.flatnonzero(np.isfinite(band.value))
-    told = frontier_rows(front, report.unit, report.loss_unit)
+    told = _told(report, front)
     ends = {"lower": band.lower, "upper": band.upper}
     return ColumnDataSource(
         {
@@ -243,6 +243,10 @@ def _frontier_source(front: Frontier, name: str, report: Report, colour: str) ->
     )
 
 
+def _told(report: Report, front: Frontier) -> list[dict[str, str]]:
+    return frontier_rows(front, report.unit, report.loss_unit, report.bits_per_nat)
+
+
 def _by_budget(runs: ColumnDataSource) -> Iterator[tuple[float, dict[str, Any], CDSView]]:
     """Each budget, how its runs look, and which they are."""
     budgets = runs.data["budget"]
@@ -253,7 +257,10 @@ def _by_budget(runs: ColumnDataSource) -> Iterator[tuple[float, dict[str, Any], 
 
 
 def _loss(report: Report) -> tuple[str, str]:
-    return f"loss, {report.loss_unit}", PLAIN
+    factor = report.bits_per_nat
+    # A second axis would take a quarter of a narrow screen.
+    bits = "" if factor is None else f" (times {factor:.4g}: {BITS})"
+    return f"loss, {report.loss_unit}{bits}", PLAIN
 
 
 def _flops(report: Report) -> tuple[str, str]:

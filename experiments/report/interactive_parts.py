@@ -27,6 +27,7 @@ OF_A_RUN = {
     "D / N": "tokens per parameter",
     "seed": "seed",
     "loss": "loss",
+    "bits per byte": "bits per byte",
 }
 # How the mark of a run looks when it is selected, and when another one is.
 SELECTED: Any = {

@@ -70,9 +70,12 @@ def page(
     return environment.get_template("report.html").render(
         study=study,
         sentence=sentence(report),
-        answer=frontier_rows(main, report.unit, report.loss_unit) if main else [],
+        answer=(
+            frontier_rows(main, report.unit, report.loss_unit, report.bits_per_nat) if main else []
+        ),
         answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
         loss_unit=report.loss_unit,
+        bits_per_nat=report.bits_per_nat,
         settings={
             name: (setting_rows(curves), ties(name, curves))
             for name, curves in analysis.sweeps.items()

@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from experiments.ledger.forecasts import Predicted
+from experiments.ledger.forecasts import Conformal, Predicted
 from experiments.ledger.tables import printable
 from experiments.ledger.verdict import Verdict
 from experiments.plan.point import Point
@@ -49,13 +49,13 @@ def findings(analysis: Analysis) -> list[str]:
 
 def is_outside(judged: JudgedForecast) -> bool:
     """Whether the loss came out, outside the interval of the forecast to judge."""
-    return _came_out(judged, next(iter(judged.forecast.forecasts.values()))) == "outside"
+    return _came_out(judged, judged.forecast.judged) == "outside"
 
 
 def _came_out(judged: JudgedForecast, forecast: Predicted) -> str:
     lower, upper, outcome = forecast.lower, forecast.upper, judged.outcome
     if outcome is None:
-        return "not trained yet"
+        return judged.ended or "not trained yet"
     if lower is None or upper is None:
         return "no interval"
     return "inside" if lower <= outcome <= upper else "outside"
@@ -63,7 +63,8 @@ def _came_out(judged: JudgedForecast, forecast: Predicted) -> str:
 
 def forecast_rows(judged: JudgedForecast, unit: str) -> list[dict[str, str]]:
     """One row per surface, their average first, in numbers and as a sentence."""
-    made, outcome, shown = judged.forecast, judged.outcome, []
+    made, outcome = judged.forecast, judged.outcome
+    shown: list[dict[str, str]] = []
     for law, forecast in made.forecasts.items():
         lower, upper = forecast.lower, forecast.upper
         is_known = lower is not None and upper is not None
@@ -79,6 +80,7 @@ def forecast_rows(judged: JudgedForecast, unit: str) -> list[dict[str, str]]:
             "forecast": f"{forecast.value:.3f}",
             f"{made.level:.0%} interval": interval,
             "came out": came,
+            "conformal": "" if shown else _conformal(made.conformal),
         }
         text = (
             f"Forecast for {count(made.point.params.total)} parameters on "
@@ -87,6 +89,13 @@ def forecast_rows(judged: JudgedForecast, unit: str) -> list[dict[str, str]]:
         is_trained = outcome is not None
         shown.append(row | {"sentence": text + (f"came out {came}." if is_trained else f"{came}.")})
     return shown
+
+
+def _conformal(found: Conformal | None) -> str:
+    """Its interval and the level that its budgets support."""
+    return (
+        "none" if found is None else f"{found.lower:.3f} to {found.upper:.3f} ({found.level:.0%})"
+    )
 
 
 def run_rows(points: Sequence[Point], verdicts: Mapping[str, Verdict]) -> list[dict[str, str]]:

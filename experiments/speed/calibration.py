@@ -10,7 +10,7 @@ import dataclasses
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.files import checked_json
@@ -33,19 +33,23 @@ class Calibration:
       flops_per_second: FLOPs per step (convention "matmul_full") -> FLOP/s of one worker.
       peak_flops_per_second: of one worker (experiments/machine/peak.py); 0 if not known.
       compile_seconds: of one program, the mean: plans count programs.
+      beyond_grid: as flops_per_second, of runs beyond the grid; empty until one has finished.
     """
 
     device: str
     flops_per_second: dict[float, float]
     peak_flops_per_second: float
     compile_seconds: float
+    beyond_grid: dict[float, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.flops_per_second:
             raise ValueError("flops_per_second is empty: at least one speed is needed.")
-        for work, speed in self.flops_per_second.items():
+        for work, speed in [*self.flops_per_second.items(), *self.beyond_grid.items()]:
             if not (0 < work < math.inf and 0 < speed < math.inf):
-                raise ValueError(f"flops_per_second has {work}: {speed}; both must be positive.")
+                raise ValueError(
+                    f"a step of {work} FLOPs at {speed} FLOP/s; both must be positive."
+                )
 
     def seconds(self, point: Point) -> float:
         """Training time of a point on one worker, without compilation."""
@@ -57,9 +61,10 @@ class Calibration:
         share = planned_job.n_steps / planned_job.points[0].spec.train.schedule.n_steps
         return share * sum(self.seconds(point) for point in planned_job.points)
 
-    def speed(self, flops_per_step: float) -> float:
+    def speed(self, flops_per_step: float, *, is_beyond_grid: bool = False) -> float:
         """FLOP/s of one worker at so much work per step; ends of what was measured are kept."""
-        known = sorted(self.flops_per_second.items())
+        of_grid = self.flops_per_second
+        known = sorted((self.beyond_grid or of_grid if is_beyond_grid else of_grid).items())
         x = math.log(flops_per_step)
         xs = [math.log(work) for work, _ in known]
         ys = [math.log(speed) for _, speed in known]
@@ -90,15 +95,7 @@ def trained(ledger: Ledger, points: Sequence[Point]) -> list[tuple[Point, Result
 def learn(ledger: Ledger, points: Sequence[Point]) -> Calibration | None:
     """What `trained` jobs of the points say of the machine that trained them."""
     found = trained(ledger, points)
-    flops: dict[float, float] = {}
-    seconds: dict[float, float] = {}
-    for point, record in found:
-        work = point.flops["matmul_full"] / point.spec.train.schedule.n_steps
-        took = record.costs.train_seconds
-        seconds[work] = seconds.get(work, 0.0) + took
-        flops[work] = flops.get(work, 0.0) + took * record.costs.flops_per_second
-    speeds = {w: flops[w] / s for w, s in seconds.items() if s >= MIN_SECONDS and flops[w] > 0}
-    if not speeds:
+    if not (speeds := _speeds(found)):
         return None
     costs = [record.costs for _, record in found]
     return Calibration(
@@ -106,8 +103,31 @@ def learn(ledger: Ledger, points: Sequence[Point]) -> Calibration | None:
         flops_per_second=speeds,
         peak_flops_per_second=max(cost.peak_flops_per_second for cost in costs),
         # Most found their program compiled; one may have waited for a busy machine.
-        compile_seconds=sum(cost.compile_seconds for cost in costs) / len(seconds),
+        compile_seconds=sum(cost.compile_seconds for cost in costs)
+        / len({_work(point) for point, _ in found}),
     )
+
+
+def learn_beyond_grid(ledger: Ledger, points: Sequence[Point]) -> dict[float, float]:
+    """FLOPs per step -> FLOP/s of those of the points that lie beyond the grid and are finished."""
+    records = [(point, ledger.read_result(point.id)) for point in points if point.role != "grid"]
+    return _speeds([(point, record) for point, record in records if record is not None])
+
+
+def _speeds(found: Sequence[tuple[Point, Result | Trunk]]) -> dict[float, float]:
+    """FLOPs per step -> FLOP/s, where it was measured for long enough."""
+    flops: dict[float, float] = {}
+    seconds: dict[float, float] = {}
+    for point, record in found:
+        work, took = _work(point), record.costs.train_seconds
+        seconds[work] = seconds.get(work, 0.0) + took
+        flops[work] = flops.get(work, 0.0) + took * record.costs.flops_per_second
+    return {w: flops[w] / s for w, s in seconds.items() if s >= MIN_SECONDS and flops[w] > 0}
+
+
+def _work(point: Point) -> float:
+    """FLOPs of a step."""
+    return point.flops["matmul_full"] / point.spec.train.schedule.n_steps
 
 
 def load(results: Path) -> Calibration | None:
@@ -125,10 +145,13 @@ def store(results: Path, calibration: Calibration) -> None:
     """Merges measured speeds into the file; newer measurements of the same work win."""
     everything = _read(results)
     host = platform.node()
-    old = everything[host].flops_per_second if host in everything else {}
-    speeds = _by_work(old) | _by_work(calibration.flops_per_second)
-    everything[host] = dataclasses.replace(calibration, flops_per_second=speeds)
-    PosixStorage(results).replace(_FILE, checked_json.encode(everything))
+    old = everything.get(host, calibration)
+    merged = dataclasses.replace(
+        calibration,
+        flops_per_second=_by_work(old.flops_per_second) | _by_work(calibration.flops_per_second),
+        beyond_grid=_by_work(old.beyond_grid) | _by_work(calibration.beyond_grid),
+    )
+    PosixStorage(results).replace(_FILE, checked_json.encode(everything | {host: merged}))
 
 
 def _by_work(speeds: dict[float, float]) -> dict[float, float]:

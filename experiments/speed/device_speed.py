@@ -35,8 +35,8 @@ class StepLaw:
     utilisation: float
     overhead_seconds: float
 
-    def speed(self, flops_per_step: float) -> float:
-        """FLOP/s of one worker."""
+    def speed(self, flops_per_step: float, *, is_beyond_grid: bool = False) -> float:
+        """FLOP/s of one worker; beyond the grid as in it."""
         rate = self.utilisation * self.peak_flops_per_second
         return flops_per_step / (self.overhead_seconds + flops_per_step / rate)
 
@@ -59,9 +59,11 @@ class DeviceSpeed:
     basis: str
     is_measured: bool
 
-    def seconds(self, flops: float, flops_per_step: float) -> float:
+    def seconds(
+        self, flops: float, flops_per_step: float, *, is_beyond_grid: bool = False
+    ) -> float:
         """Time of so many FLOPs in such steps, without compilation."""
-        return flops / self.law.speed(flops_per_step)
+        return flops / self.law.speed(flops_per_step, is_beyond_grid=is_beyond_grid)
 
 
 def here(known: Calibration) -> DeviceSpeed:

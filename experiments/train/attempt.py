@@ -17,6 +17,7 @@ from experiments.plan.jobs import Job, PlannedJob, read
 from experiments.plan.point import Point
 from experiments.study.study import keeps_weights
 from experiments.train.build_records import Outcome
+from experiments.train.early_stop import watch
 from experiments.train.kept_weights import KeptWeights
 from experiments.train.session import Attempt, Session
 from model.training.outcome import Progress, TrainResult
@@ -215,12 +216,13 @@ def _trained(
 ) -> Sequence[TrainResult]:
     """What the training loop gives for the runs of a job."""
     job, points = planned_job.job, planned_job.points
+    curve = watch(ledger, planned_job, is_asked=session.stop_early)
     is_kept = keeps_weights(session.keep, points[0].params.total)  # All are of one size.
 
     def checkpoints(job_id: str) -> "Checkpoints":
         return session.open_checkpoints(ledger.checkpoints(job_id), attempt=attempt.number)
 
-    return session.train(
+    results = session.train(
         points[0].spec.model,
         [point.spec.train for point in points],
         [session.corpora[point.spec.data_fingerprint] for point in points],
@@ -231,7 +233,13 @@ def _trained(
         trunk=None if job.parent is None else checkpoints(job.parent),
         until=job.steps[1] if job.kind == "trunk" else None,
         keep=weights if is_kept else None,
-        control=attempt.control,
+        control=curve.control(attempt.control),
+        on_evaluated=curve.hear,
         on_phase=session.stop.enter,
         on_progress=report,
     )
+    # The loop knows that it was given up, and not why.
+    return [
+        dataclasses.replace(one, reason=curve.reason) if one.status == "stopped" else one
+        for one in results
+    ]

@@ -82,9 +82,14 @@ class Outcome:
         notes: Sequence[str],
         reports: Sequence[Mapping[str, Any]],
     ) -> Result:
+        n_steps = point.spec.train.schedule.n_steps
+        n_own = self.planned_job.n_steps
+        if trained.status == "stopped":
+            n_own -= n_steps - trained.n_steps
         return msgspec.structs.replace(
             self._lost(point, trained.reason, [*trained.notes, *notes]),
             status=trained.status,
+            flops_spent={name: flops * n_own / n_steps for name, flops in point.flops.items()},
             losses=trained.losses,
             oracle_loss_nats=trained.oracle_loss_nats,
             curve=trained.curve,

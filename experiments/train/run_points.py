@@ -46,7 +46,8 @@ class Training:
       engine: where.
       n_workers: processes on this machine, or None for as many as are good.
       pack: runs of one shape that train together on a device, or None for as many as are best.
-      checkpoint_seconds, lease_seconds, max_attempts: of executors/worker_settings.py.
+      checkpoint_seconds, lease_seconds, max_attempts, stop_early: of
+        executors/worker_settings.py.
     """
 
     engine: Engine
@@ -55,6 +56,7 @@ class Training:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     lease_seconds: float = LEASE_SECONDS
     max_attempts: int = MAX_ATTEMPTS
+    stop_early: bool = False
 
     def __post_init__(self) -> None:
         # Before anything is written down or trained.
@@ -78,6 +80,7 @@ class Training:
             checkpoint_seconds=self.checkpoint_seconds,
             lease_seconds=self.lease_seconds,
             max_attempts=self.max_attempts,
+            stop_early=self.stop_early,
         )
 
 
@@ -161,8 +164,10 @@ def train(
             view,
             max_attempts=training.max_attempts,
         )
-    if (learned := calibration.learn(ledger, missing)) is not None:
-        calibration.store(ledger.results, learned)
+    learned = calibration.learn(ledger, missing) or calibration.load(ledger.results)
+    if learned is not None:
+        beyond = calibration.learn_beyond_grid(ledger, missing)
+        calibration.store(ledger.results, dataclasses.replace(learned, beyond_grid=beyond))
     return failures
 
 

@@ -82,6 +82,7 @@ class Session:
       peak: compute dtype -> peak FLOP/s of all its devices, recorded with results.
       per_device: workers that share these devices, this one included.
       keep: which final weights are kept; see Study.
+      stop_early: of WorkerSettings.
     """
 
     me: Owner
@@ -98,6 +99,7 @@ class Session:
     peak: Callable[[str], Peak] = lambda dtype: NO_PEAK
     per_device: int = 1
     keep: Keep = "auto"
+    stop_early: bool = False
 
 
 class Attempt:

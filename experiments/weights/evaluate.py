@@ -13,9 +13,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from experiments.weights.find_run import manifest_of
 from experiments.weights.load_model import ONE_DEVICE, LoadedModel
 from model.data.document_windows import document_windows
-from model.data.encoding import Encoding, open_encoding
-from model.data.read_tokens import read_texts, read_tokens
-from model.data.source import Source, source_from_dict
+from model.data.encoding import open_encoding
+from model.data.read_tokens import read_ids, read_texts
+from model.data.source import source_from_dict
+from model.data.token_files import token_dtype
 from model.training.compile_program import evaluation_program
 from model.training.outcome import ALL
 from model.training.validation import Measured, Validation, ValidationSet, document_set
@@ -33,9 +34,11 @@ class Evaluation:
       n_left_out: at the end of the text, less than a window.
       loss_nats: mean cross-entropy per token; ``loss_se_nats``: its standard error over the
         windows or documents, None of one.
-      bits_per_byte: of text; None where the source does not say how long its tokens are, or where
-        they do not give the text back.
+      bits_per_byte: of text; None where its tokens do not give it back. Of token ids by the mean
+        length of the study's tokens, None where the study does not say that.
       perplexity: exp(loss).
+      n_documents, n_bytes: of the text that was read, the end of a document counted as a byte; None
+        of token ids.
     """
 
     n_tokens: int
@@ -45,28 +48,58 @@ class Evaluation:
     loss_se_nats: float | None
     bits_per_byte: float | None
     perplexity: float
+    n_documents: int | None = None
+    n_bytes: int | None = None
 
 
-def evaluate_file(model: LoadedModel, path: str) -> Evaluation:
-    """The loss on a file, its tokens made as those of the run were, and its windows as those of its
-    validation set: of whole documents, or one behind the other.
+def evaluate_file(model: LoadedModel, path: str, text_field: str | None = None) -> Evaluation:
+    """The loss on a file or folder, its tokens made as those of the run were, and its windows as
+    those of its validation set: of whole documents, or one behind the other.
+
+    Args:
+      text_field: of text, instead of that of the run's data.
 
     Raises:
-      ValueError: one line, if the file cannot be read so, lacks a whole window, or holds a token
+      ValueError: one line, if a file cannot be read so, lacks a whole window, or holds a token
         that the vocabulary lacks; or if the data of the study are no longer those of the run.
     """
     manifest, spec = manifest_of(model.ledger, model.point), model.point.spec
-    encoding = open_encoding(manifest, model.ledger.data)
     source, length = source_from_dict(manifest.source), spec.model.seq_len
+    texts = read_texts(source, path, text_field)
+    if texts is None:
+        ids = read_ids(source, path)
+        return evaluate(model, _windows(path, ids, length, manifest.bytes_per_token), len(ids))
+    if not texts:
+        raise ValueError(f"{path} holds no text. Give some.")
+    encoding = open_encoding(manifest, model.ledger.data)
+    dtype = token_dtype(encoding.vocab_size)
+    documents = [np.frombuffer(one, dtype) for one in encoding.encode(texts)]
+    pairs = zip(documents, texts, strict=True)
+    is_whole = all(encoding.decode(own.tolist()) == text for own, text in pairs)
+    # As where tokens are bytes, the end of a document is one.
+    n_bytes = sum(map(len, texts)) + len(texts)
     if spec.train.evaluation.is_by_document:
-        return evaluate(model, _documents(source, path, encoding, length))
-    tokens = read_tokens(source, path, encoding)
-    if len(tokens) <= length:
+        sizes = [len(text) for text in texts]
+        found = document_windows(documents, sizes, separator=encoding.separator, seq_len=length)
+        asked, n_given = document_set(found, 1), None
+        asked = asked if is_whole else replace(asked, n_bytes=None)
+    else:
+        end = np.array([encoding.separator], dtype)
+        tokens = np.concatenate([part for own in documents for part in (own, end)])
+        asked = _windows(path, tokens, length, n_bytes / len(tokens) if is_whole else None)
+        n_given = len(tokens)
+    return replace(evaluate(model, asked, n_given), n_documents=len(texts), n_bytes=n_bytes)
+
+
+def _windows(
+    path: str, tokens: Integer[np.ndarray, " n"], seq_len: int, bytes_per_token: float | None
+) -> ValidationSet:
+    if len(tokens) <= seq_len:
         raise ValueError(
-            f"{path} holds {len(tokens)} tokens, less than one window of {length} + 1. Give more."
+            f"{path} holds {len(tokens)} tokens, less than one window of {seq_len} + 1. Give more."
         )
-    windows = sliding_window_view(tokens, length + 1)[::length]
-    return evaluate(model, one_behind_the_other(windows, manifest.bytes_per_token), len(tokens))
+    windows = sliding_window_view(tokens, seq_len + 1)[::seq_len]
+    return one_behind_the_other(windows, bytes_per_token)
 
 
 def one_behind_the_other(
@@ -79,19 +112,6 @@ def one_behind_the_other(
         sample=np.arange(len(windows)),
         bytes_per_token=None if bytes_per_token is None else np.full(len(windows), bytes_per_token),
     )
-
-
-def _documents(source: Source, path: str, encoding: Encoding, seq_len: int) -> ValidationSet:
-    texts = read_texts(source, path)
-    if not texts:
-        raise ValueError(f"{path} holds no text. Give some.")
-    tokens = [np.array(encoding.ids(one)) for one in encoding.encode(texts)]
-    sizes = [len(text) for text in texts]
-    found = document_windows(tokens, sizes, separator=encoding.separator, seq_len=seq_len)
-    asked = document_set(found, 1)
-    pairs = zip(tokens, texts, strict=True)
-    is_whole = all(encoding.decode(own.tolist()) == text for own, text in pairs)
-    return asked if is_whole else replace(asked, n_bytes=None)
 
 
 def evaluate(model: LoadedModel, asked: ValidationSet, n_given: int | None = None) -> Evaluation:

@@ -90,8 +90,8 @@ def read_weights(ledger: Ledger, point: Point) -> dict[str, np.ndarray]:
     result = ledger.read_result(point.id)
     if result is None:
         raise ValueError(f"run {point.id} has no result yet: `isoflop run` trains it.")
-    if result.status == "diverged":
-        raise ValueError(f"run {point.id} diverged and has no weights: {result.reason}.")
+    if result.status != "ok":
+        raise ValueError(f"run {point.id} {result.status} and has no weights: {result.reason}.")
     if not result.weights_sha256:
         raise ValueError(f"of run {point.id} no weights were kept. {_AGAIN}")
     name = ledger.storage.name(weights_key(point.id))

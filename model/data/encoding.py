@@ -24,8 +24,15 @@ from model.data.source import (
     Zipf,
     source_from_dict,
 )
+from model.data.tiktoken_ranks import read_ranks_file, tokenizer_json
 from model.data.token_files import token_dtype, tokens_folder
-from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
+from model.data.tokenizer import (
+    SEPARATOR,
+    FileTokenizer,
+    HuggingFaceTokenizer,
+    Tiktoken,
+    TrainedBPE,
+)
 
 TOKENIZER_FILE = "tokenizer.json"
 STRETCH = 2**16
@@ -88,6 +95,7 @@ class FileEncoding(Encoding):
     Attributes:
       json: the file's text.
       separator_text: the separator, as the file names it.
+      special: its tokens that mean something else than text, by id.
 
     Raises:
       ValueError: if the package is missing, the text is no tokenizer, or it lacks the separator.
@@ -105,11 +113,12 @@ class FileEncoding(Encoding):
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
         vocabulary = self._tokenizer.get_vocab()
+        added = sorted(self._tokenizer.get_added_tokens_decoder().items())
+        self.special = [token.content for _, token in added if token.special]
         if separator not in vocabulary:
-            special = [t.content for t in self._tokenizer.get_added_tokens_decoder().values()]
             raise ValueError(
-                f"{where} has no token {separator!r}: its special tokens are {special[:20]}. Set "
-                "separator of the tokenizer."
+                f"{where} has no token {separator!r}: its special tokens are {self.special[:20]}. "
+                "Set separator of the tokenizer."
             )
         self.separator_text, self.separator = separator, vocabulary[separator]
         self.vocab_size = max(vocabulary.values()) + 1
@@ -186,6 +195,8 @@ def encoding_of(source: FileSource, training: Iterable[bytes]) -> Encoding:
     if isinstance(tokenizer, HuggingFaceTokenizer):
         text = tokenizer_text(tokenizer)
         return FileEncoding(text, tokenizer.separator, f"tokenizer {tokenizer.path!r}")
+    if isinstance(tokenizer, Tiktoken):
+        return FileEncoding(tokenizer_json(tokenizer), SEPARATOR, f"tokenizer {tokenizer.name!r}")
     text = train_bpe(tokenizer, training)
     return FileEncoding(text, SEPARATOR, "the tokenizer that was trained")
 
@@ -200,6 +211,13 @@ def tokenizer_text(tokenizer: HuggingFaceTokenizer) -> str:
         raise ValueError(f"{where} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{where} is no tokenizer.json: it is not UTF-8.") from error
+
+
+def tokenizer_digest(tokenizer: FileTokenizer) -> str:
+    """Of the file that it is made from; raises ValueError if that cannot be read."""
+    if isinstance(tokenizer, Tiktoken):
+        return hashlib.sha256(read_ranks_file(tokenizer)).hexdigest()
+    return hashlib.sha256(tokenizer_text(tokenizer).encode()).hexdigest()
 
 
 def separator_of(manifest: Manifest) -> int:

@@ -15,7 +15,7 @@ from model.data.encoding import (
     Encoding,
     FileEncoding,
     encoding_of,
-    tokenizer_text,
+    tokenizer_digest,
 )
 from model.data.manifest import Manifest
 from model.data.overlap import Strings
@@ -33,7 +33,7 @@ from model.data.source import (
 from model.data.splits import KEPT, Changed, Splits, is_validation
 from model.data.text import PepsReader, Reader, StdlibReader, TextFilesReader
 from model.data.token_arrays import TokenArraysReader
-from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
+from model.data.tokenizer import SEPARATOR, FileTokenizer, HuggingFaceTokenizer, TrainedBPE
 
 # Raised when the same source comes to be other tokens.
 _VERSION = 1
@@ -91,8 +91,8 @@ def source_key(source: FileSource) -> str:
     """Of all that the tokens of a source follow from: what it says, and the files that it reads."""
     stamps = reader_of(source).stamps()
     tokenizer = getattr(source, "tokenizer", None)
-    if isinstance(tokenizer, HuggingFaceTokenizer):
-        stamps.append(hashlib.sha256(tokenizer_text(tokenizer).encode()).hexdigest())
+    if isinstance(tokenizer, FileTokenizer):
+        stamps.append(tokenizer_digest(tokenizer))
     rule = json.dumps([_VERSION, source_to_dict(source), stamps])
     return hashlib.sha256(rule.encode()).hexdigest()[:32]
 

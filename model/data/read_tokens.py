@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens of files that belong to no study, read as a source reads its own."""
+"""Text or token ids of files that belong to no study, read as a source reads its own."""
 
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import UInt
 
-from model.data.encoding import Encoding
 from model.data.prepare import reader_of
 from model.data.source import (
     HuggingFaceDataset,
@@ -19,37 +18,36 @@ from model.data.source import (
     Zipf,
 )
 from model.data.token_arrays import TokenArraysReader
-from model.data.token_files import token_dtype
 
 
-def read_tokens(source: Source, path: str, encoding: Encoding) -> UInt[np.ndarray, " n"]:
-    """All documents of a file or folder.
-
-    Text for a source of text, each document ended by the separator; for one of tokens or of a
-    language token ids, as they are.
+def read_texts(source: Source, path: str, text_field: str | None = None) -> list[bytes] | None:
+    """All documents of a file or folder, as UTF-8, without those that are empty; None where the
+    source is one of token ids.
 
     Args:
-      encoding: that of the source (`open_encoding`).
+      text_field: instead of the source's own.
+
+    Raises:
+      ValueError: if a file cannot be read as the source says.
+    """
+    found = _of_path(source, path)
+    if not isinstance(found, TextFiles):
+        return None
+    reader = reader_of(replace(found, text_field=text_field or found.text_field))
+    return [text for file in reader.files for text in reader.documents(file) if text]
+
+
+def read_ids(source: Source, path: str) -> UInt[np.ndarray, " n"]:
+    """All token ids of a file or folder, as they are, for a source of these.
 
     Raises:
       ValueError: if a file cannot be read as the source says, or holds a token that the
         vocabulary lacks.
     """
     reader = reader_of(_of_path(source, path))
-    if isinstance(reader, TokenArraysReader):
-        stretches = (stretch for file in reader.files for stretch, _ in reader.as_they_are(file))
-        return np.frombuffer(b"".join(stretches), reader.token_dtype)
-    dtype = token_dtype(encoding.vocab_size)
-    end = encoding.separator.to_bytes(dtype.itemsize, "little")
-    found = encoding.encode(read_texts(source, path))
-    return np.frombuffer(b"".join(one + end for one in found), dtype)
-
-
-def read_texts(source: Source, path: str) -> list[bytes]:
-    """All documents of a file or folder of text, without those that are empty; raises ValueError if
-    one cannot be read as the source says."""
-    reader = reader_of(_of_path(source, path))
-    return [text for file in reader.files for text in reader.documents(file) if text]
+    assert isinstance(reader, TokenArraysReader)
+    stretches = (stretch for file in reader.files for stretch, _ in reader.as_they_are(file))
+    return np.frombuffer(b"".join(stretches), reader.token_dtype)
 
 
 def _of_path(source: Source, path: str) -> TextFiles | TokenArrays:

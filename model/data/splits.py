@@ -20,6 +20,7 @@ from model.data.text import Reader
 from model.data.token_files import SPLITS, TokenWriter, fingerprint, token_dtype, token_path
 
 _FEW_DOCUMENTS = 10
+_MOST_NAMED = 20
 OVERLAPPING = f"copies of others, or with {STRING} bytes in a row of what is held out"
 _BATCH_BYTES = 2**22
 KEPT_BYTES = 2**26
@@ -254,6 +255,11 @@ class Splits:
             f"Tokens are {unit} (vocabulary {self._encoding.vocab_size}); token "
             f"{self._encoding.separator} ends each document."
         )
+        if isinstance(self._encoding, FileEncoding):
+            special = self._encoding.special
+            named = ", ".join(map(repr, special[:_MOST_NAMED]))
+            more = f" and {len(special) - _MOST_NAMED} more" * (len(special) > _MOST_NAMED)
+            yield f"Special tokens, which no text becomes: {named or 'none'}{more}."
         yield "Documents in one window see those before them, unless a study has documents_apart."
         if source.order == "files":
             yield "Windows are trained on as they lie in the files."

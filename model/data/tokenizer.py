@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 from model.data.source_checks import check_int, check_that
 
 SEPARATOR = "<|endoftext|>"
-"""The token that ends each document, of a vocabulary that is trained here."""
+"""The token that ends each document, of a vocabulary that is trained here or is tiktoken's."""
+
+TIKTOKEN_NAMES = ("r50k_base", "p50k_base", "cl100k_base", "o200k_base")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,16 +55,43 @@ class HuggingFaceTokenizer:
             check_that(self, name, is_legal, "a non-empty string")
 
 
-Tokenizer = TrainedBPE | HuggingFaceTokenizer
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tiktoken:
+    """A vocabulary of `tiktoken`, whose file of ranks lies here: nothing is fetched.
+
+    Any text can be written and comes back byte for byte. "<|endoftext|>" ends each document.
+
+    Args:
+      name: one of TIKTOKEN_NAMES: its words and its special tokens. GPT-2's is r50k_base.
+      path: a file of ranks, in a study file as seen from there. None: the one that `tiktoken` keeps
+        in its cache. Other ranks than the name's have its words, and one special token, the
+        separator, with the id behind their last.
+    """
+
+    kind: ClassVar[str] = "tiktoken"
+    separator: ClassVar[str] = SEPARATOR
+    name: str
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        check_that(self, "name", self.name in TIKTOKEN_NAMES, f"one of {', '.join(TIKTOKEN_NAMES)}")
+        path: Any = self.path
+        is_path = path is None or (isinstance(path, str) and path != "" and "\0" not in path)
+        check_that(self, "path", is_path, "a non-empty string, or None")
+
+
+FileTokenizer = HuggingFaceTokenizer | Tiktoken
+Tokenizer = TrainedBPE | FileTokenizer
 _TOKENIZERS: dict[str, type[Tokenizer]] = {
-    each.kind: each for each in (TrainedBPE, HuggingFaceTokenizer)
+    each.kind: each for each in (TrainedBPE, HuggingFaceTokenizer, Tiktoken)
 }
 
 
 def check_tokenizer(source: Any) -> None:
     """Raises ValueError unless the source's tokenizer is one, or None."""
     is_one = source.tokenizer is None or isinstance(source.tokenizer, Tokenizer)
-    check_that(source, "tokenizer", is_one, "TrainedBPE(...), HuggingFaceTokenizer(...) or None")
+    legal = "TrainedBPE(...), HuggingFaceTokenizer(...), Tiktoken(...) or None"
+    check_that(source, "tokenizer", is_one, legal)
 
 
 def tokenizer_to_dict(tokenizer: Tokenizer) -> dict[str, object]:

@@ -19,7 +19,7 @@ from model.training.clock import Clock
 from model.training.compatible import check_pack, check_stable
 from model.training.compile_program import compile_program
 from model.training.config import TrainConfig
-from model.training.outcome import Interrupted, Order, Progress, TrainResult
+from model.training.outcome import CurvePoint, Interrupted, Order, Progress, TrainResult
 from model.training.pack import Keep, Pack
 from model.training.processes import broadcast, is_leader
 from model.training.saves import Saves
@@ -38,6 +38,7 @@ def train_pack(
     until: int | None = None,
     keep: Keep | None = None,
     on_progress: Callable[[tuple[Progress, ...]], None] = lambda progress: None,
+    on_evaluated: Callable[[tuple[CurvePoint, ...]], None] = lambda points: None,
     on_phase: Callable[[str], None] = lambda phase: None,
     control: Callable[[int], Order] = lambda step: Order.GO,
 ) -> tuple[TrainResult, ...]:
@@ -62,10 +63,12 @@ def train_pack(
       keep: is given the final parameters of each run that did not diverge (pack.py); no trunk's.
       on_progress: called in order for each chunk of ``steps_per_dispatch`` steps whose losses have
         been fetched; before an order to save is obeyed, for a part of one.
+      on_evaluated: called with the new points of the curves of the runs that live.
       on_phase: called with "compile", and with "train" once everything has been compiled.
       control: asked with the number of steps done before each dispatch and before the final
-        evaluation. An order to save takes up to two dispatches (DISPATCH_SECONDS of clock.py), the
-        rest of a checkpoint that is being written, and its own.
+        evaluation; GIVE_UP ends the runs with the status "stopped". An order to save takes up to
+        two dispatches (DISPATCH_SECONDS of clock.py), the rest of a checkpoint that is being
+        written, and its own.
 
     Raises:
       Interrupted: if ``control`` gave another order than to go on.
@@ -86,7 +89,7 @@ def train_pack(
         pack.compile()
         on_phase("train")
         with Saves(checkpoints, checkpoint_seconds) as saves:
-            _train(pack, saves, until, on_progress, control)
+            _train(pack, saves, until, on_progress, on_evaluated, control)
             return pack.results(saves, keep)
 
 
@@ -95,9 +98,10 @@ def _train(
     saves: Saves,
     until: int | None,
     on_progress: Callable[[tuple[Progress, ...]], None],
+    on_evaluated: Callable[[tuple[CurvePoint, ...]], None],
     control: Callable[[int], Order],
 ) -> None:
-    """All steps, unless every run diverges before."""
+    """All steps, unless every run diverges or is given up before."""
     while not pack.losses.all_diverged:
         step, is_between = pack.position.step, pack.feed.n_used == 0
         is_over = saves.is_due and is_between and step < pack.n_steps
@@ -107,6 +111,10 @@ def _train(
         )
         if is_written:
             saves.finish()
+        if order is Order.GIVE_UP:
+            pack.settle(on_progress)
+            pack.losses.give_up()
+            break
         is_save = (is_due or order is Order.SAVE_AND_STOP) and step > pack.saved_step
         if saves.are_kept and is_save:
             pack.settle(on_progress)
@@ -120,7 +128,7 @@ def _train(
             break
         pack.train(n)
         pack.tell(on_progress)
-        pack.evaluate()
+        pack.evaluate(on_evaluated)
 
 
 def _agree(

@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -25,11 +25,14 @@ class Losses:
 
     Attributes:
       step: steps whose losses have come.
-      diverged_at: by run, the first step (from 1) whose loss is not finite, or 0.
+      diverged_at: by run, the first step (from 1) whose loss is not finite, or after which it was
+        given up, or 0.
+      is_given_up: whether those that had not diverged were.
     """
 
     def __init__(self, step: int, diverged_at: Sequence[int]):
         self.step, self.diverged_at = step, list(diverged_at)
+        self.is_given_up = False
         self._parts: list[Mapping[str, np.ndarray]] = []
         self._chunks: list[ChunkLosses] = []
 
@@ -37,9 +40,23 @@ class Losses:
     def all_diverged(self) -> bool:
         return all(self.diverged_at)
 
+    def give_up(self) -> None:
+        """Ends all runs that live; the reason is theirs who gave the order."""
+        self.diverged_at = [at or self.step for at in self.diverged_at]
+        self.is_given_up = True
+
+    def status(self, run: int) -> Literal["ok", "diverged", "stopped"]:
+        """Of a run whose losses have all come."""
+        if not self.diverged_at[run]:
+            return "ok"
+        is_stopped = self.is_given_up and self.diverged_at[run] == self.step
+        return "stopped" if is_stopped else "diverged"
+
     def reason(self, run: int) -> str:
-        """A sentence if the run has diverged, else empty."""
+        """A sentence if the run has diverged, or was given up, else empty."""
         step = self.diverged_at[run]
+        if self.status(run) == "stopped":
+            return f"given up after step {step}"
         return f"training loss is not finite at step {step}" if step else ""
 
     def add(self, metrics: Mapping[str, Float[np.ndarray, "R n"]]) -> None:

@@ -45,6 +45,7 @@ class Order(enum.IntEnum):
     GO = 0
     SAVE_AND_STOP = 1
     STOP = 2
+    GIVE_UP = 3  # For good: the runs have their results as they are.
 
 
 class Interrupted(Exception):
@@ -115,8 +116,9 @@ class TrainResult:
     """What came out of one run.
 
     Attributes:
-      status: "ok", or "diverged" when a loss was not finite; then there are no ``losses``.
-      reason: why it diverged, else empty.
+      status: "ok"; "diverged" when a loss was not finite; "stopped" when it was given up. Of these
+        two there are no ``losses``.
+      reason: why it is not ok, else empty.
       losses: after the last step, on ALL of the validation set and on each of its domains; none of
         a trunk.
       oracle_loss_nats: the true source's loss on the same tokens, where it is known.
@@ -131,7 +133,7 @@ class TrainResult:
         of a pack share them.
     """
 
-    status: Literal["ok", "diverged"]
+    status: Literal["ok", "diverged", "stopped"]
     reason: str
     losses: dict[str, Loss]
     oracle_loss_nats: float | None

@@ -203,7 +203,7 @@ class Pack:
                     )
                 )
 
-    def evaluate(self) -> None:
+    def evaluate(self, on_evaluated: Callable[[tuple[CurvePoint, ...]], None]) -> None:
         """Adds a point to the curve of each run that lives, where this step asks for one."""
         step = self.position.step
         if self.validation is None or step not in self.stops or self.losses.all_diverged:
@@ -220,6 +220,9 @@ class Pack:
                     bits_per_byte=loss.bits_per_byte,
                 )
                 self.position.curves[run].append(point)
+        if is_leader():
+            alive = [run for run, at in enumerate(self.losses.diverged_at) if not at]
+            on_evaluated(tuple(self.position.curves[run][-1] for run in alive))
         self.clock.lap("evaluate")
 
     def results(self, saves: Saves, keep: Keep | None = None) -> tuple[TrainResult, ...]:
@@ -255,9 +258,10 @@ class Pack:
         self, run: int, reason: str, losses: dict[str, Loss], oracle: float | None, digest: str
     ) -> TrainResult:
         step, curve = self.position.step, self.position.curves[run]
+        status = self.losses.status(run)
         n_steps = self.losses.diverged_at[run] or step
         return TrainResult(
-            status="diverged" if reason else "ok",
+            status=("diverged" if reason else "ok") if status == "ok" else status,
             reason=reason,
             losses={} if reason else losses,
             oracle_loss_nats=oracle,

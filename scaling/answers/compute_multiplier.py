@@ -6,24 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from scaling.answers.frontier import frontier, parameter_draws
-from scaling.approaches.power_laws import power_law_draws
+from scaling.answers.frontier import frontier
+from scaling.answers.frontier_loss import compute_at, frontier_loss
 from scaling.fit import SCHEMA_VERSION, Fit, FitError
 from scaling.json_values import encode
-from scaling.laws.registry import law_named
-from scaling.laws.size_ladder import Ladder, minimise
 from scaling.tables.arrays import Array
 from scaling.tables.short_repr import ShortRepr, aligned
 from scaling.tables.units import NATS, power
 
-N_LEVELS = 5
-# Decades of compute searched on both sides of the runs, and grid points over the whole range.
-_DECADES = 8.0
-_GRID = 49
-_SECANTS = 6
+# Levels of the curve, and rows of a table of it.
+N_LEVELS, N_SHOWN = 25, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -49,16 +44,22 @@ class Multiplier(ShortRepr):
     findings: tuple[str, ...]
     loss_unit: str = NATS
 
+    @property
+    def shown(self) -> Int[Array, " few"]:
+        """Levels for a table: at most N_SHOWN of the curve, its ends among them."""
+        n = len(self.loss)
+        return np.unique(np.linspace(0, n - 1, min(n, N_SHOWN)).round().astype(int))
+
     def _told(self) -> list[str]:
-        """A line per level of loss."""
+        """A line per level of loss, of some."""
         rows = [("loss", "FLOPs of A", "FLOPs of B", "C_B/C_A", "")]
-        for i, ratio in enumerate(self.ratio):
+        for i in self.shown:
             rows.append(
                 (
                     f"{self.loss[i]:.4f}",
                     power(self.flops_a[i]),
                     power(self.flops_b[i]),
-                    f"{ratio:.3g} ({self.lower[i]:.3g} to {self.upper[i]:.3g})",
+                    f"{self.ratio[i]:.3g} ({self.lower[i]:.3g} to {self.upper[i]:.3g})",
                     "extrapolated" * bool(self.is_extrapolated[i]),
                 )
             )
@@ -72,10 +73,16 @@ class Multiplier(ShortRepr):
 
 
 def compute_multiplier(
-    a: Fit, b: Fit, *, flops: ArrayLike | None = None, level: float | None = None
+    a: Fit,
+    b: Fit,
+    *,
+    flops: ArrayLike | None = None,
+    level: float | None = None,
+    paired: bool = False,
 ) -> Multiplier:
     """C_B / C_A at equal loss: solves L*_B(C_B) = L*_A(C_A) for each level of loss.
 
+    The multiplier is a curve over the loss and no constant where exponents differ (2511.21622).
     Both sides of a level are solved in every replicate of either fit; the two sets of replicates
     are independent, as the two sets of runs are, and are paired one to one. Noise that runs of one
     fit share is in its replicates; noise that runs of A and of B share (branches of one trunk
@@ -87,25 +94,26 @@ def compute_multiplier(
       flops: of A, at which the levels are taken; by default N_LEVELS, evenly spaced in log C_A
         over the losses that both sets of runs have reached, or over A's runs where there are none.
       level: of the interval; A's own when not given.
+      paired: replicate r of B belongs to that of A, as in `fit_shared_exponents`.
 
     Raises:
       ValueError: if conventions differ, or a budget is not positive and finite.
       FitError: if a frontier cannot be computed, or B reaches none of the levels.
     """
     _require_one_convention(a, b)
-    front_a, front_b = _frontier_loss(a), _frontier_loss(b)
+    front_a, front_b = frontier_loss(a), frontier_loss(b)
     at = _levels(a, b, front_a, front_b) if flops is None else _given(flops)
     log_loss = front_a(np.log(at)[None, :], slice(0, 1))[0]
     if not np.isfinite(log_loss).any():
         raise FitError(f"A has no optimum at these budgets; its fit is {a.status.name}")
-    log_a, log_b = _compute_at(a, front_a, log_loss), _compute_at(b, front_b, log_loss)
+    log_a, log_b = compute_at(a, front_a, log_loss), compute_at(b, front_b, log_loss)
     if not np.isfinite(log_a[0]).any() or not np.isfinite(log_b[0]).any():
         raise FitError(
             f"B's frontier reaches none of the losses {np.exp(log_loss).round(4).tolist()} of A's; "
             "compare at other FLOPs."
         )
     level = a.level if level is None else level
-    draws = _ratio_draws(log_a[1:], log_b[1:])
+    draws = _ratio_draws(log_a[1:], log_b[1:], paired)
     lower, upper = _interval(draws, level)
     beyond = _is_beyond(a, np.exp(log_a[0])) | _is_beyond(b, np.exp(log_b[0]))
     return Multiplier(
@@ -118,21 +126,21 @@ def compute_multiplier(
         is_extrapolated=beyond,
         level=level,
         is_certified=a.is_certified and b.is_certified,
-        findings=tuple(_findings(a, b, beyond, draws)),
+        findings=tuple(_findings(a, b, beyond, draws, lower, upper)),
         loss_unit=a.runs.loss_unit,
     )
 
 
-def _ratio_draws(log_a: Array, log_b: Array) -> Array:
-    """C_B/C_A [R, B] of independent pairs of replicates.
+def _ratio_draws(log_a: Array, log_b: Array, paired: bool) -> Array:
+    """C_B/C_A [R, B] of pairs of replicates.
 
-    B's are shuffled: two bootstraps of one seed draw the same numbers, and replicates of equal
-    rank would move together.
+    Those of independent fits are shuffled: two bootstraps of one seed draw the same numbers, and
+    replicates of equal rank would move together.
     """
     n = min(len(log_a), len(log_b))
-    shuffled = np.random.default_rng(0).permutation(log_b)[:n]
+    partners = (log_b if paired else np.random.default_rng(0).permutation(log_b))[:n]
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.exp(shuffled - log_a[:n])
+        return np.exp(partners - log_a[:n])
 
 
 def _require_one_convention(a: Fit, b: Fit) -> None:
@@ -154,68 +162,6 @@ def _given(flops: ArrayLike) -> Array:
     return values
 
 
-def _frontier_loss(fit: Fit) -> Callable[[Array, " slice"], Array]:
-    """(log C [R, B], rows) -> log L* [R, B], for those rows of the estimate and replicates."""
-    if fit.law == "power_laws":
-        every = power_law_draws(fit)
-        good = np.all(np.isfinite(list(every.values())), axis=0)
-        draws = {name: values[good, None] for name, values in every.items()}
-        log_ref = np.log(fit.parameters["flops_ref"])
-
-        def along(log_c: Array, rows: slice) -> Array:
-            E, K, c = (draws[name][rows] for name in ("E", "K", "c"))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return np.log(E + K * np.exp(-c * (log_c - log_ref)))
-
-        return along
-    law, ladder = law_named(fit.law), Ladder.from_runs(fit.fitted_runs)
-    if not law.is_surface:
-        raise FitError(f"{fit.name} is no surface over n_params and n_tokens: it has no frontier")
-    parameters = parameter_draws(fit)
-    parameters = parameters[np.all(np.isfinite(parameters), axis=1)]
-
-    def along_surface(log_c: Array, rows: slice) -> Array:
-        log_loss = law.log_loss_of(parameters[rows])
-        log_c = np.broadcast_to(log_c, (len(parameters[rows]), log_c.shape[-1]))
-        log_n = minimise(log_loss, ladder, log_c)
-        return log_loss(log_n, log_c - ladder.log_cost(log_n))
-
-    return along_surface
-
-
-def _compute_at(fit: Fit, front: Callable[[Array, " slice"], Array], log_loss: Array) -> Array:
-    """log C [1 + R, B] at which L*(C) is each level; inf where it is never reached.
-
-    A grid brackets it, secant steps close on it: L* is smooth and falls with C.
-    """
-    flops, reach = fit.fitted_runs.flops, _DECADES * np.log(10.0)
-    grid = np.linspace(np.log(flops.min()) - reach, np.log(flops.max()) + reach, _GRID)
-    values = front(grid[None, :], slice(None))
-    # The loss at the largest compute; NaN where the optimum lies beyond the sizes searched.
-    floor = values[:, -1:]
-    start = np.array([_crossing(grid, row, log_loss) for row in values])
-    known = np.isfinite(start)
-    # Rows without a start are carried along and forgotten.
-    x0, x1 = np.where(known, start, grid[0]), np.where(known, start, grid[0]) + 1e-3
-    y0, y1 = front(x0, slice(None)) - log_loss, front(x1, slice(None)) - log_loss
-    for _ in range(_SECANTS):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            step = np.where(y1 != y0, y1 * (x1 - x0) / (y1 - y0), 0.0)
-        x0, y0, x1 = x1, y1, x1 - np.nan_to_num(np.clip(step, -1.0, 1.0))
-        y1 = front(x1, slice(None)) - log_loss
-    never = ~known & (floor > log_loss)
-    return np.where(known & (np.abs(y1) < 1e-9), x1, np.where(never, np.inf, np.nan))
-
-
-def _crossing(grid: Array, values: Array, levels: Array) -> Array:
-    """Where a falling curve meets each level, by straight lines; NaN where it does not."""
-    good = np.isfinite(values)
-    if good.sum() < 2:
-        return np.full(len(levels), np.nan)
-    x, y = grid[good][::-1], np.maximum.accumulate(values[good][::-1])
-    return np.interp(levels, y, x, left=np.nan, right=np.nan)
-
-
 def _levels(
     a: Fit,
     b: Fit,
@@ -226,7 +172,7 @@ def _levels(
     ends_a = np.log([a.fitted_runs.flops.min(), a.fitted_runs.flops.max()])
     ends_b = np.log([b.fitted_runs.flops.min(), b.fitted_runs.flops.max()])
     of_b = front_b(ends_b[None, :], slice(0, 1))[0]
-    same = _compute_at(a, lambda log_c, _: front_a(log_c, slice(0, 1)), of_b)[0]
+    same = compute_at(a, lambda log_c, _: front_a(log_c, slice(0, 1)), of_b)[0]
     low = max(ends_a[0], same[0]) if np.isfinite(same[0]) else ends_a[0]
     high = min(ends_a[1], same[1]) if np.isfinite(same[1]) else ends_a[1]
     if not low < high:
@@ -256,7 +202,9 @@ def _is_beyond(fit: Fit, flops: Array) -> Array:
     return beyond
 
 
-def _findings(a: Fit, b: Fit, beyond: Array, draws: Array) -> Sequence[str]:
+def _findings(
+    a: Fit, b: Fit, beyond: Array, draws: Array, lower: Array, upper: Array
+) -> Sequence[str]:
     sentences = [
         f"not certified: {name} is {fit.status.name}, {fit.status.value}."
         for name, fit in (("A", a), ("B", b))
@@ -266,6 +214,11 @@ def _findings(a: Fit, b: Fit, beyond: Array, draws: Array) -> Sequence[str]:
         sentences.append(
             f"{int(beyond.sum())} of {len(beyond)} levels lie outside the budgets or the sizes of "
             "the runs of A or B: extrapolation."
+        )
+    known = ~np.isnan(lower)
+    if known.any() and lower[known].max() > upper[known].min():
+        sentences.append(
+            "no one number lies in the interval at every loss: the multiplier changes."
         )
     n_common = len(_trunks(a) & _trunks(b))
     if n_common:

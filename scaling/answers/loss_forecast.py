@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from scaling.answers.frontier import parameter_draws
 from scaling.approaches.surface import resolves_gamma
@@ -117,6 +118,33 @@ def average_loss(
     Raises:
       ValueError: as `predict_loss`, or without fits.
     """
+    value, pooled = _pooled(fits, n_params, n_tokens, seed)
+    interval = Interval.of(pooled, fits[0].level if level is None else level)
+    return Estimated(value=value, interval=interval)
+
+
+def loss_quantiles(
+    fits: Sequence[Fit],
+    n_params: float,
+    n_tokens: float,
+    probabilities: Sequence[float],
+    *,
+    seed: int = 0,
+) -> Float[Array, " P"]:
+    """Quantiles of what `average_loss` draws, in nats, [P]; NaN with fewer than two draws.
+
+    Of one surface they are those of `predict_loss`. Arguments and errors are as there.
+    """
+    _, pooled = _pooled(fits, n_params, n_tokens, seed)
+    if len(pooled) < 2:
+        return np.full(len(probabilities), np.nan)
+    return np.quantile(pooled, probabilities)
+
+
+def _pooled(
+    fits: Sequence[Fit], n_params: float, n_tokens: float, seed: int
+) -> tuple[float, Array]:
+    """Mean of the estimates, and as many draws of each form, one after another."""
     if not fits:
         raise ValueError("an average needs one fitted surface at least")
     forms = [_loss_draws(fit, n_params, n_tokens, seed) for fit in fits]
@@ -124,8 +152,7 @@ def average_loss(
     forms = [(value, draws) for value, draws in forms if len(draws) >= most / 2]
     n = min(len(draws) for _, draws in forms)
     pooled = np.concatenate([draws[:n] for _, draws in forms])
-    interval = Interval.of(pooled, fits[0].level if level is None else level)
-    return Estimated(value=float(np.mean([value for value, _ in forms])), interval=interval)
+    return float(np.mean([value for value, _ in forms])), pooled
 
 
 def _loss_draws(fit: Fit, n_params: float, n_tokens: float, seed: int) -> tuple[float, Array]:

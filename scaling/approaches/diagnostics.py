@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the data can and cannot tell: refusals, and findings in words."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float
 
 from scaling.fit import Certificate, Fit, FitError
+from scaling.intervals import Interval
 from scaling.laws.fewest import SPARE_CONFIGURATIONS
 from scaling.laws.law import Law
 from scaling.laws.registry import law_named
@@ -19,6 +22,9 @@ _MIN_SPREAD = 0.1
 _WIDE = 0.05
 # In fewer residuals noise has gaps, too.
 _FEWEST_IN_GROUPS = 20
+# An exponent is open where the ends of its interval differ by this factor, and it is known together
+# with an amplitude where they correlate as closely as this.
+_OPEN, _TOGETHER = 2.0, 0.9
 
 
 def usable(runs: Runs, reasons: dict[str, str] | None = None) -> tuple[Runs, dict[str, str]]:
@@ -30,8 +36,9 @@ def usable(runs: Runs, reasons: dict[str, str] | None = None) -> tuple[Runs, dic
     return runs.select(keep), left_out
 
 
-def require_points(problem: Problem) -> None:
-    """Refuses when there are fewer configurations than free parameters + 2.
+def require_points(problem: Problem, n_spare: int = SPARE_CONFIGURATIONS) -> list[str]:
+    """Refuses when there are fewer configurations than free parameters and spare ones; else what
+    there is to say of a fit to few.
 
     Raises:
       FitError: with the counts.
@@ -41,14 +48,21 @@ def require_points(problem: Problem) -> None:
     if problem.n_points:
         rows = np.stack([np.reshape(v, (problem.n_points, -1))[:, 0] for v in problem.x.values()])
         n_configurations = len(np.unique(rows, axis=1).T)
-    needed = n_free + SPARE_CONFIGURATIONS
+    needed = n_free + n_spare
+    if n_configurations >= n_free + SPARE_CONFIGURATIONS:
+        return []
     if n_configurations < needed:
         read = ", ".join(name.removeprefix("log_") for name in law.columns)
         raise FitError(
             f"the {law.name} law has {n_free} free parameters and needs at least {needed} "
             f"different ({read}); these {problem.n_points} usable runs have {n_configurations}. "
-            "Add sizes or budgets, fix or tie parameters, or fit a law with fewer."
+            "Add sizes or budgets, fix or tie parameters, or fit a law with fewer"
+            + (", or do without intervals." if n_configurations >= n_free else ".")
         )
+    return [
+        f"{n_configurations} different runs for {n_free} parameters: the law passes close to every "
+        "one whether it is right or not."
+    ]
 
 
 def require_numbers(runs: Runs, law: Law) -> None:
@@ -179,6 +193,47 @@ def _two_groups(runs: Runs, residuals: Float[Array, " n"]) -> str:
         "apart (losses in nats and in bits are 0.367 apart, in log loss). Have "
         f"{shown} the unit and the data of the others?"
     )
+
+
+def sloppy_findings(
+    law: Law, replicates: Mapping[str, Float[Array, " R"]], level: float
+) -> list[str]:
+    """Exponents that the runs leave open, each with the amplitude that makes up for it.
+
+    The term B D^-beta is known where the runs are, however little is known of B and beta: along
+    log B = c + k beta the loss hardly changes, and exp(k) is the D at which the term is known best.
+    """
+    is_known = np.all(np.isfinite([replicates[name] for name in law.names]), axis=0)
+    if is_known.sum() < 2:
+        return []
+    draws = {p.name: replicates[p.name][is_known] for p in law.parameters}
+    amplitudes = {p.name: np.log(draws[p.name]) for p in law.parameters if p.is_positive}
+    sentences = []
+    for name in (p.name for p in law.parameters if not p.is_positive):
+        values, interval = draws[name], Interval.of(draws[name], level)
+        if interval.lower <= 0 or interval.upper < _OPEN * interval.lower:
+            continue
+        alike = {n: _correlation(values, logs) for n, logs in amplitudes.items()}
+        partner = max(alike, key=lambda n: abs(alike[n]), default="")
+        if abs(alike.get(partner, 0.0)) < _TOGETHER:
+            sentences.append(f"{name} is hardly known from these runs: {interval}.")
+            continue
+        slope = float(np.polyfit(values, amplitudes[partner], 1)[0])
+        together = Interval.of(amplitudes[partner] - slope * values, level)
+        sentences.append(
+            f"{name} ({interval}) and {partner} ({Interval.of(draws[partner], level)}) are known "
+            f"only together: log {partner} {'-' if slope > 0 else '+'} {abs(slope):.3g} {name} is "
+            f"{together}."
+        )
+    if sentences and law.is_surface:
+        sentences[-1] += f" For all that, a is {Interval.of(replicates['exponent_a'], level)}."
+    return sentences
+
+
+def _correlation(one: Float[Array, " R"], other: Float[Array, " R"]) -> float:
+    if not np.ptp(one) * np.ptp(other) > 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def replicate_findings(n_failed: int, n_replicates: int, why: str) -> list[str]:

@@ -88,6 +88,7 @@ def fit_envelope(
         status=FitStatus.CONVERGED if is_enough else FitStatus.TOO_FEW_POINTS,
         findings=(
             *runs.findings,
+            *(curves.notes if curves else ()),
             *_envelope_findings(grid, chosen, interior, select),
             *(component_findings(usable, shared) if shared else ()),
             *diagnostics.replicate_findings(n_failed, n_bootstrap, "no interior envelope"),
@@ -112,6 +113,12 @@ def _usable_grid(
     if curves is None and select != "final_hull":
         raise ValueError(f"select={select!r} needs curves; without them take 'final_hull'")
     usable, left_out = diagnostics.usable(runs, _without_curve(runs, curves, select))
+    if curves is not None and not len(usable) and len(runs):
+        ours, theirs = (", ".join(np.unique(names)[:3]) for names in (runs.run_id, curves.run_id))
+        raise FitError(
+            f"no run has a curve: runs are called {ours}, curves {theirs}. Name the column of "
+            "either table that holds the other's names (run_id=COLUMN)."
+        )
     n_sizes = len(np.unique(usable.n_params))
     if n_sizes < ENVELOPE_SIZES:
         raise FitError(

@@ -23,6 +23,7 @@ from scaling.tables.units import power
 
 ACCEPT = ("resolved", "any")
 TOKENS = ("ladder", "curve")
+WEIGHTS = ("equal", "variance")
 _NOT_USED = (np.nan, np.nan, np.nan)
 
 
@@ -33,6 +34,7 @@ def fit_per_budget(
     tokens: str = "ladder",
     accept: str = "resolved",
     seed_noise: float | Callable[[Array], Array] | None = None,
+    weights: str = "equal",
     n_bootstrap: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -46,9 +48,8 @@ def fit_per_budget(
     mean of the FLOPs done at a budget. The interval of each optimum is Student's t (Fieller's for
     a parabola), see `isoflop_intervals`; those of the power laws are percentiles of replicates.
 
-    A parabola is symmetric and the true curve is not: with alpha != beta, or grids that are not
-    centred, the exponents carry a bias that no interval shows (arXiv:2603.22339), see
-    `approach2_bias`.
+    A parabola is symmetric and the true curve is not: the exponents carry a bias that no interval
+    shows (arXiv:2603.22339), see `isoflop_bias`.
 
     Args:
       runs: rows whose status is not ok are left out and listed.
@@ -59,16 +60,16 @@ def fit_per_budget(
         minimum lies at least one size inside the grid; "any": all that have a minimum.
       seed_noise: sd in nats of one run, or a function of its loss; replicates are then drawn with
         it. An Akima curve has intervals only with it, or from repeats.
-      n_bootstrap: replicates; 0 for none.
-      level: of all intervals.
-      seed: of the bootstrap.
+      weights: of the optima: "equal", or "variance", 1 over that of ln N* (Porian et al. 2024).
+      n_bootstrap, seed: of the replicates; 0 for none. level: of all intervals.
       bootstrap: "auto", "pairs", "residual", "components" or "wild", see `uncertainty.choice`.
 
     Raises:
       FitError: when fewer than two budgets have an interior minimum; every reason is given.
       ValueError: for an unknown choice.
     """
-    _require_choices(curve, accept, tokens)
+    asked = {"curve": curve, "tokens": tokens, "accept": accept, "weights": weights}
+    _require_choices(**asked)
     usable, left_out = diagnostics.usable(runs)
     budgets = isoflop_budgets(usable, curve=curve, tokens=tokens, accept=accept, level=level)
     used = [b for b in budgets if not b.reason]
@@ -79,7 +80,8 @@ def fit_per_budget(
         budgets = with_drawn_intervals(budgets, drawn, level)
     optima = _optimal(used, drawn, ladder)
     log_c = np.log([b.flops for b in used])
-    values = power_laws(log_c, *optima)
+    of_budgets = None if weights == "equal" else _inverse_variances(optima[0][1:])
+    values = power_laws(log_c, *optima, weights=of_budgets)
     replicates = replicates_of(values, len(used))
     n_drawn, n_failed = len(optima[0]) - 1, int(np.sum(~np.isfinite(replicates["exponent_a"])))
     findings = [
@@ -103,7 +105,7 @@ def fit_per_budget(
         bootstrap=Bootstrap(
             method=drawn.method, level=level, n_replicates=n_drawn, n_failed=n_failed, seed=seed
         ),
-        settings={"curve": curve, "tokens": tokens, "accept": accept, "seed_noise": drawn.given},
+        settings=asked | {"seed_noise": drawn.given},
     )
 
 
@@ -117,9 +119,20 @@ def _of_unused_budgets(runs: Runs, budgets: Sequence[Budget]) -> dict[str, str]:
     }
 
 
-def _require_choices(curve: str, accept: str, tokens: str) -> None:
+def _inverse_variances(log_n: Array) -> Array:
+    """Weight of each budget [B] from replicates of ln N* [R, B]."""
+    if len(log_n) < 2:
+        raise ValueError("weights='variance' needs replicates: n_bootstrap of some hundred")
+    return 1.0 / np.nanvar(log_n, axis=0, ddof=1)
+
+
+def _require_choices(curve: str, accept: str, tokens: str, weights: str) -> None:
     require_curve(curve)
-    for what, value, legal in (("accept", accept, ACCEPT), ("tokens", tokens, TOKENS)):
+    for what, value, legal in (
+        ("accept", accept, ACCEPT),
+        ("tokens", tokens, TOKENS),
+        ("weights", weights, WEIGHTS),
+    ):
         if value not in legal:
             raise ValueError(f"unknown {what}={value!r}; choose one of {', '.join(legal)}")
 

@@ -25,6 +25,7 @@ def power_laws(
     loss: Float[Array, "R B"],
     *,
     reference: float | None = None,
+    weights: Float[Array, " B"] | None = None,
 ) -> dict[str, Float[Array, " R"]]:
     """Power laws through the optima of several budgets, for all replicates at once.
 
@@ -34,12 +35,13 @@ def power_laws(
     Args:
       log_flops: [B]. log_n, log_d, loss: [R, B], NaN where a replicate lacks that budget.
       reference: log C_ref; the mean of log_flops when not given.
+      weights: of the budgets in all three; equal ones when not given.
 
     Returns:
       name -> [R] for POWER_LAW_PARAMETERS; NaN where fewer than two budgets remain.
     """
     x = log_flops - (log_flops.mean() if reference is None else reference)
-    w = np.isfinite(log_n).astype(float)
+    w = np.isfinite(log_n) * (1.0 if weights is None else weights / weights.mean())
     intercept_n, a = _line(x, np.nan_to_num(log_n), w)
     intercept_d, b = _line(x, np.nan_to_num(log_d), w)
     E, K, c = _saturating(x, np.nan_to_num(loss), w)
@@ -107,12 +109,12 @@ def power_law_draws(fit: Fit) -> dict[str, Float[Array, " draws"]]:
 
 def _line(x: Array, y: Array, w: Array) -> tuple[Array, Array]:
     """Intercept at x = 0 and slope [R] of weighted lines; NaN with fewer than two points."""
-    total = w.sum(axis=1)
+    total, n_points = w.sum(axis=1), np.count_nonzero(w, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_x, mean_y = (w @ x) / total, np.sum(w * y, axis=1) / total
         dx = x - mean_x[:, None]
         slope = np.sum(w * dx * y, axis=1) / np.sum(w * dx**2, axis=1)
-    slope = np.where(total >= 2, slope, np.nan)
+    slope = np.where(n_points >= 2, slope, np.nan)
     return mean_y - slope * mean_x, slope
 
 
@@ -122,7 +124,8 @@ def _saturating(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
     With fewer than four budgets three parameters leave no misfit, and E = 0 is taken.
     """
     c = np.broadcast_to(_SATURATION, (len(y), len(_SATURATION)))
-    may_saturate = np.broadcast_to((w.sum(axis=1) >= JUDGED_BUDGETS)[:, None], c.shape)
+    is_judged = np.count_nonzero(w, axis=1) >= JUDGED_BUDGETS
+    may_saturate = np.broadcast_to(is_judged[:, None], c.shape)
     for _ in range(6):
         misfit, _, _ = _project(x, y, w, c, may_saturate)
         best = np.argmin(misfit, axis=1)[:, None]

@@ -12,6 +12,7 @@ from scaling.approaches.surface_optimum import chord_exponents
 from scaling.approaches.surface_stated import settings_of, stated_surface
 from scaling.fit import EXPONENTS, Bootstrap, Fit, Noise
 from scaling.intervals import Interval
+from scaling.laws.fewest import SPARE_CONFIGURATIONS
 from scaling.laws.law import Law
 from scaling.laws.loss_laws import CURVED
 from scaling.laws.objectives import HUBER, Objective, objective_named
@@ -19,7 +20,7 @@ from scaling.laws.registry import law_named, register
 from scaling.laws.size_ladder import Ladder
 from scaling.solve.problem import Constraints, Problem, set_up
 from scaling.solve.regression import Estimate, estimate, slopes
-from scaling.solve.replicates import Replicates, replicate
+from scaling.solve.replicates import Replicates, drawn_about, replicate
 from scaling.tables.arrays import Array
 from scaling.tables.read_tables import as_runs
 from scaling.tables.runs import Runs
@@ -30,7 +31,14 @@ from scaling.uncertainty.bootstrap_choice import (
     cluster_findings,
     passes_through_points,
 )
+from scaling.uncertainty.groups import clusters
 from scaling.uncertainty.noise import estimate_noise, shared_variances
+from scaling.uncertainty.sandwich import (
+    SANDWICH,
+    are_very_many,
+    normal_draws,
+    sandwich_covariance,
+)
 from scaling.uncertainty.variance_components import VariancePosterior
 
 
@@ -47,6 +55,7 @@ def fit_surface(
     seed: int = 0,
     bootstrap: str = "auto",
     replicate_starts: int = 4,
+    n_spare: int = SPARE_CONFIGURATIONS,
 ) -> Fit:
     """A law fitted to runs, with intervals and a certificate.
 
@@ -54,38 +63,36 @@ def fit_surface(
     at delta = 1e-3 (Hoffmann et al. 2022, eq. 3), from variable-projection starts, by damped
     Newton steps with exact derivatives in float64.
 
-    Which form: "additive" (5 parameters) is the default for forecasts. The curved form's gamma is
-    not resolved from 1 by a few dozen noisy runs; its extra freedom then buys wider intervals and
-    no accuracy. See `loss_forecast.choose_forecaster`.
+    Additive is the default: a few dozen noisy runs do not tell the curved form's gamma from 1.
 
     Args:
       runs: or a table that `read_runs` reads. Those that are not ok are listed, not fitted. Columns
         other than parameters, tokens and FLOPs, and another target, come from `runs.extra`.
       law: a name in `registry.LAWS`, or a `Law` of your own.
       objective: a name as in `objectives.objective_named`, or an `Objective`.
-      fixed, tied, bounds: constraints on parameters by name, in the paper's units. Where all are
-        fixed or tied the law is taken as it is: nothing is fitted, and there are no intervals.
-      n_bootstrap: replicates; 0 for none.
+      fixed, tied, bounds: constraints on parameters by name, in the paper's units. With all of
+        them fixed or tied nothing is fitted, and there are no intervals.
+      n_bootstrap: replicates; 0 for none. seed: of them.
       level: of all intervals, e.g. 0.95.
-      seed: of the bootstrap.
-      bootstrap: "auto", "pairs", "residual", "components" or "wild", see `uncertainty.choice`.
+      bootstrap: a method of `bootstrap_choice`, or "sandwich": draws for very many runs.
       replicate_starts: starts per replicate; 1 is faster and misses the global minimum of some.
+      n_spare: different runs beyond the free parameters without which there is no fit; 0 for the
+        parameters of a published fit to few, which no run contradicts.
 
     Raises:
       FitError: when the runs are too few, or all on one ray.
       ValueError: for unknown names, constraints that cannot be, or columns that are missing.
     """
-    runs = as_runs(runs)
-    law = law_named(law) if isinstance(law, str) else register(law)
+    runs, law = as_runs(runs), law_named(law) if isinstance(law, str) else register(law)
     objective = objective_named(objective) if isinstance(objective, str) else objective
     constraints = Constraints(fixed=fixed or {}, tied=tied or {}, bounds=bounds or {})
     if constraints.leaves_nothing(law):
         return stated_surface(runs, law, objective, constraints, level)
     fitted, left_out = diagnostics.usable(runs)
-    problem = _checked_problem(fitted, law, objective, constraints)
+    problem, few = _checked_problem(fitted, law, objective, constraints, n_spare)
     found = estimate(problem, constraints)
     scatter = _scatter(found, fitted, bootstrap)
-    drawn = n_bootstrap if can_resample(scatter.method, scatter.noise) else 0
+    drawn = n_bootstrap * can_resample(scatter.method, scatter.noise)
     draws = _replicates(found, fitted, scatter, drawn, seed, replicate_starts)
     values = _values(found, draws, fitted)
     replicates = {name: column[1:] for name, column in values.items()}
@@ -101,8 +108,10 @@ def fit_surface(
         certificate=found.certificate,
         findings=(
             *runs.findings,
+            *few,
             *_findings(found, fitted, scatter),
             *_replicate_findings(found, replicates, draws, level),
+            *diagnostics.sloppy_findings(law, replicates, level),
             *diagnostics.replicate_findings(n_failed, drawn, "no certified minimum or no optimum"),
         ),
         runs=runs,
@@ -124,8 +133,8 @@ def _bootstrap(
         n_replicates=len(draws.z),
         n_failed=n_failed,
         seed=seed,
-        n_starts=draws.n_starts,
-        n_single=int(np.sum(draws.n_agree == 1)) if draws.n_starts > 1 else 0,
+        n_starts=int(np.max(draws.n_starts, initial=0)),
+        n_single=draws.n_single,
     )
 
 
@@ -143,14 +152,14 @@ def problem_of(runs: Runs, law: Law, objective: Objective, constraints: Constrai
 
 
 def _checked_problem(
-    runs: Runs, law: Law, objective: Objective, constraints: Constraints
-) -> Problem:
-    """The problem of runs that suffice for the law."""
+    runs: Runs, law: Law, objective: Objective, constraints: Constraints, n_spare: int
+) -> tuple[Problem, list[str]]:
+    """The problem of runs that suffice for the law, and what to know where they barely do."""
     problem = problem_of(runs, law, objective, constraints)
-    diagnostics.require_points(problem)
+    few = diagnostics.require_points(problem, n_spare)
     if law.is_surface:
         diagnostics.require_identifiable(runs)
-    return problem
+    return problem, few
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +179,27 @@ def _scatter(found: Estimate, runs: Runs, bootstrap: str) -> _Scatter:
     n_free, of_points = len(found.z), slopes(found)
     shared = shared_variances(runs, found.residuals, of_points)
     return _Scatter(
-        method=choose_method(bootstrap, runs, n_free),
+        method=_method(found, runs, bootstrap),
         noise=estimate_noise(runs, found.residuals, n_free, shared),
         shared=shared,
         slopes=of_points,
     )
+
+
+def _method(found: Estimate, runs: Runs, asked: str) -> str:
+    """The bootstrap that suits, or normal draws for very many runs."""
+    problem, n_free = found.problem, len(found.z)
+    is_smooth = not (problem.objective.is_kinked or problem.objective.has_scale)
+    is_inside = bool(np.all((found.z > problem.lower) & (found.z < problem.upper)))
+    if asked == SANDWICH and not (is_smooth and is_inside):
+        raise ValueError(
+            f"{SANDWICH}: for huber and least_squares, where no parameter is at a bound; take pairs"
+        )
+    if asked == SANDWICH or (
+        asked == "auto" and is_smooth and is_inside and are_very_many(runs, n_free)
+    ):
+        return SANDWICH
+    return choose_method(asked, runs, n_free)
 
 
 def _replicates(
@@ -186,6 +211,11 @@ def _replicates(
     n_starts: int,
 ) -> Replicates:
     """Minima of the replicates; none when none are asked for."""
+    rng = np.random.default_rng(seed)
+    if scatter.method == SANDWICH:
+        delta = float(found.problem.delta)
+        covariance = sandwich_covariance(found.residuals, scatter.slopes, clusters(runs), delta)
+        return drawn_about(found, normal_draws(found.z, covariance, n_replicates, rng))
     y, weights = bootstrap_draws.draw_data(
         scatter.method,
         runs,
@@ -193,7 +223,7 @@ def _replicates(
         found.residuals,
         len(found.z),
         n_replicates,
-        np.random.default_rng(seed),
+        rng,
         absorbs=passes_through_points(found.problem.objective, scatter.noise),
         slopes=scatter.slopes,
     )

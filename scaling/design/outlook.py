@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from scaling.design.posterior import LawPosterior
 from scaling.design.prior import N_ADDITIVE
@@ -123,8 +123,8 @@ def log_spread(n_configurations: int) -> float:
     """
     dof = n_configurations - N_ADDITIVE
     steps = max(1 - dof, 0)
-    first, second = np.log(student.ppf(0.975, [1, 2]))
-    return float(np.log(student.ppf(0.975, max(dof, 1))) + steps * (first - second))
+    first, second = np.log(stdtrit([1, 2], 0.975))
+    return float(np.log(stdtrit(max(dof, 1), 0.975)) + steps * (first - second))
 
 
 def outlook(posterior: LawPosterior, target: Target, planned: Runs) -> Outlook:

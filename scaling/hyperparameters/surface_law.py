@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from scaling.laws.law import Columns, Law, Parameter, amplitude, positive
+from scaling.laws.rate_laws import bent
 from scaling.tables.arrays import Array
 
 NAMES = ("i", "p", "q", "j", "r")
@@ -104,8 +105,8 @@ def surface_law(n_groups: int) -> Law:
         (i, slope_n, slope_d, j, r), (c11, c12, c22) = p[:5], p[5:8]
         (of_n, of_d, bend_u, bend_v), floors = p[8:12], p[N_BEFORE_FLOORS:]
         log_n, log_d = x["log_n_params"], x["log_n_tokens"]
-        u = _bent(xp, x["log_lr"] - (i + slope_n * log_n + slope_d * log_d), bend_u)
-        v = _bent(xp, x["log_batch"] - (j + r * log_d), bend_v)
+        u = bent(xp, x["log_lr"] - (i + slope_n * log_n + slope_d * log_d), bend_u)
+        v = bent(xp, x["log_batch"] - (j + r * log_d), bend_v)
         floor = sum(floors[g] * x["group"][:, g] for g in range(n_groups))
         stiffness = xp.exp(of_n * log_n + of_d * log_d)
         return floor + stiffness * ((c11 * u + c12 * v) ** 2 + (c22 * v) ** 2)
@@ -131,15 +132,6 @@ def surface_law(n_groups: int) -> Law:
         value=value,
         starts=_starts,
     )
-
-
-def _bent(xp: Any, distance: Any, bend: Any) -> Any:
-    """(exp(bend distance) - 1) / bend, which is the distance itself where there is no bend."""
-    t = bend * distance
-    is_small = xp.abs(t) < 1e-3
-    safe = xp.where(is_small, 1.0, t)
-    series = 1.0 + t / 2.0 * (1.0 + t / 3.0 * (1.0 + t / 4.0 * (1.0 + t / 5.0)))
-    return distance * xp.where(is_small, series, xp.expm1(safe) / safe)
 
 
 def _starts(x: Columns, y: Array) -> Array:

@@ -77,6 +77,7 @@ class Law:
       target: the column that it predicts.
       starts: (x, y) -> starting parameters [S, P] in the paper's units, for laws whose starts
         variable projection and ranges do not find; None for all others.
+      score: what admits it: how it predicts rows held out at the far end of a public table.
       may_vanish: amplitudes without which the law is a law of its own: where they are zero at the
         minimum, that law is certified.
     """
@@ -89,6 +90,7 @@ class Law:
     value: Callable[[Any, Any, Mapping[str, Any]], Any]
     target: str = "loss_nats"
     starts: Callable[[Columns, Array], Array] | None = None
+    score: str = ""
     may_vanish: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

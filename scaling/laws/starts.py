@@ -37,8 +37,9 @@ def starts(
         for name, value in fixed.items():
             candidates[:, law.names.index(name)] = value
         candidates = _follow(law, candidates, tied)
+    unit = _unit(y)
     with np.errstate(invalid="ignore"):
-        misfit = np.sum((law.predict(candidates, x) / y - 1.0) ** 2, axis=1)
+        misfit = np.sum((law.predict(candidates, x) / unit - y / unit) ** 2, axis=1)
     order = np.argsort(np.where(np.isfinite(misfit), misfit, np.inf), kind="stable")
     order = order[: max(1, int(np.isfinite(misfit).sum()))]
     chosen: list[int] = []
@@ -61,7 +62,7 @@ def projected(
 
     Variable projection (Golub and Pereyra 1973): with the others fixed, the law is linear in its
     amplitudes. Rows are divided by the target, so that the misfit is one of logarithms to first
-    order.
+    order; where it is not positive, by its mean size.
 
     Args:
       fixed: parameters kept at a value. tied: parameters that follow another.
@@ -129,13 +130,19 @@ def _project(
         unit = bare.copy()
         unit[:, law.names.index(name)] = 1.0
         basis.append(law.predict(_follow(law, unit, tied), x) - offset)
-    stacked = np.stack(basis, axis=-1) / y[:, None]
+    unit = _unit(y)
+    stacked = np.stack(basis, axis=-1) / unit[:, None]
     # Columns of size one: N^-alpha spans hundreds of orders of magnitude over the grid.
     size = np.max(np.abs(np.where(np.isfinite(stacked), stacked, 0.0)), axis=1) + 1e-300
     scaled = np.nan_to_num(stacked / size[:, None, :])
-    target = np.nan_to_num(1.0 - offset / y)
+    target = np.nan_to_num(y / unit - offset / unit)
     amplitudes = _non_negative(scaled, np.broadcast_to(target, scaled.shape[:2]))
     return np.maximum(amplitudes, _SMALLEST_SHARE) / size
+
+
+def _unit(y: Array) -> Array:
+    """What a misfit of each row is measured in: the target, or its mean size if it has no sign."""
+    return y if np.all(y > 0) else np.full(len(y), float(np.mean(np.abs(y))) + 1e-300)
 
 
 def _non_negative(basis: Array, target: Array) -> Array:

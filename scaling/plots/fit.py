@@ -9,7 +9,7 @@ from scaling.answers.frontier import frontier, law_band
 from scaling.fit import Fit
 from scaling.intervals import Band
 from scaling.laws.registry import law_named
-from scaling.plots.labels import flops_label, loss_label, titled
+from scaling.plots.labels import flops_label, label_losses, titled
 from scaling.plots.style import caption, formula_text, log_flops, new_figure, styled
 
 COLOUR = "#0072b2"
@@ -43,7 +43,8 @@ def _plot_along_compute(ax: Axes, fit: Fit) -> Axes:
     front = frontier(fit, flops)
     _band(ax, flops, front.loss_opt, "L*(C)", front.is_extrapolated)
     ax.plot(runs.flops, runs.loss_nats, ".", color="#999999", markersize=4, label="runs")
-    ax.set(xscale="log", xlabel=flops_label(runs), ylabel=loss_label(runs.loss_unit))
+    ax.set(xscale="log", xlabel=flops_label(runs))
+    label_losses(ax, runs.loss_unit, runs.bits_per_nat)
     log_flops(ax.xaxis)
     ax.legend()
     return ax

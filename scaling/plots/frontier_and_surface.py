@@ -23,6 +23,7 @@ from scaling.plots.labels import (
     budget_legend,
     flops_label,
     has_budgets,
+    label_losses,
     loss_label,
     params_label,
 )
@@ -172,9 +173,8 @@ def plot_forecast(
         left.plot(flops, outcome, "*", color="#222222", ms=11, label="measured", zorder=5)
         right.axvline(outcome, color="#222222", linestyle="--", label="measured")
         right.legend(loc="upper right")
-    left.set(
-        xscale="log", yscale="log", xlabel=flops_label(runs), ylabel=loss_label(runs.loss_unit)
-    )
+    left.set(xscale="log", yscale="log", xlabel=flops_label(runs))
+    label_losses(left, runs.loss_unit, runs.bits_per_nat)
     log_flops(left.xaxis)
     log_losses(left.yaxis)
     left.legend(loc="upper right")

@@ -65,22 +65,26 @@ def plot_errors(ax: Axes, found: HoldOut) -> Axes:
 
 @styled()
 def figure_multiplier(found: Multiplier) -> Figure:
-    """C_B/C_A against the loss; hollow where a level is extrapolated."""
+    """C_B/C_A along the loss; hollow where a level is extrapolated."""
     figure, (ax,) = new_figure()
     plot_multiplier(ax, found).set_title("Compute of B over A at equal loss")
-    level = f"bars: {100 * found.level:g} % intervals; hollow: extrapolated."
+    level = f"band: {100 * found.level:g} % intervals, one by one; hollow: extrapolated."
     caption(figure, [level, *found.findings])
     return figure
 
 
 def plot_multiplier(ax: Axes, found: Multiplier) -> Axes:
-    """Ratios with their intervals; an open end runs to the edge of the axes."""
+    """The curve in its band; an open end runs to the edge of the axes."""
     colour = "#0072b2"
-    for i, ratio in enumerate(found.ratio):
-        face = "white" if found.is_extrapolated[i] else colour
-        ends = np.clip([found.lower[i], found.upper[i]], ratio / 1e3, ratio * 1e3)
-        ax.plot([found.loss[i]] * 2, ends, color=colour, linewidth=1.6)
-        ax.plot(found.loss[i], ratio, "o", color=colour, markerfacecolor=face, markersize=6)
+    lower, upper = (np.clip(ends, found.ratio / 1e3, found.ratio * 1e3)
+                    for ends in (found.lower, found.upper))  # fmt: skip
+    ax.fill_between(found.loss, lower, upper, color=colour, alpha=0.2, linewidth=0)
+    ax.vlines(found.loss[found.shown], lower[found.shown], upper[found.shown], color=colour, lw=0.8)
+    ax.plot(found.loss, found.ratio, color=colour, linewidth=1.6)
+    for is_hollow in (False, True):
+        rows = found.shown[found.is_extrapolated[found.shown] == is_hollow]
+        face = "white" if is_hollow else colour
+        ax.plot(found.loss[rows], found.ratio[rows], "o", color=colour, markerfacecolor=face)
     ax.axhline(1.0, color="#444444", linewidth=0.8)
     ax.set(yscale="log", xlabel=loss_label(found.loss_unit), ylabel="C_B / C_A")
     log_losses(ax.yaxis)

@@ -11,7 +11,7 @@ from scaling.fit import Fit
 from scaling.intervals import Interval
 from scaling.plots.labels import (
     budget_legend,
-    loss_label,
+    label_losses,
     params_label,
 )
 from scaling.plots.style import budget_styles, log_counts
@@ -48,7 +48,8 @@ def plot_isoflop(ax: Axes, fit: Fit | BestSize) -> Axes:
                 ax.plot(np.exp(x), value_at(kind, curve, x), line, color=style["color"])
         if is_used:
             _minimum(ax, optimum.n_params_opt, optimum.loss_opt, optimum.interval_n_params)
-    ax.set(xscale="log", xlabel=params_label(fit.runs), ylabel=loss_label(fit.runs.loss_unit))
+    ax.set(xscale="log", xlabel=params_label(fit.runs))
+    label_losses(ax, fit.runs.loss_unit, fit.runs.bits_per_nat)
     log_counts(ax.xaxis)
     left = {optimum.budget for optimum in fit.optima if optimum.reason}
     more = []

@@ -2,14 +2,17 @@
 """Labels of axes, and the legend of budgets."""
 
 from collections.abc import Sequence
+from functools import partial
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from scaling.fit import Fit
-from scaling.plots.style import budget_styles, scientific
+from scaling.plots.style import budget_styles, log_losses, scientific
 from scaling.tables.runs import Runs
+from scaling.tables.units import BITS
 
 N_LABEL = "parameters"
 
@@ -19,6 +22,22 @@ D_LABEL = "training tokens"
 
 def loss_label(unit: str) -> str:
     return f"loss ({unit})"
+
+
+def label_losses(ax: Axes, unit: str, bits_per_nat: float | None) -> None:
+    """Names the vertical axis, and where it is known puts one in bits per byte at the right.
+
+    Args:
+      bits_per_nat: as Runs have it.
+    """
+    ax.set_ylabel(loss_label(unit))
+    if bits_per_nat is None:
+        return
+    there, back = (partial(np.multiply, factor) for factor in (bits_per_nat, 1.0 / bits_per_nat))
+    right = ax.secondary_yaxis("right", functions=(there, back))
+    right.set_ylabel(loss_label(BITS))
+    if ax.get_yscale() == "log":
+        log_losses(right.yaxis)
 
 
 def has_budgets(runs: Runs) -> bool:
@@ -51,7 +70,7 @@ def budget_legend(
             title=title,
             alignment="left",
             loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
+            bbox_to_anchor=(1.14 if ax.child_axes else 1.0, 0.5),
             ncols=columns,
         )
 

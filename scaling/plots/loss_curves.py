@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from scaling.plots.labels import budget_legend, loss_label, params_label
+from scaling.plots.labels import budget_legend, label_losses, loss_label, params_label
 from scaling.plots.learning_rate_basins import near_lowest
 from scaling.plots.style import (
     budget_styles,
@@ -23,7 +23,7 @@ from scaling.plots.style import (
 )
 from scaling.tables.loss_curves import LossCurve
 from scaling.tables.runs import Runs
-from scaling.tables.units import NATS, count
+from scaling.tables.units import BITS, NATS, count
 
 _PER_ROW = 3
 _MOST_LABELS = 5  # Of a narrow axis.
@@ -31,11 +31,16 @@ _LINE: Any = {"markersize": 3.5, "linewidth": 1.0}
 
 
 @styled()
-def figure_settings(sweeps: Mapping[str, Sequence[LossCurve]], loss_unit: str = NATS) -> Figure:
+def figure_settings(
+    sweeps: Mapping[str, Sequence[LossCurve]],
+    loss_unit: str = NATS,
+    bits_per_nat: float | None = None,
+) -> Figure:
     """A panel per setting and budget, a line per size; a star marks the lowest loss of a line.
 
     Args:
       sweeps: by the name of the setting, curves over it at each (budget, n_params).
+      bits_per_nat: as Runs have it.
     """
     panels = [
         (name, list(curves))
@@ -59,7 +64,10 @@ def figure_settings(sweeps: Mapping[str, Sequence[LossCurve]], loss_unit: str = 
     star.set_label("lowest")
     handles.append(star)
     figure.legend(handles=handles, title="parameters", loc="outside lower center", ncols=7)
-    caption(figure, ["means over repeats; nothing is fitted."])
+    said = ["means over repeats; nothing is fitted."]
+    if bits_per_nat is not None:
+        said.append(f"{loss_unit} times {bits_per_nat:.4g} are {BITS}.")
+    caption(figure, said)
     return figure
 
 
@@ -125,7 +133,8 @@ def figure_sizes(runs: Runs, curves: Sequence[LossCurve]) -> Figure:
             runs.n_params[rows], runs.loss_nats[rows], **styles[budget], markersize=4.5,
             linestyle="none", alpha=0.8,
         )  # fmt: skip
-    ax.set(xscale="log", xlabel=params_label(runs), ylabel=loss_label(runs.loss_unit))
+    ax.set(xscale="log", xlabel=params_label(runs))
+    label_losses(ax, runs.loss_unit, runs.bits_per_nat)
     log_counts(ax.xaxis)
     ax.set_title("Loss against size at fixed compute")
     budget_legend(ax, runs)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from scaling.plots.labels import (
     budget_legend,
     flops_label,
-    loss_label,
+    label_losses,
 )
 from scaling.plots.style import budget_styles, log_flops, log_losses
 from scaling.tables.runs import Curves, Runs
@@ -22,7 +22,8 @@ def plot_curves(ax: Axes, curves: Curves, runs: Runs) -> Axes:
         flops = curve.n_tokens[keep] * runs.flops_per_token[i]
         ax.plot(flops, curve.loss_nats[keep], color=style["color"], linewidth=0.8, alpha=0.75)
         ax.plot(runs.flops[i], runs.loss_nats[i], **style, markersize=3.5, linestyle="none")
-    ax.set(xscale="log", yscale="log", xlabel=flops_label(runs), ylabel=loss_label(runs.loss_unit))
+    ax.set(xscale="log", yscale="log", xlabel=flops_label(runs))
+    label_losses(ax, runs.loss_unit, runs.bits_per_nat)
     log_flops(ax.xaxis)
     log_losses(ax.yaxis)
     budget_legend(ax, runs)

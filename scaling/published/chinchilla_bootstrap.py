@@ -74,7 +74,7 @@ def resample(
     weights = epoch_weights(found.problem.n_points, n_replicates)
     y = np.broadcast_to(found.problem.y, weights.shape)
     one = replicate(found, y, weights, n_starts=1)
-    several = replicate(found, y, weights, n_starts=n_starts)
+    several = replicate(found, y, weights, n_starts=n_starts, n_tried=n_replicates)
     return Resampled(
         one=one,
         several=several,
@@ -133,11 +133,11 @@ def _ends(what: str, printed: tuple[str, str], draws: Array, kind: str) -> list[
 def findings(drawn: Resampled) -> list[str]:
     """What share of the replicates is certified, and in what share the start decides."""
     n = len(drawn.one.objective)
-    moved, alone = int(drawn.is_moved.sum()), int(np.sum(drawn.several.n_agree == 1))
+    moved, several = int(drawn.is_moved.sum()), drawn.several
     return [
         f"bootstrap: {int(drawn.one.is_certified.sum())} of {n} replicates certified from one "
-        f"start, {int(drawn.several.is_certified.sum())} from {drawn.several.n_starts}.",
+        f"start, {int(several.is_certified.sum())} from {several.n_starts.max()}.",
         f"bootstrap: in {moved} of {n} replicates ({100 * moved / n:.2f} %) another start found "
-        f"a lower minimum than the estimate's own; in {alone} the lowest was met by one start "
-        "only.",
+        f"a lower minimum than the estimate's own; in {several.n_single} the lowest was met by one "
+        "start only.",
     ]

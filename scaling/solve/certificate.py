@@ -31,7 +31,9 @@ def certify(problem: Problem, solutions: Solutions, row: int) -> tuple[FitStatus
     if is_nested:
         is_left = np.array([name.removeprefix("log ") not in at_bound for name in names])
         hessian, names = hessian[np.ix_(is_left, is_left)], list(np.array(names)[is_left])
-    scale = 1.0 / np.sqrt(np.abs(np.diag(hessian)) + 1e-300)
+    curvature = np.abs(np.diag(hessian))
+    # Nothing curves where all residuals lie beyond Huber's delta: what is left is rounding error.
+    scale = 1.0 / np.sqrt(curvature + 1e-30 * np.max(curvature) + 1e-300)
     eigenvalues, vectors = np.linalg.eigh(hessian * scale[:, None] * scale[None, :])
     agree = agreeing(solutions, row)
     others = solutions.is_certified & ~agree

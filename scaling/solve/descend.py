@@ -22,6 +22,10 @@ _FIRST_PASS, _SECOND_PASS = 24, 300
 _WIDER = (16.0, 8.0, 4.0, 2.0)
 
 
+# Of the starts of one fit that are led so at first; the others lie higher after as many steps.
+_MOST_INSISTED = 16
+
+
 _ENOUGH_AGREE = 4
 
 
@@ -57,7 +61,9 @@ def descend_all(problem: Problem, z: Float[Array, "S F"], scatter: float) -> Sol
     n_bent = sum(not p.is_amplitude for p in problem.law.parameters)
     if n_bent > _FEW_BENT or _n_agree(found, best_row(found)) < _ENOUGH_AGREE:
         found = _joined(found, solve(problem, z[N_FIRST:], max_iterations=_FIRST_PASS))
-        found = _insisted(problem, found)
+        found = _insisted(problem, found, most=_MOST_INSISTED)
+        if not found.is_certified[best_row(found)]:
+            found = _insisted(problem, found)
     if not later:
         return found
     # Starts that have met go on as one.
@@ -69,13 +75,27 @@ def descend_all(problem: Problem, z: Float[Array, "S F"], scatter: float) -> Sol
     return _picked(found, back)
 
 
-def _insisted(problem: Problem, solutions: Solutions) -> Solutions:
-    """The solutions, those not yet at a minimum led there through wider Huber losses.
+def descend_on(problem: Problem, found: Solutions, scatter: float) -> Solutions:
+    """Minima of a problem from those of a part of its points; starts that have met go on as one."""
+    rows = np.flatnonzero(found.is_certified)
+    ended = _picked(found, rows) if len(rows) else found
+    _, kept, back = np.unique(_labels(ended), return_index=True, return_inverse=True)
+    theta = ended.theta[kept]
+    for delta in _half_widths(problem, scatter):
+        whole = solve(replace(problem, delta=delta), theta, max_iterations=_KINKED_PASS)
+        theta = whole.theta
+    return _picked(_insisted(problem, whole) if not problem.objective.is_kinked else whole, back)
+
+
+def _insisted(problem: Problem, solutions: Solutions, *, most: int | None = None) -> Solutions:
+    """The solutions, those not yet at a minimum led there through wider Huber losses; at most so
+    many of them, the lowest.
 
     Along a flat valley with many kinks Newton's steps are short: every residual within delta
     counts as a wall. A wider loss has fewer of them.
     """
     late = np.flatnonzero(~solutions.is_certified)
+    late = np.sort(late[np.argsort(solutions.objective[late], kind="stable")[:most]])
     if not len(late):
         return solutions
     rows = with_rows(problem, late)

@@ -24,9 +24,11 @@ from scaling.solve.newton_step import LONGEST_STEP, newton_steps
 from scaling.solve.problem import Problem
 from scaling.tables.arrays import Array
 
-# Rows per compiled call, and the multiple to which points are padded (with weight zero): few
-# shapes, so few compilations.
-CHUNK = 12
+# Rows per compiled call where a row has few numbers, and where it has more than _MANY: there the
+# call itself costs nothing beside them, and rows that only fill it up do. Points are padded (with
+# weight zero) to a multiple of PAD: few shapes, so few compilations.
+CHUNK, CHUNK_OF_LARGE = 12, 2
+_MANY = 4096
 PAD = 32
 # Chunks at once; more would wait for one another, for they begin and end in Python.
 _THREADS = min(4, os.cpu_count() or 1)
@@ -81,10 +83,12 @@ def solve(
     data = _row_data(problem, n_rows)
     shared = _shared(problem, stop)
     burst = newton_steps(problem.law, problem.objective.kind, problem.objective.is_log, n_free)
+    n_numbers = sum(np.asarray(column).size for column in problem.x.values())
+    size = CHUNK_OF_LARGE if n_numbers > _MANY else CHUNK
 
     def go_on(rows: Array, limit: int) -> None:
         # The last chunk is filled up with copies of its own first row.
-        filled = np.concatenate([rows, np.full(CHUNK - len(rows), rows[0])])
+        filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])
         with _float64_on_the_cpu():
             out = burst([s[filled] for s in state], [d[filled] for d in data], shared, limit)
         for column, values in zip(state, out, strict=True):
@@ -96,7 +100,7 @@ def solve(
             if not len(going):
                 break
             limit = min(BURST, max_iterations + 1 - first)
-            chunks = [going[i : i + CHUNK] for i in range(0, len(going), CHUNK)]
+            chunks = [going[i : i + size] for i in range(0, len(going), size)]
             if not first:  # It compiles the program.
                 go_on(chunks.pop(0), limit)
             list(threads.map(go_on, chunks, repeat(limit)))

@@ -11,6 +11,9 @@ from scaling.laws.law import Law
 from scaling.laws.objectives import HUBER, Objective
 from scaling.tables.arrays import Array
 
+# Numbers in the columns of a law, and points, that suffice to tell its minima apart.
+_EXPLORED, _FEWEST_EXPLORED = 16_384, 128
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -59,6 +62,23 @@ def with_rows(problem: Problem, rows: Array) -> Problem:
         if values.ndim > n_axes:
             changes[name] = values[rows]
     return replace(problem, **changes)
+
+
+def part_of(problem: Problem) -> Problem:
+    """So many points of a large problem, drawn at random, that starts may explore it cheaply; the
+    problem itself where it is no more than twice as large."""
+    n_numbers = sum(np.asarray(column).size for column in problem.x.values())
+    n = problem.n_points
+    n_kept = max(_FEWEST_EXPLORED, _EXPLORED * n // n_numbers)
+    if n <= 2 * n_kept:
+        return problem
+    rows = np.sort(np.random.default_rng(0).permutation(n)[:n_kept])
+    return replace(
+        problem,
+        x={name: np.asarray(column)[rows] for name, column in problem.x.items()},
+        y=problem.y[..., rows],
+        weights=problem.weights[..., rows],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

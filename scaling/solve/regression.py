@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The certified minimum of a law, its data and an objective, from many starts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +11,9 @@ from scaling.fit import Certificate, FitStatus
 from scaling.laws.law import Law
 from scaling.laws.starts import starts
 from scaling.solve.certificate import certify
-from scaling.solve.descend import descend_all, distinct_minima
+from scaling.solve.descend import descend_all, descend_on, distinct_minima
 from scaling.solve.newton import best_row
-from scaling.solve.problem import NO_CONSTRAINTS, Constraints, Problem
+from scaling.solve.problem import NO_CONSTRAINTS, Constraints, Problem, part_of
 from scaling.tables.arrays import Array
 
 
@@ -48,9 +49,14 @@ class Estimate:
 
 def slopes(found: Estimate) -> Float[Array, "n F"]:
     """Slopes [n, F] of the predictions, in the objective's space, by the free coordinates."""
+    return slopes_at(found, found.problem.x)
+
+
+def slopes_at(found: Estimate, x: Mapping[str, Array]) -> Float[Array, "n F"]:
+    """The same at other columns of the law, [n, F]."""
     problem, step = found.problem, 1e-6
     shifts = step * np.concatenate([np.eye(len(found.z)), -np.eye(len(found.z))])
-    values = problem.law.predict(found.parameters_of(found.z + shifts), problem.x)
+    values = problem.law.predict(found.parameters_of(found.z + shifts), x)
     values = np.log(values) if problem.objective.is_log else values
     above, below = np.split(values, 2)
     return ((above - below) / (2 * step)).T
@@ -61,14 +67,18 @@ def estimate(problem: Problem, constraints: Constraints = NO_CONSTRAINTS) -> Est
 
     Starts are solved to the objective itself, so that minima which only a robust objective has
     are met; kinked ones (LAD, quantile) are approached through Huber's with shrinking half-width.
+    A large table is explored by part of its points; the minima of that go on with all.
     """
-    law, observed = problem.law, problem.y
-    y = np.exp(observed) if problem.objective.is_log else observed
-    begin = starts(law, problem.x, y, fixed=constraints.fixed, tied=constraints.tied)
-    scatter = _scatter(problem, begin)
+    law, part = problem.law, part_of(problem)
+    y = np.exp(part.y) if problem.objective.is_log else part.y
+    begin = starts(law, part.x, y, fixed=constraints.fixed, tied=constraints.tied)
+    scatter = _scatter(part, begin)
     z = _free_coordinates(problem, law.to_coordinates(begin), scatter)
-    problem = replace(problem, delta=problem.objective.delta(scatter))
-    solutions = descend_all(problem, z, scatter)
+    delta = problem.objective.delta(scatter)
+    problem, part = replace(problem, delta=delta), replace(part, delta=delta)
+    solutions = descend_all(part, z, scatter)
+    if problem.n_points > part.n_points:
+        solutions = descend_on(problem, solutions, scatter)
     row = best_row(solutions)
     best = solutions.theta[row]
     parameters = problem.parameters_of(best)

@@ -80,15 +80,16 @@ def numbers(
     factor: float = 1.0,
     checked: Bool[Array, " n"] | None = None,
     allow_zero: bool = False,
+    any_sign: bool = False,
 ) -> Float[Array, " n"]:
     """Numbers of a column times a factor, [n].
 
-    A cell that is no positive finite number becomes NaN, and a problem.
+    A cell that is no positive finite number (or no finite one) becomes NaN, and a problem.
 
     Args:
       factor: to the field's own unit.
       checked: mask of the rows whose problems count; all by default. The others become NaN.
-      allow_zero: whether zero is a number here.
+      allow_zero: whether zero is a number here. any_sign: whether negative ones are, too.
     """
     cells = table.columns[column]
     values = _floats(cells)
@@ -98,7 +99,8 @@ def numbers(
     with np.errstate(over="ignore"):
         values = factor * values
     is_number = ~np.isnan(values)
-    legal = np.isfinite(values) & ((values >= 0) if allow_zero else (values > 0))
+    is_legal_sign = any_sign | ((values >= 0) if allow_zero else (values > 0))
+    legal = np.isfinite(values) & is_legal_sign
     for row in np.flatnonzero(~legal if checked is None else ~legal & checked).tolist():
         cell = str(cells[row]).strip()
         shown = cell if len(cell) <= 40 else f"{cell[:36]}..."
@@ -107,7 +109,8 @@ def numbers(
         if not cell:
             problems.add(row, f"{column} is empty")
         elif is_number[row] or cell.lower().lstrip("+-") == "nan":
-            problems.add(row, f"{column} is {shown}, must be positive and finite")
+            must = "finite" if any_sign else "positive and finite"
+            problems.add(row, f"{column} is {shown}, must be {must}")
         else:
             problems.add(row, f"{column} is {shown!r}, not a number{_hint(cell)}")
     return np.where(legal, values, math.nan)

@@ -100,16 +100,17 @@ def _checkpoint_findings(ok: Runs) -> list[str]:
 
 def _are_runs(labels: Shaped[Array, " n"], ok: Runs) -> bool:
     """Whether most rows lie, many to a label, at one size and evenly spaced in tokens."""
-    spread, n_rows = [], 0
-    for label in np.unique(labels):
-        of_label = labels == label
-        gaps = np.diff(np.sort(ok.n_tokens[of_label]))
-        if np.ptp(ok.n_params[of_label]) > 0 or (len(gaps) and gaps.min() == 0):
+    _, label, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if counts[counts >= _CHECKPOINTS].sum() <= len(ok) / 2:
+        return False
+    spread = []
+    for rows in np.split(np.lexsort((ok.n_tokens, label)), np.cumsum(counts)[:-1]):
+        gaps = np.diff(ok.n_tokens[rows])
+        if np.ptp(ok.n_params[rows]) > 0 or (len(gaps) and gaps.min() == 0):
             return False
-        if len(gaps) + 1 >= _CHECKPOINTS:
+        if len(rows) >= _CHECKPOINTS:
             spread.append(np.quantile(gaps, 0.9) / np.quantile(gaps, 0.1))
-            n_rows += len(gaps) + 1
-    return n_rows > len(ok) / 2 and float(np.median(spread)) < _EVEN
+    return float(np.median(spread)) < _EVEN
 
 
 def _flops_findings(ok: Runs) -> list[str]:

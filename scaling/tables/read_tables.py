@@ -2,13 +2,12 @@
 """Runs and training curves from the files of anybody."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scaling.tables.cells import Problems, numbers, text
+from scaling.tables.cells import Problems, is_missing, numbers, text
 from scaling.tables.columns import (
     convention_of,
     fields_of,
@@ -21,7 +20,7 @@ from scaling.tables.columns import (
 )
 from scaling.tables.file import read_table
 from scaling.tables.row_filter import filtered
-from scaling.tables.runs import Curves, Runs, check_conventions
+from scaling.tables.runs import CURVE_COLUMNS, Curves, Runs, check_conventions
 from scaling.tables.units import column_and_factor, loss_unit
 
 
@@ -100,17 +99,28 @@ def read_curves(
       columns: field of `Curves` -> column name in the file, with units as for `read_runs`.
       where: conditions that rows must meet.
 
+    Rows without a loss are steps at which nothing was evaluated: they are left out, and it is said.
+
     Raises:
       ValueError: for a missing column, or for bad rows: all of them in one message.
     """
-    table, _ = filtered(read_table(path), where)
+    table, notes = filtered(read_table(path), where)
     own = f"flops_{flops}"
     named = {"flops": own if own in table.columns else "flops", **(columns or {})}
     mapping = {
-        f.name: column_and_factor(f.name, named.get(f.name, f.name), table.columns)
-        for f in fields(Curves)
+        name: column_and_factor(name, named.get(name, name), table.columns)
+        for name in CURVE_COLUMNS
     }
     table.require(column for column, _ in mapping.values())
+    has_loss = ~np.array(
+        [is_missing(cell) for cell in table.columns[mapping["loss_nats"][0]]], bool
+    )
+    if not has_loss.all():
+        notes += (
+            f"{int(np.sum(~has_loss))} of {len(table)} rows of the curves have no "
+            f"{mapping['loss_nats'][0]} and are left out.",
+        )
+        table = table.select(has_loss)
     problems = Problems(table=table)
     ids = text(table, mapping.pop("run_id")[0])
     values = {
@@ -118,4 +128,5 @@ def read_curves(
         for name, (column, factor) in mapping.items()
     }
     problems.raise_all()
-    return Curves(run_id=np.array(ids, str), **values)
+    notes += tuple(problems.notes)
+    return Curves(run_id=np.array(ids, str), notes=notes, **values)

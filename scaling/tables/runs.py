@@ -99,6 +99,16 @@ class Runs(ShortRepr):
         return self.flops / self.n_tokens
 
     @property
+    def bits_per_nat(self) -> float | None:
+        """What nats per token times are bits per byte, by the column `bits_per_byte`: one number
+        where all runs have the same tokens and validation text, else None."""
+        if self.loss_unit != NATS or "bits_per_byte" not in self.numeric or not self.is_ok.any():
+            return None
+        ratios = (np.asarray(self.extra["bits_per_byte"]) / self.loss_nats)[self.is_ok]
+        is_one = bool(np.allclose(ratios, ratios[0], rtol=1e-6, atol=0.0))
+        return float(ratios[0]) if is_one else None
+
+    @property
     def numeric(self) -> dict[str, Array]:
         """Columns that hold numbers, by name: what a law may read or predict."""
         extra = {
@@ -177,6 +187,7 @@ class Curves(ShortRepr):
     the runs.
 
     Rows before the end of a run are not annealed: their learning rate had not yet decayed.
+    notes: what was left out or assumed when the table was read, in words.
     """
 
     run_id: Shaped[Array, " n"]
@@ -184,6 +195,7 @@ class Curves(ShortRepr):
     n_tokens: Shaped[Array, " n"]
     flops: Shaped[Array, " n"]
     loss_nats: Float[Array, " n"]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.run_id)
@@ -192,7 +204,10 @@ class Curves(ShortRepr):
         """The curve of one run, in the order of training."""
         rows = np.flatnonzero(self.run_id == run_id)
         rows = rows[np.argsort(self.n_tokens[rows], kind="stable")]
-        return Curves(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        return Curves(**{name: getattr(self, name)[rows] for name in CURVE_COLUMNS})
+
+
+CURVE_COLUMNS = tuple(one.name for one in fields(Curves) if one.name != "notes")
 
 
 def best_settings(runs: Runs, axes: Sequence[str]) -> tuple[Runs, tuple[str, ...]]:

@@ -23,9 +23,11 @@ from stand_in_training import PHASES, of_all, outcome, session
 from experiments import worker
 from experiments.executors.worker_settings import WorkerSettings
 from experiments.ledger.claims import JobFolder, Owned
+from experiments.ledger.forecasts import Trajectory, write_forecast
 from experiments.ledger.owner import this_process
 from experiments.ledger.result import Ended
 from experiments.ledger.tables import collate
+from experiments.ledger.verdict import Judge
 from experiments.machine.peak import Peak
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import solo
@@ -39,7 +41,7 @@ from experiments.worker import work
 from model.data import corpus
 from model.network.config import ModelConfig
 from model.network.weight_names import Tensor
-from model.training.outcome import Interrupted, Order, Progress
+from model.training.outcome import CurvePoint, Interrupted, Order, Progress, TrainResult
 from scaling.tables.read_tables import read_runs
 
 
@@ -131,6 +133,43 @@ def test_jobs_are_trained_once_and_each_result_says_where_it_came_from(go, ledge
     assert record.costs.joules_source
     assert go(train, ids)[0] == 0
     assert train.n_calls == len(ids)
+
+
+class Evaluating(Trainer):
+    """Tells two losses far above what was forecast, asks, and obeys."""
+
+    def __call__(self, model, configs, corpus, *, control, on_evaluated, on_phase, **_):
+        on_phase("train")
+        for step, n_tokens in enumerate((5000, 7500), 1):
+            on_evaluated((CurvePoint(step=step, n_tokens=n_tokens, loss_nats=9.0),))
+        if control(2) is not Order.GIVE_UP:
+            return (outcome(),)
+        fields = vars(outcome(None, status="stopped", reason="given up", n_steps=2))
+        fields.pop("loss_nats")
+        return (TrainResult(**fields, n_tokens=20),)
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_a_hopeless_run_has_a_result_that_no_fit_takes(go, ledger, planned, forecast, is_asked):
+    point, *others = planned
+    band = {"value": (1.0, 1.0), "lower": (0.9, 0.9), "upper": (1.1, 1.1)}
+    expected = Trajectory(level=0.95, share=(5000 / point.n_tokens, 1.0), **band)
+    write_forecast(ledger, "k", forecast(point, trajectory=expected))
+    assert go(Evaluating(), [point.id], stop_early=is_asked)[0] == 0
+    result = ledger.read_result(point.id)
+    if not is_asked:
+        assert result.status == "ok"
+        return
+    assert result.status == "stopped"
+    assert result.reason.startswith("stopped early at ")
+    n_steps = point.spec.train.schedule.n_steps
+    for name, flops in point.flops.items():
+        assert result.flops_spent[name] == pytest.approx(flops * 2 / n_steps)
+    go(Trainer(), [other.id for other in others])
+    collate(ledger, planned)
+    runs = read_runs(ledger.table, flops="matmul_full", params="total")
+    assert runs.not_ok == {point.id: "stopped"}
+    assert Judge(ledger).point(point.id).state == "stopped"
 
 
 def test_a_result_names_the_weights_that_lie_beside_it(go, ledger, planned):

@@ -4,10 +4,11 @@
 Every study is drawn --simulations times and fitted by the surface and by Approach 2 with each
 bootstrap; profiles of the likelihoods are judged at the truth itself. Counts are kept per study,
 method, quantity and level, for the truth and, for Approach 2, for its pseudo-truth: what it says
-of noise-free losses. Writes results/benchmarks/coverage.md; some 100 minutes on two cores.
+of noise-free losses. Of studies without trunks one run beyond the grid is forecast. Writes
+coverage.md and coverage_forecasts.md below results/benchmarks/; some 130 minutes on two cores.
 
---only studies whose names begin so, e.g. --only branched, or some --estimators: the page is
-printed, not written.
+--only studies whose names begin so, e.g. --only branched: pages are printed, not written. Some
+--estimators: coverage.md is written with all but "forecast", coverage_forecasts.md with that one.
 """
 
 import argparse
@@ -24,11 +25,14 @@ from experiments.benchmarks.coverage.studies import STUDIES
 from experiments.benchmarks.record import facts, made_by
 from experiments.files.storage import replace_text
 
+ESTIMATOR = "forecast"  # The one that has a page of its own.
 # Simulations per task: long enough to fill batches, short enough to stop in time.
 TASK = 200
 # Studies of branches are drawn no more often than this: there are many, and standard errors of
 # 1.3 points at 80 % suffice to see a method fail.
 MOST_BRANCHED = 1000
+# Of forecasts, which take a second each: in the first task of each study alone.
+N_FORECASTS = 100
 
 
 def main() -> None:
@@ -47,7 +51,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help=text)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="beginnings of names of studies")
-    every = ("surface", "approach 2", "approach 2, joint", "profile")
+    every = ("surface", "approach 2", "approach 2, joint", "profile", ESTIMATOR)
     parser.add_argument("--estimators", nargs="*", choices=every, default=every)
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
@@ -72,17 +76,28 @@ def main() -> None:
         counts.update(found)
         elapsed = time.perf_counter() - began
         print(f"{done} of {len(tasks)} tasks, {elapsed:.0f} s", flush=True)
-    from experiments.benchmarks.coverage.page import page
-
     about = (
         f"{made_by(facts('make bench-coverage', cores=options.processes))} "
         f"{time.perf_counter() - began:.0f} s; {options.replicates} replicates per interval, seed "
         f"{options.seed} (those of bootstrap_draws.py were chosen on seed 0)."
     )
-    text = page(counts, about)
-    print(text)
-    if not options.only and len(options.estimators) == len(every):
-        replace_text(options.results / "benchmarks" / "coverage.md", text)
+    for name, text in _pages(counts, about).items():
+        print(text)
+        is_whole = name != "coverage" or {*every} - {*options.estimators} <= {ESTIMATOR}
+        if not options.only and is_whole:
+            replace_text(options.results / "benchmarks" / f"{name}.md", text)
+
+
+def _pages(counts: Counter[Any], about: str) -> dict[str, str]:
+    """By name, those that there are counts for."""
+    from experiments.benchmarks.coverage import forecasts, page
+
+    sides = {
+        "coverage": Counter({k: v for k, v in counts.items() if k[1] != ESTIMATOR}),
+        "coverage_forecasts": Counter({k: v for k, v in counts.items() if k[1] == ESTIMATOR}),
+    }
+    made = {"coverage": page.page, "coverage_forecasts": forecasts.page}
+    return {name: made[name](side, about) for name, side in sides.items() if side}
 
 
 def _results(tasks: list[Any], n_processes: int, deadline: float) -> Iterator[Counter[Any]]:
@@ -106,10 +121,14 @@ def _results(tasks: list[Any], n_processes: int, deadline: float) -> Iterator[Co
 
 def _task(task: tuple[str, int, int, list[str]]) -> Counter[Any]:
     from experiments.benchmarks.coverage.counts import count
+    from experiments.benchmarks.coverage.forecasts import count_forecasts
 
     name, index, n_replicates, estimators = task
     study = next(study for study in STUDIES if study.name == name)
-    return count(study, index, TASK, n_replicates, estimators)
+    counts = count(study, index, TASK, n_replicates, estimators)
+    if ESTIMATOR in estimators and study.trunk is None and index % 10**6 == 0:
+        counts.update(count_forecasts(study, index, N_FORECASTS))
+    return counts
 
 
 if __name__ == "__main__":

@@ -184,6 +184,17 @@ STUDIES = (
         )
         for n_seeds, trunk in ((1, 0.0), (1, 0.9), (2, 0.0), (2, 0.5), (2, 0.9), (3, 0.0), (3, 0.9))
     ),
+    # Twelve checkpoints of each of ten runs, as in tables of others; cluster_id names the run.
+    SimulatedStudy(
+        name="checkpoints, 10 runs",
+        law="additive",
+        parameters=_CHINCHILLA,
+        budgets=tuple(np.geomspace(1e18, 1e20, 12)),
+        n_sizes=10,
+        width=16.0,
+        sd=0.005,
+        trunk=0.7,
+    ),
     SimulatedStudy(
         name="branched, 2 seeds, trunk 0.9, growing",
         law="additive",

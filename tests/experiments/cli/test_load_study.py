@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Study files as people write them: usual mistakes are one line with the line of the file."""
 
+import itertools
+
 import pytest
 from command_line import is_one_line
 
@@ -27,6 +29,9 @@ MISTAKES = {
     "a text for an axis": ("axes='seq_len'", "axes='seq_len': must be a tuple of Axis, with a"),
     "a pair for an axis": ("axes=(('seq_len', (1,)),)", "must be a tuple of Axis, with a comma"),
     "no such field": ("budget=(1e10,)", "unexpected keyword argument 'budget'"),
+    "no such field of data": (
+        "data=TextFiles(path='a.txt')", "argument 'path'; its fields are paths, validation_fraction"
+    ),
     "no such name": ("name=nothing", "NameError: name 'nothing' is not defined"),
     "the end of Python": ("name=sys.exit(3)", "the file ends Python (SystemExit(3))"),
     "an error of its own": ("name=1 / 0", "ZeroDivisionError: division by zero"),
@@ -66,11 +71,21 @@ def test_data_lie_where_they_do_as_seen_from_the_study_file(tmp_path, monkeypatc
     (tmp_path / "mine.py").write_text(_BEGIN + held_out)
     data = load_study(f"{tmp_path.name}/mine.py").data
     assert (data.paths, data.validation_paths) == (seen, (f"{tmp_path.name}/valid",))
-    tokenizer = "HuggingFaceTokenizer(path='t.json', separator='x')"
-    for data in ("TextFiles(paths=('a',), ", "PepsText("):
+    tokenizers = (
+        "HuggingFaceTokenizer(path='t.json', separator='x')",
+        "Tiktoken(name='cl100k_base', path='t.json')",
+    )
+    sources = ("TextFiles(paths=('a',), ", "PepsText(")
+    for data, tokenizer in itertools.product(sources, tokenizers):
         changes = f"data={data}validation_fraction=0.1, tokenizer={tokenizer})"
         names = "from model.data.source import PepsText\nfrom model.data.tokenizer import *\n"
         (tmp_path / "mine.py").write_text(f"{_BEGIN}{names}STUDY = replace(STUDY, {changes})\n")
         seen = load_study(f"{tmp_path.name}/mine.py").data.tokenizer.path
         assert seen == f"{tmp_path.name}/t.json"
+    axis = f"Axis(field='data.tokenizer', values=(None, {tokenizer}), labels=('bytes', 't'))"
+    begin = "STUDY = replace(STUDY, forecast_budgets=(), "
+    names += "from experiments.study.study import Axis\n"
+    (tmp_path / "mine.py").write_text(f"{_BEGIN}{names}{begin}axes=({axis},))\n")
+    none, tokenizer = load_study(f"{tmp_path.name}/mine.py").axes[0].values
+    assert (none, tokenizer.path) == (None, f"{tmp_path.name}/t.json")
     assert load_study("quickstart") == STUDY

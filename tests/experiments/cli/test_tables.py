@@ -81,6 +81,62 @@ def test_a_table_is_fitted_printed_written_and_drawn(tmp_path, run):
     assert json.loads(out.read_text())["schema_version"] == 2
 
 
+def test_a_plain_fit_shows_what_other_approaches_say(tmp_path, run):
+    path, out = table(tmp_path, "a.csv", 1), tmp_path / "fit.json"
+    text = run("fit", path, *QUICK, "--out", str(out))
+    told = text.partition("other approaches (200 replicates):\n")[2].splitlines()
+    assert told[0].split() == ["approach", "a", "N*", "at", "1e21", "FLOPs"]
+    names = ["surface (additive)", "surface (curved)", "isoflop"]
+    assert [line.partition("  ")[0] for line in told[1:4]] == names
+    assert told[4] == "their intervals overlap."
+    beside = json.loads(out.read_text())["agreement"]
+    assert beside["approaches"] == names
+    # The truth, alpha = 0.34 and beta = 0.28, by every approach.
+    assert all(one["interval"]["lower"] < 0.28 / 0.62 for one in beside["exponent_a"])
+    for asked in (("--law", "additive"), ("--bootstrap", "0")):
+        assert "other approaches" not in run("fit", path, *QUICK, *asked)
+
+
+def test_approaches_that_disagree_are_named(tmp_path, run, monkeypatch):
+    monkeypatch.setattr("scaling.answers.agreement.are_apart", lambda one, other: True)
+    said = run("fit", table(tmp_path, "a.csv", 1), *QUICK).partition("other approaches")[2]
+    assert "- N* at 1e21 FLOPs: the intervals do not all overlap (" in said
+    assert "their intervals overlap" not in said
+
+
+def test_what_a_published_approach_2_took_can_be_asked_for(tmp_path, run, refused):
+    path, out = table(tmp_path, "a.csv", 1), tmp_path / "fit.json"
+    asked = (*COLUMNS, "--approach", "isoflop", "--curve", "parabola", "--out", str(out))
+    widths = []
+    for noise in ("0.003", "0.03"):
+        run("fit", path, *asked, "--bootstrap", "64", "--accept", "any", "--seed-noise", noise)
+        settings = json.loads(out.read_text())["settings"]
+        assert (settings["accept"], settings["seed_noise"]) == ("any", float(noise))
+        ends = Fit.from_json(out.read_text()).intervals["exponent_a"]
+        widths.append(ends.upper - ends.lower)
+    assert 5 < widths[1] / widths[0] < 20
+    run("fit", path, *asked, "--bootstrap", "64", "--weights", "variance")
+    assert json.loads(out.read_text())["settings"]["weights"] == "variance"
+    line = refused("fit", path, *asked, "--bootstrap", "0", "--weights", "variance")
+    assert "needs replicates" in line
+    line = refused("fit", path, *COLUMNS, "--approach", "isoflop", "--accept", "any")
+    assert "--accept: only with one curve a budget; say --curve parabola" in line
+
+
+def test_as_many_runs_as_parameters_are_fitted_without_intervals_only(tmp_path, run, refused):
+    path = Path(table(tmp_path, "a.csv", 1))
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, *rows[:6:2], *rows[15::6][:2]]) + "\n")
+    line = refused("fit", str(path), *COLUMNS, "--law", "additive", "--fix", "E=1.69")
+    assert "needs at least 6" in line
+    assert line.endswith("or do without intervals.\n")
+    asked = ("--law", "additive", "--fix", "E=1.69", "--no-intervals")
+    text = run("fit", str(path), *COLUMNS, *asked)
+    assert "5 different runs for 4 parameters: the law passes close to every one" in text
+    assert "no intervals" in text
+    assert "leave one out" in refused("fit", str(path), *COLUMNS, *asked, "--bootstrap", "9")
+
+
 def test_a_fit_that_is_not_certified_says_so(tmp_path, run):
     text = run("fit", table(tmp_path, "a.csv", 1), *QUICK, "--bound", "alpha=0.01:0.2")
     assert "not certified, AT_BOUND: a parameter lies at a bound of its range." in text
@@ -170,6 +226,47 @@ def test_rows_and_objectives_are_chosen(tmp_path, run):
     text = run("fit", table(tmp_path, "a.csv", 1), *COLUMNS, *arguments)
     assert "14 of 28 rows are left out: not odd=1." in text
     assert "N* ~ C^a" not in text
+
+
+def test_curves_of_others_are_mapped_and_filtered(tmp_path, run, refused):
+    path, curves = Path(table(tmp_path, "a.csv", 1)), tmp_path / "curves.csv"
+    head, *lines = path.read_text().splitlines()
+    path.write_text(
+        "\n".join([f"{head},called", *(f"{line},run{i}" for i, line in enumerate(lines))])
+    )
+    rows = []
+    for i, line in enumerate(lines):
+        size, tokens, _, budget, _ = map(float, line.split(","))
+        for share in (0.1, 0.3, 1.0):
+            loss = float(ADDITIVE.loss(TRUTH, 1e6 * size, share * 1e9 * tokens))
+            numbers = (100 * share, share * 1e9 * tokens, share * budget / 1e9, loss)
+            rows.append(f"run{i}," + ",".join(map(repr, numbers)))
+            rows.append(f"run{i},{100 * share},1,1,")
+    curves.write_text("\n".join(["name,_step,seen,gflops,eval/loss", *rows]) + "\n")
+    asked = (*COLUMNS, "--approach", "envelope", "--curves", str(curves), "--bootstrap", "8")
+    assert "has no column run_id" in refused("fit", str(path), *asked)
+    names = "run_id=name,step=_step,n_tokens=seen,flops=gflops:1e9,loss_nats=eval/loss"
+    asked += ("--curves-columns", names, "--curves-where", "_step>20")
+    line = refused("fit", str(path), *asked)
+    assert "no run has a curve: runs are called line10, line11, line12, curves run0, run1" in line
+    text = run("fit", str(path), *asked, "--columns", "run_id=called")
+    assert "56 of 168 rows are left out: not _step>20." in text
+    assert "56 of 112 rows of the curves have no eval/loss and are left out." in text
+    assert "a  (N* ~ C^a)" in text
+
+
+def test_recipes_may_share_their_exponents(tmp_path, run, refused):
+    paths = table(tmp_path, "a.csv", 1), table(tmp_path, "b.csv", 2, 2.0)
+    free, shared = (
+        json.loads(run("compare", *paths, *QUICK, *asked, "--json"))
+        for asked in ((), ("--exponents", "shared"))
+    )
+    widths = [np.log(np.divide(one["upper"], one["lower"])).max() for one in (free, shared)]
+    assert widths[1] < widths[0]
+    assert all(low < 2.0 < high for low, high in zip(shared["lower"], shared["upper"], strict=True))
+    assert "--law: not for compare with --exponents shared" in refused(
+        "compare", *paths, *COLUMNS, "--exponents", "shared", "--law", "curved"
+    )
 
 
 def test_laws_are_compared_by_hold_out(tmp_path, run):

@@ -19,6 +19,7 @@ OTHER = WorkerSettings(
     checkpoint_seconds=0.0,
     lease_seconds=0.1 + 0.2,
     max_attempts=7,
+    stop_early=True,
 )
 
 

@@ -10,11 +10,15 @@ import pytest
 from rich.console import Console
 
 from experiments.ledger.claims import Limits
+from experiments.ledger.ledger import Ledger
 from experiments.ledger.owner import this_process
+from experiments.ledger.prepared import prepare_study
 from experiments.operations.gc import gc
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
+from model.data.source import Mixture, Part, TextFiles
+from model.data.tokenizer import TrainedBPE
 
 ME = this_process({})
 ELSEWHERE = dataclasses.replace(ME, host="moon", boot_id="another")
@@ -192,3 +196,49 @@ def test_logs_stay_while_anybody_works_on_the_study(go, ledger, planned):
     start(ledger, planned[0], ELSEWHERE)
     go(delete=True)
     assert path.exists()
+
+
+def test_prepared_data_that_no_study_names_go_when_that_is_asked_for(go, ledger, planned):
+    """What lies in the folder that all studies of a results folder share."""
+    store, then = ledger.results / ".data", time.time() - 2 * DAYS
+    texts = ledger.results / "texts"
+    texts.mkdir()
+
+    def source(name: str) -> TextFiles:
+        for i in range(40):
+            (texts / f"{name}{i}.txt").write_text(f"{name} {i} goes on " * 9)
+        paths = (str(texts / f"{name}*.txt"),)
+        return TextFiles(paths=paths, validation_fraction=0.3)
+
+    def shared() -> set[str]:
+        return {path.name for path in store.iterdir() if path.suffix != ".lock"}
+
+    def mixture(name: str) -> Mixture:
+        parts = (Part(name=name, source=source(name), weight=1.0),)
+        return Mixture(parts=parts, tokenizer=TrainedBPE(vocab_size=270))
+
+    others = Ledger(ledger.results, "others")
+    prepare_study(ledger, [source("gone")], print)
+    prepare_study(ledger, [mixture("lost")], print)
+    unnamed = shared()
+    asked = {ledger: [source("own"), source("axis")], others: [mixture("mixed")]}
+    for study, sources in asked.items():
+        prepare_study(study, sources, print)
+    (store / ".prepare-0123abcd").mkdir()
+    (store / ".prepare-0123abcd" / "train.npy").write_bytes(b"half")
+    unnamed.add(".prepare-0123abcd")
+    assert len(unnamed) == 4
+    assert len(shared()) == 8
+    assert "go with --data" not in go(delete=True), "it may be asked for in this moment"
+    for path in (*store.rglob("*"), store):
+        os.utime(path, (then, then))
+    assert "4 prepared data that no study names, " in go(delete=True)
+    assert len(shared()) == 8
+    told = go("data", delete=True)
+    assert all(str(store / name) in told for name in unnamed)
+    assert shared().isdisjoint(unnamed)
+    assert len(shared()) == 4
+    for study, sources in asked.items():
+        said = []
+        prepare_study(study, sources, said.append)
+        assert said == [], "what is named is there"

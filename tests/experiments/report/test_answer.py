@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from experiments.report.answer import as_object, print_answer, sentence, warnings
-from experiments.report.build import _main
+from experiments.report.build import JudgedForecast, _main
 from scaling.answers.frontier import Frontier
 from scaling.fit import FitStatus
 from scaling.intervals import UNKNOWN, Band, Interval
@@ -68,7 +68,7 @@ def report(fits, *, fronts=None, main="additive", forecasts=(), bad=()):
         agreement=None,
         runs=type("Runs", (), {"not_ok": runs.not_ok, "__len__": lambda self: 49})(),
     )
-    units = {"unit": "byte", "loss_unit": "nats per byte"}
+    units = {"unit": "byte", "loss_unit": "nats per byte", "bits_per_nat": None}
     return SimpleNamespace(analysis=analysis, main=main, forecasts=forecasts, **units)
 
 
@@ -154,17 +154,21 @@ def test_warnings_name_what_matters_worst_first():
 
 
 @pytest.mark.parametrize(
-    ("outcome", "lower", "is_said"),
-    [(1.5, 1.3, True), (1.35, 1.3, False), (None, 1.3, False), (1.5, None, False)],
-    ids=["outside", "inside", "not trained yet", "no interval"],
+    ("outcome", "ended", "lower", "said"),
+    [
+        (1.5, "", 1.3, ["the loss that was forecast came out outside of its interval."]),
+        (1.35, "", 1.3, []),
+        (None, "", 1.3, []),
+        (1.5, "", None, []),
+        (None, "stopped", 1.3, ["the run whose loss was forecast has none: it stopped."]),
+    ],
+    ids=["outside", "inside", "not trained yet", "no interval", "stopped"],
 )
-def test_only_a_loss_that_came_out_outside_is_a_warning(outcome, lower, is_said):
+def test_only_a_forecast_that_failed_is_a_warning(outcome, ended, lower, said):
     predicted = SimpleNamespace(value=1.35, lower=lower, upper=1.4)
-    judged = SimpleNamespace(
-        forecast=SimpleNamespace(forecasts={"additive": predicted}), outcome=outcome
-    )
-    found = warnings(report(SURFACE, forecasts=(judged,)))
-    assert found == ["the loss that was forecast came out outside of its interval."] * is_said
+    made = SimpleNamespace(forecasts={"additive": predicted}, judged=predicted)
+    judged = JudgedForecast(forecast=made, outcome=outcome, ended=ended)
+    assert warnings(report(SURFACE, forecasts=(judged,))) == said
 
 
 def test_the_object_is_strict_json_with_every_approach():

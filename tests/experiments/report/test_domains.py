@@ -70,7 +70,12 @@ def test_each_domain_has_its_own_law_on_the_page_and_in_a_figure(ledger, domains
     html = page(study, manifest, points, report, {})
     assert "<h2>Domains</h2>" in html
     table = html[html.index("<h2>Domains</h2>") :]
-    assert "<td>peps</td>" in table[: table.index("</table>")]
+    table = table[: table.index("</table>")]
+    assert "<td>peps</td>" in table
+    # A unit is a byte here.
+    for name, runs in by_domain(analysis.runs).items():
+        assert runs.bits_per_nat == pytest.approx(1 / np.log(2)), name
+    assert table.count("bits per byte") == 1
 
 
 def test_a_study_without_domains_shows_none(ledger, planted, manifest, report):

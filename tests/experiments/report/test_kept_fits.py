@@ -73,7 +73,7 @@ def test_the_same_runs_are_fitted_once_and_read_back_as_they_were(ledger, finish
         "fitting envelope, 1 of 4",
         "fitting isoflop, 2 of 4",
         "fitting additive, 3 of 4",
-        "fitting additive, 3 of 4: 20 replicates, start 1 of 1",
+        "fitting additive, 3 of 4: 20 replicates, 20 of them from the estimate",
         "fitting curved, 4 of 4",
     ]
     again = analyse(ledger, study, points, tell=told.append)

@@ -13,6 +13,7 @@ from command_line import is_one_line
 from experiments.weights import evaluate as subject
 from experiments.weights.evaluate import evaluate, evaluate_file, one_behind_the_other
 from model.data.corpus import open_corpus
+from model.data.encoding import ByteEncoding
 from model.data.manifest import Manifest
 from model.training.config import EvalConfig
 
@@ -77,6 +78,47 @@ def test_documents_are_scored_whole_where_those_of_the_run_were(model, point, tm
     assert found.bits_per_byte == pytest.approx(total / n_bytes / math.log(2), rel=1e-5)
 
 
+class Pairs(ByteEncoding):
+    """Where "ab" is one token; "c", if it is told so, is none."""
+
+    def __init__(self, dropped: bytes):
+        self._dropped = dropped
+
+    def encode(self, texts):
+        return [text.replace(b"ab", b"\x80").replace(self._dropped, b"") for text in texts]
+
+    def decode(self, tokens):
+        return bytes(tokens).replace(b"\x80", b"ab")
+
+
+@pytest.mark.parametrize("is_by_document", [False, True])
+def test_bits_per_byte_are_by_the_bytes_of_the_text_that_is_read(
+    model, point, tmp_path, monkeypatch, is_by_document
+):
+    """Whatever a token of the study's own text is worth; here it is worth a byte."""
+    if is_by_document:
+        evaluation = EvalConfig(n_bytes=9, curve_bytes=9, n_points=1, seed=0)
+        train = dataclasses.replace(point.spec.train, evaluation=evaluation)
+        spec = dataclasses.replace(point.spec, train=train)
+        model = copy.copy(model)
+        model.point = dataclasses.replace(point, spec=spec)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_bytes(b"abab" * 60 + b"c")
+    (tmp_path / "texts" / "b.jsonl").write_text('{"text": "%s"}\n' % ("ab" * 39))
+    # Documents of 121 and 39 tokens, and their ends: 161 behind the first are ten windows and one.
+    n_bytes, n_tokens = 241 + 78 + 2, 121 + 39 + 2
+    for dropped in (b"nothing", b"c"):
+        monkeypatch.setattr(subject, "open_encoding", lambda *_, d=dropped: Pairs(d))
+        found = evaluate_file(model, str(tmp_path / "texts"))
+        assert (found.n_documents, found.n_bytes) == (2, n_bytes)
+        if dropped == b"c":
+            assert found.bits_per_byte is None, "it does not come back"
+            continue
+        assert found.n_tokens == (n_tokens if is_by_document else 160)
+        expected = found.loss_nats / math.log(2) * n_tokens / n_bytes
+        assert found.bits_per_byte == pytest.approx(expected)
+
+
 def test_the_answer_fits_on_a_terminal_and_is_said_in_json(
     isoflop, small, model, point, validation_file
 ):
@@ -90,15 +132,19 @@ def test_the_answer_fits_on_a_terminal_and_is_said_in_json(
     assert f"{found.loss_nats:.4f} +- {found.loss_se_nats:.4f}" in out
     assert f"{found.bits_per_byte:.4f}\n" in out
     assert f"{found.perplexity:.4g}\n" in out
+    assert f"{found.n_documents:,} of {found.n_bytes:,} bytes\n" in out
     code, out, _ = isoflop(*arguments, "--json")
     told = json.loads(out)
     assert told["run_id"] == point.id
     assert told["loss_nats"] == found.loss_nats
     assert told["n_tokens"] == found.n_tokens
+    content = np.load(small[0].data / "validation.npy")
+    assert told["n_bytes"] == len(content)
+    assert told["n_documents"] == np.count_nonzero(content == 0)
 
 
 BAD_FILES = (
-    ("empty", b"", "holds 0 tokens, less than one window of 16 + 1"),
+    ("empty", b"", "holds no text"),
     ("too short", b"fifteen letters", "holds 16 tokens"),
     ("no text", b"\xff" * 99, "is not UTF-8"),
     ("missing", None, "cannot be read"),

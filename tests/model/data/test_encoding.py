@@ -14,7 +14,7 @@ from model.data.corpus import open_corpus
 from model.data.encoding import FileEncoding, encoding_of, open_encoding, separator_of
 from model.data.manifest import Manifest
 from model.data.prepare import prepare
-from model.data.read_tokens import read_tokens
+from model.data.read_tokens import read_texts
 from model.data.source import TextFiles, source_from_dict
 from model.data.splits import is_validation
 from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
@@ -142,9 +142,11 @@ def test_a_corpus_and_a_file_of_ones_own_are_in_the_same_tokens(
     (tmp_path / "mine.txt").write_text(TEXTS[3])
     encoding = open_encoding(manifest, folder)
     source = source_from_dict(manifest.source)
-    found = read_tokens(source, str(tmp_path / "mine.txt"), encoding)
-    assert found[-1] == encoding.separator == separator_of(manifest)
-    assert encoding.decode(found[:-1].tolist()).decode() == TEXTS[3]
+    texts = read_texts(source, str(tmp_path / "mine.txt"))
+    assert texts == [TEXTS[3].encode()]
+    found = encoding.ids(*encoding.encode(texts))
+    assert encoding.separator == separator_of(manifest)
+    assert encoding.decode(found).decode() == TEXTS[3]
     assert len(found) < len(TEXTS[3]) / 1.5
 
 

@@ -22,7 +22,7 @@ from model.data.source import (
     source_from_dict,
     source_to_dict,
 )
-from model.data.tokenizer import HuggingFaceTokenizer, TrainedBPE
+from model.data.tokenizer import HuggingFaceTokenizer, Tiktoken, TrainedBPE
 
 ZIPF: dict[str, Any] = {
     "alpha": 0.5,
@@ -45,6 +45,8 @@ PEPS = Part(name="peps", source=PepsText(validation_fraction=0.05), weight=2, un
 GOOD: list[Source] = [
     PepsText(validation_fraction=0.05, tokenizer=TrainedBPE(vocab_size=512)),
     TextFiles(**TEXT, tokenizer=HUGGING_FACE),
+    TextFiles(**TEXT, tokenizer=Tiktoken(name="cl100k_base")),
+    TextFiles(**TEXT, tokenizer=Tiktoken(name="r50k_base", path="ranks")),
     PepsText(validation_fraction=0.05),
     StdlibText(validation_fraction=0.05),
     TextFiles(paths=("a", "b.jsonl"), validation_fraction=0.5, text_field="body"),
@@ -61,7 +63,7 @@ GOOD: list[Source] = [
 ]
 MIXED = Mixture(parts=(PEPS,))
 PART: dict[str, Any] = {"name": "a", "source": PepsText(validation_fraction=0.05), "weight": 1.0}
-BAD: list[tuple[Callable[..., Source], dict[str, Any], str]] = [
+BAD: list[tuple[Callable[..., object], dict[str, Any], str]] = [
     (PepsText, {"validation_fraction": 1}, "validation_fraction of source 'peps' is 1"),
     (StdlibText, {"validation_fraction": 0.0}, "validation_fraction of source 'stdlib' is 0.0"),
     (StdlibText, {"validation_fraction": 1.0}, "0 < x < 1"),
@@ -84,6 +86,8 @@ BAD: list[tuple[Callable[..., Source], dict[str, Any], str]] = [
     (TextFiles, {"paths": ("a",), "validation_paths": ()}, r"validation_paths of .* is \(\)"),
     (TokenArrays, {**TOKENS, "validation_fraction": None}, "of source 'tokens' is None and"),
     (TextFiles, {**TEXT, "tokenizer": "gpt2"}, "tokenizer of .* is 'gpt2': it must be TrainedBPE"),
+    (Tiktoken, {"name": "gpt2"}, "name of source 'tiktoken' is 'gpt2': it must be one of r50k_b"),
+    (Tiktoken, {"name": "r50k_base", "path": ""}, "path of .* is '': .* non-empty string, or None"),
     (PepsText, {"validation_fraction": 0.1, "tokenizer": 512}, "tokenizer of .* 'peps' is 512"),
     (TokenArrays, {**TOKENS, "dtype": "float32"}, "dtype .* 'float32': it must be one of uint8, "),
     (TokenArrays, {**TOKENS, "order": "random"}, "order .* 'random': .* one of shuffled, files"),
@@ -170,7 +174,7 @@ WRONG_TYPES = [
     ),
     (
         {"kind": "text", **TEXT, "tokenizer": {"kind": "bpe", "size": 1}},
-        "known are bpe, hugging_face, each with its own fields",
+        "known are bpe, hugging_face, tiktoken, each with its own fields",
     ),
     (
         {"kind": "text", **TEXT, "tokenizer": {"kind": "bpe", "vocab_size": 256}},

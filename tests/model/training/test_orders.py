@@ -105,6 +105,27 @@ def test_a_run_that_was_told_to_stop_saves_nothing(run: Callable, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("stop", [7, 10, 12])
+def test_a_run_that_is_given_up_ends_with_what_it_has(
+    run: Callable, reference: TrainResult, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    if stop == 12:
+        monkeypatch.setattr(clock, "DISPATCH_SECONDS", 1e-9)  # One step each.
+    told: list[Progress] = []
+    heard: list[tuple] = []
+    result = run(
+        control=at(stop, Order.GIVE_UP), on_progress=told.extend, on_evaluated=heard.append
+    )
+    assert (result.status, result.reason) == ("stopped", f"given up after step {stop}")
+    assert (result.n_steps, told[-1].step) == (stop, stop)
+    assert (result.losses, result.params_sha256) == ({}, "")
+    assert result.curve == tuple(point for point in reference.curve if point.step <= stop)
+    # Each point is told when it is new.
+    assert [point for (point,) in heard] == list(result.curve)
+    run(on_evaluated=heard.append)
+    assert [point for (point,) in heard[len(result.curve) :]] == list(reference.curve)
+
+
 def test_a_run_that_has_done_nothing_saves_nothing(run: Callable, tmp_path: Path) -> None:
     with pytest.raises(Interrupted) as interrupted:
         run(tmp_path, control=at(0, Order.SAVE_AND_STOP))

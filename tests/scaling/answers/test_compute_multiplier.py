@@ -8,6 +8,7 @@ import pytest
 from scipy.optimize import brentq
 
 from scaling.answers.compute_multiplier import compute_multiplier
+from scaling.answers.shared_exponents import fit_shared_exponents
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.laws.closed_form_optimum import optimal_params
@@ -139,3 +140,31 @@ def test_a_level_beyond_either_table_is_marked(noisy):
     short = fit_surface(every.select(every.budget <= 1e20), n_bootstrap=0)
     assert compute_multiplier(short, noisy[1], flops=5e20).is_extrapolated.tolist() == [True]
     assert compute_multiplier(noisy[1], short, flops=5e20).is_extrapolated.tolist() == [True]
+
+
+def test_shared_exponents_find_the_planted_multiplier_in_a_narrower_band(noisy):
+    tables = runs(A, sd=0.003, seed=1), runs(B, sd=0.003, seed=2)
+    a, b = fit_shared_exponents(*tables, n_bootstrap=128)
+    assert [a.parameters[n] for n in ("E", "alpha", "beta")] == [
+        b.parameters[n] for n in ("E", "alpha", "beta")
+    ]
+    shared, free = compute_multiplier(a, b, paired=True), compute_multiplier(*noisy)
+    assert np.all((shared.lower < GAIN) & (shared.upper > GAIN))
+    widths = [np.log(one.upper / one.lower)[[0, -1]] for one in (shared, free)]
+    # Where the runs of both are, and at the end where little tells the exponents apart.
+    assert widths[0][0] < widths[1][0]
+    assert widths[0][1] < 0.5 * widths[1][1]
+
+
+def test_shared_exponents_are_those_of_the_planted_law_without_noise():
+    found = fit_shared_exponents(runs(A), runs(B), n_bootstrap=0)
+    for one, theta in zip(found, (A, B), strict=True):
+        np.testing.assert_allclose([one.parameters[n] for n in ("E", "A", "B", "alpha", "beta")],
+                                   theta, rtol=1e-5)  # fmt: skip
+
+
+def test_a_multiplier_that_changes_is_no_one_number(noisy):
+    assert not any("no one number" in said for said in compute_multiplier(*noisy).findings)
+    steeper = fitted((1.69, 406.4, 410.7, 0.36, 0.30), sd=0.001, seed=3)
+    found = compute_multiplier(fitted(A, sd=0.001, seed=1), steeper)
+    assert any("no one number" in said for said in found.findings)

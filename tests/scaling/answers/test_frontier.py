@@ -10,7 +10,12 @@ import pytest
 
 from scaling.answers.agreement import agreement
 from scaling.answers.frontier import frontier
-from scaling.answers.loss_forecast import average_loss, choose_forecaster, predict_loss
+from scaling.answers.loss_forecast import (
+    average_loss,
+    choose_forecaster,
+    loss_quantiles,
+    predict_loss,
+)
 from scaling.approaches.isoflop import fit_isoflop
 from scaling.approaches.power_laws import power_laws
 from scaling.approaches.surface import fit_surface
@@ -132,6 +137,10 @@ def test_the_average_of_two_forms_holds_as_much_of_each(noisy):
     assert found.interval.lower == pytest.approx(alone[0].interval.lower, abs=2e-4)
     assert found.interval.upper == pytest.approx(alone[1].interval.upper, abs=2e-4)
     assert average_loss([low], 1e5, 1e7) == predict_loss(low, 1e5, 1e7)
+    # Half of the draws are those of the lower form: the median lies between the two.
+    tenth, middle = loss_quantiles([low, high], 1e5, 1e7, (0.1, 0.5))
+    assert tenth == pytest.approx(predict_loss(low, 1e5, 1e7, level=0.6).interval.lower, abs=2e-4)
+    assert alone[0].interval.upper < middle < alone[1].interval.lower
     lost = {name: column[:3] for name, column in high.replicates.items()}
     assert average_loss([low, replace(high, replicates=lost)], 1e5, 1e7).value == alone[0].value
     with pytest.raises(ValueError, match="one fitted surface at least"):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from scaling.approaches.isoflop_per_budget import fit_per_budget
+from scaling.approaches.power_laws import power_laws
 from scaling.fit import Fit, FitError, FitStatus
 from scaling.tables.runs import Runs
 
@@ -92,3 +93,14 @@ def test_budgets_with_too_few_sizes_are_named():
     thin = runs.select((runs.budget != 1e19) | (np.arange(len(runs)) % 3 == 0))
     fit = fit_per_budget(thin, n_bootstrap=0)
     assert any("a parabola needs 5 runs" in sentence for sentence in fit.findings)
+
+
+def test_weighted_power_laws_are_those_of_polyfit():
+    rng = np.random.default_rng(0)
+    x, sd = np.linspace(0.0, 6.0, 7), np.geomspace(0.01, 0.5, 7)
+    log_n, log_d = 0.5 * x + sd * rng.standard_normal((2, 7))
+    loss = 2.0 * np.exp(-0.1 * x) + 0.01 * rng.standard_normal(7)
+    found = power_laws(x, log_n[None], log_d[None], loss[None], weights=sd**-2.0)
+    for name, y in (("exponent_a", log_n), ("exponent_b", log_d)):
+        assert found[name][0] == pytest.approx(np.polyfit(x, y, 1, w=1 / sd)[0], rel=1e-10)
+        assert found[name][0] != pytest.approx(np.polyfit(x, y, 1)[0], rel=1e-3)

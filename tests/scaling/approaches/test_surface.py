@@ -10,7 +10,7 @@ import pytest
 from scaling.answers.frontier import frontier
 from scaling.answers.loss_forecast import predict_loss
 from scaling.approaches import surface
-from scaling.approaches.diagnostics import residual_findings
+from scaling.approaches.diagnostics import residual_findings, sloppy_findings
 from scaling.approaches.surface import fit_surface, resolves_gamma
 from scaling.fit import Fit, FitError, FitStatus
 from scaling.intervals import Interval
@@ -69,6 +69,22 @@ def test_an_interval_of_gamma_that_ends_at_its_bound_is_said_to_tell_nothing():
     assert surface._replicate_findings(found, {"gamma": gamma[:85]}, draws, 0.95) == []
     (said,) = surface._replicate_findings(found, {"gamma": gamma / 10}, draws, 0.95)
     assert said.startswith("gamma is not resolved from 1 (0.25 to 2.00)")
+
+
+def test_an_exponent_that_is_open_is_named_with_what_is_known_of_it():
+    """Everything but beta is known to a thousandth, and B D^-beta is at D = exp(21.4)."""
+    rng = np.random.default_rng(0)
+    draws = {name: 1 + 1e-3 * rng.standard_normal(400) for name in (*ADDITIVE.names, "exponent_a")}
+    assert sloppy_findings(ADDITIVE, draws, 0.95) == []
+    draws["beta"] = np.linspace(0.37, 0.94, 400)
+    draws["B"] = 0.5 * draws["B"] * np.exp(21.4 * draws["beta"])
+    (said,) = sloppy_findings(ADDITIVE, draws, 0.95)
+    assert said.startswith("beta (0.3843 to 0.9257) and B (1864 to 2.0")
+    assert "only together: log B - 21.4 beta is -0.69" in said
+    assert said.endswith("For all that, a is 0.9982 to 1.002.")
+    draws["B"] = rng.permutation(draws["B"])
+    (said,) = sloppy_findings(ADDITIVE, draws, 0.95)
+    assert said.startswith("beta is hardly known from these runs: 0.3843 to 0.9257.")
 
 
 def test_a_law_may_call_its_own_parameters_a_and_b(planted_named):

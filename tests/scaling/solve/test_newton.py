@@ -12,6 +12,7 @@ from scaling.laws.loss_laws import LOSS_LAWS
 from scaling.laws.objectives import Objective, objective_named
 from scaling.laws.registry import LAWS
 from scaling.solve import descend, newton
+from scaling.solve.certificate import certify
 from scaling.solve.descend import Descents
 from scaling.solve.newton import Solutions, solve
 from scaling.solve.problem import Constraints, set_up
@@ -243,6 +244,25 @@ def test_the_curved_form_without_e_is_certified_and_with_beta_one_is_the_law_of_
     assert low.status.name == "AT_BOUND"
 
 
+def test_where_nothing_curves_no_minimum_is_certified():
+    """Two losses 0.5 apart at each point: every law between them has one sum of deviations."""
+    problem = make_problem(LAWS["additive"])
+    found = solve(problem, LAWS["additive"].to_coordinates(PLANTED["additive"])[None])
+    # As such a table gave it, in units of 1e-18: LAPACK found no eigenvalues of it, scaled by its
+    # diagonal.
+    rounding = [
+        [0.0, 0.0, 0.42, -6.9, 0.0],
+        [-1.4, 0.18, 0.0, 13.9, -3.5],
+        [-0.70, 0.36, -0.63, 0.0, 13.9],
+        [11.3, 11.4, -3.4, 222.0, -222.0],
+        [22.5, 11.4, 0.0, -333.0, 0.0],
+    ]
+    hessian = 1e-18 * np.array(rounding)[None]
+    status, certificate = certify(problem, replace(found, hessian=hessian), 0)
+    assert status.name == "NOT_CONVEX"
+    assert certificate.condition is None
+
+
 def test_a_solver_that_is_cut_short_is_not_certified():
     problem = make_problem(LAWS["additive"])
     theta = LAWS["additive"].to_coordinates(PLANTED["additive"])
@@ -299,7 +319,9 @@ def test_chunks_that_are_solved_at_once_give_the_same_bits(monkeypatch):
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=lambda law: law.name)
 def test_coordinates_and_parameters_are_inverse(law):
-    parameters = np.array([PLANTED[law.name]])
+    ranges = [(one.is_positive, *one.start) for one in law.parameters]
+    middle = [(low * high) ** 0.5 if is_log else (low + high) / 2 for is_log, low, high in ranges]
+    parameters = np.array([PLANTED.get(law.name, middle)])
     back = law.to_parameters(law.to_coordinates(parameters))
     np.testing.assert_allclose(back, parameters, rtol=1e-12)
 

@@ -94,6 +94,24 @@ def test_any_table_is_read_through_a_mapping(tmp_path):
     assert runs.run_id.tolist() == ["line2", "line3"]
 
 
+def test_a_history_as_trackers_export_it_gives_curves(tmp_path):
+    """Names with slashes, another unit, and a loss at every second step alone."""
+    path = tmp_path / "history.csv"
+    rows = [
+        f"a,{step},{10 * step},{step},{3 - step / 10 if step % 2 else ''}" for step in range(1, 8)
+    ]
+    path.write_text("\n".join(["run,_step,seen/tokens,gflops,eval/loss", *rows]) + "\n")
+    columns = {"run_id": "run", "step": "_step", "n_tokens": "seen/tokens",
+               "flops": "gflops:1e9", "loss_nats": "eval/loss"}  # fmt: skip
+    curves = read_curves(path, columns=columns, where=["_step>2"])
+    assert curves.loss_nats.tolist() == [2.7, 2.5, 2.3]
+    assert curves.flops.tolist() == [3e9, 5e9, 7e9]
+    assert curves.notes == (
+        "2 of 7 rows are left out: not _step>2.",
+        "2 of 5 rows of the curves have no eval/loss and are left out.",
+    )
+
+
 def test_curves_are_read_and_ordered(tmp_path):
     path = tmp_path / "curves.csv"
     path.write_text(
@@ -142,3 +160,21 @@ def test_of_kinds_the_best_at_the_largest_budget_is_fitted():
     assert findings[0].endswith("fits the others: rnn; False.")
     same, findings = best_kind(best, ["kind", "gated"])
     assert (len(same), findings) == (3, ())
+
+
+def test_bits_per_nat_are_known_where_one_number_makes_bits_of_all_losses():
+    losses, status = np.array([2.0, 3.0, np.nan]), ["ok", "ok", "diverged"]
+    runs = Runs.from_columns(
+        n_params=[1, 2, 3], n_tokens=[1, 2, 3], loss_nats=losses, status=status
+    )
+    assert runs.bits_per_nat is None
+
+    def with_bits(bits, unit="nats per token"):
+        extra = {"bits_per_byte": np.array(bits)}
+        return dataclasses.replace(runs, extra=extra, loss_unit=unit).bits_per_nat
+
+    assert with_bits([0.7, 1.05, np.nan]) == pytest.approx(0.35)
+    assert with_bits([0.7, 1.2, np.nan]) is None, "of two vocabularies"
+    assert with_bits([np.nan] * 3) is None
+    assert with_bits(["0.7", "?", ""]) is None
+    assert with_bits([0.7, 1.05, np.nan], "bits per byte") is None

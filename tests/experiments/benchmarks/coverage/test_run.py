@@ -6,9 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from experiments.benchmarks.coverage import forecasts as simulated
 from experiments.benchmarks.coverage import run
 from experiments.benchmarks.coverage.page import page
 from experiments.benchmarks.coverage.studies import STUDIES
+from scaling.intervals import Interval
 
 
 def counts(study, hits, n=1000):
@@ -24,6 +26,50 @@ def test_the_page_has_shares_in_per_cent_and_marks_what_misses():
     assert "| surface | residual | truth | a | 80.0 | **100.0** | **100.0** | 100 % |" in text
     assert "| surface | residual | truth | a | **70.0** | **100.0** | **100.0** | 100 % |" in text
     assert "1 of 6 | 70.0 for 80 % (two, a) | 100.0 for 90 % (one, a)" in text
+
+
+def forecasts(inside, n=400):
+    of_each = {"simulations": n, "answers": n, "inside": inside, "width": 20.0}
+    return Counter(
+        {
+            ("symmetric", run.ESTIMATOR, method, what): value
+            for method in ("bootstrap", "conformal")
+            for what, value in of_each.items()
+        }
+    )
+
+
+def test_forecasts_have_a_page_of_their_own_and_one_level():
+    """Of five budgets 5/6; the standard error there is 1.9 points."""
+    pages = run._pages(counts("symmetric", 800) + forecasts(333), "about")
+    assert list(pages) == ["coverage", "coverage_forecasts"]
+    half = "83.2 | 0.050 | 100 %"
+    assert f"| symmetric | 5 | 83.3 | 1.9 | {half} | {half} |" in pages["coverage_forecasts"]
+    assert "forecast" not in pages["coverage"]
+    assert "**77.0**" in run._pages(forecasts(308), "")["coverage_forecasts"]
+    assert "| 78.5 |" in run._pages(forecasts(314), "")["coverage_forecasts"]
+
+
+def test_a_new_run_is_inside_where_its_interval_holds_it(monkeypatch):
+    study = next(study for study in STUDIES if study.name == "small, one seed")
+    truth = study.truth()["loss_opt"]
+    wide = Interval(lower=0.9 * truth, upper=1.1 * truth)
+    asked = []
+
+    def intervals(study, runs, at):
+        asked.append(at)
+        return wide, Interval(lower=wide.lower, upper=truth)
+
+    monkeypatch.setattr(simulated, "_intervals", intervals)
+    found = simulated.count_forecasts(study, 7, 2000)
+    key = (study.name, run.ESTIMATOR)
+    assert found[(*key, "bootstrap", "inside")] == 2000
+    # Half of the noise is positive.
+    assert found[(*key, "conformal", "inside")] == pytest.approx(1000, abs=100)
+    assert found[(*key, "conformal", "width")] == pytest.approx(2000 * 0.1 * truth)
+    (n_params, n_tokens), *_ = asked
+    assert 6 * n_params * n_tokens == pytest.approx(study.flops)
+    assert simulated.level_of(study) == 4 / 5
 
 
 def test_a_part_is_shown_and_the_whole_page_stays(tmp_path, monkeypatch, capsys):

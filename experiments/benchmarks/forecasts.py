@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""make bench-forecast: small studies that forecast 3 and 10 times beyond their grids, all counted.
+
+STUDIES stands in this file before the first of them is run: text and languages, recipes, lengths
+and seeds. Each is run as a user would: the grid, the forecasts, the runs that they speak of. What
+is trained stays; stopped, the same command goes on. Writes results/benchmarks/forecasts.*.
+"""
+
+import argparse
+import csv
+import itertools
+import math
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.record import FOLDER, facts, made_by, write
+from experiments.files import markdown
+from experiments.ledger.forecasts import Forecast
+from experiments.ledger.ledger import Ledger
+from experiments.recipes.named import recipe_named
+from experiments.report.scoreboard import Scored, calibrated, scores
+from experiments.study.study import Ladder, Study
+from model.data.source import PepsText, Source, Zipf
+from model.training.config import EvalConfig
+from model.training.outcome import CurvePoint
+from scaling.answers.calibration import coverage
+from scaling.tables.units import power
+
+BUDGETS, FACTORS = (3e9, 1e10, 3e10), (3.0, 10.0)
+RECIPES = ("dense-muon", "tiny-bytes")
+WINDOWS = 512  # To validate on.
+LENGTHS, ALPHAS = (64, 128), (0.5, 0.8)
+
+
+def small(number: int, recipe: str, data: Source, seq_len: int) -> Study:
+    """A study of the benchmark; no other has its number, from which its seeds follow."""
+    seed = 7000 + 10 * number
+    tokens = seq_len * WINDOWS
+    return Study(
+        name=f"{data.kind}-{number:02d}",
+        question="Are forecasts 3 and 10 times beyond the grid right?",
+        budgets=BUDGETS,
+        sizes=Ladder(d_models=(8, 12, 16, 20, 24, 32, 40), tokens_per_param=(0.7, 130.0)),
+        # Two where the spread is large.
+        seeds=((seed, seed + 1), (seed,), (seed,)),
+        data=data,
+        seq_len=seq_len,
+        evaluation=EvalConfig(n_tokens=tokens, curve_tokens=tokens // 8, n_points=6, seed=number),
+        max_epochs=1.0,
+        flops="matmul_full",
+        recipe=recipe_named(recipe).recipe,
+        forecast_budgets=tuple(factor * BUDGETS[-1] for factor in FACTORS),
+    )
+
+
+def language(number: int, alpha: float) -> Zipf:
+    """16,384 facts, more than these networks can learn; a record is six tokens."""
+    return Zipf(
+        alpha=alpha, epsilon=0.25, base=128, n_digits=2, n_answers=3, language_seed=7000 + number
+    )
+
+
+def _studies() -> Iterator[Study]:
+    """Each kind once, then all of them again: stopped on the way, none is missing."""
+    numbers = itertools.count(1)
+    for _ in range(3):
+        for recipe in RECIPES:
+            for seq_len in LENGTHS:
+                yield small(next(numbers), recipe, PepsText(validation_fraction=0.05), seq_len)
+            for alpha in ALPHAS:
+                number = next(numbers)
+                yield small(number, recipe, language(number, alpha), 126)
+
+
+STUDIES = tuple(_studies())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("results/forecasts"), help="of the runs")
+    parser.add_argument("--workers", default="2", help="processes that train")
+    parser.add_argument("--gather", action="store_true", help="only what is finished, train none")
+    options = parser.parse_args()
+    if not options.gather:
+        for number, study in enumerate(STUDIES):
+            train(number, options.work, options.workers)
+            print(f"{number + 1} of {len(STUDIES)}: {study.name}", flush=True)
+    record = facts("make bench-forecast") | gathered(options.work)
+    write("forecasts", record, page(record))
+    draw(options.work)
+    print(page(record))
+
+
+def train(number: int, work: Path, workers: str) -> None:
+    """One study, as a user would run it; ``number``: its place in STUDIES."""
+    work.mkdir(parents=True, exist_ok=True)
+    file = work / f"study{number}.py"
+    file.write_text(
+        f"from experiments.benchmarks.forecasts import STUDIES\nSTUDY = STUDIES[{number}]\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "experiments.cli.main", "run", str(file)]
+    command += ["--workers", workers, "--results", str(work)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def gathered(work: Path) -> dict[str, Any]:
+    """What came of every study so far, and coverage and errors by factor and kind of data."""
+    rows, unfinished = [], []
+    for study in STUDIES:
+        ledger = Ledger(work, study.name)
+        found, damaged = scores(ledger)
+        if damaged or [one.counts for one in found] != [True] * len(FACTORS):
+            unfinished.append(study.name)
+            continue
+        rows += [told(study, ledger, one, lowest_of_grid(ledger)) for one in found]
+    return {
+        "studies": len(STUDIES),
+        "unfinished": unfinished,
+        "forecasts": rows,
+        "summary": [
+            {"factor": factor, "data": kind, **summary(own)}
+            for factor in FACTORS
+            for kind in ("all", "peps", "zipf")
+            if (own := [r for r in rows if r["factor"] == factor and kind in ("all", r["kind"])])
+        ],
+    }
+
+
+def told(study: Study, ledger: Ledger, one: Scored, lowest: float) -> dict[str, Any]:
+    """A forecast and what came out of it."""
+    guess, other, came_out = one.forecast.judged, one.forecast.conformal, one.came_out
+    result = ledger.read_result(one.run)
+    assert came_out is not None
+    assert result is not None
+    return {
+        "study": study.name,
+        "kind": study.data.kind,
+        "recipe": study.recipe.name,
+        "seq_len": study.seq_len,
+        "alpha": study.data.alpha if isinstance(study.data, Zipf) else None,
+        "factor": round(one.factor, 6),
+        "value": guess.value,
+        "lower": guess.lower,
+        "upper": guess.upper,
+        "came_out": came_out if np.isfinite(came_out) else None,
+        "inside": one.verdict == "inside",
+        "fall": lowest - came_out if np.isfinite(came_out) else None,
+        "conformal": None if other is None else other.lower <= came_out <= other.upper,
+        "conformal_level": None if other is None else other.level,
+        "curve_inside": curve_inside(one.forecast, result.curve),
+        "git_commit": one.forecast.git_commit,
+        "sha256": one.sha256,
+    }
+
+
+def curve_inside(made: Forecast, curve: Sequence[CurvePoint]) -> float | None:
+    """Share of a run's evaluations inside the band of its forecast curve; None without either."""
+    if made.trajectory is None or not curve:
+        return None
+    share = np.array([point.n_tokens for point in curve]) / made.point.n_tokens
+    came = np.array([point.loss_nats for point in curve])
+    lower, upper = (
+        np.interp(share, made.trajectory.share, ends)
+        for ends in (made.trajectory.lower, made.trajectory.upper)
+    )
+    return float(np.mean((lower <= came) & (came <= upper)))
+
+
+def lowest_of_grid(ledger: Ledger) -> float:
+    """The lowest mean loss of any size at the largest budget of the grid, nats."""
+    losses = defaultdict(list)
+    with ledger.table.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["role"] == "grid" and row["status"] == "ok":
+                losses[float(row["budget"]), row["d_model"]].append(float(row["loss_nats"]))
+    largest = max(budget for budget, _ in losses)
+    return min(mean(found) for (budget, _), found in losses.items() if budget == largest)
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of one factor: one forecast per study, so that the binomial interval is exact."""
+    share = coverage(
+        np.array([row["inside"] for row in rows]), np.array([row["study"] for row in rows])
+    )
+    errors = [abs(row["came_out"] - row["value"]) for row in rows if row["came_out"] is not None]
+    shares = [
+        abs(row["came_out"] - row["value"]) / row["fall"] if row["fall"] > 0 else math.inf
+        for row in rows
+        if row["fall"] is not None
+    ]
+    ends = [(row["lower"], row["upper"]) for row in rows]
+    widths = [upper - lower for lower, upper in ends if None not in (lower, upper)]
+    curves = [row["curve_inside"] for row in rows if row["curve_inside"] is not None]
+    return {
+        "forecasts": len(rows),
+        "inside": sum(row["inside"] for row in rows),
+        "lower": share.interval.lower,
+        "upper": share.interval.upper,
+        "error_nats": median(errors) if errors else None,
+        "error_of_fall": median(shares) if shares and median(shares) < math.inf else None,
+        "width_nats": median(widths) if widths else None,
+        "conformal": [row["conformal"] for row in rows].count(True),
+        "conformal_known": sum(row["conformal"] is not None for row in rows),
+        "curve_inside": mean(curves) if curves else None,
+    }
+
+
+def draw(work: Path) -> None:
+    """forecasts.png."""
+    found = [one for study in STUDIES for one in scores(Ledger(work, study.name))[0]]
+    if (curve := calibrated(found)) is not None:
+        from scaling.plots.calibration import figure_calibration
+        from scaling.plots.style import save_png
+
+        save_png(figure_calibration(curve), FOLDER / "forecasts.png")
+
+
+def page(record: dict[str, Any]) -> str:
+    """forecasts.md."""
+    n_done = record["studies"] - len(record["unfinished"])
+    budgets = ", ".join(power(budget) for budget in BUDGETS)
+    commits = ", ".join(sorted({row["git_commit"][:7] for row in record["forecasts"]}))
+    lines = [
+        "# Forecasts of small studies",
+        "",
+        f"{made_by(record)} {n_done} of {record['studies']} studies, fixed in "
+        "`experiments/benchmarks/forecasts.py` before the first was run; all that are finished are "
+        f"counted. Grids of {budgets} FLOPs; forecasts at 3 and 10 times the largest, written "
+        f"before their runs by commit {commits} (`isoflop scoreboard`), one per study and factor. "
+        "In brackets 95 % intervals of a share (Clopper and Pearson 1934): seeds and languages "
+        "differ, while studies of one text and recipe share how far the law's form is off.",
+        "",
+        "Fall: the lowest mean loss of the grid at its largest budget, less the loss that came "
+        "out. Error and width are medians. Conformal: inside the interval at the highest level "
+        f"that the budgets support, {len(BUDGETS)} in {len(BUDGETS) + 1}. Curve: share of a run's "
+        "evaluations inside the 95 % band of the curve that was forecast.",
+        "",
+    ]
+    shown = (
+        "inside 95 %",
+        "error, nats",
+        "error, of the fall",
+        "width, nats",
+        "conformal",
+        "curve",
+    )
+    heads = ("beyond", "data", *shown)
+    rows = [
+        (
+            *(f"{one['factor']:g}x", one["data"]),
+            f"{one['inside']} of {one['forecasts']} ({one['lower']:.0%} to {one['upper']:.0%})",
+            *(_number(one["error_nats"]), _percent(one["error_of_fall"])),
+            _number(one["width_nats"]),
+            f"{one['conformal']} of {one['conformal_known']}",
+            _percent(one["curve_inside"]),
+        )
+        for one in record["summary"]
+    ]
+    lines += markdown.table(heads, rows)
+    lines += ["", "![Observed against nominal coverage](forecasts.png)", ""]
+    columns = ("study", "recipe", "length", "alpha", "beyond", "forecast", "came out", "inside")
+    lines += markdown.table(columns, [_row(row) for row in record["forecasts"]])
+    left = record["unfinished"]
+    lines += ["", f"Not finished, or without both: {', '.join(left)}."] if left else []
+    return "\n".join(lines) + "\n"
+
+
+def _row(row: Mapping[str, Any]) -> tuple[object, ...]:
+    ends = " to ".join(_number(row[name]) for name in ("lower", "upper"))
+    return (
+        *(
+            row["study"],
+            row["recipe"],
+            row["seq_len"],
+            "" if row["alpha"] is None else row["alpha"],
+        ),
+        *(f"{row['factor']:g}x", f"{row['value']:.3f} ({ends})"),
+        *("diverged" if row["came_out"] is None else f"{row['came_out']:.3f}",),
+        "yes" if row["inside"] else "no",
+    )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0%}"
+
+
+if __name__ == "__main__":
+    main()

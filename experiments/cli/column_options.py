@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of `isoflop fit` for a table of anything, which a law reads by column."""
+
+import argparse
+
+from experiments.cli.argument_types import file_path
+from experiments.fit_tables.settings import Columns
+
+
+def add_by_column(parser: argparse.ArgumentParser) -> None:
+    """Options for a table of anything, whose columns a law reads by name."""
+    add = parser.add_argument_group("any table, by column (needs no runs)").add_argument
+    add("--target", metavar="COLUMN,...", help="what the law predicts, each by itself (its loss)")
+    add("--by", metavar="COLUMN", help="fit each group of rows alike in it by itself (one group)")
+    add("--predict", nargs=2, type=file_path, metavar=("ROWS", "OUT"),
+        help="a table of rows to predict, and the CSV file for it (none)")  # fmt: skip
+
+
+def by_column(options: argparse.Namespace) -> Columns:
+    """What is asked of a table that holds no runs."""
+    targets = tuple(filter(None, (options.target or "").split(",")))
+    predict = (options.predict[0], options.predict[1]) if options.predict else None
+    return Columns(targets=targets, by=options.by, predict=predict)
