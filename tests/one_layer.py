@@ -7,11 +7,13 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from small_networks import LLAMA
 
+from model.network.context import Context
 from model.network.counts.layer import LayerConfig
 from model.network.execution import PLAIN
 from model.network.layers import Layer
@@ -45,3 +47,33 @@ def slopes_along(function: Callable[[Arrays], np.ndarray], at: Arrays, ways: Arr
         high, low = (np.sum(function(end)) for end in ends)
         slopes[name] = (high - low) / (2 * step)
     return slopes
+
+
+def check_against_loop(
+    sizes: LayerConfig,
+    by_loop: Callable[[np.ndarray, Arrays, np.ndarray], np.ndarray],
+    x: np.ndarray,
+    segments: np.ndarray | None,
+) -> None:
+    """Outputs and slopes of the layer are those of a loop over (x, arrays, segments) in NumPy."""
+    layer, arrays = lone_layer(sizes)
+    graphdef, params = nnx.split(layer)
+    context = Context(segments=None if segments is None else jnp.asarray(segments))
+    told = np.zeros(x.shape[:2]) if segments is None else segments
+
+    def output(params: nnx.State, x: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, params)(x, context)[0]
+
+    expected = by_loop(x, arrays, told)
+    np.testing.assert_allclose(jax.jit(output)(params, stream(x)), expected, rtol=0, atol=1e-5)
+
+    # The slopes of sum(sin(output)), along one direction of every array, of length one.
+    rng = np.random.default_rng(2)
+    at = arrays | {"x": x}
+    ways = {name: rng.normal(size=v.shape) / np.sqrt(v.size) for name, v in at.items()}
+    total = lambda params, x: jnp.sum(jnp.sin(output(params, x)))  # noqa: E731
+    by_params, by_x = jax.jit(jax.grad(total, (0, 1)))(params, stream(x))
+    found = {name: by_params[name][...] for name in arrays} | {"x": by_x}
+    slopes = slopes_along(lambda at: np.sin(by_loop(at["x"], at, told)), at, ways)
+    for name, slope in slopes.items():
+        assert np.sum(np.asarray(found[name]) * ways[name]) == pytest.approx(slope, abs=1e-5), name

@@ -10,6 +10,7 @@ import msgspec
 from model.network.config import ModelConfig
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.convolution import ConvolutionConfig
+from model.network.counts.gru import GRUConfig
 from model.network.counts.kinds import BlockConfig
 from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
@@ -79,10 +80,12 @@ _MOE = functools.partial(
 )
 _MLPS = {"swiglu": SwiGLUConfig, "gelu": GELUConfig, "moe": _MOE}
 _LSTM = LSTMConfig(d_state=24, use_gate_bias=True, forget_bias=1.0)
+_GRU = GRUConfig(d_state=24, use_gate_bias=True)
 _WAVE = tuple(ConvolutionConfig(d_hidden=24, taps=3, dilation=dilation) for dilation in (1, 2))
 # Networks with other mixers than attention.
 OTHERS: dict[str, dict[str, Any]] = {
     "lstm": {"mixers": (_LSTM,)},
+    "gru": {"mixers": (_GRU,)},
     "convolution": {"mixers": _WAVE, "use_bias": True},
     "hybrid": {"mixers": (LLAMA.blocks[0].mixer, _LSTM), "use_bias": True},
 }
@@ -113,7 +116,7 @@ def vary(config: ModelConfig, **changes: Any) -> ModelConfig:
 
 _LAYER_FIELDS = {
     field
-    for kind in (AttentionConfig, LSTMConfig, ConvolutionConfig, MoEConfig)
+    for kind in (AttentionConfig, LSTMConfig, GRUConfig, ConvolutionConfig, MoEConfig)
     for field in kind.__struct_fields__
 }
 

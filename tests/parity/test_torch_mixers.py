@@ -12,6 +12,7 @@ from one_layer import Arrays, lone_layer, stream
 
 from model.network.context import PLAIN_CONTEXT
 from model.network.counts.convolution import ConvolutionConfig
+from model.network.counts.gru import GRUConfig
 from model.network.counts.layer import LayerConfig
 from model.network.counts.lstm import LSTMConfig
 from model.network.sharding import make_mesh
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.parity
 
 X = np.random.default_rng(0).normal(size=(3, 11, 16)).astype(np.float32)
 LSTM = LSTMConfig(d_state=24, use_gate_bias=True, forget_bias=0.7)
+GRU = GRUConfig(d_state=24, use_gate_bias=True)
 CONVOLUTION = ConvolutionConfig(d_hidden=24, taps=3, dilation=2)
 
 
@@ -38,6 +40,22 @@ def torch_lstm(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     return h @ w["output_hd"] + w["output_bias"]
 
 
+def torch_gru(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """torch's gates are reset, update, candidate. What its second bias adds to the first two is in
+    our first."""
+    of_input = [w["input_adh"][gate].T for gate in (1, 2, 0)]
+    bias = [w["gate_bias"][gate] for gate in (1, 2, 0)]
+    gru = torch.nn.GRU(16, 24, batch_first=True)
+    theirs = {
+        "weight_ih_l0": torch.cat(of_input),
+        "weight_hh_l0": w["recurrent_auh"].transpose(1, 2).reshape(72, 24),
+        "bias_ih_l0": torch.cat(bias),
+        "bias_hh_l0": torch.cat([torch.zeros(48), w["candidate_bias"]]),
+    }
+    h, _ = torch.func.functional_call(gru, theirs, (x,))
+    return h @ w["output_hd"] + w["output_bias"]
+
+
 def torch_convolution(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     convolution = torch.nn.Conv1d(16, 24, kernel_size=3, dilation=2)
     padded = torch.nn.functional.pad(x.transpose(1, 2), (4, 0))
@@ -49,8 +67,8 @@ def torch_convolution(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tens
 
 @pytest.mark.parametrize(
     ("sizes", "theirs"),
-    [(LSTM, torch_lstm), (CONVOLUTION, torch_convolution)],
-    ids=["lstm", "convolution"],
+    [(LSTM, torch_lstm), (GRU, torch_gru), (CONVOLUTION, torch_convolution)],
+    ids=["lstm", "gru", "convolution"],
 )
 def test_outputs_and_gradients_are_torchs(sizes: LayerConfig, theirs: Callable) -> None:
     with jax.set_mesh(make_mesh((1, 1, 1, 1))):

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A dilated causal convolution (model/network/mixers/convolution.py): sizes, weights, FLOPs."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from model.field_checks import check_real, check_whole
-from model.network.counts.layer import LayerConfig, Weight, matrix, vector
+from model.network.counts.layer import (
+    LayerConfig,
+    Weight,
+    matrix,
+    refuse_split_positions,
+    rounded_width,
+    vector,
+)
 
 if TYPE_CHECKING:
     from model.network.config import ModelConfig
@@ -54,11 +60,7 @@ class ConvolutionConfig(LayerConfig, frozen=True, kw_only=True, tag="convolution
         return (self.taps + 1) * net.d_model + 2 * self.d_hidden
 
     def check(self, net: "ModelConfig", execution: "Execution") -> None:
-        if execution.layout == "fsdp_context":
-            raise ValueError(
-                "layout='fsdp_context' splits positions, which the taps of a convolution reach "
-                "across. Say layout='fsdp_tensor'."
-            )
+        refuse_split_positions(execution, "which the taps of a convolution reach across")
 
     def columns(self) -> dict[str, int | float | str]:
         return {"d_hidden": self.d_hidden, "taps": self.taps}
@@ -98,7 +100,5 @@ class ConvolutionRule:
 
     def config(self, *, d_model: int, n_layers: int) -> ConvolutionConfig:
         """Of a network of this width."""
-        units = math.floor(self.hidden_ratio * d_model / self.hidden_multiple + 0.5)
-        return ConvolutionConfig(
-            d_hidden=max(1, units) * self.hidden_multiple, taps=self.taps, dilation=self.dilation
-        )
+        d_hidden = rounded_width(self.hidden_ratio, self.hidden_multiple, d_model)
+        return ConvolutionConfig(d_hidden=d_hidden, taps=self.taps, dilation=self.dilation)

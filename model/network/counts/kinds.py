@@ -9,12 +9,13 @@ import msgspec
 
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.convolution import ConvolutionConfig
+from model.network.counts.gru import GRUConfig
 from model.network.counts.layer import LayerConfig
 from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.counts.moe import MoEConfig
 
-MIXERS = (AttentionConfig, LSTMConfig, ConvolutionConfig)
+MIXERS = (AttentionConfig, LSTMConfig, GRUConfig, ConvolutionConfig)
 CHANNEL_MIXERS = (SwiGLUConfig, GELUConfig, MoEConfig)
 
 if TYPE_CHECKING:

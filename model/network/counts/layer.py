@@ -100,6 +100,11 @@ def matrix(
     )
 
 
+def rounded_width(ratio: float, multiple: int, d_model: int) -> int:
+    """ratio d_model, rounded to a multiple, one at least."""
+    return max(1, math.floor(ratio * d_model / multiple + 0.5)) * multiple
+
+
 def vector(axes: str, shape: tuple[int, ...], value: float, role: Role = "vector") -> Weight:
     """A gain or bias."""
     return Weight(axes=axes, shape=shape, role=role, mean=value)
@@ -112,6 +117,14 @@ def norm_weights(net: "ModelConfig", role: Role = "vector") -> dict[str, Weight]
     if net.norm == "layernorm" and net.use_bias:
         weights["bias"] = vector("d", shape, 0.0, role)
     return weights
+
+
+def refuse_split_positions(execution: "Execution", why: str) -> None:
+    """Raises ValueError where the layout splits positions."""
+    if execution.layout == "fsdp_context":
+        raise ValueError(
+            f"layout='fsdp_context' splits positions, {why}. Say layout='fsdp_tensor'."
+        )
 
 
 class LayerConfig(

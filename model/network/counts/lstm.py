@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The LSTM (model/network/mixers/lstm.py): its sizes, weights and FLOPs."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from model.field_checks import HUGE, check_flags, check_real, check_whole
-from model.network.counts.layer import LayerConfig, Weight, matrix, vector
+from model.network.counts.layer import (
+    LayerConfig,
+    Weight,
+    matrix,
+    refuse_split_positions,
+    rounded_width,
+    vector,
+)
 
 if TYPE_CHECKING:
     from model.network.config import ModelConfig
@@ -58,11 +64,7 @@ class LSTMConfig(LayerConfig, frozen=True, kw_only=True, tag="lstm"):
         return 2 * net.d_model + (2 * N_GATES + 2) * self.d_state
 
     def check(self, net: "ModelConfig", execution: "Execution") -> None:
-        if execution.layout == "fsdp_context":
-            raise ValueError(
-                "layout='fsdp_context' splits positions, which an LSTM reads one after the other. "
-                "Say layout='fsdp_tensor'."
-            )
+        refuse_split_positions(execution, "which an LSTM reads one after the other")
 
     def columns(self) -> dict[str, int | float | str]:
         return {"d_state": self.d_state}
@@ -85,9 +87,8 @@ class LSTMRule:
 
     def config(self, *, d_model: int, n_layers: int) -> LSTMConfig:
         """Of a network of this width."""
-        units = math.floor(self.state_ratio * d_model / self.state_multiple + 0.5)
         return LSTMConfig(
-            d_state=max(1, units) * self.state_multiple,
+            d_state=rounded_width(self.state_ratio, self.state_multiple, d_model),
             use_gate_bias=self.use_gate_bias,
             forget_bias=self.forget_bias,
         )

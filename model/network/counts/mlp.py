@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dense channel mixers (model/network/channel_mixers/mlp.py): sizes, weights and FLOPs."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from model.field_checks import check_choice, check_real, check_whole
-from model.network.counts.layer import LayerConfig, Weight, matrix, vector
+from model.network.counts.layer import LayerConfig, Weight, matrix, rounded_width, vector
 
 if TYPE_CHECKING:
     from model.network.config import ModelConfig
@@ -70,9 +69,4 @@ class MLPRule:
     def config(self, *, d_model: int, n_layers: int) -> GELUConfig:
         """Of a network of this width."""
         kind = SwiGLUConfig if self.activation == "swiglu" else GELUConfig
-        return kind(d_ff=ff_width(self.ff_ratio, self.ff_multiple, d_model))
-
-
-def ff_width(ratio: float, multiple: int, d_model: int) -> int:
-    """ratio d_model, rounded to a multiple, one at least."""
-    return max(1, math.floor(ratio * d_model / multiple + 0.5)) * multiple
+        return kind(d_ff=rounded_width(self.ff_ratio, self.ff_multiple, d_model))

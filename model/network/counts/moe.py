@@ -6,8 +6,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
 from model.field_checks import check_flags, check_real, check_whole
-from model.network.counts.layer import LayerConfig, Weight, matrix
-from model.network.counts.mlp import SwiGLUConfig, ff_width
+from model.network.counts.layer import LayerConfig, Weight, matrix, rounded_width
+from model.network.counts.mlp import SwiGLUConfig
 
 if TYPE_CHECKING:
     from model.network.config import ModelConfig
@@ -119,11 +119,11 @@ class MoERule:
 
     def config(self, *, d_model: int, n_layers: int) -> MoEConfig:
         """Of a network of this width."""
-        shared = self.shared_ratio and ff_width(self.shared_ratio, self.ff_multiple, d_model)
+        shared = self.shared_ratio and rounded_width(self.shared_ratio, self.ff_multiple, d_model)
         return MoEConfig(
             n_experts=self.n_experts,
             n_active=self.n_active,
-            d_ff=ff_width(self.ff_ratio, self.ff_multiple, d_model),
+            d_ff=rounded_width(self.ff_ratio, self.ff_multiple, d_model),
             d_ff_shared=int(shared),
             is_renormalized=self.is_renormalized,
             router_init_gain=self.router_init_gain,

@@ -47,6 +47,7 @@ def value_and_gradients(config, network, tokens, mesh_shape):
         pytest.param("qwen3", marks=pytest.mark.slow(reason="7 s of compiling")),
         "gpt2_untied_swiglu",
         "lstm",
+        "gru",
         "convolution",
     ],
     indirect=True,

@@ -68,7 +68,7 @@ class Shifted:
 
 @only(
     "config",
-    ["llama_gqa", "llama_mqa_tied", "qwen3", "gpt2", "everything", "lstm", "hybrid"],
+    ["llama_gqa", "llama_mqa_tied", "qwen3", "gpt2", "everything", "lstm", "gru", "hybrid"],
     indirect=True,
 )
 def test_a_logit_depends_on_all_of_its_past_and_exactly_nothing_else(config, network, tokens):
@@ -202,7 +202,7 @@ def test_every_array_starts_with_the_declared_mean_and_standard_deviation(config
             seen.add(value.ravel()[0])
 
 
-@only("config", ["llama_gqa", "qwen3", "gpt2"], indirect=True)
+@only("config", ["llama_gqa", "qwen3", "gpt2", "gru"], indirect=True)
 def test_parameters_and_logits_are_float32_and_bfloat16_compute_stays_near(config, network, tokens):
     exact, params = network(config)
     coarse, _ = network(config, jnp.bfloat16)
@@ -297,7 +297,7 @@ def test_blocks_hear_and_say_and_leave_the_same_scanned_or_not(llama, layers):
     assert said["draw"] == pytest.approx(float(sum(draws)))
 
 
-@only("config", ["qwen3", "hybrid", "convolution"], indirect=True)
+@only("config", ["qwen3", "hybrid", "gru", "convolution"], indirect=True)
 def test_tokens_of_other_segments_are_as_if_they_were_not_there(config, network, tokens):
     _, params = network(config)
     model = with_params(config, params)
@@ -345,7 +345,7 @@ def test_without_a_mask_every_position_sees_all_others(config, network, tokens):
     assert np.all(np.any(logits(tokens) != logits(other), axis=-1))
 
 
-@only("config", ["gpt2", "everything", "moe", "convolution", "hybrid"], indirect=True)
+@only("config", ["gpt2", "everything", "moe", "gru", "convolution", "hybrid"], indirect=True)
 def test_step_by_step_the_logits_are_those_of_the_whole_sequence(config, network, tokens):
     apply, params = network(config)
     model = with_params(config, params)
@@ -358,7 +358,7 @@ def test_step_by_step_the_logits_are_those_of_the_whole_sequence(config, network
     np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, rtol=0, atol=1e-5)
 
 
-@only("kind", ["lstm", "convolution"])
+@only("kind", ["lstm", "gru", "convolution"])
 def test_a_mixer_that_never_looks_ahead_says_so_where_it_is_asked_to(llama, kind):
     config = vary(llama, **OTHERS[kind])
     model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))

@@ -9,8 +9,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-from one_layer import Arrays, lone_layer, slopes_along, stream
+from one_layer import Arrays, check_against_loop, lone_layer, stream
 
 from model.network.context import Context
 from model.network.counts.lstm import LSTMConfig, LSTMRule
@@ -43,28 +42,7 @@ def by_loop(x: np.ndarray, w: Arrays, segments: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one segment", "segments"])
 def test_outputs_and_slopes_are_those_of_a_loop_over_positions(segments):
-    layer, arrays = lone_layer(SIZES)
-    graphdef, params = nnx.split(layer)
-    context = Context(segments=None if segments is None else jnp.asarray(segments))
-    told = np.zeros((2, 7)) if segments is None else segments
-
-    def output(params, x):
-        return nnx.merge(graphdef, params)(x, context)[0]
-
-    x = stream(X)
-    expected = by_loop(X, arrays, told)
-    np.testing.assert_allclose(jax.jit(output)(params, x), expected, rtol=0, atol=1e-5)
-
-    # The slopes of sum(sin(output)), along one direction of every array, of length one.
-    rng = np.random.default_rng(2)
-    at = arrays | {"x": X}
-    ways = {name: rng.normal(size=v.shape) / np.sqrt(v.size) for name, v in at.items()}
-    loop = lambda at: np.sin(by_loop(at["x"], at, told))  # noqa: E731
-    total = lambda params, x: jnp.sum(jnp.sin(output(params, x)))  # noqa: E731
-    by_params, by_x = jax.jit(jax.grad(total, (0, 1)))(params, x)
-    found = {name: by_params[name][...] for name in arrays} | {"x": by_x}
-    for name, slope in slopes_along(loop, at, ways).items():
-        assert np.sum(np.asarray(found[name]) * ways[name]) == pytest.approx(slope, abs=1e-5), name
+    check_against_loop(SIZES, by_loop, X, segments)
 
 
 def test_state_and_scan_are_float32_under_bfloat16_inputs():
