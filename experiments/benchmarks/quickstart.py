@@ -4,7 +4,9 @@
 Grid and recipe stay; repeat n has its seeds 1000 n further on. Writes quickstart_repeats.json and
 .md below results/benchmarks/: per text how many repeats have every approach certified, every budget
 resolved, and the forecast inside its interval, then one row per repeat, and the spread between
-seeds at each point. What is trained already stays: stopped, the same command goes on.
+seeds at each point. What is trained already stays: stopped, the same command goes on. Repeats that
+quickstart_repeats.json tells of are not trained again, wherever they were made: without that file
+all begin anew.
 """
 
 import argparse
@@ -16,13 +18,13 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import binomtest
 
-from experiments.benchmarks.record import facts, made_by, write
+from experiments.benchmarks.record import FOLDER, facts, made_by, write
 from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
 from experiments.studies.quickstart import STUDY
@@ -34,11 +36,14 @@ from scaling.tables.read_tables import read_runs
 from scaling.tables.units import power
 
 APPROACHES = ("envelope", "isoflop", "additive", "curved")
+NAME = "quickstart_repeats"
 SEEDS_APART = 1000
 # 16,384 facts, more than these networks can learn. Of 256 or 4,096 they learn all, and the best
 # size is then the smallest of the grid or below. A record is six tokens, a window 21 records.
 ZIPF = Zipf(alpha=0.5, epsilon=0.25, base=128, n_digits=2, n_answers=3, language_seed=0)
 ZIPF_LENGTH = 126
+# What says of a row where and by which code it was made.
+MADE = ("device", "git_commit")
 
 
 def main() -> None:
@@ -48,11 +53,14 @@ def main() -> None:
     parser.add_argument("--text", default="peps", metavar="NAME|FILES", help=text)
     parser.add_argument("--work", type=Path, default=Path("results/repeats"), help="of the runs")
     options = parser.parse_args()
+    record = facts("make bench-quickstart")
+    before = kept(FOLDER / f"{NAME}.json")
     for repeat in range(1, options.repeats + 1):
-        ledger = train(options.text, repeat, options.work)
-        print(json.dumps(told(ledger)), flush=True)
-    record = facts("make bench-quickstart") | {"texts": gathered(options.work)}
-    write("quickstart_repeats", record, page(record))
+        if f"{asked(options.text)[0].kind}-{repeat}" not in before:
+            ledger = train(options.text, repeat, options.work)
+            print(json.dumps(told(ledger)), flush=True)
+    record |= {"texts": gathered(options.work, before)}
+    write(NAME, record, page(record))
     print(page(record))
 
 
@@ -129,13 +137,27 @@ def _judged(forecast: dict[str, Any]) -> dict[str, float | None]:
     return {**first, "came_out": forecast["came_out"]}
 
 
-def gathered(work: Path) -> dict[str, list[dict[str, Any]]]:
+def kept(file: Path) -> dict[str, dict[str, Any]]:
+    """By name what repeats said that an earlier record tells of, and who made them."""
+    if not file.exists():
+        return {}
+    record = json.loads(file.read_text(encoding="utf-8"))
+    made = {name: record[name] for name in MADE}
+    return {row["repeat"]: made | row for rows in record["texts"].values() for row in rows}
+
+
+def gathered(work: Path, before: Mapping[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """By text what every repeat said that has an answer, in order."""
-    found = collections.defaultdict(list)
+    here = facts("make bench-quickstart")
+    made = {name: here[name] for name in MADE}
+    rows = dict(before)
     for path in work.glob("*-*/fits/answer.json"):
-        kind, _, number = path.parents[1].name.rpartition("-")
-        found[kind].append((int(number), told(Ledger(work, path.parents[1].name))))
-    return {kind: [one for _, one in sorted(rows)] for kind, rows in sorted(found.items())}
+        name = path.parents[1].name
+        rows[name] = made | told(Ledger(work, name))
+    found = collections.defaultdict(list)
+    for name in sorted(rows, key=lambda name: int(name.rpartition("-")[2])):
+        found[name.rpartition("-")[0]].append(rows[name])
+    return dict(sorted(found.items()))
 
 
 def is_certified(row: dict[str, Any]) -> bool:
@@ -163,7 +185,7 @@ def page(record: dict[str, Any]) -> str:
         f"{power(STUDY.forecast_budgets[0])} FLOPs. Approach 2 fits all budgets together; "
         "beside it stands at how many a parabola by itself has a minimum. Where E of the curved "
         "form is 0.00 the law without it is certified. Answers and forecasts are those that the "
-        "code of this commit makes of the grids' runs, in which a forecast's run has no part.",
+        "code of a row's commit makes of the grid's runs, in which a forecast's run has no part.",
         "",
     ]
     heads = (
@@ -193,6 +215,7 @@ def _repeats(found: Sequence[dict[str, Any]]) -> list[str]:
         "E, curved",
         "parabolas resolved",
         "forecast",
+        "made on, by",
     )
     return markdown.table(heads, [_row(row) for row in found])
 
@@ -208,7 +231,8 @@ def _row(row: dict[str, Any]) -> list[str]:
     lacking = ", ".join(name for name in APPROACHES if name not in row["certified"])
     n_resolved = f"{len(row['resolved'])} of {len(STUDY.budgets)}"
     floor = "" if row["E"] is None else f"{row['E']:.2f}"
-    return [row["repeat"].rpartition("-")[2], *exponents, lacking, floor, n_resolved, said]
+    made = f"{row['device']}, {row['git_commit'][:7]}"
+    return [row["repeat"].rpartition("-")[2], *exponents, lacking, floor, n_resolved, said, made]
 
 
 def _spread(found: Sequence[dict[str, Any]]) -> list[str]:

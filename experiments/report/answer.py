@@ -55,7 +55,9 @@ def print_answer(console: Console, report: Report) -> None:
             console.print(fitting_tables(found, console.width, n_keys=1))
             console.print()
     for judged in report.forecasts:
-        console.print(wrapped(rows.forecast_rows(judged, report.unit)[0]["sentence"]))
+        console.print(
+            wrapped(rows.forecast_rows(judged, report.unit, report.bits_per_nat)[0]["sentence"])
+        )
     for warning in warnings(report)[:MOST_WARNINGS]:
         console.print(wrapped(f"- {warning}", indent="  "))
 
@@ -140,7 +142,9 @@ def details(report: Report) -> str:
         lines.append(ties(name, curves))
     lines += [f"{name}: no answer: {reason}" for name, reason in analysis.refusals.items()]
     for judged in report.forecasts:
-        lines += [row["sentence"] for row in rows.forecast_rows(judged, report.unit)]
+        lines += [
+            row["sentence"] for row in rows.forecast_rows(judged, report.unit, report.bits_per_nat)
+        ]
     lines += [f"- {finding}" for finding in rows.findings(analysis)]
     return "\n".join(lines) + "\n"
 

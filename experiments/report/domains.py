@@ -24,11 +24,13 @@ class SettingLosses:
 
     Attributes:
       losses: means over repeats, in the unit of the runs.
+      bits: the same in bits per byte; none where they are not known, or are what losses are.
     """
 
     budget: float
     axes: Mapping[str, Label]
     losses: Mapping[str, float]
+    bits: Mapping[str, float]
 
     @property
     def name(self) -> str:
@@ -62,8 +64,13 @@ def loss_matrix(study: Study, runs: Runs) -> list[SettingLosses]:
     for (budget, *labels), sizes in groups.items():
         rows = min(sizes.values(), key=lambda rows: np.mean(runs.loss_nats[rows]))
         losses = {name: float(np.mean(own.loss_nats[rows])) for name, own in domains.items()}
+        bits = {
+            name: float(np.mean(np.asarray(own.extra["bits_per_byte"])[rows]))
+            for name, own in domains.items()
+            if own.bits_per_nat is not None
+        }
         axes = dict(zip(fields, labels, strict=True))
-        found.append(SettingLosses(budget=budget, axes=axes, losses=losses))
+        found.append(SettingLosses(budget=budget, axes=axes, losses=losses, bits=bits))
     return found
 
 
@@ -95,6 +102,10 @@ def _row(name: str, fit: Fit, budget: float, unit: str) -> dict[str, str]:
 def matrix_rows(matrix: Sequence[SettingLosses]) -> list[dict[str, str]]:
     """The losses as rows of text."""
     return [
-        {"setting": one.name, **{name: f"{loss:.4f}" for name, loss in one.losses.items()}}
+        {
+            "setting": one.name,
+            **{name: f"{loss:.4f}" for name, loss in one.losses.items()},
+            **{f"{name}, {BITS}": f"{loss:.4f}" for name, loss in one.bits.items()},
+        }
         for one in matrix
     ]

@@ -43,6 +43,8 @@ def drawn(report: Report) -> dict[str, Figure]:
             [one.name for one in analysis.matrix],
             list(analysis.matrix[0].losses),
             np.array([list(one.losses.values()) for one in analysis.matrix]),
+            np.array([list(one.bits.values()) for one in analysis.matrix]),
+            analysis.runs.loss_unit,
         )
     if fits:
         fronts = [analysis.frontiers[name] for name in APPROACHES if name in fits]

@@ -135,7 +135,7 @@ def forecast_panel(report: Report, runs: ColumnDataSource, switches: Switches) -
     for judged in report.forecasts:
         made = judged.forecast
         styles = approach_styles(list(made.forecasts))
-        told = rows.forecast_rows(judged, report.unit)
+        told = rows.forecast_rows(judged, report.unit, report.bits_per_nat)
         for (law, guess), row in zip(made.forecasts.items(), told, strict=True):
             ends = [math.nan if end is None else end for end in (guess.lower, guess.upper)]
             columns = [name for name in row if name != "sentence"]

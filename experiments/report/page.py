@@ -86,7 +86,9 @@ def page(
         refusals=analysis.refusals,
         findings=rows.findings(analysis),
         forecasts=[
-            row for judged in report.forecasts for row in rows.forecast_rows(judged, report.unit)
+            row
+            for judged in report.forecasts
+            for row in rows.forecast_rows(judged, report.unit, report.bits_per_nat)
         ],
         explorable=explorable,
         explorable_captions=interactive.CAPTIONS,

@@ -12,7 +12,7 @@ from experiments.report.build import JudgedForecast
 from experiments.study.study import Label
 from scaling.fit import Fit
 from scaling.shown import with_interval
-from scaling.tables.units import count, power
+from scaling.tables.units import BITS, count, power
 
 # Before the axes.
 _FIRST = ("run", "role", "C asked", "d_model")
@@ -61,8 +61,15 @@ def _came_out(judged: JudgedForecast, forecast: Predicted) -> str:
     return "inside" if lower <= outcome <= upper else "outside"
 
 
-def forecast_rows(judged: JudgedForecast, unit: str) -> list[dict[str, str]]:
-    """One row per surface, their average first, in numbers and as a sentence."""
+def forecast_rows(
+    judged: JudgedForecast, unit: str, bits_per_nat: float | None
+) -> list[dict[str, str]]:
+    """One row per surface, their average first, in numbers and as a sentence.
+
+    Args:
+      unit: what a token is.
+      bits_per_nat: of the losses, as Runs have it.
+    """
     made, outcome = judged.forecast, judged.outcome
     shown: list[dict[str, str]] = []
     for law, forecast in made.forecasts.items():
@@ -86,8 +93,14 @@ def forecast_rows(judged: JudgedForecast, unit: str) -> list[dict[str, str]]:
             f"Forecast for {count(made.point.params.total)} parameters on "
             f"{count(made.point.n_tokens)} {unit}s ({law}): {row['forecast']} ({interval}); "
         )
-        is_trained = outcome is not None
-        shown.append(row | {"sentence": text + (f"came out {came}." if is_trained else f"{came}.")})
+        text += f"{came}." if outcome is None else f"came out {came}."
+        if bits_per_nat is not None:
+            row[BITS] = f"{forecast.value * bits_per_nat:.3f}"
+            if lower is not None and upper is not None:
+                row[BITS] += f" ({lower * bits_per_nat:.3f} to {upper * bits_per_nat:.3f})"
+            text += f" In {BITS}: {row[BITS]}"
+            text += "." if outcome is None else f"; {outcome * bits_per_nat:.3f}."
+        shown.append(row | {"sentence": text})
     return shown
 
 

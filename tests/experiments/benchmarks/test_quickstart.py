@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from experiments.benchmarks import quickstart
-from experiments.benchmarks.quickstart import APPROACHES, gathered, page, train
+from experiments.benchmarks.quickstart import APPROACHES, gathered, kept, page, train
 from experiments.cli.load_study import load_study
 from experiments.ledger.ledger import Ledger
 from experiments.studies.quickstart import STUDY
@@ -63,17 +63,48 @@ def test_every_repeat_is_counted_and_shown(tmp_path, monkeypatch):
     (tmp_path / "peps-3").mkdir()  # Not finished.
     record = {"command": "make bench-quickstart", "device": "an abacus", "cores": 2}
     record |= {"python": "3.11.2", "version_jax": "0.10", "git_commit": "0123456789"}
-    text = page(record | {"texts": gathered(tmp_path)})
+    monkeypatch.setattr(quickstart, "facts", lambda _: record)
+    text = page(record | {"texts": gathered(tmp_path, {})})
     share = "2 (9% to 99%)"
     assert cells(text, "peps") == [["peps", "3", share, share, share]]
     half = ["0.500"] * 4
+    made = "an abacus, 0123456"
     assert cells(text, 1) == [
-        ["1", *half, "", "0.46", "4 of 4", "1.420 (1.370 to 1.470), came out 1.450"]
+        ["1", *half, "", "0.46", "4 of 4", "1.420 (1.370 to 1.470), came out 1.450", made]
     ]
     assert cells(text, 2)[0][5:8] == ["isoflop", "0.46", "3 of 4"]
-    assert cells(text, 10)[0][-1].endswith("came out 1.500")
+    assert cells(text, 10)[0][-2].endswith("came out 1.500")
     # Of 2.0, 2.1, 2.0, 2.1 and 2.3.
     assert cells(text, "2e10") == [["2e10", "8", "5", "0.1225"]]
+
+
+def test_repeats_of_an_earlier_record_stay_and_are_not_trained_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, "resolved", lambda _: [])
+    monkeypatch.setattr(quickstart, "FOLDER", tmp_path)
+    monkeypatch.setattr(quickstart, "write", lambda name, record, _: written.append(record))
+    trained, written = [], []
+
+    def made_up(text, repeat, work):
+        trained.append(repeat)
+        finish(work, f"{text}-{repeat}")
+        return Ledger(work, f"{text}-{repeat}")
+
+    monkeypatch.setattr(quickstart, "train", made_up)
+    monkeypatch.setattr("sys.argv", ["quickstart", "--repeats", "2", "--work", str(tmp_path)])
+    finish(tmp_path / "elsewhere", "peps-1", came_out=1.5)
+    record = {"device": "an abacus", "git_commit": "0123456789", "texts": {"peps": []}}
+    monkeypatch.setattr(quickstart, "facts", lambda _: record)
+    record["texts"] = gathered(tmp_path / "elsewhere", {})
+    (tmp_path / "quickstart_repeats.json").write_text(json.dumps(record))
+    record = {"device": "a slide rule", "git_commit": "abcdef0123", "cores": 1, "command": "make"}
+    record |= {"python": "3", "version_jax": "0.10"}
+    quickstart.main()
+    assert trained == [2]
+    one, two = written[0]["texts"]["peps"]
+    assert (one["device"], one["forecast"]["came_out"]) == ("an abacus", 1.5)
+    assert (two["device"], two["forecast"]["came_out"]) == ("a slide rule", 1.45)
+    (tmp_path / "quickstart_repeats.json").write_text(json.dumps(written[0]))
+    assert list(kept(tmp_path / "quickstart_repeats.json").values()) == [one, two]
 
 
 @pytest.mark.parametrize("text", ["peps", "stdlib", "zipf", "a.txt,b.txt"])

@@ -3,6 +3,7 @@
 
 import dataclasses
 import math
+import re
 
 import msgspec
 import pytest
@@ -58,6 +59,15 @@ def test_bits_per_byte_stand_beside_nats_per_token(
     lead = f"Nats per token times {BITS_PER_NAT:.4g} are bits per byte."
     assert (lead in html) == ("bits per byte" in shown[0]) == is_known
     assert (" nats per token, " in sentence(report)) == is_known
+    (judged,) = report.forecasts
+    (told,) = rows.forecast_rows(judged, report.unit, report.bits_per_nat)
+    said = f". In bits per byte: {told.get('bits per byte')}"
+    assert ("bits per byte" in told) == (said in told["sentence"]) == is_known
+    if is_known:
+        nats = f"{told['forecast']} ({told['95% interval']})"
+        assert numbers(told["bits per byte"]) == pytest.approx(
+            [one * BITS_PER_NAT for one in numbers(nats)], abs=6e-4
+        )
     cells = [row["bits per byte"] for row in rows.run_rows(points, report.verdicts)]
     if is_known:
         band = front.loss_opt
@@ -73,6 +83,10 @@ def test_bits_per_byte_stand_beside_nats_per_token(
     told = f"loss, nats per token (times {BITS_PER_NAT:.4g}: bits per byte)"
     labels = [label for label in axis_labels(html) if label.startswith("loss")]
     assert labels == [told if is_known else "loss, nats per token"] * 3
+
+
+def numbers(text: str) -> list[float]:
+    return [float(one) for one in re.findall(r"[0-9.]+", text)]
 
 
 def axis_labels(html: str) -> list[str]:

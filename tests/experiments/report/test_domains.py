@@ -10,7 +10,7 @@ import pytest
 from experiments.plan.plan import plan
 from experiments.report.analysis import analyse
 from experiments.report.build import gather
-from experiments.report.domains import by_domain, loss_matrix
+from experiments.report.domains import by_domain, loss_matrix, matrix_rows
 from experiments.report.drawing import drawn
 from experiments.report.page import page
 from experiments.study.study import Axis, Ladder
@@ -113,4 +113,10 @@ def test_the_matrix_has_the_means_at_the_size_that_is_best_of_all(ledger, study,
         assert len(rows) == 2, "a seed each"
         for name, own in by_domain(runs).items():
             assert one.losses[name] == pytest.approx(np.mean(own.loss_nats[rows]), abs=1e-12)
+            # A unit is a byte here.
+            assert one.bits[name] == pytest.approx(one.losses[name] / np.log(2))
     assert set(matrix[0].losses) == set(LAWS)
+    shown = matrix_rows(matrix)[0]
+    assert set(shown) == {"setting", *LAWS, *(f"{name}, bits per byte" for name in LAWS)}
+    in_bits = dataclasses.replace(runs, loss_unit="bits per byte")
+    assert [one.bits for one in loss_matrix(asked, in_bits)] == [{}, {}]
