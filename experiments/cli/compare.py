@@ -11,6 +11,7 @@ from experiments.cli.answer_options import add_json
 from experiments.cli.argument_types import file_path
 from experiments.cli.load_study import load_study
 from experiments.cli.open_study import RESULTS
+from experiments.cli.option_values import numbers
 from experiments.fit_tables.compare import compare_laws, compare_recipes
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit
@@ -84,13 +85,13 @@ def _recipes(options: argparse.Namespace, console: Console) -> None:
     _refuse(options, "two tables", "laws", "below")
     is_shared = options.exponents == "shared"
     if is_shared:
-        names = ("law", "approach", "fix", "tie", "bound", "curves")
+        names = ("law", "approach", "fix", "tie", "bound", "weights", "curves")
         _refuse(options, "--exponents shared", *names)
     a, b = options.tables
     compare_recipes(
         (a, b),
         table_options.reading(options),
-        flops=table_options.numbers("--flops", options.flops) if options.flops else None,
+        flops=numbers("--flops", options.flops) if options.flops else None,
         is_shared=is_shared,
         fitting=table_options.fitting(options),
         output=table_options.output(options, console),

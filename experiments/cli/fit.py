@@ -18,7 +18,16 @@ from scaling.tables.file import is_table
 
 _OF_RUNS = (
     *("best_per", "flops_convention", "params_convention", "approach", "curve", "tokens"),
-    *("accept", "seed_noise", "curves", "curves_columns", "curves_where", "select", "method"),
+    *(
+        "accept",
+        "seed_noise",
+        "weights",
+        "curves",
+        "curves_columns",
+        "curves_where",
+        "select",
+        "method",
+    ),
     *("profile", "figures"),
 )
 HELP = "fit all approaches to a study's runs, or a law to a TABLE of runs"

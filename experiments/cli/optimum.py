@@ -12,6 +12,7 @@ from rich.console import Console
 from experiments.cli import table_options
 from experiments.cli.answer_options import add_json
 from experiments.cli.argument_types import run_sizes
+from experiments.cli.option_values import numbers
 from experiments.fit_tables.fit_law import fit_table, read_fit, read_table
 from experiments.fit_tables.optimum import answer_optimum
 from experiments.machine.jax_setup import prepare_to_fit
@@ -48,7 +49,6 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.flops is None and (needy or not options.at):
         why = f" for {', '.join(needy)}" * bool(needy)
         raise ValueError(f"no budget{why}: give --flops C, such as 1e20.")
-    numbers = table_options.numbers
     budgets = [] if options.flops is None else numbers("--flops", options.flops)
     inference_tokens = [] if served is None else numbers("--inference-tokens", served)
     output = table_options.output(options, console)

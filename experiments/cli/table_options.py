@@ -6,15 +6,13 @@
 
 import argparse
 import math
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from rich.console import Console
 
 from experiments.cli.argument_types import file_path
 from experiments.cli.column_options import add_by_column
+from experiments.cli.option_values import finite, numbers, pairs, span
 from experiments.cli.python_file import run_file
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import (
@@ -27,9 +25,8 @@ from experiments.fit_tables.settings import (
 )
 from experiments.terminal.consoles import stderr
 
-T = TypeVar("T")
 _ONLY_FOR = {
-    "surface": ("law", "loss", "fix", "tie", "bound", "profile"),
+    "surface": ("law", "loss", "fix", "tie", "bound", "profile", "weights"),
     "isoflop": ("curve", "tokens", "accept", "seed_noise", "weights"),
     "envelope": ("curves", "curves_columns", "curves_where", "select"),
 }
@@ -74,6 +71,8 @@ def _add_fitting(parser: argparse.ArgumentParser) -> None:
     add("--tie", action="append", metavar="NAME=NAME", help="keep two parameters equal (none)")
     text = "keep a parameter in a range (that of the law)"
     add("--bound", action="append", metavar="NAME=LOW:HIGH", help=text)
+    add("--weights", metavar="COLUMN", help="how much each run counts in the sum, relative; of one "
+        "curve a budget its optima, equal or variance (all alike)")  # fmt: skip
 
 
 def _add_approaches(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +83,6 @@ def _add_approaches(parser: argparse.ArgumentParser) -> None:
     add("--seed-noise", type=float, metavar="SD",
         help="one curve a budget: of one run, in nats, known from elsewhere (from the "
         "scatter about the curves)")  # fmt: skip
-    add("--weights", help="one curve a budget: of the optima, equal or variance (equal)")
     add = parser.add_argument_group("approach envelope").add_argument
     add("--curves", type=file_path, help="table of training curves (none; needed)")
     add("--curves-columns", action="append", metavar="FIELD=COLUMN[:UNIT],...",
@@ -153,21 +151,22 @@ def fitting(options: argparse.Namespace) -> Fitting:
     """
     is_surface = bool(used(options, *_ONLY_FOR["surface"]))
     approach: Approach | None = options.approach or ("surface" if is_surface else None)
+    chosen = approach or "surface"
     for other, names in _ONLY_FOR.items():
-        unused, chosen = used(options, *names), approach or "surface"
-        if unused and other != chosen:
+        unused = used(options, *(name for name in names if name not in _ONLY_FOR[chosen]))
+        if unused:
             raise ValueError(f"{', '.join(unused)}: only for --approach {other}, not {chosen}")
     return Fitting(
         approach=approach,
         law=law(options.law or "additive"),
         objective=options.loss,
-        fixed=pairs("--fix", options.fix, _number),
+        fixed=pairs("--fix", options.fix, finite),
         tied=pairs("--tie", options.tie, str),
-        bounds=pairs("--bound", options.bound, _range),
+        bounds=pairs("--bound", options.bound, span),
         curve=options.curve or "joint",
         tokens=options.tokens or "ladder",
         accept=options.accept,
-        seed_noise=_seed_noise(options),
+        seed_noise=_seed_noise(options, chosen),
         weights=options.weights,
         curves=options.curves,
         curves_convention=options.flops_convention or "matmul_full",
@@ -179,11 +178,11 @@ def fitting(options: argparse.Namespace) -> Fitting:
     )
 
 
-def _seed_noise(options: argparse.Namespace) -> float | None:
+def _seed_noise(options: argparse.Namespace, approach: Approach) -> float | None:
     if options.seed_noise is not None and not 0 < options.seed_noise < math.inf:
         raise ValueError(f"--seed-noise {options.seed_noise:g}: must be positive, like 0.004")
     for flag in used(options, "accept", "seed_noise", "weights"):
-        if (options.curve or "joint") == "joint":
+        if approach == "isoflop" and (options.curve or "joint") == "joint":
             raise ValueError(f"{flag}: only with one curve a budget; say --curve parabola")
     return options.seed_noise
 
@@ -249,49 +248,3 @@ def output(options: argparse.Namespace, console: Console) -> Output:
     )
     asked.prepare()
     return asked
-
-
-def pairs(flag: str, texts: list[str] | None, parse: Callable[[str], T]) -> dict[str, T]:
-    """NAME=VALUE,NAME=VALUE of a flag that may be repeated; a piece without = belongs to the value
-    before it, for names of columns may hold commas.
-
-    Raises:
-      ValueError: for text that is no such list, or a name that occurs twice.
-    """
-    found: dict[str, T] = {}
-    for item in (item for text in texts or () for item in re.split(r",(?=[^,]*=)", text)):
-        name, sign, value = (part.strip() for part in item.partition("="))
-        if not (name and sign and value):
-            raise ValueError(f"{flag} {item.strip()!r} is not of the form NAME=VALUE")
-        if name in found:
-            raise ValueError(f"{flag} names {name} twice")
-        try:
-            found[name] = parse(value)
-        except ValueError:
-            raise ValueError(f"{flag} {item}: {value!r} is not a number or a range") from None
-    return found
-
-
-def numbers(flag: str, text: str | None) -> list[float]:
-    """Positive numbers from text like 1e20,1e21."""
-    try:
-        found = [_number(item) for item in (text or "").split(",")]
-    except ValueError:
-        found = []
-    if not found or not all(value > 0 for value in found):
-        raise ValueError(f"{flag} {text!r} is not a list of positive numbers like 1e20,1e21")
-    return found
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def _range(text: str) -> tuple[float, float]:
-    low, sign, high = text.partition(":")
-    if not sign:
-        raise ValueError(text)
-    return _number(low), _number(high)

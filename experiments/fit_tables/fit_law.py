@@ -171,12 +171,14 @@ def fit_table(runs: Runs, fitting: Fitting) -> Fit:
 
 
 def surface_settings(fitting: Fitting) -> dict[str, Any]:
-    """Objective and constraints, as `fit_surface` takes them."""
+    """Objective, constraints and weights, as `fit_surface` takes them."""
     chosen: dict[str, Any] = {}
     if fitting.objective is not None:
         chosen["objective"] = fitting.objective
     if fitting.n_spare is not None:
         chosen["n_spare"] = fitting.n_spare
+    if fitting.weights is not None:
+        chosen["weights"] = fitting.weights
     return chosen | {"fixed": fitting.fixed, "tied": fitting.tied, "bounds": fitting.bounds}
 
 

@@ -78,8 +78,10 @@ class Fitting:
       approach: None for the surface, or for the best size where there is one budget.
       objective: its name, such as "huber:1e-3", or None for the surface's own.
       fixed, tied, bounds: parameters at a value, equal to another, within (low, high).
-      curve, tokens, accept, seed_noise, weights: of Approach 2, as `approach2` takes them
-        (scaling/approaches/approach2.py); the last three None for what it does by itself.
+      curve, tokens, accept, seed_noise: of Approach 2, as `approach2` takes them
+        (scaling/approaches/approach2.py); the last two None for what it does by itself.
+      weights: a column with those of the runs, or "variance" or "equal" for the optima of
+        Approach 2; None for equal ones.
       curves, select: of Approach 1: a table of losses along training, and which of its points
         are the envelope. curves_convention: how that table counts FLOPs; curves_columns,
         curves_where: its columns and the rows to use, as `Reading` has them for runs.

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from scaling.approaches import diagnostics
+from scaling.approaches.surface_findings import convention_findings, form_findings
 from scaling.approaches.surface_optimum import chord_exponents
 from scaling.approaches.surface_stated import settings_of, stated_surface
+from scaling.approaches.surface_weights import weights_of
 from scaling.fit import EXPONENTS, Bootstrap, Fit, Noise
 from scaling.intervals import Interval
 from scaling.laws.fewest import SPARE_CONFIGURATIONS
 from scaling.laws.law import Law
-from scaling.laws.loss_laws import CURVED
 from scaling.laws.objectives import HUBER, Objective, objective_named
 from scaling.laws.registry import law_named, register
 from scaling.laws.size_ladder import Ladder
@@ -56,6 +57,7 @@ def fit_surface(
     bootstrap: str = "auto",
     replicate_starts: int = 4,
     n_spare: int = SPARE_CONFIGURATIONS,
+    weights: str | None = None,
 ) -> Fit:
     """A law fitted to runs, with intervals and a certificate.
 
@@ -78,6 +80,8 @@ def fit_surface(
       replicate_starts: starts per replicate; 1 is faster and misses the global minimum of some.
       n_spare: different runs beyond the free parameters without which there is no fit; 0 for the
         parameters of a published fit to few, which no run contradicts.
+      weights: a column of the runs: how much each counts in the sum, see `weights_of`; all alike
+        when not given. Replicates then keep each run's residual: pairs, wild, or the sandwich.
 
     Raises:
       FitError: when the runs are too few, or all on one ray.
@@ -87,13 +91,12 @@ def fit_surface(
     objective = objective_named(objective) if isinstance(objective, str) else objective
     constraints = Constraints(fixed=fixed or {}, tied=tied or {}, bounds=bounds or {})
     if constraints.leaves_nothing(law):
-        return stated_surface(runs, law, objective, constraints, level)
+        return stated_surface(runs, law, objective, constraints, level, weights)
     fitted, left_out = diagnostics.usable(runs)
-    problem, few = _checked_problem(fitted, law, objective, constraints, n_spare)
+    problem, few = _checked_problem(fitted, law, objective, constraints, n_spare, weights)
     found = estimate(problem, constraints)
     scatter = _scatter(found, fitted, bootstrap)
-    drawn = n_bootstrap * can_resample(scatter.method, scatter.noise)
-    draws = _replicates(found, fitted, scatter, drawn, seed, replicate_starts)
+    draws = _replicates(found, fitted, scatter, n_bootstrap, seed, replicate_starts)
     values = _values(found, draws, fitted)
     replicates = {name: column[1:] for name, column in values.items()}
     slope = replicates["exponent_a"] if law.is_surface else 0.0
@@ -110,9 +113,7 @@ def fit_surface(
             *runs.findings,
             *few,
             *_findings(found, fitted, scatter),
-            *_replicate_findings(found, replicates, draws, level),
-            *diagnostics.sloppy_findings(law, replicates, level),
-            *diagnostics.replicate_findings(n_failed, drawn, "no certified minimum or no optimum"),
+            *_of_replicates(found, draws, replicates, level, n_failed),
         ),
         runs=runs,
         left_out=left_out,
@@ -120,7 +121,7 @@ def fit_surface(
         noise=scatter.noise,
         bootstrap=_bootstrap(draws, scatter.method, level=level, n_failed=n_failed, seed=seed),
         replicates=replicates,
-        settings=settings_of(law, objective, constraints),
+        settings=settings_of(law, objective, constraints, weights),
     )
 
 
@@ -138,8 +139,17 @@ def _bootstrap(
     )
 
 
-def problem_of(runs: Runs, law: Law, objective: Objective, constraints: Constraints) -> Problem:
+def problem_of(
+    runs: Runs,
+    law: Law,
+    objective: Objective,
+    constraints: Constraints,
+    weights: str | None = None,
+) -> Problem:
     """The regression problem of a law and the runs to be fitted.
+
+    Args:
+      weights: a column of the runs, as `fit_surface` takes it.
 
     Raises:
       ValueError: for columns that the runs do not have, or a target that is not a number.
@@ -148,14 +158,22 @@ def problem_of(runs: Runs, law: Law, objective: Objective, constraints: Constrai
     if law.target not in table:
         raise ValueError(f"law {law.name} predicts {law.target}, and the runs have no such column")
     diagnostics.require_numbers(runs, law)
-    return set_up(law, table, table[law.target], objective=objective, constraints=constraints)
+    return set_up(
+        law, table, table[law.target],
+        objective=objective, constraints=constraints, weights=weights_of(runs, weights),
+    )  # fmt: skip
 
 
 def _checked_problem(
-    runs: Runs, law: Law, objective: Objective, constraints: Constraints, n_spare: int
+    runs: Runs,
+    law: Law,
+    objective: Objective,
+    constraints: Constraints,
+    n_spare: int,
+    weights: str | None,
 ) -> tuple[Problem, list[str]]:
     """The problem of runs that suffice for the law, and what to know where they barely do."""
-    problem = problem_of(runs, law, objective, constraints)
+    problem = problem_of(runs, law, objective, constraints, weights)
     few = diagnostics.require_points(problem, n_spare)
     if law.is_surface:
         diagnostics.require_identifiable(runs)
@@ -199,7 +217,7 @@ def _method(found: Estimate, runs: Runs, asked: str) -> str:
         asked == "auto" and is_smooth and is_inside and are_very_many(runs, n_free)
     ):
         return SANDWICH
-    return choose_method(asked, runs, n_free)
+    return choose_method(asked, runs, n_free, is_weighted=problem.is_weighted)
 
 
 def _replicates(
@@ -210,11 +228,14 @@ def _replicates(
     seed: int,
     n_starts: int,
 ) -> Replicates:
-    """Minima of the replicates; none when none are asked for."""
+    """Minima of the replicates; none when none are asked for, or none would tell anything."""
+    n_replicates *= can_resample(scatter.method, scatter.noise)
     rng = np.random.default_rng(seed)
     if scatter.method == SANDWICH:
         delta = float(found.problem.delta)
-        covariance = sandwich_covariance(found.residuals, scatter.slopes, clusters(runs), delta)
+        covariance = sandwich_covariance(
+            found.residuals, scatter.slopes, clusters(runs), delta, found.problem.weights
+        )
         return drawn_about(found, normal_draws(found.z, covariance, n_replicates, rng))
     y, weights = bootstrap_draws.draw_data(
         scatter.method,
@@ -226,8 +247,9 @@ def _replicates(
         rng,
         absorbs=passes_through_points(found.problem.objective, scatter.noise),
         slopes=scatter.slopes,
+        weights=found.problem.weights if found.problem.is_weighted else None,
     )
-    return replicate(found, y, weights, n_starts=n_starts)
+    return replicate(found, y, weights * found.problem.weights, n_starts=n_starts)
 
 
 def _values(found: Estimate, draws: Replicates, runs: Runs) -> dict[str, Array]:
@@ -246,53 +268,22 @@ def _findings(found: Estimate, runs: Runs, scatter: _Scatter) -> list[str]:
         *diagnostics.certificate_findings(found.certificate),
         *diagnostics.residual_findings(runs, found.residuals),
         *cluster_findings(runs, scatter.method, n_free, scatter.shared),
-        *(_convention_findings(Ladder.from_runs(runs)) if is_surface else ()),
+        *(convention_findings(Ladder.from_runs(runs)) if is_surface else ()),
     ]
 
 
-def _convention_findings(ladder: Ladder) -> list[str]:
-    if ladder.is_6nd:
-        return []
-    return [
-        *ladder.findings,
-        "C is not 6ND here: a and b are slopes between the lowest and the highest budget, found "
-        "numerically along the size ladder; they do not add up to 1.",
-    ]
-
-
-def _replicate_findings(
-    found: Estimate, replicates: dict[str, Array], draws: Replicates, level: float
+def _of_replicates(
+    found: Estimate,
+    draws: Replicates,
+    replicates: Mapping[str, Array],
+    level: float,
+    n_failed: int,
 ) -> list[str]:
-    """What the replicates say of the form: parameters at bounds, gamma not told from 1."""
-    if not len(draws.z):
-        return []
-    sentences = []
-    lower, upper = found.problem.lower, found.problem.upper
-    at_bound = np.any((draws.z <= lower) | (draws.z >= upper), axis=1)
-    if at_bound.any():
-        sentences.append(
-            f"{int(at_bound.sum())} of {len(draws.z)} replicates touch a bound of the parameters "
-            "and are kept."
-        )
-    if found.law.name != "curved":
-        return sentences
-    gamma = Interval.of(replicates["gamma"], level)
-    ends = f"({gamma.lower:.2f} to {gamma.upper:.2f})"
-    if gamma.lower <= 1.0 <= gamma.upper:
-        sentences.append(
-            f"gamma is not resolved from 1 {ends}: the additive form describes these runs as well."
-        )
-    elif not resolves_gamma(gamma):
-        sentences.append(
-            f"the interval of gamma {ends} ends at its bound: these runs do not determine it, and "
-            "forecasts take the additive form."
-        )
-    return sentences
-
-
-def resolves_gamma(gamma: Interval) -> bool:
-    """Whether an interval of the curved form's gamma excludes 1, and ends inside its bounds."""
-    (bounds,) = (one for one in CURVED.parameters if one.name == "gamma")
-    # The solver moves log gamma: what lies at a bound is off it by rounding.
-    is_inside = gamma.lower > bounds.lower * (1 + 1e-9) and gamma.upper < bounds.upper * (1 - 1e-9)
-    return is_inside and not gamma.lower <= 1.0 <= gamma.upper
+    """What to know of the replicates, and what they say of the form."""
+    return [
+        *form_findings(found, replicates, draws, level),
+        *diagnostics.sloppy_findings(found.law, replicates, level),
+        *diagnostics.replicate_findings(
+            n_failed, len(draws.z), "no certified minimum or no optimum"
+        ),
+    ]

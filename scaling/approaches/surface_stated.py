@@ -15,11 +15,14 @@ from scaling.solve.problem import Constraints
 from scaling.tables.runs import Runs
 
 
-def settings_of(law: Law, objective: Objective, constraints: Constraints) -> dict[str, Any]:
+def settings_of(
+    law: Law, objective: Objective, constraints: Constraints, weights: str | None = None
+) -> dict[str, Any]:
     """Choices of a surface that move its result, as `Fit.settings` keeps them."""
     return {
         "objective": objective.name,
-        "minimised": objective.sentence,
+        "minimised": objective.sentence + (f", weighted by {weights}" if weights else ""),
+        "weights": weights,
         "formula": law.formula,
         "source": law.source,
         "fixed": dict(constraints.fixed),
@@ -29,7 +32,12 @@ def settings_of(law: Law, objective: Objective, constraints: Constraints) -> dic
 
 
 def stated_surface(
-    runs: Runs, law: Law, objective: Objective, constraints: Constraints, level: float
+    runs: Runs,
+    law: Law,
+    objective: Objective,
+    constraints: Constraints,
+    level: float,
+    weights: str | None = None,
 ) -> Fit:
     """The law as it is given, without intervals.
 
@@ -38,8 +46,10 @@ def stated_surface(
       constraints: fix or tie every parameter.
 
     Raises:
-      ValueError: for values that a parameter cannot have.
+      ValueError: for values that a parameter cannot have, or weights: nothing is fitted.
     """
+    if weights is not None:
+        raise ValueError(f"weights {weights}: every parameter is given, and nothing is fitted")
     constraints.check(law)
     fitted, left_out = usable(runs)
     values = dict(constraints.fixed)

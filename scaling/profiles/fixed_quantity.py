@@ -99,7 +99,8 @@ def fix_quantity(fit: Fit, quantity: str, flops: float | None = None) -> FixedQu
         need = "needs flops, a positive budget" if quantity in OF_OPTIMUM else "takes no flops"
         raise ValueError(f"{quantity} {need}, not {flops}")
     constraints = _constraints(fit)
-    problem = problem_of(runs, law, objective_named(fit.settings["objective"]), constraints)
+    objective, weights = objective_named(fit.settings["objective"]), fit.settings.get("weights")
+    problem = problem_of(runs, law, objective, constraints, weights)
     original = estimate(problem, constraints)
     if quantity in law.names:
         return _as_coordinate(original, original, quantity, quantity)
@@ -197,7 +198,10 @@ def _rewritten(
         )
     both = replace(constraints, fixed={**constraints.fixed, **budgets})
     old = original.problem
-    problem = set_up(law, runs.numeric, runs.loss_nats, objective=old.objective, constraints=both)
+    problem = set_up(
+        law, runs.numeric, runs.loss_nats,
+        objective=old.objective, constraints=both, weights=old.weights,
+    )  # fmt: skip
     problem = replace(problem, delta=old.delta)
 
     def coordinates(z: Array) -> Array:

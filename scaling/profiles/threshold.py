@@ -7,8 +7,8 @@
 * "F(1, dof)" for least squares, whose scale is profiled out: n log RSS is compared with
   n log(1 + t^2/dof), chi-square(1) for many points and exact for a linear law with few (Bates and
   Watts 1988, ch. 6);
-* "bootstrap" for all others, and wherever runs share noise (clusters): the quantile over
-  replicates of the excess that fixing the quantity at the estimate costs them. The objective
+* "bootstrap" for all others, and wherever runs share noise (clusters) or are weighted: the quantile
+  over replicates of the excess that fixing the quantity at the estimate costs them. The objective
   itself takes runs for independent; replicates that share noise as the runs do pay more.
 """
 
@@ -22,6 +22,7 @@ from scaling.profiles.fixed_quantity import FixedQuantity
 from scaling.solve.regression import slopes
 from scaling.uncertainty import bootstrap_draws
 from scaling.uncertainty.bootstrap_choice import (
+    OF_UNLIKE_RUNS,
     can_resample,
     component_findings,
     passes_through_points,
@@ -48,10 +49,10 @@ def profile_threshold(
     """
     runs, found = fit.fitted_runs, fixed.original
     kind, dof = found.problem.objective.kind, found.problem.n_points - len(found.z)
-    is_independent = int(clusters(runs).max()) + 1 == len(runs)
-    if is_independent and kind == "student_t" and dof >= MANY_DOF:
+    is_alike = int(clusters(runs).max()) + 1 == len(runs) and not found.problem.is_weighted
+    if is_alike and kind == "student_t" and dof >= MANY_DOF:
         return 0.5 * float(chi2.ppf(level, 1)), "chi-square(1)"
-    if is_independent and kind == "least_squares":
+    if is_alike and kind == "least_squares":
         threshold, how = (
             lowest * float(student.ppf((1 + level) / 2, dof)) ** 2 / dof,
             f"F(1, {dof})",
@@ -71,6 +72,8 @@ def _calibrated(
 ) -> tuple[float, str]:
     """Quantile of the excess over replicates drawn as the fit draws its own."""
     runs, found, method = fit.fitted_runs, fixed.original, fit.bootstrap.method
+    if found.problem.is_weighted and method not in OF_UNLIKE_RUNS:
+        method = OF_UNLIKE_RUNS[0]
     of_points = slopes(found)
     shared = shared_variances(runs, found.residuals, of_points)
     if shared is not None and not shared.trunk_dof:
@@ -82,8 +85,9 @@ def _calibrated(
         method, runs, fitted, found.residuals, len(found.z), drawn, rng,
         absorbs=passes_through_points(found.problem.objective, noise),
         slopes=of_points,
+        weights=found.problem.weights if found.problem.is_weighted else None,
     )  # fmt: skip
-    excess = excess_of_replicates(fixed, y, weights)
+    excess = excess_of_replicates(fixed, y, weights * found.problem.weights)
     good = excess[np.isfinite(excess)]
     if len(good) < 2.0 / (1.0 - level):
         way_out = ", or fit by least_squares, which needs none" if shared is None else ""

@@ -42,6 +42,11 @@ class Problem:
     def n_points(self) -> int:
         return int(self.y.shape[-1])
 
+    @property
+    def is_weighted(self) -> bool:
+        """Whether some points count more than others."""
+        return bool(np.ptp(self.weights) > 0)
+
     def parameters_of(self, z: Float[Array, "*rows F"]) -> Float[Array, "*rows P"]:
         """Parameters of the law [..., P] from free coordinates [..., F]."""
         full = z @ self.expand.T + self.offset

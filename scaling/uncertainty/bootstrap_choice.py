@@ -5,7 +5,8 @@
   budget a resample often holds fewer than three, and no parabola fits;
 * "components" where a cluster spans several configurations (branches of one trunk);
 * "residual" otherwise;
-* "wild" never by itself: it asks for many clusters.
+* "wild" where the runs are weighted and too few for pairs: the others draw the noise of all from
+  one pool, and weights say that it differs. Else never by itself: it asks for many clusters.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from scaling.uncertainty.groups import clusters, configurations
 from scaling.uncertainty.variance_components import VariancePosterior
 
 METHODS = ("auto", "pairs", "residual", "components", "wild")
+# Those whose replicates hold for runs that differ in noise.
+OF_UNLIKE_RUNS = ("pairs", "wild")
 
 
 PAIRS_PER_PARAMETER = 10
@@ -34,20 +37,27 @@ PAIRS_PER_BUDGET = 8
 _FEW_TRUNKS = 4
 
 
-def choose_method(asked: str, runs: Runs, n_parameters: int) -> str:
+def choose_method(asked: str, runs: Runs, n_parameters: int, *, is_weighted: bool = False) -> str:
     """The bootstrap to use, as the module's docstring says, unless one was asked for.
 
     Raises:
-      ValueError: for an unknown name.
+      ValueError: for an unknown name, or one that does not suit weighted runs.
     """
     if asked not in METHODS:
         raise ValueError(f"unknown bootstrap {asked!r}; choose one of {', '.join(METHODS)}")
+    if is_weighted and asked not in ("auto", *OF_UNLIKE_RUNS):
+        raise ValueError(
+            f"bootstrap {asked} draws the noise of all runs from one pool, and weights say that it "
+            f"differs; take {' or '.join(OF_UNLIKE_RUNS)}"
+        )
     if asked != "auto":
         return asked
     labels, configs = clusters(runs), configurations(runs)
     is_many = labels.max() + 1 >= PAIRS_PER_PARAMETER * n_parameters
     if is_many and clusters_per_budget(runs, labels) >= PAIRS_PER_BUDGET:
         return "pairs"
+    if is_weighted:
+        return "wild"
     return "residual" if np.array_equal(labels, configs) else "components"
 
 

@@ -12,7 +12,7 @@
 * "components": what is common to the runs of a trunk, lack of fit and the runs' own noise are drawn
   separately, and so are the sizes of the three, see `variance_components`;
 * "wild": the pattern of a cluster's residuals is kept, and only their common sign and size are
-  drawn (Webb 2023, six-point weights).
+  drawn (Webb 2023, six-point weights); those of weighted runs are taken about a fit without them.
 
 Noise often grows with the loss. Residuals are divided by a scale that is log-linear in the fitted
 value, drawn, and multiplied by it where they land (Glejser 1969), see `noise.local_scale`.
@@ -129,6 +129,19 @@ def wild_draws(
     return np.sqrt(n_clusters / max(n_clusters - n_parameters, 1)) * drawn
 
 
+def left_out_residuals(
+    residuals: Float[Array, " n"], slopes: Float[Array, "n P"], weights: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    """Residuals [n] about a fit to the other runs, r / (1 - h) with h the leverage of the run.
+
+    A run that weighs much pulls the fit to itself: its residual says less of its noise than that of
+    the others (MacKinnon and White 1985, HC3).
+    """
+    root = np.sqrt(weights)[:, None] * slopes
+    leverage = np.sum(np.linalg.qr(root)[0] ** 2, axis=1)
+    return residuals / np.maximum(1.0 - leverage, 1e-3)
+
+
 def draw_data(
     method: str,
     runs: Runs,
@@ -140,17 +153,21 @@ def draw_data(
     *,
     absorbs: bool = False,
     slopes: Float[Array, "n P"] | None = None,
+    weights: Float[Array, " n"] | None = None,
 ) -> tuple[Float[Array, "R n"], Float[Array, "R n"]]:
-    """Targets and weights of the replicates, both [R, n].
+    """Targets and weights of the replicates, both [R, n]; those of the fit itself come on top.
 
     absorbs: for fits that pass through points, see `passes_through_points`; components are told
     by contrasts, in which absorbed residuals have their size again.
     slopes: of the fitted values by the parameters, [n, P]; "components" needs them.
+    weights: of the runs in the fit, where they differ, [n].
     """
     shape = (n_replicates, len(fitted))
     if method == "pairs":
-        weights = pairs_weights(clusters(runs), n_replicates, rng)
-        return np.broadcast_to(fitted + residuals, shape), weights
+        counts = pairs_weights(clusters(runs), n_replicates, rng)
+        return np.broadcast_to(fitted + residuals, shape), counts
+    if method == "wild" and weights is not None and slopes is not None and not absorbs:
+        residuals, n_parameters = left_out_residuals(residuals, slopes, weights), 0
     scale = local_scale(fitted, residuals, n_parameters)
     residuals = residuals / scale
     if method == "components" and slopes is not None:

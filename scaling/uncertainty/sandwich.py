@@ -29,6 +29,7 @@ def sandwich_covariance(
     slopes: Float[Array, "n F"],
     labels: Int[Array, " n"],
     delta: float,
+    weights: Float[Array, " n"] | float = 1.0,
 ) -> Float[Array, "F F"]:
     """Covariance of the free coordinates at the minimum of a sum of Huber's loss.
 
@@ -36,9 +37,10 @@ def sandwich_covariance(
       residuals: in the objective's space. slopes: of the predictions by the free coordinates.
       labels: of each run's cluster.
       delta: half-width of the quadratic part; infinite for least squares.
+      weights: of the runs in the sum, [n]; or one number for all.
     """
-    pull = slopes * np.clip(residuals, -delta, delta)[:, None]
-    hessian = slopes.T @ (slopes * (np.abs(residuals) <= delta)[:, None])
+    pull = slopes * (weights * np.clip(residuals, -delta, delta))[:, None]
+    hessian = slopes.T @ (slopes * (weights * (np.abs(residuals) <= delta))[:, None])
     of_clusters = np.zeros((int(labels.max()) + 1, slopes.shape[1]))
     np.add.at(of_clusters, labels, pull)
     inverse = np.linalg.inv(hessian)

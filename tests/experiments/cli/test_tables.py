@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.cli import table_options
+from experiments.cli import option_values
 from experiments.cli.main import main
 from experiments.fit_tables import fit_law
 from scaling.fit import Fit
@@ -121,6 +121,37 @@ def test_what_a_published_approach_2_took_can_be_asked_for(tmp_path, run, refuse
     assert "needs replicates" in line
     line = refused("fit", path, *COLUMNS, "--approach", "isoflop", "--accept", "any")
     assert "--accept: only with one curve a budget; say --curve parabola" in line
+
+
+def test_runs_weigh_as_a_column_says(tmp_path, run, refused):
+    path, out = table(tmp_path, "a.csv", 1), tmp_path / "fit.json"
+    head, *rows = Path(path).read_text().splitlines()
+    # A third of the losses is wrong, and weighs nothing to speak of.
+    rows = [
+        f"{row.rpartition(',')[0]},{1e-9 if i % 3 == 0 else 2},{'' if i else 1}"
+        for i, row in enumerate(rows)
+    ]
+    wrong = [row.split(",") for row in rows]
+    for i in range(0, len(wrong), 3):
+        wrong[i][2] = repr(1.5 * float(wrong[i][2]))
+    Path(path).write_text("\n".join([f"{head},holes", *map(",".join, wrong)]) + "\n")
+    asked = (*COLUMNS, "--bootstrap", "32", "--out", str(out))
+    text = run("fit", path, *asked, "--weights", "odd")
+    assert "sum of Huber(0.001) on residuals of log loss, weighted by odd" in text
+    assert "other approaches" not in text
+    fit = Fit.from_json(out.read_text())
+    assert fit.settings["weights"] == "odd"
+    assert fit.intervals["alpha"].lower < 0.34 < fit.intervals["alpha"].upper
+    assert fit.parameters["E"] == pytest.approx(1.69, abs=0.2)
+    line = refused("fit", path, *asked, "--weights", "holes")
+    assert "weights: holes must be positive and finite, and is not for 27 of 28 runs" in line
+    for option, said in (
+        (("--approach", "envelope"), "--weights: only for --approach surface, not envelope"),
+        (("--approach", "isoflop"), "--weights: only with one curve a budget"),
+        (("--method", "residual"), "take pairs or wild"),
+        (("--target", "loss"), "--weights: for runs, not with --target"),
+    ):
+        assert said in refused("fit", path, *asked, "--weights", "odd", *option)
 
 
 def test_as_many_runs_as_parameters_are_fitted_without_intervals_only(tmp_path, run, refused):
@@ -428,7 +459,7 @@ def test_the_interval_of_a_runs_loss_holds_the_scatter_of_one_run(tmp_path, caps
 
 
 def test_a_name_of_a_column_may_hold_a_comma():
-    found = table_options.pairs("--columns", ["n_params=Size, all (M):M,loss_nats=loss"], str)
+    found = option_values.pairs("--columns", ["n_params=Size, all (M):M,loss_nats=loss"], str)
     assert found == {"n_params": "Size, all (M):M", "loss_nats": "loss"}
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from scaling.answers.frontier import frontier
 from scaling.answers.loss_forecast import predict_loss
-from scaling.approaches import surface
 from scaling.approaches.diagnostics import residual_findings, sloppy_findings
-from scaling.approaches.surface import fit_surface, resolves_gamma
+from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface_findings import form_findings, resolves_gamma
 from scaling.fit import Fit, FitError, FitStatus
 from scaling.intervals import Interval
 from scaling.laws.loss_laws import ADDITIVE, CURVED
@@ -64,10 +64,10 @@ def test_an_interval_of_gamma_that_ends_at_its_bound_is_said_to_tell_nothing():
     found = SimpleNamespace(problem=box, law=CURVED)
     draws = SimpleNamespace(z=np.zeros((100, 1)))
     gamma = np.concatenate([np.linspace(2, 19, 90), np.full(10, 20.0)])
-    (said,) = surface._replicate_findings(found, {"gamma": gamma}, draws, 0.95)
+    (said,) = form_findings(found, {"gamma": gamma}, draws, 0.95)
     assert said.startswith("the interval of gamma (2.47 to 20.00) ends at its bound")
-    assert surface._replicate_findings(found, {"gamma": gamma[:85]}, draws, 0.95) == []
-    (said,) = surface._replicate_findings(found, {"gamma": gamma / 10}, draws, 0.95)
+    assert form_findings(found, {"gamma": gamma[:85]}, draws, 0.95) == []
+    (said,) = form_findings(found, {"gamma": gamma / 10}, draws, 0.95)
     assert said.startswith("gamma is not resolved from 1 (0.25 to 2.00)")
 
 

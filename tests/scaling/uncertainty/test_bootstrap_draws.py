@@ -220,3 +220,21 @@ def test_means_of_repeats_are_drawn_with_the_spread_they_have():
 def test_only_l1_like_fits_have_their_residuals_filled_in(objective, expected):
     noise = estimate_noise(grid(40, 1), np.full(40, 0.01), 5)
     assert passes_through_points(objective_named(objective), noise) == expected
+
+
+def test_residuals_about_a_fit_without_the_run_are_those_of_that_fit():
+    rng = np.random.default_rng(3)
+    slopes, y, weights = (
+        rng.standard_normal((12, 3)),
+        rng.standard_normal(12),
+        rng.uniform(1, 9, 12),
+    )
+    root = np.sqrt(weights)
+
+    def off(rows):
+        solved = np.linalg.lstsq(root[rows, None] * slopes[rows], root[rows] * y[rows])[0]
+        return y - slopes @ solved
+
+    expected = [off(np.arange(12) != i)[i] for i in range(12)]
+    found = bootstrap_draws.left_out_residuals(off(np.arange(12)), slopes, weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)

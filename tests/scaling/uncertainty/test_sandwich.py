@@ -46,6 +46,15 @@ def test_a_run_that_is_written_three_times_counts_once(linear):
     np.testing.assert_allclose(alone, once / 3, rtol=1e-12)
 
 
+def test_a_weight_of_three_is_the_run_written_three_times(linear):
+    slopes, residuals = linear
+    copies = np.arange(40) % 3 + 1
+    rows = np.repeat(np.arange(40), copies)
+    weighted = sandwich_covariance(residuals, slopes, np.arange(40), 0.3, copies.astype(float))
+    written = sandwich_covariance(residuals[rows], slopes[rows], rows, 0.3)
+    np.testing.assert_allclose(weighted, written, rtol=1e-12)
+
+
 def test_draws_have_the_covariance():
     covariance = np.array([[4.0, -1.9e-3], [-1.9e-3, 1e-6]])
     drawn = normal_draws(np.array([1.0, 2.0]), covariance, 200_000, np.random.default_rng(0))
