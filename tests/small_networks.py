@@ -81,11 +81,13 @@ _MOE = functools.partial(
 _MLPS = {"swiglu": SwiGLUConfig, "gelu": GELUConfig, "moe": _MOE}
 _LSTM = LSTMConfig(d_state=24, use_gate_bias=True, forget_bias=1.0)
 _GRU = GRUConfig(d_state=24, use_gate_bias=True)
+_WINDOW = msgspec.structs.replace(LLAMA.blocks[0].mixer, n_kv_heads=2, window=4)
 _WAVE = tuple(ConvolutionConfig(d_hidden=24, taps=3, dilation=dilation) for dilation in (1, 2))
 # Networks with other mixers than attention.
 OTHERS: dict[str, dict[str, Any]] = {
     "lstm": {"mixers": (_LSTM,)},
     "gru": {"mixers": (_GRU,)},
+    "window": {"mixers": (_WINDOW,), "use_bias": True},
     "convolution": {"mixers": _WAVE, "use_bias": True},
     "hybrid": {"mixers": (LLAMA.blocks[0].mixer, _LSTM), "use_bias": True},
 }

@@ -107,7 +107,7 @@ _DENSE = Explained(
         "13 % of the ratio at width 16 and 4 % from 32 on",
         "channel_mixer.activation shape.norm shape.learned_positions shape.use_bias": "as Llama: "
         "RMSNorm, rotary positions, SwiGLU, no biases; not varied here",
-        "shape.norm_eps mixer.rope_theta": "usual; not varied here",
+        "shape.norm_eps mixer.rope_theta mixer.window": "usual; not varied here",
         "mixer.use_qk_norm": "bounds the logits of attention (Henry et al. 2020, arXiv:2010.04245)",
         "shape.tie_embeddings": "a head of its own may begin at zero",
         "shape.embedding_init_std": "that of tiny-bytes, where 0.02 to 0.1 lose 0.2 to 0.4 nats",

@@ -91,6 +91,7 @@ EXPLAINED = (
             "the paper",
             "shape.norm_eps": "of the published configurations",
             "mixer.rope_theta": "5e5, the paper's",
+            "mixer.window": "none, as the paper",
             "mixer.use_qk_norm shape.tie_embeddings": "as the paper: neither",
             "embedding_init_std hidden_init_gain branch_init_gain": "usual; the paper does not say",
             "shape.output_init_std": "zero: far below the base width the multiplier of the logits "

@@ -110,7 +110,7 @@ _TINY = Explained(
         "channel_mixer.ff_multiple": "d_ff within 4 % of the ratio at all widths of the quickstart",
         "channel_mixer.activation shape.norm shape.learned_positions shape.use_bias": "as Llama: "
         "RMSNorm, rotary positions, SwiGLU, no biases; not varied here",
-        "shape.norm_eps mixer.rope_theta": "usual; not varied here",
+        "shape.norm_eps mixer.rope_theta mixer.window": "usual; not varied here",
         "mixer.use_qk_norm": "bounds the logits of attention (Henry et al. 2020, "
         "arXiv:2010.04245); not varied here",
         "shape.tie_embeddings": "at these sizes a second table of 256 rows is a large part of all "

@@ -112,9 +112,13 @@ def _conformal(found: Conformal | None) -> str:
 
 
 def run_rows(points: Sequence[Point], verdicts: Mapping[str, Verdict]) -> list[dict[str, str]]:
-    """One row per point that is asked for, with a column for each axis of the study."""
+    """One row per point that is asked for, with a column for each axis of the study, and for the
+    active parameters where they are not all."""
     fields = list(dict.fromkeys(field for point in points for field in point.axes))
     rows = [_run_row(point, verdicts[point.id]) for point in points]
+    if all(point.params.active == point.params.total for point in points):
+        for row in rows:
+            del row["active"]
     # The last part of a path names an axis, unless it names something else already.
     ends = [field.rpartition(".")[2] for field in fields]
     taken = {*(rows[0] if rows else ()), *(end for end in ends if ends.count(end) > 1)}
@@ -145,6 +149,7 @@ def _run_row(point: Point, verdict: Verdict) -> dict[str, str]:
         "C asked": power(point.budget),
         "d_model": str(point.spec.model.d_model),
         "parameters": f"{point.params.total:,}",
+        "active": f"{point.params.active:,}",
         "tokens": f"{point.n_tokens:,}",
         "tokens per parameter": f"{point.n_tokens / point.params.total:.3g}",
         "steps": str(point.spec.train.schedule.n_steps),

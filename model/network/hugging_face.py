@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which networks are Hugging Face's Llama, Qwen3 or GPT-2, their config.json and their weights.
+"""Which networks are Hugging Face's Llama, Mistral, Qwen3 or GPT-2, their config.json and weights.
 
 Ours have two factors that theirs lack. The residual multiplier is folded into what ends each
 branch, that of the logits into the gain of the last norm: embedding and head may be one matrix.
 Rotary pairs are Llama's already (layers.py). What theirs are is read from their code, models llama,
-qwen3 and gpt2 of transformers 5 (https://github.com/huggingface/transformers).
+mistral, qwen3 and gpt2 of transformers 5 (https://github.com/huggingface/transformers).
 """
 
 import math
@@ -17,8 +17,13 @@ from model.network.config import ModelConfig
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.mlp import GELUConfig
 
-Family = Literal["llama", "qwen3", "gpt2"]
-_CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "gpt2": "GPT2LMHeadModel"}
+Family = Literal["llama", "mistral", "qwen3", "gpt2"]
+_CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+}
 
 # (ours, side by side; theirs; how many axes of ours are inputs, 0 of a gain or bias).
 _ROTARY = (
@@ -90,8 +95,14 @@ def family(model: ModelConfig) -> Family:
             raise _none("Qwen3, which has query-key norm, has no biases in its MLP; use_bias=True")
         if not mixer.use_qk_norm and model.d_model % mixer.n_heads:
             raise _none(f"Llama's n_heads divides d_model={model.d_model}; {heads}")
-        return "qwen3" if mixer.use_qk_norm else "llama"
+        if mixer.window is None:
+            return "qwen3" if mixer.use_qk_norm else "llama"
+        if mixer.use_qk_norm or model.use_bias:
+            raise _none("Mistral, which has windows, has neither query-key norm nor biases")
+        return "mistral"
     if found == ("layernorm", "learned", "gelu"):
+        if mixer.window is not None:
+            raise _none(f"GPT-2's attention has no window; window={mixer.window}")
         if mixer.use_qk_norm:
             raise _none("GPT-2 has no query-key norm; use_qk_norm=True")
         if mixer.n_kv_heads != mixer.n_heads or mixer.n_heads * mixer.d_head != model.d_model:
@@ -140,7 +151,11 @@ def config_of(model: ModelConfig) -> dict[str, Any]:
             "layer_norm_epsilon": model.norm_eps,
             **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
         }
-    biases = {"attention_bias": model.use_bias}
+    own: dict[str, dict[str, Any]] = {
+        "llama": {"attention_bias": model.use_bias, "mlp_bias": model.use_bias},
+        "mistral": {"sliding_window": mixer.window},
+        "qwen3": {"attention_bias": model.use_bias},
+    }
     return common | {
         "hidden_size": model.d_model,
         "intermediate_size": mlp.d_ff,
@@ -153,7 +168,7 @@ def config_of(model: ModelConfig) -> dict[str, Any]:
         "rms_norm_eps": model.norm_eps,
         "rope_theta": mixer.rope_theta,  # As versions before 5 read it.
         "rope_parameters": {"rope_type": "default", "rope_theta": mixer.rope_theta},
-        **(biases | {"mlp_bias": model.use_bias} if kind == "llama" else biases),
+        **own[kind],
     }
 
 

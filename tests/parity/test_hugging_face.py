@@ -88,6 +88,7 @@ def abstract(c: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
 
 FAMILIES = {
     "llama": LLAMA,
+    "mistral": vary(LLAMA, window=4),
     "qwen3": vary(LLAMA, **QWEN3),
     "gpt2": vary(LLAMA, **GPT2),
 }
@@ -180,6 +181,16 @@ PUBLISHED = {
         "d_head": 128,
         "d_ff": 11008,
     },
+    "mistral": {
+        "vocab_size": 32000,
+        "d_model": 4096,
+        "n_layers": 32,
+        "n_heads": 32,
+        "n_kv_heads": 8,
+        "d_head": 128,
+        "d_ff": 14336,
+        "window": 4096,
+    },
     "qwen3": {
         "vocab_size": 151936,
         "d_model": 1024,
@@ -203,7 +214,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_parameter_counts_of_llama_2_7b_qwen3_and_gpt2_equal_hugging_face(name):
+def test_parameter_counts_of_llama_2_7b_mistral_7b_qwen3_and_gpt2_equal_hugging_face(name):
     config = vary(FAMILIES[name], **PUBLISHED[name])
     with torch.device("meta"):
         assert count_params(config).total == make(config).num_parameters()

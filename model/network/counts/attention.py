@@ -25,6 +25,8 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
         rotation.
       use_qk_norm: RMSNorm with gain on queries and keys, per head, before the rotation (Henry et
         al. 2020, arXiv:2010.04245; Qwen3).
+      window: positions that one attends to, itself and those right before it (Beltagy et al. 2020,
+        arXiv:2004.05150, sec. 3.1; as Mistral counts them, arXiv:2310.06825); None: all before it.
     """
 
     implementation: ClassVar[str] = "model.network.mixers.attention:Attention"
@@ -34,9 +36,12 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
     d_head: int
     rope_theta: float | None
     use_qk_norm: bool
+    window: int | None = None
 
     def __post_init__(self) -> None:
         check_whole(self, "n_heads n_kv_heads d_head")
+        if self.window is not None:
+            check_whole(self, "window")
         check_flags(self, "use_qk_norm")
         if self.rope_theta is not None:
             check_real(self, "rope_theta")
@@ -72,15 +77,21 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
         return weights
 
     def context_flops(self, net: "ModelConfig", *, is_causal: bool) -> int:
-        """QK^T and AV over all T positions: 2 x 2 T n_heads d_head; half of it behind a mask."""
-        full = 4 * net.seq_len * self.n_heads * self.d_head
+        """QK^T and AV over all T positions: 2 x 2 T n_heads d_head; half of it behind a mask.
+
+        With a window W < T the sequence is cut into blocks of W, each against itself and the one
+        before: W (2 T - W) of the T^2 pairs. A mask hides half of these.
+        """
+        T = net.seq_len
+        W = min(self.window or T, T)
+        full = 4 * self.n_heads * self.d_head * W * (2 * T - W) // T
         return full // 2 if is_causal else full
 
     def activation_width(self, net: "ModelConfig") -> int:
         return 2 * net.d_model + self.exchanged_width(net)
 
     def scores_per_token(self, net: "ModelConfig") -> int:
-        return self.n_heads * net.seq_len
+        return self.n_heads * min(net.seq_len, 2 * (self.window or net.seq_len))
 
     def exchanged_width(self, net: "ModelConfig") -> int:
         """Queries, keys, values, and the output of the heads."""
@@ -89,8 +100,13 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
     def is_local(self, execution: "Execution") -> bool:
         return execution.attention != "xla"
 
+    @property
+    def reach(self) -> int | None:
+        return None if self.window is None else self.window - 1
+
     def columns(self) -> dict[str, int | float | str]:
-        return {"n_heads": self.n_heads}
+        windows = {} if self.window is None else {"window": self.window}
+        return {"n_heads": self.n_heads, **windows}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,9 +123,12 @@ class AttentionRule:
     queries_per_kv_head: int
     rope_theta: float | None
     use_qk_norm: bool
+    window: int | None = None
 
     def __post_init__(self) -> None:
         check_whole(self, "head_width min_heads max_heads queries_per_kv_head")
+        if self.window is not None:
+            check_whole(self, "window")
         if self.min_heads > self.max_heads:
             raise ValueError(f"min_heads={self.min_heads} is above max_heads={self.max_heads}.")
 
@@ -125,4 +144,5 @@ class AttentionRule:
             d_head=2 * max(1, math.floor(d_model / n_heads / 2 + 0.5)),
             rope_theta=self.rope_theta,
             use_qk_norm=self.use_qk_norm,
+            window=self.window,
         )

@@ -11,12 +11,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from model.network.config import ModelConfig
-from model.network.context import Context
+from model.network.context import Context, require_causal
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.layer import LayerConfig
 from model.network.execution import Execution
 from model.network.layers import Layer, Said, State, project, rms_norm, shared
-from model.network.mixers.attention_kernels import attend_to, attention_kernel
+from model.network.mixers.attention_kernels import attention_kernel
+from model.network.mixers.plain_attention import attend_to
 from model.network.positions import rotate
 from model.network.sharding import Layout
 
@@ -56,12 +57,14 @@ class Attention(Layer):
     def __call__(
         self, x: Float[Array, "B T D"], context: Context
     ) -> tuple[Float[Array, "B T D"], Context, Said]:
-        layout = self.layout
+        layout, window = self.layout, self.sizes.window
+        if window is not None:
+            require_causal(context, f"attention with window={window}")
         q, k, v = self._heads(x, context.positions)
         # Where positions are split they are exchanged for heads, and back.
         inside = (P(*layout.whole(letters)) for letters in ("btgqk", "btgk", "btgk"))
         q, k, v = map(jax.sharding.reshard, (q, k, v), inside)
-        mixed = self.attend(q, k, v, context)
+        mixed = self.attend(q, k, v, context, window)
         return self._output(jax.sharding.reshard(mixed, P(*layout.act("btgqk")))), context, {}
 
     def _heads(
@@ -85,7 +88,8 @@ class Attention(Layer):
         return project("btgqk,gqkd->btd", mixed, self.o_gqkd, self.o_bias, out)
 
     def init_state(self, batch_size: int, length: int, dtype: DTypeLike) -> State:
-        """Keys and values of every position, [B, length, G, K] each."""
+        """Keys and values of every position, or of the last window, [B, length, G, K] each."""
+        length = min(length, self.sizes.window or length)
         shape = (batch_size, length, self.sizes.n_kv_heads, self.sizes.d_head)
         dims = P(*self.layout.act("btgk"))
         return {name: jnp.zeros(shape, dtype, out_sharding=dims) for name in ("keys", "values")}
@@ -96,9 +100,33 @@ class Attention(Layer):
         positions = context.positions
         assert positions is not None, "a step is told where it is"
         q, k, v = self._heads(x, positions)
+        if (window := self.sizes.window) is not None:
+            return self._windowed_step(q, k, v, state, positions[0], window)
         at = (0, positions[0, 0], 0, 0)
         keys = jax.lax.dynamic_update_slice(state["keys"], k, at)
         values = jax.lax.dynamic_update_slice(state["values"], v, at)
         is_seen = jnp.arange(keys.shape[1])[None] <= positions[0][:, None]
         mixed = attend_to(q, keys, values, is_seen[None])
         return self._output(mixed), {"keys": keys, "values": values}
+
+    def _windowed_step(
+        self,
+        q: Float[Array, "B n G Q K"],
+        k: Float[Array, "B n G K"],
+        v: Float[Array, "B n G K"],
+        state: State,
+        positions: Int[Array, " n"],
+        window: int,
+    ) -> tuple[Float[Array, "B n D"], State]:
+        """The state holds what came last, the latest at its end."""
+        size = state["keys"].shape[1]
+        keys, values = (
+            jnp.concatenate([state[name], new], axis=1)
+            for name, new in (("keys", k), ("values", v))
+        )
+        at = positions[0] - size + jnp.arange(keys.shape[1])[None]
+        own = positions[:, None]
+        is_seen = (at >= 0) & (at <= own) & (at > own - window)
+        mixed = attend_to(q, keys, values, is_seen[None])
+        first = keys.shape[1] - size
+        return self._output(mixed), {"keys": keys[:, first:], "values": values[:, first:]}

@@ -11,21 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel,
     splash_attention_mask,
 )
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from model.network.config import ModelConfig
 from model.network.context import PLAIN_CONTEXT, Context
 from model.network.counts.attention import AttentionConfig
 from model.network.execution import Attention
+from model.network.mixers.plain_attention import plain_attention
 
-Kernel = Callable[[Array, Array, Array, Context], Array]
+Kernel = Callable[[Array, Array, Array, Context, int | None], Array]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,71 +95,11 @@ def _objection(name: str, config: ModelConfig, where: Where) -> str:
 
 
 def attention_kernel(name: str) -> Kernel:
-    """(q [B T G Q K], k [B T G K], v [B T G K], context) -> [B T G Q K]; see the module."""
+    """(q [B T G Q K], k [B T G K], v [B T G K], context, window) -> [B T G Q K]; see the module.
+
+    Of a window (AttentionConfig) the context must be causal.
+    """
     return {"xla": plain_attention, "cudnn": cudnn_attention, "splash": splash_attention}[name]
-
-
-def plain_attention(
-    q: Float[Array, "B T G Q K"],
-    k: Float[Array, "B T G K"],
-    v: Float[Array, "B T G K"],
-    context: Context = PLAIN_CONTEXT,
-) -> Float[Array, "B T G Q K"]:
-    """Every position attends to itself and, in its own segment, to what came before it; to all of
-    it where the context is not causal. Scores are float32.
-
-    Long causal sequences are cut into four blocks of queries, each against its own past only: that
-    is 5/8 of the products.
-    """
-    length = q.shape[1]
-    n_blocks = 4 if context.is_causal and length >= 256 and length % 4 == 0 else 1
-    size = length // n_blocks
-    mixed = []
-    for end in range(size, length + 1, size):
-        first = end - size
-        is_seen = jnp.tril(jnp.ones((size, end), bool), first) if context.is_causal else None
-        is_seen = None if is_seen is None else is_seen[None]
-        if context.segments is not None:
-            own, past = context.segments[:, first:end], context.segments[:, :end]
-            is_same = own[:, :, None] == past[:, None]
-            is_seen = is_same if is_seen is None else is_seen & is_same
-        mixed.append(attend_to(q[:, first:end], k[:, :end], v[:, :end], is_seen))
-    return mixed[0] if n_blocks == 1 else jnp.concatenate(mixed, axis=1)
-
-
-def attend_to(
-    q: Float[Array, "B n G Q K"],
-    k: Float[Array, "B past G K"],
-    v: Float[Array, "B past G K"],
-    is_seen: Bool[Array, "#B n past"] | None,
-) -> Float[Array, "B n G Q K"]:
-    """The n positions attend to those that they see; None: to all.
-
-    The Q query heads of a group are folded into the query positions: products over four axes with
-    the batch axes first are what every backend has a fast kernel for.
-    """
-    B, n, G, Q, K = q.shape
-    q = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4)
-    folded = _reshaped(q, (B, G, Q * n, K), (0, 1, None, 4))
-    k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-    scores = jnp.einsum("bgik,bgjk->bgij", folded, k, preferred_element_type=jnp.float32)
-    if is_seen is not None:
-        is_seen = jnp.tile(is_seen, (1, Q, 1))[:, None]
-        scores = jnp.where(is_seen, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    mixed = jnp.einsum("bgij,bgjk->bgik", weights, v)
-    mixed = _reshaped(mixed, (B, G, Q, n, K), (0, 1, None, None, 3))
-    return mixed.transpose(0, 3, 1, 2, 4)
-
-
-def _reshaped(x: Array, shape: tuple[int, ...], axes: tuple[int | None, ...]) -> Array:
-    """x in another shape, each of its axes split as that axis of x is, None: not split.
-
-    JAX does not know which axes of length 1 stay which, and would split none of them.
-    """
-    at = jax.typeof(x).sharding
-    spec = P(*(None if axis is None else at.spec[axis] for axis in axes))
-    return jax.lax.reshape(x, shape, out_sharding=NamedSharding(at.mesh, spec))
 
 
 def cudnn_attention(
@@ -169,6 +107,7 @@ def cudnn_attention(
     k: Float[Array, "B T G K"],
     v: Float[Array, "B T G K"],
     context: Context = PLAIN_CONTEXT,
+    window: int | None = None,
 ) -> Float[Array, "B T G Q K"]:
     """cuDNN's flash attention, through ``jax.nn.dot_product_attention``."""
     _refuse_segments("cudnn", context)
@@ -176,7 +115,12 @@ def cudnn_attention(
     def local(q: Array, k: Array, v: Array) -> Array:
         B, T, G, Q, K = q.shape
         mixed = jax.nn.dot_product_attention(
-            q.reshape(B, T, G * Q, K), k, v, is_causal=context.is_causal, implementation="cudnn"
+            q.reshape(B, T, G * Q, K),
+            k,
+            v,
+            is_causal=context.is_causal,
+            local_window_size=None if window is None else (window - 1, 0),
+            implementation="cudnn",
         )
         return mixed.reshape(q.shape)
 
@@ -188,6 +132,7 @@ def splash_attention(
     k: Float[Array, "B T G K"],
     v: Float[Array, "B T G K"],
     context: Context = PLAIN_CONTEXT,
+    window: int | None = None,
 ) -> Float[Array, "B T G Q K"]:
     """JAX's flash attention for TPUs; interpreted where the devices are CPUs."""
     _refuse_segments("splash", context)
@@ -197,7 +142,11 @@ def splash_attention(
         B, T, G, Q, K = q.shape
         heads = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4).reshape(B, G * Q, T, K)
         k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-        kernel = _splash(T, G * Q, is_causal=context.is_causal, interpret=is_cpu)
+        shape, masks = (T, T), splash_attention_mask
+        mask: masks.Mask = masks.CausalMask(shape) if context.is_causal else masks.FullMask(shape)
+        if window is not None:
+            mask = masks.LocalMask(shape, (window - 1, 0), offset=0)
+        kernel = _splash(mask, G * Q, interpret=is_cpu)
         mixed = jax.vmap(kernel)(heads, k, v)
         return mixed.reshape(B, G, Q, T, K).transpose(0, 3, 1, 2, 4)
 
@@ -209,8 +158,8 @@ def _refuse_segments(name: str, context: Context) -> None:
         raise ValueError(f"attention={name!r} takes no segments. Say attention='xla'.")
 
 
-def _splash(length: int, n_heads: int, *, is_causal: bool, interpret: bool) -> Callable:
-    block = math.gcd(length, 512)
+def _splash(mask: splash_attention_mask.Mask, n_heads: int, *, interpret: bool) -> Callable:
+    block = math.gcd(mask.shape[0], 512)
     sizes = splash_attention_kernel.BlockSizes(
         block_q=block,
         block_kv=block,
@@ -219,9 +168,6 @@ def _splash(length: int, n_heads: int, *, is_causal: bool, interpret: bool) -> C
         block_q_dq=block,
         block_kv_dq=block,
     )
-    shape = (length, length)
-    masks = splash_attention_mask
-    mask = masks.CausalMask(shape) if is_causal else masks.FullMask(shape)
     return splash_attention_kernel.make_splash_mha(
         splash_attention_mask.MultiHeadMask([mask] * n_heads),
         head_shards=1,

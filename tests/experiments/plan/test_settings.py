@@ -14,7 +14,10 @@ from experiments.plan.settings import settings
 from experiments.recipes.tiny_bytes import TINY_BYTES, TINY_BYTES_MUON
 from experiments.study.recipe import BlockRule
 from experiments.study.study import Axis
+from model.network.counts.gru import GRURule
 from model.network.counts.mlp import MLPRule
+from model.network.counts.moe import MoERule
+from model.network.counts.total import count_params
 
 (SWIGLU,) = TINY_BYTES.shape.blocks
 GELU = BlockRule(
@@ -44,18 +47,67 @@ def test_an_architecture_is_an_axis(study, manifest):
 
 
 def test_a_hybrid_ratio_is_an_axis(study, manifest):
-    """One in two, and one in four, at depths that the pattern divides."""
+    """No, one or three recurrent blocks before each of attention, at depths that the pattern
+    divides."""
     recipe = study.recipe.with_(shape__min_layers=4, shape__max_layers=4)
     study = dataclasses.replace(study, recipe=recipe)
+    gru = GRURule(state_ratio=1.0, state_multiple=8, use_gate_bias=True)
+    recurrent = dataclasses.replace(SWIGLU, mixer=gru)
     axis = Axis(
         field="recipe.shape.blocks",
-        values=((SWIGLU, GELU), (SWIGLU, GELU, GELU, GELU)),
-        labels=("1:1", "1:3"),
+        values=tuple((recurrent,) * n + (SWIGLU,) for n in (0, 1, 3)),
+        labels=("0:1", "1:1", "3:1"),
     )
     for (label,), specs in planned(study, manifest, axis).items():
         for model in (spec.model for spec in specs):
             assert model.n_layers == 4
-            assert len(model.blocks) == {"1:1": 2, "1:3": 4}[label]
+            kinds = [block.mixer.kind for block in model.blocks * model.n_repeats]
+            of_two = ["gru", "attention"] * 2
+            expected = {"0:1": ["attention"] * 4, "1:1": of_two, "3:1": ["gru"] * 3 + of_two[1:2]}
+            assert kinds == expected[label]
+
+
+def test_windows_are_an_axis_of_numbers(study, manifest):
+    axis = Axis(field="recipe.shape.blocks.0.mixer.window", values=(16, 64))
+    for (window,), specs in planned(study, manifest, axis).items():
+        assert {spec.model.blocks[0].mixer.window for spec in specs} == {window}
+
+
+def test_experts_and_their_granularity_are_axes(study, manifest):
+    """Of finer experts more are active, each narrower: the same active weights but for routers,
+    which are left out here."""
+    moe = MoERule(
+        n_experts=4,
+        n_active=1,
+        ff_ratio=4.0,
+        shared_ratio=0.0,
+        ff_multiple=1,
+        is_renormalized=True,
+        router_init_gain=1.0,
+        balance_loss_weight=0.01,
+        router_z_loss_weight=0.0,
+    )
+    block = dataclasses.replace(SWIGLU, channel_mixer=moe)
+    study = dataclasses.replace(study, recipe=study.recipe.with_(shape__blocks=(block,)))
+    path = "recipe.shape.blocks.0.channel_mixer"
+    finer = tuple(
+        dataclasses.replace(moe, n_experts=4 * g, n_active=g, ff_ratio=4.0 / g) for g in (1, 2, 4)
+    )
+    experts = planned(study, manifest, Axis(field=f"{path}.n_experts", values=(2, 4, 8)))
+    grains = planned(study, manifest, Axis(field=path, values=finer, labels=("1", "2", "4")))
+    active: dict[int, set[int]] = {}
+    for (n_experts,), specs in experts.items():
+        for model in (spec.model for spec in specs):
+            counts, width = count_params(model), model.d_model
+            expert = 3 * 4 * width * width * model.n_layers
+            assert counts.total - counts.active == (n_experts - 1) * expert
+            routers = n_experts * width * model.n_layers
+            active.setdefault(width, set()).add(counts.active - routers)
+    for (label,), specs in grains.items():
+        for model in (spec.model for spec in specs):
+            routers = 4 * int(label) * model.d_model * model.n_layers
+            active[model.d_model].add(count_params(model).active - routers)
+    assert all(len(found) == 1 for found in active.values()), active
 
 
 def test_a_depth_rule_is_an_axis(study, manifest):

@@ -150,6 +150,17 @@ def test_an_axis_without_a_name_of_its_own_has_its_whole_path(swept):
     assert list(one) == list(last)
 
 
+def test_active_parameters_stand_beside_all_where_they_are_fewer(swept):
+    _, points, report = swept
+    assert "active" not in run_rows(points, report.verdicts)[0]
+    sparse = dataclasses.replace(points[0].params, active=1234)
+    some = [dataclasses.replace(points[0], params=sparse), points[1]]
+    rows = run_rows(some, report.verdicts)
+    assert [row["active"] for row in rows] == ["1,234", f"{points[1].params.total:,}"]
+    head = list(rows[0])
+    assert head.index("active") == head.index("parameters") + 1
+
+
 def test_figures_are_drawn_again_where_only_a_setting_that_is_not_fitted_changed(
     swept, ledger, no_drawing, monkeypatch
 ):

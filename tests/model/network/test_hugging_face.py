@@ -114,7 +114,7 @@ def test_a_block_without_a_channel_mixer_is_refused() -> None:
 def test_a_new_field_of_a_network_is_not_forgotten_in_the_export() -> None:
     """Whoever adds one adds it to ``family`` or ``config_of``, and here."""
     assert set(AttentionConfig.__struct_fields__) == {
-        *("n_heads", "n_kv_heads", "d_head", "rope_theta", "use_qk_norm")
+        *("n_heads", "n_kv_heads", "d_head", "rope_theta", "use_qk_norm", "window")
     }
     assert SwiGLUConfig.__struct_fields__ == GELUConfig.__struct_fields__ == ("d_ff",)
     said_nothing = {"embedding_init_std", "hidden_init_gain", "branch_init_gain", "output_init_std"}

@@ -47,5 +47,5 @@ def test_logits_loss_and_gradients_equal_hugging_face_with_the_same_weights(path
 
 
 def test_every_family_is_frozen_in_a_small_file():
-    assert [path.stem for path in FIXTURES] == ["gpt2", "llama", "mixtral", "qwen3"]
+    assert [path.stem for path in FIXTURES] == ["gpt2", "llama", "mistral", "mixtral", "qwen3"]
     assert max(path.stat().st_size for path in FIXTURES) < 200_000

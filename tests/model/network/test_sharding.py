@@ -48,6 +48,7 @@ def value_and_gradients(config, network, tokens, mesh_shape):
         "gpt2_untied_swiglu",
         "lstm",
         "gru",
+        "window",
         "convolution",
     ],
     indirect=True,

@@ -297,7 +297,7 @@ def test_blocks_hear_and_say_and_leave_the_same_scanned_or_not(llama, layers):
     assert said["draw"] == pytest.approx(float(sum(draws)))
 
 
-@only("config", ["qwen3", "hybrid", "gru", "convolution"], indirect=True)
+@only("config", ["qwen3", "hybrid", "gru", "window", "convolution"], indirect=True)
 def test_tokens_of_other_segments_are_as_if_they_were_not_there(config, network, tokens):
     _, params = network(config)
     model = with_params(config, params)
@@ -312,7 +312,7 @@ def test_tokens_of_other_segments_are_as_if_they_were_not_there(config, network,
     np.testing.assert_allclose(logits, jnp.concatenate(apart, axis=1), rtol=0, atol=6e-6)
 
 
-@only("config", ["qwen3", "gpt2", "hybrid", "convolution", "moe"], indirect=True)
+@only("config", ["qwen3", "gpt2", "window", "hybrid", "convolution", "moe"], indirect=True)
 def test_documents_behind_separators_are_as_if_they_were_alone(config, network, tokens):
     _, params = network(config)
     model = with_params(replace(config, separator=3), params)
@@ -345,7 +345,9 @@ def test_without_a_mask_every_position_sees_all_others(config, network, tokens):
     assert np.all(np.any(logits(tokens) != logits(other), axis=-1))
 
 
-@only("config", ["gpt2", "everything", "moe", "gru", "convolution", "hybrid"], indirect=True)
+@only(
+    "config", ["gpt2", "everything", "moe", "gru", "window", "convolution", "hybrid"], indirect=True
+)
 def test_step_by_step_the_logits_are_those_of_the_whole_sequence(config, network, tokens):
     apply, params = network(config)
     model = with_params(config, params)
@@ -358,7 +360,7 @@ def test_step_by_step_the_logits_are_those_of_the_whole_sequence(config, network
     np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, rtol=0, atol=1e-5)
 
 
-@only("kind", ["lstm", "gru", "convolution"])
+@only("kind", ["lstm", "gru", "window", "convolution"])
 def test_a_mixer_that_never_looks_ahead_says_so_where_it_is_asked_to(llama, kind):
     config = vary(llama, **OTHERS[kind])
     model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))

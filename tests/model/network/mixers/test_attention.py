@@ -12,17 +12,18 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from small_networks import vary
+from one_layer import lone_layer
+from small_networks import attention, vary
 
+from model.network.context import Context
 from model.network.mixers.attention_kernels import (
     Where,
-    attend_to,
     check_kernel,
     choose_kernel,
     cudnn_attention,
-    plain_attention,
     splash_attention,
 )
+from model.network.mixers.plain_attention import attend_to, plain_attention
 from model.network.sharding import FSDP_TENSOR, make_mesh
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -61,6 +62,44 @@ def test_blocks_of_a_long_sequence_equal_the_whole_masked_matrix():
     expected = np.einsum("bglm,bmgk->blgk", weights / weights.sum(-1, keepdims=True), v)
     ours = plain_attention(*(jnp.asarray(x, jnp.float32) for x in (q[:, :, :, None], k, v)))
     np.testing.assert_allclose(ours[:, :, :, 0], expected, rtol=0, atol=3e-6)
+
+
+SEGMENTS = np.array([[0, 0, 0, 1, 1, 2, 2], [5, 5, 5, 5, 5, 5, 3]])
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one segment", "segments"])
+def test_a_window_equals_a_loop_over_what_lies_in_it(window, segments):
+    """Windows that divide the seven positions, that do not, that cover most of them, or all."""
+    q, k, v = (np.asarray(x, np.float64) for x in inputs(2, 3))
+    told = np.zeros((B, L)) if segments is None else segments
+    expected = np.empty_like(q)
+    for b, l, g, r in np.ndindex(B, L, 2, 3):
+        past = [p for p in range(L) if l - window < p <= l and told[b, p] == told[b, l]]
+        expected[b, l, g, r] = one_position(q[b, l, g, r], k[b, past, g], v[b, past, g])
+    context = Context(segments=None if segments is None else jnp.asarray(segments))
+    mixed = jax.jit(lambda q, k, v: plain_attention(q, k, v, context, window))(*inputs(2, 3))
+    np.testing.assert_allclose(mixed, expected, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("window", [48, 200])
+def test_a_window_over_a_long_sequence_equals_the_whole_masked_matrix(window):
+    q, k, v = np.random.default_rng(0).normal(size=(3, 1, 256, 1, 5))
+    scores = np.einsum("blgk,bmgk->bglm", q, k) / np.sqrt(5)
+    band = np.tril(np.ones((256, 256))) - np.tril(np.ones((256, 256)), -window)
+    weights = np.exp(scores) * band
+    expected = np.einsum("bglm,bmgk->blgk", weights / weights.sum(-1, keepdims=True), v)
+    q, k, v = (jnp.asarray(x, jnp.float32) for x in (q[:, :, :, None], k, v))
+    ours = plain_attention(q, k, v, window=window)
+    np.testing.assert_allclose(ours[:, :, :, 0], expected, rtol=0, atol=3e-6)
+
+
+def test_what_a_window_remembers_does_not_grow_with_the_text(llama):
+    for window, lengths in ((None, {3: 3, 9: 9}), (4, {3: 3, 9: 4})):
+        layer, _ = lone_layer(attention(vary(llama, window=window)))
+        for length, held in lengths.items():
+            state = layer.init_state(2, length, jnp.float32)
+            assert {value.shape[:2] for value in state.values()} == {(2, held)}
 
 
 @pytest.mark.parametrize(("n", "G", "Q"), [(7, 1, 1), (1, 1, 2), (7, 2, 1)])
@@ -106,8 +145,10 @@ def test_heads_that_do_not_match_are_refused():
         plain_attention(q, k, v)
 
 
-@pytest.mark.parametrize("mesh", [(1, 1, 1, 1), (1, 2, 1, 2)])
-def test_the_kernel_for_tpus_equals_plain_attention_forward_and_backward(mesh):
+@pytest.mark.parametrize(
+    ("mesh", "window"), [((1, 1, 1, 1), None), ((1, 1, 1, 1), 40), ((1, 2, 1, 2), None)]
+)
+def test_the_kernel_for_tpus_equals_plain_attention_forward_and_backward(mesh, window):
     """Interpreted here; its float32 sums are taken in another order."""
     devices = make_mesh(mesh)
     rng = np.random.default_rng(0)
@@ -121,7 +162,7 @@ def test_the_kernel_for_tpus_equals_plain_attention_forward_and_backward(mesh):
 
         def value_and_slopes(kernel):
             def total(q, k, v):
-                return jnp.sum(jnp.sin(3 * kernel(q, k, v)))
+                return jnp.sum(jnp.sin(3 * kernel(q, k, v, window=window)))
 
             return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(*inputs)
 
@@ -131,7 +172,8 @@ def test_the_kernel_for_tpus_equals_plain_attention_forward_and_backward(mesh):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-5)
 
 
-def test_the_kernel_for_gpus_is_cudnns_flash_attention_both_ways(monkeypatch):
+@pytest.mark.parametrize("window", [None, 3])
+def test_the_kernel_for_gpus_is_cudnns_flash_attention_both_ways(monkeypatch, window):
     """Lowered for a GPU that is not here: what it computes has not been seen."""
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda _: True)
@@ -142,7 +184,7 @@ def test_the_kernel_for_gpus_is_cudnns_flash_attention_both_ways(monkeypatch):
     q, k, v = (jnp.concatenate([x, x[..., :3]], axis=-1)[:, :6] for x in (q, k, v))
 
     def total(q, k, v):
-        return jnp.sum(cudnn_attention(q, k, v).astype(jnp.float32))
+        return jnp.sum(cudnn_attention(q, k, v, window=window).astype(jnp.float32))
 
     def packed(q, k, v):
         return jnp.sum(jax.vmap(total)(q, k, v))
@@ -153,6 +195,8 @@ def test_the_kernel_for_gpus_is_cudnns_flash_attention_both_ways(monkeypatch):
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
         assert text.count("@__cudnn$fmhaSoftmax(") == 1
         assert text.count("@__cudnn$fmhaSoftmaxBackward(") == 1
+        # As cuDNN counts them: the position itself is one.
+        assert text.count(rf"\22sliding_window_length\22: {window or 0}") == 2
 
 
 def where(**changes):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import pytest
 from one_layer import Arrays, check_against_loop, lone_layer, stream
@@ -49,17 +50,25 @@ def test_an_output_depends_on_the_positions_of_its_taps_and_exactly_nothing_else
     np.testing.assert_array_equal(depends, expected)
 
 
-# Taps, dilations of the pattern, layers, positions: 1 + sum of (taps - 1) dilation by hand.
-FIELDS = [(2, (1,), 2, 3), (2, (1, 2, 4), 3, 8), (3, (1, 3), 4, 17), (1, (5,), 2, 1)]
+def taps(n: int, *dilations: int) -> tuple[ConvolutionConfig, ...]:
+    return tuple(ConvolutionConfig(d_hidden=8, taps=n, dilation=each) for each in dilations)
 
 
-@pytest.mark.parametrize(("taps", "dilations", "n_layers", "expected"), FIELDS)
+WINDOW = msgspec.structs.replace(LLAMA.blocks[0].mixer, window=5)
+# Mixers of the pattern, layers, positions: 1 + sum of (taps - 1) dilation and window - 1 by hand.
+FIELDS = [
+    (taps(2, 1), 2, 3),
+    (taps(2, 1, 2, 4), 3, 8),
+    (taps(3, 1, 3), 4, 17),
+    (taps(1, 5), 2, 1),
+    ((WINDOW, *taps(3, 2)), 4, 17),
+]
+
+
+@pytest.mark.parametrize(("mixers", "n_layers", "expected"), FIELDS)
 def test_the_tokens_that_move_the_last_logits_are_those_of_the_formula(
-    network, taps, dilations, n_layers, expected
+    network, mixers, n_layers, expected
 ):
-    mixers = tuple(
-        ConvolutionConfig(d_hidden=8, taps=taps, dilation=dilation) for dilation in dilations
-    )
     config = vary(LLAMA, mixers=mixers, n_layers=n_layers, seq_len=24)
     assert receptive_field(config) == expected
     apply, params = network(config)
