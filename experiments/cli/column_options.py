@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of `isoflop fit` for a table of anything, which a law reads by column."""
+"""Options of `isoflop fit` for a table that holds no runs: of anything, or of loss curves."""
 
 import argparse
 
@@ -14,6 +14,14 @@ def add_by_column(parser: argparse.ArgumentParser) -> None:
     add("--by", metavar="COLUMN", help="fit each group of rows alike in it by itself (one group)")
     add("--predict", nargs=2, type=file_path, metavar=("ROWS", "OUT"),
         help="a table of rows to predict, and the CSV file for it (none)")  # fmt: skip
+
+
+def add_schedules(parser: argparse.ArgumentParser) -> None:
+    """Options for a table of loss curves."""
+    title = "loss curves along schedules (--law multi_power; TABLE: run_id, step, loss_nats)"
+    parser.add_argument_group(title).add_argument("--schedules", type=file_path, metavar="TABLE",
+        help="their rates by run_id and step, linear in between; so is what --predict "
+        "reads (learning_rate beside the losses)")  # fmt: skip
 
 
 def by_column(options: argparse.Namespace) -> Columns:

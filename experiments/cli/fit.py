@@ -7,29 +7,23 @@ from rich.console import Console
 
 from experiments.cli import table_options
 from experiments.cli.answer_options import add_answer, show_answer, where
-from experiments.cli.column_options import add_by_column, by_column
+from experiments.cli.column_options import add_by_column, add_schedules, by_column
 from experiments.cli.open_report import open_report
 from experiments.cli.open_study import add_study
 from experiments.fit_tables.fit_columns import answer_columns
 from experiments.fit_tables.fit_law import answer_fit
+from experiments.fit_tables.schedules import answer_schedules
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs
 from scaling.tables.file import is_table
 
 _OF_RUNS = (
     *("best_per", "flops_convention", "params_convention", "approach", "curve", "tokens"),
-    *(
-        "accept",
-        "seed_noise",
-        "weights",
-        "curves",
-        "curves_columns",
-        "curves_where",
-        "select",
-        "method",
-    ),
-    *("profile", "figures"),
+    *("accept", "seed_noise", "weights", "curves", "curves_columns", "curves_where", "select"),
+    *("method", "profile", "figures"),
 )
+# The law of whole loss curves (scaling/laws/schedule_laws.py).
+_OF_CURVES = "multi_power"
 HELP = "fit all approaches to a study's runs, or a law to a TABLE of runs"
 
 
@@ -40,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table_options.add_output(parser)
     table_options.add_table(parser)
     add_by_column(parser)
+    add_schedules(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -63,6 +58,19 @@ def _fit_table(options: argparse.Namespace, console: Console) -> None:
     table_options.refuse_overrides(options)
     prepare_to_fit()
     asked = by_column(options)
+    if options.law == _OF_CURVES:
+        if unused := table_options.used(options, *_OF_RUNS, "tie", "target", "by"):
+            raise ValueError(f"{', '.join(unused)}: not with --law {_OF_CURVES}")
+        return answer_schedules(
+            options.study,
+            table_options.reading(options),
+            schedules=options.schedules,
+            predict=asked.predict,
+            fitting=table_options.fitting(options),
+            output=table_options.output(options, console),
+        )
+    if options.schedules:
+        raise ValueError(f"--schedules: only with --law {_OF_CURVES}")
     if asked.is_asked:
         if unused := table_options.used(options, *_OF_RUNS):
             raise ValueError(f"{', '.join(unused)}: for runs, not with --target, --by or --predict")

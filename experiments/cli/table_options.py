@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.cli.argument_types import file_path
-from experiments.cli.column_options import add_by_column
+from experiments.cli.column_options import add_by_column, add_schedules
 from experiments.cli.option_values import finite, numbers, pairs, span
 from experiments.cli.python_file import run_file
 from experiments.fit_tables.output import Output
@@ -116,6 +116,7 @@ def given(options: argparse.Namespace) -> list[str]:
     probe = argparse.ArgumentParser()
     add_table(probe)
     add_by_column(probe)
+    add_schedules(probe)
     add_output(probe)
     names = [action.dest for action in probe._actions if action.dest != "help"]
     return used(options, *names)

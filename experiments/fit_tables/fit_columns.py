@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.files.storage import replace_text
-from experiments.fit_tables.output import Output
+from experiments.fit_tables.output import Output, write_columns
 from experiments.fit_tables.settings import Columns, Fitting, Reading
 from experiments.terminal.table import wrapped
 
@@ -70,7 +66,8 @@ def answer_columns(
         source, to = asked.predict
         rows, labels = _read(str(source), reading, law.columns, asked.by)
         answer["predicted"] = _predicted(fit, rows, labels, drawn, level)
-        _write(to, answer["predicted"], labels, asked.by)
+        leading = {} if labels is None else {str(asked.by): labels.tolist()}
+        write_columns(to, leading | answer["predicted"])
         say(f"{len(next(iter(rows.values())))} rows predicted: {to}")
     output.write(encode(answer))
 
@@ -144,16 +141,3 @@ def _predicted(
             ends[:, here] = np.nanquantile(many, tails, axis=0)
         found[f"{target}_lower"], found[f"{target}_upper"] = ends.tolist()
     return found
-
-
-def _write(
-    to: Path, columns: Mapping[str, Sequence[float]], groups: Array | None, by: str | None
-) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    leading = {} if groups is None else {str(by): groups.tolist()}
-    shown = leading | {name: [repr(v) for v in values] for name, values in columns.items()}
-    writer.writerow(shown)
-    writer.writerows(zip(*shown.values(), strict=True))
-    to.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(to, text.getvalue())

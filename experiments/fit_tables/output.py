@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,3 +66,14 @@ class Output:
         assert self.figures is not None
         for path in save(figure, self.figures / name):
             self.console.print(str(path))
+
+
+def write_columns(to: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Columns of one length as a CSV file, numbers with all their digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    rows = zip(*columns.values(), strict=True)
+    writer.writerows([repr(float(c)) if isinstance(c, float) else c for c in row] for row in rows)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(to, text.getvalue())

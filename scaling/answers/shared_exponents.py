@@ -7,17 +7,15 @@ multiplier of parameters and one of tokens (arXiv:2602.07712), and the band narr
 only where the recipes do share them: the hold-out of either table says.
 """
 
-from typing import Any
-
 import numpy as np
 
 from scaling.approaches import diagnostics
 from scaling.approaches.surface_optimum import chord_exponents
 from scaling.fit import Bootstrap, Fit
 from scaling.intervals import Interval
-from scaling.laws.law import Law, amplitude, exponent
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.laws.objectives import HUBER, Objective, objective_named
+from scaling.laws.pair_laws import PAIR
 from scaling.solve.problem import set_up
 from scaling.solve.regression import Estimate, estimate, slopes
 from scaling.solve.replicates import replicate
@@ -31,29 +29,6 @@ from scaling.uncertainty.noise import estimate_noise, shared_variances
 _PARAMETERS_EACH = 4
 
 
-def _pair(xp: Any, p: Any, x: Any) -> Any:
-    E, A, A_b, alpha, B, B_b, beta = p
-    is_b = x["is_b"]
-    of_n = (A + is_b * (A_b - A)) * xp.exp(-alpha * x["log_n_params"])
-    return E + of_n + (B + is_b * (B_b - B)) * xp.exp(-beta * x["log_n_tokens"])
-
-
-PAIR = Law(
-    name="additive_pair",
-    formula="E + A_r/N^alpha + B_r/D^beta, r = a, b",
-    source="shared exponents: arXiv:2602.07712",
-    columns=("log_n_params", "log_n_tokens", "is_b"),
-    parameters=(
-        amplitude("E", lower=1e-6),
-        amplitude("A"),
-        amplitude("A_b"),
-        exponent("alpha"),
-        amplitude("B"),
-        amplitude("B_b"),
-        exponent("beta"),
-    ),
-    value=_pair,
-)
 # The additive law's parameters, in its order, of either recipe.
 _OF_A = ADDITIVE.names
 _OF_B = tuple(f"{name}_b" if name in "AB" else name for name in _OF_A)

@@ -88,7 +88,8 @@ def _interaction(xp: Any, p: Any, x: Any) -> Any:
 INTERACTION = Law(
     name="interaction",
     formula="L = E + A/N^alpha + B/D^beta + K/(N^gamma D^delta)",
-    source="ours: the additive law and a term of both",
+    source="ours: the additive law and a term of both, as Bryant and Liu 2026 (arXiv:2605.09189), "
+    "whom we know by quotations, have it in h of a loss E + (L0 - E) h / (1 + h)",
     columns=_COLUMNS,
     parameters=(
         amplitude("E", lower=1e-6),

@@ -108,7 +108,8 @@ def _upcycled(xp: Any, p: Any, x: Any) -> Any:
 UPCYCLED = Law(
     name="upcycled",
     formula="L = E + A S^-beta N^(-alpha + gamma ln S), S = sparsity, N = n_params_active",
-    source="Liew et al. 2025 (upcycling) say that S and N help together; this form is ours",
+    source="Liew et al. 2025 (arXiv:2502.03009) say that S and N help together; this form is "
+    "ours, for theirs was not at hand",
     columns=("log_n_params_active", "log_sparsity"),
     parameters=(
         amplitude("E", lower=1e-6),

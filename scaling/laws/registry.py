@@ -10,9 +10,11 @@ from scaling.laws.further_laws import FURTHER_LAWS
 from scaling.laws.law import Law
 from scaling.laws.loss_laws import LOSS_LAWS
 from scaling.laws.mixture_laws import MIXTURE_LAWS
+from scaling.laws.pair_laws import PAIR
 from scaling.laws.parallel_laws import PARALLEL_LAWS
 from scaling.laws.rate_laws import RATES
 from scaling.laws.repeat_laws import REPEAT_LAWS
+from scaling.laws.schedule_laws import MULTI_POWER
 from scaling.laws.vocabulary_laws import VOCABULARY_LAWS
 
 LAWS: dict[str, Law] = {
@@ -20,7 +22,7 @@ LAWS: dict[str, Law] = {
     for law in (
         *(*LOSS_LAWS, *CROSSED_LAWS, *REPEAT_LAWS, *PARALLEL_LAWS, *VOCABULARY_LAWS),
         *(*EXPERT_LAWS, RATES, *(family(5) for family in MIXTURE_LAWS.values())),
-        *(*FURTHER_LAWS, *ERROR_LAWS),
+        *(*FURTHER_LAWS, *ERROR_LAWS, PAIR, MULTI_POWER),
     )
 }
 

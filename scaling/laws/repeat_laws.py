@@ -32,7 +32,8 @@ def _overfitting(xp: Any, p: Any, x: Any) -> Any:
 OVERFITTING = Law(
     name="overfitting",
     formula="L = E + A/N^alpha + B/D^beta + K (D/U - 1)^rho (N/U)^sigma, U = unique_tokens",
-    source="Lovelace et al. 2026 add a penalty for repeats; the form of the penalty is ours",
+    source="Lovelace et al. 2026 (arXiv:2605.01640), as Weng 2026 (Scaling Laws, Carefully) quotes "
+    "it: K, rho and sigma are P, delta and kappa there",
     columns=_COLUMNS,
     parameters=(*ADDITIVE.parameters, *_PENALTY),
     value=_overfitting,

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,15 @@ from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
 from scaling.laws.objectives import HUBER
+from scaling.laws.schedule_laws import MULTI_POWER
 from scaling.plots.style import APPROACHES, new_figure
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.tables import read_table, select
 from scaling.schedules.fit import ScheduleFit, fit_schedules
+from scaling.schedules.loss_curves import LossCurves
 from scaling.schedules.multi_power_law import (
-    MULTI_POWER,
     constant,
     cosine,
-    schedule_columns,
     two_stage,
     warmup_stable_decay,
 )
@@ -38,29 +37,6 @@ PARAMETERS = {
 }
 SCORES = {25: (0.9988, 0.00376, 0.00465), 100: (0.9983, 0.00435, 0.00592)}
 ROUNDING = 0.0005
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LossCurves:
-    """Evaluations of one model: run, step, loss [n], and the schedule of each run."""
-
-    run: Array
-    step: Array
-    loss: Array
-    schedules: Mapping[str, Array]
-
-    def of(self, names: Sequence[str]) -> LossCurves:
-        rows = np.isin(self.run, names)
-        return LossCurves(
-            run=self.run[rows],
-            step=self.step[rows],
-            loss=self.loss[rows],
-            schedules=self.schedules,
-        )
-
-    @property
-    def columns(self) -> dict[str, Array]:
-        return schedule_columns(self.run, self.step, self.schedules)
 
 
 def schedule_of(name: str) -> Array:

@@ -14,7 +14,8 @@ from scaling.fit import Bootstrap, Certificate, FitStatus
 from scaling.intervals import Interval
 from scaling.laws.law import Law
 from scaling.laws.objectives import HUBER, Objective, objective_named
-from scaling.schedules.multi_power_law import MULTI_POWER, schedule_columns
+from scaling.laws.schedule_laws import MULTI_POWER
+from scaling.schedules.multi_power_law import schedule_columns
 from scaling.solve.problem import Constraints, set_up
 from scaling.solve.regression import Estimate, estimate
 from scaling.solve.replicates import replicate

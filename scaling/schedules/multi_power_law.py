@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning-rate schedules, and the multi-power law of the loss along them.
+"""Learning-rate schedules, and the columns that the multi-power law makes of them.
 
 A schedule is an array lr [T + 1]: lr[t] is the rate of step t, warm-up included. The law sums over
 all steps of the past; `schedule_columns` replaces that sum by a few dozen weighted nodes per
@@ -7,13 +7,11 @@ evaluation, so that the solver sees columns of matrices [n, K] and nothing else 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from scaling.laws.law import Law, amplitude, exponent, positive
 from scaling.tables.arrays import Array
 
 # Width of a block of steps in log lr and in log S_k(t). Two nodes keep a block's weight, mean and
@@ -23,35 +21,6 @@ BLOCK_WIDTH = 0.8
 # A rate of zero counts as this share of the peak: its logarithm must exist, and a step of no
 # length moves no loss either way.
 _SMALLEST_LR = 1e-9
-
-
-def _multi_power(xp: Any, p: Any, x: Any) -> Any:
-    L0, A, alpha, B, C, beta, gamma = p
-    # One more axis for the nodes of the sum: parameters may be [R, 1] against columns [n].
-    log_c, beta, gamma = (xp.asarray(v)[..., None] for v in (xp.log(C), beta, gamma))
-    log_x = log_c - gamma * x["drop_log_lr"] + x["drop_log_reach"]
-    saturated = -xp.expm1(-beta * xp.logaddexp(0.0, log_x))
-    drop = xp.sum(x["drop_weight"] * saturated, axis=-1)
-    return L0 + A * xp.exp(-alpha * x["log_lr_sum"]) - B * drop
-
-
-MULTI_POWER = Law(
-    name="multi_power",
-    formula="L(t) = L0 + A S(t)^-alpha - B sum_k (lr_{k-1} - lr_k) (1 - (1 + C lr_k^-gamma "
-    "S_k(t))^-beta), S_k(t) = lr_k + ... + lr_t, S = S_1",
-    source="Luo et al. 2025, eq. 2 to 4; the sum runs over the warm-up too, as in their code",
-    columns=("log_lr_sum", "drop_weight", "drop_log_lr", "drop_log_reach"),
-    parameters=(
-        amplitude("L0", lower=1e-6),
-        amplitude("A"),
-        exponent("alpha"),
-        amplitude("B"),
-        positive("C", (0.1, 30.0), 1e-8, 1e8),
-        positive("beta", (0.15, 1.5), 1e-4, 1e3),
-        exponent("gamma", lower=-2.0, upper=5.0),
-    ),
-    value=_multi_power,
-)
 
 
 def constant(n_steps: int, peak: float, *, n_warmup: int = 0) -> Float[Array, " steps"]:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from scaling.fit import FitError, FitStatus
+from scaling.laws.schedule_laws import MULTI_POWER
 from scaling.schedules.fit import block_labels, fit_schedules
 from scaling.schedules.multi_power_law import (
-    MULTI_POWER,
     constant,
     cosine,
     schedule_columns,
