@@ -31,7 +31,7 @@ PATH = re.compile(r"[\w.-]+(/[\w.-]+)*(\.(py|md|csv|cff|toml|txt)|/)")
 IMPORT = re.compile(rf"from ((?:{'|'.join(PACKAGES)})[\w.]*) import ([\w, ]+)")
 # What a reader has, not we.
 THEIRS = re.compile(
-    r"my_|runs\.csv|before\.csv|after\.csv|all\.csv|table\.csv|/venv/|results/STUDY"
+    r"my_|runs\.csv|before\.csv|after\.csv|all\.csv|table\.csv|contexts\.csv|/venv/|results/STUDY"
 )
 
 

@@ -10,7 +10,8 @@
   runs/<point id>/{spec.json, metrics/, result.json}   what came out; create-once
   runs/<point id>/weights.safetensors                  the network, where it is kept
   forecasts/<budget>-<key>.json                        predicted before the run; create-once
-  table.csv  curves.csv  costs.csv  fits/  figures/  report.html   derived; may be deleted
+  table.csv  curves.csv  contexts.csv  costs.csv  fits/  figures/  report.html   derived; may be
+                                                       deleted
 
 A result is linked into place whole or not at all, carries its own digest, and is never replaced:
 whoever comes second finds it there. Points whose spec is unchanged keep theirs when a study is
@@ -58,6 +59,7 @@ class Ledger:
         self.data = self.folder / "data"
         self.table = self.folder / "table.csv"
         self.curves = self.folder / "curves.csv"
+        self.contexts = self.folder / "contexts.csv"
         self.costs = self.folder / "costs.csv"
         self.report = self.folder / "report.html"
         self.figures = self.folder / "figures"

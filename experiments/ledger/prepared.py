@@ -28,10 +28,10 @@ from model.data.manifest import Manifest
 from model.data.mixture import mixed
 from model.data.prepare import Progress, prepare, source_key, training_texts
 from model.data.source import (
+    Language,
     Mixture,
     Source,
     TextSource,
-    Zipf,
     with_tokenizer,
 )
 from model.data.token_files import SPLITS
@@ -85,7 +85,7 @@ class _Store:
                 tokenizer = self._trained(source, tokenizer)
             parts = [with_tokenizer(part.source, tokenizer) for part in source.parts]
             return mixed(source, [self.manifest(part) for part in parts])
-        if isinstance(source, Zipf):
+        if isinstance(source, Language):
             return prepare(source, self._root)
         key = source_key(source)
         folder = self._root / key

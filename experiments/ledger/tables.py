@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ledger -> table.csv, curves.csv and costs.csv of a study; derived, sorted by plan.
+"""Ledger -> table.csv, curves.csv, contexts.csv and costs.csv of a study; derived, sorted by plan.
 
-``table.csv`` and ``curves.csv`` hold only what follows from the specs, so that an interrupted study
+The first three hold only what follows from the specs, so that an interrupted study
 gives the same bytes as an undisturbed one; seconds, hosts and versions are in ``costs.csv``, which
 has a row for each trunk, too.
 """
@@ -39,12 +39,14 @@ def tables(ledger: Ledger, points: Sequence[Point]) -> dict[Path, str]:
     """What the tables should hold, by their path; raises Damaged."""
     table: list[Row] = []
     curves: list[Row] = []
+    contexts: list[Row] = []
     costs: list[Row] = []
     judge = Judge(ledger)
     for point in points:
         verdict = judge.outcome(point.id)
         if verdict.result is not None:
             curves += _curve_rows(point, verdict.result)
+            contexts += _context_rows(point, verdict.result)
             costs.append(_cost_row(point.id, verdict.result))
         if verdict.result is not None or verdict.state == "failed":
             table.append(table_row(point, verdict))
@@ -53,6 +55,7 @@ def tables(ledger: Ledger, points: Sequence[Point]) -> dict[Path, str]:
     return {
         ledger.table: csv_text(table),
         ledger.curves: csv_text(curves),
+        **({ledger.contexts: csv_text(contexts)} if contexts else {}),
         ledger.costs: csv_text(costs),
     }
 
@@ -145,6 +148,22 @@ def _curve_rows(point: Point, result: Result) -> list[Row]:
             "bits_per_byte": row.bits_per_byte,
         }
         for row in result.curve
+    ]
+
+
+def _context_rows(point: Point, result: Result) -> list[Row]:
+    """Losses by how much of its window a prediction sees."""
+    bins = result.loss.by_context if result.loss else ()
+    return [
+        {
+            "run_id": point.id,
+            "role": point.role,
+            "least_seen": one.least_seen,
+            "most_seen": one.most_seen,
+            "n_units": one.n_units,
+            "loss_nats": one.nats,
+        }
+        for one in bins
     ]
 
 

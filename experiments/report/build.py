@@ -15,11 +15,13 @@ from experiments.ledger.verdict import Judge, Verdict
 from experiments.plan.point import Point
 from experiments.plan.settings import compares_vocabularies
 from experiments.report.analysis import Analysis, analyse
+from experiments.report.contexts import context_curves
 from experiments.report.missing_runs import ALLOWED
 from experiments.study.study import Study
 from model.data.source import is_bytes
 from scaling.answers.loss_forecast import choose_forecaster
-from scaling.tables.units import loss_words
+from scaling.tables.context_curve import ContextCurve
+from scaling.tables.units import NATS, loss_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,7 @@ class Report:
       trunks: what several points begin with, by id.
       planned: what was planned to be spent; None where nothing was, or it is damaged.
       compared: the finished runs of which it told the time.
+      contexts: losses by how much is seen (contexts.py); none where units of tokens differ.
     """
 
     analysis: Analysis
@@ -60,6 +63,7 @@ class Report:
     trunks: Mapping[str, Trunk] = field(default_factory=dict)
     planned: Planned | None = None
     compared: tuple[Compared, ...] = ()
+    contexts: tuple[ContextCurve, ...] = ()
 
     @property
     def loss_unit(self) -> str:
@@ -128,6 +132,7 @@ def gather(ledger: Ledger, points: Sequence[Point], analysis: Analysis, unit: st
         trunks=trunks,
         planned=planned,
         compared=() if planned is None else compare(planned, points, verdicts, trunks),
+        contexts=context_curves(points, verdicts) if analysis.runs.loss_unit == NATS else (),
     )
 
 

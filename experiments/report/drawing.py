@@ -17,6 +17,7 @@ from scaling.fit import Fit
 from scaling.intervals import Band, Estimated, Interval
 from scaling.plots import figures
 from scaling.plots.collapse import figure_collapse, figure_trajectory
+from scaling.plots.loss_by_context import figure_contexts
 from scaling.plots.loss_curves import figure_settings, figure_sizes, figure_vocabulary
 from scaling.plots.loss_matrix import figure_loss_matrix
 from scaling.tables.loss_curves import loss_curves
@@ -46,6 +47,8 @@ def drawn(report: Report) -> dict[str, Figure]:
             np.array([list(one.bits.values()) for one in analysis.matrix]),
             analysis.runs.loss_unit,
         )
+    if report.contexts:
+        found["contexts"] = figure_contexts(report.contexts)
     if fits:
         fronts = [analysis.frontiers[name] for name in APPROACHES if name in fits]
         found["frontier"] = figures.figure_frontier(fronts, rows.ordered(analysis))

@@ -17,6 +17,7 @@ CAPTIONS = {
     "isoflop": "Loss against size at fixed compute, with fitted minima where there are any.",
     "settings": "Loss against each setting that was varied, a line per size.",
     "domains": "Loss of each budget and setting on each domain.",
+    "contexts": "Loss by how many tokens of its window a prediction sees.",
     "vocabulary": "Lowest loss of any size against the vocabulary; stars: the best of a budget.",
     "frontier": "Compute-optimal parameters and tokens by every approach.",
     "forecast": "Forecasts made before the run beyond the grid, and what came out.",
@@ -72,6 +73,7 @@ def _digest(report: Report) -> str:
         report.main,
         report.forecasts,
         report.compared,
+        report.contexts,
     )
     return _sha256(repr((about, importlib.metadata.version("matplotlib"))).encode())
 

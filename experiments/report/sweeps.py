@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the axes of a study show beside its fits: losses along each."""
 
+from collections.abc import Mapping
+
 from experiments.plan.settings import compares_vocabularies
-from experiments.study.study import Study
+from experiments.study.study import Label, Study
 from scaling.tables.loss_curves import LossCurve, loss_curves
 from scaling.tables.runs import Runs
 
+Settings = Mapping[str, Label]
 # A column of the table.
 VOCABULARY = "vocab_size"
 
@@ -28,3 +31,8 @@ def sweeps(study: Study, runs: Runs) -> dict[str, list[LossCurve]]:
         others = ["n_params", *(axis.field for axis in axes)]
         found[VOCABULARY] = loss_curves(runs, VOCABULARY, ("budget",), others)
     return found
+
+
+def label_axes(settings: Settings) -> list[str]:
+    """The values of axes that have no numbers."""
+    return [str(value) for value in settings.values() if isinstance(value, str | bool)]

@@ -14,7 +14,8 @@ from model.data.document_windows import DocumentWindows, choose_documents, docum
 from model.data.encoding import Encoding, open_encoding, separator_of
 from model.data.manifest import Manifest
 from model.data.mixture import MixtureCorpus
-from model.data.source import Mixture, Zipf, source_from_dict
+from model.data.open_language import describe_language, open_language
+from model.data.source import Language, Mixture, source_from_dict
 from model.data.streams import Purpose, random_stream
 from model.data.token_files import (
     SPLITS,
@@ -26,7 +27,6 @@ from model.data.token_files import (
     tokens_folder,
 )
 from model.data.windows import Corpus
-from model.data.zipf import GENERATOR_VERSION, ZipfLanguage, describe
 
 
 class TokenCorpus(Corpus):
@@ -136,12 +136,12 @@ class TokenCorpus(Corpus):
         return as_strided(tokens, (n_windows, seq_len + 1), (seq_len * size, size), writeable=False)
 
 
-class ZipfCorpus(Corpus):
-    """Windows of a `Zipf` language, generated when asked for. The order never repeats."""
+class GeneratedCorpus(Corpus):
+    """Windows of a language, generated when asked for. The order never repeats."""
 
-    def __init__(self, manifest: Manifest, source: Zipf):
+    def __init__(self, manifest: Manifest, source: Language):
         super().__init__(manifest)
-        self.language = ZipfLanguage(source)
+        self.language = open_language(source)
 
     def train_windows(
         self, first: int, n: int, *, seq_len: int, seed: int
@@ -196,13 +196,13 @@ def open_corpus(
         pairs = zip(source.parts, manifest.parts, strict=True)
         parts = [open_corpus(one, folder, part.unique_tokens) for part, one in pairs]
         return MixtureCorpus(manifest, source, parts)
-    if isinstance(source, Zipf):
-        if describe(source).fingerprint != manifest.fingerprint:
+    if isinstance(source, Language):
+        if describe_language(source).fingerprint != manifest.fingerprint:
             raise ValueError(
-                "the manifest is of another zipf language or generator (this is version "
-                f"{GENERATOR_VERSION}). Write it again with `isoflop data STUDY`."
+                f"the manifest is of another {source.kind} language, or of another version of its "
+                "generator. Write it again with `isoflop data STUDY`."
             )
-        return ZipfCorpus(manifest, source)
+        return GeneratedCorpus(manifest, source)
     try:
         below = tokens_folder(Path(folder), manifest.fingerprint)
         arrays = {split: open_array(token_path(below, split)) for split in SPLITS}

@@ -19,9 +19,9 @@ from model.data.source import (
     BYTE_SEPARATOR,
     BYTE_VOCAB_SIZE,
     FileSource,
+    Language,
     TextSource,
     TokenArrays,
-    Zipf,
     source_from_dict,
 )
 from model.data.tiktoken_ranks import read_ranks_file, tokenizer_json
@@ -227,7 +227,7 @@ def separator_of(manifest: Manifest) -> int:
     if manifest.parts:
         return separator_of(manifest.parts[0])
     source = source_from_dict(manifest.source)
-    return source.separator if isinstance(source, TokenArrays | Zipf) else BYTE_SEPARATOR
+    return source.separator if isinstance(source, TokenArrays | Language) else BYTE_SEPARATOR
 
 
 def open_encoding(manifest: Manifest, folder: Path) -> Encoding:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from model.data import zipf
 from model.data.dataset import DatasetReader
 from model.data.encoding import (
     TOKENIZER_FILE,
@@ -18,15 +17,16 @@ from model.data.encoding import (
     tokenizer_digest,
 )
 from model.data.manifest import Manifest
+from model.data.open_language import describe_language
 from model.data.overlap import Strings
 from model.data.source import (
     FileSource,
     HuggingFaceDataset,
+    Language,
     PepsText,
     SingleSource,
     StdlibText,
     TokenArrays,
-    Zipf,
     source_to_dict,
     with_tokenizer,
 )
@@ -55,7 +55,7 @@ def prepare(
     both are complete; the caller writes the manifest last, and `open_corpus` checks the files
     against it, so a killed call leaves nothing that passes for done, but a hidden folder
     `.prepare-*`, from which the next call goes on where source and files are the same. Of several
-    processes one may prepare into a folder at a time. A zipf source writes nothing.
+    processes one may prepare into a folder at a time. A language writes nothing.
 
     Args:
       folder: where the token files go; made if missing.
@@ -65,8 +65,8 @@ def prepare(
       ValueError: if a file cannot be read as the source says, or a split would be empty.
       OSError: if the folder cannot be written.
     """
-    if isinstance(source, Zipf):
-        return zipf.describe(source)
+    if isinstance(source, Language):
+        return describe_language(source)
     folder = Path(folder)
     staging = folder / f".prepare-{source_key(source)[:8]}"
     staging.mkdir(parents=True, exist_ok=True)

@@ -9,13 +9,13 @@ from jaxtyping import UInt
 from model.data.prepare import reader_of
 from model.data.source import (
     HuggingFaceDataset,
+    Language,
     Mixture,
     PepsText,
     Source,
     StdlibText,
     TextFiles,
     TokenArrays,
-    Zipf,
 )
 from model.data.token_arrays import TokenArraysReader
 
@@ -57,7 +57,7 @@ def _of_path(source: Source, path: str) -> TextFiles | TokenArrays:
         return TextFiles(paths=(path,), validation_fraction=0.5)  # Of what is not split.
     if isinstance(source, HuggingFaceDataset):
         return TextFiles(paths=(path,), validation_fraction=0.5, text_field=source.text_field)
-    if isinstance(source, Zipf):
+    if isinstance(source, Language):
         return TokenArrays(
             paths=(path,),
             vocab_size=source.vocab_size,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from model.data.languages import Recall, Zipf
 from model.data.source_checks import (
     check_held_out,
     check_int,
@@ -28,16 +29,12 @@ from model.data.tokenizer import (
 
 BYTE_VOCAB_SIZE = 256
 BYTE_SEPARATOR = 0
-MAX_ZIPF_TABLE_TOKENS = 2**25
-"""Largest table of distinct records, b^k (1+k+r) tokens, that a `Zipf` language may need."""
-
 TOKEN_DTYPES = ("uint8", "uint16", "uint32", "int32", "int64")
 ORDERS = ("shuffled", "files")
 
 ALL_DOMAINS = "all"
 """Of losses, that of the whole validation set: no part may have this name."""
 MAX_VOCAB_SIZE = 2**31 - 1
-MAX_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,70 +83,10 @@ class TokenArrays:
         check_that(self, "order", self.order in ORDERS, f"one of {', '.join(ORDERS)}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Zipf:
-    """A synthetic language of known entropy: records about facts i = 1..M with p_i ~ i^-(1+alpha).
-
-    A record is m = 1 + k + r tokens: the separator (id b), the k base-b digits of pi(i), most
-    significant first, then r answers g_j(i), each replaced by a uniform digit with probability
-    epsilon. Digits are the ids 0..b-1; M = b^k. See `model.data.zipf`.
-
-    Args:
-      alpha: tail exponent, > 0.
-      epsilon: probability that an answer is replaced by a uniform digit, 0 <= x <= 1.
-      base: b, number of digits, >= 2.
-      n_digits: k, digits of a question, >= 1.
-      n_answers: r, answers of a record, >= 1.
-      language_seed: fixes pi and g; not the order in which records are drawn.
-    """
-
-    kind: ClassVar[str] = "zipf"
-    alpha: float
-    epsilon: float
-    base: int
-    n_digits: int
-    n_answers: int
-    language_seed: int
-
-    def __post_init__(self) -> None:
-        check_real(self.kind, "alpha", self.alpha, 0.0, math.inf)
-        check_real(self.kind, "epsilon", self.epsilon, 0.0, 1.0, closed=True)
-        check_int(self.kind, "base", self.base, 2, MAX_ZIPF_TABLE_TOKENS)
-        check_int(self.kind, "n_digits", self.n_digits, 1, MAX_ZIPF_TABLE_TOKENS)
-        check_int(self.kind, "n_answers", self.n_answers, 1, MAX_ZIPF_TABLE_TOKENS)
-        check_int(self.kind, "language_seed", self.language_seed, 0, MAX_SEED)
-        log2_table = self.n_digits * math.log2(self.base) + math.log2(self.record_length)
-        if log2_table > math.log2(MAX_ZIPF_TABLE_TOKENS):
-            raise ValueError(
-                f"base {self.base}, n_digits {self.n_digits} and n_answers {self.n_answers} of "
-                f"source 'zipf' need a table of 2^{log2_table:.1f} tokens (base^n_digits records): "
-                f"at most 2^{math.log2(MAX_ZIPF_TABLE_TOKENS):.0f}. Lower base or n_digits."
-            )
-
-    @property
-    def record_length(self) -> int:
-        """Tokens per record, m = 1 + k + r; a window holds whole records."""
-        return 1 + self.n_digits + self.n_answers
-
-    @property
-    def n_facts(self) -> int:
-        """Number of facts, M = b^k."""
-        return self.base**self.n_digits
-
-    @property
-    def vocab_size(self) -> int:
-        """b digits and the separator."""
-        return self.base + 1
-
-    @property
-    def separator(self) -> int:
-        """The id after the last digit."""
-        return self.base
-
-
 TextSource = PepsText | StdlibText | TextFiles | HuggingFaceDataset
 FileSource = TextSource | TokenArrays
-SingleSource = FileSource | Zipf
+Language = Zipf | Recall
+SingleSource = FileSource | Language
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,8 +121,9 @@ class Part:
         check_real(self.kind, "weight", self.weight, 0.0, math.inf)
         if self.unique_tokens is not None:
             check_int(self.kind, "unique_tokens", self.unique_tokens, 1, 2**62)
-            is_finite = not isinstance(self.source, Zipf)
-            check_that(self, "unique_tokens", is_finite, "None for zipf, which has no end")
+            is_finite = not isinstance(self.source, Language)
+            legal = f"None for {self.source.kind}, which has no end"
+            check_that(self, "unique_tokens", is_finite, legal)
         if self.max_epochs is not None:
             check_real(self.kind, "max_epochs", self.max_epochs, 0.0, math.inf)
 
@@ -242,7 +180,10 @@ def is_bytes(source: Source) -> bool:
 
 SOURCES: dict[str, type[Source]] = {
     s.kind: s
-    for s in (PepsText, StdlibText, TextFiles, HuggingFaceDataset, TokenArrays, Zipf, Mixture)
+    for s in (
+        *(PepsText, StdlibText, TextFiles, HuggingFaceDataset, TokenArrays),
+        *(Zipf, Recall, Mixture),
+    )
 }
 
 

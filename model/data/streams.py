@@ -5,7 +5,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from model.data.source import MAX_SEED
+from model.data.languages import MAX_SEED
 
 BLOCK = 4
 """Draws (64 bits each) per Philox counter."""

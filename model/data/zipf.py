@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A language whose entropy is known: facts with a power-law tail, asked and answered in records."""
 
-import hashlib
-import json
 import math
 
 import numpy as np
 from jaxtyping import Float64, Int32, Integer
 
 from model.data.manifest import Manifest
-from model.data.source import Zipf, source_to_dict
+from model.data.records import RecordLanguage, describe_records
+from model.data.source import Zipf
 from model.data.streams import BLOCK, Purpose, random_stream
 
 GENERATOR_VERSION = 1
@@ -35,34 +34,12 @@ def entropy_nats(source: Zipf) -> float:
 
 
 def describe(source: Zipf) -> Manifest:
-    """The manifest of a language: unlimited tokens, known entropy, nothing on disk."""
-    written = source_to_dict(source)
+    """The manifest of a language."""
     reals = {"alpha": float(source.alpha), "epsilon": float(source.epsilon)}  # 1 is 1.0
-    rule = json.dumps({**written, **reals, "generator": GENERATOR_VERSION}, sort_keys=True)
-    return Manifest(
-        kind=source.kind,
-        fingerprint=hashlib.sha256(rule.encode()).hexdigest(),
-        vocab_size=source.vocab_size,
-        n_documents=None,
-        n_train_documents=None,
-        n_validation_documents=None,
-        n_bytes=None,
-        n_train_tokens=None,
-        n_validation_tokens=None,
-        bytes_per_token=None,
-        entropy_nats=entropy_nats(source),
-        window_multiple=source.record_length,
-        notes=(
-            f"Records of {source.record_length} tokens, each started by separator "
-            f"{source.separator}; windows start at a separator and hold whole records.",
-            "Records in one window see those before them, of which they are independent.",
-            "Generated on the fly; training and validation draw from disjoint random streams.",
-        ),
-        source=written,
-    )
+    return describe_records(source, reals, GENERATOR_VERSION, entropy_nats(source))
 
 
-class ZipfLanguage:
+class ZipfLanguage(RecordLanguage):
     """The tables of one language: fact probabilities p [M] and its noise-free records [M, m].
 
     pi (a bijection on [0, M)) and g_j (a random digit per fact and answer) come from
@@ -104,23 +81,6 @@ class ZipfLanguage:
         records[:, -n_answers:][hit] = _digit(noise[hit] / eps if eps else noise[hit], source.base)
         return records
 
-    def sample_windows(
-        self, first: int, n: int, *, seq_len: int, seed: int, purpose: Purpose
-    ) -> Int32[np.ndarray, "n T1"]:
-        """Windows [first, first + n) of the stream: whole records, then the next separator.
-
-        Args:
-          seq_len: a multiple of the record length m.
-        """
-        per_window = seq_len // self.source.record_length
-        records = self.sample_records(
-            first * per_window, n * per_window, seed=seed, purpose=purpose
-        )
-        windows = np.empty((n, seq_len + 1), np.int32)
-        windows[:, :-1] = records.reshape(n, seq_len)
-        windows[:, -1] = self.source.separator
-        return windows
-
     def oracle_losses(self, windows: Integer[np.ndarray, "n T1"]) -> Float64[np.ndarray, "n T"]:
         """-ln P(token | all before it) under the true language, in nats, for each target.
 
@@ -138,18 +98,11 @@ class ZipfLanguage:
           ValueError: if a separator is not where a record starts, or elsewhere.
         """
         source = self.source
-        b, k, m = source.base, source.n_digits, source.record_length
-        n, seq_len = windows.shape[0], windows.shape[1] - 1
-        starts = np.arange(seq_len + 1) % m == 0
-        if seq_len % m or np.any((windows == source.separator) != starts):
-            raise ValueError(
-                f"windows {windows.shape} do not hold whole records: separator {source.separator} "
-                f"must stand at every {m}th token, first and last, and nowhere else."
-            )
-        records = windows[:, :-1].reshape(-1, m)
+        b, k = source.base, source.n_digits
+        records = self.records_of(windows)
         mass = np.zeros(source.n_facts)
         mass[self.codes] = self.probabilities
-        losses = np.zeros((len(records), m))
+        losses = np.zeros(records.shape)
         prefix = np.zeros(len(records), np.int64)
         known = np.zeros(len(records))
         with np.errstate(divide="ignore"):
@@ -162,11 +115,7 @@ class ZipfLanguage:
             is_right = records[:, 1 + k :] == self._records[facts, 1 + k :]
             wrong = source.epsilon / b
             losses[:, k:-1] = -np.log(np.where(is_right, 1.0 - source.epsilon + wrong, wrong))
-        return losses.reshape(n, seq_len)
-
-    def oracle_loss(self, windows: Integer[np.ndarray, "n T1"]) -> float:
-        """Mean of `oracle_losses`, nats per token: a model can be below it by noise only."""
-        return float(self.oracle_losses(windows).mean())
+        return losses.reshape(len(windows), -1)
 
 
 def _digit(uniform: np.ndarray, base: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from model.data.source import ALL_DOMAINS
 from model.network.execution import Execution
+from model.training.by_context import ContextLoss
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +73,8 @@ class Loss:
       n_units: measured on.
       n_bytes: of text that these units stand for; None where that has no meaning.
       is_bound: whether the true loss is at most this, not equal to it.
+      by_context: by how many tokens of its window a prediction sees; () of an objective that sees
+        both sides, and of runs before it was kept.
     """
 
     nats: float
@@ -79,6 +82,7 @@ class Loss:
     n_units: int
     n_bytes: float | None
     is_bound: bool
+    by_context: tuple[ContextLoss, ...] = ()
 
     @property
     def bits_per_byte(self) -> float | None:

@@ -22,6 +22,7 @@ from model.network.execution import Execution
 from model.network.sharding import BATCH
 from model.network.transformer import Transformer
 from model.training import memory
+from model.training.by_context import context_bins
 from model.training.config import Algorithm
 from model.training.objectives.objective import Batch, Objective, objective
 from model.training.optimizer import DATA_SEED, Hyper, optimizer, roles
@@ -223,10 +224,12 @@ def _row(arrays: Mapping[str, Shaped[Array, "n ..."]], i: Int[Array, ""]) -> Bat
 
 
 class ByWindow(NamedTuple):
-    """Of each window its nats and its units."""
+    """Of each window its nats and its units; both, too, by how much is seen (by_context.py)."""
 
     nats: Float[Array, "*R n_batches B"]
     n_units: Float[Array, "*R n_batches B"]
+    nats_by_context: Float[Array, "*R n_batches B n_bins"]
+    units_by_context: Float[Array, "*R n_batches B n_bins"]
 
 
 def evaluate(
@@ -242,12 +245,24 @@ def evaluate(
     def body(i: Int[Array, ""], found: ByWindow) -> ByWindow:
         key = jax.random.fold_in(jax.random.key(0), i)
         network = this.network(params)
-        nats, n_units = this.objective.evaluate(network, _row(batches, i), key, n_chunks)
-        rows = (jnp.sum(nats, axis=1), n_units.astype(jnp.float32))
-        whole = (jax.sharding.reshard(row, P(None)) for row in rows)
+        nats, is_unit = this.objective.evaluate(network, _row(batches, i), key, n_chunks)
+        n_units = jnp.sum(is_unit, axis=1).astype(jnp.float32)
+        whole = (jax.sharding.reshard(row, P(None)) for row in (jnp.sum(nats, axis=1), n_units))
+        rows = (*whole, *(_by_context(a, bins) for a in (nats, is_unit.astype(jnp.float32))))
         put = jax.lax.dynamic_update_index_in_dim
-        return ByWindow(*(put(a, row, i, 0) for a, row in zip(found, whole, strict=True)))
+        return ByWindow(*(put(a, row, i, 0) for a, row in zip(found, rows, strict=True)))
 
-    zeros = jnp.zeros((n_batches, batch_size), jnp.float32, out_sharding=P(None, None))
+    bins = context_bins(this.config.seq_len)
+    shape = (n_batches, batch_size)
+    zeros = jnp.zeros(shape, jnp.float32, out_sharding=P(None, None))
+    by_bin = jnp.zeros((*shape, len(bins)), jnp.float32, out_sharding=P(None, None, None))
     with jax.default_matmul_precision(this.matmul_precision):
-        return jax.lax.fori_loop(0, n, body, ByWindow(zeros, zeros))
+        return jax.lax.fori_loop(0, n, body, ByWindow(zeros, zeros, by_bin, by_bin))
+
+
+def _by_context(
+    values: Float[Array, "B T"], bins: list[tuple[int, int]]
+) -> Float[Array, "B n_bins"]:
+    """Sums over the positions of each bin, on every device."""
+    whole = jax.sharding.reshard(values, P(None, None))
+    return jnp.stack([jnp.sum(whole[:, first:end], axis=1) for first, end in bins], axis=1)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, Int64, Integer
 from model.data.corpus import Corpus
 from model.data.document_windows import DocumentWindows
 from model.network.config import ModelConfig
+from model.training.by_context import ContextLoss, context_bins
 from model.training.config import EvalConfig
 from model.training.outcome import ALL, Loss
 from model.training.program import Program
@@ -43,17 +44,20 @@ class ValidationSet:
     oracle_loss: float | None = None
     n_curve: int = 0
 
-    def losses(self, measured: "Measured", *, is_bound: bool) -> dict[str, Loss]:
-        """Of the domains that the windows measured have, which are the first of these."""
+    def losses(self, measured: "Measured", *, is_bound: bool, is_causal: bool) -> dict[str, Loss]:
+        """Of the domains that the windows measured have, which are the first of these; by how
+        much is seen where that is only what came before."""
         n = len(measured.nats)
         chosen = {name: np.flatnonzero(own[:n]) for name, own in self.members.items()}
         return {
-            name: self._loss(measured, rows, is_bound=is_bound)
+            name: self._loss(measured, rows, is_bound=is_bound, is_causal=is_causal)
             for name, rows in chosen.items()
             if len(rows)
         }
 
-    def _loss(self, measured: "Measured", rows: Int[np.ndarray, " m"], *, is_bound: bool) -> Loss:
+    def _loss(
+        self, measured: "Measured", rows: Int[np.ndarray, " m"], *, is_bound: bool, is_causal: bool
+    ) -> Loss:
         nats, n_units = measured.nats[rows], measured.n_units[rows]
         n_bytes = None
         if self.n_bytes is not None:
@@ -67,14 +71,34 @@ class ValidationSet:
             n_units=round(float(n_units.sum())),
             n_bytes=None if n_bytes is None else float(n_bytes),
             is_bound=is_bound,
+            by_context=self._by_context(measured, rows) if is_causal else (),
+        )
+
+    def _by_context(
+        self, measured: "Measured", rows: Int[np.ndarray, " m"]
+    ) -> tuple[ContextLoss, ...]:
+        columns = (measured.nats_by_context, measured.units_by_context)
+        nats, n_units = (column[rows].sum(axis=0) for column in columns)
+        bins = context_bins(self.windows.shape[-1] - 1)
+        return tuple(
+            ContextLoss(
+                least_seen=first + 1,
+                most_seen=end,
+                nats=float(nats[place] / n_units[place]),
+                n_units=round(float(n_units[place])),
+            )
+            for place, (first, end) in enumerate(bins)
+            if n_units[place]
         )
 
 
 class Measured(NamedTuple):
-    """Of each window of a run."""
+    """Of each window of a run; both, too, by how much is seen (by_context.py)."""
 
     nats: Float[np.ndarray, " n"]
     n_units: Float[np.ndarray, " n"]
+    nats_by_context: Float[np.ndarray, "n n_bins"]
+    units_by_context: Float[np.ndarray, "n n_bins"]
 
 
 def _error(
@@ -158,9 +182,9 @@ class Validation:
     def losses(self, params: nnx.State, *, is_curve: bool = False) -> list[dict[str, Loss]]:
         """By run, the losses on the whole set or on that of the curve."""
         counts = [one.n_curve if is_curve else len(one.windows) for one in self.sets]
-        is_bound = self.program.objective.is_bound
+        objective = self.program.objective
         return [
-            one.losses(found, is_bound=is_bound)
+            one.losses(found, is_bound=objective.is_bound, is_causal=objective.is_causal)
             for one, found in zip(self.sets, self.measure(params, counts), strict=True)
         ]
 
@@ -173,5 +197,8 @@ class Validation:
         # The number of batches is traced: the curve's subset and the whole share one program.
         n_batches = jnp.int32(-(-max(counts) // self.shape[1]))
         found = jax.device_get(self.program.evaluate(params, self.windows, n_batches))
-        nats, n_units = (np.reshape(x, (self.program.n_runs, -1)).astype(float) for x in found)
-        return [Measured(nats[run, :n], n_units[run, :n]) for run, n in enumerate(counts)]
+        n_lead = len(self.program.lead) + 2  # Batches, and windows of each.
+        columns = [
+            np.reshape(x, (self.program.n_runs, -1, *x.shape[n_lead:])).astype(float) for x in found
+        ]
+        return [Measured(*(x[run, :n] for x in columns)) for run, n in enumerate(counts)]

@@ -64,6 +64,18 @@ def styled() -> Any:
     return mpl.rc_context(STYLE)
 
 
+def setting_styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and line of each setting that has a name, in the order given."""
+    return {
+        label: {
+            "color": APPROACHES[i % len(APPROACHES)],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": LINES[i // len(APPROACHES) % len(LINES)],
+        }
+        for i, label in enumerate(labels)
+    }
+
+
 def caption(figure: Figure, sentences: Iterable[str]) -> None:
     """What is left out and what is doubtful: it stands beside the image, not in it."""
     figure.set_label("\n".join(dict.fromkeys(sentences)))

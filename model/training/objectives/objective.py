@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from model.network.config import ModelConfig
 from model.network.layers import Said
@@ -34,12 +34,12 @@ class Measured(NamedTuple):
     """Of a batch for evaluation.
 
     Attributes:
-      nats: of every unit of each window; 0 where a window has fewer.
-      n_units: of each window.
+      nats: at every position of each window; 0 where there is no unit.
+      is_unit: where there is one.
     """
 
-    nats: Float[Array, "B n_units"]
-    n_units: Int[Array, " B"]
+    nats: Float[Array, "B T"]
+    is_unit: Bool[Array, "B T"]
 
 
 @runtime_checkable

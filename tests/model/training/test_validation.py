@@ -12,6 +12,7 @@ import pytest
 from model.data.corpus import Corpus
 from model.data.document_windows import DocumentWindows, document_windows
 from model.network.config import ModelConfig
+from model.training.by_context import context_bins
 from model.training.config import EvalConfig, TrainConfig
 from model.training.loop import train_pack
 from model.training.outcome import Loss, TrainResult
@@ -99,6 +100,29 @@ def test_every_document_is_scored_whole_as_it_would_be_alone(
     check(result.losses["all"], nats, N_BYTES)
 
 
+def test_losses_by_context_are_of_the_predictions_that_see_so_much_of_their_window(
+    result: TrainResult, nats: list[np.ndarray]
+) -> None:
+    """The first target of a window of 16 sees one token; bins begin at 1, 2, 4, 8 and 16."""
+    own = np.concatenate(nats)
+    seen = np.concatenate([np.arange(len(each)) % SEQ_LEN + 1 for each in nats])
+    found = result.losses["all"].by_context
+    assert [(one.least_seen, one.most_seen) for one in found] == [
+        *((1, 1), (2, 3), (4, 7), (8, 15), (16, 16))
+    ]
+    for one in found:
+        mine = own[(seen >= one.least_seen) & (seen <= one.most_seen)]
+        assert one.n_units == len(mine)
+        assert one.nats == pytest.approx(mine.mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 100])
+def test_the_bins_of_a_window_are_its_positions_each_once(length: int) -> None:
+    bins = context_bins(length)
+    assert [p for first, end in bins for p in range(first, end)] == [*range(length)]
+    assert [first + 1 for first, _ in bins] == [2**n for n in range(len(bins))]
+
+
 def test_the_curve_has_the_first_documents(result: TrainResult, nats: list[np.ndarray]) -> None:
     """11 + 1 and 30 + 1 bytes are 43, one more than is asked."""
     [point] = result.curve
@@ -128,3 +152,5 @@ def test_runs_of_a_pack_and_of_a_mesh_have_the_losses_of_one_alone(
             assert one.losses["all"].nats == pytest.approx(result.losses["all"].nats, rel=1e-5)
             assert one.losses["all"].n_units == result.losses["all"].n_units
             assert one.losses["all"].n_bytes == result.losses["all"].n_bytes
+            pairs = zip(one.losses["all"].by_context, result.losses["all"].by_context, strict=True)
+            assert all(own.nats == pytest.approx(same.nats, rel=1e-5) for own, same in pairs)

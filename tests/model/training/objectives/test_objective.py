@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from model.data.corpus import ZipfCorpus, open_corpus
+from model.data.corpus import GeneratedCorpus, open_corpus
 from model.data.source import Zipf
 from model.data.zipf import describe
 from model.network.channel_mixers.mlp import SwiGLU
@@ -51,7 +51,7 @@ class Masked:
 
     def evaluate(self, network, batch, key, n_chunks):
         nats, is_masked, _ = self._nats(network, batch, key)
-        return Measured(nats, jnp.sum(is_masked, axis=1, dtype=jnp.int32))
+        return Measured(nats, is_masked)
 
 
 class PenalisedConfig(SwiGLUConfig, frozen=True, kw_only=True, tag="penalised"):
@@ -70,7 +70,7 @@ class Penalised(SwiGLU):
         return out, context, {"size": jnp.mean(out**2), "ones": jnp.float32(1)}
 
 
-class TwoDomains(ZipfCorpus):
+class TwoDomains(GeneratedCorpus):
     def validation_domains(self, n_tokens, seq_len, seed):
         n = -(-n_tokens // seq_len)
         return {"odd": np.arange(n) % 2 == 1, "even": np.arange(n) % 2 == 0}
@@ -91,6 +91,7 @@ def test_an_objective_is_one_file(masked, network_config, train_config, corpus):
     (result,) = train_pack(network_config, [config], corpus, on_progress=told.extend)
     loss = result.losses["all"]
     assert loss.is_bound
+    assert loss.by_context == ()
     # About three tenths of the 704 tokens of 44 windows were guessed.
     assert 0.2 * 704 < loss.n_units < 0.4 * 704
     assert loss.nats < told[0].loss_nats
