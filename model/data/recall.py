@@ -44,6 +44,8 @@ def describe(source: Recall) -> Manifest:
 class RecallLanguage(RecordLanguage):
     """Records of pairs and queries."""
 
+    source: Recall
+
     def __init__(self, source: Recall):
         self.source = source
 

@@ -46,6 +46,8 @@ class ZipfLanguage(RecordLanguage):
     language_seed alone.
     """
 
+    source: Zipf
+
     def __init__(self, source: Zipf):
         self.source = source
         M, b, k = source.n_facts, source.base, source.n_digits
