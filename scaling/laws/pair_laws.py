@@ -15,8 +15,9 @@ def _pair(xp: Any, p: Any, x: Any) -> Any:
 
 PAIR = Law(
     name="additive_pair",
-    formula="E + A_r/N^alpha + B_r/D^beta, r = a, b",
-    source="shared exponents: arXiv:2602.07712",
+    formula="L = E + A_r/N^alpha + B_r/D^beta, r = a where is_b is 0, b where it is 1",
+    source="Volkova et al. 2026 (arXiv:2602.07712): shared exponents, amplitudes of each recipe "
+    "(`isoflop compare A B --exponents shared`)",
     columns=("log_n_params", "log_n_tokens", "is_b"),
     parameters=(
         amplitude("E", lower=1e-6),

@@ -18,6 +18,8 @@ from scaling.tables.row_filter import filtered
 from scaling.tables.units import column_and_factor
 
 _FIELDS = ("run_id", "step", "loss_nats", "learning_rate")
+# Of the highest rate of a run: between two evaluations it may have changed by as much at once.
+_LEAP = 0.2
 # Longer schedules are counted in something else than steps.
 _MOST_STEPS = 100_000_000
 
@@ -74,6 +76,7 @@ def read_loss_curves(
     table, ids, values, notes = _read(source, names, columns or {}, where)
     if schedules is None:
         rates, said = _schedules(table, ids, values)
+        said += _leaps(ids, values)
     else:
         rates, said = read_schedules(schedules, columns=columns)
     is_evaluated = np.isfinite(values["loss_nats"])
@@ -156,6 +159,25 @@ def _schedules(
         "there, is assumed."
     )
     return found, (said,)
+
+
+def _leaps(ids: Array, values: Mapping[str, Array]) -> tuple[str, ...]:
+    """Runs whose rate changes by much between two rows, perhaps at once, in words."""
+    known, found = np.isfinite(values["learning_rate"]), []
+    for name in dict.fromkeys(ids[known].tolist()):
+        rows = np.flatnonzero(known & (ids == name))
+        rows = rows[np.argsort(values["step"][rows], kind="stable")]
+        steps, rates = values["step"][rows], values["learning_rate"][rows]
+        leaps = (np.abs(np.diff(rates)) > _LEAP * np.max(rates)) & (np.diff(steps) > 1)
+        found += [(name, *steps[i : i + 2], *rates[i : i + 2]) for i in np.flatnonzero(leaps)[:1]]
+    if not found:
+        return ()
+    name, before, after, high, low = found[0]
+    return (
+        f"{len(found)} runs change their rate by more than {_LEAP:.0%} of the highest between two "
+        f"rows ({name}: {high:g} at step {before:g}, {low:g} at {after:g}). It is taken as linear "
+        "there; if it was not, say so in a table of its own: --schedules.",
+    )
 
 
 def _check(table: Table, name: str, steps: Array, rates: Array) -> None:
