@@ -9,7 +9,7 @@ from typing import Any
 from experiments.study.recipe import BlockRule, OptimizerRule, Recipe, ShapeRule
 from model.network.config import ModelConfig
 from model.network.counts.kinds import BlockConfig
-from model.network.counts.total import count_params
+from model.network.counts.total import FlopConvention, count_params, flops_per_token
 from model.training.config import (
     EvalConfig,
     MuonConfig,
@@ -17,6 +17,7 @@ from model.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
+from model.training.objectives.kinds import KINDS, check_network
 from model.training.parameterization import Transferred, transfer
 
 # The run that a recipe's timescale of weight decay is stated for (Hoffmann et al. 2022).
@@ -51,8 +52,11 @@ class Length:
 def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int) -> ModelConfig:
     """The network of this width by the recipe's shape rule, with the base multipliers.
 
+    Args:
+      vocab_size: token ids of the data; where the objective has a mask, that is one more.
+
     Raises:
-      Refused: if a layer has no sizes for this width.
+      Refused: if a layer has no sizes for this width, or does not serve the objective.
     """
     shape, period = recipe.shape, len(recipe.shape.blocks)
     n_layers = round(d_model / shape.width_per_layer)
@@ -64,8 +68,8 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
     fields: dict[str, Any] = {name: getattr(shape, name) for name in same}
     try:
         fields["blocks"] = tuple(_block(block, d_model, n_layers) for block in shape.blocks)
-        return ModelConfig(
-            vocab_size=vocab_size,
+        model = ModelConfig(
+            vocab_size=vocab_size + KINDS[recipe.objective].has_mask,
             seq_len=seq_len,
             d_model=d_model,
             n_layers=n_layers,
@@ -73,8 +77,18 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
             logit_multiplier=recipe.base.logit_multiplier,
             **fields,
         )
+        check_network(recipe.objective, model)
+        return model
     except ValueError as error:
         raise Refused(str(error)) from None
+
+
+def flops_of_a_token(recipe: Recipe, model: ModelConfig, convention: FlopConvention) -> int:
+    """Training FLOPs per token, in a convention; a mask that the objective does not have hides
+    nothing from anything."""
+    if convention == "matmul_causal" and not KINDS[recipe.objective].is_causal:
+        convention = "matmul_full"
+    return flops_per_token(model, convention)
 
 
 def _block(rule: BlockRule, d_model: int, n_layers: int) -> BlockConfig:
@@ -190,6 +204,8 @@ def train_config(
         compute_dtype=recipe.dtype(count_params(model).total),
         init_seed=init_seed,
         data_seed=data_seed,
+        objective=recipe.objective,
+        mask_ratio=recipe.mask_ratio,
     )
 
 

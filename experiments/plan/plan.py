@@ -13,6 +13,7 @@ from experiments.plan.trunks import check_trunks
 from experiments.plan.widths import Refusal, widths
 from experiments.study.study import Study
 from model.data.manifest import Manifest
+from model.training.objectives.kinds import KINDS
 from scaling.tables.units import power
 
 
@@ -51,6 +52,7 @@ def plan(study: Study, manifest: Manifest) -> Plan:
     for _, own in chosen:
         _check_data(own, data_of(own, manifest))
     _check_vocabularies(study, [data_of(own, manifest) for _, own in chosen])
+    _check_units([own for _, own in chosen])
     points: list[Point] = []
     outside: list[Refusal] = []
     refused: list[Refusal] = []
@@ -104,6 +106,16 @@ def _check_vocabularies(study: Study, manifests: list[Manifest]) -> None:
             f"axes give {len(vocabularies)} vocabularies, and nats per token are of another unit "
             "for each: only bits per byte of the same text compare. Give evaluation.n_bytes and "
             "curve_bytes, not n_tokens: documents are then scored whole."
+        )
+
+
+def _check_units(studies: list[Study]) -> None:
+    """Of settings that are compared."""
+    units = sorted({KINDS[own.recipe.objective].unit for own in studies})
+    if len(units) > 1:
+        raise ValueError(
+            f"axes give losses of {len(units)} units, nats per {' and nats per '.join(units)}: "
+            "they do not compare. Ask for one of them in each study."
         )
 
 

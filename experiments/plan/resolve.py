@@ -10,6 +10,7 @@ from experiments.plan.epochs import passes
 from experiments.plan.from_recipe import (
     Length,
     Refused,
+    flops_of_a_token,
     length,
     model_config,
     train_config,
@@ -22,8 +23,9 @@ from experiments.plan.trunks import cluster_id
 from experiments.study.study import Label, Study
 from model.data.manifest import Manifest
 from model.network.config import ModelConfig
-from model.network.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
+from model.network.counts.total import FLOP_CONVENTIONS, count_params
 from model.network.sharding import LAYOUTS, check_divisible
+from model.training.objectives.kinds import check_network
 from scaling.tables.units import power
 
 BUDGET_TOLERANCE = 0.01
@@ -52,7 +54,7 @@ def resolve(
     """
     recipe, manifest = study.recipe, data_of(study, manifest)
     model = model_config(recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len)
-    per_token = flops_per_token(model, study.flops)
+    per_token = flops_of_a_token(recipe, model, study.flops)
     run = length(recipe, model, budget / per_token)
     _check_budget(run, budget=budget, per_token=per_token, d_model=d_model)
     epochs = _epochs(study, manifest, run.n_tokens, d_model)
@@ -72,6 +74,7 @@ def resolve(
         from model.data.encoding import separator_of  # Brings NumPy.
 
         model = dataclasses.replace(model, separator=separator_of(manifest))
+        check_network(recipe.objective, model)
     fingerprint = manifest.fingerprint
     spec = typed(Spec(model=model, train=train, data_fingerprint=fingerprint, semantics=SEMANTICS))
     return Point(
@@ -84,7 +87,9 @@ def resolve(
         n_tokens=run.n_tokens,
         epochs=epochs,
         params=count_params(model),
-        flops={c: float(flops_per_token(model, c) * run.n_tokens) for c in FLOP_CONVENTIONS},
+        flops={
+            c: float(flops_of_a_token(recipe, model, c) * run.n_tokens) for c in FLOP_CONVENTIONS
+        },
         cluster_id=cluster_id(spec),
         smallest_batch=recipe.batch.multiple,
     )
@@ -104,15 +109,15 @@ def resolve_tokens(
     Raises:
       Refused: as `resolve`.
     """
-    budget = n_tokens * flops_of_a_token(study, manifest, d_model)
+    budget = n_tokens * flops_at(study, manifest, d_model)
     return resolve(study, manifest, budget=budget, d_model=d_model, seed=seed, axes=axes)
 
 
-def flops_of_a_token(study: Study, manifest: Manifest, d_model: int) -> float:
+def flops_at(study: Study, manifest: Manifest, d_model: int) -> float:
     """Training FLOPs per token of the recipe's network, in the study's convention."""
     vocab_size = data_of(study, manifest).vocab_size
     model = model_config(study.recipe, d_model, vocab_size=vocab_size, seq_len=study.seq_len)
-    return flops_per_token(model, study.flops)
+    return flops_of_a_token(study.recipe, model, study.flops)
 
 
 def _check_budget(run: Length, *, budget: float, per_token: float, d_model: int) -> None:

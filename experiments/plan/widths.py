@@ -4,11 +4,11 @@
 import math
 from dataclasses import dataclass
 
-from experiments.plan.from_recipe import Refused, model_config
+from experiments.plan.from_recipe import Refused, flops_of_a_token, model_config
 from experiments.plan.settings import data_of
 from experiments.study.study import Ladder, Study
 from model.data.manifest import Manifest
-from model.network.counts.total import count_params, flops_per_token
+from model.network.counts.total import count_params
 from scaling.tables.units import power
 
 MAX_WIDTH = 2**16  # Several times the widest network that is known; a search must end.
@@ -81,4 +81,5 @@ def width_for(study: Study, manifest: Manifest, budget: float, tokens_per_param:
 def _tokens_per_param(study: Study, manifest: Manifest, budget: float, d_model: int) -> float:
     vocab_size = data_of(study, manifest).vocab_size
     model = model_config(study.recipe, d_model, vocab_size=vocab_size, seq_len=study.seq_len)
-    return budget / flops_per_token(model, study.flops) / count_params(model).total
+    per_token = flops_of_a_token(study.recipe, model, study.flops)
+    return budget / per_token / count_params(model).total

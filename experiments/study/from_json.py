@@ -30,22 +30,31 @@ def study_from_json(text: str | bytes, data: Source) -> Study:
 
 
 def _made(kind: Any, value: Any) -> Any:
-    """A value of a type, from JSON: of several dataclasses the one with just these fields."""
+    """A value of a type, from JSON: of several dataclasses the one with just these fields, of which
+    those with a default may be missing: they came later.
+    """
     if isinstance(value, list):
         return tuple(
             _made(each, item) for each, item in zip(_elements(kind, value), value, strict=True)
         )
     if not isinstance(value, dict):
         return value
-    able = [
-        one for one in _dataclasses(kind) if {f.name for f in dataclasses.fields(one)} == {*value}
-    ]
+    able = [one for one in _dataclasses(kind) if _required(one) <= {*value} <= _fields(one)]
     if len(able) != 1:
         raise ValueError(f"an object with the fields {', '.join(value)} is nothing that is known")
     hints = get_type_hints(able[0])
     if able[0] is Axis:
         hints |= {"values": types.GenericAlias(tuple, (_kind_at(Study, value["field"]), ...))}
     return able[0](**{name: _made(hints[name], item) for name, item in value.items()})
+
+
+def _fields(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def _required(kind: Any) -> set[str]:
+    fields = dataclasses.fields(kind)
+    return {field.name for field in fields if field.default is dataclasses.MISSING}
 
 
 def _options(kind: Any) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from model.field_checks import (
 from model.network.config import MAX_LAYERS
 from model.network.counts.kinds import LayerRule
 from model.training.config import ALGORITHMS, DECAYS, Decay, MuonConfig
+from model.training.objectives.kinds import check_objective
 from model.training.parameterization import PARAMETERIZATIONS, BaseConstants, Parameterization
 
 
@@ -165,6 +166,8 @@ class Recipe:
       compute_dtype: dtype of activations and matrix products of the smaller networks.
       bfloat16_from_params: networks of so many parameters and more have bfloat16; None: none has
         another dtype than the smaller ones.
+      objective: what is minimised (model/training/objectives/kinds.py).
+      mask_ratio: "masked" hides this share of the tokens; None with other objectives.
       horizon_tokens_per_param: the length of run that batch, warm-up and weight decay are chosen
         for, in tokens per parameter, so that they are the same for all runs of a size, whatever
         their length: trunks need that. None: each run's own length. The decay of the rate is
@@ -180,10 +183,13 @@ class Recipe:
     horizon_tokens_per_param: float | None
     compute_dtype: Literal["float32", "bfloat16"]
     bfloat16_from_params: float | None
+    objective: str = "next_token"
+    mask_ratio: float | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self)
         check_text(self, "name")
+        check_objective(self.objective, self.mask_ratio)
         check_choice(self, "parameterization", PARAMETERIZATIONS)
         if self.horizon_tokens_per_param is not None:
             check_real(self, "horizon_tokens_per_param")

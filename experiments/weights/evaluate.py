@@ -125,7 +125,7 @@ def evaluate(model: LoadedModel, asked: ValidationSet, n_given: int | None = Non
             part = one_behind_the_other(asked.windows[start : start + PART], None)
             parts += Validation([part], program).measure(params, [len(part.windows)])
     measured = Measured(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    loss = asked.losses(measured, is_bound=False, is_causal=True)[ALL]
+    loss = asked.losses(measured, program.objective.kind)[ALL]
     return Evaluation(
         n_tokens=loss.n_units,
         n_windows=len(asked.windows),

@@ -11,6 +11,7 @@ from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.network.sharding import LAYOUTS, check_divisible
 from model.training.config import TrainConfig
+from model.training.objectives.kinds import KINDS, check_network
 
 
 def check_pack(
@@ -43,11 +44,13 @@ def check_pack(
             f"mesh axis run={mesh_shape[0]} over {jax.process_count()} processes: packed runs are "
             "split over the devices of one process only. Start a process for each pack."
         )
-    n_ids = max(corpus.manifest.vocab_size for corpus in corpora)
+    check_network(configs[0].objective, model)
+    has_mask = KINDS[configs[0].objective].has_mask
+    n_ids = max(corpus.manifest.vocab_size for corpus in corpora) + has_mask
     if n_ids > model.vocab_size:
         raise ValueError(
             f"vocab_size={model.vocab_size} of the model is less than the {n_ids} token ids of the "
-            "data. Raise it to at least that."
+            f"data{' and the mask' * has_mask}. Raise it to at least that."
         )
 
 

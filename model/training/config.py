@@ -13,12 +13,12 @@ from model.field_checks import (
     is_real,
     shown,
 )
+from model.training.objectives.kinds import KINDS, check_objective
 
 # Each is an evaluation.
 MAX_CURVE_POINTS = 10_000
 # Each is three products of matrices in the compiled step.
 MAX_NS_STEPS = 100
-OBJECTIVES = ("next_token",)
 ROLES = ("input", "hidden", "output", "vector", "final_norm")
 ALGORITHMS = ("adamw", "muon")
 MUON_SCALES = ("spectral", "rms")
@@ -244,7 +244,8 @@ class TrainConfig:
       compute_dtype: dtype of activations and matrix products; parameters, norms, softmax and the
         loss are float32 always.
       init_seed, data_seed: initial weights; order of the data, and what an objective draws.
-      objective: what is minimised: a file of training/objectives.
+      objective: what is minimised: a file of training/objectives, in KINDS of its kinds.py.
+      mask_ratio: "masked" hides this share of the tokens; None with other objectives.
     """
 
     batch_size: int
@@ -256,9 +257,16 @@ class TrainConfig:
     init_seed: int
     data_seed: int
     objective: str = "next_token"
+    mask_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice(self, "objective", OBJECTIVES)
+        check_objective(self.objective, self.mask_ratio)
+        if self.evaluation.is_by_document and not KINDS[self.objective].is_causal:
+            raise ValueError(
+                f"evaluation.n_bytes={self.evaluation.n_bytes} scores documents from their "
+                f"beginning, which objective={self.objective!r} cannot. Give n_tokens and "
+                "curve_tokens: windows of text, which have bits per byte, too."
+            )
         check_whole(self, "batch_size")
         check_real(self, "z_loss_weight", low=0.0)
         check_choice(self, "compute_dtype", ("float32", "bfloat16"))

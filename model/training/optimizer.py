@@ -31,6 +31,7 @@ def hyper_arrays(config: TrainConfig) -> Hyper:
         "weight_decay_holds": optimizer.weight_decay_holds,
         "weight_decay_fall": optimizer.weight_decay_fall,
         "z_loss_weight": config.z_loss_weight,
+        "mask_ratio": config.mask_ratio or 0.0,
         "n_steps": schedule.n_steps,
         "warmup_steps": schedule.warmup_steps,
         "decay_steps": schedule.decay_steps,

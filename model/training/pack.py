@@ -92,7 +92,8 @@ class Pack:
         else:
             evaluations = [config.evaluation for config in configs]
             sets = validation_sets(corpora, model, evaluations)
-            self.oracle_losses = [one.oracle_loss for one in sets]
+            if program.objective.kind.unit == "token":
+                self.oracle_losses = [one.oracle_loss for one in sets]
             self.validation = Validation(sets, program)
 
     def begin(self, checkpoints: Checkpoints | None, trunk: Checkpoints | None) -> None:

@@ -136,12 +136,10 @@ def metric_names(this: Computation) -> tuple[str, ...]:
 
 
 def loss(
-    this: Computation, params: nnx.State, batch: Batch, key: Key[Array, ""], hyper: Hyper
+    this: Computation, params: nnx.State, batch: Batch, hyper: Hyper
 ) -> tuple[Float[Array, ""], Metrics]:
     """(what is minimised, the mean nats per unit and what the layers say)."""
-    found = this.objective.loss(
-        this.network(params), batch, key, hyper, this.execution.n_loss_chunks
-    )
+    found = this.objective.loss(this.network(params), batch, hyper, this.execution.n_loss_chunks)
     minimised = found.objective
     for name, weight in this.config.loss_weights.items():
         minimised = minimised + weight * found.said[name]
@@ -149,14 +147,14 @@ def loss(
 
 
 def gradients(
-    this: Computation, params: nnx.State, batch: Batch, key: Key[Array, ""], hyper: Hyper
+    this: Computation, params: nnx.State, batch: Batch, hyper: Hyper
 ) -> tuple[nnx.State, Metrics]:
     """Mean gradients and metrics over the batch; in parts of equal size, so the mean of their means
     is the same."""
     n = this.execution.n_microbatches
     slope = jax.grad(functools.partial(loss, this), has_aux=True)
     if n == 1:
-        return slope(params, batch, key, hyper)
+        return slope(params, batch, hyper)
 
     def split(array: Shaped[Array, "B ..."]) -> Shaped[Array, "n_parts part ..."]:
         # Every device's rows are dealt out over the parts: no part moves rows between devices.
@@ -164,15 +162,14 @@ def gradients(
         whole = (None,) * (len(shape) - 1)
         return jnp.moveaxis(jax.lax.reshape(array, shape, out_sharding=P(BATCH, *whole)), 1, 0)
 
-    def add(total: tuple, part: tuple) -> tuple[tuple, None]:
-        number, rows = part
-        new = slope(params, rows, jax.random.fold_in(key, number), hyper)
+    def add(total: tuple, rows: Batch) -> tuple[tuple, None]:
+        new = slope(params, rows, hyper)
         return jax.tree.map(lambda a, b: a + b / n, total, new), None
 
     zero = jnp.zeros((), jnp.float32, out_sharding=P())
     metrics = dict.fromkeys((LOSS, *this.config.says), zero)
     zeros = jax.tree.map(jnp.zeros_like, params), metrics
-    return jax.lax.scan(add, zeros, (jnp.arange(n), jax.tree.map(split, batch)))[0]
+    return jax.lax.scan(add, zeros, jax.tree.map(split, batch))[0]
 
 
 def train_step(
@@ -181,7 +178,8 @@ def train_step(
     """(state after one step, its metrics; the norm of the gradients is that before clipping)."""
     # Of the seed and the step alone: resumed runs and branches of a trunk draw what they would.
     key = jax.random.fold_in(jax.random.key(hyper[DATA_SEED]), state.step)
-    grads, metrics = gradients(this, state.params, batch, key, hyper)
+    drawn = this.objective.draw(batch, key, hyper)
+    grads, metrics = gradients(this, state.params, drawn, hyper)
     updates, opt_state = this.optimizer(hyper).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics |= {GRAD_NORM: optax.tree.norm(grads)}
@@ -243,9 +241,9 @@ def evaluate(
     n_chunks = memory.loss_chunks(this.config, batch_size, this.mesh, this.execution.layout)
 
     def body(i: Int[Array, ""], found: ByWindow) -> ByWindow:
-        key = jax.random.fold_in(jax.random.key(0), i)
+        numbers = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
         network = this.network(params)
-        nats, is_unit = this.objective.evaluate(network, _row(batches, i), key, n_chunks)
+        nats, is_unit = this.objective.evaluate(network, _row(batches, i), numbers, n_chunks)
         n_units = jnp.sum(is_unit, axis=1).astype(jnp.float32)
         whole = (jax.sharding.reshard(row, P(None)) for row in (jnp.sum(nats, axis=1), n_units))
         rows = (*whole, *(_by_context(a, bins) for a in (nats, is_unit.astype(jnp.float32))))

@@ -17,6 +17,7 @@ from model.data.document_windows import DocumentWindows
 from model.network.config import ModelConfig
 from model.training.by_context import ContextLoss, context_bins
 from model.training.config import EvalConfig
+from model.training.objectives.kinds import Kind
 from model.training.outcome import ALL, Loss
 from model.training.program import Program
 
@@ -44,23 +45,21 @@ class ValidationSet:
     oracle_loss: float | None = None
     n_curve: int = 0
 
-    def losses(self, measured: "Measured", *, is_bound: bool, is_causal: bool) -> dict[str, Loss]:
+    def losses(self, measured: "Measured", kind: Kind) -> dict[str, Loss]:
         """Of the domains that the windows measured have, which are the first of these; by how
         much is seen where that is only what came before."""
         n = len(measured.nats)
         chosen = {name: np.flatnonzero(own[:n]) for name, own in self.members.items()}
         return {
-            name: self._loss(measured, rows, is_bound=is_bound, is_causal=is_causal)
-            for name, rows in chosen.items()
-            if len(rows)
+            name: self._loss(measured, rows, kind) for name, rows in chosen.items() if len(rows)
         }
 
-    def _loss(
-        self, measured: "Measured", rows: Int[np.ndarray, " m"], *, is_bound: bool, is_causal: bool
-    ) -> Loss:
+    def _loss(self, measured: "Measured", rows: Int[np.ndarray, " m"], kind: Kind) -> Loss:
         nats, n_units = measured.nats[rows], measured.n_units[rows]
         n_bytes = None
-        if self.n_bytes is not None:
+        if kind.unit != "token":
+            pass  # Of no text: what is hidden is guessed from the rest.
+        elif self.n_bytes is not None:
             n_bytes = self.n_bytes[rows].sum()
         elif self.bytes_per_token is not None:
             n_bytes = self.bytes_per_token[rows] @ n_units
@@ -70,8 +69,8 @@ class ValidationSet:
             se_nats=_error(nats - mean * n_units, self.sample[rows], float(n_units.sum())),
             n_units=round(float(n_units.sum())),
             n_bytes=None if n_bytes is None else float(n_bytes),
-            is_bound=is_bound,
-            by_context=self._by_context(measured, rows) if is_causal else (),
+            is_bound=kind.is_bound,
+            by_context=self._by_context(measured, rows) if kind.is_causal else (),
         )
 
     def _by_context(
@@ -182,9 +181,9 @@ class Validation:
     def losses(self, params: nnx.State, *, is_curve: bool = False) -> list[dict[str, Loss]]:
         """By run, the losses on the whole set or on that of the curve."""
         counts = [one.n_curve if is_curve else len(one.windows) for one in self.sets]
-        objective = self.program.objective
+        kind = self.program.objective.kind
         return [
-            one.losses(found, is_bound=objective.is_bound, is_causal=objective.is_causal)
+            one.losses(found, kind)
             for one, found in zip(self.sets, self.measure(params, counts), strict=True)
         ]
 

@@ -10,7 +10,7 @@ from model.data.source import Zipf
 from model.data.token_files import sha256_of
 from model.data.zipf import ZipfLanguage
 from model.network.positions import rotate
-from model.training.objectives.next_token import next_token_nats
+from model.training.objectives.linear_head import next_token_nats
 
 LANGUAGE = ZipfLanguage(
     Zipf(alpha=0.5, epsilon=0.1, base=8, n_digits=2, n_answers=1, language_seed=0)

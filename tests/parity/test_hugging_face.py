@@ -23,7 +23,7 @@ from model.network.hugging_face import config_of, weights_of
 from model.network.sharding import make_mesh
 from model.network.transformer import Transformer
 from model.network.weight_names import tensors
-from model.training.objectives.next_token import next_token_nats
+from model.training.objectives.linear_head import next_token_nats
 
 torch = pytest.importorskip("torch", reason="make test-parity installs it")
 transformers = pytest.importorskip("transformers", reason="make test-parity installs it")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from experiments.plan.plan import plan
 from experiments.plan.point import Point
-from experiments.plan.resolve import flops_of_a_token, resolve_tokens
+from experiments.plan.resolve import flops_at, resolve_tokens
 from experiments.plan.settings import with_setting
 from experiments.study.study import Axis, Ladder, Study
 from model.data.manifest import Manifest
@@ -75,7 +75,7 @@ def _widths(study: Study, manifest: Manifest) -> tuple[int, ...]:
 def _lengths(study: Study, manifest: Manifest, d_model: int) -> tuple[float, ...]:
     """Tokens that a width gets within the study's budgets, to two digits."""
     low, high = study.budgets[0], study.budgets[-1]
-    per_token = flops_of_a_token(study, manifest, d_model)
+    per_token = flops_at(study, manifest, d_model)
     budgets = (low * (high / low) ** place for place in _BUDGETS_AT)
     return tuple(sorted({float(f"{budget / per_token:.1e}") for budget in budgets}))
 

@@ -87,6 +87,10 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
         full = 4 * self.n_heads * self.d_head * W * (2 * T - W) // T
         return full // 2 if is_causal else full
 
+    @property
+    def sees_both_sides(self) -> bool:
+        return self.window is None
+
     def activation_width(self, net: "ModelConfig") -> int:
         return 2 * net.d_model + self.exchanged_width(net)
 

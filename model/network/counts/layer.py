@@ -174,6 +174,11 @@ class LayerConfig(
         """Of what it ``says``: the weights in the training loss; the rest is recorded only."""
         return {}
 
+    @property
+    def sees_both_sides(self) -> bool:
+        """Whether it hides nothing from any position where the context is not causal."""
+        return False
+
     def is_local(self, execution: "Execution") -> bool:
         """Whether each device computes its own part of it by itself (a ``shard_map``)."""
         return False

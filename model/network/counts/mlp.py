@@ -35,6 +35,10 @@ class GELUConfig(LayerConfig, frozen=True, kw_only=True, tag="gelu"):
             weights["down_bias"] = vector("d", (D,), 0.0)
         return weights
 
+    @property
+    def sees_both_sides(self) -> bool:
+        return True
+
     def activation_width(self, net: "ModelConfig") -> int:
         return 2 * net.d_model + (1 + len(self.inputs)) * self.d_ff
 

@@ -81,6 +81,10 @@ class MoEConfig(LayerConfig, frozen=True, kw_only=True, tag="moe"):
             weights |= SwiGLUConfig(d_ff=self.d_ff_shared).weights(net)
         return weights
 
+    @property
+    def sees_both_sides(self) -> bool:
+        return True
+
     def activation_width(self, net: "ModelConfig") -> int:
         widths = [self.d_ff] * self.n_active + [self.d_ff_shared] * bool(self.d_ff_shared)
         return net.d_model + self.n_experts + sum(2 * net.d_model + 3 * width for width in widths)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a network is trained for: one file each, named in OBJECTIVES of training/config.py."""
+"""What a network is trained for: one file each, named in KINDS of objectives/kinds.py."""
 
 import importlib
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 from model.network.config import ModelConfig
 from model.network.layers import Said
 from model.network.transformer import Transformer
+from model.training.objectives.kinds import Kind
 
 # By name, each array with the batch as its first axis.
 Batch = Mapping[str, Shaped[Array, "..."]]
@@ -47,14 +48,10 @@ class Objective(Protocol):
     """What a network is trained for.
 
     Attributes:
-      unit: what a loss is per, in one word.
-      is_bound: whether it bounds the loss from above, and is not itself that.
-      is_causal: whether a position sees only what is before it.
+      kind: what can be said of it without JAX.
     """
 
-    unit: str
-    is_bound: bool
-    is_causal: bool
+    kind: Kind
 
     def arrays(self, net: ModelConfig, batch_size: int) -> dict[str, tuple[tuple[int, ...], type]]:
         """Shape and dtype of every array of a batch, its first axis the batch."""
@@ -64,26 +61,38 @@ class Objective(Protocol):
     ) -> dict[str, Shaped[np.ndarray, "..."]]:
         """These arrays, of windows of tokens on the host."""
 
-    def loss(
-        self,
-        network: Transformer,
-        batch: Batch,
-        key: Key[Array, ""],
-        hyper: Mapping[str, Shaped[Array, ""]],
-        n_chunks: int,
-    ) -> Minimised:
-        """Of a training batch.
+    def draw(
+        self, batch: Batch, key: Key[Array, ""], hyper: Mapping[str, Shaped[Array, ""]]
+    ) -> Batch:
+        """The batch with all that is drawn of it, once, before it is computed in parts.
 
         Args:
           key: of this step; runs of one data seed draw the same.
           hyper: numbers of the run (training/optimizer.py).
+        """
+
+    def loss(
+        self,
+        network: Transformer,
+        batch: Batch,
+        hyper: Mapping[str, Shaped[Array, ""]],
+        n_chunks: int,
+    ) -> Minimised:
+        """Of a training batch, or of some of its rows, as ``draw`` gave them.
+
+        Args:
           n_chunks: parts of the positions whose logits exist at a time.
         """
 
     def evaluate(
-        self, network: Transformer, batch: Batch, key: Key[Array, ""], n_chunks: int
+        self, network: Transformer, batch: Batch, numbers: Int[Array, " B"], n_chunks: int
     ) -> Measured:
-        """Of a batch for evaluation; ``key`` is the same at every evaluation."""
+        """Of a batch for evaluation.
+
+        Args:
+          numbers: which window of the validation set each is. What is drawn of a window depends on
+            that alone: not on the step, nor on the windows beside it.
+        """
 
 
 def objective(name: str) -> Objective:

@@ -2,6 +2,7 @@
 """A study that was written is read back equal, whatever it holds."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_a_study_comes_back_equal(name):
     again = study_from_json(to_json(study), study.data)
     assert again == study
     assert to_json(again) == to_json(study)
+
+
+def test_a_study_from_before_a_field_with_a_default_comes_back_equal():
+    study = quickstart.STUDY
+    fields = json.loads(to_json(study))
+    del fields["keep"], fields["recipe"]["objective"], fields["recipe"]["mask_ratio"]
+    assert study_from_json(json.dumps(fields), study.data) == study
+    del fields["recipe"]["compute_dtype"]
+    with pytest.raises(ValueError, match="is nothing that is known"):
+        study_from_json(json.dumps(fields), study.data)
 
 
 @pytest.mark.parametrize("name", RECIPES)

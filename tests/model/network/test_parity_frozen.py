@@ -12,7 +12,7 @@ from flax import nnx
 
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
-from model.training.objectives.next_token import next_token_nats
+from model.training.objectives.linear_head import next_token_nats
 
 FIXTURES = sorted((Path(__file__).parents[1] / "fixtures").glob("*.npz"))
 

@@ -15,7 +15,7 @@ from small_networks import attention, vary
 
 from model.network.sharding import FSDP_TENSOR, check_divisible, make_mesh
 from model.network.transformer import Transformer
-from model.training.objectives.next_token import next_token_nats
+from model.training.objectives.linear_head import next_token_nats
 
 MESHES = {"2x2x2": (1, 2, 2, 2), "8x1x1": (1, 8, 1, 1), "1x8x1": (1, 1, 8, 1)}
 FSDP_AND_TENSOR = (1, 1, 4, 2)

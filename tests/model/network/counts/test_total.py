@@ -14,7 +14,7 @@ from small_networks import CONFIGS, OTHERS, attention, vary
 
 from model.network.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
 from model.network.transformer import Transformer
-from model.training.objectives.next_token import next_token_nats
+from model.training.objectives.linear_head import next_token_nats
 
 PUBLISHED_GPT2 = {"vocab_size": 50257, "seq_len": 1024, "d_head": 64}
 PUBLISHED_LLAMA = {"vocab_size": 32000, "n_layers": 32, "d_model": 4096, "n_heads": 32}

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from model.network.counts.layer import Weight
 from model.network.sharding import FSDP_TENSOR, LAYOUTS, Layout, make_mesh
-from model.training.objectives.next_token import LinearHead
+from model.training.objectives.linear_head import LinearHead, placed_like
 
 B, L, D, V = 8, 12, 16, 24
 RNG = np.random.default_rng(0)
@@ -64,6 +64,32 @@ def test_loss_and_both_gradients_equal_the_cross_entropy_by_hand(mesh, layout, n
     assert float(np.mean(nats)) == pytest.approx(float(expected[1]), rel=1e-6)
     for ours, theirs in zip(found, slopes, strict=True):
         np.testing.assert_allclose(ours, 3 * np.asarray(theirs), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(("mesh", "n_chunks"), [((1, 1, 1, 1), 1), ((1, 2, 2, 2), 6)])
+def test_positions_have_weights_and_the_mask_no_probability(mesh, n_chunks):
+    weights = RNG.uniform(size=(B, L)).astype(np.float32)
+    is_mask, one_hot = np.arange(V) == 7, jax.nn.one_hot(np.where(TARGETS == 7, 3, TARGETS), V)
+
+    def by_hand(x, w):
+        logits = jnp.where(is_mask[None, None], -jnp.inf, MULTIPLIER * (x @ w))
+        log_z = jnp.log(jnp.sum(jnp.exp(logits), axis=-1))
+        nats = log_z - jnp.sum(jnp.where(one_hot > 0, logits, 0.0), axis=-1)
+        return jnp.mean(weights * (nats + Z * log_z**2)), jnp.mean(weights * nats)
+
+    expected, slopes = jax.value_and_grad(by_hand, argnums=(0, 1), has_aux=True)(X, W)
+    devices = make_mesh(mesh)
+    head = LinearHead(MULTIPLIER, n_chunks, FSDP_TENSOR, mask_id=7)
+    with jax.set_mesh(devices):
+        x, w, targets = on(devices, FSDP_TENSOR)
+        targets = jnp.where(targets == 7, 3, targets)
+        weights_there = placed_like(jnp.asarray(weights), x)
+        loss = lambda x, w: head.loss(x, w, targets, jnp.float32(Z), weights_there)  # noqa: E731
+        losses, found = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(x, w)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    for ours, theirs in zip(found, slopes, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+    assert np.all(np.asarray(found[1])[:, 7] == 0)
 
 
 def test_bfloat16_features_give_float32_losses_and_near_gradients():

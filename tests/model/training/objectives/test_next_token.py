@@ -7,7 +7,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from model.training.objectives.next_token import next_token_nats
+from model.training.objectives.linear_head import next_token_nats
 
 RNG = np.random.default_rng(0)
 LOGITS = (4 * RNG.normal(size=(3, 5, 11))).astype(np.float32)
