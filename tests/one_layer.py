@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from small_networks import LLAMA
 
-from model.network.context import Context
+from model.network.context import PLAIN_CONTEXT, Context
 from model.network.counts.layer import LayerConfig
 from model.network.execution import PLAIN
 from model.network.layers import Layer
@@ -28,15 +28,29 @@ def stream(x: np.ndarray, dtype: DTypeLike = jnp.float32) -> jax.Array:
     return jax.device_put(jnp.asarray(x, dtype), P(*FSDP_TENSOR.act("btd")))
 
 
-def lone_layer(sizes: LayerConfig) -> tuple[Layer, Arrays]:
-    """(the layer, its arrays by name, float64), in a network of width 16 with biases."""
-    net, rngs = replace(LLAMA, use_bias=True), nnx.Rngs(params=0)
+def lone_layer(sizes: LayerConfig, *, use_bias: bool = True) -> tuple[Layer, Arrays]:
+    """(the layer, its arrays by name, float64), in a network of width 16."""
+    net, rngs = replace(LLAMA, use_bias=use_bias), nnx.Rngs(params=0)
     layer = implementation(sizes)(sizes, net, execution=PLAIN, layout=FSDP_TENSOR, rngs=rngs)
     rng, arrays = np.random.default_rng(1), {}
     for name, weight in sizes.weights(net).items():
         arrays[name] = rng.normal(scale=0.2, size=weight.shape)
         getattr(layer, name)[...] = jnp.asarray(arrays[name], jnp.float32)
     return layer, arrays
+
+
+def output_and_gradients(layer: Layer, x: np.ndarray) -> tuple[np.ndarray, Arrays]:
+    """(its output, gradients of sum(sin(output)) / positions by name, x among them)."""
+    graphdef, params = nnx.split(layer)
+
+    def total(params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out = nnx.merge(graphdef, params)(x, PLAIN_CONTEXT)[0]
+        return jnp.mean(jnp.sum(jnp.sin(out), -1)), out
+
+    both = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+    (_, out), (by_params, by_x) = both(params, stream(x))
+    by_name = {str(path[0]): np.asarray(g[...]) for path, g in nnx.to_flat_state(by_params)}
+    return np.asarray(out), by_name | {"x": np.asarray(by_x)}
 
 
 def slopes_along(function: Callable[[Arrays], np.ndarray], at: Arrays, ways: Arrays) -> Arrays:

@@ -10,9 +10,11 @@ import msgspec
 from model.network.config import ModelConfig
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.convolution import ConvolutionConfig
+from model.network.counts.delta_net import DeltaNetConfig, GatedDeltaNetConfig
 from model.network.counts.gru import GRUConfig
 from model.network.counts.kinds import BlockConfig
 from model.network.counts.lstm import LSTMConfig
+from model.network.counts.mamba2 import Mamba2Config
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.counts.moe import MoEConfig
 
@@ -82,14 +84,22 @@ _MLPS = {"swiglu": SwiGLUConfig, "gelu": GELUConfig, "moe": _MOE}
 _LSTM = LSTMConfig(d_state=24, use_gate_bias=True, forget_bias=1.0)
 _GRU = GRUConfig(d_state=24, use_gate_bias=True)
 _WINDOW = msgspec.structs.replace(LLAMA.blocks[0].mixer, n_kv_heads=2, window=4)
+_MAMBA2 = Mamba2Config(n_heads=4, n_groups=2, d_head=6, d_state=10, taps=3)
+_DELTA = DeltaNetConfig(n_heads=4, n_key_heads=4, d_key=10, d_value=6, taps=3)
+_GATED = GatedDeltaNetConfig(n_heads=4, n_key_heads=2, d_key=10, d_value=6, taps=3)
 _WAVE = tuple(ConvolutionConfig(d_hidden=24, taps=3, dilation=dilation) for dilation in (1, 2))
 # Networks with other mixers than attention.
 OTHERS: dict[str, dict[str, Any]] = {
     "lstm": {"mixers": (_LSTM,)},
+    "recurrences": {"mixers": (_MAMBA2, _DELTA, _GATED), "n_layers": 3},
     "gru": {"mixers": (_GRU,)},
     "window": {"mixers": (_WINDOW,), "use_bias": True},
     "convolution": {"mixers": _WAVE, "use_bias": True},
     "hybrid": {"mixers": (LLAMA.blocks[0].mixer, _LSTM), "use_bias": True},
+}
+# Those of "recurrences", each alone.
+RECURRENCES: dict[str, dict[str, Any]] = {
+    mixer.kind: {"mixers": (mixer,)} for mixer in OTHERS["recurrences"]["mixers"]
 }
 
 

@@ -17,7 +17,13 @@ from model.data.source import source_to_dict
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("model", "experiments", "scaling")
 PAGES = (
-    *("README.md", "CONTRIBUTING.md", "results/README.md", "scaling/EXAMPLES.md"),
+    *(
+        "README.md",
+        "CONTRIBUTING.md",
+        "results/README.md",
+        "scaling/EXAMPLES.md",
+        "model/MIXERS.md",
+    ),
     *(f"{package}/README.md" for package in PACKAGES),
     *(f"experiments/{task}.md" for task in ("STUDIES", "CLUSTERS", "SAVING", "CHECKS", "WEIGHTS")),
 )

@@ -10,6 +10,8 @@ A letter is one size in all of model/, in shapes and, in lower case, in einsum a
   G    key/value heads                              V    vocabulary
   Q    query heads of each of them: n_heads = G Q   E    experts
   H    units of a state or a convolution            C    taps of a convolution
+  P    width of a head's values, where it is        N    chunks of positions, of
+       not K                                             n each
   U    units of the state before: H again           A    gates of a cell
   S    most steps of one dispatch                   R    runs of a pack
   M    facts (data/zipf.py)
@@ -42,14 +44,14 @@ from model.network.sharding import Layout, open_sums
 
 
 def parameter(rngs: nnx.Rngs, weight: Weight, layout: Layout) -> nnx.Param:
-    """A float32 parameter ~ N(mean, std^2), laid out over the mesh.
+    """A float32 parameter as its Weight says, laid out over the mesh.
 
     Its inputs are declared from the end, so that a stack of layers may be put in front.
     """
     dims, role = P(*layout.weight(weight)), weight.role
-    if weight.is_vector:
-        value = jnp.full(weight.shape, weight.mean, jnp.float32)
-        return nnx.Param(value, out_sharding=dims, role=role)
+    if weight.is_vector and not weight.std:
+        flat = jnp.broadcast_to(jnp.asarray(weight.mean, jnp.float32), (weight.size,))
+        return nnx.Param(flat.reshape(weight.shape), out_sharding=dims, role=role)
     draws = _standard_normal(rngs.params(), 1 << (weight.size - 1).bit_length())
     first = weight.n_lead - len(weight.shape)
     in_axes = tuple(range(first, first + weight.n_in))

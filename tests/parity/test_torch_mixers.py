@@ -4,13 +4,10 @@
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-from one_layer import Arrays, lone_layer, stream
+from one_layer import lone_layer, output_and_gradients
 
-from model.network.context import PLAIN_CONTEXT
 from model.network.counts.convolution import ConvolutionConfig
 from model.network.counts.gru import GRUConfig
 from model.network.counts.layer import LayerConfig
@@ -73,7 +70,7 @@ def torch_convolution(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tens
 def test_outputs_and_gradients_are_torchs(sizes: LayerConfig, theirs: Callable) -> None:
     with jax.set_mesh(make_mesh((1, 1, 1, 1))):
         layer, arrays = lone_layer(sizes)
-        output, gradients = ours(layer, X)
+        output, gradients = output_and_gradients(layer, X)
     at = {name: np.float32(value) for name, value in arrays.items()} | {"x": X}
     w = {name: torch.tensor(value, requires_grad=True) for name, value in at.items()}
     expected = theirs(w, w["x"])
@@ -85,16 +82,3 @@ def test_outputs_and_gradients_are_torchs(sizes: LayerConfig, theirs: Callable) 
         found = w[name].grad.numpy()
         assert np.max(np.abs(found)) > 1e-2, name
         np.testing.assert_allclose(gradient, found, rtol=0, atol=1e-5, err_msg=name)
-
-
-def ours(layer: nnx.Module, x: np.ndarray) -> tuple[np.ndarray, Arrays]:
-    graphdef, params = nnx.split(layer)
-
-    def total(params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        out = nnx.merge(graphdef, params)(x, PLAIN_CONTEXT)[0]
-        return jnp.mean(jnp.sum(jnp.sin(out), -1)), out
-
-    both = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
-    (_, out), (by_params, by_x) = both(params, stream(x))
-    by_name = {str(path[0]): np.asarray(g[...]) for path, g in nnx.to_flat_state(by_params)}
-    return np.asarray(out), by_name | {"x": np.asarray(by_x)}

@@ -9,13 +9,23 @@ import msgspec
 
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.convolution import ConvolutionConfig
+from model.network.counts.delta_net import DeltaNetConfig, GatedDeltaNetConfig
 from model.network.counts.gru import GRUConfig
 from model.network.counts.layer import LayerConfig
 from model.network.counts.lstm import LSTMConfig
+from model.network.counts.mamba2 import Mamba2Config
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.counts.moe import MoEConfig
 
-MIXERS = (AttentionConfig, LSTMConfig, GRUConfig, ConvolutionConfig)
+MIXERS = (
+    AttentionConfig,
+    LSTMConfig,
+    GRUConfig,
+    ConvolutionConfig,
+    Mamba2Config,
+    DeltaNetConfig,
+    GatedDeltaNetConfig,
+)
 CHANNEL_MIXERS = (SwiGLUConfig, GELUConfig, MoEConfig)
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ SIZES = {
     "d": "d_model",
     "g": "n_kv_heads",
     "q": "queries per kv head",
-    "k": "d_head",
+    "k": "d_head or d_key",
+    "p": "d_value",
     "f": "d_ff",
     "v": "vocab_size",
     "e": "n_experts",
@@ -36,13 +37,13 @@ SIZES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weight:
-    """One array of parameters, initially ~ N(mean, std^2).
+    """One array of parameters, initially ~ N(0, std^2), or ``mean`` where std is 0.
 
     Attributes:
       axes: a letter for each dimension; which mesh axes split it is the layout's to say.
       shape: sizes of the dimensions.
       role: which constants of the optimiser it has (training/parameterization.py).
-      mean, std: of the initial values.
+      mean, std: of the initial values; a tuple: one mean for each element, in order.
       n_lead: the first so many dimensions number matrices: experts, gates, taps.
       n_in: of each matrix the next so many are its inputs, which a product contracts, and those
         behind them its outputs; 0 for gains and biases.
@@ -52,7 +53,7 @@ class Weight:
     axes: str
     shape: tuple[int, ...]
     role: Role
-    mean: float = 0.0
+    mean: float | tuple[float, ...] = 0.0
     std: float = 0.0
     n_lead: int = 0
     n_in: int = 0
@@ -69,7 +70,7 @@ class Weight:
 
     @property
     def is_vector(self) -> bool:
-        """A gain or a bias: small, used everywhere, in no product."""
+        """A gain, a bias or the taps of single channels: small, used everywhere, in no product."""
         return self.n_in == 0
 
     @property
@@ -105,8 +106,10 @@ def rounded_width(ratio: float, multiple: int, d_model: int) -> int:
     return max(1, math.floor(ratio * d_model / multiple + 0.5)) * multiple
 
 
-def vector(axes: str, shape: tuple[int, ...], value: float, role: Role = "vector") -> Weight:
-    """A gain or bias."""
+def vector(
+    axes: str, shape: tuple[int, ...], value: float | tuple[float, ...], role: Role = "vector"
+) -> Weight:
+    """A gain or bias; of many values, one for each element, in order."""
     return Weight(axes=axes, shape=shape, role=role, mean=value)
 
 

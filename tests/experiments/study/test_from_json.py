@@ -14,6 +14,7 @@ from experiments.study.from_json import study_from_json
 from experiments.study.recipe import BlockRule
 from experiments.study.study import Axis, LogSpaced
 from model.data.source import PepsText, TextFiles
+from model.network.counts.kinds import rules
 from model.network.counts.lstm import LSTMRule
 from model.network.execution import Execution
 
@@ -61,6 +62,11 @@ def test_a_study_from_before_a_field_with_a_default_comes_back_equal():
     del fields["recipe"]["compute_dtype"]
     with pytest.raises(ValueError, match="is nothing that is known"):
         study_from_json(json.dumps(fields), study.data)
+
+
+def test_every_rule_of_a_layer_has_fields_that_are_of_no_other():
+    fields = [frozenset(field.name for field in dataclasses.fields(rule)) for rule in rules()]
+    assert len(fields) == len(set(fields))
 
 
 @pytest.mark.parametrize("name", RECIPES)

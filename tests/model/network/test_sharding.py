@@ -50,6 +50,7 @@ def value_and_gradients(config, network, tokens, mesh_shape):
         "gru",
         "window",
         "convolution",
+        pytest.param("recurrences", marks=pytest.mark.slow(reason="6 s of compiling")),
     ],
     indirect=True,
 )
@@ -67,7 +68,11 @@ def test_loss_and_gradients_on_eight_devices_equal_those_on_one(
     check_eight_against_one(config, network, tokens, mesh, capfd)
 
 
-@pytest.mark.parametrize("config", ["hybrid"], indirect=True)
+@pytest.mark.parametrize(
+    "config",
+    ["hybrid", pytest.param("recurrences", marks=pytest.mark.slow(reason="5 s, as hybrid"))],
+    indirect=True,
+)
 def test_so_they_do_where_documents_are_apart(config, network, tokens, capfd):
     config = replace(config, separator=3, learned_positions=True)
     tokens[:, [0, 4, 9]] = 3
@@ -81,7 +86,11 @@ def check_eight_against_one(config, network, tokens, mesh, capfd):
     assert sharded == pytest.approx(value, rel=0, abs=1e-5)
     for path, gradient in gradients.items():
         np.testing.assert_allclose(
-            sharded_gradients[path], gradient, rtol=0, atol=1e-5, err_msg=str(path)
+            sharded_gradients[path],
+            gradient,
+            rtol=1e-5,  # Those of a convolution's taps reach 3, where float32 steps by 2.4e-7.
+            atol=1e-5,
+            err_msg=str(path),
         )
     assert "rematerialization" not in capfd.readouterr().err, "XLA could not place an array"
 

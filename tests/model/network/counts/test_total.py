@@ -3,7 +3,6 @@
 
 import inspect
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 from small_networks import CONFIGS, OTHERS, attention, vary
+from traced_products import dot_flops
 
 from model.network.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
 from model.network.transformer import Transformer
@@ -104,32 +104,6 @@ def test_closed_forms_count_the_arrays_of_the_network(config):
     assert counts.non_embedding == sum(n for path, n in sizes.items() if path[0] not in outside)
     idle = sum(n for path, n in sizes.items() if path[-1].endswith(("_edf", "_efd")))
     assert counts.active == counts.total - 5 * idle // 8, "3 of 8 experts, of the networks here"
-
-
-def dot_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
-    """2 x (size of the result) x (contracted size) of every product, as often as scans repeat it:
-    an exact oracle."""
-    total = 0
-    for eqn in jaxpr.eqns:
-        assert eqn.primitive.name not in ("while", "cond", "remat2")
-        if eqn.primitive.name == "dot_general":
-            contracted, _ = eqn.params["dimension_numbers"][0]
-            left, out = eqn.invars[0].aval, eqn.outvars[0].aval
-            total += 2 * out.size * math.prod(left.shape[i] for i in contracted)
-        if eqn.primitive.name == "ragged_dot_general":
-            # Rows with one matrix each: forward [m, k] by [g, k, n], backward [m, k] by [m, n].
-            left, right, _ = (var.aval.shape for var in eqn.invars)
-            total += 2 * math.prod(left) * right[-1]
-        n_trips = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        total += n_trips * sum(dot_flops(inner) for inner in inner_jaxprs(eqn.params))
-    return total
-
-
-def inner_jaxprs(params: dict) -> Iterator[jax.extend.core.Jaxpr]:
-    for value in params.values():
-        inner = getattr(value, "jaxpr", value)
-        if hasattr(inner, "eqns"):
-            yield inner
 
 
 def loss_and_arguments(config, network, batch_size):
