@@ -30,10 +30,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.print(json.dumps({"run_id": model.point.id} | asdict(found)))
         return
     error, bits = found.loss_se_nats, found.bits_per_byte
-    console.print(f"nats per token   {found.loss_nats:.4f}" + (f" +- {error:.4f}" if error else ""))
-    console.print(f"bits per byte    {'unknown' if bits is None else f'{bits:.4f}'}")
+    bound = ", upper bound" * found.is_bound
+    spread = f" +- {error:.4f}" if error else ""
+    console.print(f"nats per {found.unit:<7} {found.loss_nats:.4f}{spread}{bound}")
+    console.print(f"bits per byte    {'unknown' if bits is None else f'{bits:.4f}{bound}'}")
     console.print(f"perplexity       {found.perplexity:.4g}")
     if found.n_documents is not None:
         console.print(f"documents        {found.n_documents:,} of {found.n_bytes:,} bytes")
     left = f", {found.n_left_out:,} left over" if found.n_left_out else ""
-    console.print(f"tokens           {found.n_tokens:,} in {found.n_windows:,} windows{left}")
+    console.print(f"{found.unit + 's':<16} {found.n_tokens:,} in {found.n_windows:,} windows{left}")

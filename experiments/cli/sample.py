@@ -11,9 +11,10 @@ from rich.console import Console
 from experiments.cli.argument_types import whole_number
 from experiments.cli.open_run import add_run, open_run
 from model.field_checks import MAX_SEED
+from model.training.objectives.kinds import KINDS
 
 if TYPE_CHECKING:
-    from experiments.weights.sample import Sampled
+    from experiments.weights.draw import Sampled
 
 HELP = "what a trained network writes after a prompt"
 
@@ -41,10 +42,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.top_p is not None and not 0 < options.top_p <= 1:
         raise ValueError(f"--top-p {options.top_p:g}: must be above 0, at most 1.")
     model = open_run(options)
-    vocabulary = model.point.spec.model.vocab_size
+    spec = model.point.spec
+    vocabulary = spec.model.vocab_size - KINDS[spec.train.objective].has_mask
     if (options.top_k or 1) > vocabulary:
         raise ValueError(f"--top-k {options.top_k}: the run has {vocabulary} tokens.")
-    from experiments.weights.sample import Sampling, continue_text
+    from experiments.weights.draw import Sampling
+    from experiments.weights.sample import continue_text
 
     sampling = Sampling(
         n_tokens=options.tokens,

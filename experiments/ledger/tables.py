@@ -19,7 +19,9 @@ from experiments.ledger.result import Provenance, Result, Trunk
 from experiments.ledger.verdict import Judge, Verdict
 from experiments.plan.point import Point
 from model.network.counts.total import FLOP_CONVENTIONS
+from model.training.objectives.kinds import KINDS
 from model.training.outcome import ALL
+from scaling.tables.units import BOUND
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
@@ -77,6 +79,7 @@ def flat(provenance: Provenance) -> Row:
 def table_row(point: Point, verdict: Verdict) -> Row:
     """What was asked and what came out, for one point."""
     model, train, result = point.spec.model, point.spec.train, verdict.result
+    kind, ratio = KINDS[train.objective], train.mask_ratio
     return {
         "run_id": point.id,
         "role": point.role,
@@ -91,10 +94,14 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         "n_tokens": point.n_tokens,
         **{f"flops_{c}": point.flops[c] for c in FLOP_CONVENTIONS},
         **_losses(result),
+        "loss_per": kind.unit,
+        "loss_kind": BOUND if kind.is_bound else "measured",
         "oracle_loss_nats": result.oracle_loss_nats if result else None,
         "vocab_size": model.vocab_size,
         "d_model": model.d_model,
         "n_layers": model.n_layers,
+        "objective": train.objective,
+        **({} if ratio is None else {"mask_ratio": ratio}),
         "blocks": model.pattern,
         **{name: value for layer in model.layers for name, value in layer.columns().items()},
         "seq_len": model.seq_len,

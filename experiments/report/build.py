@@ -68,7 +68,7 @@ class Report:
     @property
     def loss_unit(self) -> str:
         """Of the losses that are fitted, in words."""
-        return loss_words(self.analysis.runs.loss_unit, self.unit)
+        return loss_words(self.analysis.runs.loss_name, self.unit)
 
     @property
     def bits_per_nat(self) -> float | None:

@@ -91,7 +91,7 @@ def _row(name: str, fit: Fit, budget: float, unit: str) -> dict[str, str]:
         "domain": name,
         "FLOPs": power(budget),
         "parameters N*": counted(front.n_params_opt.at(0)),
-        loss_words(fit.runs.loss_unit, unit): loss_text(loss),
+        loss_words(fit.runs.loss_name, unit): loss_text(loss),
         **({} if bits_per_nat is None else {BITS: loss_text(loss.times(bits_per_nat))}),
         "a, N* ~ C^a": with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.3f}"),
         "E": floor,

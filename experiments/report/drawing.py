@@ -34,7 +34,7 @@ def drawn(report: Report) -> dict[str, Figure]:
     else:
         sizes = loss_curves(analysis.runs, "n_params", ("budget",))
         found["isoflop"] = figure_sizes(analysis.runs, sizes)
-    sweeps, unit = dict(analysis.sweeps), analysis.runs.loss_unit
+    sweeps, unit = dict(analysis.sweeps), analysis.runs.loss_name
     if curves := sweeps.pop(VOCABULARY, None):
         found["vocabulary"] = figure_vocabulary(curves, unit)
     if sweeps:
@@ -45,7 +45,7 @@ def drawn(report: Report) -> dict[str, Figure]:
             list(analysis.matrix[0].losses),
             np.array([list(one.losses.values()) for one in analysis.matrix]),
             np.array([list(one.bits.values()) for one in analysis.matrix]),
-            analysis.runs.loss_unit,
+            analysis.runs.loss_name,
         )
     if report.contexts:
         found["contexts"] = figure_contexts(report.contexts)
@@ -90,7 +90,7 @@ def _trajectory(report: Report, made: Forecast) -> Figure:
         lower=np.array(expected.lower),
         upper=np.array(expected.upper),
     )
-    unit = report.analysis.runs.loss_unit
+    unit = report.analysis.runs.loss_name
     return figure_trajectory(np.array(expected.share), band, expected.level, unit, came)
 
 

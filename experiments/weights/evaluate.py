@@ -21,7 +21,7 @@ from model.training.compile_program import evaluation_program
 from model.training.outcome import ALL
 from model.training.validation import Measured, Validation, ValidationSet, document_set
 
-# Windows that are on the device at a time.
+# Windows that are on the device at a time. What is drawn of one follows from its number in a part.
 PART = 4096
 
 
@@ -30,13 +30,14 @@ class Evaluation:
     """What a network makes of a text.
 
     Attributes:
-      n_tokens: that were predicted, in ``n_windows`` windows of the run's sequence length.
+      n_tokens: that were predicted, in ``n_windows`` windows of the run's sequence length; ``unit``
+        says which: token or masked token.
       n_left_out: at the end of the text, less than a window.
       loss_nats: mean cross-entropy per token; ``loss_se_nats``: its standard error over the
         windows or documents, None of one.
       bits_per_byte: of text; None where its tokens do not give it back. Of token ids by the mean
         length of the study's tokens, None where the study does not say that.
-      perplexity: exp(loss).
+      perplexity: exp(loss). is_bound: whether the true loss is at most this.
       n_documents, n_bytes: of the text that was read, the end of a document counted as a byte; None
         of token ids.
     """
@@ -48,6 +49,8 @@ class Evaluation:
     loss_se_nats: float | None
     bits_per_byte: float | None
     perplexity: float
+    unit: str
+    is_bound: bool
     n_documents: int | None = None
     n_bytes: int | None = None
 
@@ -129,9 +132,11 @@ def evaluate(model: LoadedModel, asked: ValidationSet, n_given: int | None = Non
     return Evaluation(
         n_tokens=loss.n_units,
         n_windows=len(asked.windows),
-        n_left_out=0 if n_given is None else n_given - 1 - loss.n_units,
+        n_left_out=0 if n_given is None else n_given - 1 - len(asked.windows) * spec.model.seq_len,
         loss_nats=loss.nats,
         loss_se_nats=loss.se_nats,
         bits_per_byte=loss.bits_per_byte,
         perplexity=math.exp(min(loss.nats, 700.0)),
+        unit=program.objective.kind.unit,
+        is_bound=loss.is_bound,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import safetensors.numpy
 
 from experiments.files.storage import PosixStorage
-from experiments.weights.find_run import find_run, manifest_of, require_next_token
+from experiments.weights.find_run import find_run, manifest_of, require_objective
 from experiments.weights.load_model import read_weights
 from model.data.encoding import TOKENIZER_FILE, FileEncoding, open_encoding
 from model.network.hugging_face import config_of, weights_of
@@ -29,7 +29,7 @@ def export_model(run: str, to: Path, *, results: Path = Path("results")) -> str:
       OSError: if the folder cannot be written.
     """
     ledger, point = find_run(run, results)
-    require_next_token(point)
+    require_objective(point, "next_token")
     config = config_of(point.spec.model)
     theirs = weights_of(point.spec.model, read_weights(ledger, point))
     arrays = {name: np.ascontiguousarray(array) for name, array in theirs.items()}

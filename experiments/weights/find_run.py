@@ -46,14 +46,15 @@ def manifest_of(ledger: Ledger, point: Point) -> Manifest:
     return manifest
 
 
-def require_next_token(point: Point) -> None:
-    """Raises ValueError for a run whose network does not predict each next token."""
+def require_objective(point: Point, *able: str) -> str:
+    """What a run was trained for; raises ValueError where it is none of these."""
     objective = point.spec.train.objective
-    if objective != "next_token":
+    if objective not in able:
         raise ValueError(
             f"run {point.id} was trained for {objective}: this needs a network that was trained "
-            "for next_token."
+            f"for {' or '.join(able)}."
         )
+    return objective
 
 
 def _only(ledger: Ledger, beginning: str) -> str:

@@ -19,8 +19,10 @@ from jaxtyping import Array, Float, Integer
 from experiments.ledger.ledger import Ledger, weights_key
 from experiments.plan.point import Point
 from experiments.weights.find_run import find_run
+from model.network.context import Context
 from model.network.from_weights import from_weights
 from model.network.sharding import make_mesh
+from model.training.objectives.kinds import KINDS
 
 ONE_DEVICE = (1, 1, 1, 1)
 _AGAIN = "Move its result.json away, and `isoflop run` trains it again, with keep=final."
@@ -44,10 +46,13 @@ class LoadedModel:
         graphdef, self._params = nnx.split(self.network)
         # As in training: float32 means float32 (model/training/step.py).
         self._precision = "highest" if dtype == "float32" else "default"
-        self._logits = jax.jit(lambda params, tokens: nnx.merge(graphdef, params)(tokens)[0])
+        kind = KINDS[point.spec.train.objective]
+        seen = Context(is_causal=kind.is_causal)
+        self._logits = jax.jit(lambda params, tokens: nnx.merge(graphdef, params)(tokens, seen)[0])
 
     def __call__(self, tokens: Integer[np.ndarray | Array, "B T"]) -> Float[Array, "B T V"]:
-        """Float32 logits of the next token at every position.
+        """Float32 logits of the next token at every position; where tokens are hidden (the last id
+        is the mask), of the token itself.
 
         Raises:
           ValueError: for a token that the vocabulary lacks, or more of them than a window of its

@@ -67,7 +67,7 @@ class BestSize(ShortRepr):
           unit: of the loss and of what is counted as tokens: "byte" or "token".
         """
         one, at = self.optimum, f"At {power(self.optimum.budget)} FLOPs"
-        per = loss_words(self.runs.loss_unit, unit)
+        per = loss_words(self.runs.loss_name, unit)
         n_params, n_tokens, loss = (
             Estimated(value=value, interval=interval)
             for value, interval in (

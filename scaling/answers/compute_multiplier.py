@@ -15,7 +15,7 @@ from scaling.fit import SCHEMA_VERSION, Fit, FitError
 from scaling.json_values import encode
 from scaling.tables.arrays import Array
 from scaling.tables.short_repr import ShortRepr, aligned
-from scaling.tables.units import NATS, power
+from scaling.tables.units import NATS, NATS_HIDDEN, power
 
 # Levels of the curve, and rows of a table of it.
 N_LEVELS, N_SHOWN = 25, 5
@@ -127,7 +127,7 @@ def compute_multiplier(
         level=level,
         is_certified=a.is_certified and b.is_certified,
         findings=tuple(_findings(a, b, beyond, draws, lower, upper)),
-        loss_unit=a.runs.loss_unit,
+        loss_unit=a.runs.loss_name if a.runs.loss_name == b.runs.loss_name else a.runs.loss_unit,
     )
 
 
@@ -152,7 +152,10 @@ def _require_one_convention(a: Fit, b: Fit) -> None:
         )
     units = [f.runs.loss_unit for f in (a, b)]
     if units[0] != units[1]:
-        raise ValueError(f"losses of A are {units[0]}, of B {units[1]}: read both in one unit")
+        way_out = "read both in one unit"
+        if NATS_HIDDEN in units:
+            way_out = "a token that is hidden is another question, and none is the other's equal"
+        raise ValueError(f"losses of A are {units[0]}, of B {units[1]}: {way_out}")
 
 
 def _given(flops: ArrayLike) -> Array:
@@ -210,6 +213,13 @@ def _findings(
         for name, fit in (("A", a), ("B", b))
         if not fit.is_certified
     ]
+    bounds = [name for name, fit in (("A", a), ("B", b)) if fit.fitted_runs.is_bound.any()]
+    if bounds:
+        names = " and ".join(bounds)
+        sentences.append(
+            f"losses of {names} are upper bounds: this is compute at equal bound, and the true "
+            f"loss of {names} is reached with at most as much."
+        )
     if beyond.any():
         sentences.append(
             f"{int(beyond.sum())} of {len(beyond)} levels lie outside the budgets or the sizes of "

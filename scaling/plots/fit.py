@@ -44,7 +44,7 @@ def _plot_along_compute(ax: Axes, fit: Fit) -> Axes:
     _band(ax, flops, front.loss_opt, "L*(C)", front.is_extrapolated)
     ax.plot(runs.flops, runs.loss_nats, ".", color="#999999", markersize=4, label="runs")
     ax.set(xscale="log", xlabel=flops_label(runs))
-    label_losses(ax, runs.loss_unit, runs.bits_per_nat)
+    label_losses(ax, runs.loss_name, runs.bits_per_nat)
     log_flops(ax.xaxis)
     ax.legend()
     return ax

@@ -39,7 +39,7 @@ def plot_predicted(ax: Axes, found: HoldOut) -> Axes:
     ax.set(
         xscale="log",
         yscale="log",
-        xlabel=f"observed {loss_label(found.held.loss_unit)}",
+        xlabel=f"observed {loss_label(found.held.loss_name)}",
         ylabel="predicted",
     )
     log_losses(ax.xaxis)

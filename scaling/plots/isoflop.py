@@ -49,7 +49,7 @@ def plot_isoflop(ax: Axes, fit: Fit | BestSize) -> Axes:
         if is_used:
             _minimum(ax, optimum.n_params_opt, optimum.loss_opt, optimum.interval_n_params)
     ax.set(xscale="log", xlabel=params_label(fit.runs))
-    label_losses(ax, fit.runs.loss_unit, fit.runs.bits_per_nat)
+    label_losses(ax, fit.runs.loss_name, fit.runs.bits_per_nat)
     log_counts(ax.xaxis)
     left = {optimum.budget for optimum in fit.optima if optimum.reason}
     more = []

@@ -134,7 +134,7 @@ def figure_sizes(runs: Runs, curves: Sequence[LossCurve]) -> Figure:
             linestyle="none", alpha=0.8,
         )  # fmt: skip
     ax.set(xscale="log", xlabel=params_label(runs))
-    label_losses(ax, runs.loss_unit, runs.bits_per_nat)
+    label_losses(ax, runs.loss_name, runs.bits_per_nat)
     log_counts(ax.xaxis)
     ax.set_title("Loss against size at fixed compute")
     budget_legend(ax, runs)

@@ -23,7 +23,7 @@ def plot_curves(ax: Axes, curves: Curves, runs: Runs) -> Axes:
         ax.plot(flops, curve.loss_nats[keep], color=style["color"], linewidth=0.8, alpha=0.75)
         ax.plot(runs.flops[i], runs.loss_nats[i], **style, markersize=3.5, linestyle="none")
     ax.set(xscale="log", yscale="log", xlabel=flops_label(runs))
-    label_losses(ax, runs.loss_unit, runs.bits_per_nat)
+    label_losses(ax, runs.loss_name, runs.bits_per_nat)
     log_flops(ax.xaxis)
     log_losses(ax.yaxis)
     budget_legend(ax, runs)

@@ -21,7 +21,7 @@ from scaling.tables.columns import (
 )
 from scaling.tables.plausibility import unit_findings
 from scaling.tables.short_repr import ShortRepr
-from scaling.tables.units import NATS
+from scaling.tables.units import BOUND, NATS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -35,7 +35,8 @@ class Runs(ShortRepr):
       status: "ok", or why the run cannot be fitted ("diverged", ...).
       extra: any further columns of the table (learning_rate, seed, d_model, ...).
       notes: what was assumed or left out when the table was read, in words.
-      loss_unit: nats per token, or bits per byte, which compare runs with different tokens.
+      loss_unit: nats per token or per masked token; or bits per byte, which compare runs with
+        different tokens. A column `loss_kind` says which losses are upper bounds.
     """
 
     run_id: Shaped[Array, " n"]
@@ -109,6 +110,18 @@ class Runs(ShortRepr):
         return float(ratios[0]) if is_one else None
 
     @property
+    def is_bound(self) -> Bool[Array, " n"]:
+        """Rows whose true loss is at most what the table has."""
+        kinds = self.extra.get("loss_kind")
+        return np.zeros(len(self), bool) if kinds is None else np.asarray(kinds) == BOUND
+
+    @property
+    def loss_name(self) -> str:
+        """The unit of the losses, and that they are bounds where all are."""
+        bounds = self.is_bound[self.is_ok]
+        return f"{self.loss_unit}, {BOUND}" if len(bounds) and bounds.all() else self.loss_unit
+
+    @property
     def numeric(self) -> dict[str, Array]:
         """Columns that hold numbers, by name: what a law may read or predict."""
         extra = {
@@ -135,7 +148,9 @@ class Runs(ShortRepr):
     @property
     def findings(self) -> tuple[str, ...]:
         """What a reader must know before any fit: assumptions, doubtful units, rows not fitted."""
-        said = (*self.notes, *unit_findings(self))
+        n_bounds = int(np.sum(self.is_bound & self.is_ok))
+        bounds = f"{n_bounds} losses are upper bounds: the true ones are at most these."
+        said = (*self.notes, *unit_findings(self), *(bounds,) * bool(n_bounds))
         bad = self.not_ok
         if not bad:
             return said

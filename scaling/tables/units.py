@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Columns of other people's tables, with the unit they are in: "params_M:M" -> (column, 1e6)."""
 
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Mapping, Sequence
 from difflib import get_close_matches
 from math import inf, isfinite
+from typing import Any
 
 _COUNTS = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 # One petaflop/s-day is 1e15 * 86400 FLOPs (Kaplan et al. 2020, sec. 1.3).
@@ -11,6 +12,10 @@ _FLOPS = _COUNTS | {"P": 1e15, "E": 1e18, "Z": 1e21, "Y": 1e24, "PF-days": 8.64e
 # A loss stays in its unit: ``loss_unit`` tells which that is.
 _LOSSES = {"nats": 1.0, "bits": 1.0}
 NATS, BITS = "nats per token", "bits per byte"
+NATS_HIDDEN = "nats per masked token"
+# What our own tables say in a column "loss_per", and in "loss_kind" of a loss that is a bound.
+_PER = {"token": NATS, "masked token": NATS_HIDDEN}
+BOUND = "upper bound"
 UNITS = {
     "n_params": _COUNTS,
     "n_tokens": _COUNTS,
@@ -54,15 +59,29 @@ def _factor(text: str) -> float:
         return 0.0
 
 
-def loss_unit(given: str, header: Container[str]) -> str:
-    """The unit of the losses in a column that is named so."""
-    is_bits = given not in header and given.endswith(":bits")
-    return BITS if is_bits else NATS
+def loss_unit(given: str, columns: Mapping[str, Sequence[Any]]) -> str:
+    """The unit of the losses in a column that is named so: of "loss_nats" what a column "loss_per"
+    says.
+
+    Raises:
+      ValueError: if that says several.
+    """
+    if given not in columns and given.endswith(":bits"):
+        return BITS
+    told = sorted({str(cell) for cell in columns.get("loss_per", ())} & {*_PER})
+    if not given.startswith("loss_nats") or not told:
+        return NATS
+    if len(told) > 1:
+        raise ValueError(
+            f"losses are nats per {' and nats per '.join(told)}, which do not compare: choose one "
+            f"of them, --where 'loss_per={told[0]}'"
+        )
+    return _PER[told[0]]
 
 
 def loss_words(loss_unit: str, token: str) -> str:
     """The unit of a loss where tokens are called so: nats per byte."""
-    return f"nats per {token}" if loss_unit == NATS else loss_unit
+    return loss_unit.replace("token", token)
 
 
 def count(value: float, _position: float = 0) -> str:

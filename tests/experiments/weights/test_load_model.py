@@ -11,7 +11,7 @@ import pytest
 from command_line import is_one_line
 
 from experiments.ledger.ledger import weights_key
-from experiments.weights.find_run import find_run, require_next_token
+from experiments.weights.find_run import find_run, require_objective
 from experiments.weights.load_model import load_model
 from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
@@ -55,13 +55,15 @@ def test_tokens_that_the_vocabulary_or_a_window_lacks_are_refused(model):
 
 
 def test_a_network_of_another_objective_is_not_taken_for_one_that_writes(point):
-    require_next_token(point)
+    assert require_objective(point, "next_token", "diffusion") == "next_token"
     train = dataclasses.replace(point.spec.train)
     object.__setattr__(train, "objective", "masked")
     spec = dataclasses.replace(point.spec)
     object.__setattr__(spec, "train", train)
-    with pytest.raises(ValueError, match="was trained for masked: this needs"):
-        require_next_token(dataclasses.replace(point, spec=spec))
+    with pytest.raises(
+        ValueError, match=r"was trained for masked: this needs.* for next_token or diff"
+    ):
+        require_objective(dataclasses.replace(point, spec=spec), "next_token", "diffusion")
 
 
 @pytest.fixture

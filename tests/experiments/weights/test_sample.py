@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from command_line import is_one_line
 
-from experiments.weights.sample import Sampled, Sampling, continue_text, draw, sample
+from experiments.weights.draw import Sampled, Sampling, draw
+from experiments.weights.sample import continue_text, sample
 from model.data.encoding import open_encoding
 from model.data.prepare import prepare
 from model.data.source import TextFiles, TokenArrays, source_to_dict

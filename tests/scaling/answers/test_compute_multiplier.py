@@ -16,7 +16,7 @@ from scaling.laws.loss_laws import ADDITIVE
 from scaling.plots.holdout import figure_multiplier
 from scaling.plots.style import save
 from scaling.tables.runs import Runs
-from scaling.tables.units import BITS
+from scaling.tables.units import BITS, BOUND, NATS_HIDDEN
 
 A = (1.69, 406.4, 410.7, 0.34, 0.28)
 # The same losses for 0.7 times the compute: sizes and tokens are both divided by sqrt(0.7).
@@ -121,6 +121,29 @@ def test_losses_in_different_units_are_refused(noisy):
     assert Fit.from_json(other.to_json()).runs.loss_unit == BITS
     with pytest.raises(ValueError, match="are nats per token, of B bits per byte: read both in"):
         compute_multiplier(noisy[0], other)
+
+
+def test_hidden_and_next_tokens_never_compare(noisy):
+    hidden = dataclasses.replace(noisy[1].runs, loss_unit=NATS_HIDDEN)
+    other = dataclasses.replace(noisy[1], runs=hidden)
+    with pytest.raises(ValueError, match="are nats per token, of B nats per masked token: a") as no:
+        compute_multiplier(noisy[0], other)
+    assert "\n" not in str(no.value)
+
+
+@pytest.mark.parametrize("bounds", ["A", "B", "AB"])
+def test_bounds_are_compared_and_named(noisy, bounds):
+    def bounded(fit):
+        kinds = {"loss_kind": np.full(len(fit.runs), BOUND)}
+        return dataclasses.replace(fit, runs=dataclasses.replace(fit.runs, extra=kinds))
+
+    pair = [bounded(fit) if name in bounds else fit for name, fit in zip("AB", noisy, strict=True)]
+    found = compute_multiplier(*pair)
+    names = " and ".join(bounds)
+    assert any(f"losses of {names} are upper bounds: this is compute" in s for s in found.findings)
+    is_both = bounds == "AB"
+    assert found.loss_unit == "nats per token" + ", upper bound" * is_both
+    assert not any("bound" in s for s in compute_multiplier(*noisy).findings)
 
 
 def test_tables_under_different_conventions_are_refused(noisy):

@@ -375,6 +375,35 @@ def test_losses_in_bits_stay_so_and_are_named_so(tmp_path, given, unit):
     assert curve.axes[0].get_ylabel() == f"loss ({unit})"
 
 
+OBJECTIVES = "n_params,n_tokens,loss_nats,loss_per,loss_kind,objective\n"
+OF_MASKS = "1e6,1e9,2.5,masked token,measured,masked\n"
+OF_TIMES = "2e6,1e9,2.4,token,upper bound,diffusion\n"
+
+
+def test_a_table_says_what_its_losses_are_per_and_which_are_bounds(tmp_path):
+    of_masks = read_runs(written(tmp_path, OBJECTIVES + OF_MASKS))
+    assert (of_masks.loss_unit, of_masks.is_bound.tolist()) == ("nats per masked token", [False])
+    assert of_masks.bits_per_nat is None
+    exact = OF_TIMES.replace("upper bound", "measured")
+    bounds = read_runs(written(tmp_path, OBJECTIVES + OF_TIMES))
+    assert (bounds.loss_unit, bounds.loss_name) == ("nats per token", "nats per token, upper bound")
+    both = read_runs(written(tmp_path, OBJECTIVES + OF_TIMES + exact))
+    assert both.is_bound.tolist() == [True, False]
+    assert both.loss_name == "nats per token"
+    assert any("1 losses are upper bounds" in said for said in both.findings)
+    curve = figure_sizes(bounds, loss_curves(bounds, "n_params", ("budget",)))
+    assert curve.axes[0].get_ylabel() == "loss (nats per token, upper bound)"
+
+
+def test_losses_of_hidden_and_of_next_tokens_are_not_read_together(tmp_path):
+    path = written(tmp_path, OBJECTIVES + OF_MASKS + OF_TIMES)
+    with pytest.raises(ValueError, match="nats per masked token and nats per token, which do not"):
+        read_runs(path)
+    assert len(read_runs(path, where=["loss_per=masked token"])) == 1
+    foreign = written(tmp_path, OBJECTIVES + OF_MASKS.replace("masked token", "banana"))
+    assert read_runs(foreign).loss_unit == "nats per token"
+
+
 def test_a_row_that_is_commented_out_is_no_run_and_is_named(tmp_path):
     path = written(tmp_path, "run," + HEAD + "a,1e6,2e7,3.5\n#b,3e6,2e7,9\nc,2e6,2e7,3.2\n")
     runs = read_runs(path, columns=COLUMNS | {"run_id": "run"})

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from scaling.tables.units import power
+from scaling.tables.units import loss_words, power
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,19 @@ from scaling.tables.units import power
 )
 def test_flops_are_spelled_in_one_way(value, said):
     assert power(value) == said
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("nats per token", "nats per byte"),
+        ("nats per masked token", "nats per masked byte"),
+        ("nats per token, upper bound", "nats per byte, upper bound"),
+        ("bits per byte", "bits per byte"),
+    ],
+)
+def test_where_bytes_are_tokens_losses_are_per_byte(unit, said):
+    assert loss_words(unit, "byte") == said
 
 
 def test_more_digits_tell_neighbours_apart():
