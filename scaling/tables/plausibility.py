@@ -33,7 +33,7 @@ _EVEN = 4.0
 
 
 def unit_findings(runs: Runs) -> tuple[str, ...]:
-    """Sentences on what a unit that was not stated would explain."""
+    """Sentences on what a unit that was not stated would explain, and on bounds among losses."""
     ok = runs.select(runs.is_ok)
     if not len(ok):
         return ()
@@ -56,6 +56,9 @@ def unit_findings(runs: Runs) -> tuple[str, ...]:
             f"the loss is about {np.median(ok.loss_nats):.3g} nats: worse than a guess from any "
             "vocabulary; is it a perplexity or a sum?"
         )
+    if n_bounds := int(np.sum(ok.is_bound)):
+        losses = f"{n_bounds} of {len(ok)} losses" if n_bounds < len(ok) else "losses"
+        sentences.append(f"{losses} are upper bounds: the true ones are at most these.")
     return (
         *sentences,
         *_flops_findings(ok),

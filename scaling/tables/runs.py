@@ -35,8 +35,7 @@ class Runs(ShortRepr):
       status: "ok", or why the run cannot be fitted ("diverged", ...).
       extra: any further columns of the table (learning_rate, seed, d_model, ...).
       notes: what was assumed or left out when the table was read, in words.
-      loss_unit: nats per token or per masked token; or bits per byte, which compare runs with
-        different tokens. A column `loss_kind` says which losses are upper bounds.
+      loss_unit: nats per token or masked token; or bits per byte, which compare different tokens.
     """
 
     run_id: Shaped[Array, " n"]
@@ -112,8 +111,7 @@ class Runs(ShortRepr):
     @property
     def is_bound(self) -> Bool[Array, " n"]:
         """Rows whose true loss is at most what the table has."""
-        kinds = self.extra.get("loss_kind")
-        return np.zeros(len(self), bool) if kinds is None else np.asarray(kinds) == BOUND
+        return np.asarray(self.extra.get("loss_kind", np.full(len(self), ""))) == BOUND
 
     @property
     def loss_name(self) -> str:
@@ -148,9 +146,7 @@ class Runs(ShortRepr):
     @property
     def findings(self) -> tuple[str, ...]:
         """What a reader must know before any fit: assumptions, doubtful units, rows not fitted."""
-        n_bounds = int(np.sum(self.is_bound & self.is_ok))
-        bounds = f"{n_bounds} losses are upper bounds: the true ones are at most these."
-        said = (*self.notes, *unit_findings(self), *(bounds,) * bool(n_bounds))
+        said = (*self.notes, *unit_findings(self))
         bad = self.not_ok
         if not bad:
             return said

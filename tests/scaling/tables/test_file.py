@@ -390,7 +390,7 @@ def test_a_table_says_what_its_losses_are_per_and_which_are_bounds(tmp_path):
     both = read_runs(written(tmp_path, OBJECTIVES + OF_TIMES + exact))
     assert both.is_bound.tolist() == [True, False]
     assert both.loss_name == "nats per token"
-    assert any("1 losses are upper bounds" in said for said in both.findings)
+    assert any("1 of 2 losses are upper bounds" in said for said in both.findings)
     curve = figure_sizes(bounds, loss_curves(bounds, "n_params", ("budget",)))
     assert curve.axes[0].get_ylabel() == "loss (nats per token, upper bound)"
 
