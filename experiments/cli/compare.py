@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""isoflop compare: laws by hold-out, or two recipes by their compute."""
+"""isoflop compare: laws by hold-out; two recipes, or the settings of one table, by compute."""
 
 import argparse
 from pathlib import Path
@@ -13,12 +13,13 @@ from experiments.cli.load_study import load_study
 from experiments.cli.open_study import RESULTS
 from experiments.cli.option_values import numbers
 from experiments.fit_tables.compare import compare_laws, compare_recipes
+from experiments.fit_tables.compare_settings import compare_settings
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs
 from scaling.tables.file import is_table
 
-HELP = "rank laws by hold-out; or compute of B over A"
+HELP = "rank laws by hold-out; or compute of B over A, or by setting"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--laws", metavar="LAW,...", help=text)
     text = "of one table: fit the runs below so many FLOPs (all but about a fifth)"
     parser.add_argument("--below", type=float, metavar="C", help=text)
+    text = "of one table: its settings, one for each value of a column, beside the first"
+    parser.add_argument("--by", metavar="COLUMN", help=text)
+    text = "the value that the others are compared with (the first of the table)"
+    parser.add_argument("--against", metavar="VALUE", help=text)
     text = "of two tables: FLOPs of A, where A and B are compared (where both have runs)"
     parser.add_argument("--flops", metavar="C,...", help=text)
     text = "of two tables: each with its own, or one additive law's for both (free)"
@@ -46,6 +51,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
         raise ValueError(f"compare takes one table or two, not {len(options.tables)}")
     options.tables = [_table(name, options.results) for name in options.tables]
     prepare_to_fit()
+    if options.by is not None:
+        return _settings(options, console)
+    _refuse(options, "no --by", "against")
     (_laws if len(options.tables) == 1 else _recipes)(options, console)
 
 
@@ -76,6 +84,20 @@ def _laws(options: argparse.Namespace, console: Console) -> None:
         table_options.reading(options),
         laws=[table_options.law(one) for one in options.laws.split(",")] if options.laws else None,
         below=options.below,
+        fitting=table_options.fitting(options),
+        output=table_options.output(options, console),
+    )
+
+
+def _settings(options: argparse.Namespace, console: Console) -> None:
+    if len(options.tables) > 1:
+        raise ValueError("--by: of one table, whose settings are compared; give one")
+    _refuse(options, "--by", "laws", "below", "flops", "exponents", "curves")
+    compare_settings(
+        options.tables[0],
+        table_options.reading(options),
+        by=options.by,
+        against=options.against,
         fitting=table_options.fitting(options),
         output=table_options.output(options, console),
     )

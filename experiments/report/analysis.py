@@ -2,46 +2,37 @@
 """Ledger -> fits -> frontier of one study: every approach, and why one gave no answer."""
 
 import dataclasses
-import hashlib
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.files.hold import hold
 from experiments.ledger.flags import FLAGS
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import collate
-from experiments.machine.jax_setup import prepare_to_fit
-from experiments.machine.provenance import code_facts, package_facts
 from experiments.plan.point import Point
 from experiments.plan.settings import compares_vocabularies
-from experiments.report import kept_fits
-from experiments.report.domains import LAW, SettingLosses, by_domain, loss_matrix
+from experiments.report.domains import SettingLosses, loss_matrix
+from experiments.report.fit_once import digest, fit_once
 from experiments.report.kept_fits import Fits
 from experiments.report.missing_runs import ALLOWED, listed, require_enough
+from experiments.report.settings_apart import settings_apart
 from experiments.report.sweeps import sweeps
 from experiments.study.study import Study
 from scaling.answers.agreement import Agreement, agreement
 from scaling.answers.best_size import BestSize, best_size, is_one_budget
 from scaling.answers.collapse import Collapse, collapse_near
 from scaling.answers.frontier import Frontier, frontier
-from scaling.approaches.envelope import fit_envelope
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.isoflop_bias import with_bias
-from scaling.approaches.surface import fit_surface
+from scaling.answers.side_by_side import Side, sides
 from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated
-from scaling.solve.progress import heard_by
 from scaling.tables.loss_curves import LossCurve
 from scaling.tables.read_tables import read_curves, read_runs
-from scaling.tables.runs import CURVE_COLUMNS, Curves, Runs, best_kind, best_settings
+from scaling.tables.runs import Curves, Runs, best_kind, best_settings
 from scaling.tables.units import BITS, power
 from scaling.uncertainty.seed_components import seed_components
 
 NOT_TRAINED = "not trained"
-APPROACHES = ("envelope", "isoflop", "additive", "curved")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,6 +53,7 @@ class Analysis:
       domains: by name of a domain, the law fitted to its losses.
       matrix: losses by domain of every budget and setting.
       collapse: the normalised curves of the runs near the optimum; None where they are too few.
+      sides: of axes without numbers each setting beside the first, where that has a fit.
     """
 
     of: str
@@ -77,6 +69,7 @@ class Analysis:
     domains: Mapping[str, Fit] = dataclasses.field(default_factory=dict)
     matrix: Sequence[SettingLosses] = ()
     collapse: Collapse | None = None
+    sides: Sequence[Side] = ()
 
 
 def analyse(
@@ -111,16 +104,17 @@ def analyse(
         left_out = f"{len(untrained)} of {len(grid)} runs of the grid are not fitted"
         findings = (*findings, f"{left_out}: {listed(untrained, 20)}.")
     by_setting, matrix = sweeps(study, runs), loss_matrix(study, runs)
+    apart = settings_apart(study, runs)
     for choose, is_numbers in ((best_kind, False), (best_settings, True)):
         if fields := [axis.field for axis in study.axes if axis.is_numbers is is_numbers]:
             runs, said = choose(runs, fields)
             findings = (*findings, *said)
     curves = read_curves(ledger.curves, flops=study.flops, columns=_columns(study))
-    fitted = _digest(runs, curves)
+    fitted = digest(curves, runs, *apart.values())
     best = best_size(runs) if is_one_budget(runs) else None
     made = Fits(fits={}, refusals={})
     if best is None:
-        made = kept_fits.read(ledger, fitted) or _fit_once(ledger, fitted, runs, curves, tell)
+        made = fit_once(ledger, fitted, runs, curves, apart, tell)
     fits, budgets = list(made.fits.values()), [*study.budgets, *study.forecast_budgets]
     frontiers = {name: frontier(fit, budgets) for name, fit in made.fits.items()}
     collapsed = collapse_near(runs, curves, fits)
@@ -145,6 +139,7 @@ def analyse(
         domains=made.domains,
         matrix=matrix,
         collapse=collapsed,
+        sides=_sides(apart, made),
     )
 
 
@@ -208,63 +203,10 @@ def _of_seeds(runs: Runs) -> tuple[str, ...]:
     )
 
 
-def _fit_once(
-    ledger: Ledger, fitted: str, runs: Runs, curves: Curves, tell: Callable[[str], None]
-) -> Fits:
-    with hold(ledger.fits / ".lock", lambda: tell("another process fits; waiting for it")):
-        made = kept_fits.read(ledger, fitted)
-        if made is None:
-            made = _fit(runs, curves, tell)
-            kept_fits.write(ledger, fitted, made)
-    return made
-
-
-def _fit(runs: Runs, curves: Curves, tell: Callable[[str], None]) -> Fits:
-    prepare_to_fit()
-    fitters: dict[str, Callable[[], Fit]] = {
-        "envelope": lambda: fit_envelope(runs, curves),
-        "isoflop": lambda: fit_isoflop(runs),
-        "additive": lambda: fit_surface(runs, "additive"),
-        "curved": lambda: fit_surface(runs, "curved"),
-    }
-    fits: dict[str, Fit] = {}
-    refusals: dict[str, str] = {}
-    for i, name in enumerate(APPROACHES, 1):
-        what = f"fitting {name}, {i} of {len(APPROACHES)}"
-        tell(what)
-        with heard_by(_prefixed(tell, f"{what}: ")):
-            try:
-                fits[name] = fitters[name]()
-            except FitError as error:
-                refusals[name] = str(error)
-    if "isoflop" in fits and "additive" in fits:
-        fits["isoflop"] = with_bias(fits["isoflop"], fits["additive"])
-    domains: dict[str, Fit] = {}
-    for name, own in by_domain(runs).items():
-        tell(f"fitting {LAW} to the losses on {name}")
-        try:
-            domains[name] = fit_surface(own, LAW)
-        except FitError as error:
-            refusals[f"{LAW} on {name}"] = str(error)
-    return Fits(fits=fits, refusals=refusals, domains=domains)
-
-
-def _prefixed(tell: Callable[[str], None], words: str) -> Callable[[str], None]:
-    return lambda said: tell(words + said)
-
-
-def _digest(runs: Runs, curves: Curves) -> str:
-    """Of all that a fit depends on: the rows, the curves of these runs, and the code."""
-    is_mine = np.isin(curves.run_id, runs.run_id)
-    about = {
-        **{f.name: getattr(runs, f.name) for f in dataclasses.fields(runs)},
-        **{f"curves {name}": getattr(curves, name)[is_mine] for name in CURVE_COLUMNS},
-        **runs.extra,
-        "extra": list(runs.extra),
-    }
-    plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in about.items()}
-    code = code_facts() | package_facts() | {"scipy": importlib.metadata.version("scipy")}
-    return hashlib.sha256(repr([code, plain]).encode()).hexdigest()
+def _sides(apart: Mapping[str, Runs], made: Fits) -> list[Side]:
+    """None where the first setting, or every other, has no fit."""
+    fits = {name: made.settings[i] for i, name in enumerate(apart) if i in made.settings}
+    return sides(fits) if 0 in made.settings and len(fits) > 1 else []
 
 
 def grid_runs(ledger: Ledger, study: Study, points: Sequence[Point]) -> Runs:

@@ -15,6 +15,7 @@ from experiments.report import rows
 from experiments.report.build import Report
 from experiments.report.frontier_table import frontier_rows, print_frontier
 from experiments.report.setting_rows import as_objects, edges, setting_rows, ties
+from experiments.report.settings_apart import side_rows
 from experiments.report.sweeps import VOCABULARY
 from experiments.terminal.table import fitting_tables, wrapped
 from scaling.answers.agreement import are_apart
@@ -49,6 +50,11 @@ def print_answer(console: Console, report: Report) -> None:
         console.print()
         print_frontier(console, front, report.unit, report.loss_unit, report.bits_per_nat)
         console.print()
+        if report.analysis.sides:
+            found = side_rows(report.analysis.sides)
+            console.print(f"Each setting beside {report.analysis.sides[0].name}:")
+            console.print(fitting_tables(found, console.width))
+            console.print()
         if VOCABULARY in report.analysis.sweeps:
             found = setting_rows(report.analysis.sweeps[VOCABULARY])
             console.print(f"Lowest loss of any size by vocabulary, {report.loss_unit}:")

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from experiments.ledger.forecasts import Forecast
 from experiments.report import rows
-from experiments.report.analysis import APPROACHES
 from experiments.report.build import JudgedForecast, Report
 from experiments.report.cost_figure import figure_cost
+from experiments.report.fit_once import APPROACHES
 from experiments.report.sweeps import VOCABULARY
 from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
@@ -20,6 +20,7 @@ from scaling.plots.collapse import figure_collapse, figure_trajectory
 from scaling.plots.loss_by_context import figure_contexts
 from scaling.plots.loss_curves import figure_settings, figure_sizes, figure_vocabulary
 from scaling.plots.loss_matrix import figure_loss_matrix
+from scaling.plots.side_by_side import figure_sides
 from scaling.tables.loss_curves import loss_curves
 
 
@@ -47,6 +48,8 @@ def drawn(report: Report) -> dict[str, Figure]:
             np.array([list(one.bits.values()) for one in analysis.matrix]),
             analysis.runs.loss_name,
         )
+    if analysis.sides:
+        found["side_by_side"] = figure_sides(analysis.sides)
     if report.contexts:
         found["contexts"] = figure_contexts(report.contexts)
     if fits:

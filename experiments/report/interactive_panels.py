@@ -14,8 +14,8 @@ from bokeh.plotting import figure
 from matplotlib.colors import to_hex
 
 from experiments.report import rows
-from experiments.report.analysis import APPROACHES
 from experiments.report.build import Report
+from experiments.report.fit_once import APPROACHES
 from experiments.report.frontier_table import frontier_rows
 from experiments.report.interactive_parts import (
     COUNT,

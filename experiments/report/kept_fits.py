@@ -14,7 +14,7 @@ from experiments.ledger.ledger import Ledger
 from scaling.fit import Fit
 
 _KEY = "fits/made.json"
-_DOMAIN = "domain_"
+_DOMAIN, _SETTING = "domain_", "setting_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +25,13 @@ class Fits:
       fits: by name of the approach.
       refusals: by name, the sentence of those that gave none.
       domains: by name of a domain, the law that is fitted to its losses.
+      settings: by number of a setting (settings_apart.py), the law that is fitted to its runs.
     """
 
     fits: Mapping[str, Fit]
     refusals: Mapping[str, str]
     domains: Mapping[str, Fit] = field(default_factory=dict)
+    settings: Mapping[int, Fit] = field(default_factory=dict)
 
 
 class _Made(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,7 +44,11 @@ class _Made(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def write(ledger: Ledger, of: str, made: Fits) -> None:
     """Keeps fits; ``of``: digest of what was fitted, and by which code."""
-    fits = {**made.fits, **{_DOMAIN + name: fit for name, fit in made.domains.items()}}
+    fits = {
+        **made.fits,
+        **{_DOMAIN + name: fit for name, fit in made.domains.items()},
+        **{f"{_SETTING}{number}": fit for number, fit in made.settings.items()},
+    }
     texts = {name: fit.to_json() for name, fit in fits.items()}
     for name, text in texts.items():
         replace_text(ledger.fits / f"{name}.json", text)
@@ -65,9 +71,19 @@ def read(ledger: Ledger, of: str) -> Fits | None:
         if _digest(data) != digest:
             return None
         fits[name] = Fit.from_json(data.decode())
-    domains = {name: fits.pop(name) for name in [*fits] if name.startswith(_DOMAIN)}
-    domains = {name.removeprefix(_DOMAIN): fit for name, fit in domains.items()}
-    return Fits(fits=fits, refusals=record.refusals, domains=domains)
+    domains, settings = (_taken(fits, prefix) for prefix in (_DOMAIN, _SETTING))
+    return Fits(
+        fits=fits,
+        refusals=record.refusals,
+        domains=domains,
+        settings={int(number): fit for number, fit in settings.items()},
+    )
+
+
+def _taken(fits: dict[str, Fit], prefix: str) -> dict[str, Fit]:
+    """Those whose names begin so, without it; they are no longer among the others."""
+    mine = [name for name in fits if name.startswith(prefix)]
+    return {name.removeprefix(prefix): fits.pop(name) for name in mine}
 
 
 def _digest(data: bytes) -> str:

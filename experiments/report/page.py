@@ -21,6 +21,7 @@ from experiments.report.domains import domain_rows, matrix_rows
 from experiments.report.figures import CAPTIONS, draw
 from experiments.report.frontier_table import frontier_rows
 from experiments.report.setting_rows import setting_rows, ties
+from experiments.report.settings_apart import cost_rows, side_rows
 from experiments.report.totals import provenance, totals
 from experiments.study.changes import leaves
 from experiments.study.study import Study
@@ -82,6 +83,8 @@ def page(
         },
         domains=domain_rows(analysis.domains, study.budgets[-1], report.unit),
         matrix=matrix_rows(analysis.matrix),
+        sides=side_rows(analysis.sides),
+        side_costs=cost_rows(points, report.verdicts),
         exponents=rows.exponent_rows(analysis),
         refusals=analysis.refusals,
         findings=rows.findings(analysis),

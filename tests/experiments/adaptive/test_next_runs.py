@@ -45,7 +45,7 @@ def quick_fits(monkeypatch):
     def refuse(*rest):
         raise FitError("not in this test")
 
-    monkeypatch.setattr("experiments.report.analysis.fit_surface", fit)
+    monkeypatch.setattr("experiments.report.fit_once.fit_surface", fit)
     for name in ("fit_envelope", "fit_isoflop"):
         monkeypatch.setattr(f"experiments.report.analysis.{name}", refuse)
 

@@ -82,7 +82,7 @@ def isoflop(mine_file, capsys, monkeypatch, record, no_drawing):
     monkeypatch.setattr(run_points, "run_planned_jobs", run_planned_jobs)
     monkeypatch.setattr(calibration, "learn", lambda ledger, points: None)
     for name in (
-        "experiments.report.analysis.fit_surface",
+        "experiments.report.fit_once.fit_surface",
         "scaling.approaches.surface.fit_surface",
     ):
         monkeypatch.setattr(name, fit)

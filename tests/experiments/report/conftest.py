@@ -7,7 +7,7 @@ import pytest
 
 from experiments.ledger.forecasts import Predicted, write_forecast
 from experiments.plan.plan import plan
-from experiments.report import analysis
+from experiments.report import fit_once
 from experiments.report.analysis import analyse
 from experiments.report.build import gather
 from experiments.report.page import page
@@ -32,9 +32,9 @@ def quick_fits(monkeypatch):
             raise FitError("not in this test")
         return fit_surface(runs, form, n_bootstrap=20, replicate_starts=1)
 
-    monkeypatch.setattr(analysis, "fit_envelope", lambda *on: fit_envelope(*on, n_bootstrap=20))
-    monkeypatch.setattr(analysis, "fit_isoflop", lambda runs: fit_isoflop(runs, n_bootstrap=20))
-    monkeypatch.setattr(analysis, "fit_surface", surface)
+    monkeypatch.setattr(fit_once, "fit_envelope", lambda *on: fit_envelope(*on, n_bootstrap=20))
+    monkeypatch.setattr(fit_once, "fit_isoflop", lambda runs: fit_isoflop(runs, n_bootstrap=20))
+    monkeypatch.setattr(fit_once, "fit_surface", surface)
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ def front(n_params=(14321.0, 98e3), level=0.95):
 def report(fits, *, fronts=None, main="additive", forecasts=(), bad=()):
     runs = SimpleNamespace(not_ok=dict.fromkeys(bad, "diverged"), __len__=lambda: 49)
     analysis = SimpleNamespace(
+        sides=(),
         fits=fits,
         frontiers=fronts or {name: front() for name in fits},
         refusals={},

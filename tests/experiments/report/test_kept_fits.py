@@ -9,7 +9,7 @@ import pytest
 
 from experiments.cli import main
 from experiments.plan.plan import plan
-from experiments.report import analysis
+from experiments.report import fit_once
 from experiments.report.analysis import analyse
 from experiments.study.study import Ladder
 from experiments.train import run_points
@@ -40,7 +40,7 @@ def n_fits(monkeypatch):
         return fit_isoflop(runs, n_bootstrap=20)
 
     for name, stand_in in zip(FITTERS, (envelope, isoflop, surface), strict=True):
-        monkeypatch.setattr(analysis, name, stand_in)
+        monkeypatch.setattr(fit_once, name, stand_in)
     return made
 
 
@@ -90,7 +90,7 @@ REFUSED = "not in this test"
 
 def test_of_two_runners_one_fits_and_the_other_waits_and_reads(ledger, finish, n_fits, monkeypatch):
     study, points = finish()
-    is_fitting, is_waiting, slow = threading.Event(), threading.Event(), analysis.fit_isoflop
+    is_fitting, is_waiting, slow = threading.Event(), threading.Event(), fit_once.fit_isoflop
 
     def isoflop(runs):
         is_fitting.set()
@@ -107,7 +107,7 @@ def test_of_two_runners_one_fits_and_the_other_waits_and_reads(ledger, finish, n
         return analyse(ledger, study, points, tell=tell)
 
     told = []
-    monkeypatch.setattr(analysis, "fit_isoflop", isoflop)
+    monkeypatch.setattr(fit_once, "fit_isoflop", isoflop)
     with ThreadPoolExecutor() as threads:
         waits = threads.submit(second)
         first = analyse(ledger, study, points)
@@ -130,7 +130,7 @@ CHANGES = (
     ("a damaged list", lambda ledger, finish, patch: (ledger.fits / "made.json").write_text("{}")),
     (
         "other code",
-        lambda ledger, finish, patch: patch.setattr(analysis, "code_facts", lambda: {"git": "x"}),
+        lambda ledger, finish, patch: patch.setattr(fit_once, "code_facts", lambda: {"git": "x"}),
     ),
 )
 

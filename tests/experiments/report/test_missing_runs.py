@@ -75,7 +75,7 @@ def quick_fits(monkeypatch):
         raise FitError("not in this test")
 
     for name in ("fit_envelope", "fit_isoflop", "fit_surface"):
-        monkeypatch.setattr(f"experiments.report.analysis.{name}", refuse)
+        monkeypatch.setattr(f"experiments.report.fit_once.{name}", refuse)
     return given
 
 

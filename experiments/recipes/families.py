@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One recipe for each family of networks: the blocks of `dense-muon` with another mixer.
+
+Width, depth, batch, schedule and all else are those of `dense-muon`, which were tuned with
+attention (two layers up to width 64 among them). What a family has of its own is its learning rate,
+from one sweep at width 32 and 2e10 FLOPs; what is left there costs at most 0.002 nats, by parabolas
+(results/benchmarks/notes/families.md). Heads and states are smaller than the papers', as the
+networks are.
+"""
+
+from dataclasses import replace
+
+from experiments.recipes.dense import DENSE_MUON
+from experiments.study.recipe import BlockRule, Recipe
+from model.network.counts.convolution import ConvolutionRule
+from model.network.counts.delta_net import DeltaNetRule
+from model.network.counts.gru import GRURule
+from model.network.counts.kinds import LayerRule
+from model.network.counts.lstm import LSTMRule
+from model.network.counts.mamba2 import Mamba2Rule
+from model.network.counts.moe import MoERule
+
+(ATTENTION,) = DENSE_MUON.shape.blocks
+
+
+def _mixed_by(mixer: LayerRule) -> BlockRule:
+    """A block of the Transformer with another sequence mixer."""
+    return replace(ATTENTION, mixer=mixer)
+
+
+_DELTA = DeltaNetRule(
+    is_gated=False, head_width=16, values_per_key=1, key_ratio=1.0, value_ratio=1.0, taps=4
+)
+LSTM = _mixed_by(LSTMRule(state_ratio=1.0, state_multiple=8, use_gate_bias=True, forget_bias=1.0))
+GRU = _mixed_by(GRURule(state_ratio=1.0, state_multiple=8, use_gate_bias=True))
+MAMBA2 = _mixed_by(Mamba2Rule(expand=2.0, head_width=16, n_groups=1, d_state=16, taps=4))
+DELTA_NET = _mixed_by(_DELTA)
+GATED_DELTA_NET = _mixed_by(replace(_DELTA, is_gated=True, key_ratio=0.75, value_ratio=1.5))
+# Two layers see 28 positions, four 55.
+WAVE = tuple(
+    _mixed_by(ConvolutionRule(hidden_ratio=1.0, hidden_multiple=8, taps=4, dilation=dilation))
+    for dilation in (1, 8)
+)
+# Four experts of the Transformer's own width, one of them active.
+MOE = replace(
+    ATTENTION,
+    channel_mixer=MoERule(
+        n_experts=4,
+        n_active=1,
+        ff_ratio=8 / 3,
+        shared_ratio=0.0,
+        ff_multiple=16,
+        is_renormalized=False,
+        router_init_gain=1.0,
+        balance_loss_weight=0.01,
+        router_z_loss_weight=1e-3,
+    ),
+)
+# By name its blocks, and the factor on the rates of `dense-muon`.
+_FAMILIES: dict[str, tuple[tuple[BlockRule, ...], float]] = {
+    "transformer": ((ATTENTION,), 1.0),
+    "lstm": ((LSTM,), 1.0),
+    "gru": ((GRU,), 0.7),
+    "convolution": (WAVE, 0.7),
+    "mamba2": ((MAMBA2,), 0.7),
+    "delta-net": ((DELTA_NET,), 1.0),
+    "gated-delta-net": ((GATED_DELTA_NET,), 0.7),
+    "window": ((_mixed_by(replace(ATTENTION.mixer, window=32)),), 1.0),  # type: ignore[type-var]
+    "hybrid": ((GATED_DELTA_NET, ATTENTION), 1.0),
+    "moe": ((MOE,), 1.4),
+}
+FAMILIES: dict[str, Recipe] = {
+    name: DENSE_MUON.with_(name=name, shape__blocks=blocks, optimizer__learning_rate=rate)
+    for name, (blocks, rate) in _FAMILIES.items()
+}

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings beside one another: their frontiers, and the compute that each is worth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scaling.answers.side_by_side import Side
+from scaling.plots.labels import flops_label, loss_label
+from scaling.plots.style import (
+    caption,
+    log_flops,
+    log_losses,
+    new_figure,
+    setting_styles,
+    styled,
+)
+
+_WIDEST = 1e3  # Of a band, over its curve: an open end runs to there.
+
+
+@styled()
+def figure_sides(found: Sequence[Side]) -> Figure:
+    """L*(C) of every setting with its band and the lowest loss at each budget; and the gain."""
+    figure, (left, right) = new_figure(2, height=3.6)
+    styles = setting_styles([side.name for side in found])
+    for side in found:
+        style = styles[side.name]
+        _plot_frontier(left, side, style["color"], style["linestyle"])
+        if side.gain is not None:
+            _plot_gain(right, side, style["color"], style["linestyle"])
+    runs = found[0].fit.runs
+    left.set(xscale="log", xlabel=flops_label(runs), ylabel=loss_label(runs.loss_unit))
+    left.set_title("L*(C)")
+    log_flops(left.xaxis)
+    right.axhline(1.0, color="#444444", linewidth=0.8)
+    right.set(yscale="log", xlabel=loss_label(runs.loss_unit))
+    right.set(ylabel=f"C of {found[0].name} / C at equal loss")
+    right.set_title("compute-equivalent gain")
+    right.invert_xaxis()
+    log_losses(right.yaxis)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    said = [
+        f"bands: {100 * found[0].front.level:g} % intervals, one by one; dots: the lowest loss at "
+        "each budget; above 1 a setting needs less compute.",
+        *(f"{side.name}: {side.why}" for side in found if side.why),
+        *(
+            f"not certified: {side.name} is {side.fit.status.name}."
+            for side in found
+            if not side.fit.is_certified
+        ),
+    ]
+    caption(figure, said)
+    return figure
+
+
+def _plot_frontier(ax: Axes, side: Side, colour: str, line: str) -> None:
+    band, flops, runs = side.front.loss_opt, side.front.flops, side.fit.fitted_runs
+    ax.fill_between(flops, band.lower, band.upper, color=colour, alpha=0.15, linewidth=0)
+    ax.plot(flops, band.value, color=colour, linestyle=line, linewidth=1.2, label=side.name)
+    lowest = [np.min(runs.loss_nats[runs.budget == budget]) for budget in runs.budgets]
+    ax.plot(runs.budgets, lowest, ".", color=colour, markersize=4)
+
+
+def _plot_gain(ax: Axes, side: Side, colour: str, line: str) -> None:
+    gain = side.gain
+    assert gain is not None
+    lower, upper = (
+        np.clip(ends, gain.ratio / _WIDEST, gain.ratio * _WIDEST)
+        for ends in (gain.lower, gain.upper)
+    )
+    ax.fill_between(gain.loss, lower, upper, color=colour, alpha=0.15, linewidth=0)
+    ax.plot(gain.loss, gain.ratio, color=colour, linestyle=line, linewidth=1.2)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings without numbers: a law of each, and the compute that each is worth beside the first."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments.plan.plan import plan
+from experiments.report.analysis import analyse
+from experiments.report.build import gather
+from experiments.report.drawing import drawn
+from experiments.report.page import page
+from experiments.report.settings_apart import cost_rows, side_rows
+from experiments.study.study import Axis, Ladder
+
+RATE = "recipe.optimizer.learning_rate"
+# By setting: what its sizes and tokens are worth, and what half of the best rate costs.
+WORTH = {"plain": (1.0, 0.3), "deep": (2.0, 0.1)}
+
+
+@pytest.fixture
+def compared(ledger, study, manifest, record, quick_fits):
+    """A study of two patterns of blocks and two rates whose losses follow laws of their own."""
+    blocks = study.recipe.shape.blocks
+    asked = dataclasses.replace(
+        study,
+        budgets=(1e11, 4e11, 1.6e12),
+        sizes=Ladder(d_models=(16, 24, 32, 48, 64, 96), tokens_per_param=(0.3, 2000.0)),
+        axes=(
+            Axis(field="recipe.shape.blocks", values=(blocks, 2 * blocks), labels=tuple(WORTH)),
+            Axis(field=RATE, values=(0.5, 1.0)),
+        ),
+    )
+    points = list(plan(asked, manifest).points)
+    ledger.write_plan("{}", points)
+    for i, point in enumerate(points):
+        worth, extra = WORTH[point.axes["recipe.shape.blocks"]]
+        loss = (
+            1.0 + 20 * (worth * point.params.total) ** -0.4 + 90 * (worth * point.n_tokens) ** -0.4
+        )
+        loss += extra * (point.axes[RATE] == 0.5) + 1e-3 * (i % 3 - 1)
+        seconds = {"train_seconds": 8.0 * worth, "joules": None}
+        ledger.write_result(point.id, record(loss, costs=seconds))
+    return asked, points, analyse(ledger, asked, points)
+
+
+def test_each_setting_is_fitted_and_set_beside_the_first(ledger, compared, manifest):
+    study, points, analysis = compared
+    assert [side.name for side in analysis.sides] == [*WORTH]
+    assert analysis.sides[0].gain is None
+    # Twice the size and twice the tokens for as much: a quarter of the compute.
+    gain = analysis.sides[1].gain
+    np.testing.assert_allclose(gain.ratio, 4.0, rtol=0.15)
+    for side in analysis.sides:
+        assert {side.fit.runs.extra[RATE][i] for i in range(len(side.fit.runs))} == {1.0}
+        assert side.fit.parameters["E"] == pytest.approx(1.0, abs=0.1)
+    # Kept, and read again.
+    again = analyse(ledger, study, points)
+    assert [side.fit.to_json() for side in again.sides] == [
+        side.fit.to_json() for side in analysis.sides
+    ]
+    report = gather(ledger, points, analysis, "byte")
+    rows = side_rows(analysis.sides)
+    assert [row["setting"] for row in rows] == [*WORTH]
+    left, right = drawn(report)["side_by_side"].axes
+    assert [line.get_label() for line in left.get_lines()[::2]] == [*WORTH]
+    np.testing.assert_array_equal(right.get_lines()[0].get_ydata(), gain.ratio)
+    html = page(study, manifest, points, report, {})
+    assert "<h2>Side by side</h2>" in html
+    took = cost_rows(points, report.verdicts)
+    assert [(row["setting"], row["seconds of training"]) for row in took] == [
+        ("plain", "8"), ("deep", "16")
+    ]  # fmt: skip
+    assert {row["joules"] for row in took} == {"unknown"}
+    alone = [point for point in points if point.axes["recipe.shape.blocks"] == "plain"]
+    assert cost_rows(alone, report.verdicts) == []
