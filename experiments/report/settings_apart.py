@@ -35,7 +35,7 @@ def side_rows(found: Sequence[Side]) -> list[dict[str, str]]:
     for side in found:
         front, gain = side.front, side.gain
         row = {
-            "setting": side.name,
+            "setting": side.title,
             "runs": str(len(side.fit.fitted_runs)),
             "FLOPs": power(front.flops[-1]),
             "parameters N*": counted(front.n_params_opt.at(-1)),

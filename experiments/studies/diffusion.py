@@ -6,8 +6,9 @@ the rates and the validation text are the same; the report has the ratio as a cu
 with its interval. The loss of diffusion is a bound: its true loss is at most that, and so the ratio
 is one at equal bound (some 16 times on OpenWebText: Nie et al. 2024, arXiv:2410.18514).
 
-The rates were tuned for next bytes. The first byte of a window is predicted from the one before it,
-and filled in without it. `isoflop run diffusion_repeated` asks the same of little text.
+Budgets span 350 times, so that both reach some of the same losses. The rates were tuned for next
+bytes. The first byte of a window is predicted from the one before it, and filled in without it.
+`isoflop run diffusion_repeated` asks the same of little text.
 
 Command: ``isoflop run diffusion``.
 """
@@ -19,8 +20,8 @@ from model.training.config import EvalConfig
 
 STUDY = Study(
     name="diffusion",
-    question="What compute do next tokens and diffusion need for one loss, at 5e9 to 3.2e11 FLOPs?",
-    budgets=(5e9, 2e10, 8e10, 3.2e11),
+    question="What compute do next tokens and diffusion need for one loss, at 1e9 to 3.5e11 FLOPs?",
+    budgets=(1e9, 7e9, 5e10, 3.5e11),
     sizes=Ladder(d_models=(8, 12, 16, 24, 32, 48, 64), tokens_per_param=(0.7, 130.0)),
     seeds=(0, 1),
     data=PepsText(validation_fraction=0.05),

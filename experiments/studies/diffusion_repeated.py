@@ -13,7 +13,7 @@ from model.data.source import Mixture, Part
 STUDY = replace(
     PLENTY,
     name="diffusion_repeated",
-    question="Next tokens or diffusion, at 5e9 to 3.2e11 FLOPs on 16 KiB of text?",
+    question="Next tokens or diffusion, at 1e9 to 3.5e11 FLOPs on 16 KiB of text?",
     data=Mixture(
         parts=(
             Part(name="few", source=PLENTY.data, weight=1.0, max_epochs=300.0, unique_tokens=2**14),

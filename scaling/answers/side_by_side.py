@@ -10,6 +10,7 @@ from scaling.answers.compute_multiplier import Multiplier, compute_multiplier
 from scaling.answers.frontier import Frontier, frontier
 from scaling.fit import Fit, FitError
 from scaling.tables.runs import Runs
+from scaling.tables.units import BOUND
 
 N_BUDGETS = 25
 
@@ -32,6 +33,11 @@ class Side:
     front: Frontier
     gain: Multiplier | None
     why: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name, and that its losses are bounds where they are."""
+        return f"{self.name}, {BOUND}" if self.fit.fitted_runs.is_bound.all() else self.name
 
 
 def split_by(runs: Runs, columns: Sequence[str]) -> dict[str, Runs]:

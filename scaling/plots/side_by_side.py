@@ -59,7 +59,7 @@ def figure_sides(found: Sequence[Side]) -> Figure:
 def _plot_frontier(ax: Axes, side: Side, colour: str, line: str) -> None:
     band, flops, runs = side.front.loss_opt, side.front.flops, side.fit.fitted_runs
     ax.fill_between(flops, band.lower, band.upper, color=colour, alpha=0.15, linewidth=0)
-    ax.plot(flops, band.value, color=colour, linestyle=line, linewidth=1.2, label=side.name)
+    ax.plot(flops, band.value, color=colour, linestyle=line, linewidth=1.2, label=side.title)
     lowest = [np.min(runs.loss_nats[runs.budget == budget]) for budget in runs.budgets]
     ax.plot(runs.budgets, lowest, ".", color=colour, markersize=4)
 

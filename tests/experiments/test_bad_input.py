@@ -41,6 +41,12 @@ MISTAKES = (
     ("a budget too small", ("plan", "mine.py", "budgets=1e4"), "budget 1e4"),
     ("a mesh that does not divide", ("run", "mine.py", "mesh=1,1,1,3"), "mesh (1, 1, 1, 3)"),
     ("a length no window has", ("plan", "mine.py", "seq_len=17"), "seq_len=17"),
+    ("an unknown objective", ("plan", "mine.py", "recipe.objective=prefix"), "one of next_token"),
+    (
+        "masks without their share",
+        ("run", "mine.py", "recipe.objective=masked"),
+        "mask_ratio=None with objective='masked'",
+    ),
     ("a word for a width", ("coordinate-check", "mine.py", "--widths", "32,wide"), "'wide'"),
     ("one width", ("coordinate-check", "mine.py", "--widths", "32"), "--widths 32"),
     ("depths upside down", ("coordinate-check", "mine.py", "--depths", "4,2"), "'4,2'"),

@@ -9,7 +9,15 @@ import pytest
 from experiments.plan.point import to_json
 from experiments.recipes.dense import DENSE, DENSE_MUON
 from experiments.recipes.named import RECIPES
-from experiments.studies import large_7b, quickstart, trunks, zipf_truth
+from experiments.studies import (
+    diffusion,
+    diffusion_repeated,
+    large_7b,
+    masked,
+    quickstart,
+    trunks,
+    zipf_truth,
+)
 from experiments.study.from_json import study_from_json
 from experiments.study.recipe import BlockRule
 from experiments.study.study import Axis, LogSpaced
@@ -19,7 +27,8 @@ from model.network.counts.lstm import LSTMRule
 from model.network.execution import Execution
 
 STUDIES = {module.__name__.rpartition(".")[2]: module.STUDY
-           for module in (large_7b, quickstart, trunks, zipf_truth)}  # fmt: skip
+           for module in (diffusion, diffusion_repeated, large_7b, masked, quickstart, trunks,
+                          zipf_truth)}  # fmt: skip
 BLOCK = DENSE_MUON.shape.blocks[0]
 LSTM = LSTMRule(state_ratio=1.0, state_multiple=8, use_gate_bias=True, forget_bias=1.0)
 RATES = Axis(field="recipe.optimizer.learning_rate", values=(0.5, 1.0))

@@ -9,11 +9,13 @@ from scipy.optimize import brentq
 
 from scaling.answers.compute_multiplier import compute_multiplier
 from scaling.answers.shared_exponents import fit_shared_exponents
+from scaling.answers.side_by_side import sides
 from scaling.approaches.surface import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.plots.holdout import figure_multiplier
+from scaling.plots.side_by_side import figure_sides
 from scaling.plots.style import save
 from scaling.tables.runs import Runs
 from scaling.tables.units import BITS, BOUND, NATS_HIDDEN
@@ -131,12 +133,21 @@ def test_hidden_and_next_tokens_never_compare(noisy):
     assert "\n" not in str(no.value)
 
 
+def bounded(fit):
+    kinds = {"loss_kind": np.full(len(fit.runs), BOUND)}
+    return dataclasses.replace(fit, runs=dataclasses.replace(fit.runs, extra=kinds))
+
+
+def test_a_setting_whose_losses_are_bounds_is_named_so_in_the_figure(noisy):
+    found = sides({"next_token": noisy[0], "diffusion": bounded(noisy[1])})
+    (legend,) = figure_sides(found).legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["next_token", "diffusion, upper bound"]
+    assert any("losses of A are upper bounds" in said for said in found[1].gain.findings)
+
+
 @pytest.mark.parametrize("bounds", ["A", "B", "AB"])
 def test_bounds_are_compared_and_named(noisy, bounds):
-    def bounded(fit):
-        kinds = {"loss_kind": np.full(len(fit.runs), BOUND)}
-        return dataclasses.replace(fit, runs=dataclasses.replace(fit.runs, extra=kinds))
-
     pair = [bounded(fit) if name in bounds else fit for name, fit in zip("AB", noisy, strict=True)]
     found = compute_multiplier(*pair)
     names = " and ".join(bounds)
