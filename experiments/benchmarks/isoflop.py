@@ -151,7 +151,7 @@ def page(record: dict[str, Any]) -> str:
             "Per budget: a parabola for each budget, those that are resolved, and a line through "
             "their optima, as published. Joint: what `isoflop fit --approach isoflop` does. "
             "95 % intervals. Inside: budgets whose lowest mean loss is at neither end of their "
-            "sizes. Departs: optima or curvatures of single budgets follow no power law (1 %). "
+            "sizes. Departs: optima or curvatures of single budgets follow no power law (5 %). "
             f"Of budgets inside, {lost} have no answer of the joint fit.",
             "",
             *markdown.table(heads, first),

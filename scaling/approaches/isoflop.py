@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from scaling.approaches import diagnostics
-from scaling.approaches.isoflop_checks import curvature_interval, departure, enclosed
+from scaling.approaches.isoflop_checks import curvature_interval, enclosed
 from scaling.approaches.isoflop_curves import fit_curve
 from scaling.approaches.isoflop_joint import JointFit, draw, fit_joint, replicate
 from scaling.approaches.isoflop_law import JOINT
@@ -75,7 +75,8 @@ def fit_isoflop(
     in the loss (`noise.local_scale`); intervals are percentiles of replicates.
 
     `optima` hold the parabola of each budget by itself, to be looked at. Whether optima and
-    curvatures of single budgets depart from power laws is tested, and said. Certified: the minimum
+    curvatures of single budgets depart from power laws is tested; where they do, it is said, and
+    intervals hold how far budgets wander, see `isoflop_departure`. Certified: the minimum
     is, the curvature is above zero with its whole interval, and four budgets or more that could
     have a parabola hold N* one size inside their sizes at least.
 
@@ -115,7 +116,6 @@ def fit_isoflop(
         *ladder.findings,
         *diagnostics.certificate_findings(joint.certificate),
         *diagnostics.residual_findings(fitted, joint.residuals),
-        *departure(*joint.weighted, used.label),
         *doubts,
         *drawn.findings,
         *diagnostics.replicate_findings(n_failed, n_drawn, "no certified minimum"),

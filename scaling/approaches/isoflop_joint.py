@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from scaling.approaches.isoflop_departure import departure
 from scaling.approaches.isoflop_law import Grid
 from scaling.approaches.isoflop_solve import Problem, Solutions, certify, solve, starts
 from scaling.fit import Certificate, FitError, FitStatus, Noise
@@ -44,10 +45,14 @@ class JointFit:
         return self.mean + self.grid.places(found.theta)
 
     @property
+    def root(self) -> Float[Array, " n"]:
+        """What residuals of log loss are multiplied by in the squares that are summed."""
+        return np.sqrt(self.weights) * np.exp(self.log_loss)
+
+    @property
     def weighted(self) -> tuple[Float[Array, " n"], Float[Array, "n P"]]:
         """Residuals and slopes as the squares that are summed have them."""
-        root = np.sqrt(self.weights) * np.exp(self.log_loss)
-        return self.residuals * root, self.slopes * root[:, None]
+        return self.residuals * self.root, self.slopes * self.root[:, None]
 
 
 def fit_joint(
@@ -124,7 +129,7 @@ def _fitted(grid: Grid, best: Solutions) -> Array:
 class Draws:
     """Replicates of the losses [R, n] in nats and how often each run counts, and their making.
 
-    findings: on noise that runs share.
+    findings: on noise that runs share, and on budgets that depart from the law.
     """
 
     losses: Float[Array, "R n"]
@@ -135,28 +140,45 @@ class Draws:
 
 
 def draw(joint: JointFit, runs: Runs, n_replicates: int, *, seed: int, bootstrap: str) -> Draws:
-    """Replicates of the losses of these runs about the law."""
+    """Replicates of the losses of these runs about the law.
+
+    Where budgets depart from it, runs scatter about the curves of their own budgets, and these
+    about the law. Where runs share noise, that may be what the departure is: it is told only.
+    """
     # The slope of the noise that the weights follow takes one more.
     n_absorbed = joint.slopes.shape[1] + 1
     shared = shared_variances(runs, joint.residuals, joint.slopes)
     noise = estimate_noise(runs, joint.residuals, n_absorbed, shared)
     method = choose_method(bootstrap, runs, n_absorbed)
+    rng, label = np.random.default_rng(seed), joint.grid.label
+    found = departure(*joint.weighted, label)
+    residuals, said = joint.residuals, []
+    if found is not None and shared is None:
+        residuals, n_absorbed = found.residuals / joint.root, found.n_absorbed + 1
+        said = [
+            f"{found.sentence}a is a mean slope; intervals hold that N* of a budget wanders by "
+            f"{found.place_sd:.2f} in ln N. See the parabola of each budget."
+        ]
+    elif found is not None:
+        said = [f"{found.sentence}a is a mean slope, and its interval is likely too narrow."]
     log_losses, weights = bootstrap_draws.draw_data(
         method,
         runs,
         joint.log_loss,
-        joint.residuals,
+        residuals,
         n_absorbed,
         n_replicates if can_resample(method, noise) else 0,
-        np.random.default_rng(seed),
+        rng,
         slopes=joint.slopes,
     )
+    if found is not None and shared is None:
+        log_losses = log_losses + found.draws(joint.slopes, label, len(log_losses), rng)
     return Draws(
         losses=np.exp(log_losses),
         weights=weights,
         noise=noise,
         method=method,
-        findings=tuple(cluster_findings(runs, method, n_absorbed, shared)),
+        findings=(*said, *cluster_findings(runs, method, n_absorbed, shared)),
     )
 
 

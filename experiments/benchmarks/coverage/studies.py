@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Simulated studies whose law and noise are known: the truth that intervals must cover."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class SimulatedStudy:
         largest, even in log). sd: of log loss.
       trunk: None for runs trained by themselves. In a branched study sizes are the same at all
         budgets, every size and seed is one trunk, and this is its share of the variance.
+      wander: sd, in ln N, of the optimum of each budget about the law, along which its curve moves.
     """
 
     name: str
@@ -46,6 +47,7 @@ class SimulatedStudy:
     noise: str = "normal"
     sd: float = 0.01
     trunk: float | None = None
+    wander: float = 0.0
 
     @property
     def surface(self) -> Law:
@@ -81,7 +83,9 @@ class SimulatedStudy:
         return np.tile(np.arange(self.n_sizes * self.n_seeds), len(self.budgets))
 
     def noise_draws(self, loss: Array, n: int, rng: np.random.Generator) -> Array:
-        """Noise of log loss, [n, runs]."""
+        """Noise of log loss, [n, runs], and what budgets that wander add."""
+        if self.wander:
+            return self._wandering(n, rng) + replace(self, wander=0.0).noise_draws(loss, n, rng)
         shape = (n, len(loss))
         if self.noise == "student3":
             return self.sd * rng.standard_t(3, shape)
@@ -97,6 +101,14 @@ class SimulatedStudy:
             return np.repeat(sds, self.n_sizes * self.n_seeds) * drawn
         high = np.log(1.05) * (rng.random(shape) < 0.02) if self.noise == "outliers" else 0.0
         return self.sd * drawn + high
+
+    def _wandering(self, n: int, rng: np.random.Generator) -> Array:
+        """Change of log loss where the curve of each budget is moved along ln N, [n, runs]."""
+        runs, label = self.runs(), np.arange(len(self.budgets)).repeat(self.n_sizes * self.n_seeds)
+        moved = self.wander * rng.standard_normal((n, len(self.budgets)))[:, label]
+        N = runs.n_params * np.exp(-moved)
+        losses = self.surface.loss(self.parameters, N, runs.budget / (6 * N))
+        return np.log(losses / runs.loss_nats)
 
     def truth(self) -> dict[str, float]:
         """The quantities of the planted law."""
@@ -205,5 +217,17 @@ STUDIES = (
         width=16.0,
         noise="growing",
         trunk=0.9,
+    ),
+    # Runs tell the optimum of a budget seven times, twice, and not as well as it wanders.
+    *(
+        SimulatedStudy(
+            name=f"wandering, {name}",
+            law="additive",
+            parameters=_CHINCHILLA,
+            budgets=tuple(np.geomspace(1e18, 1e20, 7)),
+            sd=sd,
+            wander=0.2,
+        )
+        for name, sd in (("far", 0.003), ("near", 0.01), ("hidden", 0.02))
     ),
 )
