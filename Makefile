@@ -111,7 +111,7 @@ clean: ## remove the environments
 ENVIRONMENTS := $(VENV) .venv-parity .venv-kubernetes .venv-tpu
 EXTRAS := dev
 .venv-tpu/.ready: EXTRAS := dev,tpu
-.venv-parity/.ready: PACKAGES := 'torch==2.13.0' 'transformers>=5'
+.venv-parity/.ready: PACKAGES := 'torch==2.13.0' 'transformers>=5' 'rwkv>=0.8.32'
 .venv-kubernetes/.ready: PACKAGES := 'kubernetes-validate>=1.35'
 
 $(ENVIRONMENTS:=/.ready): %/.ready: pyproject.toml $(CONSTRAINTS)

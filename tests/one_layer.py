@@ -17,6 +17,7 @@ from model.network.context import PLAIN_CONTEXT, Context
 from model.network.counts.layer import LayerConfig
 from model.network.execution import PLAIN
 from model.network.layers import Layer
+from model.network.mixers.rwkv7 import HAS_VALUE, VALUE
 from model.network.sharding import FSDP_TENSOR
 from model.network.transformer import implementation
 
@@ -28,23 +29,33 @@ def stream(x: np.ndarray, dtype: DTypeLike = jnp.float32) -> jax.Array:
     return jax.device_put(jnp.asarray(x, dtype), P(*FSDP_TENSOR.act("btd")))
 
 
-def lone_layer(sizes: LayerConfig, *, use_bias: bool = True) -> tuple[Layer, Arrays]:
+def lone_layer(
+    sizes: LayerConfig, *, use_bias: bool = True, scale: float = 0.2
+) -> tuple[Layer, Arrays]:
     """(the layer, its arrays by name, float64), in a network of width 16."""
     net, rngs = replace(LLAMA, use_bias=use_bias), nnx.Rngs(params=0)
     layer = implementation(sizes)(sizes, net, execution=PLAIN, layout=FSDP_TENSOR, rngs=rngs)
     rng, arrays = np.random.default_rng(1), {}
     for name, weight in sizes.weights(net).items():
-        arrays[name] = rng.normal(scale=0.2, size=weight.shape)
+        arrays[name] = rng.normal(scale=scale, size=weight.shape)
         getattr(layer, name)[...] = jnp.asarray(arrays[name], jnp.float32)
     return layer, arrays
 
 
-def output_and_gradients(layer: Layer, x: np.ndarray) -> tuple[np.ndarray, Arrays]:
+def behind(first_value: np.ndarray) -> Context:
+    """What a layer hears behind an RWKV-7 that had this value, [B, T, G, K]."""
+    value = jax.device_put(first_value, P(*FSDP_TENSOR.act("btgk")))
+    return PLAIN_CONTEXT._replace(shared={VALUE: value, HAS_VALUE: jnp.bool_(True)})
+
+
+def output_and_gradients(
+    layer: Layer, x: np.ndarray, context: Context = PLAIN_CONTEXT
+) -> tuple[np.ndarray, Arrays]:
     """(its output, gradients of sum(sin(output)) / positions by name, x among them)."""
     graphdef, params = nnx.split(layer)
 
     def total(params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        out = nnx.merge(graphdef, params)(x, PLAIN_CONTEXT)[0]
+        out = nnx.merge(graphdef, params)(x, context)[0]
         return jnp.mean(jnp.sum(jnp.sin(out), -1)), out
 
     both = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))

@@ -17,6 +17,7 @@ from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mamba2 import Mamba2Config
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.counts.moe import MoEConfig
+from model.network.counts.rwkv7 import RWKV7ChannelConfig, RWKV7Config
 
 LLAMA = ModelConfig(
     vocab_size=48,
@@ -80,18 +81,28 @@ _MOE = functools.partial(
     balance_loss_weight=0.01,
     router_z_loss_weight=1e-3,
 )
-_MLPS = {"swiglu": SwiGLUConfig, "gelu": GELUConfig, "moe": _MOE}
+_MLPS = {
+    "swiglu": SwiGLUConfig,
+    "gelu": GELUConfig,
+    "moe": _MOE,
+    "rwkv7_channel": RWKV7ChannelConfig,
+}
 _LSTM = LSTMConfig(d_state=24, use_gate_bias=True, forget_bias=1.0)
 _GRU = GRUConfig(d_state=24, use_gate_bias=True)
 _WINDOW = msgspec.structs.replace(LLAMA.blocks[0].mixer, n_kv_heads=2, window=4)
 _MAMBA2 = Mamba2Config(n_heads=4, n_groups=2, d_head=6, d_state=10, taps=3)
 _DELTA = DeltaNetConfig(n_heads=4, n_key_heads=4, d_key=10, d_value=6, taps=3)
 _GATED = GatedDeltaNetConfig(n_heads=4, n_key_heads=2, d_key=10, d_value=6, taps=3)
+_RWKV7 = RWKV7Config(n_heads=4, d_head=6, rank_decay=3, rank_rate=5, rank_value=7, rank_gate=9)
 _WAVE = tuple(ConvolutionConfig(d_hidden=24, taps=3, dilation=dilation) for dilation in (1, 2))
 # Networks with other mixers than attention.
 OTHERS: dict[str, dict[str, Any]] = {
     "lstm": {"mixers": (_LSTM,)},
-    "recurrences": {"mixers": (_MAMBA2, _DELTA, _GATED), "n_layers": 3},
+    "recurrences": {
+        "mixers": (_MAMBA2, _DELTA, _GATED, _RWKV7),
+        "channel_mixers": ("swiglu", "swiglu", "swiglu", "rwkv7_channel"),
+        "n_layers": 4,
+    },
     "gru": {"mixers": (_GRU,)},
     "window": {"mixers": (_WINDOW,), "use_bias": True},
     "convolution": {"mixers": _WAVE, "use_bias": True},
@@ -100,7 +111,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 # Those of "recurrences", each alone.
 RECURRENCES: dict[str, dict[str, Any]] = {
     mixer.kind: {"mixers": (mixer,)} for mixer in OTHERS["recurrences"]["mixers"]
-}
+} | {"rwkv7": {"mixers": (_RWKV7,), "channel_mixers": ("rwkv7_channel",)}}
 
 
 def vary(config: ModelConfig, **changes: Any) -> ModelConfig:

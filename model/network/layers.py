@@ -12,6 +12,7 @@ A letter is one size in all of model/, in shapes and, in lower case, in einsum a
   H    units of a state or a convolution            C    taps of a convolution
   P    width of a head's values, where it is        N    chunks of positions, of
        not K                                             n each
+  L    rank of a product of two matrices
   U    units of the state before: H again           A    gates of a cell
   S    most steps of one dispatch                   R    runs of a pack
   M    facts (data/zipf.py)
@@ -122,10 +123,11 @@ class Layer(nnx.Module):
 
     def step(
         self, x: Float[Array, "B n D"], state: State, context: Context
-    ) -> tuple[Float[Array, "B n D"], State]:
-        """Its output for the next n positions, and what it remembers after them; without
-        gradients. ``context.positions`` says which they are."""
-        return self(x, context)[0], state
+    ) -> tuple[Float[Array, "B n D"], Context, State]:
+        """Its output for the next n positions, the context for later layers, and what it remembers
+        after them; without gradients. ``context.positions`` says which they are."""
+        out, context, _ = self(x, context)
+        return out, context, state
 
 
 def shared(x: Float[Array, "B T D"], layout: Layout) -> Float[Array, "B T D"]:

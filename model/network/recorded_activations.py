@@ -18,16 +18,19 @@ def activations(model: Transformer, tokens: Int[Array, "B T"]) -> dict[str, Floa
     """
     graphdef, stacked = nnx.split(model.blocks)
 
-    def repeat(x: Array, state: nnx.State) -> tuple[Array, dict[str, Array]]:
+    def repeat(carry: tuple, state: nnx.State) -> tuple[tuple, dict[str, Array]]:
+        x, shared = carry
+        context = PLAIN_CONTEXT._replace(shared=shared)
         found: dict[str, list[Array]] = {}
         for block in nnx.merge(graphdef, state):
             for name in block.branches:
-                mixed, _, _ = block.branch(name, x, PLAIN_CONTEXT)
+                mixed, context, _ = block.branch(name, x, context)
                 found.setdefault(name, []).append(mixed)
                 x = x + block.multiplier * mixed
-        return x, {name: jnp.stack(values) for name, values in found.items()}
+        return (x, context.shared), {name: jnp.stack(values) for name, values in found.items()}
 
     embedding = model.embedding(tokens, model.compute_dtype)
-    residual, mixed = jax.lax.scan(repeat, embedding, stacked)
+    begin = embedding, model.shared_values(embedding)
+    (residual, _), mixed = jax.lax.scan(repeat, begin, stacked)
     found = {"embedding": embedding, **mixed, "residual": residual, "logits": model(tokens)[0]}
     return {name: value.astype(jnp.float32) for name, value in found.items()}

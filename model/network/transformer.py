@@ -71,14 +71,14 @@ class Block(nnx.Module):
 
     def step(
         self, x: Float[Array, "B n D"], states: dict[str, State], context: Context
-    ) -> tuple[Float[Array, "B n D"], dict[str, State]]:
+    ) -> tuple[Float[Array, "B n D"], Context, dict[str, State]]:
         """The same of the next n positions, and what each layer remembers then."""
         after = {}
         for name in self.branches:
             normed = self._norm(name)(x)
-            mixed, after[name] = self.layer(name).step(normed, states[name], context)
+            mixed, context, after[name] = self.layer(name).step(normed, states[name], context)
             x = x + self.multiplier * mixed
-        return x, after
+        return x, context, after
 
     def layer(self, name: str) -> Layer:
         return getattr(self, name)
@@ -164,10 +164,7 @@ class Transformer(nnx.Module):
         self, x: Float[Array, "B T D"], context: Context
     ) -> tuple[Float[Array, "B T D"], Said]:
         (graphdef, stacked), period = self._split_blocks(), len(self.blocks)
-        begin = dict(context.shared)
-        for block in self.blocks:
-            for name in block.branches:
-                begin |= block.layer(name).shared_values(x)
+        begin = dict(context.shared) | self.shared_values(x)
 
         def repeat(carry: tuple, inputs: tuple) -> tuple[tuple, Said]:
             x, shared = carry
@@ -193,6 +190,11 @@ class Transformer(nnx.Module):
             carry, more = repeat(carry, (number, state))
             said = _added(said, more)
         return carry[0], said
+
+    def shared_values(self, x: Float[Array, "B T D"]) -> dict[str, Array]:
+        """What layers leave for later ones, as it is before the first block."""
+        layers = [block.layer(name) for block in self.blocks for name in block.branches]
+        return {name: one for layer in layers for name, one in layer.shared_values(x).items()}
 
     def _split_blocks(self) -> tuple[nnx.GraphDef[Any], nnx.State]:
         return nnx.split(self.blocks)
@@ -223,11 +225,12 @@ class Transformer(nnx.Module):
         positions = position + jnp.arange(tokens.shape[1])[None]
         context = PLAIN_CONTEXT._replace(positions=positions)
         x = self.embedding(tokens, self.compute_dtype, positions)
+        context = context._replace(shared=self.shared_values(x))
         graphdef, stacked = self._split_blocks()
         for weights, states in zip(_unstacked(stacked), state["layers"], strict=True):
             after.append([])
             for block, own in zip(nnx.merge(graphdef, weights), states, strict=True):
-                x, own = block.step(x, own, context)
+                x, context, own = block.step(x, own, context)
                 after[-1].append(own)
         state = {"position": position + tokens.shape[1], "layers": after}
         return self._logits(self.norm(x)), state

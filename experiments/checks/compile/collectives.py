@@ -9,7 +9,7 @@ norms of gradients.
 
 An LSTM is told of only in part: its recurrent weights, whole over "fsdp", are counted as gathered
 there, and the state that it gathers over "tensor" at every position is left out. So are, over
-"tensor", the gradients by all but one tap of a convolution.
+"tensor", the gradients by all but one tap of a convolution, and by all but one of RWKV-7's inputs.
 """
 
 import math

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """DeltaNet and gated DeltaNet (model/network/mixers/): sizes, weights and FLOPs."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from model.field_checks import check_flags, check_real, check_whole
-from model.network.counts.layer import LayerConfig, Weight, matrix, refuse_split_positions, vector
+from model.network.counts.layer import (
+    LayerConfig,
+    Weight,
+    matrix,
+    refuse_split_positions,
+    rounded_width,
+    vector,
+)
 from model.network.counts.linear_recurrence import (
     chunk_length,
     decays,
@@ -146,7 +152,7 @@ class DeltaNetRule:
         return kind(
             n_heads=n_heads,
             n_key_heads=n_key_heads,
-            d_key=max(1, math.floor(self.key_ratio * d_model / n_heads + 0.5)),
-            d_value=max(1, math.floor(self.value_ratio * d_model / n_heads + 0.5)),
+            d_key=rounded_width(self.key_ratio / n_heads, 1, d_model),
+            d_value=rounded_width(self.value_ratio / n_heads, 1, d_model),
             taps=self.taps,
         )

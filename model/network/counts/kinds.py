@@ -16,6 +16,7 @@ from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mamba2 import Mamba2Config
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.counts.moe import MoEConfig
+from model.network.counts.rwkv7 import RWKV7ChannelConfig, RWKV7Config
 
 MIXERS = (
     AttentionConfig,
@@ -25,8 +26,9 @@ MIXERS = (
     Mamba2Config,
     DeltaNetConfig,
     GatedDeltaNetConfig,
+    RWKV7Config,
 )
-CHANNEL_MIXERS = (SwiGLUConfig, GELUConfig, MoEConfig)
+CHANNEL_MIXERS = (SwiGLUConfig, GELUConfig, MoEConfig, RWKV7ChannelConfig)
 
 if TYPE_CHECKING:
     Mixer = LayerConfig

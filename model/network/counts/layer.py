@@ -32,6 +32,7 @@ SIZES = {
     "e": "n_experts",
     "h": "d_state or d_hidden",
     "c": "taps",
+    "l": "rank",
 }
 
 

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mamba-2 (model/network/mixers/mamba2.py): its sizes, weights and FLOPs."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from model.field_checks import check_real, check_whole
-from model.network.counts.layer import LayerConfig, Weight, matrix, refuse_split_positions, vector
+from model.network.counts.layer import (
+    LayerConfig,
+    Weight,
+    matrix,
+    refuse_split_positions,
+    rounded_width,
+    vector,
+)
 from model.network.counts.linear_recurrence import (
     chunk_length,
     decays,
@@ -126,7 +132,7 @@ class Mamba2Rule:
         return Mamba2Config(
             n_heads=n_heads,
             n_groups=self.n_groups,
-            d_head=max(1, math.floor(width / n_heads + 0.5)),
+            d_head=rounded_width(self.expand / n_heads, 1, d_model),
             d_state=self.d_state,
             taps=self.taps,
         )

@@ -96,18 +96,19 @@ class Attention(Layer):
 
     def step(
         self, x: Float[Array, "B n D"], state: State, context: Context
-    ) -> tuple[Float[Array, "B n D"], State]:
+    ) -> tuple[Float[Array, "B n D"], Context, State]:
         positions = context.positions
         assert positions is not None, "a step is told where it is"
         q, k, v = self._heads(x, positions)
         if (window := self.sizes.window) is not None:
-            return self._windowed_step(q, k, v, state, positions[0], window)
+            out, state = self._windowed_step(q, k, v, state, positions[0], window)
+            return out, context, state
         at = (0, positions[0, 0], 0, 0)
         keys = jax.lax.dynamic_update_slice(state["keys"], k, at)
         values = jax.lax.dynamic_update_slice(state["values"], v, at)
         is_seen = jnp.arange(keys.shape[1])[None] <= positions[0][:, None]
         mixed = attend_to(q, keys, values, is_seen[None])
-        return self._output(mixed), {"keys": keys, "values": values}
+        return self._output(mixed), context, {"keys": keys, "values": values}
 
     def _windowed_step(
         self,

@@ -42,9 +42,9 @@ class Convolution(Layer):
 
     def step(
         self, x: Float[Array, "B n D"], state: State, context: Context
-    ) -> tuple[Float[Array, "B n D"], State]:
+    ) -> tuple[Float[Array, "B n D"], Context, State]:
         out, past = self._convolve(x, state["past"], None)
-        return out, {"past": past}
+        return out, context, {"past": past}
 
     def _convolve(
         self,

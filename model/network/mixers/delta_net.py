@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from model.network.context import Context
 from model.network.counts.delta_net import DeltaNetConfig
 from model.network.layers import State, project, rms_norm, shared
 from model.network.mixers.linear_recurrence import linear_recurrence
@@ -24,8 +25,8 @@ class DeltaNet(RecurrentLayer):
 
         S_t = S_{t-1} + k_t (beta_t (v_t - S_{t-1}^T k_t))^T,    o_t = S_t^T q_t / sqrt(K)
 
-    of each head; the output is norm(o) W_output, with an RMSNorm over each head. Sec. 2.2 and 3.4
-    of the paper. States and all behind the products are float32.
+    of each head; the output is norm(o) W_output, with an RMSNorm over each head. States and all
+    behind the products are float32.
     """
 
     q_dgk: nnx.Param
@@ -50,12 +51,12 @@ class DeltaNet(RecurrentLayer):
         }
 
     def read(
-        self, x: Float[Array, "B T D"], state: State, segments: Int[Array, "B T"] | None
-    ) -> tuple[Float[Array, "B T D"], State]:
+        self, x: Float[Array, "B T D"], state: State, context: Context
+    ) -> tuple[Float[Array, "B T D"], Context, State]:
         act, u, after = self.layout.act, shared(x, self.layout), {}
-        q, after["q"] = self.convolved("q", u, state["q"], segments)
-        k, after["k"] = self.convolved("k", u, state["k"], segments)
-        v, after["v"] = self.convolved("v", u, state["v"], segments)
+        q, after["q"] = self.convolved("q", u, state["q"], context.segments)
+        k, after["k"] = self.convolved("k", u, state["k"], context.segments)
+        v, after["v"] = self.convolved("v", u, state["v"], context.segments)
         q, k = (_unit(each)[..., None, :] for each in (q, k))
         beta = project("btd,dgq->btgq", u, self.beta_dgq, self.beta_bias, P(*act("btgq")))
         beta = jax.nn.sigmoid(beta.astype(jnp.float32))[..., None]
@@ -67,11 +68,12 @@ class DeltaNet(RecurrentLayer):
             beta * v,
             state["heads"],
             a=-beta * jnp.exp(log_w) * k,
-            is_first=begins(segments),
+            is_first=begins(context.segments),
         )
         y = self.gated(u, rms_norm(o, self.gain, self.net.norm_eps)).astype(x.dtype)
         out = P(*act("btd"))
-        return project("btgqp,gqpd->btd", y, self.output_gqpd, self.output_bias, out), after
+        y = project("btgqp,gqpd->btd", y, self.output_gqpd, self.output_bias, out)
+        return y, context, after
 
     def log_decay(self, x: Float[Array, "B T D"]) -> Float[Array, "B T G Q 1"]:
         """Of a head's state, float32: none."""

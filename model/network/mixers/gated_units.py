@@ -64,8 +64,9 @@ class GatedUnits(Layer):
 
     def step(
         self, x: Float[Array, "B n D"], state: State, context: Context
-    ) -> tuple[Float[Array, "B n D"], State]:
-        return self._read(x, state, None)
+    ) -> tuple[Float[Array, "B n D"], Context, State]:
+        out, state = self._read(x, state, None)
+        return out, context, state
 
     def _read(
         self, x: Float[Array, "B T D"], state: State, is_first: Bool[Array, "B T"] | None

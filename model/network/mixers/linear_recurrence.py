@@ -5,8 +5,8 @@ Of each head, with a state S [K, P] that is zero where a document begins:
 
     S_t = (diag(w_t) + b_t a_t^T) S_{t-1} + k_t v_t^T,    o_t = S_t^T r_t
 
-which is S_t = S_{t-1} (diag(w_t) + a_t b_t^T) + v_t k_t^T of Peng et al. 2025 (arXiv:2503.14456,
-eq. 1), transposed. Let u_t = S_{t-1}^T a_t be what a position erases with. Within a chunk that
+which is S_t = S_{t-1} (diag(w_t) + a_t b_t^T) + v_t k_t^T of Peng et al. 2025 (arXiv:2503.14456),
+transposed. Let u_t = S_{t-1}^T a_t be what a position erases with. Within a chunk that
 begins with S, and with g_t = w_1 ... w_t,
 
     u_t = S^T (g_{t-1} a_t) + sum_{i<t} (u_i b_i^T + v_i k_i^T) (g_{t-1} / g_i) a_t

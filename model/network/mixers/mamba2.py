@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from model.network.context import Context
 from model.network.counts.mamba2 import Mamba2Config
 from model.network.layers import State, project, shared
 from model.network.mixers.linear_recurrence import linear_recurrence
@@ -52,27 +53,28 @@ class Mamba2(RecurrentLayer):
         }
 
     def read(
-        self, x: Float[Array, "B T D"], state: State, segments: Int[Array, "B T"] | None
-    ) -> tuple[Float[Array, "B T D"], State]:
+        self, x: Float[Array, "B T D"], state: State, context: Context
+    ) -> tuple[Float[Array, "B T D"], Context, State]:
         act, after = self.layout.act, {}
         u = shared(x, self.layout)
         dt = project("btd,dgq->btgq", u, self.dt_dgq, None, P(*act("btgq")))
         dt = jax.nn.softplus(dt.astype(jnp.float32) + self.dt_bias[...][None, None])[..., None]
         z = project("btd,dgqp->btgqp", u, self.z_dgqp, self.z_bias, P(*act("btgqp")))
-        heads, after["x"] = self.convolved("x", u, state["x"], segments)
-        b, after["b"] = self.convolved("b", u, state["b"], segments)
-        c, after["c"] = self.convolved("c", u, state["c"], segments)
+        heads, after["x"] = self.convolved("x", u, state["x"], context.segments)
+        b, after["b"] = self.convolved("b", u, state["b"], context.segments)
+        c, after["c"] = self.convolved("c", u, state["c"], context.segments)
         y, after["heads"] = linear_recurrence(
             c[..., None, :],
             -jnp.exp(self.log_a[...])[None, None, ..., None] * dt,
             b[..., None, :],
             dt * heads,
             state["heads"],
-            is_first=begins(segments),
+            is_first=begins(context.segments),
         )
         y = y + self.skip[...][None, None, ..., None] * heads
         y = y * jax.nn.silu(z.astype(jnp.float32))
         scale = jax.lax.rsqrt(jnp.mean(y * y, axis=(-2, -1), keepdims=True) + self.net.norm_eps)
         y = (y * scale * self.gain[...][None, None]).astype(x.dtype)
         out = P(*act("btd"))
-        return project("btgqp,gqpd->btd", y, self.output_gqpd, self.output_bias, out), after
+        y = project("btgqp,gqpd->btd", y, self.output_gqpd, self.output_bias, out)
+        return y, context, after

@@ -20,17 +20,19 @@ class RecurrentLayer(Layer):
     ) -> tuple[Float[Array, "B T D"], Context, Said]:
         require_causal(context, self.config.kind)
         before = self.init_state(x.shape[0], x.shape[1], x.dtype)
-        return self.read(x, before, context.segments)[0], context, {}
+        out, context, _ = self.read(x, before, context)
+        return out, context, {}
 
     def step(
         self, x: Float[Array, "B n D"], state: State, context: Context
-    ) -> tuple[Float[Array, "B n D"], State]:
-        return self.read(x, state, None)
+    ) -> tuple[Float[Array, "B n D"], Context, State]:
+        return self.read(x, state, context)
 
     def read(
-        self, x: Float[Array, "B T D"], state: State, segments: Int[Array, "B T"] | None
-    ) -> tuple[Float[Array, "B T D"], State]:
-        """Its output, and the state after the last position; empty where a segment begins."""
+        self, x: Float[Array, "B T D"], state: State, context: Context
+    ) -> tuple[Float[Array, "B T D"], Context, State]:
+        """Its output, the context for later layers, and the state after the last position. Where a
+        segment begins it remembers nothing."""
         raise NotImplementedError
 
     def zeros(self, letters: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -85,6 +87,18 @@ def short_convolution(
             term = jnp.where(is_own, term, 0.0)
         terms.append(term)
     return sum(terms[1:], terms[0]), both[:, length:]
+
+
+def before_each(
+    x: Float[Array, "B T D"], last: Float[Array, "B 1 D"], is_first: Bool[Array, "B T"] | None
+) -> Float[Array, "B T D"]:
+    """The input at the position before each; zeros where a segment begins.
+
+    Args:
+      last: what is before the first.
+    """
+    before = jnp.concatenate([last, x[:, :-1]], axis=1)
+    return before if is_first is None else jnp.where(is_first[:, :, None], 0, before)
 
 
 def begins(segments: Int[Array, "B T"] | None) -> Bool[Array, "B T"] | None:

@@ -86,7 +86,7 @@ class Shifted:
     "config",
     [
         *("llama_gqa", "llama_mqa_tied", "qwen3", "gpt2", "everything", "lstm", "gru", "hybrid"),
-        *("recurrences", *ALONE),
+        *SLOW,
     ],
     indirect=True,
 )

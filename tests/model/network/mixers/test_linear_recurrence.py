@@ -99,7 +99,7 @@ def test_in_chunks_it_is_what_it_is_position_by_position(form, apart):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-@EVERY
+@SOME
 def test_its_slopes_are_differences_of_the_loop(form):
     at, is_first = inputs(form, LONGEST_CHUNK + 6)
     rng = np.random.default_rng(2)

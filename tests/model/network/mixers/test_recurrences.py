@@ -10,13 +10,19 @@ import msgspec
 import numpy as np
 import pytest
 from flax import nnx
-from one_layer import lone_layer, output_and_gradients
+from one_layer import behind, lone_layer, output_and_gradients, stream
 from small_networks import LLAMA, OTHERS, RECURRENCES, vary
 
 from model.network.context import Context
 from model.network.counts.delta_net import DeltaNetConfig, DeltaNetRule, GatedDeltaNetConfig
-from model.network.counts.kinds import Mixer
+from model.network.counts.kinds import ChannelMixer, Mixer
 from model.network.counts.mamba2 import Mamba2Config, Mamba2Rule
+from model.network.counts.rwkv7 import (
+    RWKV7ChannelConfig,
+    RWKV7ChannelRule,
+    RWKV7Config,
+    RWKV7Rule,
+)
 from model.network.execution import PLAIN
 from model.network.layers import parameter
 from model.network.sharding import FSDP_TENSOR
@@ -31,12 +37,15 @@ KINDS = pytest.mark.parametrize("kind", RECURRENCES)
 @pytest.mark.parametrize("path", FIXTURES, ids=[path.stem for path in FIXTURES])
 def test_outputs_and_gradients_are_those_of_torch_with_the_same_weights(path):
     saved = dict(np.load(path, allow_pickle=False))
-    sizes = msgspec.json.decode(str(saved["sizes"]), type=Mixer)
-    layer, _ = lone_layer(sizes, use_bias="arrays:output_bias" in saved)
+    sizes = msgspec.json.decode(str(saved["sizes"]), type=Mixer | ChannelMixer)
+    layer, _ = lone_layer(
+        sizes, use_bias=bool({"arrays:output_bias", "arrays:down_bias"} & saved.keys())
+    )
     names = set(sizes.weights(layer.net))
     for name in names:
         getattr(layer, name)[...] = jnp.asarray(saved[f"arrays:{name}"])
-    output, gradients = output_and_gradients(layer, saved["arrays:x"])
+    context = behind(saved["first_value"])
+    output, gradients = output_and_gradients(layer, saved["arrays:x"], context)
     np.testing.assert_allclose(output, saved["output"], rtol=0, atol=1e-5)
     assert gradients.keys() == names | {"x"}
     for name, gradient in gradients.items():
@@ -45,7 +54,7 @@ def test_outputs_and_gradients_are_those_of_torch_with_the_same_weights(path):
 
 
 def test_every_one_is_frozen_in_a_small_file():
-    assert {path.stem for path in FIXTURES} == RECURRENCES.keys()
+    assert {path.stem for path in FIXTURES} == {*RECURRENCES, "rwkv7_channel"}
     assert max(path.stat().st_size for path in FIXTURES) < 100_000
 
 
@@ -65,6 +74,40 @@ def test_heads_of_mamba2_begin_with_rates_and_steps_over_the_papers_ranges(llama
     assert abs(np.corrcoef(log_a, dt_bias)[0, 1]) < 0.1
     taps = np.asarray(parameter(nnx.Rngs(params=3), found["x_taps"], FSDP_TENSOR)[...])
     assert np.std(taps) == pytest.approx(1 / np.sqrt(12), rel=5 / np.sqrt(2 * taps.size))
+
+
+def test_rwkv7_begins_as_its_released_code_does(llama):
+    """Hand-computed values of the first layer of 24 channels, three heads of eight."""
+    sizes = RWKV7Config(n_heads=3, d_head=8, rank_decay=2, rank_rate=2, rank_value=2, rank_gate=2)
+    w = {name: np.ravel(weight.mean) for name, weight in sizes.weights(llama).items()}
+    assert w["w_base"][[0, 23]] == pytest.approx([-6.5, -1.5])
+    # -6.5 + 5 (1 / 23)^0.85
+    assert w["w_base"][1] == pytest.approx(-6.152062, abs=1e-6)
+    # d_model is 16: 1 - (4 / 16)^power for the fifth channel.
+    assert w["r_mix"][[0, 4]] == pytest.approx([1.0, 0.2421417], abs=1e-6)
+    assert w["w_mix"][4] == w["k_mix"][4] == w["a_mix"][4] == pytest.approx(0.7128254, abs=1e-6)
+    assert w["v_mix"][4] == pytest.approx(0.4256508, abs=1e-6)
+    assert RWKV7ChannelConfig(d_ff=4).weights(llama)["mix"].mean[4] == pytest.approx(0.75)
+    levels = {name: float(w[name][0]) for name in ("share_base", "a_base", "erased", "replaced")}
+    assert levels == {"share_base": 1.0, "a_base": 0.0, "erased": 0.85, "replaced": 1.0}
+    ups = sizes.weights(llama)["w_up_lgk"], sizes.weights(llama)["w_down_dl"]
+    assert [weight.std for weight in ups] == pytest.approx([0.1 / 24**0.5, 0.0])
+
+
+def test_the_first_rwkv7_layer_keeps_its_value_and_leaves_it():
+    (sizes,) = RECURRENCES["rwkv7"]["mixers"]
+    layer, arrays = lone_layer(sizes)
+    x = stream(np.random.default_rng(0).normal(size=(2, 5, 16)))
+    alone, context, _ = layer(x, Context())
+    begun, _, _ = layer(x, Context(shared=layer.shared_values(x)))
+    np.testing.assert_array_equal(alone, begun)
+    inputs = np.asarray(x)
+    before = np.pad(inputs, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    mixed = inputs + arrays["v_mix"] * (before - inputs)
+    value = np.einsum("btd,dgk->btgk", mixed, arrays["v_dgk"]) + arrays["v_bias"]
+    np.testing.assert_allclose(context.shared["rwkv7_value"], value, rtol=0, atol=1e-5)
+    later, _, _ = layer(x, behind(np.float32(value + 1)))
+    assert np.abs(later - alone).max() > 1e-3
 
 
 @KINDS
@@ -121,6 +164,11 @@ def test_rules_make_the_heads_of_a_width():
     assert delta.config(d_model=64, n_layers=2) == DeltaNetConfig(**expected)
     assert gated.config(d_model=64, n_layers=2) == GatedDeltaNetConfig(**expected)
     assert delta.config(d_model=8, n_layers=2).n_heads == 2
+    # Ranks of the released code at width 768: 64, 64, 32, 128.
+    rwkv = RWKV7Rule(head_width=64, rank_multiple=32).config(d_model=768, n_layers=2)
+    assert (rwkv.n_heads, rwkv.d_head, list(rwkv.ranks.values())) == (12, 64, [64, 64, 32, 128])
+    channel = RWKV7ChannelRule(ff_ratio=4.0, ff_multiple=32)
+    assert channel.config(d_model=768, n_layers=2).d_ff == 3072
 
 
 @pytest.mark.parametrize(
