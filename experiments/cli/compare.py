@@ -25,18 +25,19 @@ HELP = "rank laws by hold-out; or compute of B over A, or by setting"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tables", nargs="+", metavar="TABLE",
                         help="or a study with results; one: laws; two: recipes A, B")  # fmt: skip
-    text = "of one table, by their names (additive,curved,kaplan,over_training)"
-    parser.add_argument("--laws", metavar="LAW,...", help=text)
-    text = "of one table: fit the runs below so many FLOPs (all but about a fifth)"
-    parser.add_argument("--below", type=float, metavar="C", help=text)
-    text = "of one table: its settings, one for each value of a column, beside the first"
-    parser.add_argument("--by", metavar="COLUMN", help=text)
+    add = parser.add_argument_group("laws, of one table").add_argument
+    add("--laws", metavar="LAW,...", help="by their names (additive,curved,kaplan,over_training)")
+    text = "fit the runs below so many FLOPs (all but about a fifth)"
+    add("--below", type=float, metavar="C", help=text)
+    add = parser.add_argument_group("settings, of one table").add_argument
+    add("--by", metavar="COLUMN", help="one for each value of a column (none: laws)")
     text = "the value that the others are compared with (the first of the table)"
-    parser.add_argument("--against", metavar="VALUE", help=text)
-    text = "of two tables: FLOPs of A, where A and B are compared (where both have runs)"
-    parser.add_argument("--flops", metavar="C,...", help=text)
-    text = "of two tables: each with its own, or one additive law's for both (free)"
-    parser.add_argument("--exponents", choices=("free", "shared"), help=text)
+    add("--against", metavar="VALUE", help=text)
+    add = parser.add_argument_group("two recipes").add_argument
+    text = "FLOPs of A, where A and B are compared (where both have runs)"
+    add("--flops", metavar="C,...", help=text)
+    text = "each with its own, or one additive law's for both (free)"
+    add("--exponents", choices=("free", "shared"), help=text)
     missing_runs.add_option(parser)
     add_json(parser)
     table_options.add_output(parser)
