@@ -16,8 +16,8 @@ from experiments.study.study import Axis, Ladder
 STUDY = replace(
     architectures.STUDY,
     name="architectures_all",
-    question="What is each family of networks worth in compute, at 5e9 to 3e11 FLOPs?",
-    budgets=(5e9, 2e10, 8e10, 3e11),
-    sizes=Ladder(d_models=(8, 12, 16, 24, 32, 48, 64, 96), tokens_per_param=(0.7, 90.0)),
+    question="What is each family of networks worth in compute, at 8e9 to 2.5e11 FLOPs?",
+    budgets=(8e9, 2.5e10, 8e10, 2.5e11),
+    sizes=Ladder(d_models=(8, 12, 16, 24, 32, 48, 64, 96), tokens_per_param=(0.6, 90.0)),
     axes=(Axis(field="recipe", values=tuple(FAMILIES.values())),),
 )
