@@ -47,7 +47,7 @@ def quick_fits(monkeypatch):
 
     monkeypatch.setattr("experiments.report.fit_once.fit_surface", fit)
     for name in ("fit_envelope", "fit_isoflop"):
-        monkeypatch.setattr(f"experiments.report.analysis.{name}", refuse)
+        monkeypatch.setattr(f"experiments.report.fit_once.{name}", refuse)
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def isoflop(mine_file, capsys, monkeypatch, record, no_drawing):
     ):
         monkeypatch.setattr(name, fit)
     for name in ("fit_envelope", "fit_isoflop"):
-        monkeypatch.setattr(f"experiments.report.analysis.{name}", refuse)
+        monkeypatch.setattr(f"experiments.report.fit_once.{name}", refuse)
 
     def run(*arguments):
         code, run.is_until = 0, "--until" in arguments
