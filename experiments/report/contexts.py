@@ -34,8 +34,9 @@ def context_curves(
             )
             best[key] = result.loss.nats, curve
     largest = dict(sorted(best))  # Of each setting the last budget.
+    names = [*dict.fromkeys(label for label, _ in best)]
     return tuple(
-        curve
-        for (label, budget), (_, curve) in sorted(best.items())
+        best[label, budget][1]
+        for label, budget in sorted(best, key=lambda key: (names.index(key[0]), key[1]))
         if len(largest) == 1 or budget == largest[label]
     )

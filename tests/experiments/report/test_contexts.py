@@ -66,7 +66,7 @@ def test_of_settings_with_names_the_best_run_at_the_largest_budget(ledger, study
     axes = (patterns, Axis(field=RATE, values=(0.5, 1.0)))
     points = plan(dataclasses.replace(study, axes=axes), manifest).points
     curves = context_curves(points, finish(ledger, record, points))
-    assert [curve.label for curve in curves] == ["a", "b"]
+    assert [curve.label for curve in curves] == ["b", "a"]
     assert {curve.budget for curve in curves} == {max(study.budgets)}
     lines = figure_contexts(curves).axes[0].get_lines()
     assert [line.get_label() for line in lines] == [curve.label for curve in curves]
