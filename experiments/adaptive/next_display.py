@@ -12,7 +12,7 @@ from scaling.tables.units import power
 
 MOST_SHOWN = 20
 _LABEL = {
-    "loss": "loss at the optimum, nats per token",
+    "loss": "loss at the optimum",
     "n_params_opt": "N*, parameters",
     "exponent": "exponent a of N* ~ C^a",
     "all": "all parameters",

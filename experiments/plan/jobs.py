@@ -116,7 +116,8 @@ class PlannedJob:
 def program(point: Point) -> tuple:
     """What is compiled for a point: those that differ in rates, seeds or length share it."""
     train = point.spec.train
-    return (point.spec.model, train.batch_size, train.compute_dtype, train.optimizer.compiled)
+    shape = (point.spec.model, train.batch_size, train.compute_dtype, train.objective)
+    return (*shape, train.optimizer.compiled)
 
 
 def trunk_id(points: Sequence[Point], until: int) -> str:

@@ -50,7 +50,7 @@ class Frontier(ShortRepr):
 
     def _told(self) -> list[str]:
         """A line per budget, by falling importance."""
-        names = ("FLOPs", "parameters N*", "nats per token", "tokens D*", "tokens per parameter")
+        names = ("FLOPs", "parameters N*", "loss L*", "tokens D*", "tokens per parameter")
         rows = [names]
         for i, flops in enumerate(self.flops):
             ratio = self.tokens_per_param.at(i)

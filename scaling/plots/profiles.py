@@ -18,7 +18,7 @@ _LINE, _MARK, _CLOUD = "#0072b2", "#d55e00", "#999999"
 _LABELS = {
     "n_params_opt": "N*",
     "n_tokens_opt": "D*",
-    "loss_opt": "L* (nats per token)",
+    "loss_opt": "L*",
     "exponent_a": "a",
     "exponent_b": "b",
 }

@@ -52,11 +52,12 @@ class Transfer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """What a step's traffic follows from; ``execution`` has nothing left open."""
+    """What a step's traffic and time follow from; ``execution`` has nothing left open."""
 
     model: ModelConfig
     batch_size: int
     compute_dtype: str
+    is_causal: bool
     mesh_shape: tuple[int, ...]
     execution: Execution
 

@@ -9,6 +9,7 @@ from experiments.plan.jobs import program
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
 from model.network.execution import Execution
+from model.training.objectives.kinds import KINDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +39,7 @@ class Program:
             model=spec.model,
             batch_size=spec.train.batch_size,
             compute_dtype=spec.train.compute_dtype,
+            is_causal=KINDS[spec.train.objective].is_causal,
             mesh_shape=mesh_shape,
             execution=execution,
         )

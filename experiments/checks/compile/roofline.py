@@ -87,7 +87,7 @@ def estimate(step: Step, rates: Rates) -> Estimate:
 def step_flops(step: Step) -> float:
     """FLOPs that a step executes on all devices, with what remat computes again."""
     model, remat = step.model, step.execution.remat
-    is_flash = step.execution.attention in ("cudnn", "splash")
+    is_flash = step.is_causal and step.execution.attention in ("cudnn", "splash")
     causal = flops_per_token(model, "matmul_causal")
     full = flops_per_token(model, "matmul_full")
     training = causal if is_flash else full

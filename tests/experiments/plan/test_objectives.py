@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from experiments.plan.jobs import program
 from experiments.plan.plan import plan
 from experiments.study.recipe import BlockRule
 from experiments.study.study import Axis
@@ -43,6 +44,13 @@ def test_an_objective_and_a_ratio_are_axes(study, manifest):
     ratios = Axis(field="recipe.mask_ratio", values=(0.15, 0.4))
     points = plan(dataclasses.replace(of(study, **MASKED), axes=(ratios,)), manifest).points
     assert {point.spec.train.mask_ratio for point in points} == {0.15, 0.4}
+
+
+def test_no_two_objectives_share_a_program(study, manifest):
+    asked = (of(study, **MASKED), of(study, objective="diffusion"))
+    first, other = ({program(point) for point in plan(one, manifest).points} for one in asked)
+    assert first
+    assert first.isdisjoint(other)
 
 
 def test_what_cannot_be_asked_is_refused_in_a_line_before_anything_is_spent(study, manifest):

@@ -52,7 +52,12 @@ def compiled(model, train, mesh, execution) -> dict[str, float]:
 
 def step(model, mesh, execution, dtype="float32") -> Step:
     return Step(
-        model=model, batch_size=16, compute_dtype=dtype, mesh_shape=mesh, execution=execution
+        model=model,
+        batch_size=16,
+        compute_dtype=dtype,
+        is_causal=True,
+        mesh_shape=mesh,
+        execution=execution,
     )
 
 

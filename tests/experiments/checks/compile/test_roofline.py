@@ -35,11 +35,18 @@ def step(llama):
             model=model,
             batch_size=16,
             compute_dtype="bfloat16",
+            is_causal=True,
             mesh_shape=mesh,
             execution=dataclasses.replace(EXECUTION, **changes),
         )
 
     return make
+
+
+def test_where_nothing_is_hidden_a_kernel_leaves_out_nothing(step):
+    flash = step(attention="cudnn", remat="none")
+    whole = dataclasses.replace(flash, is_causal=False)
+    assert step_flops(flash) < step_flops(whole) == step_flops(step(attention="xla", remat="none"))
 
 
 def test_flops_are_three_forward_passes_and_what_remat_repeats(step):
