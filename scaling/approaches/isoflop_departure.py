@@ -58,7 +58,8 @@ class Departure:
           slopes: of log loss by kappa and the place of the optimum, in the first two columns.
         """
         n_budgets = int(label.max()) + 1
-        scale = scale_draws(n_budgets - 2, n_replicates, rng)[:, None]
+        # Two parameters of a power law; of two budgets only curvatures can differ from one.
+        scale = scale_draws(max(n_budgets - 2, 1), n_replicates, rng)[:, None]
         bends, shifts = scale * rng.standard_normal((2, n_replicates, n_budgets))
         places = self.place_sd * shifts[:, label] * slopes[:, 1]
         return places + self.curvature_sd * bends[:, label] * slopes[:, 0]

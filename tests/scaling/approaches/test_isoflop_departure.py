@@ -68,3 +68,16 @@ def test_draws_scatter_the_exponent_as_a_line_through_budgets_does():
     # Slope of one line through places with the planted spread; t of 7 degrees of freedom.
     line = found.place_sd / np.sqrt(np.sum(np.linspace(-2, 2, BUDGETS) ** 2))
     assert np.std(a) == pytest.approx(line * np.sqrt(7 / 5), rel=0.05)
+
+
+def test_of_two_budgets_curvatures_alone_can_depart():
+    """A line goes through two optima; of one curvature in common two may differ."""
+    label = np.repeat([0, 1], RUNS)
+    x = np.tile(np.linspace(-2.0, 2.0, RUNS), 2)
+    is_at = (label[:, None] == np.arange(2)).astype(float)
+    design = np.column_stack([x**2, -2 * x, -2 * x * (2.0 * label - 1), is_at])
+    rng = np.random.default_rng(4)
+    bends = 0.1 * np.array([1.0, -1.0])[label] * x**2
+    found = departure(bends + 1e-3 * rng.standard_normal(len(label)), design, label)
+    assert (found.place_sd, found.curvature_sd) == (0.0, pytest.approx(0.14, rel=0.1))
+    assert np.all(np.isfinite(found.draws(design, label, 100, rng)))
