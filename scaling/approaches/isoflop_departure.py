@@ -96,6 +96,8 @@ def departure(
         """Sd between budgets of what `these` columns change, the `others` free."""
         design = np.concatenate([slopes, others], axis=1)
         rank, without = _left(design, residuals)
+        if rank == many:  # A law goes through two optima: nothing is left to see.
+            return 0.0
         _, seen = _left(design, these)
         excess = float(without @ without) - squares - variance * (many - rank)
         return float(np.sqrt(max(excess, 0.0) / max(float(np.sum(seen**2)), 1e-300)))
