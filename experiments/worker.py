@@ -180,7 +180,7 @@ def _follow(ledger: Ledger, stop: Stop) -> None:
     """Trains along; told to stop, it leaves that to process 0, but for a compilation."""
     from experiments.train import followers
     from model.data.corpus import open_corpora
-    from model.training.checkpoint import Checkpoints
+    from model.training.checkpoints.checkpoint import Checkpoints
 
     corpora = open_corpora(Manifest.read(ledger.manifest), ledger.data)
     followers.follow(_loop(), Checkpoints, corpora, stop.enter)
@@ -202,7 +202,7 @@ def _ids(named: list[str], file: str | None) -> list[str]:
 
 def _session(ledger: Ledger, settings: WorkerSettings, stop: Stop, train: Train) -> Session:
     from model.data.corpus import open_corpora
-    from model.training.checkpoint import Checkpoints
+    from model.training.checkpoints.checkpoint import Checkpoints
 
     n_devices = math.prod(settings.mesh)
     return Session(

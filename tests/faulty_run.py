@@ -44,8 +44,8 @@ from experiments.train.session import Stop
 from experiments.worker import work
 from model.data.manifest import Manifest
 from model.network.weight_names import Tensor
-from model.training import checkpoint_files
-from model.training.checkpoint_files import Saved
+from model.training.checkpoints import checkpoint_files
+from model.training.checkpoints.checkpoint_files import Saved
 from model.training.outcome import CurvePoint, Interrupted, Order, Progress
 
 STUDY, QUESTION, BUDGET = "small", '{"name": "small"}', 1e13
@@ -96,7 +96,7 @@ class Faults:
 
 
 class FileCheckpoints:
-    """Checkpoints of a line of text (model/training/checkpoint.py holds trees of arrays)."""
+    """Checkpoints of a line of text (model/training/checkpoints/ holds trees of arrays)."""
 
     def __init__(self, folder: Path, *, attempt: int):
         self.folder, self.attempt = folder, attempt

@@ -82,7 +82,7 @@ for name in {heavy}:
     sys.modules[name] = None
 for name in {modules}:
     importlib.import_module(name)
-from experiments.cli.load_study import load_study
+from experiments.cli.opening.load_study import load_study
 from experiments.cli.main import main
 # How wide intervals will be asks scipy for Student's t, when the grid is known.
 blocked = [name for name in sys.modules if name.partition(".")[0] == "scipy"]

@@ -63,7 +63,7 @@ def budget_needed(goal: Goal, runs: Runs, target: float, console: Console, said:
 
 def fitted_surfaces(runs: Runs, n_bootstrap: int) -> list[Fit]:
     """Those that give an answer."""
-    from scaling.approaches.surface import fit_surface
+    from scaling.approaches.surface.fit import fit_surface
     from scaling.fit import FitError
 
     fits = []

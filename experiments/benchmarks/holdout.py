@@ -16,7 +16,7 @@ from experiments.benchmarks.record import facts, made_by, write
 from experiments.files import markdown
 from experiments.machine.jax_setup import prepare_to_fit
 from scaling.answers.loss_forecast import average_loss, choose_forecaster, predict_loss
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.published import chinchilla, gadre, kyotakano, misfitting, muennighoff, olmo, porian
 from scaling.published.case import TABLES

@@ -16,10 +16,10 @@ import numpy as np
 from experiments.benchmarks.record import facts, made_by, write
 from experiments.files import markdown
 from experiments.machine.jax_setup import prepare_to_fit
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.isoflop_per_budget import fit_per_budget
-from scaling.approaches.surface import fit_surface
-from scaling.approaches.surface_optimum import chord_exponents
+from scaling.approaches.isoflop.fit import fit_isoflop
+from scaling.approaches.isoflop.per_budget import fit_per_budget
+from scaling.approaches.surface.fit import fit_surface
+from scaling.approaches.surface.optimum import chord_exponents
 from scaling.fit import Fit, FitError
 from scaling.laws.registry import law_named
 from scaling.published.case import TABLES

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.record import facts, made_by, write
-from experiments.cli.load_study import load_study
+from experiments.cli.opening.load_study import load_study
 from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
 from scaling.uncertainty.seed_components import seed_components

@@ -30,7 +30,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.studies.quickstart import STUDY
 from model.data.source import PepsText, Source, StdlibText, TextFiles, Zipf
 from model.training.config import EvalConfig
-from scaling.approaches.isoflop_per_budget import fit_per_budget
+from scaling.approaches.isoflop.per_budget import fit_per_budget
 from scaling.fit import FitError
 from scaling.tables.read_tables import read_runs
 from scaling.tables.units import power

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.record import facts, made_by, write
-from experiments.cli.load_study import load_study
+from experiments.cli.opening.load_study import load_study
 from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit
@@ -78,7 +78,7 @@ def outcome(ledger: Ledger, target: float) -> dict[str, Any]:
     prepare_to_fit()
     from scaling.answers.frontier import frontier
     from scaling.answers.goal import judge, target_estimate
-    from scaling.approaches.surface import fit_surface
+    from scaling.approaches.surface.fit import fit_surface
     from scaling.tables.read_tables import read_runs
 
     points = [point for point in ledger.read_plan() if point.role == "grid"]

@@ -6,8 +6,8 @@ import dataclasses
 
 from rich.console import Console
 
-from experiments.cli import cost_options
-from experiments.cli.open_study import add_study, open_plan, open_study
+from experiments.cli.opening.open_study import add_study, open_plan, open_study
+from experiments.cli.options import cost as cost_options
 from experiments.cli.plan import show_plan
 from experiments.cost.target import devices_at_once
 

@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 
 from experiments.checks.compile.check import check
-from experiments.cli.open_study import add_study, open_plan, open_study
+from experiments.cli.opening.open_study import add_study, open_plan, open_study
 from experiments.executors import exit_codes
 
 HELP = "compile every program, train nothing: does it fit, what does it move, how long"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.cli import table_options
-from experiments.cli.answer_options import add_json
-from experiments.cli.argument_types import file_path
-from experiments.cli.load_study import load_study
-from experiments.cli.open_study import RESULTS
-from experiments.cli.option_values import numbers
+from experiments.cli.opening.load_study import load_study
+from experiments.cli.opening.open_study import RESULTS
+from experiments.cli.options import tables as table_options
+from experiments.cli.options.answers import add_json
+from experiments.cli.options.argument_types import file_path
+from experiments.cli.options.values import numbers
 from experiments.fit_tables.compare import compare_laws, compare_recipes
 from experiments.fit_tables.compare_settings import compare_settings
 from experiments.ledger.ledger import Ledger

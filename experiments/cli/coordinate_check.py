@@ -7,9 +7,9 @@ from rich.console import Console
 
 from experiments.checks.coordinates.cases import Networks
 from experiments.checks.coordinates.check import coordinate_check
-from experiments.cli.argument_types import file_path, seeds, whole_number, whole_numbers
-from experiments.cli.from_options import from_options
-from experiments.cli.open_study import add_study, open_manifest, open_study
+from experiments.cli.opening.open_study import add_study, open_manifest, open_study
+from experiments.cli.options.argument_types import file_path, seeds, whole_number, whole_numbers
+from experiments.cli.options.from_options import from_options
 
 HELP = "sizes of activations and of their updates against width and depth"
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from rich.console import Console
 
-from experiments.cli.argument_types import whole_number
-from experiments.cli.open_study import add_study, open_manifest, open_study
+from experiments.cli.opening.open_study import add_study, open_manifest, open_study
+from experiments.cli.options.argument_types import whole_number
 from experiments.ledger.ledger import Ledger
 from experiments.terminal.table import fitting_tables
 from model.data.manifest import Manifest
-from model.data.token_files import SPLITS, open_array, token_path, tokens_folder
+from model.data.tokens.token_files import SPLITS, open_array, token_path, tokens_folder
 
 HELP = "what the data are, by source; reads what is missing or has changed"
 _SAMPLE_TOKENS = 100
@@ -79,8 +79,8 @@ def _rows(leaf: Manifest) -> Iterator[dict[str, str]]:
 
 
 def _overlap(leaf: Manifest, ledger: Ledger, *, is_asked: bool) -> str:
-    from model.data.encoding import open_encoding
     from model.data.overlap import STRING, overlap, texts
+    from model.data.tokens.encoding import open_encoding
 
     train, validation = _arrays(leaf, ledger)
     if not is_asked and len(train) + len(validation) > _SMALL:
@@ -100,7 +100,7 @@ def _overlap(leaf: Manifest, ledger: Ledger, *, is_asked: bool) -> str:
 
 def _samples(leaf: Manifest, ledger: Ledger, n: int) -> Iterator[str]:
     """The beginnings of documents that lie at equal distances, without what a terminal obeys."""
-    from model.data.encoding import open_encoding
+    from model.data.tokens.encoding import open_encoding
 
     encoding = open_encoding(leaf, ledger.data)
     for split, tokens in zip(SPLITS, _arrays(leaf, ledger), strict=True):

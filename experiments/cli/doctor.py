@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-from experiments.cli.open_study import add_study, called, open_study
+from experiments.cli.opening.open_study import add_study, called, open_study
 from experiments.executors import exit_codes
 from experiments.operations import doctor
 

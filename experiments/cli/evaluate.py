@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from experiments.cli.open_run import add_run, open_run
+from experiments.cli.opening.open_run import add_run, open_run
 
 HELP = "the loss of a trained network on a file or folder of yours"
 

@@ -5,9 +5,9 @@ import argparse
 
 from rich.console import Console
 
-from experiments.cli.argument_types import file_path
-from experiments.cli.limits import add_limits, limits_of
-from experiments.cli.open_study import add_study, called, open_study
+from experiments.cli.opening.open_study import add_study, called, open_study
+from experiments.cli.options.argument_types import file_path
+from experiments.cli.options.limits import add_limits, limits_of
 from experiments.operations import export
 
 HELP = "one table of all runs, or metrics for other tools"

@@ -5,8 +5,8 @@ import argparse
 
 from rich.console import Console
 
-from experiments.cli.argument_types import file_path
-from experiments.cli.open_run import add_run, run_name
+from experiments.cli.opening.open_run import add_run, run_name
+from experiments.cli.options.argument_types import file_path
 
 HELP = "a trained network as config.json and model.safetensors of Hugging Face"
 

@@ -5,11 +5,11 @@ import argparse
 
 from rich.console import Console
 
-from experiments.cli import table_options
-from experiments.cli.answer_options import add_answer, show_answer, where
-from experiments.cli.column_options import add_by_column, add_schedules, by_column
-from experiments.cli.open_report import open_report
-from experiments.cli.open_study import add_study
+from experiments.cli.opening.open_report import open_report
+from experiments.cli.opening.open_study import add_study
+from experiments.cli.options import tables as table_options
+from experiments.cli.options.answers import add_answer, show_answer, where
+from experiments.cli.options.columns import add_by_column, add_schedules, by_column
 from experiments.fit_tables.fit_columns import answer_columns
 from experiments.fit_tables.fit_law import answer_fit
 from experiments.fit_tables.schedules import answer_schedules

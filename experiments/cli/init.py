@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.cli.argument_types import file_path
+from experiments.cli.options.argument_types import file_path
 
 HELP = "write a commented study to begin from"
 

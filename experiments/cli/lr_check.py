@@ -7,9 +7,9 @@ from rich.console import Console
 
 from experiments.checks.learning_rate.check import lr_check
 from experiments.checks.learning_rate.sweep import RATES, Sweep, sweep_name, sweep_within
-from experiments.cli.argument_types import file_path, positive_numbers, seeds, whole_numbers
-from experiments.cli.open_study import add_study, called, open_manifest, open_study
-from experiments.cli.training_options import add_training, training
+from experiments.cli.opening.open_study import add_study, called, open_manifest, open_study
+from experiments.cli.options.argument_types import file_path, positive_numbers, seeds, whole_numbers
+from experiments.cli.options.training import add_training, training
 from experiments.ledger.ledger import Ledger
 from experiments.terminal.consoles import stderr
 from experiments.train.run_points import require_none, stop_at_sigterm

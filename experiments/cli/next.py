@@ -6,8 +6,8 @@ import argparse
 from rich.console import Console
 
 from experiments.adaptive.next_runs import TARGETS, Question, propose_next
-from experiments.cli.from_options import from_options
-from experiments.cli.open_study import add_study, open_manifest, open_study
+from experiments.cli.opening.open_study import add_study, open_manifest, open_study
+from experiments.cli.options.from_options import from_options
 from experiments.machine.jax_setup import prepare_to_fit
 
 HELP = "which runs would narrow the answer most, for so many FLOPs; trains nothing"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from experiments.cli import table_options
-from experiments.cli.answer_options import add_json
-from experiments.cli.argument_types import run_sizes
-from experiments.cli.option_values import numbers
+from experiments.cli.options import tables as table_options
+from experiments.cli.options.answers import add_json
+from experiments.cli.options.argument_types import run_sizes
+from experiments.cli.options.values import numbers
 from experiments.fit_tables.fit_law import fit_table, read_fit, read_table
 from experiments.fit_tables.optimum import answer_optimum
 from experiments.machine.jax_setup import prepare_to_fit

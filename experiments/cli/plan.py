@@ -12,9 +12,9 @@ from rich.text import Text
 
 from experiments.adaptive.expected import expected_answer, notices
 from experiments.adaptive.next_display import marks
-from experiments.cli import cost_options
-from experiments.cli.open_study import add_study, open_plan, open_study
-from experiments.cli.training_options import add_workers
+from experiments.cli.opening.open_study import add_study, open_plan, open_study
+from experiments.cli.options import cost as cost_options
+from experiments.cli.options.training import add_workers
 from experiments.cost import accuracy, display
 from experiments.cost.target import Target, estimate_on, refuse_above
 from experiments.ledger.ledger import Ledger

@@ -5,8 +5,8 @@ import argparse
 
 from rich.console import Console
 
-from experiments.cli.open_report import open_report
-from experiments.cli.open_study import add_study
+from experiments.cli.opening.open_report import open_report
+from experiments.cli.opening.open_study import add_study
 from experiments.report import missing_runs
 
 HELP = "draw the figures"

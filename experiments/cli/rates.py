@@ -5,9 +5,9 @@ import argparse
 
 from rich.console import Console
 
-from experiments.cli import table_options
-from experiments.cli.answer_options import add_json
-from experiments.cli.argument_types import file_path, run_sizes
+from experiments.cli.options import tables as table_options
+from experiments.cli.options.answers import add_json
+from experiments.cli.options.argument_types import file_path, run_sizes
 from experiments.fit_tables.rates import answer_rates
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report import missing_runs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.cli.argument_types import file_path
+from experiments.cli.options.argument_types import file_path
 from experiments.executors import exit_codes
 from experiments.fit_tables.reproduce import list_cases, reproduce
 from experiments.machine.jax_setup import prepare_to_fit

@@ -5,8 +5,8 @@ import argparse
 
 from rich.console import Console
 
-from experiments.cli.limits import add_limits, limits_of
-from experiments.cli.open_study import add_study, called, open_study
+from experiments.cli.opening.open_study import add_study, called, open_study
+from experiments.cli.options.limits import add_limits, limits_of
 from experiments.operations import retry
 
 HELP = "let failed runs be tried again: all of them, or those whose ids follow"

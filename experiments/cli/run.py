@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from experiments.adaptive.until import Asked, train_until
-from experiments.cli import cost_options, until_options
-from experiments.cli.answer_options import add_answer, show_answer, where
-from experiments.cli.open_study import add_study, called, open_plan, open_study
-from experiments.cli.training_options import add_training, training
+from experiments.cli.opening.open_study import add_study, called, open_plan, open_study
+from experiments.cli.options import cost as cost_options
+from experiments.cli.options import until as until_options
+from experiments.cli.options.answers import add_answer, show_answer, where
+from experiments.cli.options.training import add_training, training
 from experiments.cost import planned_cost
 from experiments.cost.target import estimate_on, refuse_above
 from experiments.executors.local_idle import IdleWorkers

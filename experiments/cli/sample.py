@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from experiments.cli.argument_types import whole_number
-from experiments.cli.open_run import add_run, open_run
+from experiments.cli.opening.open_run import add_run, open_run
+from experiments.cli.options.argument_types import whole_number
 from model.field_checks import MAX_SEED
 from model.training.objectives.kinds import KINDS
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from experiments.cli.argument_types import file_path
-from experiments.cli.open_study import RESULTS
+from experiments.cli.opening.open_study import RESULTS
+from experiments.cli.options.argument_types import file_path
 from experiments.terminal.consoles import stderr
 from experiments.terminal.table import fitting_tables, wrapped
 

@@ -5,8 +5,8 @@ import argparse
 
 from rich.console import Console
 
-from experiments.cli.limits import add_limits, limits_of
-from experiments.cli.open_study import add_study, called, open_study
+from experiments.cli.opening.open_study import add_study, called, open_study
+from experiments.cli.options.limits import add_limits, limits_of
 from experiments.operations import status
 
 HELP = "what is done, running, preempted, diverged, failed or waiting, and what it cost"

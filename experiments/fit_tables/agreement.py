@@ -25,7 +25,7 @@ def agreement_with_others(runs: Runs, found: Fit) -> Agreement | None:
     """A surface beside the other form and Approach 2; None where neither can answer."""
     from scaling.answers.agreement import agreement
     from scaling.approaches.approach2 import approach2
-    from scaling.approaches.surface import fit_surface
+    from scaling.approaches.surface.fit import fit_surface
     from scaling.fit import FitError
 
     form = "additive" if found.law == "curved" else "curved"

@@ -79,7 +79,7 @@ def _answer_best_size(runs: Runs, fitting: Fitting, output: Output) -> None:
     """Of one budget the best size: no law is fitted, and no replicates are drawn."""
     from experiments.fit_tables.display import print_findings
     from scaling.answers.best_size import CURVE, best_size
-    from scaling.approaches.isoflop_law import JOINT
+    from scaling.approaches.isoflop.law import JOINT
     from scaling.plots.figures import figure_best_size
 
     if fitting.curve not in (JOINT, CURVE) or fitting.tokens != "ladder":
@@ -165,7 +165,7 @@ def fit_table(runs: Runs, fitting: Fitting) -> Fit:
         return _isoflop(runs, fitting)
     if fitting.approach == "envelope":
         return _envelope(runs, fitting)
-    from scaling.approaches.surface import fit_surface
+    from scaling.approaches.surface.fit import fit_surface
 
     return fit_surface(runs, fitting.law, **surface_settings(fitting), **fitting.intervals.given())
 
@@ -185,8 +185,8 @@ def surface_settings(fitting: Fitting) -> dict[str, Any]:
 def _isoflop(runs: Runs, fitting: Fitting) -> Fit:
     """Approach 2, with its bias beside the exponents where a surface can tell it."""
     from scaling.approaches.approach2 import approach2
-    from scaling.approaches.isoflop_bias import with_bias
-    from scaling.approaches.surface import fit_surface
+    from scaling.approaches.isoflop.bias import with_bias
+    from scaling.approaches.surface.fit import fit_surface
     from scaling.fit import FitError
 
     asked: dict[str, Any] = {
@@ -204,7 +204,7 @@ def _isoflop(runs: Runs, fitting: Fitting) -> Fit:
 
 
 def _envelope(runs: Runs, fitting: Fitting) -> Fit:
-    from scaling.approaches.envelope import fit_envelope
+    from scaling.approaches.envelope.fit import fit_envelope
     from scaling.tables.read_tables import read_curves
 
     if fitting.curves is None:

@@ -85,7 +85,7 @@ class Fitting:
       curves, select: of Approach 1: a table of losses along training, and which of its points
         are the envelope. curves_convention: how that table counts FLOPs; curves_columns,
         curves_where: its columns and the rows to use, as `Reading` has them for runs.
-      n_spare: as `scaling.approaches.surface.fit_surface` takes it, or None for its own.
+      n_spare: as `scaling.approaches.surface.fit.fit_surface` takes it, or None for its own.
     """
 
     approach: Approach | None

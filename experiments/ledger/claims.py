@@ -126,7 +126,7 @@ class JobFolder:
         return self.storage.exists(f"{self.key}/claims/{number + 1:06d}.json")
 
     def newest_step(self) -> int:
-        """The newest step with a checkpoint (model/training/checkpoint.py), 0 without one."""
+        """The newest step with a checkpoint (model/training/checkpoints/), 0 without one."""
         names = self.storage.names(f"{self.key}/checkpoints")
         steps = [name.split("-")[0] for name in names if name.endswith(".sha256")]
         return max((int(step) for step in steps if step.isdecimal()), default=0)

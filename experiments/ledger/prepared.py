@@ -23,7 +23,6 @@ from experiments.files.hold import hold
 from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from model.data.corpus import open_corpus
-from model.data.encoding import TOKENIZER_FILE, open_encoding, train_bpe
 from model.data.manifest import Manifest
 from model.data.mixture import mixed
 from model.data.prepare import Progress, prepare, source_key, training_texts
@@ -34,8 +33,9 @@ from model.data.source import (
     TextSource,
     with_tokenizer,
 )
-from model.data.token_files import SPLITS
 from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
+from model.data.tokens.encoding import TOKENIZER_FILE, open_encoding, train_bpe
+from model.data.tokens.token_files import SPLITS
 
 _MANIFEST = "manifest.json"
 

@@ -82,7 +82,7 @@ def check_data(ledger: Ledger) -> Iterator[Finding]:
 
 def _tokens(ledger: Ledger, manifest: Manifest) -> Iterable[Finding]:
     from model.data.corpus import open_corpus
-    from model.data.token_files import SPLITS
+    from model.data.tokens.token_files import SPLITS
 
     names = [f"data/{split}.npy" for split in SPLITS if manifest.n_train_tokens is not None]
     for name in names:
@@ -101,7 +101,7 @@ def _header_problem(ledger: Ledger, name: str, manifest: Manifest) -> str | None
     """What is wrong with the head of a token file, to the byte: numpy reads several as one."""
     import numpy as np
 
-    from model.data.token_files import open_array, token_dtype
+    from model.data.tokens.token_files import open_array, token_dtype
 
     path = ledger.folder / name
     try:

@@ -24,7 +24,7 @@ from experiments.plan.jobs import Job, read
 from experiments.plan.point import Point, checked
 from experiments.report import finished
 from experiments.report.finished import Finished
-from model.training import checkpoint_files
+from model.training.checkpoints import checkpoint_files
 from scaling.tables.units import power
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from model.training.config import (
     TrainConfig,
 )
 from model.training.objectives.kinds import KINDS, check_network
-from model.training.parameterization import Transferred, transfer
+from model.training.optimizers.parameterization import Transferred, transfer
 
 # The run that a recipe's timescale of weight decay is stated for (Hoffmann et al. 2022).
 REFERENCE_TOKENS_PER_PARAM = 20.0

@@ -71,7 +71,7 @@ def resolve(
     )
     model = with_multipliers(model, transferred)
     if study.documents_apart:
-        from model.data.encoding import separator_of  # Brings NumPy.
+        from model.data.tokens.encoding import separator_of  # Brings NumPy.
 
         model = dataclasses.replace(model, separator=separator_of(manifest))
         check_network(recipe.objective, model)

@@ -11,7 +11,7 @@ from experiments.study.recipe import BatchRule, BlockRule, OptimizerRule, Recipe
 from model.network.counts.attention import AttentionRule
 from model.network.counts.mlp import MLPRule
 from model.training.config import MuonConfig
-from model.training.parameterization import BaseConstants
+from model.training.optimizers.parameterization import BaseConstants
 
 DENSE = Recipe(
     name="dense",

@@ -8,7 +8,7 @@ from experiments.study.explained import Explained
 from experiments.study.recipe import BatchRule, BlockRule, OptimizerRule, Recipe, ShapeRule
 from model.network.counts.attention import AttentionRule
 from model.network.counts.mlp import MLPRule
-from model.training.parameterization import BaseConstants
+from model.training.optimizers.parameterization import BaseConstants
 
 LLAMA_LIKE = Recipe(
     name="llama-like",

@@ -15,10 +15,10 @@ from experiments.machine.provenance import code_facts, package_facts
 from experiments.report import kept_fits
 from experiments.report.domains import LAW, by_domain
 from experiments.report.kept_fits import Fits
-from scaling.approaches.envelope import fit_envelope
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.isoflop_bias import with_bias
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.envelope.fit import fit_envelope
+from scaling.approaches.isoflop.bias import with_bias
+from scaling.approaches.isoflop.fit import fit_isoflop
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.solve.progress import heard_by
 from scaling.tables.runs import CURVE_COLUMNS, Curves, Runs

@@ -30,7 +30,7 @@ from experiments.report.interactive_parts import (
     short,
 )
 from scaling.answers.frontier import Frontier
-from scaling.approaches.isoflop_curves import value_at
+from scaling.approaches.isoflop.curves import value_at
 from scaling.fit import Fit, Optimum
 from scaling.intervals import Estimated
 from scaling.plots.style import approach_styles, budget_styles

@@ -85,7 +85,7 @@ def _measure(point: Point, mesh: tuple[int, ...]) -> tuple[float, float]:
     import jax.numpy as jnp
 
     from model.training.compile_program import compile_program
-    from model.training.optimizer import hyper_arrays
+    from model.training.optimizers.optimizer import hyper_arrays
 
     model, train = point.spec.model, point.spec.train
     began = time.perf_counter()

@@ -13,7 +13,7 @@ from model.network.execution import AUTO, Execution
 from model.training.compile_program import compile_program
 from model.training.config import TrainConfig
 from model.training.memory import TooLarge
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 
 
 def measure(

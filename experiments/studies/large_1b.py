@@ -2,7 +2,7 @@
 """Does a 1B model fit on sixteen TPU v5e, and how long would it take? A study to be checked.
 
 Question: memory, traffic and least time of 1.0e9 parameters, vocabulary 32,000, T = 2048, in
-bfloat16. Tokens of a synthetic language (model/data/zipf.py), so that nothing is downloaded.
+bfloat16. Tokens of a synthetic language (model/data/synthetic/), so that nothing is downloaded.
 
 Command: ``isoflop check large_1b --topology v5e:4x4``. Running it is not needed; at 20 tokens per
 parameter it would be 1.3e20 FLOPs.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The study `trunks` on a language of known entropy (model/data/zipf.py) instead of text."""
+"""The study `trunks` on a language of known entropy (model/data/synthetic/) instead of text."""
 
 from dataclasses import replace
 

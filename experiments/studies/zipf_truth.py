@@ -2,7 +2,7 @@
 """Does the whole path find a truth that is known? Real training on a language of known entropy.
 
 Question: the irreducible loss E that the fitted surfaces extrapolate to, against the entropy per
-token of the source, which is a closed formula (model/data/zipf.py). 256 facts of three answers
+token of the source, which is a closed formula (model/data/synthetic/). 256 facts of three answers
 each, every answer drawn at random with probability .25; the largest runs end within a few percent
 of the entropy.
 

@@ -18,7 +18,11 @@ from model.network.config import MAX_LAYERS
 from model.network.counts.kinds import LayerRule
 from model.training.config import ALGORITHMS, DECAYS, Decay, MuonConfig
 from model.training.objectives.kinds import check_objective
-from model.training.parameterization import PARAMETERIZATIONS, BaseConstants, Parameterization
+from model.training.optimizers.parameterization import (
+    PARAMETERIZATIONS,
+    BaseConstants,
+    Parameterization,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +166,7 @@ class Recipe:
       name: of these constants, with where they come from in the file that defines them.
       shape, batch, optimizer: the rules.
       base: constants at the base shape.
-      parameterization: how they are carried to other shapes (model/training/parameterization.py).
+      parameterization: how they are carried to other shapes (model/training/optimizers/).
       compute_dtype: dtype of activations and matrix products of the smaller networks.
       bfloat16_from_params: networks of so many parameters and more have bfloat16; None: none has
         another dtype than the smaller ones.

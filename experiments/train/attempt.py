@@ -23,7 +23,7 @@ from experiments.train.session import Attempt, Session
 from model.training.outcome import Progress, TrainResult
 
 if TYPE_CHECKING:
-    from model.training.checkpoint import Checkpoints
+    from model.training.checkpoints.checkpoint import Checkpoints
 
 
 def run_job(ledger: Ledger, job_id: str, session: Session) -> Sequence[Result | Trunk]:

@@ -25,7 +25,7 @@ from model.training.processes import broadcast
 
 if TYPE_CHECKING:
     from model.data.corpus import Corpus
-    from model.training.checkpoint import Checkpoints
+    from model.training.checkpoints.checkpoint import Checkpoints
 
 _END = ""
 

@@ -24,7 +24,7 @@ from model.training.outcome import Interrupted, Order, TrainResult
 
 if TYPE_CHECKING:
     from model.data.corpus import Corpus
-    from model.training.checkpoint import Checkpoints
+    from model.training.checkpoints.checkpoint import Checkpoints
 
 # As train_pack of model/training/loop.py.
 Train = Callable[..., Sequence[TrainResult]]
@@ -73,7 +73,7 @@ class Session:
       corpora: by fingerprint, the data of the study's runs.
       mesh_shape, execution, train: for train_pack of model/training/loop.py, or for what stands in
         for it.
-      open_checkpoints: folder, attempt=N -> Checkpoints (model/training/checkpoint.py).
+      open_checkpoints: folder, attempt=N -> Checkpoints (model/training/checkpoints/checkpoint.py).
       stop: see Stop.
       emit: takes what happens.
       checkpoint_seconds: least time between two checkpoints.

@@ -13,10 +13,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from experiments.weights.find_run import manifest_of
 from experiments.weights.load_model import ONE_DEVICE, LoadedModel
 from model.data.document_windows import document_windows
-from model.data.encoding import open_encoding
 from model.data.read_tokens import read_ids, read_texts
 from model.data.source import source_from_dict
-from model.data.token_files import token_dtype
+from model.data.tokens.encoding import open_encoding
+from model.data.tokens.token_files import token_dtype
 from model.training.compile_program import evaluation_program
 from model.training.outcome import ALL
 from model.training.validation import Measured, Validation, ValidationSet, document_set

@@ -10,7 +10,7 @@ import safetensors.numpy
 from experiments.files.storage import PosixStorage
 from experiments.weights.find_run import find_run, manifest_of, require_objective
 from experiments.weights.load_model import read_weights
-from model.data.encoding import TOKENIZER_FILE, FileEncoding, open_encoding
+from model.data.tokens.encoding import TOKENIZER_FILE, FileEncoding, open_encoding
 from model.network.hugging_face import config_of, weights_of
 
 

@@ -13,7 +13,7 @@ from experiments.weights.draw import Sampled, Sampling, draw
 from experiments.weights.fill import fill
 from experiments.weights.find_run import manifest_of, require_objective
 from experiments.weights.load_model import LoadedModel
-from model.data.encoding import Encoding, IdEncoding, open_encoding
+from model.data.tokens.encoding import Encoding, IdEncoding, open_encoding
 
 
 def continue_text(model: LoadedModel, prompt: str, sampling: Sampling) -> tuple[str, Sampled]:

@@ -11,13 +11,13 @@ from jaxtyping import Int32, Int64, Integer, UInt
 from numpy.lib.stride_tricks import as_strided
 
 from model.data.document_windows import DocumentWindows, choose_documents, document_windows
-from model.data.encoding import Encoding, open_encoding, separator_of
 from model.data.manifest import Manifest
 from model.data.mixture import MixtureCorpus
-from model.data.open_language import describe_language, open_language
 from model.data.source import Language, Mixture, source_from_dict
 from model.data.streams import Purpose, random_stream
-from model.data.token_files import (
+from model.data.synthetic.open_language import describe_language, open_language
+from model.data.tokens.encoding import Encoding, open_encoding, separator_of
+from model.data.tokens.token_files import (
     SPLITS,
     fingerprint,
     open_array,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, Integer
 
-from model.data.encoding import Encoding
+from model.data.tokens.encoding import Encoding
 
 NO_TARGET = -1
 """In a window behind the end of its document."""

@@ -20,7 +20,7 @@ class Zipf:
 
     A record is m = 1 + k + r tokens: the separator (id b), the k base-b digits of pi(i), most
     significant first, then r answers g_j(i), each replaced by a uniform digit with probability
-    epsilon. Digits are the ids 0..b-1; M = b^k. See `model.data.zipf`.
+    epsilon. Digits are the ids 0..b-1; M = b^k. See `model.data.synthetic.zipf`.
 
     Args:
       alpha: tail exponent, > 0.
@@ -83,7 +83,7 @@ class Recall:
     A record is m = 1 + 2P + 2Q tokens: the separator, P pairs of a key and its value, then Q
     queries: a key that was given, each of the P as likely as another, and its value. Keys of a
     record differ; keys and values are drawn anew for each. Keys are the ids 0 to K - 1, values K to
-    K + V - 1, the separator is K + V. See `model.data.recall`.
+    K + V - 1, the separator is K + V. See `model.data.synthetic.recall`.
 
     Args:
       n_keys: K >= P.

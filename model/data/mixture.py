@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32, Int64
 
 from model.data.document_windows import DocumentWindows
-from model.data.encoding import separator_of
 from model.data.manifest import Manifest
 from model.data.source import Mixture, Part, source_to_dict
 from model.data.streams import Purpose, random_stream
+from model.data.tokens.encoding import separator_of
 from model.data.windows import Corpus
 
 RULE_VERSION = 1

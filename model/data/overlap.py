@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Bool, UInt, UInt8, UInt64
 
-from model.data.encoding import Encoding
+from model.data.tokens.encoding import Encoding
 
 # Tokens of a string; a power of two.
 STRING = 64

@@ -9,15 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model.data.dataset import DatasetReader
-from model.data.encoding import (
-    TOKENIZER_FILE,
-    Encoding,
-    FileEncoding,
-    encoding_of,
-    tokenizer_digest,
-)
 from model.data.manifest import Manifest
-from model.data.open_language import describe_language
 from model.data.overlap import Strings
 from model.data.source import (
     FileSource,
@@ -31,9 +23,17 @@ from model.data.source import (
     with_tokenizer,
 )
 from model.data.splits import KEPT, Changed, Splits, is_validation
+from model.data.synthetic.open_language import describe_language
 from model.data.text import PepsReader, Reader, StdlibReader, TextFilesReader
-from model.data.token_arrays import TokenArraysReader
 from model.data.tokenizer import SEPARATOR, FileTokenizer, HuggingFaceTokenizer, TrainedBPE
+from model.data.tokens.encoding import (
+    TOKENIZER_FILE,
+    Encoding,
+    FileEncoding,
+    encoding_of,
+    tokenizer_digest,
+)
+from model.data.tokens.token_arrays import TokenArraysReader
 
 # Raised when the same source comes to be other tokens.
 _VERSION = 1

@@ -17,7 +17,7 @@ from model.data.source import (
     TextFiles,
     TokenArrays,
 )
-from model.data.token_arrays import TokenArraysReader
+from model.data.tokens.token_arrays import TokenArraysReader
 
 
 def read_texts(source: Source, path: str, text_field: str | None = None) -> list[bytes] | None:

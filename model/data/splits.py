@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.data.encoding import ByteEncoding, Encoding, FileEncoding, IdEncoding
 from model.data.manifest import Manifest
 from model.data.overlap import STRING, Strings
 from model.data.source import FileSource, TokenArrays, source_to_dict
 from model.data.text import Reader
-from model.data.token_files import SPLITS, TokenWriter, fingerprint, token_dtype, token_path
+from model.data.tokens.encoding import ByteEncoding, Encoding, FileEncoding, IdEncoding
+from model.data.tokens.token_files import SPLITS, TokenWriter, fingerprint, token_dtype, token_path
 
 _FEW_DOCUMENTS = 10
 _MOST_NAMED = 20

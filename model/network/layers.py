@@ -15,13 +15,13 @@ A letter is one size in all of model/, in shapes and, in lower case, in einsum a
   L    rank of a product of two matrices
   U    units of the state before: H again           A    gates of a cell
   S    most steps of one dispatch                   R    runs of a pack
-  M    facts (data/zipf.py)
+  M    facts (data/synthetic/zipf.py)
   ===  ===========================================  ===  =========================
 
 Layers and the number of steps have no letter; sizes of one function are words.
 
 Every parameter is made from its Weight (network/counts/layer.py): the width and depth rules of
-model/training/parameterization.py are by its role.
+model/training/optimizers/parameterization.py are by its role.
 """
 
 import functools

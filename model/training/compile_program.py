@@ -13,7 +13,7 @@ from model.network.sharding import make_mesh
 from model.training import memory
 from model.training.config import Algorithm, TrainConfig
 from model.training.mapped_step import abstract_state, evaluate_runs, init_runs, train_runs
-from model.training.optimizer import DATA_SEED, hyper_arrays
+from model.training.optimizers.optimizer import DATA_SEED, hyper_arrays
 from model.training.program import Program
 from model.training.step import computation, evaluate, init_state, train_chunk
 

@@ -14,7 +14,8 @@ import jax
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import AUTO, Execution
-from model.training.checkpoint import Checkpoints
+from model.training.checkpoints.checkpoint import Checkpoints
+from model.training.checkpoints.saves import Saves
 from model.training.clock import Clock
 from model.training.compatible import check_pack, check_stable
 from model.training.compile_program import compile_program
@@ -22,7 +23,6 @@ from model.training.config import TrainConfig
 from model.training.outcome import CurvePoint, Interrupted, Order, Progress, TrainResult
 from model.training.pack import Keep, Pack
 from model.training.processes import broadcast, is_leader
-from model.training.saves import Saves
 
 
 def train_pack(

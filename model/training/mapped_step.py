@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from model.training.optimizer import Hyper
+from model.training.optimizers.optimizer import Hyper
 from model.training.step import (
     ByWindow,
     Computation,

@@ -16,19 +16,19 @@ import numpy as np
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.weight_names import Tensor, tensors
-from model.training import resume
-from model.training.checkpoint import Checkpoints
+from model.training.checkpoints import resume
+from model.training.checkpoints.checkpoint import Checkpoints
+from model.training.checkpoints.digest import params_sha256
+from model.training.checkpoints.resume import Position
+from model.training.checkpoints.saves import Saves
 from model.training.clock import Clock
 from model.training.config import TrainConfig
-from model.training.digest import params_sha256
 from model.training.feed import Feed
 from model.training.loss_watch import Losses
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 from model.training.outcome import ALL, CurvePoint, Loss, Progress, TrainResult
 from model.training.processes import barrier, is_leader
 from model.training.program import Program
-from model.training.resume import Position
-from model.training.saves import Saves
 from model.training.step import GRAD_NORM, LOSS
 from model.training.validation import Validation, validation_sets
 

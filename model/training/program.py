@@ -26,7 +26,7 @@ from model.training.mapped_step import (
     lead_axes,
 )
 from model.training.objectives.objective import Batch, Objective
-from model.training.optimizer import Hyper
+from model.training.optimizers.optimizer import Hyper
 from model.training.step import (
     ByWindow,
     TrainState,

@@ -25,7 +25,7 @@ from model.training import memory
 from model.training.by_context import context_bins
 from model.training.config import Algorithm
 from model.training.objectives.objective import Batch, Objective, objective
-from model.training.optimizer import DATA_SEED, Hyper, optimizer, roles
+from model.training.optimizers.optimizer import DATA_SEED, Hyper, optimizer, roles
 
 
 class TrainState(NamedTuple):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scaling.approaches.isoflop_curves import Curve, fewest, fit_curve
-from scaling.approaches.isoflop_intervals import (
+from scaling.approaches.isoflop.curves import Curve, fewest, fit_curve
+from scaling.approaches.isoflop.intervals import (
     NOT_SEEN,
     Minimum,
     polynomial_minimum,

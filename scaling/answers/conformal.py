@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.answers.loss_forecast import average_loss, loss_quantiles
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.intervals import Interval
 from scaling.tables.runs import Runs

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.approaches.diagnostics import usable
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import SCHEMA_VERSION, Fit, FitError
 from scaling.intervals import Interval
 from scaling.json_values import encode

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.answers.frontier import parameter_draws
-from scaling.approaches.surface_findings import resolves_gamma
+from scaling.approaches.surface.findings import resolves_gamma
 from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated, Interval
 from scaling.laws.registry import law_named

@@ -10,7 +10,7 @@ only where the recipes do share them: the hold-out of either table says.
 import numpy as np
 
 from scaling.approaches import diagnostics
-from scaling.approaches.surface_optimum import chord_exponents
+from scaling.approaches.surface.optimum import chord_exponents
 from scaling.fit import Bootstrap, Fit
 from scaling.intervals import Interval
 from scaling.laws.loss_laws import ADDITIVE

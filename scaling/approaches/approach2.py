@@ -3,10 +3,10 @@
 
 from typing import Any
 
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.isoflop_curves import CURVES
-from scaling.approaches.isoflop_law import JOINT
-from scaling.approaches.isoflop_per_budget import fit_per_budget
+from scaling.approaches.isoflop.curves import CURVES
+from scaling.approaches.isoflop.fit import fit_isoflop
+from scaling.approaches.isoflop.law import JOINT
+from scaling.approaches.isoflop.per_budget import fit_per_budget
 from scaling.fit import Fit
 from scaling.tables.runs import Runs
 

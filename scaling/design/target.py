@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from scaling.approaches.surface_optimum import optimal_log_params
+from scaling.approaches.surface.optimum import optimal_log_params
 from scaling.design.prior import N_ADDITIVE, Prior
 from scaling.laws.loss_laws import CURVED
 from scaling.laws.size_ladder import Ladder

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from scaling.approaches.isoflop_curves import Curve, fit_curve
-from scaling.approaches.isoflop_intervals import loss_above_minimum, polynomial_minimum, scatters
+from scaling.approaches.isoflop.curves import Curve, fit_curve
+from scaling.approaches.isoflop.intervals import loss_above_minimum, polynomial_minimum, scatters
 from scaling.intervals import UNKNOWN, Interval
 from scaling.tables.arrays import Array
 

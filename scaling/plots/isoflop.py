@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from scaling.answers.best_size import BestSize
-from scaling.approaches.isoflop_curves import value_at
+from scaling.approaches.isoflop.curves import value_at
 from scaling.fit import Fit
 from scaling.intervals import Interval
 from scaling.plots.labels import (

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from scaling.approaches.surface import problem_of
-from scaling.approaches.surface_optimum import chord_exponents
+from scaling.approaches.surface.fit import problem_of
+from scaling.approaches.surface.optimum import chord_exponents
 from scaling.fit import Fit, FitError
 from scaling.laws.law import Law
 from scaling.laws.objectives import objective_named

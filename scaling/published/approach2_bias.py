@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.approaches.isoflop_bias import approach2_bias
+from scaling.approaches.isoflop.bias import approach2_bias
 from scaling.plots.style import caption, new_figure, styled
 from scaling.published.case import Case, Reproduction, compare
 from scaling.tables.runs import Runs

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from scaling.answers.task_error import TaskForecast, forecast_task
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.laws.error_laws import ERROR_EXPONENTIAL
 from scaling.laws.loss_laws import OVER_TRAINING
 from scaling.plots.style import caption, new_figure, styled

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from scaling.approaches.isoflop_per_budget import fit_per_budget
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.isoflop.per_budget import fit_per_budget
+from scaling.approaches.surface.fit import fit_surface
 from scaling.plots.isoflop import plot_isoflop
 from scaling.plots.style import caption, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction, compare

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import Fit
 from scaling.plots.style import caption, new_figure, styled
 from scaling.published.case import Case, Reproduction, compare_all

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from scaling.approaches.isoflop_curves import fit_curve, minima
+from scaling.approaches.isoflop.curves import fit_curve, minima
 from scaling.plots.style import approach_styles, caption, log_counts, new_figure, styled
 from scaling.published.case import Case, Comparison, Reproduction
 from scaling.published.tables import Table, read_table, select

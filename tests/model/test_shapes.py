@@ -7,8 +7,8 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from model.data.source import Zipf
-from model.data.token_files import sha256_of
-from model.data.zipf import ZipfLanguage
+from model.data.synthetic.zipf import ZipfLanguage
+from model.data.tokens.token_files import sha256_of
 from model.network.positions import rotate
 from model.training.objectives.linear_head import next_token_nats
 

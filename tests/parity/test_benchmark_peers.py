@@ -13,7 +13,7 @@ from model.network.execution import Execution
 from model.network.hugging_face import weights_of
 from model.network.weight_names import tensors
 from model.training.compile_program import compile_program
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 
 torch = pytest.importorskip("torch", reason="make test-parity installs it")
 pytest.importorskip("transformers", reason="make test-parity installs it")

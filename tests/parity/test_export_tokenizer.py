@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from model.data.encoding import FileEncoding, encoding_of
 from model.data.prepare import reader_of
 from model.data.source import PepsText
-from model.data.tiktoken_ranks import _LETTERS
 from model.data.tokenizer import TIKTOKEN_NAMES, Tiktoken, TrainedBPE
+from model.data.tokens.encoding import FileEncoding, encoding_of
+from model.data.tokens.tiktoken_ranks import _LETTERS
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from scaling.approaches.isoflop_curves import fit_curve
+from scaling.approaches.isoflop.curves import fit_curve
 from scaling.approaches.power_laws import power_laws
 from scaling.intervals import Band, Interval
 from scaling.uncertainty.bootstrap_draws import pairs_weights

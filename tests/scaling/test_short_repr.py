@@ -12,8 +12,8 @@ from scaling.answers.compute_multiplier import compute_multiplier
 from scaling.answers.frontier import frontier
 from scaling.answers.holdout import hold_out
 from scaling.answers.loss_forecast import run_loss
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.isoflop.fit import fit_isoflop
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import Fit, FitStatus
 from scaling.tables.short_repr import ShortRepr, aligned
 

@@ -11,7 +11,7 @@ import pytest
 import scaling
 from scaling.answers.frontier import frontier
 from scaling.answers.loss_forecast import predict_loss
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from scipy.stats import t as student
 from experiments.benchmarks.coverage.studies import QUANTITIES, SimulatedStudy, quantities
 from scaling.approaches.approach2 import approach2
 from scaling.approaches.power_laws import power_law_draws
-from scaling.approaches.surface import fit_surface, problem_of
+from scaling.approaches.surface.fit import fit_surface, problem_of
 from scaling.fit import FitError
 from scaling.laws.objectives import HUBER
 from scaling.profiles.constrained_fit import fixed_at

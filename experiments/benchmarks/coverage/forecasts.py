@@ -20,7 +20,7 @@ from experiments.benchmarks.coverage.studies import STUDIES, SimulatedStudy
 from experiments.files import markdown
 from scaling.answers.conformal import conformal_loss
 from scaling.answers.loss_forecast import average_loss
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitError
 from scaling.intervals import UNKNOWN, Interval
 from scaling.laws.closed_form_optimum import optimal_params

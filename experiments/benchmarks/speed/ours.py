@@ -21,7 +21,7 @@ from experiments.benchmarks.speed.networks import Setting
 from model.network.counts.total import count_params
 from model.network.execution import Execution
 from model.training.compile_program import compile_program
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 from model.training.program import Program
 
 

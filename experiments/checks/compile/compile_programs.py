@@ -41,7 +41,7 @@ from model.network.execution import USABLE, Execution
 from model.network.sharding import AXES, make_mesh
 from model.training import memory
 from model.training.compile_program import compile_program
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 

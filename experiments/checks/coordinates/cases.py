@@ -12,7 +12,11 @@ from experiments.plan.point import Spec
 from experiments.plan.resolve import resolve_tokens
 from experiments.study.study import Study
 from model.data.manifest import Manifest
-from model.training.parameterization import PARAMETERIZATIONS, BaseConstants, Parameterization
+from model.training.optimizers.parameterization import (
+    PARAMETERIZATIONS,
+    BaseConstants,
+    Parameterization,
+)
 
 QUANTITIES = ("embedding", "mixer", "channel_mixer", "residual", "logits")
 # Of the validation split, on which activations are taken.

@@ -19,7 +19,7 @@ from model.network.execution import PLAIN, Execution
 from model.network.recorded_activations import activations
 from model.network.transformer import Transformer
 from model.training.compile_program import compile_program
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 
 ONE_DEVICE = (1, 1, 1, 1)
 # Scanned layers compile once, whatever the depth, and there are few steps.

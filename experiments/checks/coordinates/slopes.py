@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.checks.coordinates.cases import QUANTITIES, Case, Networks
 from experiments.study.recipe import Recipe
-from model.training.parameterization import Parameterization
+from model.training.optimizers.parameterization import Parameterization
 from scaling.hyperparameters.width_depth_growth import FLAT, Growth, growth
 
 

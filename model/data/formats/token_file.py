@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64, Integer, Shaped
 
 from model.data.formats.open_file import reading
-from model.data.token_files import open_array
+from model.data.tokens.token_files import open_array
 
 # llm.c, dev/data/data_common.py: 256 int32 (magic, version, number of tokens), then the tokens.
 _LLMC_HEADER_BYTES = 1024

@@ -43,7 +43,7 @@ class Weight:
     Attributes:
       axes: a letter for each dimension; which mesh axes split it is the layout's to say.
       shape: sizes of the dimensions.
-      role: which constants of the optimiser it has (training/parameterization.py).
+      role: which constants of the optimiser it has (training/optimizers/parameterization.py).
       mean, std: of the initial values; a tuple: one mean for each element, in order.
       n_lead: the first so many dimensions number matrices: experts, gates, taps.
       n_in: of each matrix the next so many are its inputs, which a product contracts, and those

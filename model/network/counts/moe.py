@@ -25,7 +25,7 @@ class MoEConfig(LayerConfig, frozen=True, kw_only=True, tag="moe"):
     it is muP's output weight, whose rate under AdamW falls as 1 / D like a hidden one's where no
     multiplier stands behind it, and whose initial variance falls as 1 / D^2 (Yang et al. 2022,
     arXiv:2203.03466, table 3; of routers Malasnicki et al. 2025, arXiv:2508.09752). Its gradient is
-    m_N times a hidden matrix's (training/parameterization.py), so AdamW's eps matters less there.
+    m_N times a hidden matrix's (training/optimizers/), so AdamW's eps matters less there.
 
     Attributes:
       n_experts: E.

@@ -68,7 +68,7 @@ class Objective(Protocol):
 
         Args:
           key: of this step; runs of one data seed draw the same.
-          hyper: numbers of the run (training/optimizer.py).
+          hyper: numbers of the run (training/optimizers/optimizer.py).
         """
 
     def loss(

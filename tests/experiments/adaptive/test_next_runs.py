@@ -15,7 +15,7 @@ from experiments.adaptive.next_record import IDLE
 from experiments.adaptive.next_runs import Question, propose_next
 from experiments.adaptive.prices import price, prices
 from experiments.cli import main
-from experiments.cli.load_study import load_study
+from experiments.cli.opening.load_study import load_study
 from experiments.files.checked_json import text_of
 from experiments.ledger.ledger import Ledger
 from experiments.operations.verify import check_file
@@ -23,7 +23,7 @@ from experiments.plan.plan import plan
 from experiments.plan.point import point_from_json
 from experiments.study.study import Axis, LogSpaced
 from model.data.manifest import Manifest
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitError
 from scaling.tables.units import power
 

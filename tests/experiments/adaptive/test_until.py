@@ -21,7 +21,7 @@ from experiments.adaptive.prices import (
     training_flops,
 )
 from experiments.cli import main
-from experiments.cli.load_study import load_study
+from experiments.cli.opening.load_study import load_study
 from experiments.ledger.ledger import Ledger
 from experiments.plan.jobs import trunk_id
 from experiments.plan.plan import plan
@@ -30,7 +30,7 @@ from experiments.speed import calibration
 from experiments.train import run_points
 from model.data.manifest import Manifest
 from scaling.answers.goal import parse_goal
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitError
 
 
@@ -83,7 +83,7 @@ def isoflop(mine_file, capsys, monkeypatch, record, no_drawing):
     monkeypatch.setattr(calibration, "learn", lambda ledger, points: None)
     for name in (
         "experiments.report.fit_once.fit_surface",
-        "scaling.approaches.surface.fit_surface",
+        "scaling.approaches.surface.fit.fit_surface",
     ):
         monkeypatch.setattr(name, fit)
     for name in ("fit_envelope", "fit_isoflop"):

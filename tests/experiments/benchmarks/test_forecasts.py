@@ -103,7 +103,7 @@ def test_the_lowest_loss_of_the_grid_is_a_mean_at_its_largest_budget(tmp_path):
 
 
 def test_a_study_is_run_as_a_user_would_from_a_file_that_names_it(tmp_path, monkeypatch):
-    from experiments.cli.load_study import load_study
+    from experiments.cli.opening.load_study import load_study
 
     commands = []
     monkeypatch.setattr(forecasts.subprocess, "run", lambda command, **_: commands.append(command))

@@ -4,8 +4,8 @@
 import numpy as np
 
 from experiments.benchmarks.noise import AS_IT_IS, VARIANTS, page, points
-from experiments.cli.load_study import load_study
-from experiments.cli.overrides import overridden
+from experiments.cli.opening.load_study import load_study
+from experiments.cli.opening.overrides import overridden
 
 # Two budgets with a size each; seeds of the initialisation add 0.1, those of the data 0.3.
 LOSSES = 2 + 0.1 * np.arange(3)[:, None] + 0.3 * np.arange(3)

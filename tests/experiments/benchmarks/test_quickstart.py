@@ -10,7 +10,7 @@ import pytest
 
 from experiments.benchmarks import quickstart
 from experiments.benchmarks.quickstart import APPROACHES, gathered, kept, page, train
-from experiments.cli.load_study import load_study
+from experiments.cli.opening.load_study import load_study
 from experiments.ledger.ledger import Ledger
 from experiments.studies.quickstart import STUDY
 

@@ -11,7 +11,7 @@ import command_line
 import pytest
 import small_studies
 
-from experiments.cli.load_study import load_study
+from experiments.cli.opening.load_study import load_study
 from experiments.ledger.claims import Ending
 from experiments.ledger.ledger import Ledger
 from experiments.plan.arrange import arrange

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import is_one_line
 
-from experiments.cli.load_study import load_study
+from experiments.cli.opening.load_study import load_study
 from experiments.ledger.ledger import Ledger
 from experiments.plan.point import to_json
 from experiments.train import run_points

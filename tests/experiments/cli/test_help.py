@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main, table_options
+from experiments.cli import main
+from experiments.cli.options import tables as table_options
 from scaling.answers.holdout import DEFAULT_LAWS
 
 MOST_OF_A_GROUP = 8  # Options that a person reads at a glance.

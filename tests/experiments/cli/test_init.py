@@ -5,7 +5,7 @@ import importlib.metadata
 
 from command_line import is_one_line
 
-from experiments.cli.load_study import load_study
+from experiments.cli.opening.load_study import load_study
 
 
 def test_what_is_written_is_a_study_that_can_be_planned(isoflop, tmp_path):

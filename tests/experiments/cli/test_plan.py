@@ -9,7 +9,7 @@ from command_line import is_one_line
 from small_studies import mine
 
 from experiments.cli import run
-from experiments.cli.load_study import load_study
+from experiments.cli.opening.load_study import load_study
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import plan
 from experiments.plan.point import point_from_json

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.cli import option_values
 from experiments.cli.main import main
+from experiments.cli.options import values as option_values
 from experiments.fit_tables import fit_law
 from scaling.fit import Fit
 from scaling.laws.closed_form_optimum import optimal_params

@@ -11,10 +11,10 @@ import pytest
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.prepared import prepare_study
 from model.data.corpus import open_corpora
-from model.data.encoding import open_encoding
 from model.data.manifest import Manifest
 from model.data.source import Mixture, Part, TextFiles
 from model.data.tokenizer import TrainedBPE
+from model.data.tokens.encoding import open_encoding
 
 
 @pytest.fixture

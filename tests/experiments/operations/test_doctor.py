@@ -18,8 +18,8 @@ from experiments.plan.point import to_json
 from experiments.report import finished
 from model.data.prepare import prepare
 from model.data.source import TextFiles
-from model.training import checkpoint_files
-from model.training.checkpoint_files import Saved
+from model.training.checkpoints import checkpoint_files
+from model.training.checkpoints.checkpoint_files import Saved
 
 ME = this_process({})
 N_POSITIONS = 16

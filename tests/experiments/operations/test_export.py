@@ -19,7 +19,7 @@ from experiments.operations.export import export
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.study.study import Ladder
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.tables.read_tables import read_runs
 
 ME = this_process({})

@@ -11,9 +11,9 @@ from experiments.plan.answerable import answers
 from experiments.plan.plan import plan
 from experiments.study.study import Axis, Ladder
 from scaling.answers.best_size import best_size
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.isoflop_curves import fewest
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.isoflop.curves import fewest
+from scaling.approaches.isoflop.fit import fit_isoflop
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitError
 from scaling.laws import fewest as least
 from scaling.laws.registry import law_named

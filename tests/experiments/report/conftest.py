@@ -13,9 +13,9 @@ from experiments.report.build import gather
 from experiments.report.page import page
 from experiments.study.study import Ladder
 from model.training.outcome import CurvePoint
-from scaling.approaches.envelope import fit_envelope
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.envelope.fit import fit_envelope
+from scaling.approaches.isoflop.fit import fit_isoflop
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitError
 
 N_POINTS = 6

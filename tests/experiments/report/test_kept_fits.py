@@ -13,8 +13,8 @@ from experiments.report import fit_once
 from experiments.report.analysis import analyse
 from experiments.study.study import Ladder
 from experiments.train import run_points
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.isoflop.fit import fit_isoflop
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitError
 
 FITTERS = ("fit_envelope", "fit_isoflop", "fit_surface")

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.report.analysis import _of_other_text
 from scaling.answers.frontier import frontier
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.tables.runs import Runs
 
 

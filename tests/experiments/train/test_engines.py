@@ -15,7 +15,7 @@ from experiments.plan.plan import plan
 from experiments.speed.calibration import Calibration
 from experiments.studies import large_7b, large_70b
 from experiments.train.engines import Engine, queued_jobs, remote_executor
-from model.data.zipf import describe
+from model.data.synthetic.zipf import describe
 
 SLURM = Engine(name="slurm")
 KUBERNETES = Engine(name="kubernetes", image="a", volume_claim="b")

@@ -13,8 +13,8 @@ from command_line import is_one_line
 from experiments.weights import evaluate as subject
 from experiments.weights.evaluate import evaluate, evaluate_file, one_behind_the_other
 from model.data.corpus import open_corpus
-from model.data.encoding import ByteEncoding
 from model.data.manifest import Manifest
+from model.data.tokens.encoding import ByteEncoding
 from model.training.config import EvalConfig
 
 

@@ -10,10 +10,10 @@ import safetensors
 from command_line import is_one_line
 
 from experiments.weights.load_model import read_weights
-from model.data.encoding import open_encoding
 from model.data.prepare import prepare
 from model.data.source import TextFiles
 from model.data.tokenizer import TrainedBPE
+from model.data.tokens.encoding import open_encoding
 from model.network.hugging_face import config_of, weights_of
 
 

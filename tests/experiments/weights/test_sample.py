@@ -13,10 +13,10 @@ from command_line import is_one_line
 
 from experiments.weights.draw import Sampled, Sampling, draw
 from experiments.weights.sample import continue_text, sample
-from model.data.encoding import open_encoding
 from model.data.prepare import prepare
 from model.data.source import TextFiles, TokenArrays, source_to_dict
 from model.data.tokenizer import TrainedBPE
+from model.data.tokens.encoding import open_encoding
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -9,10 +9,10 @@ import pytest
 
 from model.data.corpus import Corpus, open_corpus
 from model.data.document_windows import NO_TARGET, document_windows
-from model.data.encoding import open_encoding
 from model.data.prepare import prepare
 from model.data.source import TextFiles, TokenArrays
 from model.data.tokenizer import HuggingFaceTokenizer, TrainedBPE
+from model.data.tokens.encoding import open_encoding
 
 END = 9
 TEXTS = [f"Document {i}: so it goes{' on' * (i % 7)}, {i * i}." for i in range(200)]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from model.data import splits
-from model.data.encoding import ByteEncoding, FileEncoding
 from model.data.overlap import overlap
 from model.data.prepare import prepare
 from model.data.source import TextFiles
 from model.data.text import TextFilesReader
 from model.data.tokenizer import TrainedBPE
+from model.data.tokens.encoding import ByteEncoding, FileEncoding
 
 COMMON = "granted to everyone, for any purpose, without a fee and without any warranty; "
 

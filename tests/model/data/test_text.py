@@ -23,7 +23,7 @@ from model.data.prepare import prepare, reader_of
 from model.data.source import PepsText, StdlibText, TextFiles
 from model.data.splits import is_validation
 from model.data.text import StdlibReader
-from model.data.token_files import TokenWriter
+from model.data.tokens.token_files import TokenWriter
 
 TEXTS = [f"text {i} é".encode() for i in range(12)]
 

@@ -14,7 +14,7 @@ from small_networks import vary
 
 from model.data.corpus import Corpus, open_corpus
 from model.data.source import Zipf
-from model.data.zipf import describe
+from model.data.synthetic.zipf import describe
 from model.network.config import ModelConfig
 from model.training.compile_program import compile_program
 from model.training.config import (
@@ -26,7 +26,7 @@ from model.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 from model.training.step import GRAD_NORM, LOSS, TrainState
 
 N_STEPS = 20

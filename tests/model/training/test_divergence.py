@@ -14,7 +14,7 @@ from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
 from model.training import loop
-from model.training.checkpoint import Checkpoints
+from model.training.checkpoints.checkpoint import Checkpoints
 from model.training.compile_program import compile_program
 from model.training.config import ROLES, TrainConfig
 from model.training.loop import train_pack

@@ -19,11 +19,11 @@ from model.network.execution import AUTO, PLAIN, Execution
 from model.network.sharding import make_mesh
 from model.training import compile_program as training_program
 from model.training import memory
-from model.training.checkpoint import Checkpoints
+from model.training.checkpoints.checkpoint import Checkpoints
 from model.training.compile_program import _needed_bytes, compile_program
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 from model.training.program import Program
 from model.training.step import GRAD_NORM, LOSS
 

@@ -17,8 +17,9 @@ import pytest
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
-from model.training import checkpoint_files, clock, loop
-from model.training.checkpoint import Checkpoints
+from model.training import clock, loop
+from model.training.checkpoints import checkpoint_files
+from model.training.checkpoints.checkpoint import Checkpoints
 from model.training.config import TrainConfig
 from model.training.feed import Feed
 from model.training.loop import train_pack

@@ -16,7 +16,7 @@ from model.network.execution import PLAIN, Execution
 from model.training.compile_program import compile_program
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 from model.training.step import LOSS
 
 N_STEPS = 5

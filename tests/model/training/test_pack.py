@@ -18,7 +18,7 @@ from small_networks import CONFIGS, vary
 from experiments.checks.compile import hlo
 from model.data.corpus import Corpus, open_corpus
 from model.data.source import Zipf
-from model.data.zipf import describe
+from model.data.synthetic.zipf import describe
 from model.network.config import ModelConfig
 from model.network.counts.total import count_params
 from model.network.execution import PLAIN
@@ -27,11 +27,11 @@ from model.network.mixers.attention_kernels import plain_attention
 from model.network.sharding import check_divisible
 from model.network.weight_names import Tensor
 from model.training import loop, memory
-from model.training.checkpoint import Checkpoints
+from model.training.checkpoints.checkpoint import Checkpoints
 from model.training.compile_program import _needed_bytes, compile_program
 from model.training.config import ROLES, TrainConfig
 from model.training.loop import train_pack
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 from model.training.outcome import Interrupted, Order, Progress, TrainResult
 from model.training.pack import Keep
 from model.training.program import Program

@@ -46,11 +46,11 @@ from model.network.sharding import make_mesh
 from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
 from model.network.execution import Execution
-from model.training import checkpoint_files
-from model.training.checkpoint import Checkpoints
+from model.training.checkpoints import checkpoint_files
+from model.training.checkpoints.checkpoint import Checkpoints
 from model.training.clock import Clock
 from model.training.config import *
-from model.training.digest import params_sha256
+from model.training.checkpoints.digest import params_sha256
 from model.training.outcome import Interrupted, Order
 from model.training.loop import train_pack
 

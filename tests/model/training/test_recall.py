@@ -7,9 +7,9 @@ import pytest
 from small_networks import LLAMA, vary
 
 from model.data.corpus import GeneratedCorpus
-from model.data.open_language import describe_language
-from model.data.recall import entropy_nats, least_loss_nats
 from model.data.source import Recall
+from model.data.synthetic.open_language import describe_language
+from model.data.synthetic.recall import entropy_nats, least_loss_nats
 from model.network.counts.convolution import ConvolutionConfig
 from model.training.config import EvalConfig, TrainConfig
 from model.training.loop import train_pack

@@ -11,7 +11,7 @@ import pytest
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import Execution
-from model.training.checkpoint import Checkpoints, TrunkLost
+from model.training.checkpoints.checkpoint import Checkpoints, TrunkLost
 from model.training.config import ScheduleConfig, TrainConfig
 from model.training.loop import train_pack
 from model.training.outcome import Interrupted, Order, Progress, TrainResult

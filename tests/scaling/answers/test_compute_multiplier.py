@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scaling.answers.compute_multiplier import compute_multiplier
 from scaling.answers.shared_exponents import fit_shared_exponents
 from scaling.answers.side_by_side import sides
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.loss_laws import ADDITIVE

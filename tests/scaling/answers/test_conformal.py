@@ -9,7 +9,7 @@ import pytest
 from scaling.answers import conformal
 from scaling.answers.conformal import conformal_loss
 from scaling.answers.loss_forecast import average_loss
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitError
 from scaling.laws.registry import law_named
 from scaling.tables.runs import Runs

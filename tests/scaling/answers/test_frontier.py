@@ -16,9 +16,9 @@ from scaling.answers.loss_forecast import (
     loss_quantiles,
     predict_loss,
 )
-from scaling.approaches.isoflop import fit_isoflop
+from scaling.approaches.isoflop.fit import fit_isoflop
 from scaling.approaches.power_laws import power_laws
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import Fit, FitError, FitStatus
 from scaling.intervals import Interval
 from scaling.laws.closed_form_optimum import optimal_params

@@ -8,8 +8,8 @@ import pytest
 
 from scaling.answers.goal import Goal, is_met, judge, parse_goal, target_estimate, tells
 from scaling.answers.loss_forecast import choose_forecaster
-from scaling.approaches.surface import fit_surface
-from scaling.approaches.surface_optimum import optimal_log_params
+from scaling.approaches.surface.fit import fit_surface
+from scaling.approaches.surface.optimum import optimal_log_params
 from scaling.fit import FitError, FitStatus
 from scaling.intervals import Interval
 from scaling.laws.loss_laws import CURVED

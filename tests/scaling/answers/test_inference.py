@@ -7,8 +7,8 @@ from scipy.optimize import brentq, minimize_scalar
 
 from scaling.answers.frontier import frontier
 from scaling.answers.inference import cheapest_for_loss
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.isoflop.fit import fit_isoflop
+from scaling.approaches.surface.fit import fit_surface
 
 E, A, B, ALPHA, BETA = 1.69, 406.4, 410.7, 0.34, 0.28
 SERVED = 3e12

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scaling.answers.task_error import forecast_task
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.laws.error_laws import ERROR_EXPONENTIAL, ERROR_SIGMOID
 
 ERROR = "mean_error"

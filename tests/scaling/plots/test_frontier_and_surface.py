@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scaling.answers.agreement import agreement
 from scaling.answers.frontier import frontier
 from scaling.answers.loss_forecast import predict_loss
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.isoflop.fit import fit_isoflop
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitStatus
 from scaling.plots import figures, residuals
 from scaling.plots.style import count, formula_text, log_flops, new_figure, save, scientific

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.intervals import Interval
 from scaling.plots.profiles import figure_bootstrap_pairs, figure_profiles
 from scaling.plots.style import save

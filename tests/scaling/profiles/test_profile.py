@@ -9,8 +9,8 @@ from scipy.optimize import brentq, minimize
 from scipy.stats import chi2
 from scipy.stats import t as student
 
-from scaling.approaches.surface import fit_surface
-from scaling.approaches.surface_optimum import chord_exponents
+from scaling.approaches.surface.fit import fit_surface
+from scaling.approaches.surface.optimum import chord_exponents
 from scaling.fit import FitError
 from scaling.laws.law import Law, Parameter
 from scaling.laws.loss_laws import ADDITIVE, CURVED

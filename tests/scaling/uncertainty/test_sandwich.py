@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.surface.fit import fit_surface
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.tables.runs import Runs
 from scaling.uncertainty.sandwich import normal_draws, sandwich_covariance

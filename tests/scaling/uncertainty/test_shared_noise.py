@@ -10,12 +10,12 @@ from experiments.benchmarks.coverage.studies import SimulatedStudy
 from scaling.answers.compute_multiplier import compute_multiplier
 from scaling.answers.holdout import hold_out
 from scaling.answers.loss_forecast import predict_loss
-from scaling.approaches import envelope as envelope_module
-from scaling.approaches.envelope import fit_envelope
-from scaling.approaches.isoflop import fit_isoflop
-from scaling.approaches.isoflop_draws import pooled_share
-from scaling.approaches.isoflop_per_budget import fit_per_budget
-from scaling.approaches.surface import fit_surface
+from scaling.approaches.envelope import fit as envelope_module
+from scaling.approaches.envelope.fit import fit_envelope
+from scaling.approaches.isoflop.draws import pooled_share
+from scaling.approaches.isoflop.fit import fit_isoflop
+from scaling.approaches.isoflop.per_budget import fit_per_budget
+from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import Fit, FitError
 from scaling.profiles.profile import profile
 from scaling.tables.runs import Runs
@@ -220,7 +220,7 @@ def test_budgets_that_share_trunks_tell_their_scatter_once(trunk, low, high):
 
 
 def fit_one(runs, budget):
-    from scaling.approaches.isoflop_curves import fit_curve
+    from scaling.approaches.isoflop.curves import fit_curve
 
     rows = runs.budget == budget
     return fit_curve("parabola", runs.n_params[rows], runs.loss_nats[rows])

@@ -18,7 +18,7 @@ from experiments.plan.plan import plan
 from model.network.counts.total import count_params, hidden_weights
 from model.network.execution import Execution
 from model.training.compile_program import compile_program
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -23,7 +23,7 @@ from experiments.plan.plan import plan
 from model.network.execution import Execution
 from model.network.sharding import AXES, make_mesh
 from model.training.compile_program import compile_program
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -133,7 +133,7 @@ def test_files_that_are_not_split_are_taken_token_for_token(tmp_path: Path) -> N
 def test_an_index_counts_the_documents_of_what_is_not_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.data.token_arrays._BLOCK_TOKENS", 7)
+    monkeypatch.setattr("model.data.tokens.token_arrays._BLOCK_TOKENS", 7)
     megatron(tmp_path / "train.bin", DOCUMENTS, list(range(len(DOCUMENTS) + 1)))
     np.save(tmp_path / "val.npy", [5, SEPARATOR])
     apart = {"validation_fraction": None, "validation_paths": (str(tmp_path / "val.npy"),)}

@@ -11,12 +11,12 @@ from small_networks import OTHERS, vary
 
 from model.network.execution import PLAIN
 from model.network.sharding import make_mesh
-from model.training.checkpoint import Checkpoints
+from model.training.checkpoints.checkpoint import Checkpoints
 from model.training.compile_program import compile_program
 from model.training.config import EvalConfig
 from model.training.loop import train_pack
 from model.training.objectives.masked import EVALUATION_RATIO, OBJECTIVE, hide
-from model.training.optimizer import hyper_arrays
+from model.training.optimizers.optimizer import hyper_arrays
 from model.training.outcome import Interrupted, Order
 from model.training.step import LOSS
 

@@ -10,7 +10,7 @@ import pytest
 
 from model.data.corpus import GeneratedCorpus, open_corpus
 from model.data.source import Zipf
-from model.data.zipf import describe
+from model.data.synthetic.zipf import describe
 from model.network.channel_mixers.mlp import SwiGLU
 from model.network.counts.kinds import BlockConfig
 from model.network.counts.mlp import SwiGLUConfig
