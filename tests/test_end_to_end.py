@@ -270,9 +270,11 @@ def test_the_report_is_one_escaped_page_that_lists_its_figures(finished):
     n_done, n_planned = len(f.points), len(f.points) + len(f.study.forecast_budgets)
     assert f"runs compared</th><td>{n_done} of {n_planned}</td>" in page
     assert "cost at 2 per device-hour" in page
+    # No forecast run, no axis, no domains, no losses by position.
+    absent = {"forecast", "trajectory", "settings", "side_by_side", "vocabulary", "domains"}
+    absent |= {"contexts"}
     for name in report_page.CAPTIONS:
-        # No forecast run, no axis, no domains.
-        if name not in ("forecast", "trajectory", "settings", "vocabulary", "domains"):
+        if name not in absent:
             assert f'<figure id="{name}">' in page
             assert (f.ledger.figures / f"{name}.png").stat().st_size > 1000
             image = (f.ledger.figures / f"{name}.svg").read_text()
