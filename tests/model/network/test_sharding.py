@@ -84,13 +84,14 @@ def check_eight_against_one(config, network, tokens, mesh, capfd):
     value, gradients = value_and_gradients(config, network, tokens, (1, 1, 1, 1))
     sharded, sharded_gradients = value_and_gradients(config, network, tokens, MESHES[mesh])
     assert sharded == pytest.approx(value, rel=0, abs=1e-5)
+    # On one device, too, the gradients of recurrences differ by 5e-5 where its rows are computed
+    # one by one (measured: rounding that grows through four layers which divide heads by their
+    # size); eight devices, a row each, give those of the rows to 3e-7.
+    is_recurrent = any(block.mixer.kind == "mamba2" for block in config.blocks)
+    tolerance = 1e-4 if is_recurrent else 1e-5
     for path, gradient in gradients.items():
         np.testing.assert_allclose(
-            sharded_gradients[path],
-            gradient,
-            rtol=1e-5,  # Those of a convolution's taps reach 3, where float32 steps by 2.4e-7.
-            atol=1e-5,
-            err_msg=str(path),
+            sharded_gradients[path], gradient, rtol=1e-5, atol=tolerance, err_msg=str(path)
         )
     assert "rematerialization" not in capfd.readouterr().err, "XLA could not place an array"
 
