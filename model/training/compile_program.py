@@ -17,6 +17,9 @@ from model.training.optimizers.optimizer import DATA_SEED, hyper_arrays
 from model.training.program import Program
 from model.training.step import computation, evaluate, init_state, train_chunk
 
+# Mixers that compute model/network/mixers/linear_recurrence.py.
+RECURRENT = ("mamba2", "delta_net", "gated_delta_net", "rwkv7")
+
 
 def compile_program(
     model: ModelConfig,
@@ -129,17 +132,30 @@ def _program(
             donate_argnums=0,
             compiler_options=_compiler_options(config, mesh),
         ),
-        evaluate=jax.jit(functools.partial(evaluation, this)),
+        evaluate=jax.jit(
+            functools.partial(evaluation, this), compiler_options=_safe_options(config, mesh)
+        ),
         abstract_state=functools.partial(abstract_state, this, n_runs),
     )
 
 
-def _compiler_options(config: ModelConfig, mesh: jax.sharding.Mesh) -> dict[str, bool]:
+def _compiler_options(config: ModelConfig, mesh: jax.sharding.Mesh) -> dict[str, bool | str]:
     """XLA's newer way of emitting fusions for networks with GELU, which train a seventh slower
     without; `jax_setup.quick_flags` turns it off, for all else compiles faster and is as fast.
     jaxlib 0.10 alone knows the option.
     """
     kinds = {block.channel_mixer.kind for block in config.blocks if block.channel_mixer is not None}
-    is_cpu = mesh.devices.flat[0].platform == "cpu"
-    is_known = version("jaxlib").startswith("0.10.")
-    return {"xla_cpu_use_fusion_emitters": True} if is_cpu and is_known and "gelu" in kinds else {}
+    newer = {"xla_cpu_use_fusion_emitters": True}
+    return _safe_options(config, mesh) | (newer if "gelu" in kinds and _is_known(mesh) else {})
+
+
+def _safe_options(config: ModelConfig, mesh: jax.sharding.Mesh) -> dict[str, bool | str]:
+    """A pack of linear recurrences has products over eight axes, at which the library that XLA
+    gives them to on CPUs ends the process with a segmentation fault (jaxlib 0.10.2): without it."""
+    is_recurrent = any(block.mixer.kind in RECURRENT for block in config.blocks)
+    no_library: dict[str, bool | str] = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    return no_library if is_recurrent and _is_known(mesh) else {}
+
+
+def _is_known(mesh: jax.sharding.Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu" and version("jaxlib").startswith("0.10.")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_networks import vary
+from small_networks import RECURRENCES, vary
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
@@ -20,7 +20,7 @@ from model.network.sharding import make_mesh
 from model.training import compile_program as training_program
 from model.training import memory
 from model.training.checkpoints.checkpoint import Checkpoints
-from model.training.compile_program import _needed_bytes, compile_program
+from model.training.compile_program import RECURRENT, _needed_bytes, compile_program
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
 from model.training.optimizers.optimizer import hyper_arrays
@@ -365,3 +365,16 @@ def test_gelu_alone_is_compiled_with_the_newer_fusions(
     assert training_program._compiler_options(network_config, mesh) == {}
     asked = training_program._compiler_options(deep, mesh)
     assert asked == ({"xla_cpu_use_fusion_emitters": True} if known else {})
+
+
+def test_recurrences_are_compiled_without_the_library_that_crashes_on_their_packs(
+    network_config: ModelConfig,
+) -> None:
+    """That packs then train is the slow test_other_mixers.py; without this they end the process."""
+    assert {mixer.kind for one in RECURRENCES.values() for mixer in one["mixers"]} == set(RECURRENT)
+    known = version("jaxlib").startswith("0.10.")
+    without = {"xla_cpu_experimental_ynn_fusion_type": ""} if known else {}
+    for changes in RECURRENCES.values():
+        net = vary(network_config, **changes)
+        asked = training_program._compiler_options(net, make_mesh((1, 1, 1, 1)))
+        assert asked == training_program._safe_options(net, make_mesh((1, 1, 1, 1))) == without

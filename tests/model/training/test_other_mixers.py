@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_networks import OTHERS, vary
+from small_networks import OTHERS, RECURRENCES, vary
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
 from model.network.execution import PLAIN, Execution
-from model.training.compile_program import compile_program
+from model.training.compile_program import RECURRENT, compile_program
 from model.training.config import TrainConfig
 from model.training.loop import train_pack
 from model.training.optimizers.optimizer import hyper_arrays
@@ -23,7 +23,7 @@ N_STEPS = 5
 FAST = {"layers": "scanned", "remat": "block", "n_microbatches": 2}
 # An LSTM and a convolution, then the others alone.
 MIXED = {"mixers": (*OTHERS["lstm"]["mixers"], OTHERS["convolution"]["mixers"][1])}
-NETS = {"mixed": MIXED, **OTHERS}
+NETS = {"mixed": MIXED, **OTHERS, **RECURRENCES}
 
 
 @pytest.fixture(
@@ -34,7 +34,7 @@ NETS = {"mixed": MIXED, **OTHERS}
 )
 def net(network_config: ModelConfig, request: pytest.FixtureRequest) -> ModelConfig:
     """Each block of the pattern twice."""
-    config = vary(network_config, n_layers=2, **NETS[request.param])
+    config = vary(network_config, **({"n_layers": 2} | NETS[request.param]))
     return replace(config, n_layers=2 * len(config.blocks))
 
 
@@ -61,6 +61,7 @@ def losses(net: ModelConfig, corpus: Corpus) -> Callable:
     ["adamw", pytest.param("muon", marks=pytest.mark.slow(reason="half a minute of compiling"))],
 )
 def test_scanned_and_computed_again_on_eight_devices_the_losses_are_those_of_one(
+    net: ModelConfig,
     losses: Callable,
     train_config: TrainConfig,
     muon_config: TrainConfig,
@@ -70,7 +71,11 @@ def test_scanned_and_computed_again_on_eight_devices_the_losses_are_those_of_one
     train = muon_config if algorithm == "muon" else train_config
     plain = losses(train, PLAIN, (1, 1, 1, 1))
     found = losses(train, replace(PLAIN, **FAST), (1, 2, 2, 2))
-    np.testing.assert_allclose(found, plain, rtol=0, atol=1e-5)
+    # Roundings of recurrences grow from step to step of so steep a fall: 2e-4 after five.
+    kinds = {block.mixer.kind for block in net.blocks}
+    tolerance = 1e-3 if kinds & set(RECURRENT) else 1e-5
+    np.testing.assert_allclose(found[:2], plain[:2], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, plain, rtol=0, atol=tolerance)
     assert plain[-1] < plain[0]
     assert "rematerialization" not in capfd.readouterr().err, "XLA could not place an array"
 
