@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from model.network.config import ModelConfig
+from model.network.counts.linear_recurrence import RecurrenceConfig
 from model.network.execution import AUTO, Execution
 from model.network.sharding import make_mesh
 from model.training import memory
@@ -16,9 +17,6 @@ from model.training.mapped_step import abstract_state, evaluate_runs, init_runs,
 from model.training.optimizers.optimizer import DATA_SEED, hyper_arrays
 from model.training.program import Program
 from model.training.step import computation, evaluate, init_state, train_chunk
-
-# Mixers that compute model/network/mixers/linear_recurrence.py.
-RECURRENT = ("mamba2", "delta_net", "gated_delta_net", "rwkv7")
 
 
 def compile_program(
@@ -152,7 +150,7 @@ def _compiler_options(config: ModelConfig, mesh: jax.sharding.Mesh) -> dict[str,
 def _safe_options(config: ModelConfig, mesh: jax.sharding.Mesh) -> dict[str, bool | str]:
     """A pack of linear recurrences has products over eight axes, at which the library that XLA
     gives them to on CPUs ends the process with a segmentation fault (jaxlib 0.10.2): without it."""
-    is_recurrent = any(block.mixer.kind in RECURRENT for block in config.blocks)
+    is_recurrent = any(isinstance(block.mixer, RecurrenceConfig) for block in config.blocks)
     no_library: dict[str, bool | str] = {"xla_cpu_experimental_ynn_fusion_type": ""}
     return no_library if is_recurrent and _is_known(mesh) else {}
 

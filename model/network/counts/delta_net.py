@@ -5,27 +5,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from model.field_checks import check_flags, check_real, check_whole
-from model.network.counts.layer import (
-    LayerConfig,
-    Weight,
-    matrix,
-    refuse_split_positions,
-    rounded_width,
-    vector,
-)
-from model.network.counts.linear_recurrence import (
-    chunk_length,
-    decays,
-    recurrence_flops,
-    taps,
-)
+from model.network.counts.layer import Weight, matrix, rounded_width, vector
+from model.network.counts.linear_recurrence import RecurrenceConfig, decays, taps
 
 if TYPE_CHECKING:
     from model.network.config import ModelConfig
-    from model.network.execution import Execution
 
 
-class DeltaNetConfig(LayerConfig, frozen=True, kw_only=True, tag="delta_net"):
+class DeltaNetConfig(RecurrenceConfig, frozen=True, kw_only=True, tag="delta_net"):
     """Linear attention that erases what a key had before it writes.
 
     Attributes:
@@ -36,6 +23,7 @@ class DeltaNetConfig(LayerConfig, frozen=True, kw_only=True, tag="delta_net"):
     """
 
     implementation: ClassVar[str] = "model.network.mixers.delta_net:DeltaNet"
+    erases = "key"
 
     n_heads: int
     n_key_heads: int
@@ -70,28 +58,14 @@ class DeltaNetConfig(LayerConfig, frozen=True, kw_only=True, tag="delta_net"):
             weights["output_bias"] = vector("d", (D,), 0.0)
         return weights
 
-    def context_flops(self, net: "ModelConfig", *, is_causal: bool) -> int:
-        return recurrence_flops(
-            net.seq_len,
-            n_groups=self.n_key_heads,
-            n_heads=self.n_heads,
-            d_key=self.d_key,
-            d_value=self.d_value,
-            erases="key",
-            is_causal=is_causal,
-        )
+    @property
+    def heads(self) -> tuple[int, int, int, int]:
+        return self.n_key_heads, self.n_heads, self.d_key, self.d_value
 
     def activation_width(self, net: "ModelConfig") -> int:
         """Input; queries, keys, values, beta; output of the heads; output."""
         keys, values = self.n_key_heads * self.d_key, self.n_heads * self.d_value
         return 2 * net.d_model + 2 * keys + 2 * values + self.n_heads
-
-    def scores_per_token(self, net: "ModelConfig") -> int:
-        """Readings, erasing, and its inverse."""
-        return 3 * self.n_heads * chunk_length(net.seq_len)
-
-    def check(self, net: "ModelConfig", execution: "Execution") -> None:
-        refuse_split_positions(execution, "which it reads one after the other")
 
     def columns(self) -> dict[str, int | float | str]:
         return {"n_heads": self.n_heads, "d_key": self.d_key}

@@ -1,18 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
 """What mixers of a linear recurrence (model/network/mixers/linear_recurrence.py) have in common:
-chunks and FLOPs, and the first values of their vectors.
+their chunks and FLOPs, and the first values of their vectors.
 """
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from model.network.counts.layer import Weight, vector
+from model.network.counts.layer import LayerConfig, Weight, refuse_split_positions, vector
+
+if TYPE_CHECKING:
+    from model.network.config import ModelConfig
+    from model.network.execution import Execution
 
 # Products over the pairs of a chunk grow with its length, products with the state do not, and a
 # state is kept for each chunk. Forward and backward, with 4 heads of 32 and 1024 positions on two
-# cores, chunks of 16, 32, 64, 128 take 5.8, 6.2, 6.8, 9.5 us a token without erasing, 23, 15, 26,
-# 62 with the key, 24, 17, 24, 73 with another.
+# busy cores, one round: chunks of 16, 32, 64, 128 took 5.8, 6.2, 6.8, 9.5 us a token without
+# erasing, 23, 15, 26, 62 with the key, 24, 17, 24, 73 with another.
 LONGEST_CHUNK = 32
+# Arrays of scores over the pairs of a chunk: readings; erasing and its inverse; both by another.
+N_SCORES = {"nothing": 1, "key": 3, "other": 5}
+
+
+class RecurrenceConfig(LayerConfig, frozen=True, kw_only=True):
+    """A mixer that computes the recurrence: heads with a state of d_key by d_value each.
+
+    Attributes:
+      erases: see recurrence_flops.
+    """
+
+    erases: ClassVar[Literal["nothing", "key", "other"]]
+
+    @property
+    def heads(self) -> tuple[int, int, int, int]:
+        """n_groups, n_heads, d_key, d_value, as recurrence_flops has them."""
+        raise NotImplementedError
+
+    def context_flops(self, net: "ModelConfig", *, is_causal: bool) -> int:
+        n_groups, n_heads, d_key, d_value = self.heads
+        return recurrence_flops(
+            net.seq_len,
+            n_groups=n_groups,
+            n_heads=n_heads,
+            d_key=d_key,
+            d_value=d_value,
+            erases=self.erases,
+            is_causal=is_causal,
+        )
+
+    def scores_per_token(self, net: "ModelConfig") -> int:
+        return N_SCORES[self.erases] * self.heads[1] * chunk_length(net.seq_len)
+
+    def check(self, net: "ModelConfig", execution: "Execution") -> None:
+        refuse_split_positions(execution, "which it reads one after the other")
 
 
 def chunk_length(length: int) -> int:

@@ -6,26 +6,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from model.field_checks import check_real, check_whole
 from model.network.counts.layer import (
-    LayerConfig,
     Weight,
     matrix,
-    refuse_split_positions,
     rounded_width,
     vector,
 )
-from model.network.counts.linear_recurrence import (
-    chunk_length,
-    decays,
-    recurrence_flops,
-    taps,
-)
+from model.network.counts.linear_recurrence import RecurrenceConfig, decays, taps
 
 if TYPE_CHECKING:
     from model.network.config import ModelConfig
-    from model.network.execution import Execution
 
 
-class Mamba2Config(LayerConfig, frozen=True, kw_only=True, tag="mamba2"):
+class Mamba2Config(RecurrenceConfig, frozen=True, kw_only=True, tag="mamba2"):
     """A state space model whose state decays by one number for each head and position.
 
     Attributes:
@@ -37,6 +29,7 @@ class Mamba2Config(LayerConfig, frozen=True, kw_only=True, tag="mamba2"):
     """
 
     implementation: ClassVar[str] = "model.network.mixers.mamba2:Mamba2"
+    erases = "nothing"
 
     n_heads: int
     n_groups: int
@@ -81,27 +74,14 @@ class Mamba2Config(LayerConfig, frozen=True, kw_only=True, tag="mamba2"):
             weights["output_bias"] = vector("d", (D,), 0.0)
         return weights
 
-    def context_flops(self, net: "ModelConfig", *, is_causal: bool) -> int:
-        return recurrence_flops(
-            net.seq_len,
-            n_groups=self.n_groups,
-            n_heads=self.n_heads,
-            d_key=self.d_state,
-            d_value=self.d_head,
-            erases="nothing",
-            is_causal=is_causal,
-        )
+    @property
+    def heads(self) -> tuple[int, int, int, int]:
+        return self.n_groups, self.n_heads, self.d_state, self.d_head
 
     def activation_width(self, net: "ModelConfig") -> int:
         """Input; z, x, B, C, dt; output of the heads; output."""
         into = 2 * self.n_heads * self.d_head + 2 * self.n_groups * self.d_state + self.n_heads
         return 2 * net.d_model + into + self.n_heads * self.d_head
-
-    def scores_per_token(self, net: "ModelConfig") -> int:
-        return self.n_heads * chunk_length(net.seq_len)
-
-    def check(self, net: "ModelConfig", execution: "Execution") -> None:
-        refuse_split_positions(execution, "which it reads one after the other")
 
     def columns(self) -> dict[str, int | float | str]:
         return {"n_heads": self.n_heads, "d_state": self.d_state}

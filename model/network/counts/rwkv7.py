@@ -20,7 +20,7 @@ from model.network.counts.layer import (
     rounded_width,
     vector,
 )
-from model.network.counts.linear_recurrence import chunk_length, recurrence_flops
+from model.network.counts.linear_recurrence import RecurrenceConfig
 
 if TYPE_CHECKING:
     from model.network.config import ModelConfig
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 POWERS = {"r": 0.2, "w": 0.9, "k": 0.9, "v": 0.4, "a": 0.9, "g": 0.2}
 
 
-class RWKV7Config(LayerConfig, frozen=True, kw_only=True, tag="rwkv7"):
+class RWKV7Config(RecurrenceConfig, frozen=True, kw_only=True, tag="rwkv7"):
     """The time mix: a state that decays, and is erased, channel by channel.
 
     Attributes:
@@ -40,6 +40,7 @@ class RWKV7Config(LayerConfig, frozen=True, kw_only=True, tag="rwkv7"):
     """
 
     implementation: ClassVar[str] = "model.network.mixers.rwkv7:RWKV7"
+    erases = "other"
 
     n_heads: int
     d_head: int
@@ -86,28 +87,14 @@ class RWKV7Config(LayerConfig, frozen=True, kw_only=True, tag="rwkv7"):
             weights["output_bias"] = vector("d", (D,), 0.0)
         return weights
 
-    def context_flops(self, net: "ModelConfig", *, is_causal: bool) -> int:
-        return recurrence_flops(
-            net.seq_len,
-            n_groups=self.n_heads,
-            n_heads=self.n_heads,
-            d_key=self.d_head,
-            d_value=self.d_head,
-            erases="other",
-            is_causal=is_causal,
-        )
+    @property
+    def heads(self) -> tuple[int, int, int, int]:
+        return self.n_heads, self.n_heads, self.d_head, self.d_head
 
     def activation_width(self, net: "ModelConfig") -> int:
         """Seven inputs; what they give; output of the heads; output."""
         inner = self.n_heads * self.d_head
         return 8 * net.d_model + 2 * sum(self.ranks.values()) + 8 * inner
-
-    def scores_per_token(self, net: "ModelConfig") -> int:
-        """Two of readings, two of erasing, and the inverse."""
-        return 5 * self.n_heads * chunk_length(net.seq_len)
-
-    def check(self, net: "ModelConfig", execution: "Execution") -> None:
-        refuse_split_positions(execution, "which it reads one after the other")
 
     def columns(self) -> dict[str, int | float | str]:
         return {"n_heads": self.n_heads}

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from small_networks import attention, vary
 
+from model.network.counts.linear_recurrence import RecurrenceConfig
 from model.network.sharding import FSDP_TENSOR, check_divisible, make_mesh
 from model.network.transformer import Transformer
 from model.training.objectives.linear_head import next_token_nats
@@ -87,7 +88,7 @@ def check_eight_against_one(config, network, tokens, mesh, capfd):
     # On one device, too, the gradients of recurrences differ by 5e-5 where its rows are computed
     # one by one (measured: rounding that grows through four layers which divide heads by their
     # size); eight devices, a row each, give those of the rows to 3e-7.
-    is_recurrent = any(block.mixer.kind == "mamba2" for block in config.blocks)
+    is_recurrent = any(isinstance(block.mixer, RecurrenceConfig) for block in config.blocks)
     tolerance = 1e-4 if is_recurrent else 1e-5
     for path, gradient in gradients.items():
         np.testing.assert_allclose(
