@@ -13,6 +13,7 @@ from experiments.plan.trunks import check_trunks
 from experiments.plan.widths import Refusal, widths
 from experiments.study.study import Study
 from model.data.manifest import Manifest
+from model.data.source import Pairs
 from model.training.objectives.kinds import KINDS
 from scaling.tables.units import power
 
@@ -94,6 +95,8 @@ def _check_data(study: Study, manifest: Manifest) -> None:
             f"seq_len={study.seq_len}: this source needs a multiple of {manifest.window_multiple} "
             "(windows hold whole records)."
         )
+    if isinstance(study.data, Pairs):
+        study.data.n_source_words(study.seq_len)
     for one in manifest.parts or (manifest,):  # Each part is validated on as much.
         _check_validation(study, one, max(len(manifest.parts), 1))
 

@@ -168,6 +168,7 @@ class GeneratedCorpus(Corpus):
                 f"seq_len {seq_len} does not hold whole records of {m} tokens: choose a multiple "
                 f"of {m}, such as {max(m, seq_len // m * m)}."
             )
+        self.language.check_window(seq_len)
 
     def oracle_loss_nats(self, windows: Integer[np.ndarray, "n T1"]) -> float:
         return self.language.oracle_loss(windows)

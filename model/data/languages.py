@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from model.data.source_checks import check_int, check_real
+from model.data.source_checks import check_int, check_real, check_that
 
 MAX_SEED = 2**64 - 1
 MAX_ZIPF_TABLE_TOKENS = 2**25
@@ -118,3 +118,66 @@ class Recall:
     def separator(self) -> int:
         """The id after the last value."""
         return self.n_keys + self.n_values
+
+
+PAIR_TASKS = ("copy", "reverse", "lookup", "translation")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairs:
+    """A source and the target that follows from it, word for word: which word of the source each
+    word of the target comes from is known. A window is one pair, both of S words:
+
+        separator x_1 ... x_S  go y_1 ... y_S  separator (of the next window)
+
+    so that seq_len = 2 S + 2, of which the source has the first half. Words are the ids 0 to
+    n_words - 1, "go" is n_words, the separator n_words + 1. See `model.data.synthetic.pairs`.
+
+    Args:
+      task: "copy": y = x. "reverse": the last word first. "lookup": every x has a key, 0 to S - 1,
+        each once, in any order, and a value; the target has them by their keys. "translation":
+        every word is another one in the other language, and of an adjective before a noun the noun
+        comes first.
+      n_words: of "lookup" 2 S at least: word w has key w // (n_words // S).
+      language_seed: fixes the dictionary of "translation".
+    """
+
+    kind: ClassVar[str] = "pairs"
+    task: str
+    n_words: int
+    language_seed: int
+
+    def __post_init__(self) -> None:
+        legal = f"one of {', '.join(PAIR_TASKS)}"
+        check_that(self, "task", self.task in PAIR_TASKS, legal)
+        check_int(self.kind, "n_words", self.n_words, 2, MAX_RECALL)
+        check_int(self.kind, "language_seed", self.language_seed, 0, MAX_SEED)
+
+    def n_source_words(self, seq_len: int) -> int:
+        """S of a window of so many tokens.
+
+        Raises:
+          ValueError: if no pair fills it.
+        """
+        if seq_len < 4 or seq_len % 2:
+            raise ValueError(
+                f"seq_len={seq_len}: a window of source 'pairs' is a separator, S words, 'go' and "
+                "S words. Make it 2 S + 2."
+            )
+        n = seq_len // 2 - 1
+        if self.task == "lookup" and self.n_words < 2 * n:
+            raise ValueError(
+                f"seq_len={seq_len}: sources of {n} words are too long for task 'lookup' with "
+                f"n_words={self.n_words}. Make seq_len at most {self.n_words + 2}, or n_words more."
+            )
+        return n
+
+    @property
+    def vocab_size(self) -> int:
+        """Words, "go", and the separator."""
+        return self.n_words + 2
+
+    @property
+    def separator(self) -> int:
+        """The last id."""
+        return self.n_words + 1

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from model.data.languages import Recall, Zipf
+from model.data.languages import Pairs, Recall, Zipf
 from model.data.source_checks import (
     check_held_out,
     check_int,
@@ -85,7 +85,7 @@ class TokenArrays:
 
 TextSource = PepsText | StdlibText | TextFiles | HuggingFaceDataset
 FileSource = TextSource | TokenArrays
-Language = Zipf | Recall
+Language = Zipf | Recall | Pairs
 SingleSource = FileSource | Language
 
 
@@ -182,7 +182,7 @@ SOURCES: dict[str, type[Source]] = {
     s.kind: s
     for s in (
         *(PepsText, StdlibText, TextFiles, HuggingFaceDataset, TokenArrays),
-        *(Zipf, Recall, Mixture),
+        *(Zipf, Recall, Pairs, Mixture),
     )
 }
 

@@ -2,18 +2,22 @@
 """The language that a source describes, and its manifest."""
 
 from model.data.manifest import Manifest
-from model.data.source import Language, Zipf
-from model.data.synthetic import recall, zipf
-from model.data.synthetic.records import RecordLanguage
+from model.data.source import Language, Pairs, Zipf
+from model.data.synthetic import pairs, recall, zipf
+from model.data.synthetic.records import SyntheticLanguage
 
 
 def describe_language(source: Language) -> Manifest:
-    """The manifest: of unlimited tokens whose entropy is known, nothing on disk."""
+    """The manifest: of unlimited tokens, nothing on disk."""
+    if isinstance(source, Pairs):
+        return pairs.describe(source)
     return zipf.describe(source) if isinstance(source, Zipf) else recall.describe(source)
 
 
-def open_language(source: Language) -> RecordLanguage:
+def open_language(source: Language) -> SyntheticLanguage:
     """What makes its windows, and knows what they cost."""
+    if isinstance(source, Pairs):
+        return pairs.PairsLanguage(source)
     if isinstance(source, Zipf):
         return zipf.ZipfLanguage(source)
     return recall.RecallLanguage(source)
