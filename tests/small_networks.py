@@ -12,7 +12,7 @@ from model.network.counts.attention import AttentionConfig
 from model.network.counts.convolution import ConvolutionConfig
 from model.network.counts.delta_net import DeltaNetConfig, GatedDeltaNetConfig
 from model.network.counts.gru import GRUConfig
-from model.network.counts.kinds import BlockConfig
+from model.network.counts.kinds import CHANNEL_MIXERS, MIXERS, BlockConfig
 from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mamba2 import Mamba2Config
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
@@ -95,7 +95,8 @@ _DELTA = DeltaNetConfig(n_heads=4, n_key_heads=4, d_key=10, d_value=6, taps=3)
 _GATED = GatedDeltaNetConfig(n_heads=4, n_key_heads=2, d_key=10, d_value=6, taps=3)
 _RWKV7 = RWKV7Config(n_heads=4, d_head=6, rank_decay=3, rank_rate=5, rank_value=7, rank_gate=9)
 _WAVE = tuple(ConvolutionConfig(d_hidden=24, taps=3, dilation=dilation) for dilation in (1, 2))
-# Networks with other mixers than attention.
+# Networks with other mixers than attention: what tests hold to be so of every kind, they ask of
+# these. Few sizes repeat one another.
 OTHERS: dict[str, dict[str, Any]] = {
     "lstm": {"mixers": (_LSTM,)},
     "recurrences": {
@@ -137,11 +138,7 @@ def vary(config: ModelConfig, **changes: Any) -> ModelConfig:
     return replace(config, blocks=tuple(blocks), **changes)
 
 
-_LAYER_FIELDS = {
-    field
-    for kind in (AttentionConfig, LSTMConfig, GRUConfig, ConvolutionConfig, MoEConfig)
-    for field in kind.__struct_fields__
-}
+_LAYER_FIELDS = {field for kind in (*MIXERS, *CHANNEL_MIXERS) for field in kind.__struct_fields__}
 
 
 def _with(layer: Any, values: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from experiments.cli.main import COMMANDS
 from experiments.plan.plan import plan
 from model.data.manifest import Manifest
 from model.data.source import source_to_dict
+from model.network.counts.kinds import MIXERS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("model", "experiments", "scaling")
@@ -162,6 +163,12 @@ def test_every_figure_of_the_readme_stands_on_the_page_beside_it():
         if not numbers(claim) <= numbers((ROOT / page).read_text())
     }
     assert wrong == {}
+
+
+def test_every_kind_of_mixer_has_its_row():
+    text = (ROOT / "model" / "MIXERS.md").read_text()
+    rows = re.findall(r"^\|[^|]*\|[^|]*:[^|]*\| `(\w+)`", text, re.MULTILINE)
+    assert sorted(rows) == sorted(kind.__struct_config__.tag for kind in MIXERS)
 
 
 def test_the_studies_that_are_shown_can_be_planned():

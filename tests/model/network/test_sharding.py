@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from small_networks import attention, vary
+from small_networks import OTHERS, attention, vary
 
 from model.network.counts.linear_recurrence import RecurrenceConfig
 from model.network.sharding import FSDP_TENSOR, check_divisible, make_mesh
@@ -20,6 +20,7 @@ from model.training.objectives.linear_head import next_token_nats
 
 MESHES = {"2x2x2": (1, 2, 2, 2), "8x1x1": (1, 8, 1, 1), "1x8x1": (1, 1, 8, 1)}
 FSDP_AND_TENSOR = (1, 1, 4, 2)
+SLOW = {"recurrences": "6 s of compiling", "hybrid": "quick with documents apart"}
 
 
 def value_and_gradients(config, network, tokens, mesh_shape):
@@ -47,11 +48,8 @@ def value_and_gradients(config, network, tokens, mesh_shape):
     [
         pytest.param("qwen3", marks=pytest.mark.slow(reason="7 s of compiling")),
         "gpt2_untied_swiglu",
-        "lstm",
-        "gru",
-        "window",
-        "convolution",
-        pytest.param("recurrences", marks=pytest.mark.slow(reason="6 s of compiling")),
+        *(kind for kind in OTHERS if kind not in SLOW),
+        *(pytest.param(kind, marks=pytest.mark.slow(reason=why)) for kind, why in SLOW.items()),
     ],
     indirect=True,
 )

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from small_networks import CONFIGS, OTHERS, attention, vary
+from small_networks import CONFIGS, LLAMA, OTHERS, attention, vary
 from traced_products import dot_flops
 
+from model.network.counts.kinds import CHANNEL_MIXERS, MIXERS, rules
 from model.network.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
 from model.network.transformer import Transformer
 from model.training.objectives.linear_head import next_token_nats
@@ -91,6 +92,16 @@ def test_two_of_eight_experts_of_mixtral_are_active(config):
 
 
 EVERY = pytest.mark.parametrize("config", [*CONFIGS, *OTHERS], indirect=True)
+
+
+def test_of_every_kind_of_layer_there_is_a_network_that_tests_ask_and_a_rule_for_recipes():
+    blocks = [
+        block for sizes in (CONFIGS | OTHERS).values() for block in vary(LLAMA, **sizes).blocks
+    ]
+    asked = {type(layer) for block in blocks for layer in block.layers}
+    assert asked == {*MIXERS, *CHANNEL_MIXERS}, "tests/small_networks.py has one of each"
+    homes = {kind.__module__ for kind in (*MIXERS, *CHANNEL_MIXERS)}
+    assert {rule.__module__ for rule in rules()} == homes, "a file of sizes has its rule"
 
 
 @EVERY
