@@ -114,7 +114,8 @@ class Layer(nnx.Module):
         return {}
 
     def init_state(self, batch_size: int, length: int, dtype: DTypeLike) -> State:
-        """What it remembers before the first token, for ``step``.
+        """What it remembers before the first token, for ``step``. Its arrays may be those of many
+        layers, stacked: sizes are ``config``'s.
 
         Args:
           length: most tokens that will be given to it.
