@@ -75,7 +75,8 @@ def shape_key(point: Point) -> str:
     """The point's compiled program in words, with a digest of all that it depends on."""
     model, train = point.spec.model, point.spec.train
     algorithm = train.optimizer.compiled
-    everything = msgspec.to_builtins([model, train.batch_size, train.compute_dtype, algorithm])
+    parts = [model, train.batch_size, train.compute_dtype, algorithm, train.objective]
+    everything = msgspec.to_builtins(parts)
     digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     words = f"d{model.d_model} l{model.n_layers} t{model.seq_len} b{train.batch_size}"
     return f"{words} {train.compute_dtype} {algorithm.name} {digest[:16]}"

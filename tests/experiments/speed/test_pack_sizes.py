@@ -73,8 +73,14 @@ def test_points_of_one_program_have_one_shape_and_others_another(point):
     schedule = replace(train.schedule, n_steps=train.schedule.n_steps + 1)
     same = [{"init_seed": 5}, {"optimizer": optimizer}, {"schedule": schedule}]
     assert {shape_key(of(point, **changes)) for changes in same} == {shape_key(point)}
-    others = [{"batch_size": 3}, {"compute_dtype": "bfloat16"}, {"norm_eps": 0.5}, {"seq_len": 8}]
-    assert len({shape_key(of(point, **changes)) for changes in [{}, *others]}) == 5
+    others = [
+        {"batch_size": 3},
+        {"compute_dtype": "bfloat16"},
+        {"norm_eps": 0.5},
+        {"seq_len": 8},
+        {"objective": "diffusion"},
+    ]
+    assert len({shape_key(of(point, **changes)) for changes in [{}, *others]}) == 6
 
 
 @pytest.mark.parametrize(
