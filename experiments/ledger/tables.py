@@ -8,6 +8,7 @@ has a row for each trunk, too.
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import Provenance, Result, Trunk
 from experiments.ledger.verdict import Judge, Verdict
 from experiments.plan.point import Point
+from model.data.source import IMAGE_KINDS
 from model.network.counts.total import FLOP_CONVENTIONS
 from model.training.objectives.kinds import KINDS
 from model.training.outcome import ALL
@@ -80,6 +82,7 @@ def table_row(point: Point, verdict: Verdict) -> Row:
     """What was asked and what came out, for one point."""
     model, train, result = point.spec.model, point.spec.train, verdict.result
     kind, ratio = KINDS[train.objective], train.mask_ratio
+    has_pixels = result is not None and _has_pixels(point, result)
     return {
         "run_id": point.id,
         "role": point.role,
@@ -94,7 +97,8 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         "n_tokens": point.n_tokens,
         **{f"flops_{c}": point.flops[c] for c in FLOP_CONVENTIONS},
         **_losses(result),
-        "loss_per": kind.unit,
+        **(_bits_per_dim(result) if result and has_pixels else {}),
+        "loss_per": None if result is None else "pixel" if has_pixels else kind.unit,
         "loss_kind": BOUND if kind.is_bound else "measured",
         "oracle_loss_nats": result.oracle_loss_nats if result else None,
         "vocab_size": model.vocab_size,
@@ -134,6 +138,23 @@ def _losses(result: Result | None) -> Row:
     }
 
 
+def _has_pixels(point: Point, result: Result) -> bool:
+    """Whether its losses are of values of pixels."""
+    is_of_images = result.provenance.data_kind in IMAGE_KINDS
+    return is_of_images and KINDS[point.spec.train.objective].unit == "token"
+
+
+def _bits_per_dim(result: Result) -> Row:
+    """Nats per value of a pixel in bits, and what the true source has, where that is known."""
+    loss = result.loss
+    found = {
+        "bits_per_dim": loss.nats if loss else None,
+        "se_bits_per_dim": loss.se_nats if loss else None,
+        "oracle_bits_per_dim": result.oracle_loss_nats,
+    }
+    return {name: None if nats is None else nats / math.log(2.0) for name, nats in found.items()}
+
+
 def _context_bytes(point: Point, result: Result | None) -> float | None:
     """Text of a whole window, on average: the most that a prediction sees."""
     loss = result.loss if result else None
@@ -144,6 +165,7 @@ def _context_bytes(point: Point, result: Result | None) -> float | None:
 
 def _curve_rows(point: Point, result: Result) -> list[Row]:
     per_token = {c: point.flops[c] / point.n_tokens for c in FLOP_CONVENTIONS}
+    has_pixels = _has_pixels(point, result)
     return [
         {
             "run_id": point.id,
@@ -153,6 +175,7 @@ def _curve_rows(point: Point, result: Result) -> list[Row]:
             **{f"flops_{c}": per_token[c] * row.n_tokens for c in FLOP_CONVENTIONS},
             "loss_nats": row.loss_nats,
             "bits_per_byte": row.bits_per_byte,
+            **({"bits_per_dim": row.loss_nats / math.log(2.0)} if has_pixels else {}),
         }
         for row in result.curve
     ]

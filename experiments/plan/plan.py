@@ -13,7 +13,7 @@ from experiments.plan.trunks import check_trunks
 from experiments.plan.widths import Refusal, widths
 from experiments.study.study import Study
 from model.data.manifest import Manifest
-from model.data.source import Pairs
+from model.data.source import IMAGE_KINDS, Pairs, check_images
 from model.training.objectives.kinds import KINDS
 from scaling.tables.units import power
 
@@ -90,6 +90,7 @@ def plan(study: Study, manifest: Manifest) -> Plan:
 
 
 def _check_data(study: Study, manifest: Manifest) -> None:
+    check_images(manifest, study.seq_len)
     if study.seq_len % manifest.window_multiple:
         raise ValueError(
             f"seq_len={study.seq_len}: this source needs a multiple of {manifest.window_multiple} "
@@ -139,7 +140,13 @@ def _check_validation(study: Study, manifest: Manifest, n_parts: int) -> None:
         return
     available, (n_tokens, _) = manifest.n_validation_tokens, evaluation.sizes
     n_windows = math.ceil(n_tokens / study.seq_len)
-    if available is not None and n_windows > n_parts * ((available - 1) // study.seq_len):
+    if manifest.kind in IMAGE_KINDS:
+        if available is not None and n_windows > available // study.seq_len:
+            raise ValueError(
+                f"evaluation.n_tokens={n_tokens} pixels are {n_windows} images: the validation "
+                f"split has {available // study.seq_len}. {way_out}"
+            )
+    elif available is not None and n_windows > n_parts * ((available - 1) // study.seq_len):
         raise ValueError(
             f"evaluation.n_tokens={n_tokens} are {n_windows} windows of {study.seq_len} tokens"
             f"{each}: the validation split has {available} tokens, one more than its windows are "

@@ -24,7 +24,7 @@ from scaling.fit import Fit
 from scaling.intervals import Estimated
 from scaling.json_values import encode
 from scaling.shown import counted, with_interval
-from scaling.tables.units import BITS
+from scaling.tables.units import bits_words
 
 MOST_WARNINGS = 3
 
@@ -78,7 +78,8 @@ def sentence(report: Report) -> str:
     row = frontier_rows(front, report.unit, report.loss_unit, report.bits_per_nat)[i]
     flops, n_params, loss, n_tokens = list(row.values())[:4]
     # Of bytes it is the same number in another unit.
-    bits = f", {row[BITS]} {BITS}" if report.unit == "token" and BITS in row else ""
+    name = bits_words(report.loss_unit)
+    bits = f", {row[name]} {name}" if report.unit != "byte" and name in row else ""
     doubt = "" if fit.is_certified else f" Not certified: {fit.status.value} ({fit.name})."
     a = with_interval(fit.exponent_a, fit.intervals["exponent_a"], "{:.2f}")
     return (

@@ -18,7 +18,7 @@ from experiments.report.analysis import Analysis, analyse
 from experiments.report.contexts import context_curves
 from experiments.report.missing_runs import ALLOWED
 from experiments.study.study import Study
-from model.data.source import is_bytes
+from model.data.source import IMAGE_KINDS, is_bytes
 from scaling.answers.loss_forecast import choose_forecaster
 from scaling.tables.context_curve import ContextCurve
 from scaling.tables.units import NATS, loss_words
@@ -45,8 +45,8 @@ class Report:
     Attributes:
       analysis: fits and frontiers.
       main: name of the approach whose frontier is the answer.
-      unit: what a token of the data is: "byte" or "token"; runs with different vocabularies have
-        tokens.
+      unit: what a token of the data is: "byte", "pixel" or "token"; runs with different
+        vocabularies have tokens.
       forecasts: of the runs beyond the grid.
       verdicts: what became of each point, by its id.
       trunks: what several points begin with, by id.
@@ -103,7 +103,7 @@ def build(
     """
     analysis = analyse(ledger, study, points, allow_missing=allow_missing, tell=tell)
     is_of_bytes = is_bytes(study.data) and not compares_vocabularies(study)
-    unit = "byte" if is_of_bytes else "token"
+    unit = "byte" if is_of_bytes else "pixel" if study.data.kind in IMAGE_KINDS else "token"
     return gather(ledger, points, analysis, unit)
 
 

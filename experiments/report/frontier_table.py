@@ -6,7 +6,7 @@ from rich.console import Console
 from experiments.terminal.table import COLUMNS, fitting_table, fitting_tables
 from scaling.answers.frontier import Frontier
 from scaling.shown import counted, loss_text, with_interval
-from scaling.tables.units import BITS, power
+from scaling.tables.units import bits_words, power
 
 
 def frontier_rows(
@@ -15,7 +15,7 @@ def frontier_rows(
     """The answer, one row per budget, every number with its interval, by falling importance.
 
     Args:
-      unit: of what is counted as tokens: "byte" or "token". loss_unit: in words.
+      unit: of what is counted as tokens: "byte", "pixel" or "token". loss_unit: in words.
       bits_per_nat: of the losses, as Runs have it.
     """
     shown = []
@@ -29,7 +29,7 @@ def frontier_rows(
             f"{unit}s per parameter": with_interval(ratio.value, ratio.interval, "{:.3g}"),
         }
         if bits_per_nat is not None:
-            row[BITS] = loss_text(loss.times(bits_per_nat))
+            row[bits_words(loss_unit)] = loss_text(loss.times(bits_per_nat))
         shown.append(row)
     return shown
 

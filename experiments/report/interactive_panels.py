@@ -35,7 +35,7 @@ from scaling.fit import Fit, Optimum
 from scaling.intervals import Estimated
 from scaling.plots.style import approach_styles, budget_styles
 from scaling.shown import counted
-from scaling.tables.units import BITS, power
+from scaling.tables.units import bits_words, power
 
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
 DASHES = ("solid", "dashed", "dotdash", "dotted")
@@ -259,7 +259,8 @@ def _by_budget(runs: ColumnDataSource) -> Iterator[tuple[float, dict[str, Any], 
 def _loss(report: Report) -> tuple[str, str]:
     factor = report.bits_per_nat
     # A second axis would take a quarter of a narrow screen.
-    bits = "" if factor is None else f" (times {factor:.4g}: {BITS})"
+    name = bits_words(report.loss_unit)
+    bits = "" if factor is None else f" (times {factor:.4g}: {name})"
     return f"loss, {report.loss_unit}{bits}", PLAIN
 
 

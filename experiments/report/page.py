@@ -26,6 +26,8 @@ from experiments.report.totals import provenance, totals
 from experiments.study.changes import leaves
 from experiments.study.study import Study
 from model.data.manifest import Manifest
+from model.data.source import IMAGE_KINDS
+from scaling.tables.units import bits_words
 
 
 def write(ledger: Ledger, study: Study, points: Sequence[Point], report: Report) -> None:
@@ -77,6 +79,7 @@ def page(
         answer_title=f"{main.approach}, {main.level:.0%} intervals" if main else "",
         loss_unit=report.loss_unit,
         bits_per_nat=report.bits_per_nat,
+        bits_unit=bits_words(report.loss_unit),
         settings={
             name: (setting_rows(curves), ties(name, curves))
             for name, curves in analysis.sweeps.items()
@@ -106,7 +109,7 @@ def page(
         own_script=Markup(Path(__file__).with_name("report.js").read_text()),
         recipe=[(path, str(value)) for path, value in leaves(study.recipe).items()],
         data=_described(manifest),
-        data_notes=(*manifest.notes, _between_documents(study)),
+        data_notes=(*manifest.notes, *_between_documents(study)),
         provenance=provenance(report.records),
         totals=totals(points, report),
         planned=planned_vs_real.totals(report.planned, report.compared) if report.planned else [],
@@ -134,10 +137,14 @@ def _downloads(study: Study, points: Sequence[Point], report: Report) -> dict[st
     }
 
 
-def _between_documents(study: Study) -> str:
+def _between_documents(study: Study) -> tuple[str, ...]:
+    if study.data.kind in IMAGE_KINDS:
+        return ()
     if study.documents_apart:
-        return "Documents in one window are apart: no position sees another document than its own."
-    return "Documents in one window see those before them."
+        return (
+            "Documents in one window are apart: no position sees another document than its own.",
+        )
+    return ("Documents in one window see those before them.",)
 
 
 def _described(manifest: Manifest) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from experiments.report.fit_once import APPROACHES
 from experiments.study.study import Label
 from scaling.fit import Fit
 from scaling.shown import with_interval
-from scaling.tables.units import BITS, count, power
+from scaling.tables.units import bits_words, count, power
 
 # Before the axes.
 _FIRST = ("run", "role", "C asked", "d_model")
@@ -71,7 +71,7 @@ def forecast_rows(
       unit: what a token is.
       bits_per_nat: of the losses, as Runs have it.
     """
-    made, outcome = judged.forecast, judged.outcome
+    made, outcome, bits = judged.forecast, judged.outcome, bits_words(f"nats per {unit}")
     shown: list[dict[str, str]] = []
     for law, forecast in made.forecasts.items():
         lower, upper = forecast.lower, forecast.upper
@@ -96,10 +96,10 @@ def forecast_rows(
         )
         text += f"{came}." if outcome is None else f"came out {came}."
         if bits_per_nat is not None:
-            row[BITS] = f"{forecast.value * bits_per_nat:.3f}"
+            row[bits] = f"{forecast.value * bits_per_nat:.3f}"
             if lower is not None and upper is not None:
-                row[BITS] += f" ({lower * bits_per_nat:.3f} to {upper * bits_per_nat:.3f})"
-            text += f" In {BITS}: {row[BITS]}"
+                row[bits] += f" ({lower * bits_per_nat:.3f} to {upper * bits_per_nat:.3f})"
+            text += f" In {bits}: {row[bits]}"
             text += "." if outcome is None else f"; {outcome * bits_per_nat:.3f}."
         shown.append(row | {"sentence": text})
     return shown

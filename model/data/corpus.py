@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 from model.data.document_windows import DocumentWindows, choose_documents, document_windows
 from model.data.manifest import Manifest
 from model.data.mixture import MixtureCorpus
-from model.data.source import Language, Mixture, source_from_dict
+from model.data.source import IMAGE_KINDS, Language, Mixture, check_images, source_from_dict
 from model.data.streams import Purpose, random_stream
 from model.data.synthetic.open_language import describe_language, open_language
 from model.data.tokens.encoding import Encoding, open_encoding, separator_of
@@ -40,6 +40,7 @@ class TokenCorpus(Corpus):
       open_encoding: what its tokens were made with; asked for where documents are scored whole.
       unique_tokens: at most, of whole windows, are trained on: always the same ones, drawn once or,
         if not shuffled, the first.
+      has_records: window w is record w, tokens [w (T + 1), (w + 1) (T + 1)): of images.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class TokenCorpus(Corpus):
         is_shuffled: bool = True,
         open_encoding: Callable[[], Encoding],
         unique_tokens: int | None = None,
+        has_records: bool = False,
     ):
         super().__init__(manifest)
         self._open_encoding = open_encoding
         self._tokens = {"train": train, "validation": validation}
         self._is_shuffled = is_shuffled
         self._unique_tokens = unique_tokens
+        self._has_records = has_records
 
     def train_windows(
         self, first: int, n: int, *, seq_len: int, seed: int
@@ -126,14 +129,15 @@ class TokenCorpus(Corpus):
                 f"the training split holds {n_tokens} tokens, less than one window of {seq_len} "
                 "+ 1 tokens. Give more data or lower seq_len."
             )
-        return (n_tokens - 1) // seq_len
+        return len(self._windows("train", seq_len))
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (a view; a corpus lives as long as its process)
     def _windows(self, split: str, seq_len: int) -> UInt[np.ndarray, "n T1"]:
-        tokens = self._tokens[split]
-        n_windows = max(len(tokens) - 1, 0) // seq_len
+        check_images(self.manifest, seq_len)
+        tokens, stride = self._tokens[split], seq_len + self._has_records
+        n_windows = max(len(tokens) - (not self._has_records), 0) // stride
         size = tokens.itemsize
-        return as_strided(tokens, (n_windows, seq_len + 1), (seq_len * size, size), writeable=False)
+        return as_strided(tokens, (n_windows, seq_len + 1), (stride * size, size), writeable=False)
 
 
 class GeneratedCorpus(Corpus):
@@ -162,6 +166,7 @@ class GeneratedCorpus(Corpus):
 
     def n_windows(self, seq_len: int) -> None:
         _check_positive(seq_len=seq_len)
+        check_images(self.manifest, seq_len)
         m = self.manifest.window_multiple
         if seq_len % m:
             raise ValueError(
@@ -229,6 +234,7 @@ def open_corpus(
         arrays["validation"],
         is_shuffled=source.order == "shuffled",
         unique_tokens=unique_tokens,
+        has_records=manifest.kind in IMAGE_KINDS,
         open_encoding=functools.partial(open_encoding, manifest, Path(folder)),
     )
 

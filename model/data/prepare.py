@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model.data.dataset import DatasetReader
+from model.data.image_files import list_image_files, prepare_images
 from model.data.manifest import Manifest
 from model.data.overlap import Strings
 from model.data.source import (
     FileSource,
     HuggingFaceDataset,
+    ImageFiles,
     Language,
     PepsText,
     SingleSource,
@@ -24,7 +26,7 @@ from model.data.source import (
 )
 from model.data.splits import KEPT, Changed, Splits, is_validation
 from model.data.synthetic.open_language import describe_language
-from model.data.text import PepsReader, Reader, StdlibReader, TextFilesReader
+from model.data.text import PepsReader, Reader, StdlibReader, TextFilesReader, stamp
 from model.data.tokenizer import SEPARATOR, FileTokenizer, HuggingFaceTokenizer, TrainedBPE
 from model.data.tokens.encoding import (
     TOKENIZER_FILE,
@@ -67,6 +69,8 @@ def prepare(
     """
     if isinstance(source, Language):
         return describe_language(source)
+    if isinstance(source, ImageFiles):
+        return prepare_images(source, folder)
     folder = Path(folder)
     staging = folder / f".prepare-{source_key(source)[:8]}"
     staging.mkdir(parents=True, exist_ok=True)
@@ -87,9 +91,12 @@ def prepare(
     return splits.manifest(source, reader)
 
 
-def source_key(source: FileSource) -> str:
+def source_key(source: FileSource | ImageFiles) -> str:
     """Of all that the tokens of a source follow from: what it says, and the files that it reads."""
-    stamps = reader_of(source).stamps()
+    if isinstance(source, ImageFiles):
+        stamps: list[object] = [stamp(file) for file in list_image_files(source)]
+    else:
+        stamps = reader_of(source).stamps()
     tokenizer = getattr(source, "tokenizer", None)
     if isinstance(tokenizer, FileTokenizer):
         stamps.append(tokenizer_digest(tokenizer))

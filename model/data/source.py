@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from model.data.image_sources import Digits, MarkovMesh
 from model.data.languages import Pairs, Recall, Zipf
+from model.data.manifest import Manifest
 from model.data.source_checks import (
     check_held_out,
     check_int,
@@ -85,8 +87,10 @@ class TokenArrays:
 
 TextSource = PepsText | StdlibText | TextFiles | HuggingFaceDataset
 FileSource = TextSource | TokenArrays
-Language = Zipf | Recall | Pairs
-SingleSource = FileSource | Language
+ImageFiles = Digits
+ImageSource = ImageFiles | MarkovMesh
+Language = Zipf | Recall | Pairs | MarkovMesh
+SingleSource = FileSource | Language | ImageFiles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,8 +118,10 @@ class Part:
         is_other = self.name != ALL_DOMAINS
         legal = f"1 to 40 letters, digits, '-' and '_', and not {ALL_DOMAINS!r}"
         check_that(self, "name", bool(is_name) and is_other, legal)
-        is_single = isinstance(self.source, SingleSource)
-        check_that(self, "source", is_single, "a data source that is no Mixture")
+        is_single = isinstance(self.source, SingleSource) and not isinstance(
+            self.source, ImageSource
+        )
+        check_that(self, "source", is_single, "a data source that is no Mixture, and no images")
         is_plain = getattr(self.source, "tokenizer", None) is None
         check_that(self, "source", is_plain, "without tokenizer: set that of the Mixture")
         check_real(self.kind, "weight", self.weight, 0.0, math.inf)
@@ -166,6 +172,20 @@ class Mixture:
 Source = SingleSource | Mixture
 
 
+# In whose windows each lies one image: tokens are values of pixels.
+IMAGE_KINDS = (MarkovMesh.kind, Digits.kind)
+
+
+def check_images(manifest: Manifest, seq_len: int) -> None:
+    """Raises ValueError if a window of so many tokens does not hold one image of the data."""
+    n_values = manifest.window_multiple
+    if manifest.kind in IMAGE_KINDS and seq_len != n_values:
+        raise ValueError(
+            f"seq_len={seq_len}: source {manifest.kind!r} has images of {n_values} values, one in "
+            f"each window. Say seq_len={n_values}."
+        )
+
+
 def with_tokenizer(source: Any, tokenizer: Tokenizer | None) -> Any:
     """A source of text that is written with a tokenizer; any source where that is None."""
     return source if tokenizer is None else dataclasses.replace(source, tokenizer=tokenizer)
@@ -182,7 +202,7 @@ SOURCES: dict[str, type[Source]] = {
     s.kind: s
     for s in (
         *(PepsText, StdlibText, TextFiles, HuggingFaceDataset, TokenArrays),
-        *(Zipf, Recall, Pairs, Mixture),
+        *(Zipf, Recall, Pairs, MarkovMesh, Digits, Mixture),
     )
 }
 

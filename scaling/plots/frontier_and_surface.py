@@ -18,7 +18,6 @@ from scaling.fit import Fit
 from scaling.intervals import Estimated
 from scaling.laws.registry import law_named
 from scaling.plots.labels import (
-    D_LABEL,
     N_LABEL,
     budget_legend,
     flops_label,
@@ -26,6 +25,7 @@ from scaling.plots.labels import (
     label_losses,
     loss_label,
     params_label,
+    tokens_label,
 )
 from scaling.plots.style import (
     approach_styles,
@@ -70,7 +70,9 @@ def plot_frontier(
         log_flops(ax.xaxis)
         log_counts(ax.yaxis)
     axes[0].set(title="N*(C)", ylabel=f"compute-optimal {N_LABEL}")
-    axes[1].set(title="D*(C)", ylabel=f"compute-optimal {D_LABEL}")
+    axes[1].set(
+        title="D*(C)", ylabel=f"compute-optimal {tokens_label(fits[0].runs if fits else None)}"
+    )
     handles = [
         Line2D([], [], color=s["color"], linestyle=s["linestyle"], label=_labelled(front))
         for front, s in zip(frontiers, styles.values(), strict=True)
@@ -100,7 +102,7 @@ def plot_surface(ax: Axes, fit: Fit, frontier: Frontier) -> Axes:
     ax.plot(x, y, color="#d55e00", linewidth=2.2, linestyle=":")
     inside = ~frontier.is_extrapolated
     ax.plot(np.where(inside, x, np.nan), y, color="#d55e00", linewidth=2.2, label="frontier")
-    ax.set(xscale="log", yscale="log", xlabel=params_label(runs), ylabel=D_LABEL)
+    ax.set(xscale="log", yscale="log", xlabel=params_label(runs), ylabel=tokens_label(runs))
     ax.set(xlim=(n_params[0], n_params[-1]), ylim=(n_tokens[0], n_tokens[-1]))
     log_counts(ax.xaxis)
     log_counts(ax.yaxis)

@@ -12,12 +12,9 @@ from matplotlib.lines import Line2D
 from scaling.fit import Fit
 from scaling.plots.style import budget_styles, log_losses, scientific
 from scaling.tables.runs import Runs
-from scaling.tables.units import BITS
+from scaling.tables.units import NATS_PIXEL, bits_words
 
 N_LABEL = "parameters"
-
-
-D_LABEL = "training tokens"
 
 
 def loss_label(unit: str) -> str:
@@ -25,7 +22,7 @@ def loss_label(unit: str) -> str:
 
 
 def label_losses(ax: Axes, unit: str, bits_per_nat: float | None) -> None:
-    """Names the vertical axis, and where it is known puts one in bits per byte at the right.
+    """Names the vertical axis, and where it is known puts one in bits at the right.
 
     Args:
       bits_per_nat: as Runs have it.
@@ -35,7 +32,7 @@ def label_losses(ax: Axes, unit: str, bits_per_nat: float | None) -> None:
         return
     there, back = (partial(np.multiply, factor) for factor in (bits_per_nat, 1.0 / bits_per_nat))
     right = ax.secondary_yaxis("right", functions=(there, back))
-    right.set_ylabel(loss_label(BITS))
+    right.set_ylabel(loss_label(bits_words(unit)))
     if ax.get_yscale() == "log":
         log_losses(right.yaxis)
 
@@ -78,6 +75,12 @@ def budget_legend(
 def flops_label(runs: Runs) -> str:
     """Axis label of compute, naming the FLOP convention."""
     return f"training FLOPs ({runs.flops_convention})"
+
+
+def tokens_label(runs: Runs | None) -> str:
+    """Axis label of D, naming what is counted."""
+    is_pixels = runs is not None and runs.loss_unit == NATS_PIXEL
+    return f"training {'pixels' if is_pixels else 'tokens'}"
 
 
 def params_label(runs: Runs) -> str:

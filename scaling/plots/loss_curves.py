@@ -23,7 +23,7 @@ from scaling.plots.style import (
 )
 from scaling.tables.loss_curves import LossCurve
 from scaling.tables.runs import Runs
-from scaling.tables.units import BITS, NATS, count
+from scaling.tables.units import NATS, bits_words, count
 
 _PER_ROW = 3
 _MOST_LABELS = 5  # Of a narrow axis.
@@ -66,7 +66,7 @@ def figure_settings(
     figure.legend(handles=handles, title="parameters", loc="outside lower center", ncols=7)
     said = ["means over repeats; nothing is fitted."]
     if bits_per_nat is not None:
-        said.append(f"{loss_unit} times {bits_per_nat:.4g} are {BITS}.")
+        said.append(f"{loss_unit} times {bits_per_nat:.4g} are {bits_words(loss_unit)}.")
     caption(figure, said)
     return figure
 

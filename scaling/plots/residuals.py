@@ -9,11 +9,11 @@ from matplotlib.patches import Patch
 from scaling.approaches.diagnostics import residuals
 from scaling.fit import Fit
 from scaling.plots.labels import (
-    D_LABEL,
     budget_legend,
     flops_label,
     has_budgets,
     params_label,
+    tokens_label,
 )
 from scaling.plots.style import budget_styles, log_counts, log_flops
 
@@ -27,7 +27,7 @@ def plot_residuals(axes: Sequence[Axes], fit: Fit) -> Sequence[Axes]:
     runs, error = fit.fitted_runs, 100.0 * residuals(fit)
     styles, is_many = budget_styles(runs.budgets), len(runs) > _MANY
     columns = (runs.n_params, runs.n_tokens, runs.flops)
-    labels = (params_label(runs), D_LABEL, flops_label(runs))
+    labels = (params_label(runs), tokens_label(runs), flops_label(runs))
     for ax, values, label in zip(axes, columns, labels, strict=True):
         if fit.noise is not None:
             sd = 100.0 * fit.noise.one_run_sd

@@ -21,7 +21,7 @@ from scaling.tables.columns import (
 )
 from scaling.tables.plausibility import unit_findings
 from scaling.tables.short_repr import ShortRepr
-from scaling.tables.units import BOUND, NATS
+from scaling.tables.units import BOUND, NATS, NATS_PIXEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -100,13 +100,13 @@ class Runs(ShortRepr):
 
     @property
     def bits_per_nat(self) -> float | None:
-        """What nats per token times are bits per byte, by the column `bits_per_byte`: one number
-        where all runs have the same tokens and validation text, else None."""
-        if self.loss_unit != NATS or "bits_per_byte" not in self.numeric or not self.is_ok.any():
+        """What nats per token times are bits per byte, of images bits per dimension, by a column of
+        that name: one number where runs have the same tokens and validation set, else None."""
+        column = {NATS: "bits_per_byte", NATS_PIXEL: "bits_per_dim"}.get(self.loss_unit, "")
+        if column not in self.numeric or not self.is_ok.any():
             return None
-        ratios = (np.asarray(self.extra["bits_per_byte"]) / self.loss_nats)[self.is_ok]
-        is_one = bool(np.allclose(ratios, ratios[0], rtol=1e-6, atol=0.0))
-        return float(ratios[0]) if is_one else None
+        ratios = (np.asarray(self.extra[column]) / self.loss_nats)[self.is_ok]
+        return float(ratios[0]) if np.allclose(ratios, ratios[0], rtol=1e-6, atol=0.0) else None
 
     @property
     def is_bound(self) -> Bool[Array, " n"]:

@@ -13,8 +13,10 @@ _FLOPS = _COUNTS | {"P": 1e15, "E": 1e18, "Z": 1e21, "Y": 1e24, "PF-days": 8.64e
 _LOSSES = {"nats": 1.0, "bits": 1.0}
 NATS, BITS = "nats per token", "bits per byte"
 NATS_HIDDEN = "nats per masked token"
+# Of images: a dimension is a value of a pixel.
+NATS_PIXEL, BITS_PER_DIM = "nats per pixel", "bits per dimension"
 # What our own tables say in a column "loss_per", and in "loss_kind" of a loss that is a bound.
-_PER = {"token": NATS, "masked token": NATS_HIDDEN}
+_PER = {"token": NATS, "masked token": NATS_HIDDEN, "pixel": NATS_PIXEL}
 BOUND = "upper bound"
 UNITS = {
     "n_params": _COUNTS,
@@ -77,6 +79,11 @@ def loss_unit(given: str, columns: Mapping[str, Sequence[Any]]) -> str:
             f"of them, --where 'loss_per={told[0]}'"
         )
     return _PER[told[0]]
+
+
+def bits_words(loss_unit: str) -> str:
+    """What nats of this unit are told in beside it."""
+    return BITS_PER_DIM if loss_unit.startswith(NATS_PIXEL) else BITS
 
 
 def loss_words(loss_unit: str, token: str) -> str:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The language that a source describes, and its manifest."""
 
+from model.data.image_sources import MarkovMesh
 from model.data.manifest import Manifest
 from model.data.source import Language, Pairs, Zipf
-from model.data.synthetic import pairs, recall, zipf
+from model.data.synthetic import mesh, pairs, recall, zipf
 from model.data.synthetic.records import SyntheticLanguage
 
 
@@ -11,6 +12,8 @@ def describe_language(source: Language) -> Manifest:
     """The manifest: of unlimited tokens, nothing on disk."""
     if isinstance(source, Pairs):
         return pairs.describe(source)
+    if isinstance(source, MarkovMesh):
+        return mesh.describe(source)
     return zipf.describe(source) if isinstance(source, Zipf) else recall.describe(source)
 
 
@@ -20,4 +23,6 @@ def open_language(source: Language) -> SyntheticLanguage:
         return pairs.PairsLanguage(source)
     if isinstance(source, Zipf):
         return zipf.ZipfLanguage(source)
+    if isinstance(source, MarkovMesh):
+        return mesh.MeshLanguage(source)
     return recall.RecallLanguage(source)

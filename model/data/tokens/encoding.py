@@ -19,6 +19,7 @@ from model.data.source import (
     BYTE_SEPARATOR,
     BYTE_VOCAB_SIZE,
     FileSource,
+    ImageFiles,
     Language,
     TextSource,
     TokenArrays,
@@ -227,6 +228,8 @@ def separator_of(manifest: Manifest) -> int:
     if manifest.parts:
         return separator_of(manifest.parts[0])
     source = source_from_dict(manifest.source)
+    if isinstance(source, ImageFiles):
+        return source.levels
     return source.separator if isinstance(source, TokenArrays | Language) else BYTE_SEPARATOR
 
 
