@@ -15,6 +15,7 @@ from model.network.counts.gru import GRUConfig
 from model.network.counts.kinds import CHANNEL_MIXERS, MIXERS, BlockConfig
 from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mamba2 import Mamba2Config
+from model.network.counts.masked_convolution import MaskedConvolutionConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.counts.moe import MoEConfig
 from model.network.counts.rwkv7 import RWKV7ChannelConfig, RWKV7Config
@@ -95,6 +96,9 @@ _DELTA = DeltaNetConfig(n_heads=4, n_key_heads=4, d_key=10, d_value=6, taps=3)
 _GATED = GatedDeltaNetConfig(n_heads=4, n_key_heads=2, d_key=10, d_value=6, taps=3)
 _RWKV7 = RWKV7Config(n_heads=4, d_head=6, rank_decay=3, rank_rate=5, rank_value=7, rank_gate=9)
 _WAVE = tuple(ConvolutionConfig(d_hidden=24, taps=3, dilation=dilation) for dilation in (1, 2))
+_PIXELS = tuple(
+    MaskedConvolutionConfig(d_hidden=24, kernel=3, width=3, mask=mask) for mask in ("A", "B", "B")
+)
 # Networks with other mixers than attention: what tests hold to be so of every kind, they ask of
 # these. Few sizes repeat one another.
 OTHERS: dict[str, dict[str, Any]] = {
@@ -107,6 +111,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "gru": {"mixers": (_GRU,)},
     "window": {"mixers": (_WINDOW,), "use_bias": True},
     "convolution": {"mixers": _WAVE, "use_bias": True},
+    "masked_convolution": {"mixers": _PIXELS, "use_bias": True, "n_layers": 3},
     "hybrid": {"mixers": (LLAMA.blocks[0].mixer, _LSTM), "use_bias": True},
 }
 # Those of "recurrences", each alone.

@@ -12,15 +12,19 @@ from model.network.counts.convolution import ConvolutionConfig
 from model.network.counts.gru import GRUConfig
 from model.network.counts.layer import LayerConfig
 from model.network.counts.lstm import LSTMConfig
+from model.network.counts.masked_convolution import MaskedConvolutionConfig
 from model.network.sharding import make_mesh
 
 torch = pytest.importorskip("torch", reason="make test-parity installs it")
 pytestmark = pytest.mark.parity
 
-X = np.random.default_rng(0).normal(size=(3, 11, 16)).astype(np.float32)
+X = np.random.default_rng(0).normal(size=(3, 12, 16)).astype(np.float32)
 LSTM = LSTMConfig(d_state=24, use_gate_bias=True, forget_bias=0.7)
 GRU = GRUConfig(d_state=24, use_gate_bias=True)
 CONVOLUTION = ConvolutionConfig(d_hidden=24, taps=3, dilation=2)
+MASK_A, MASK_B = (
+    MaskedConvolutionConfig(d_hidden=24, kernel=5, width=6, mask=mask) for mask in ("A", "B")
+)
 
 
 def torch_lstm(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
@@ -62,10 +66,31 @@ def torch_convolution(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tens
     return hidden @ w["output_hd"] + w["output_bias"]
 
 
+def torch_masked_convolution(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Conv2d with 5 x 5 taps of which the mask leaves twelve, or thirteen with one's own pixel."""
+    has_own = len(w["taps_cdh"]) == 13
+    # With mask "A" pixel t is the input of position t + 1: the last one is none.
+    pixels = x if has_own else torch.nn.functional.pad(x[:, 1:], (0, 0, 0, 1))
+    image = pixels.reshape(3, 2, 6, 16).permute(0, 3, 1, 2)
+    taps = torch.nn.functional.pad(w["taps_cdh"], (0, 0, 0, 0, 0, 12 if has_own else 13))
+    convolution = torch.nn.Conv2d(16, 24, kernel_size=5, padding=2)
+    theirs = {"weight": taps.reshape(5, 5, 16, 24).permute(3, 2, 0, 1), "bias": w["hidden_bias"]}
+    hidden = torch.func.functional_call(convolution, theirs, (image,))
+    hidden = hidden.permute(0, 2, 3, 1).reshape(3, 12, 24)
+    hidden = torch.nn.functional.gelu(hidden, approximate="tanh")
+    return hidden @ w["output_hd"] + w["output_bias"]
+
+
 @pytest.mark.parametrize(
     ("sizes", "theirs"),
-    [(LSTM, torch_lstm), (GRU, torch_gru), (CONVOLUTION, torch_convolution)],
-    ids=["lstm", "gru", "convolution"],
+    [
+        (LSTM, torch_lstm),
+        (GRU, torch_gru),
+        (CONVOLUTION, torch_convolution),
+        (MASK_A, torch_masked_convolution),
+        (MASK_B, torch_masked_convolution),
+    ],
+    ids=["lstm", "gru", "convolution", "mask A", "mask B"],
 )
 def test_outputs_and_gradients_are_torchs(sizes: LayerConfig, theirs: Callable) -> None:
     with jax.set_mesh(make_mesh((1, 1, 1, 1))):

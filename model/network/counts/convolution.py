@@ -19,7 +19,47 @@ if TYPE_CHECKING:
     from model.network.execution import Execution
 
 
-class ConvolutionConfig(LayerConfig, frozen=True, kw_only=True, tag="convolution"):
+class Convolving(LayerConfig, frozen=True, kw_only=True):
+    """What convolutions have in common: taps at positions before, hidden units, a projection.
+
+    Attributes:
+      d_hidden: H, hidden units.
+    """
+
+    d_hidden: int
+
+    @property
+    def steps_back(self) -> tuple[int, ...]:
+        """Of each of C taps, from one's own position to the one that it takes in."""
+        raise NotImplementedError
+
+    @property
+    def reach(self) -> int:
+        """Positions before its own that an output depends on."""
+        return max(self.steps_back)
+
+    def weights(self, net: "ModelConfig") -> dict[str, Weight]:
+        C, D, H, gain = len(self.steps_back), net.d_model, self.d_hidden, net.hidden_init_gain
+        weights = {
+            "taps_cdh": matrix("cdh", (C, D, H), gain, n_lead=1, n_added=C),
+            "output_hd": matrix("hd", (H, D), net.branch_init_gain),
+        }
+        if net.use_bias:
+            weights |= {
+                "hidden_bias": vector("h", (H,), 0.0),
+                "output_bias": vector("d", (D,), 0.0),
+            }
+        return weights
+
+    def activation_width(self, net: "ModelConfig") -> int:
+        """Every tap's input, hidden units out and in, output."""
+        return (len(self.steps_back) + 1) * net.d_model + 2 * self.d_hidden
+
+    def check(self, net: "ModelConfig", execution: "Execution") -> None:
+        refuse_split_positions(execution, "which the taps of a convolution reach across")
+
+
+class ConvolutionConfig(Convolving, frozen=True, kw_only=True, tag="convolution"):
     """A causal convolution over positions, GELU, and a projection to the width of the stream.
 
     Attributes:
@@ -38,29 +78,8 @@ class ConvolutionConfig(LayerConfig, frozen=True, kw_only=True, tag="convolution
         check_whole(self, "d_hidden taps dilation")
 
     @property
-    def reach(self) -> int:
-        """Positions before its own that an output depends on."""
-        return (self.taps - 1) * self.dilation
-
-    def weights(self, net: "ModelConfig") -> dict[str, Weight]:
-        C, D, H, gain = self.taps, net.d_model, self.d_hidden, net.hidden_init_gain
-        weights = {
-            "taps_cdh": matrix("cdh", (C, D, H), gain, n_lead=1, n_added=C),
-            "output_hd": matrix("hd", (H, D), net.branch_init_gain),
-        }
-        if net.use_bias:
-            weights |= {
-                "hidden_bias": vector("h", (H,), 0.0),
-                "output_bias": vector("d", (D,), 0.0),
-            }
-        return weights
-
-    def activation_width(self, net: "ModelConfig") -> int:
-        """Every tap's input, hidden units out and in, output."""
-        return (self.taps + 1) * net.d_model + 2 * self.d_hidden
-
-    def check(self, net: "ModelConfig", execution: "Execution") -> None:
-        refuse_split_positions(execution, "which the taps of a convolution reach across")
+    def steps_back(self) -> tuple[int, ...]:
+        return tuple(range((self.taps - 1) * self.dilation, -1, -self.dilation))
 
     def columns(self) -> dict[str, int | float | str]:
         return {"d_hidden": self.d_hidden, "taps": self.taps}

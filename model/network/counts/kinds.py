@@ -14,6 +14,7 @@ from model.network.counts.gru import GRUConfig
 from model.network.counts.layer import LayerConfig
 from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mamba2 import Mamba2Config
+from model.network.counts.masked_convolution import MaskedConvolutionConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.counts.moe import MoEConfig
 from model.network.counts.rwkv7 import RWKV7ChannelConfig, RWKV7Config
@@ -23,6 +24,7 @@ MIXERS = (
     LSTMConfig,
     GRUConfig,
     ConvolutionConfig,
+    MaskedConvolutionConfig,
     Mamba2Config,
     DeltaNetConfig,
     GatedDeltaNetConfig,

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from model.network.context import Context, require_causal
-from model.network.counts.convolution import ConvolutionConfig
+from model.network.counts.convolution import Convolving
 from model.network.layers import Layer, Said, State, project
 
 
@@ -33,28 +33,32 @@ class Convolution(Layer):
     ) -> tuple[Float[Array, "B T D"], Context, Said]:
         require_causal(context, "a convolution")
         state = self.init_state(x.shape[0], x.shape[1], x.dtype)
-        return self._convolve(x, state["past"], context.segments)[0], context, {}
+        return self._convolve(x, state["past"], context)[0], context, {}
+
+    def is_inside(self, context: Context, length: int) -> Bool[Array, "#B T C"] | None:
+        """Where each tap takes in a position of the sequence; None: wherever there is one."""
+        return None
 
     def init_state(self, batch_size: int, length: int, dtype: DTypeLike) -> State:
-        """The inputs that taps reach back to, [B, (C - 1) dilation, D]: zeros."""
-        shape = (batch_size, cast(ConvolutionConfig, self.config).reach, self.net.d_model)
+        """The inputs that taps reach back to, [B, reach, D]: zeros."""
+        shape = (batch_size, cast(Convolving, self.config).reach, self.net.d_model)
         return {"past": jnp.zeros(shape, dtype, out_sharding=P(*self.layout.act("btd")))}
 
     def step(
         self, x: Float[Array, "B n D"], state: State, context: Context
     ) -> tuple[Float[Array, "B n D"], Context, State]:
-        out, past = self._convolve(x, state["past"], None)
+        out, past = self._convolve(x, state["past"], context._replace(segments=None))
         return out, context, {"past": past}
 
     def _convolve(
         self,
         x: Float[Array, "B T D"],
         past: Float[Array, "B reach D"],
-        segments: Int[Array, "B T"] | None,
+        context: Context,
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B reach D"]]:
-        sizes, act = cast(ConvolutionConfig, self.config), self.layout.act
-        length, reach = x.shape[1], sizes.reach
-        starts = range(0, reach + 1, sizes.dilation)
+        sizes, act = cast(Convolving, self.config), self.layout.act
+        length, reach, segments = x.shape[1], sizes.reach, context.segments
+        starts = [reach - back for back in sizes.steps_back]
         both = jnp.concatenate([past, x], axis=1)
         inputs = [both[:, start : start + length] for start in starts]
         if segments is not None:
@@ -62,9 +66,12 @@ class Convolution(Layer):
             for tap, start in enumerate(starts):
                 is_own = wide[:, start : start + length] == segments
                 inputs[tap] = jnp.where(is_own[:, :, None], inputs[tap], 0)
+        stacked = jnp.stack(inputs, axis=2)
+        if (is_inside := self.is_inside(context, length)) is not None:
+            stacked = jnp.where(is_inside[..., None], stacked, 0)
         hidden = project(
             "btcd,cdh->bth",
-            jnp.stack(inputs, axis=2),
+            stacked,
             self.taps_cdh,
             self.hidden_bias,
             P(*act("bth")),
