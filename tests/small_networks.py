@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from model.network.config import ModelConfig
+from model.network.config import EncoderConfig, ModelConfig
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.convolution import ConvolutionConfig
+from model.network.counts.cross_attention import CrossAttentionConfig
 from model.network.counts.delta_net import DeltaNetConfig, GatedDeltaNetConfig
 from model.network.counts.gru import GRUConfig
 from model.network.counts.kinds import CHANNEL_MIXERS, MIXERS, BlockConfig
@@ -114,6 +115,17 @@ OTHERS: dict[str, dict[str, Any]] = {
     "masked_convolution": {"mixers": _PIXELS, "use_bias": True, "n_layers": 3},
     "hybrid": {"mixers": (LLAMA.blocks[0].mixer, _LSTM), "use_bias": True},
 }
+_CROSS = CrossAttentionConfig(n_heads=4, n_kv_heads=2, d_head=6, rope_theta=None, use_qk_norm=True)
+# Networks with an encoder of the first five tokens.
+ENCODED: dict[str, dict[str, Any]] = {
+    "cross_attention": {
+        "mixers": (LLAMA.blocks[0].mixer, _CROSS),
+        "channel_mixers": (None, "swiglu"),
+        "positions": "learned",
+        "use_bias": True,
+        "encoder": EncoderConfig(source_len=5, blocks=LLAMA.blocks),
+    },
+}
 # Those of "recurrences", each alone.
 RECURRENCES: dict[str, dict[str, Any]] = {
     mixer.kind: {"mixers": (mixer,)} for mixer in OTHERS["recurrences"]["mixers"]
@@ -124,21 +136,22 @@ def vary(config: ModelConfig, **changes: Any) -> ModelConfig:
     """The network with other numbers, those of its layers among them, and shorthands:
 
     ``mixers``: in each block of the pattern; ``channel_mixers``: their kinds; ``positions``: "rope"
-    or "learned".
+    or "learned". A channel mixer may be None.
     """
     if positions := changes.pop("positions", None):
         changes["learned_positions"] = positions == "learned"
         changes.setdefault("rope_theta", None if positions == "learned" else 100.0)
     given = [changes[name] for name in ("mixers", "channel_mixers") if name in changes]
     mixers = changes.pop("mixers", [block.mixer for block in config.blocks])
-    kinds = changes.pop("channel_mixers", [block.channel_mixer.kind for block in config.blocks])
+    own_kinds = [block.channel_mixer and block.channel_mixer.kind for block in config.blocks]
+    kinds = changes.pop("channel_mixers", own_kinds)
     own = {field: changes.pop(field) for field in _LAYER_FIELDS & changes.keys()}
     blocks = []
     for place in range(max(map(len, given or [config.blocks]))):
         mixer, kind = mixers[place % len(mixers)], kinds[place % len(kinds)]
         mlp = config.blocks[place % len(config.blocks)].channel_mixer
-        if kind != mlp.kind:
-            mlp = _MLPS[kind](d_ff=mlp.d_ff)
+        if kind is None or mlp is None or kind != mlp.kind:
+            mlp = None if kind is None else _MLPS[kind](d_ff=40)
         blocks.append(BlockConfig(mixer=_with(mixer, own), channel_mixer=_with(mlp, own)))
     return replace(config, blocks=tuple(blocks), **changes)
 
@@ -147,6 +160,8 @@ _LAYER_FIELDS = {field for kind in (*MIXERS, *CHANNEL_MIXERS) for field in kind.
 
 
 def _with(layer: Any, values: dict[str, Any]) -> Any:
+    if layer is None:
+        return None
     mine = {name: value for name, value in values.items() if name in layer.__struct_fields__}
     return msgspec.structs.replace(layer, **mine)
 

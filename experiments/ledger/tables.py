@@ -20,6 +20,7 @@ from experiments.ledger.result import Provenance, Result, Trunk
 from experiments.ledger.verdict import Judge, Verdict
 from experiments.plan.point import Point
 from model.data.source import IMAGE_KINDS
+from model.network.config import ModelConfig
 from model.network.counts.total import FLOP_CONVENTIONS
 from model.training.objectives.kinds import KINDS
 from model.training.outcome import ALL
@@ -107,6 +108,7 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         "objective": train.objective,
         **({} if ratio is None else {"mask_ratio": ratio}),
         "blocks": model.pattern,
+        **_encoder(model),
         **{name: value for layer in model.layers for name, value in layer.columns().items()},
         "seq_len": model.seq_len,
         "context_bytes": _context_bytes(point, result),
@@ -120,6 +122,13 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         "cluster_id": point.cluster_id,
         "params_sha256": result.params_sha256 if result else None,
     }
+
+
+def _encoder(model: ModelConfig) -> Row:
+    """What it reads, and its blocks, where there is one."""
+    if (encoder := model.encoder_net) is None:
+        return {}
+    return {"source_len": encoder.seq_len, "encoder_blocks": encoder.pattern}
 
 
 def _losses(result: Result | None) -> Row:

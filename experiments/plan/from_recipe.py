@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.study.recipe import BlockRule, OptimizerRule, Recipe, ShapeRule
-from model.network.config import ModelConfig
+from experiments.study.recipe import BlockRule, EncoderRule, OptimizerRule, Recipe, ShapeRule
+from model.network.config import EncoderConfig, ModelConfig
 from model.network.counts.kinds import BlockConfig
 from model.network.counts.total import FlopConvention, count_params, flops_per_token
 from model.training.config import (
@@ -68,6 +68,8 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
     fields: dict[str, Any] = {name: getattr(shape, name) for name in same}
     try:
         fields["blocks"] = tuple(_block(block, d_model, n_layers) for block in shape.blocks)
+        if shape.encoder is not None:
+            fields["encoder"] = _encoder(shape.encoder, d_model, n_layers, seq_len)
         model = ModelConfig(
             vocab_size=vocab_size + KINDS[recipe.objective].has_mask,
             seq_len=seq_len,
@@ -83,7 +85,7 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
         raise Refused(str(error)) from None
 
 
-def flops_of_a_token(recipe: Recipe, model: ModelConfig, convention: FlopConvention) -> int:
+def flops_of_a_token(recipe: Recipe, model: ModelConfig, convention: FlopConvention) -> int | float:
     """Training FLOPs per token, in a convention; a mask that the objective does not have hides
     nothing from anything."""
     if convention == "matmul_causal" and not KINDS[recipe.objective].is_causal:
@@ -98,6 +100,13 @@ def _block(rule: BlockRule, d_model: int, n_layers: int) -> BlockConfig:
     )
     assert mixer is not None
     return BlockConfig(mixer=mixer, channel_mixer=channel_mixer)
+
+
+def _encoder(rule: EncoderRule, d_model: int, n_layers: int, seq_len: int) -> EncoderConfig:
+    return EncoderConfig(
+        source_len=_nearest(rule.source_share * seq_len),
+        blocks=tuple(_block(block, d_model, n_layers) for block in rule.blocks),
+    )
 
 
 def _nearest(x: float) -> int:

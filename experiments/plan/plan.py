@@ -97,7 +97,13 @@ def _check_data(study: Study, manifest: Manifest) -> None:
             "(windows hold whole records)."
         )
     if isinstance(study.data, Pairs):
-        study.data.n_source_words(study.seq_len)
+        n_source = 1 + study.data.n_source_words(study.seq_len)
+        encoder = study.recipe.shape.encoder
+        if encoder is not None and encoder.source_share * study.seq_len != n_source:
+            raise ValueError(
+                f"recipe.shape.encoder.source_share={encoder.source_share:g}: of source 'pairs' "
+                "half of each window is the source. Say 0.5."
+            )
     for one in manifest.parts or (manifest,):  # Each part is validated on as much.
         _check_validation(study, one, max(len(manifest.parts), 1))
 

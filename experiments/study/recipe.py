@@ -34,6 +34,28 @@ class BlockRule:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderRule:
+    """An encoder of the first tokens of a window; its pattern is repeated as often as the other.
+
+    Attributes:
+      source_share: of a window; the source has so many of its tokens, rounded.
+      blocks: the pattern.
+    """
+
+    source_share: float
+    blocks: tuple[BlockRule, ...]
+
+    def __post_init__(self) -> None:
+        check_real(self, "source_share", high=1.0)
+        _check_blocks(self.blocks)
+
+
+def _check_blocks(blocks: tuple[BlockRule, ...]) -> None:
+    if not blocks or not all(isinstance(block, BlockRule) for block in blocks):
+        raise ValueError(f"blocks={shown(blocks)}: must be one BlockRule or more.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShapeRule:
     """Width -> network. Everything but the width is an opinion.
 
@@ -42,6 +64,7 @@ class ShapeRule:
 
     Attributes:
       blocks: the pattern; each layer's own rule (network/counts/) makes its sizes.
+      encoder: of the source, for objective "translation"; ``blocks`` are then the decoder's.
     """
 
     width_multiple: int
@@ -58,6 +81,7 @@ class ShapeRule:
     hidden_init_gain: float
     branch_init_gain: float
     output_init_std: float
+    encoder: EncoderRule | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -67,8 +91,7 @@ class ShapeRule:
         check_real(self, "norm_eps embedding_init_std branch_init_gain output_init_std", low=0.0)
         check_choice(self, "norm", ("rmsnorm", "layernorm"))
         check_flags(self, "learned_positions use_bias tie_embeddings")
-        if not self.blocks or not all(isinstance(block, BlockRule) for block in self.blocks):
-            raise ValueError(f"blocks={shown(self.blocks)}: must be one BlockRule or more.")
+        _check_blocks(self.blocks)
         if self.min_layers > self.max_layers:
             raise ValueError(f"min_layers={self.min_layers} is above max_layers={self.max_layers}.")
 

@@ -31,7 +31,7 @@ class Evaluation:
 
     Attributes:
       n_tokens: that were predicted, in ``n_windows`` windows of the run's sequence length; ``unit``
-        says which: token or masked token.
+        says which: token, masked token or target token.
       n_left_out: at the end of the text, less than a window.
       loss_nats: mean cross-entropy per token; ``loss_se_nats``: its standard error over the
         windows or documents, None of one.

@@ -52,7 +52,7 @@ class LoadedModel:
 
     def __call__(self, tokens: Integer[np.ndarray | Array, "B T"]) -> Float[Array, "B T V"]:
         """Float32 logits of the next token at every position; where tokens are hidden (the last id
-        is the mask), of the token itself.
+        is the mask), of the token itself. Where a window begins with a source, of its target only.
 
         Raises:
           ValueError: for a token that the vocabulary lacks, or more of them than a window of its

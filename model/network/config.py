@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shape of a network. Standard library only, so that planning needs no JAX."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from model.field_checks import check_choice, check_flags, check_real, check_whole, shown
@@ -10,6 +10,21 @@ from model.network.counts.layer import LayerConfig
 
 # A pattern is written out over the depth: a million layers are a mistake, not a network.
 MAX_LAYERS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    """A second stack of blocks, as wide, over the first tokens of a window: what it makes of them
+    is the memory of the others.
+
+    Attributes:
+      source_len: S, tokens of the source, below the T of the window.
+      blocks: pattern of blocks, repeated as often as that of the decoder; each sees all of the
+        source.
+    """
+
+    source_len: int
+    blocks: tuple[BlockConfig, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +71,7 @@ class ModelConfig:
     residual_multiplier: float
     logit_multiplier: float
     separator: int | None = None
+    encoder: EncoderConfig | None = None
 
     def __post_init__(self) -> None:
         check_whole(self, "vocab_size seq_len d_model")
@@ -74,12 +90,64 @@ class ModelConfig:
                 f"n_layers={self.n_layers}."
             )
 
+        self._check_encoder()
         self.loss_weights  # noqa: B018 (refuses weights that differ)
+
+    def _check_encoder(self) -> None:
+        readers = [layer.kind for layer in self.layers if layer.reads_source]
+        if self.encoder is None:
+            if readers:
+                raise ValueError(
+                    f"blocks={shown(self.pattern)}: {readers[0]!r} reads what an encoder makes of "
+                    "a source. Put it into the blocks of a decoder, beside an encoder."
+                )
+            return
+        check_whole(self.encoder, "source_len")
+        if self.encoder.source_len >= self.seq_len:
+            raise ValueError(
+                f"encoder.source_len={self.encoder.source_len}: a window of {self.seq_len} tokens "
+                f"has no target behind such a source. Make it at most {self.seq_len - 1}."
+            )
+        if not readers:
+            raise ValueError(
+                f"blocks={shown(self.pattern)}: no block reads what the encoder makes of the "
+                "source. Give one a mixer that does, such as cross_attention."
+            )
+        if self.separator is not None:
+            raise ValueError(
+                f"separator={self.separator} with an encoder: a window is a source and its target, "
+                "not documents. Say documents_apart=False."
+            )
+        assert self.encoder_net is not None
+        for layer in self.encoder_net.layers:
+            if not layer.sees_both_sides:
+                raise ValueError(
+                    f"encoder.blocks: {layer.kind!r} sees only what is before a position. Choose "
+                    "attention without a window, or another mixer that sees both sides."
+                )
+
+    @property
+    def n_positions(self) -> int:
+        """Tokens of a window that ``blocks`` see."""
+        return self.seq_len if self.encoder is None else self.seq_len - self.encoder.source_len
+
+    @property
+    def encoder_net(self) -> "ModelConfig | None":
+        """The encoder as a network of its own, over sources alone."""
+        if self.encoder is None:
+            return None
+        return replace(
+            self,
+            seq_len=self.encoder.source_len,
+            n_layers=self.n_repeats * len(self.encoder.blocks),
+            blocks=self.encoder.blocks,
+            encoder=None,
+        )
 
     @property
     def says(self) -> tuple[str, ...]:
         """Names of what the layers have to say beside their outputs, each once."""
-        return tuple(sorted({name for layer in self.layers for name in layer.says}))
+        return tuple(sorted({name for layer in self.every_layer for name in layer.says}))
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -89,7 +157,7 @@ class ModelConfig:
           ValueError: if two layers weigh one thing differently.
         """
         weights: dict[str, float] = {}
-        for layer in self.layers:
+        for layer in self.every_layer:
             for name, weight in layer.loss_weights().items():
                 if weights.setdefault(name, weight) != weight:
                     raise ValueError(
@@ -107,6 +175,11 @@ class ModelConfig:
     def layers(self) -> tuple[LayerConfig, ...]:
         """The mixers and channel mixers of one pattern, in order."""
         return tuple(layer for block in self.blocks for layer in block.layers)
+
+    @property
+    def every_layer(self) -> tuple[LayerConfig, ...]:
+        """The same, and those of an encoder."""
+        return self.layers + (() if self.encoder_net is None else self.encoder_net.layers)
 
     @property
     def pattern(self) -> str:

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from model.network.context import PLAIN_CONTEXT
 from model.network.transformer import Transformer
 
 
@@ -20,7 +19,7 @@ def activations(model: Transformer, tokens: Int[Array, "B T"]) -> dict[str, Floa
 
     def repeat(carry: tuple, state: nnx.State) -> tuple[tuple, dict[str, Array]]:
         x, shared = carry
-        context = PLAIN_CONTEXT._replace(shared=shared)
+        context = told._replace(shared=shared)
         found: dict[str, list[Array]] = {}
         for block in nnx.merge(graphdef, state):
             for name in block.branches:
@@ -29,7 +28,7 @@ def activations(model: Transformer, tokens: Int[Array, "B T"]) -> dict[str, Floa
                 x = x + block.multiplier * mixed
         return (x, context.shared), {name: jnp.stack(values) for name, values in found.items()}
 
-    embedding = model.embedding(tokens, model.compute_dtype)
+    embedding, told, _ = model.begin(tokens)
     begin = embedding, model.shared_values(embedding)
     (residual, _), mixed = jax.lax.scan(repeat, begin, stacked)
     found = {"embedding": embedding, **mixed, "residual": residual, "logits": model(tokens)[0]}

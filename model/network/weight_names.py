@@ -27,14 +27,21 @@ def tensors(params: nnx.State, *, n_lead: int = 0) -> list[tuple[Tensor, ...]]:
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     paths = [[str(key.key) for key in path if hasattr(key, "key")] for path, _ in leaves]
-    period = len({path[1] for path in paths if path[0] == "blocks"})
+    stacks = [path[: path.index("blocks")] if "blocks" in path else None for path in paths]
     found = []
-    for path, (_, leaf) in zip(paths, leaves, strict=True):
+    for path, stack, (_, leaf) in zip(paths, stacks, leaves, strict=True):
         shape = leaf.shape[n_lead:]
-        if path[0] == "blocks":
-            place, name = int(path[1]), ".".join(path[2:])
-            layers = range(place, period * shape[0], period)
-            found.append(tuple(Tensor(f"layers.{layer}.{name}", shape[1:]) for layer in layers))
+        if stack is not None:
+            n = len(stack)
+            period = len(
+                {other[n + 1] for other, own in zip(paths, stacks, strict=True) if own == stack}
+            )
+            place, name = int(path[n + 1]), ".".join(path[n + 2 :])
+            names = (
+                ".".join([*stack, "layers", str(layer), name])
+                for layer in range(place, period * shape[0], period)
+            )
+            found.append(tuple(Tensor(name, shape[1:]) for name in names))
         else:
             found.append((Tensor(".".join(path), shape),))
     return found

@@ -261,7 +261,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_objective(self.objective, self.mask_ratio)
-        if self.evaluation.is_by_document and not KINDS[self.objective].is_causal:
+        kind = KINDS[self.objective]
+        if self.evaluation.is_by_document and (kind.has_source or not kind.is_causal):
             raise ValueError(
                 f"evaluation.n_bytes={self.evaluation.n_bytes} scores documents from their "
                 f"beginning, which objective={self.objective!r} cannot. Give n_tokens and "

@@ -75,7 +75,7 @@ def _mapped(this: Computation, function: Callable, own: tuple, shared: tuple) ->
     """The function of one run, of every run of a pack; what they share has no axis of runs."""
     axes = (0,) * len(own) + (None,) * len(shared)
     mapped = jax.vmap(functools.partial(function, this), in_axes=axes)
-    if any(layer.is_local(this.execution) for layer in this.config.layers):
+    if any(layer.is_local(this.execution) for layer in this.config.every_layer):
         # A kernel, which XLA cannot split, would be given all runs on all devices: where the axis
         # "run" is manual, each of its parts knows its own runs only.
         mapped = jax.shard_map(

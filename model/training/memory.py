@@ -58,8 +58,9 @@ def candidates(
     if execution.attention == "auto":
         execution = replace(execution, attention=choose_kernel(model, where))
     check_kernel(execution.attention, model, where)
-    for layer in model.layers:
-        layer.check(model, execution)
+    for net in filter(None, (model, model.encoder_net)):
+        for layer in net.layers:
+            layer.check(net, execution)
     _check_pack(execution, model, mesh, n_runs)
     if execution.layers == "auto":
         is_shallow = model.n_layers <= MAX_UNROLLED
@@ -75,7 +76,7 @@ def _check_pack(
     execution: Execution, model: ModelConfig, mesh: jax.sharding.Mesh, n_runs: int
 ) -> None:
     """Raises ValueError for a pack that XLA's partitioner ends the process over (jax 0.10.2)."""
-    is_local = any(layer.is_local(execution) for layer in model.layers)
+    is_local = any(layer.is_local(execution) for layer in model.every_layer)
     n_devices = math.prod(mesh.shape[axis] for axis in AXES[1:])
     if n_runs > 1 and is_local and n_devices > 1:
         raise ValueError(
@@ -105,7 +106,7 @@ def _loss_chunks(
 ) -> int:
     if not execution.n_loss_chunks:
         return loss_chunks(model, batch_size, mesh, execution.layout)
-    positions = model.seq_len // _n_shards(mesh, LAYOUTS[execution.layout].act("t")[0])
+    positions = model.n_positions // _n_shards(mesh, LAYOUTS[execution.layout].act("t")[0])
     if positions % execution.n_loss_chunks:
         raise ValueError(
             f"n_loss_chunks={execution.n_loss_chunks} does not divide the {positions} positions of "
@@ -123,7 +124,7 @@ def loss_chunks(model: ModelConfig, batch_size: int, mesh: jax.sharding.Mesh, la
     dims = LAYOUTS[layout].act("btv")
     batch, length, vocab = (
         size // _n_shards(mesh, axes)
-        for size, axes in zip((batch_size, model.seq_len, model.vocab_size), dims, strict=True)
+        for size, axes in zip((batch_size, model.n_positions, model.vocab_size), dims, strict=True)
     )
     wanted = 4 * batch * length * vocab / LOGITS_BYTES
     return next(n for n in range(1, length + 1) if length % n == 0 and n >= min(wanted, length))

@@ -15,7 +15,7 @@ from scaling.fit import SCHEMA_VERSION, Fit, FitError
 from scaling.json_values import encode
 from scaling.tables.arrays import Array
 from scaling.tables.short_repr import ShortRepr, aligned
-from scaling.tables.units import NATS, NATS_HIDDEN, power
+from scaling.tables.units import NATS, NATS_HIDDEN, NATS_TARGET, power
 
 # Levels of the curve, and rows of a table of it.
 N_LEVELS, N_SHOWN = 25, 5
@@ -153,8 +153,9 @@ def _require_one_convention(a: Fit, b: Fit) -> None:
     units = [f.runs.loss_unit for f in (a, b)]
     if units[0] != units[1]:
         way_out = "read both in one unit"
-        if NATS_HIDDEN in units:
-            way_out = "a token that is hidden is another question, and none is the other's equal"
+        asked = {NATS_HIDDEN: "a token that is hidden", NATS_TARGET: "a target given its source"}
+        for unit in asked.keys() & units:
+            way_out = f"{asked[unit]} is another question, and none is the other's equal"
         raise ValueError(f"losses of A are {units[0]}, of B {units[1]}: {way_out}")
 
 

@@ -35,7 +35,7 @@ class Runs(ShortRepr):
       status: "ok", or why the run cannot be fitted ("diverged", ...).
       extra: any further columns of the table (learning_rate, seed, d_model, ...).
       notes: what was assumed or left out when the table was read, in words.
-      loss_unit: nats per token or masked token; or bits per byte, which compare different tokens.
+      loss_unit: nats per token, masked token or target token; or bits per byte, of any tokens.
     """
 
     run_id: Shaped[Array, " n"]

@@ -12,11 +12,16 @@ _FLOPS = _COUNTS | {"P": 1e15, "E": 1e18, "Z": 1e21, "Y": 1e24, "PF-days": 8.64e
 # A loss stays in its unit: ``loss_unit`` tells which that is.
 _LOSSES = {"nats": 1.0, "bits": 1.0}
 NATS, BITS = "nats per token", "bits per byte"
-NATS_HIDDEN = "nats per masked token"
+NATS_HIDDEN, NATS_TARGET = "nats per masked token", "nats per target token"
 # Of images: a dimension is a value of a pixel.
 NATS_PIXEL, BITS_PER_DIM = "nats per pixel", "bits per dimension"
 # What our own tables say in a column "loss_per", and in "loss_kind" of a loss that is a bound.
-_PER = {"token": NATS, "masked token": NATS_HIDDEN, "pixel": NATS_PIXEL}
+_PER = {
+    "token": NATS,
+    "masked token": NATS_HIDDEN,
+    "target token": NATS_TARGET,
+    "pixel": NATS_PIXEL,
+}
 BOUND = "upper bound"
 UNITS = {
     "n_params": _COUNTS,

@@ -82,7 +82,7 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
         With a window W < T the sequence is cut into blocks of W, each against itself and the one
         before: W (2 T - W) of the T^2 pairs. A mask hides half of these.
         """
-        T = net.seq_len
+        T = net.n_positions
         W = min(self.window or T, T)
         full = 4 * self.n_heads * self.d_head * W * (2 * T - W) // T
         return full // 2 if is_causal else full
@@ -95,7 +95,7 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
         return 2 * net.d_model + self.exchanged_width(net)
 
     def scores_per_token(self, net: "ModelConfig") -> int:
-        return self.n_heads * min(net.seq_len, 2 * (self.window or net.seq_len))
+        return self.n_heads * min(net.n_positions, 2 * (self.window or net.n_positions))
 
     def exchanged_width(self, net: "ModelConfig") -> int:
         """Queries, keys, values, and the output of the heads."""

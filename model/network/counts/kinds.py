@@ -9,6 +9,7 @@ import msgspec
 
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.convolution import ConvolutionConfig
+from model.network.counts.cross_attention import CrossAttentionConfig
 from model.network.counts.delta_net import DeltaNetConfig, GatedDeltaNetConfig
 from model.network.counts.gru import GRUConfig
 from model.network.counts.layer import LayerConfig
@@ -21,6 +22,7 @@ from model.network.counts.rwkv7 import RWKV7ChannelConfig, RWKV7Config
 
 MIXERS = (
     AttentionConfig,
+    CrossAttentionConfig,
     LSTMConfig,
     GRUConfig,
     ConvolutionConfig,
@@ -55,9 +57,12 @@ class BlockConfig(msgspec.Struct, frozen=True, kw_only=True):
 def rules() -> list[type]:
     """The rule of each kind: the dataclass in its file that makes its sizes."""
     homes = dict.fromkeys(kind.__module__ for kind in (*MIXERS, *CHANNEL_MIXERS))
-    found = [one for home in homes for one in vars(sys.modules[home]).values()]
-    classes = [one for one in found if isinstance(one, type) and dataclasses.is_dataclass(one)]
-    return [one for one in classes if hasattr(one, "config")]
+    found = dict.fromkeys(one for home in homes for one in _classes(home))
+    return [one for one in found if dataclasses.is_dataclass(one) and hasattr(one, "config")]
+
+
+def _classes(module: str) -> list[type]:
+    return [one for one in vars(sys.modules[module]).values() if isinstance(one, type)]
 
 
 class LayerRule(Protocol):

@@ -48,7 +48,8 @@ class Weight:
       n_lead: the first so many dimensions number matrices: experts, gates, taps.
       n_in: of each matrix the next so many are its inputs, which a product contracts, and those
         behind them its outputs; 0 for gains and biases.
-      share: of it that touches one token; below 1 where tokens choose experts.
+      share: of it that touches one token of the blocks it is in; below 1 where tokens choose
+        experts; of a memory, its tokens for each of these.
     """
 
     axes: str
@@ -65,9 +66,9 @@ class Weight:
         return math.prod(self.shape)
 
     @property
-    def active(self) -> int:
+    def active(self) -> Fraction:
         """Weights that touch one token."""
-        return int(self.size * self.share)
+        return self.size * self.share
 
     @property
     def is_vector(self) -> bool:
@@ -149,6 +150,9 @@ class LayerConfig(
 
     says: ClassVar[tuple[str, ...]] = ()
     """Names of what it has to say beside its output: scalars, summed over all layers."""
+
+    reads_source: ClassVar[bool] = False
+    """Whether it reads what an encoder makes of the source."""
 
     def weights(self, net: "ModelConfig") -> dict[str, Weight]:
         """By name of the array, in the order in which they are initialised."""

@@ -38,7 +38,7 @@ class RecurrenceConfig(LayerConfig, frozen=True, kw_only=True):
     def context_flops(self, net: "ModelConfig", *, is_causal: bool) -> int:
         n_groups, n_heads, d_key, d_value = self.heads
         return recurrence_flops(
-            net.seq_len,
+            net.n_positions,
             n_groups=n_groups,
             n_heads=n_heads,
             d_key=d_key,
@@ -48,7 +48,7 @@ class RecurrenceConfig(LayerConfig, frozen=True, kw_only=True):
         )
 
     def scores_per_token(self, net: "ModelConfig") -> int:
-        return N_SCORES[self.erases] * self.heads[1] * chunk_length(net.seq_len)
+        return N_SCORES[self.erases] * self.heads[1] * chunk_length(net.n_positions)
 
     def check(self, net: "ModelConfig", execution: "Execution") -> None:
         refuse_split_positions(execution, "which it reads one after the other")

@@ -7,7 +7,8 @@ conventions of the literature.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal, get_args
 
 from model.network.config import ModelConfig
@@ -26,7 +27,8 @@ class ParamCounts:
       total: every weight, a tied embedding once.
       non_embedding: without token embedding, learned positions and an untied head
         (Kaplan et al. 2020, arXiv:2001.08361, sec. 2.1).
-      active: weights that touch one token; equals ``total`` in dense networks.
+      active: weights that touch one token; equals ``total`` in dense networks. Of an encoder and a
+        decoder the mean over the tokens of a window, rounded down.
     """
 
     total: int
@@ -67,8 +69,21 @@ def all_weights(net: ModelConfig) -> Iterator[tuple[str, Weight, int]]:
     """(path, weight, how often the network has it); those of blocks once for a pattern."""
     for path, weight in outer_weights(net).items():
         yield path, weight, 1
+    of_window = Fraction(net.n_positions, net.seq_len)
+    yield from _repeated(net, of_window)
+    if (encoder := net.encoder_net) is not None:
+        for path, weight in _within("encoder.norm", norm_weights(net)).items():
+            yield path, weight, 1
+        for path, weight, n in _repeated(encoder, 1 - of_window):
+            yield f"encoder.{path}", weight, n
+
+
+def _repeated(net: ModelConfig, of_window: Fraction) -> Iterator[tuple[str, Weight, int]]:
+    """The weights of its blocks, which see this share of a window."""
     for place, block in enumerate(net.blocks):
         for path, weight in block_weights(net, block).items():
+            if of_window != 1:
+                weight = replace(weight, share=weight.share * of_window)
             yield f"blocks.{place}.{path}", weight, net.n_repeats
 
 
@@ -83,12 +98,13 @@ def count_params(config: ModelConfig) -> ParamCounts:
     found = list(all_weights(config))
     outside = sum(weight.size for _, weight, _ in found if weight.role in ("input", "output"))
     total = sum(n * weight.size for _, weight, n in found)
-    active = sum(n * weight.active for _, weight, n in found)
+    active = int(sum(n * weight.active for _, weight, n in found))
     return ParamCounts(total=total, non_embedding=total - outside, active=active)
 
 
-def flops_per_token(config: ModelConfig, convention: FlopConvention) -> int:
-    """Training FLOPs per token of a sequence of ``config.seq_len``.
+def flops_per_token(config: ModelConfig, convention: FlopConvention) -> int | float:
+    """Training FLOPs per token of a sequence of ``config.seq_len``: those of a whole window over
+    its tokens, which is a whole number unless there is an encoder.
 
     - "6n_total": 6 x all active parameters (Hoffmann et al. 2022, arXiv:2203.15556, sec. 3.3).
     - "6n_non_embedding": 6 x active parameters without embeddings and head (Kaplan et al. 2020).
@@ -106,9 +122,20 @@ def flops_per_token(config: ModelConfig, convention: FlopConvention) -> int:
         return 6 * (counts.active - (convention == "6n_non_embedding") * embeddings)
     if convention not in ("matmul_full", "matmul_causal"):
         raise ValueError(f"unknown FLOP convention {convention!r}: {', '.join(FLOP_CONVENTIONS)}.")
-    head = config.vocab_size * config.d_model
+    of_window = Fraction(config.n_positions, config.seq_len)
+    head = of_window * config.vocab_size * config.d_model
     found = all_weights(config)
     products = head + sum(n * weight.active for _, weight, n in found if weight.role == "hidden")
     is_causal = convention == "matmul_causal"
-    context = sum(layer.context_flops(config, is_causal=is_causal) for layer in config.layers)
-    return 6 * products + 3 * config.n_repeats * context
+    context = of_window * _context_flops(config, is_causal=is_causal)
+    if (encoder := config.encoder_net) is not None:
+        context += (1 - of_window) * _context_flops(encoder, is_causal=False)
+    flops = 6 * products + 3 * context
+    return int(flops) if flops.denominator == 1 else float(flops)
+
+
+def _context_flops(net: ModelConfig, *, is_causal: bool) -> int:
+    """Of all blocks, per token that they see."""
+    return net.n_repeats * sum(
+        layer.context_flops(net, is_causal=is_causal) for layer in net.layers
+    )

@@ -70,6 +70,8 @@ def check_kernel(name: str, config: ModelConfig, where: Where) -> None:
 def _objection(name: str, config: ModelConfig, where: Where) -> str:
     if name != "xla" and config.separator is not None:
         return "cannot keep documents apart (documents_apart)"
+    if name != "xla" and config.encoder is not None:
+        return "cannot attend to a source"
     if name == "cudnn":
         # As jax._src.cudnn.fused_attention_stablehlo.check_is_flash_attention (jax 0.10.2).
         if where.cuda < (8, 0) or where.compute_dtype != "bfloat16":

@@ -104,17 +104,27 @@ def attend_to(
     the batch axes first are what every backend has a fast kernel for.
     """
     B, n, G, Q, K = q.shape
+    weights = attention_weights(q, k, is_seen).astype(v.dtype)
+    mixed = jnp.einsum("bgij,bgjk->bgik", weights, v.transpose(0, 2, 1, 3))
+    mixed = _reshaped(mixed, (B, G, Q, n, K), (0, 1, None, None, 3))
+    return mixed.transpose(0, 3, 1, 2, 4)
+
+
+def attention_weights(
+    q: Float[Array, "B n G Q K"],
+    k: Float[Array, "B past G K"],
+    is_seen: Bool[Array, "#B n past"] | None,
+) -> Float[Array, "B G Q_n past"]:
+    """How much each of the n positions attends to each of the past, by query head."""
+    B, n, G, Q, K = q.shape
     q = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4)
     folded = _reshaped(q, (B, G, Q * n, K), (0, 1, None, 4))
-    k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+    k = k.transpose(0, 2, 1, 3)
     scores = jnp.einsum("bgik,bgjk->bgij", folded, k, preferred_element_type=jnp.float32)
     if is_seen is not None:
         is_seen = jnp.tile(is_seen, (1, Q, 1))[:, None]
         scores = jnp.where(is_seen, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    mixed = jnp.einsum("bgij,bgjk->bgik", weights, v)
-    mixed = _reshaped(mixed, (B, G, Q, n, K), (0, 1, None, None, 3))
-    return mixed.transpose(0, 3, 1, 2, 4)
+    return jax.nn.softmax(scores, axis=-1)
 
 
 def _reshaped(x: Array, shape: tuple[int, ...], axes: tuple[int | None, ...]) -> Array:

@@ -15,12 +15,14 @@ class Kind(NamedTuple):
       is_bound: whether it bounds the loss from above, and is not itself that.
       is_causal: whether a position sees only what is before it.
       has_mask: whether tokens are hidden behind one more id, the last of the network.
+      has_source: whether a window begins with a source, which an encoder reads.
     """
 
-    unit: Literal["token", "masked token"]
+    unit: Literal["token", "masked token", "target token"]
     is_bound: bool
     is_causal: bool
     has_mask: bool
+    has_source: bool = False
 
 
 # By name, which is that of the file beside this one that computes it.
@@ -28,6 +30,9 @@ KINDS = {
     "next_token": Kind(unit="token", is_bound=False, is_causal=True, has_mask=False),
     "masked": Kind(unit="masked token", is_bound=False, is_causal=False, has_mask=True),
     "diffusion": Kind(unit="token", is_bound=True, is_causal=False, has_mask=True),
+    "translation": Kind(
+        unit="target token", is_bound=False, is_causal=True, has_mask=False, has_source=True
+    ),
 }
 
 
@@ -45,6 +50,16 @@ def check_objective(name: str, mask_ratio: float | None) -> None:
 
 def check_network(name: str, net: ModelConfig) -> None:
     """Raises ValueError if a network cannot be trained for the objective of this name."""
+    if KINDS[name].has_source and net.encoder is None:
+        raise ValueError(
+            f"objective={name!r} needs an encoder, which reads the source. Give the recipe "
+            "shape.encoder, or objective='next_token'."
+        )
+    if net.encoder is not None and not KINDS[name].has_source:
+        raise ValueError(
+            f"objective={name!r} has no source, and the network has an encoder, which reads one. "
+            "Say objective='translation', or shape.encoder=None."
+        )
     if KINDS[name].is_causal:
         return
     blind = sorted({repr(layer.kind) for layer in net.layers if not layer.sees_both_sides})

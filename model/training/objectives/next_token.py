@@ -38,6 +38,10 @@ class NextToken:
     ) -> Batch:
         return batch
 
+    def targets(self, net: ModelConfig, windows: Int[Array, "B T1"]) -> Int[Array, "B T_own"]:
+        """The token that each position of the blocks predicts."""
+        return windows[:, 1:]
+
     def loss(
         self,
         network: Transformer,
@@ -47,7 +51,7 @@ class NextToken:
     ) -> Minimised:
         windows = batch["tokens"]
         x, said = network.features(windows[:, :-1])
-        targets = placed_like(windows[:, 1:], x)
+        targets = placed_like(self.targets(network.config, windows), x)
         head = LinearHead(network.config.logit_multiplier, n_chunks, network.layout)
         minimised, nats = head.loss(x, network.head(), targets, hyper["z_loss_weight"])
         return Minimised(minimised, nats, said)
@@ -58,7 +62,7 @@ class NextToken:
         windows = batch["tokens"]
         # No position sees what is behind it: any token may stand behind the end of a document.
         x, _ = network.features(jnp.maximum(windows[:, :-1], 0))
-        targets = placed_like(windows[:, 1:], x)
+        targets = placed_like(self.targets(network.config, windows), x)
         head = LinearHead(network.config.logit_multiplier, n_chunks, network.layout)
         nats, is_target = head.nats(x, network.head(), targets), targets != NO_TARGET
         return Measured(jnp.where(is_target, nats, 0.0), is_target)

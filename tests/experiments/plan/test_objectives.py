@@ -2,16 +2,23 @@
 """Studies of hidden tokens: one id more, nothing behind a causal mask, and what cannot be asked."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 
 from experiments.plan.jobs import program
 from experiments.plan.plan import plan
-from experiments.study.recipe import BlockRule
+from experiments.study.recipe import BlockRule, EncoderRule
 from experiments.study.study import Axis
+from model.data.source import Pairs
+from model.data.synthetic.open_language import describe_language
+from model.network.counts.cross_attention import CrossAttentionRule
 from model.network.counts.lstm import LSTMRule
 from model.network.counts.total import flops_per_token
 
+CROSS = CrossAttentionRule(
+    head_width=16, min_heads=1, max_heads=32, queries_per_kv_head=1, use_qk_norm=True
+)
 LSTM = LSTMRule(state_ratio=1.0, state_multiple=8, use_gate_bias=True, forget_bias=1.0)
 MASKED = {"objective": "masked", "mask_ratio": 0.15}
 OBJECTIVES = Axis(field="recipe.objective", values=("next_token", "diffusion"))
@@ -70,4 +77,63 @@ def test_what_cannot_be_asked_is_refused_in_a_line_before_anything_is_spent(stud
     for words, asked in refused.items():
         with pytest.raises(ValueError, match=words) as error:
             plan(asked, manifest)
+        assert "\n" not in str(error.value)
+
+
+PAIRS = Pairs(task="lookup", n_words=16, language_seed=0)
+
+
+@pytest.fixture
+def translation(study):
+    """A study of an encoder and a decoder on pairs of seven words."""
+    (block,) = study.recipe.shape.blocks
+    blocks = (replace(block, channel_mixer=None), replace(block, mixer=CROSS))
+    encoder = EncoderRule(source_share=0.5, blocks=(block,))
+    recipe = study.recipe.with_(
+        objective="translation", shape__blocks=blocks, shape__encoder=encoder
+    )
+    evaluation = replace(study.evaluation, n_tokens=1600, curve_tokens=160)
+    return replace(study, recipe=recipe, data=PAIRS, seq_len=16, evaluation=evaluation)
+
+
+def test_an_encoder_reads_its_share_and_every_token_of_a_window_counts(translation):
+    for point in plan(translation, describe_language(PAIRS)).points:
+        model = point.spec.model
+        assert (model.encoder.source_len, model.n_positions, model.vocab_size) == (8, 8, 18)
+        assert model.encoder_net.n_layers == model.n_repeats == model.n_layers // 2
+        assert point.flops["matmul_full"] == pytest.approx(point.budget, rel=0.01)
+        assert point.n_tokens % (16 * point.spec.train.batch_size) == 0
+        # Of the decoder's own attention alone a mask hides half.
+        hidden = point.flops["matmul_full"] - point.flops["matmul_causal"]
+        heads = model.blocks[0].mixer
+        per_target = 3 * model.n_repeats * 2 * 8 * heads.n_heads * heads.d_head
+        assert hidden == pytest.approx(point.n_tokens / 2 * per_target)
+
+
+def test_what_no_source_can_be_is_refused_in_a_line(translation, study, manifest):
+    pairs = describe_language(PAIRS)
+    shape = translation.recipe.shape
+    refused = {
+        "sources of 9 words are too long": (replace(translation, seq_len=20), pairs),
+        "source_share=0.25: of source 'pairs' half of each": (
+            of(translation, shape__encoder=replace(shape.encoder, source_share=0.25)),
+            pairs,
+        ),
+        "encoder.source_len=16: a window of 16 tokens has no target": (
+            replace(
+                of(translation, shape__encoder=replace(shape.encoder, source_share=0.99)),
+                data=study.data,
+            ),
+            manifest,
+        ),
+        "objective='next_token' has no source": (of(translation, objective="next_token"), pairs),
+        "objective='translation' needs an encoder": (
+            replace(of(study, objective="translation"), seq_len=16),
+            manifest,
+        ),
+        "separator=17 with an encoder": (replace(translation, documents_apart=True), pairs),
+    }
+    for words, (asked, data) in refused.items():
+        with pytest.raises(ValueError, match=words) as error:
+            plan(asked, data)
         assert "\n" not in str(error.value)
