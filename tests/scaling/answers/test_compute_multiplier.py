@@ -146,6 +146,18 @@ def test_a_setting_whose_losses_are_bounds_is_named_so_in_the_figure(noisy):
     assert any("losses of A are upper bounds" in said for said in found[1].gain.findings)
 
 
+def test_the_loss_of_the_true_source_is_a_line_in_the_figure_where_it_is_known(noisy):
+    told = {"oracle_loss_nats": np.full(len(noisy[0].runs), 1.25)}
+    runs = dataclasses.replace(noisy[0].runs, extra=told)
+    found = sides({"A": dataclasses.replace(noisy[0], runs=runs), "B": noisy[1]})
+    lines = [
+        [line.get_ydata()[0] for line in figure_sides(one).axes[0].get_lines()]
+        for one in (found, sides({"A": noisy[0], "B": noisy[1]}))
+    ]
+    assert 1.25 in lines[0]
+    assert 1.25 not in lines[1]
+
+
 @pytest.mark.parametrize("bounds", ["A", "B", "AB"])
 def test_bounds_are_compared_and_named(noisy, bounds):
     pair = [bounded(fit) if name in bounds else fit for name, fit in zip("AB", noisy, strict=True)]
