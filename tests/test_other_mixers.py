@@ -3,10 +3,16 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import time
 
 import pytest
-from command_line import environment, isoflop
-from small_studies import mine
+from command_line import COMMAND, environment, isoflop
+from small_studies import mine, tiny
+
+from experiments.ledger.ledger import Ledger
 
 BLOCKS = """
 from experiments.study.recipe import BlockRule
@@ -72,3 +78,53 @@ def test_a_study_is_planned_checked_trained_fitted_and_exported(study, compile_c
         assert {row["blocks"] for row in rows} == {pattern}
         assert columns <= rows[0].keys()
         assert all(float(row["loss_nats"]) > float(row["oracle_loss_nats"]) > 0 for row in rows)
+
+
+FAMILIES = """
+from experiments.recipes.families import FAMILIES
+from experiments.study.study import Axis
+families = tuple(replace(recipe, batch=batch) for recipe in FAMILIES.values())
+STUDY = replace(STUDY, recipe=families[0], axes=(Axis(field="recipe", values=families),))
+"""
+
+
+@pytest.mark.slow(
+    reason="three minutes of processes; test_resume.py has one mixer in the quick suite"
+)
+def test_every_family_killed_in_its_training_has_the_bytes_of_undisturbed_ones(
+    tmp_path, compile_cache
+):
+    sizes = "sizes=Ladder(d_models=(16,), tokens_per_param=(0.1, 1e5))"
+    (tmp_path / "tiny.py").write_text(tiny(f"budgets=(1e9,), seeds=(0,), {sizes}") + FAMILIES)
+
+    def run(results: str) -> subprocess.Popen:
+        options = ("--anyway", "--checkpoint-seconds", "0", "--results", str(tmp_path / results))
+        return subprocess.Popen(
+            [*COMMAND, "run", str(tmp_path / "tiny.py"), *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env=environment(compile_cache),
+        )
+
+    assert run("calm").wait(timeout=600) == 0
+    calm, killed = (Ledger(tmp_path / results, "tiny") for results in ("calm", "killed"))
+    struck: set[str] = set()
+    process = run("killed")
+    while process.poll() is None:
+        saved = {path.parts[-3] for path in killed.folder.glob("jobs/*/checkpoints/*.sha256")}
+        if new := {job for job in saved - struck if not killed.has_result(job)}:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            struck |= new
+            process = run("killed")
+        time.sleep(0.005)
+    assert process.returncode == 0
+    points = killed.read_plan()
+    resumed = [killed.read_result(point.id).provenance.resumed_at_steps[-1] for point in points]
+    assert len(points) == len(struck) >= 10
+    assert min(resumed) > 0
+    assert killed.table.read_bytes() == calm.table.read_bytes()
+    assert killed.curves.read_bytes() == calm.curves.read_bytes()
+    before = {point.id: calm.read_result(point.id).params_sha256 for point in points}
+    assert before == {point.id: killed.read_result(point.id).params_sha256 for point in points}

@@ -95,3 +95,17 @@ def test_every_run_of_a_pack_has_the_loss_that_it_has_alone(
         [result.loss_nats for result in alone], abs=1e-5
     )
     assert abs(alone[0].loss_nats - alone[1].loss_nats) > 1e-3
+
+
+def test_a_pack_of_linear_recurrences_ends_no_process(
+    network_config: ModelConfig, train_config: TrainConfig, corpus: Corpus
+) -> None:
+    """Without `_safe_options` its first step is a segmentation fault with jaxlib 0.10.2. 5 s, and
+    the only quick test that runs one."""
+    schedule = replace(train_config.schedule, n_steps=1, warmup_steps=0, decay_steps=1)
+    first = replace(train_config, schedule=schedule)
+    net = vary(network_config, **RECURRENCES["mamba2"])
+    packed = train_pack(net, [first, replace(first, init_seed=1)], corpus)
+    losses = [result.loss_nats for result in packed]
+    assert np.all(np.isfinite(losses))
+    assert losses[0] != losses[1]

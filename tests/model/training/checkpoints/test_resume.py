@@ -6,13 +6,14 @@ import gc
 import os
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 
 import jax
 import pytest
+from small_networks import OTHERS, RECURRENCES, vary
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
@@ -47,6 +48,7 @@ def attempt(network_config: ModelConfig, train_config: TrainConfig, corpus: Corp
         stop_at: int | None = None,
         steps_per_dispatch: int = 7,
         config: TrainConfig = train_config,
+        net: ModelConfig = network_config,
         **options: object,
     ) -> tuple[TrainResult | None, dict[int, tuple]]:
         told: dict[int, tuple] = {}
@@ -62,7 +64,7 @@ def attempt(network_config: ModelConfig, train_config: TrainConfig, corpus: Corp
         if folder is not None:
             options = {"checkpoints": Checkpoints(folder), "checkpoint_seconds": 0.0} | options
         try:
-            return train_pack(network_config, (config,), corpus, **options)[0], told
+            return train_pack(net, (config,), corpus, **options)[0], told
         except Interrupted:
             return None, told
 
@@ -125,6 +127,30 @@ def test_a_run_with_muon_goes_on_to_the_same_bits(
     result, rest = attempt(tmp_path, config=muon_config)
     assert result.resumed_at == 10
     assert told | rest == losses != uninterrupted[1]
+    assert same(result, whole)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "gru",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow(reason="2 to 8 s of compiling, as gru"))
+            for kind in OTHERS | RECURRENCES
+            if kind != "gru"
+        ),
+    ],
+)
+def test_a_run_of_any_mixer_goes_on_to_the_same_bits(
+    attempt: Callable, network_config: ModelConfig, tmp_path: Path, kind: str
+) -> None:
+    net = vary(network_config, **({"n_layers": 2} | (OTHERS | RECURRENCES)[kind]))
+    net = replace(net, n_layers=len(net.blocks))
+    whole, losses = attempt(None, net=net)
+    _, told = attempt(tmp_path, stop_at=17, net=net)
+    result, rest = attempt(tmp_path, net=net)
+    assert result.resumed_at == 10
+    assert told | rest == losses
     assert same(result, whole)
 
 
