@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One recipe for each family of networks: the blocks of `dense-muon` with another mixer.
+"""One recipe for each family of networks: the blocks of `dense-muon` with another mixer, of RWKV-7
+and the experts with another channel mixer.
 
 Width, depth, batch, schedule and all else are those of `dense-muon`, which were tuned with
 attention (two layers up to width 64 among them). What a family has of its own is its learning rate,
@@ -19,6 +20,7 @@ from model.network.counts.kinds import LayerRule
 from model.network.counts.lstm import LSTMRule
 from model.network.counts.mamba2 import Mamba2Rule
 from model.network.counts.moe import MoERule
+from model.network.counts.rwkv7 import RWKV7ChannelRule, RWKV7Rule
 
 (ATTENTION,) = DENSE_MUON.shape.blocks
 
@@ -36,6 +38,11 @@ GRU = _mixed_by(GRURule(state_ratio=1.0, state_multiple=8, use_gate_bias=True))
 MAMBA2 = _mixed_by(Mamba2Rule(expand=2.0, head_width=16, n_groups=1, d_state=16, taps=4))
 DELTA_NET = _mixed_by(_DELTA)
 GATED_DELTA_NET = _mixed_by(replace(_DELTA, is_gated=True, key_ratio=0.75, value_ratio=1.5))
+# With a channel mixer of its own: 4 D in two matrices is 8/3 D in three.
+RWKV7 = BlockRule(
+    mixer=RWKV7Rule(head_width=16, rank_multiple=4),
+    channel_mixer=RWKV7ChannelRule(ff_ratio=4.0, ff_multiple=16),
+)
 # Two layers see 28 positions, four 55.
 WAVE = tuple(
     _mixed_by(ConvolutionRule(hidden_ratio=1.0, hidden_multiple=8, taps=4, dilation=dilation))
@@ -65,6 +72,7 @@ _FAMILIES: dict[str, tuple[tuple[BlockRule, ...], float]] = {
     "mamba2": ((MAMBA2,), 0.7),
     "delta-net": ((DELTA_NET,), 1.0),
     "gated-delta-net": ((GATED_DELTA_NET,), 0.7),
+    "rwkv7": ((RWKV7,), 1.0),
     "window": ((_mixed_by(replace(ATTENTION.mixer, window=32)),), 1.0),  # type: ignore[type-var]
     "hybrid": ((GATED_DELTA_NET, ATTENTION), 1.0),
     "moe": ((MOE,), 1.4),
