@@ -46,7 +46,8 @@ class Analysis:
       fits: by name of APPROACHES, those that gave an answer.
       refusals: by name, the sentence of those that gave none.
       frontiers: by name, at the study's budgets and forecast budgets.
-      sweeps: by axis of numbers, the mean losses over its values at each budget and size.
+      sweeps: by axis of numbers, the mean losses over its values at each budget and size, or
+        setting without numbers.
       best: where all runs are of one budget; then no approach is fitted.
       agreement: between the approaches at the largest budget; None with fewer than two.
       findings: about the choice of rows, and runs whose curve is unlike the others'.

@@ -15,7 +15,7 @@ from scaling.json_values import encode
 
 CAPTIONS = {
     "isoflop": "Loss against size at fixed compute, with fitted minima where there are any.",
-    "settings": "Loss against each setting that was varied, a line per size.",
+    "settings": "Loss against each number that was varied, a line per size or named setting.",
     "side_by_side": "Frontier of each setting, and the compute that it is worth beside the first.",
     "domains": "Loss of each budget and setting on each domain.",
     "contexts": "Loss by how many tokens of its window a prediction sees.",

@@ -27,6 +27,7 @@ def _row(curve: LossCurve, values: Sequence[float]) -> dict[str, str]:
     return {
         "FLOPs": power(curve.at["budget"]),
         **({} if size is None else {"parameters": count(size)}),
+        **({"setting": curve.setting} if curve.setting else {}),
         "best": _best(curve),
         **{f"{value:g}": _loss(losses.get(value)) + TIED * (value in tied) for value in values},
     }
@@ -51,7 +52,7 @@ def ties(name: str, curves: Sequence[LossCurve]) -> str:
     if not any(np.isfinite(curve.errors).any() for curve in curves):
         return f"One run of each {short}: which values are equal to the best is not known."
     n = sum(bool(curve.ties) for curve in curves)
-    many = f"{len(curves)} budgets and sizes" if len(curves) > 1 else "the one budget and size"
+    many = f"{len(curves)} {_cases(curves)}" if len(curves) > 1 else "the one budget and size"
     if not n:
         return f"No other {short} is within a standard error of the best at {many}."
     return (
@@ -63,9 +64,13 @@ def edges(name: str, curves: Sequence[LossCurve]) -> str:
     """A sentence where the best value of a setting may lie beyond those tried; else empty."""
     n = sum(curve.is_at_edge for curve in curves)
     return (
-        f"the best {name} is the first or the last value at {n} of {len(curves)} budgets and "
-        "sizes: a better one may lie beyond."
+        f"the best {name} is the first or the last value at {n} of {len(curves)} {_cases(curves)}: "
+        "a better one may lie beyond."
     ) * bool(n)
+
+
+def _cases(curves: Sequence[LossCurve]) -> str:
+    return "budgets and settings" if curves[0].setting else "budgets and sizes"
 
 
 def as_objects(curves: Sequence[LossCurve]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from scaling.plots.style import (
     log_counts,
     new_figure,
     scientific,
+    setting_styles,
     styled,
 )
 from scaling.tables.loss_curves import LossCurve
@@ -36,10 +37,12 @@ def figure_settings(
     loss_unit: str = NATS,
     bits_per_nat: float | None = None,
 ) -> Figure:
-    """A panel per setting and budget, a line per size; a star marks the lowest loss of a line.
+    """A panel per number that was varied and budget, a line per size, or per setting that has a
+    name; a star marks the lowest loss of a line.
 
     Args:
-      sweeps: by the name of the setting, curves over it at each (budget, n_params).
+      sweeps: by the name of the number, curves over it at each (budget, n_params), or of each
+        setting at each budget; by ascending budgets.
       bits_per_nat: as Runs have it.
     """
     panels = [
@@ -50,21 +53,28 @@ def figure_settings(
     n_columns = min(len(panels), _PER_ROW)
     n_rows = -(-len(panels) // n_columns)
     figure, axes = new_figure(n_columns, n_rows=n_rows, height=2.3 * n_rows + 0.5)
-    styles = budget_styles(
-        sorted({curve.at["n_params"] for _, curves in panels for curve in curves})
-    )
+    every = [curve for _, curves in panels for curve in curves]
+    names = list(dict.fromkeys(curve.setting for curve in every))
+    sizes = sorted({curve.at["n_params"] for curve in every if not curve.setting})
+    styles: dict[Any, dict[str, Any]] = budget_styles(sizes) if sizes else setting_styles(names)
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
     for ax, (name, curves) in zip(axes, panels, strict=False):
         _plot_setting(ax, name, curves, styles)
     for ax in axes[::n_columns]:
         ax.set_ylabel(loss_label(loss_unit))
-    handles = [Line2D([], [], **style, **_LINE, label=count(n)) for n, style in styles.items()]
+    handles = [
+        Line2D([], [], **style, **_LINE, label=count(of) if sizes else of)
+        for of, style in styles.items()
+    ]
     star = Line2D([], [], linestyle="none", marker="*", color="#444444", markersize=10)
     star.set_label("lowest")
     handles.append(star)
-    figure.legend(handles=handles, title="parameters", loc="outside lower center", ncols=7)
+    title = "parameters" if sizes else None
+    figure.legend(handles=handles, title=title, loc="outside lower center", ncols=7 if sizes else 4)
     said = ["means over repeats; nothing is fitted."]
+    if not sizes:
+        said.append("of each setting its best size at each value.")
     if bits_per_nat is not None:
         said.append(f"{loss_unit} times {bits_per_nat:.4g} are {bits_words(loss_unit)}.")
     caption(figure, said)
@@ -97,10 +107,10 @@ def figure_vocabulary(curves: Sequence[LossCurve], loss_unit: str) -> Figure:
 
 
 def _plot_setting(
-    ax: Axes, name: str, curves: Sequence[LossCurve], styles: Mapping[float, dict[str, Any]]
+    ax: Axes, name: str, curves: Sequence[LossCurve], styles: Mapping[Any, dict[str, Any]]
 ) -> None:
     for curve in curves:
-        style = styles[curve.at["n_params"]]
+        style = styles[curve.setting or curve.at["n_params"]]
         ax.plot(curve.values, curve.losses, **style, **_LINE)
         if curve.lowest is not None:
             at = (curve.values[curve.lowest], curve.losses[curve.lowest])

@@ -23,12 +23,14 @@ class LossCurve(ShortRepr):
         has; NaN where no run has a loss, [V].
       errors: standard errors of these means, from the scatter of repeats pooled along the curve;
         NaN where nothing was repeated, [V].
+      setting: the name of what else is the same along the curve; "": nothing has one.
     """
 
     at: Mapping[str, float]
     values: Float[Array, " V"]
     losses: Float[Array, " V"]
     errors: Float[Array, " V"]
+    setting: str = ""
 
     @property
     def lowest(self) -> int | None:
@@ -55,7 +57,7 @@ class LossCurve(ShortRepr):
 
 
 def loss_curves(
-    runs: Runs, column: str, same: Sequence[str], others: Sequence[str] = ()
+    runs: Runs, column: str, same: Sequence[str], others: Sequence[str] = (), setting: str = ""
 ) -> list[LossCurve]:
     """A curve for each combination of ``same``, by ascending values of those.
 
@@ -63,6 +65,7 @@ def loss_curves(
       runs: of those that are not ok only the values count.
       column: a column of numbers. same: columns of numbers that tell the curves apart.
       others: columns of settings, of which the best counts at each value.
+      setting: the name of that of all these runs.
     """
     columns = {**runs.extra, **{name: getattr(runs, name) for name in ("budget", "n_params")}}
     found: dict[tuple, dict[float, dict[tuple, list[float]]]] = {}
@@ -70,16 +73,16 @@ def loss_curves(
         key = tuple(float(columns[name][i]) for name in same)
         settings = found.setdefault(key, {}).setdefault(float(columns[column][i]), {})
         if is_ok:
-            setting = tuple(columns[name][i] for name in others)
-            settings.setdefault(setting, []).append(float(runs.loss_nats[i]))
+            chosen = tuple(columns[name][i] for name in others)
+            settings.setdefault(chosen, []).append(float(runs.loss_nats[i]))
     return [
-        _curve(dict(zip(same, key, strict=True)), by_value)
+        _curve(dict(zip(same, key, strict=True)), by_value, setting)
         for key, by_value in sorted(found.items())
     ]
 
 
 def _curve(
-    at: Mapping[str, float], by_value: Mapping[float, Mapping[tuple, list[float]]]
+    at: Mapping[str, float], by_value: Mapping[float, Mapping[tuple, list[float]]], setting: str
 ) -> LossCurve:
     values = sorted(by_value)
     best = [min(by_value[value].values(), key=np.mean, default=[]) for value in values]
@@ -92,4 +95,5 @@ def _curve(
         values=np.array(values),
         losses=np.array([np.mean(losses) if losses else np.nan for losses in best]),
         errors=np.array([sd / np.sqrt(len(losses)) if losses else np.nan for losses in best]),
+        setting=setting,
     )

@@ -11,6 +11,7 @@ from experiments.report.analysis import analyse
 from experiments.report.build import gather
 from experiments.report.drawing import drawn
 from experiments.report.page import page
+from experiments.report.setting_rows import setting_rows
 from experiments.report.settings_apart import cost_rows, side_rows
 from experiments.study.study import Axis, Ladder
 
@@ -68,6 +69,23 @@ def test_each_setting_is_fitted_and_set_beside_the_first(ledger, compared, manif
     np.testing.assert_array_equal(right.get_lines()[0].get_ydata(), gain.ratio)
     html = page(study, manifest, points, report, {})
     assert "<h2>Side by side</h2>" in html
+    # Along the rate each has a curve of its own at every budget, of its best size there.
+    losses: dict = {}
+    for point in points:
+        at = (point.budget, point.axes["recipe.shape.blocks"], point.axes[RATE])
+        loss = ledger.read_result(point.id).loss_nats
+        losses.setdefault(at, {}).setdefault(point.params.total, []).append(loss)
+    curves = analysis.sweeps[RATE]
+    assert [(curve.at["budget"], curve.setting) for curve in curves] == [
+        (budget, name) for budget in study.budgets for name in WORTH
+    ]
+    for curve in curves:
+        of_sizes = [losses[curve.at["budget"], curve.setting, rate] for rate in curve.values]
+        expected = [min(map(np.mean, sizes.values())) for sizes in of_sizes]
+        np.testing.assert_allclose(curve.losses, expected, rtol=1e-12)
+    assert [row["setting"] for row in setting_rows(curves)] == 3 * [*WORTH]
+    texts = [text.get_text() for text in drawn(report)["settings"].legends[0].get_texts()]
+    assert texts == [*WORTH, "lowest"]
     took = cost_rows(points, report.verdicts)
     assert [(row["setting"], row["seconds of training"]) for row in took] == [
         ("plain", "8"), ("deep", "16")

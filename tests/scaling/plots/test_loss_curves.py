@@ -64,6 +64,28 @@ def test_the_lowest_loss_of_each_curve_is_marked(sweeps):
     np.testing.assert_allclose([star.ravel() for star in data(second, "*")], [[1, 1], [1, 1]])
 
 
+def test_settings_with_a_name_have_a_line_each_whatever_their_sizes():
+    lengths, losses = np.array([64.0, 128.0]), {"lstm": [2.0, 1.9], "attention": [2.1, 1.7]}
+    curves = [
+        LossCurve(
+            at={"budget": budget},
+            values=lengths,
+            losses=np.array(own),
+            errors=lengths,
+            setting=name,
+        )
+        for budget in (1e10, 3e10)
+        for name, own in losses.items()
+    ]
+    figure = figure_settings({"seq_len": curves})
+    for ax in figure.axes:
+        lines = [line for line in ax.lines if line.get_marker() != "*"]
+        np.testing.assert_array_equal([line.get_ydata() for line in lines], [*losses.values()])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*losses, "lowest"]
+    assert len({handle.get_color() for handle in legend.legend_handles}) == 3
+
+
 def test_rates_that_blow_up_do_not_flatten_the_rest():
     losses = [2.0, 1.9, 2.0, 90.0]
     (ax,) = figure_settings({"rate": [curve(1e10, 1e4, [1.0, 2.0, 4.0, 8.0], losses)]}).axes
