@@ -9,7 +9,7 @@ are the T values of the image, so that nats per token are nats per value of a pi
 from dataclasses import dataclass
 from typing import ClassVar
 
-from model.data.source_checks import check_fraction, check_int, check_real, check_that
+from model.data.source_checks import check_fraction, check_int, check_paths, check_real, check_that
 
 MAX_LEVELS = 256
 MAX_SIDE = 32
@@ -64,21 +64,71 @@ class MarkovMesh:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Digits:
-    """1797 handwritten digits of 8 x 8 pixels of 17 levels, which come with the package (Alpaydin &
-    Kaynak 1998; model/data/images/README.md).
+class _Files:
+    """What images in files have in common.
 
     Args:
       validation_fraction: share of the images held out, 0 < x < 1, chosen by their hash.
       labelled: see MarkovMesh.
     """
 
-    kind: ClassVar[str] = "digits"
+    kind: ClassVar[str]
     order: ClassVar[str] = "shuffled"
-    levels: ClassVar[int] = 17
     validation_fraction: float
     labelled: bool
 
     def __post_init__(self) -> None:
         check_fraction(self.kind, self.validation_fraction)
         check_that(self, "labelled", isinstance(self.labelled, bool), "True or False")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Digits(_Files):
+    """1797 handwritten digits of 8 x 8 pixels of 17 levels, which come with the package (Alpaydin &
+    Kaynak 1998; model/data/images/README.md)."""
+
+    kind: ClassVar[str] = "digits"
+    levels: ClassVar[int] = 17
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageFolder(_Files):
+    """A folder of each class, named by it, with image files of one size (PNG, JPEG, and others that
+    Pillow reads).
+
+    Args:
+      path: of the folder that holds them.
+      channels: 1: grey; 3: red, green, blue. Images of another kind are converted.
+      levels: of a value, 2 to 256: a byte v becomes floor(v levels / 256).
+    """
+
+    kind: ClassVar[str] = "image_folder"
+    path: str
+    channels: int
+    levels: int
+
+    def __post_init__(self) -> None:
+        _Files.__post_init__(self)
+        check_paths(self.kind, "path", (self.path,))
+        check_that(self, "channels", self.channels in (1, 3), "1 or 3")
+        check_int(self.kind, "levels", self.levels, 2, MAX_LEVELS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageArrays(_Files):
+    """An .npz file with `images`, whole numbers [n, height, width] or [n, height, width, channels],
+    and `labels` [n], the numbers of their classes.
+
+    Args:
+      path: of the file.
+      levels: of a value, 2 to 256: values lie in [0, levels).
+    """
+
+    kind: ClassVar[str] = "image_arrays"
+    path: str
+    levels: int
+
+    def __post_init__(self) -> None:
+        _Files.__post_init__(self)
+        check_paths(self.kind, "path", (self.path,))
+        check_int(self.kind, "levels", self.levels, 2, MAX_LEVELS)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from model.data.image_sources import Digits, MarkovMesh
+from model.data.image_sources import Digits, ImageArrays, ImageFolder, MarkovMesh
 from model.data.languages import Pairs, Recall, Zipf
 from model.data.manifest import Manifest
 from model.data.source_checks import (
@@ -87,7 +87,7 @@ class TokenArrays:
 
 TextSource = PepsText | StdlibText | TextFiles | HuggingFaceDataset
 FileSource = TextSource | TokenArrays
-ImageFiles = Digits
+ImageFiles = Digits | ImageFolder | ImageArrays
 ImageSource = ImageFiles | MarkovMesh
 Language = Zipf | Recall | Pairs | MarkovMesh
 SingleSource = FileSource | Language | ImageFiles
@@ -173,7 +173,7 @@ Source = SingleSource | Mixture
 
 
 # In whose windows each lies one image: tokens are values of pixels.
-IMAGE_KINDS = (MarkovMesh.kind, Digits.kind)
+IMAGE_KINDS = (MarkovMesh.kind, Digits.kind, ImageFolder.kind, ImageArrays.kind)
 
 
 def check_images(manifest: Manifest, seq_len: int) -> None:
@@ -202,7 +202,7 @@ SOURCES: dict[str, type[Source]] = {
     s.kind: s
     for s in (
         *(PepsText, StdlibText, TextFiles, HuggingFaceDataset, TokenArrays),
-        *(Zipf, Recall, Pairs, MarkovMesh, Digits, Mixture),
+        *(Zipf, Recall, Pairs, MarkovMesh, Digits, ImageFolder, ImageArrays, Mixture),
     )
 }
 
