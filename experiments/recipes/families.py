@@ -11,7 +11,10 @@ networks are.
 
 from dataclasses import replace
 
+from experiments.recipes import dense
 from experiments.recipes.dense import DENSE_MUON
+from experiments.study.changes import leaves
+from experiments.study.explained import Explained
 from experiments.study.recipe import BlockRule, Recipe
 from model.network.counts.convolution import ConvolutionRule
 from model.network.counts.delta_net import DeltaNetRule
@@ -81,3 +84,92 @@ FAMILIES: dict[str, Recipe] = {
     name: DENSE_MUON.with_(name=name, shape__blocks=blocks, optimizer__learning_rate=rate)
     for name, (blocks, rate) in _FAMILIES.items()
 }
+
+_RATE = "optimizer.learning_rate"
+_UNVARIED = "not varied here"
+_RECURRENCE = {
+    "mixer.head_width": f"that of attention; {_UNVARIED}",
+    "mixer.taps": f"as released; {_UNVARIED}",
+}
+_DELTA_NET = _RECURRENCE | {
+    "mixer.is_gated": "says which of the two it is",
+    "mixer.values_per_key": f"as many heads of keys as of values; {_UNVARIED}",
+    "mixer.key_ratio mixer.value_ratio": f"the papers'; {_UNVARIED}",
+}
+_UNITS = {
+    "mixer.state_ratio": f"as wide as the stream; {_UNVARIED}",
+    "mixer.state_multiple": "tiles",
+    "mixer.use_gate_bias": f"as torch's layer; {_UNVARIED}",
+}
+# By name what it is, and the reasons of what it has of its own.
+_WHY: dict[str, tuple[str, dict[str, str]]] = {
+    "transformer": ("dense-muon, as one of the families", {}),
+    "lstm": (
+        "an LSTM in each block",
+        _UNITS | {"mixer.forget_bias": "the state is kept at first (Jozefowicz et al. 2015)"},
+    ),
+    "gru": ("gated recurrent units in each block", _UNITS),
+    "convolution": (
+        "causal convolutions in each block, dilated by 1 and 8",
+        {
+            "mixer.hidden_ratio": f"as wide as the stream; {_UNVARIED}",
+            "mixer.hidden_multiple": "tiles",
+            "mixer.taps mixer.dilation": f"two layers see 28 positions; {_UNVARIED}",
+        },
+    ),
+    "mamba2": (
+        "Mamba-2 in each block",
+        _RECURRENCE
+        | {
+            "mixer.expand mixer.n_groups": f"the paper's; {_UNVARIED}",
+            "mixer.d_state": f"as wide as a head; {_UNVARIED}",
+        },
+    ),
+    "delta-net": ("DeltaNet in each block", _DELTA_NET),
+    "gated-delta-net": ("gated DeltaNet in each block", _DELTA_NET),
+    "rwkv7": (
+        "RWKV-7 in each block, with its channel mixer",
+        {
+            "mixer.head_width": f"that of attention; {_UNVARIED}",
+            "mixer.rank_multiple": "an eighth of the released code's, as the networks are small",
+            "channel_mixer.ff_ratio": "the paper's: 4 D in two matrices is 8/3 D in three",
+            "channel_mixer.ff_multiple": "tiles",
+        },
+    ),
+    "window": (
+        "attention over the last 32 positions",
+        {"mixer.window": f"a quarter of 128 positions; {_UNVARIED}"},
+    ),
+    "hybrid": ("gated DeltaNet and attention in turn", _DELTA_NET),
+    "moe": (
+        "dense-muon with four experts, of which one is active",
+        {
+            "channel_mixer.n_experts channel_mixer.n_active": "as many active parameters as "
+            f"dense-muon; {_UNVARIED}",
+            "channel_mixer.shared_ratio channel_mixer.is_renormalized": f"none; {_UNVARIED}",
+            "channel_mixer.router_init_gain": f"that of all matrices; {_UNVARIED}",
+            "channel_mixer.balance_loss_weight": "Switch Transformer's (Fedus et al. 2021, "
+            f"arXiv:2101.03961); {_UNVARIED}",
+            "channel_mixer.router_z_loss_weight": "ST-MoE's (Zoph et al. 2022, arXiv:2202.08906); "
+            f"{_UNVARIED}",
+        },
+    ),
+}
+
+
+def _explained(name: str) -> Explained:
+    """Reasons of dense-muon where a number is its own, in whichever block."""
+    recipe, like = FAMILIES[name], dense.EXPLAINED[-1]
+    about, own = _WHY[name]
+    rate = "a factor on the rates of dense-muon: the best of one sweep, at width 32 and 2e10 FLOPs"
+    of_second = {
+        path: like.reasons[first]
+        for path, value in leaves(recipe).items()
+        if (first := path.replace("blocks.1", "blocks.0")) != path
+        and like.numbers.get(first, recipe) == value
+    }
+    why = of_second | own | ({} if recipe == DENSE_MUON.with_(name=name) else {_RATE: rate})
+    return Explained(recipe=recipe, like=like, about=about, why=why)
+
+
+EXPLAINED = tuple(map(_explained, FAMILIES))

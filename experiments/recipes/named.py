@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """All recipes of this project, with their reasons."""
 
-from experiments.recipes import dense, llama_like, tiny_bytes
+from experiments.recipes import dense, families, llama_like, tiny_bytes
 from experiments.study.explained import Explained
 
 RECIPES: dict[str, Explained] = {
     explained.recipe.name: explained
-    for explained in (*tiny_bytes.EXPLAINED, *dense.EXPLAINED, *llama_like.EXPLAINED)
+    for room in (tiny_bytes, dense, llama_like, families)
+    for explained in room.EXPLAINED
 }
 
 
