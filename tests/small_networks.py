@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 
 from model.network.config import EncoderConfig, ModelConfig
+from model.network.counts.attending_gru import AttendingGRUConfig
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.convolution import ConvolutionConfig
 from model.network.counts.cross_attention import CrossAttentionConfig
 from model.network.counts.delta_net import DeltaNetConfig, GatedDeltaNetConfig
-from model.network.counts.gru import GRUConfig
+from model.network.counts.gru import BidirectionalGRUConfig, GRUConfig
 from model.network.counts.kinds import CHANNEL_MIXERS, MIXERS, BlockConfig
 from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mamba2 import Mamba2Config
@@ -116,6 +117,16 @@ OTHERS: dict[str, dict[str, Any]] = {
     "hybrid": {"mixers": (LLAMA.blocks[0].mixer, _LSTM), "use_bias": True},
 }
 _CROSS = CrossAttentionConfig(n_heads=4, n_kv_heads=2, d_head=6, rope_theta=None, use_qk_norm=True)
+_FROM_BOTH_ENDS = EncoderConfig(
+    source_len=5,
+    blocks=(
+        BlockConfig(
+            mixer=BidirectionalGRUConfig(d_state=24, use_gate_bias=True),
+            channel_mixer=GELUConfig(d_ff=40),
+        ),
+    ),
+)
+_ATTENDING = AttendingGRUConfig(d_state=24, use_gate_bias=True, d_attention=10)
 # Networks with an encoder of the first five tokens.
 ENCODED: dict[str, dict[str, Any]] = {
     "cross_attention": {
@@ -124,6 +135,17 @@ ENCODED: dict[str, dict[str, Any]] = {
         "positions": "learned",
         "use_bias": True,
         "encoder": EncoderConfig(source_len=5, blocks=LLAMA.blocks),
+    },
+    "attending_gru": {
+        "mixers": (_ATTENDING,),
+        "channel_mixers": ("gelu",),
+        "use_bias": True,
+        "encoder": _FROM_BOTH_ENDS,
+    },
+    "last_state": {
+        "mixers": (msgspec.structs.replace(_ATTENDING, d_attention=None),),
+        "channel_mixers": ("gelu",),
+        "encoder": _FROM_BOTH_ENDS,
     },
 }
 # Those of "recurrences", each alone.

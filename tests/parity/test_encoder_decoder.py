@@ -28,6 +28,10 @@ ATTENTION = msgspec.structs.replace(LLAMA.blocks[0].mixer, rope_theta=None, d_he
 CROSS = msgspec.structs.replace(
     ENCODED["cross_attention"]["mixers"][1], n_kv_heads=4, d_head=4, use_qk_norm=False
 )
+FROM_BOTH_ENDS = tuple(
+    msgspec.structs.replace(block, channel_mixer=None)
+    for block in ENCODED["attending_gru"]["encoder"].blocks
+)
 # torch.nn.Transformer: LayerNorm before each branch and behind each stack, biases everywhere.
 TRANSFORMER = vary(
     LLAMA,
@@ -107,7 +111,73 @@ def torch_transformer(w: Tensors, source: "torch.Tensor", target: "torch.Tensor"
     return torch.func.functional_call(model, theirs, (source, target), {"tgt_mask": mask})
 
 
+# The GRUs of an encoder, torch's own in both directions, and a decoder with additive attention.
+RECURRENT = vary(
+    LLAMA,
+    **ENCODED["attending_gru"]
+    | {"channel_mixers": (None,), "encoder": EncoderConfig(source_len=5, blocks=FROM_BOTH_ENDS)},
+    norm="layernorm",
+    n_layers=1,
+)
+
+
+def cell_of(w: Tensors, ours: str, n_in: int) -> Tensors:
+    """torch's gates are reset, update, candidate; of its two biases that of the input is ours."""
+    of_input = [w[f"{ours}/input_adh"][0, gate].T for gate in (1, 2, 0)]
+    of_state = [w[f"{ours}/recurrent_auh"][0, gate].T for gate in range(3)]
+    if f"{ours}/told_adh" in w:
+        told = [w[f"{ours}/told_adh"][0, gate].T for gate in (1, 2, 0)]
+        of_input = [torch.cat(both, dim=1) for both in zip(of_input, told, strict=True)]
+    bias = [w[f"{ours}/gate_bias"][0, gate] for gate in (1, 2, 0)]
+    found = {
+        "weight_ih": torch.cat(of_input),
+        "weight_hh": torch.cat(of_state),
+        "bias_ih": torch.cat(bias),
+        "bias_hh": torch.cat([torch.zeros(48), w[f"{ours}/candidate_bias"][0]]),
+    }
+    assert found["weight_ih"].shape[1] == n_in
+    return found
+
+
+def normed(w: Tensors, ours: str, x: "torch.Tensor", layer: int | None = None) -> "torch.Tensor":
+    gain, bias = (w[f"{ours}/{name}"] for name in ("gain", "bias"))
+    gain, bias = (gain, bias) if layer is None else (gain[layer], bias[layer])
+    return torch.nn.functional.layer_norm(x, (16,), gain, bias, LLAMA.norm_eps)
+
+
+def torch_recurrent(w: Tensors, source: "torch.Tensor", target: "torch.Tensor") -> "torch.Tensor":
+    """Bahdanau et al. 2014, app. A.1.2: at each position the state before asks the annotations."""
+    encoder, ends = "encoder/blocks/0", ("ahead", "behind")
+    cells = [cell_of(w, f"{encoder}/mixer/{end}", 16) for end in ends]
+    theirs = {
+        f"{name}_l0{suffix}": value
+        for cell, suffix in zip(cells, ("", "_reverse"), strict=True)
+        for name, value in cell.items()
+    }
+    gru = torch.nn.GRU(16, 24, batch_first=True, bidirectional=True)
+    x = normed(w, f"{encoder}/mixer_norm", source, 0)
+    both, _ = torch.func.functional_call(gru, theirs, (x,))
+    out = torch.cat([w[f"{encoder}/mixer/{end}/output_hd"][0] for end in ends])
+    bias = sum(w[f"{encoder}/mixer/{end}/output_bias"][0] for end in ends)
+    memory = normed(w, "encoder/norm", source + both @ out + bias)
+
+    ours = "blocks/0/mixer"
+    cell, weights = torch.nn.GRUCell(32, 24), cell_of(w, ours, 32)
+    x, said = normed(w, "blocks/0/mixer_norm", target, 0), []
+    h = torch.tanh(memory[:, 0] @ w[f"{ours}/begin_dh"][0])
+    keys = memory @ w[f"{ours}/key_dk"][0]
+    for t in range(target.shape[1]):
+        query = h @ w[f"{ours}/query_uk"][0]
+        scores = torch.tanh(keys + query[:, None]) @ w[f"{ours}/score_k"][0]
+        c = (torch.softmax(scores, dim=-1)[:, :, None] * memory).sum(dim=1)
+        h = torch.func.functional_call(cell, weights, (torch.cat([x[:, t], c], dim=1), h))
+        said.append(h)
+    mixed = torch.stack(said, dim=1) @ w[f"{ours}/output_hd"][0] + w[f"{ours}/output_bias"][0]
+    return normed(w, "norm", target + mixed)
+
+
 NETWORKS: dict[str, tuple[ModelConfig, Callable]] = {
+    "attending_gru": (RECURRENT, torch_recurrent),
     "encoder_decoder": (TRANSFORMER, torch_transformer),
 }
 

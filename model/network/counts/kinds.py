@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Protocol, Union
 
 import msgspec
 
+from model.network.counts.attending_gru import AttendingGRUConfig
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.convolution import ConvolutionConfig
 from model.network.counts.cross_attention import CrossAttentionConfig
 from model.network.counts.delta_net import DeltaNetConfig, GatedDeltaNetConfig
-from model.network.counts.gru import GRUConfig
+from model.network.counts.gru import BidirectionalGRUConfig, GRUConfig
 from model.network.counts.layer import LayerConfig
 from model.network.counts.lstm import LSTMConfig
 from model.network.counts.mamba2 import Mamba2Config
@@ -25,6 +26,8 @@ MIXERS = (
     CrossAttentionConfig,
     LSTMConfig,
     GRUConfig,
+    BidirectionalGRUConfig,
+    AttendingGRUConfig,
     ConvolutionConfig,
     MaskedConvolutionConfig,
     Mamba2Config,

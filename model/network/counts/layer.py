@@ -151,6 +151,9 @@ class LayerConfig(
     says: ClassVar[tuple[str, ...]] = ()
     """Names of what it has to say beside its output: scalars, summed over all layers."""
 
+    sees_ahead: ClassVar[bool] = False
+    """Whether it sees what is behind a position, whatever the context."""
+
     reads_source: ClassVar[bool] = False
     """Whether it reads what an encoder makes of the source."""
 

@@ -61,6 +61,11 @@ def check_network(name: str, net: ModelConfig) -> None:
             "Say objective='translation', or shape.encoder=None."
         )
     if KINDS[name].is_causal:
+        if ahead := sorted({repr(layer.kind) for layer in net.layers if layer.sees_ahead}):
+            raise ValueError(
+                f"objective={name!r} asks for what is before a position, and {', '.join(ahead)} "
+                "sees what is behind it. Put it into an encoder, or choose a causal mixer."
+            )
         return
     blind = sorted({repr(layer.kind) for layer in net.layers if not layer.sees_both_sides})
     if blind:

@@ -13,6 +13,7 @@ from model.data.corpus import open_corpus
 from model.data.source import Pairs
 from model.data.synthetic.open_language import describe_language
 from model.network.config import EncoderConfig
+from model.network.counts.gru import BidirectionalGRUConfig
 from model.network.execution import PLAIN
 from model.training.checkpoints.checkpoint import Checkpoints
 from model.training.compile_program import compile_program
@@ -121,6 +122,13 @@ def test_what_does_not_fit_is_refused_in_words(net, network_config, config, corp
     cases = {
         "objective='translation' needs an encoder": (network_config, config),
         "objective='next_token' has no source": (net, replace(config, objective="next_token")),
+        "'bidirectional_gru' sees what is behind it": (
+            vary(
+                network_config,
+                mixers=(BidirectionalGRUConfig(d_state=8, use_gate_bias=True),),
+            ),
+            replace(config, objective="next_token"),
+        ),
     }
     for words, (model, train) in cases.items():
         with pytest.raises(ValueError, match=words) as refused:
