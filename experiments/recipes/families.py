@@ -108,7 +108,10 @@ _WHY: dict[str, tuple[str, dict[str, str]]] = {
         "an LSTM in each block",
         _UNITS | {"mixer.forget_bias": "the state is kept at first (Jozefowicz et al. 2015)"},
     ),
-    "gru": ("gated recurrent units in each block", _UNITS),
+    "gru": (
+        "gated recurrent units in each block",
+        _UNITS | {"mixer.is_bidirectional": "the next token is asked for"},
+    ),
     "convolution": (
         "causal convolutions in each block, dilated by 1 and 8",
         {
