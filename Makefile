@@ -16,7 +16,7 @@ export UV_PYTHON_DOWNLOADS := never
 .PHONY: help quickstart test test-all check test-parity test-browser test-slurm test-kubernetes \
   test-chaos test-tpu check-tpu bench bench-truth bench-coverage bench-fit bench-saving \
   bench-noise bench-quickstart bench-forecast bench-holdout bench-isoflop bench-preparing \
-  bench-scalebench \
+  bench-scalebench bench-mixers \
   bench-reliability clean
 
 help: ## these lines
@@ -67,6 +67,10 @@ check-tpu: $(VENV)/.ready .venv-tpu/.ready ## isoflop check of a 1B model on a T
 bench: $(VENV)/.ready ## speed against PyTorch; on a GPU: run it with --gpu (see its docstring)
 	-$(MAKE) .venv-parity/.ready
 	$(BIN)/python -m experiments.benchmarks.speed.run
+
+bench-mixers: $(VENV)/.ready ## each sequence mixer at T 256 to 4096, against torch and transformers
+	-$(MAKE) .venv-parity/.ready
+	$(BIN)/python -m experiments.benchmarks.speed.run --only layers
 
 bench-truth: $(VENV)/.ready ## real training on five languages of known entropy (20 minutes)
 	$(BIN)/python -m experiments.benchmarks.truth

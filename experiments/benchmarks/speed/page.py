@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from experiments.benchmarks.speed import networks
+from experiments.benchmarks.speed import layers, networks
 from experiments.benchmarks.speed.packs import TOKENS_PER_PARAM
 from experiments.files import markdown
 from model.network.config import ModelConfig
@@ -101,6 +101,19 @@ def _packs(found: dict[str, Any]) -> list[str]:
     ]
 
 
+def _layers(found: dict[str, Any]) -> list[str]:
+    missing = [f"- {what}: not measured, {why}." for what, why in found["not_measured"].items()]
+    return [
+        f"One layer of width {layers.D_MODEL}, float32: gradients of its arrays and its input, of "
+        f"{layers.N_TOKENS} tokens in windows of T. Ours compiled, theirs eager, a process each, "
+        f"{found['rounds']} rounds in turn; medians.",
+        "",
+        *missing,
+        *([""] if missing else []),
+        *table(found["rows"], layers.COLUMNS),
+    ]
+
+
 def table(rows: list[dict[str, Any]], names: dict[str, str]) -> list[str]:
     """``names`` maps keys of the rows to the heads of their columns, in order."""
     return markdown.table(tuple(names.values()), ([row[name] for name in names] for row in rows))
@@ -110,4 +123,5 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], list[str]]]] = {
     "peers": ("Against PyTorch", _peers),
     "mixers": ("Against PyTorch's own LSTM and convolution", _peers),
     "packs": ("Runs that train together", _packs),
+    "layers": ("Each sequence mixer alone", _layers),
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""make bench: training speed against PyTorch, and runs that train together against one at a time.
+"""make bench: training speed against PyTorch, and runs that train together against one at a time;
+make bench-mixers: each sequence mixer alone, at several lengths.
 
-  python -m experiments.benchmarks.speed.run [--gpu] [--only peers mixers packs] [--networks ...]
+  python -m experiments.benchmarks.speed.run [--gpu] [--only peers mixers packs layers]
 
 On two CPU cores, or with --gpu on one GPU. Every measurement is a process of its own; systems train
 the same networks on the same tokens in turn, so that a change of the machine's speed meets all of
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.record import FOLDER, write
-from experiments.benchmarks.speed import networks, packs, processes
+from experiments.benchmarks.speed import layers, networks, packs, processes
 from experiments.benchmarks.speed.page import page
 from experiments.machine.provenance import cpu_model, software_facts
 from model.hardware import lookup
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=networks.SETTINGS, help="of the peers")
     parser.add_argument("--systems", nargs="+", choices=(OURS, *PEERS))
     parser.add_argument("--widths", nargs="+", type=int, default=packs.WIDTHS, help="of the packs")
+    parser.add_argument("--mixers", nargs="+", choices=layers.MIXERS, default=[*layers.MIXERS])
+    parser.add_argument("--lengths", nargs="+", type=int, default=layers.LENGTHS, help="of these")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1e6, help="no process works for longer")
     parser.add_argument("--torch-python", help="the interpreter that has torch")
@@ -206,10 +209,16 @@ def together(device: str, options: argparse.Namespace) -> Iterator[dict[str, Any
     return packs.measured(device, options.widths, options.seconds)
 
 
+def alone(device: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One mixer after another; on two CPU cores only."""
+    return layers.measured(options) if device == "cpu" else iter(())
+
+
 CASES: dict[str, Callable[[str, argparse.Namespace], Iterator[dict[str, Any]]]] = {
     "peers": peers,
     "mixers": mixers,
     "packs": together,
+    "layers": alone,
 }
 
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process, one mixer of ours: seconds per token of a forward and backward pass, by length.
+
+python -m experiments.benchmarks.speed.our_layers MIXER LENGTH...
+"""
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+from experiments.benchmarks.speed import layers
+from model.network.context import PLAIN_CONTEXT
+from model.network.execution import PLAIN
+from model.network.sharding import FSDP_TENSOR, make_mesh
+from model.network.stack import implementation
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mixer", choices=layers.MIXERS)
+    parser.add_argument("lengths", nargs="+", type=int)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    from experiments.machine.jax_setup import start_jax
+
+    start_jax([], None, options.threads)
+    with jax.set_mesh(make_mesh((1, 1, 1, 1))):
+        for length in options.lengths:
+            print(json.dumps(measure(options.mixer, length)), flush=True)
+
+
+def measure(name: str, length: int) -> dict[str, Any]:
+    sizes, net = layers.sized(name, length)
+    layer = implementation(sizes)(
+        sizes, net, execution=PLAIN, layout=FSDP_TENSOR, rngs=nnx.Rngs(params=0)
+    )
+    graphdef, params = nnx.split(layer)
+
+    def total(params: nnx.State, x: jax.Array, weights: jax.Array) -> jax.Array:
+        layer = nnx.merge(graphdef, params)
+        context = PLAIN_CONTEXT._replace(shared=layer.shared_values(x))
+        return jnp.sum(layer(x, context)[0] * weights)
+
+    passes = jax.jit(jax.grad(total, (0, 1)))
+    shape = (layers.batch_size(length), length, layers.D_MODEL)
+    draw = np.random.default_rng(0).normal
+    place = P(*FSDP_TENSOR.act("btd"))
+    x, weights = (jax.device_put(draw(size=shape).astype(np.float32), place) for _ in range(2))
+    seconds = []
+    for _ in range(1 + layers.N_REPEATS):
+        began = time.perf_counter()
+        jax.block_until_ready(passes(params, x, weights))
+        seconds.append(time.perf_counter() - began)
+    return {
+        "seq_len": length,
+        "seconds_per_token": statistics.median(seconds[1:]) / (shape[0] * length),
+        "versions": {"jax": jax.__version__},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""make bench-mixers: ratios and growth of made-up times, its page, and its own path in seconds."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from experiments.benchmarks.speed import layers
+from experiments.benchmarks.speed.page import page
+from model.network.counts.kinds import MIXERS
+
+FACTS = {"device": "a CPU", "cores": 2, "python": "3.11", "git_commit": "0123456789"}
+
+
+def line(length, micros, **versions):
+    return {"seq_len": length, "seconds_per_token": 1e-6 * micros, "versions": versions}
+
+
+def test_rows_have_medians_ratios_and_growth_and_say_what_is_missing():
+    found = {
+        ("our_layers", "lstm"): [line(512, m, jax="9") for m in (9, 10, 50)] + [line(4096, 11)],
+        ("their_layers", "lstm"): [line(512, 15, torch="8"), line(4096, 30)],
+        ("our_layers", "rwkv7"): [line(512, 10)],
+    }
+    made = layers.summary(found)
+    assert made["versions"] == {"jax": "9", "torch": "8"}
+    short, long = made["rows"]
+    assert (short["mixer"], short["seq_len"], short["ours"]) == ("lstm", 512, 100_000)
+    assert (short["theirs"], short["speedup"], short["growth"]) == (66_667, 1.5, 1.0)
+    assert (long["speedup"], long["growth"], long["their_growth"]) == (2.73, 1.1, 2.0)
+    text = page({"cpu": {"layers": FACTS | made | {"rounds": 3, "not_measured": {"rwkv7": "why"}}}})
+    assert "| lstm | torch.nn.LSTM | 512 | 100000 | 66667 | 1.5 | 1.0 | 1.0 |" in text
+    assert "- rwkv7: not measured, why." in text
+
+
+def test_every_kind_of_mixer_that_needs_no_other_input_is_measured():
+    kinds = {sizes.kind for sizes, _ in layers.MIXERS.values()}
+    others = {"cross_attention", "masked_convolution"}
+    assert kinds == {kind.__struct_config__.tag for kind in MIXERS} - others
+
+
+@pytest.mark.slow(reason="8 s: a process that starts JAX and compiles")
+def test_a_mixer_of_ours_is_measured_in_a_process_of_its_own():
+    command = [sys.executable, "-m", "experiments.benchmarks.speed.our_layers", "gru", "16", "32"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [json.loads(text) for text in done.stdout.splitlines()]
+    assert [one["seq_len"] for one in lines] == [16, 32]
+    assert all(one["seconds_per_token"] > 0 for one in lines)
