@@ -15,6 +15,7 @@ from experiments.studies import (
     large_7b,
     masked,
     quickstart,
+    translation,
     trunks,
     zipf_truth,
 )
@@ -27,8 +28,8 @@ from model.network.counts.lstm import LSTMRule
 from model.network.execution import Execution
 
 STUDIES = {module.__name__.rpartition(".")[2]: module.STUDY
-           for module in (diffusion, diffusion_repeated, large_7b, masked, quickstart, trunks,
-                          zipf_truth)}  # fmt: skip
+           for module in (diffusion, diffusion_repeated, large_7b, masked, quickstart,
+                          translation, trunks, zipf_truth)}  # fmt: skip
 BLOCK = DENSE_MUON.shape.blocks[0]
 LSTM = LSTMRule(state_ratio=1.0, state_multiple=8, use_gate_bias=True, forget_bias=1.0)
 RATES = Axis(field="recipe.optimizer.learning_rate", values=(0.5, 1.0))

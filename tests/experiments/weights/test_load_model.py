@@ -54,14 +54,15 @@ def test_tokens_that_the_vocabulary_or_a_window_lacks_are_refused(model):
         model(np.zeros((1, 17), int))
 
 
-def test_a_network_of_another_objective_is_not_taken_for_one_that_writes(point):
+@pytest.mark.parametrize("objective", ["masked", "translation"])
+def test_a_network_of_another_objective_is_not_taken_for_one_that_writes(point, objective):
     assert require_objective(point, "next_token", "diffusion") == "next_token"
     train = dataclasses.replace(point.spec.train)
-    object.__setattr__(train, "objective", "masked")
+    object.__setattr__(train, "objective", objective)
     spec = dataclasses.replace(point.spec)
     object.__setattr__(spec, "train", train)
     with pytest.raises(
-        ValueError, match=r"was trained for masked: this needs.* for next_token or diff"
+        ValueError, match=rf"was trained for {objective}: this needs.* for next_token or diff"
     ):
         require_objective(dataclasses.replace(point, spec=spec), "next_token", "diffusion")
 
