@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from experiments.ledger.tables import table_row
+from experiments.ledger.verdict import Verdict
 from experiments.plan.jobs import program
 from experiments.plan.plan import plan
 from experiments.study.recipe import BlockRule, EncoderRule
@@ -103,6 +105,14 @@ def test_an_encoder_reads_its_share_and_every_token_of_a_window_counts(translati
         assert model.encoder_net.n_layers == model.n_repeats == model.n_layers // 2
         assert point.flops["matmul_full"] == pytest.approx(point.budget, rel=0.01)
         assert point.n_tokens % (16 * point.spec.train.batch_size) == 0
+        row = table_row(point, Verdict(state="waiting"))
+        told = {name: row[name] for name in ("objective", "source_len", "blocks", "encoder_blocks")}
+        assert told == {
+            "objective": "translation",
+            "source_len": 8,
+            "blocks": "attention cross_attention+swiglu",
+            "encoder_blocks": "attention+swiglu",
+        }
         # Of the decoder's own attention alone a mask hides half.
         hidden = point.flops["matmul_full"] - point.flops["matmul_causal"]
         heads = model.blocks[0].mixer

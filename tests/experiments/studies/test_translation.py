@@ -38,10 +38,10 @@ TRANSFORMER = DENSE_MUON.with_(
     shape__blocks=(replace(BLOCK, channel_mixer=None), replace(BLOCK, mixer=CROSS)),
     shape__encoder=EncoderRule(source_share=0.5, blocks=(BLOCK,)),
 )
-# Width, steps; share of the target where the argmax is right, and within one place.
-CASES = {
-    "lookup": {"attention": (32, 1504, 0.99, 0.99), "transformer": (16, 1024, 0.99, 0.99)},
-}
+# Width and steps; then of each task the least share of the target where the argmax is right, and
+# where it is within one place.
+SIZES = {"attention": (32, 1504), "transformer": (16, 1024)}
+LEAST = {"lookup": (0.99, 0.99), "translation": (0.0, 0.99)}
 
 
 def spec_of(recipe: Recipe, source: Pairs, width: int, n_steps: int) -> Spec:
@@ -57,9 +57,9 @@ def spec_of(recipe: Recipe, source: Pairs, width: int, n_steps: int) -> Spec:
 
 @pytest.mark.slow(reason="a minute of training each")
 @pytest.mark.parametrize("recipe", [ATTENDING, TRANSFORMER], ids=lambda recipe: recipe.name)
-@pytest.mark.parametrize("task", CASES)
-def test_the_argmax_of_attention_is_the_word_that_is_looked_up(recipe, task, record_property):
-    width, n_steps, least, least_near = CASES[task][recipe.name]
+@pytest.mark.parametrize("task", LEAST)
+def test_the_argmax_of_attention_is_the_word_that_is_said_next(recipe, task, record_property):
+    (width, n_steps), (least, least_near) = SIZES[recipe.name], LEAST[task]
     source = Pairs(task=task, n_words=32, language_seed=0)
     spec, corpus = (
         spec_of(recipe, source, width, n_steps),

@@ -12,6 +12,7 @@ from flax import nnx
 from small_networks import ENCODED, LLAMA, OTHERS, vary
 
 from model.network.config import EncoderConfig
+from model.network.context import Context
 from model.network.execution import PLAIN
 from model.network.mixers.attention_kernels import Where, check_kernel, choose_kernel
 from model.network.transformer import Transformer
@@ -151,3 +152,16 @@ def test_it_is_not_sampled_from(config, network):
     _, params = network(config)
     with pytest.raises(ValueError, match="an encoder is not sampled from, position by position"):
         with_params(config, params).init_state(1, 4)
+
+
+def test_grus_from_both_ends_see_both_sides_or_are_refused_in_one_line(network):
+    mixer = ENCODED["attending_gru"]["encoder"].blocks[0].mixer
+    config = vary(LLAMA, mixers=(mixer,))
+    _, params = network(config)
+    model, tokens = with_params(config, params), np.arange(24).reshape(2, 12)
+    other = np.where(np.arange(12) == 11, 0, tokens)
+    both = [np.asarray(model(each, Context(is_causal=False))[0]) for each in (tokens, other)]
+    assert np.all(np.any(both[0] != both[1], axis=-1))
+    with pytest.raises(ValueError, match="'bidirectional_gru' sees what is behind") as refused:
+        model(tokens)
+    assert "\n" not in str(refused.value)

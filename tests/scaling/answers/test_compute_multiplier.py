@@ -18,7 +18,7 @@ from scaling.plots.holdout import figure_multiplier
 from scaling.plots.side_by_side import figure_sides
 from scaling.plots.style import save
 from scaling.tables.runs import Runs
-from scaling.tables.units import BITS, BOUND, NATS_HIDDEN
+from scaling.tables.units import BITS, BOUND, NATS_HIDDEN, NATS_TARGET
 
 A = (1.69, 406.4, 410.7, 0.34, 0.28)
 # The same losses for 0.7 times the compute: sizes and tokens are both divided by sqrt(0.7).
@@ -125,10 +125,16 @@ def test_losses_in_different_units_are_refused(noisy):
         compute_multiplier(noisy[0], other)
 
 
-def test_hidden_and_next_tokens_never_compare(noisy):
-    hidden = dataclasses.replace(noisy[1].runs, loss_unit=NATS_HIDDEN)
-    other = dataclasses.replace(noisy[1], runs=hidden)
-    with pytest.raises(ValueError, match="are nats per token, of B nats per masked token: a") as no:
+@pytest.mark.parametrize(
+    ("unit", "words"),
+    [
+        (NATS_HIDDEN, "of B nats per masked token: a token that is hidden is another question"),
+        (NATS_TARGET, "of B nats per target token: a target given its source is another question"),
+    ],
+)
+def test_hidden_or_target_and_next_tokens_never_compare(noisy, unit, words):
+    other = dataclasses.replace(noisy[1], runs=dataclasses.replace(noisy[1].runs, loss_unit=unit))
+    with pytest.raises(ValueError, match=words) as no:
         compute_multiplier(noisy[0], other)
     assert "\n" not in str(no.value)
 
