@@ -36,12 +36,12 @@ KINDS = {
     "n_points": SIZE, "algorithm": NAME, "muon": RECORD, "momentum": SHARE, "nesterov": FLAG,
     "ns_steps": SIZE, "scale": NAME, "weight_decay_holds": WHOLE, "weight_decay_fall": RATE,
     "n_bytes": SIZE, "curve_bytes": SIZE, "separator": WHOLE,
-    "mask_ratio": FRACTION, "encoder": RECORD,
+    "mask_ratio": FRACTION, "encoder": RECORD, "patches": RECORD,
 }  # fmt: skip
 # What is no part of an id, and may be missing.
 DEFAULTS = {
     **{"objective": "next_token", "weight_decay_holds": 0, "weight_decay_fall": 0.0},
-    **dict.fromkeys(("n_bytes", "curve_bytes", "separator", "mask_ratio", "encoder")),
+    **dict.fromkeys(("n_bytes", "curve_bytes", "separator", "mask_ratio", "encoder", "patches")),
 }
 
 _NUMBERS = (float("nan"), float("inf"), float("-inf"), -1.0, -1e-9, 1e300, 10**400)
@@ -65,12 +65,12 @@ WRONG: dict[int, tuple[Any, ...]] = {
 # Null is how an unlimited source says that it has no epochs, and AdamW that it has nothing of Muon;
 # no axes is a study without any, and a word may be one's value; a block may have no channel mixer,
 # attention no rotation; losses are not of documents, documents are not kept apart, next tokens
-# hide none, and most networks have no encoder.
+# hide none, and most networks have no encoder and no patches.
 LEGAL = (
     *(("epochs", None), ("axes", {}), ("axes", {"nothing": "x"}), ("muon", None)),
     *(("channel_mixer", None), ("rope_theta", None)),
     *(("n_bytes", None), ("curve_bytes", None), ("separator", None), ("mask_ratio", None)),
-    ("encoder", None),
+    *(("encoder", None), ("patches", None)),
 )
 
 

@@ -20,6 +20,7 @@ from model.network.counts.mamba2 import Mamba2Config
 from model.network.counts.masked_convolution import MaskedConvolutionConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.counts.moe import MoEConfig
+from model.network.counts.patches import PatchConfig
 from model.network.counts.rwkv7 import RWKV7ChannelConfig, RWKV7Config
 
 LLAMA = ModelConfig(
@@ -146,6 +147,19 @@ ENCODED: dict[str, dict[str, Any]] = {
         "mixers": (msgspec.structs.replace(_ATTENDING, d_attention=None),),
         "channel_mixers": ("gelu",),
         "encoder": _FROM_BOTH_ENDS,
+    },
+}
+# Networks of images in patches: 48 classes, of images of 48 levels.
+IMAGES: dict[str, dict[str, Any]] = {
+    "vit": {
+        "channel_mixers": ("gelu",),
+        "norm": "layernorm",
+        "positions": "learned",
+        "use_bias": True,
+        "patches": PatchConfig(height=2, width=6, channels=1, levels=48, side=2, pool="token"),
+    },
+    "vit_mean": {
+        "patches": PatchConfig(height=2, width=2, channels=3, levels=48, side=1, pool="mean")
     },
 }
 # Those of "recurrences", each alone.

@@ -111,6 +111,7 @@ def table_row(point: Point, verdict: Verdict) -> Row:
         **_encoder(model),
         **{name: value for layer in model.layers for name, value in layer.columns().items()},
         "seq_len": model.seq_len,
+        **({} if model.patches is None else {"n_images": point.n_tokens // model.seq_len}),
         "context_bytes": _context_bytes(point, result),
         "batch_size": train.batch_size,
         "n_steps": train.schedule.n_steps,
@@ -140,6 +141,7 @@ def _losses(result: Result | None) -> Row:
     return {
         "loss_nats": loss.nats if loss else None,
         "loss_se_nats": loss.se_nats if loss else None,
+        **({"error_rate": loss.error_rate} if loss and loss.error_rate is not None else {}),
         "bits_per_byte": loss.bits_per_byte if loss else None,
         "se_bits_per_byte": loss.se_bits_per_byte if loss else None,
         **{f"loss_nats_{name}": part.nats for name, part in domains.items()},

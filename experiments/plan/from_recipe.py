@@ -53,7 +53,8 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
     """The network of this width by the recipe's shape rule, with the base multipliers.
 
     Args:
-      vocab_size: token ids of the data; where the objective has a mask, that is one more.
+      vocab_size: token ids of the data; where the objective has a mask, that is one more, and of
+        classes those behind the levels of the images.
 
     Raises:
       Refused: if a layer has no sizes for this width, or does not serve the objective.
@@ -71,7 +72,7 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
         if shape.encoder is not None:
             fields["encoder"] = _encoder(shape.encoder, d_model, n_layers, seq_len)
         model = ModelConfig(
-            vocab_size=vocab_size + KINDS[recipe.objective].has_mask,
+            vocab_size=_vocabulary(recipe, vocab_size),
             seq_len=seq_len,
             d_model=d_model,
             n_layers=n_layers,
@@ -83,6 +84,11 @@ def model_config(recipe: Recipe, d_model: int, *, vocab_size: int, seq_len: int)
         return model
     except ValueError as error:
         raise Refused(str(error)) from None
+
+
+def _vocabulary(recipe: Recipe, vocab_size: int) -> int:
+    patches = recipe.shape.patches
+    return vocab_size + KINDS[recipe.objective].has_mask - (patches.levels if patches else 0)
 
 
 def flops_of_a_token(recipe: Recipe, model: ModelConfig, convention: FlopConvention) -> int | float:

@@ -91,6 +91,14 @@ def plan(study: Study, manifest: Manifest) -> Plan:
 
 def _check_data(study: Study, manifest: Manifest) -> None:
     check_images(manifest, study.seq_len)
+    if (patches := study.recipe.shape.patches) is not None:
+        told = {name: getattr(study.data, name, None) for name in ("labelled", "levels")}
+        if told != {"labelled": True, "levels": patches.levels}:
+            raise ValueError(
+                f"shape.patches of images with classes and {patches.levels} levels: source "
+                f"{manifest.kind!r} has labelled={told['labelled']}, levels={told['levels']}. Say "
+                "labelled=True of images, and patches of as many levels."
+            )
     if study.seq_len % manifest.window_multiple:
         raise ValueError(
             f"seq_len={study.seq_len}: this source needs a multiple of {manifest.window_multiple} "

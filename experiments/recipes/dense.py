@@ -152,7 +152,7 @@ _DENSE = Explained(
         "optimizer.z_loss_weight": "a tenth of PaLM's (Chowdhery et al. 2022, arXiv:2204.02311): "
         "keeps log Z from drifting in long runs; not varied here",
         "horizon_tokens_per_param": "each run's own length: nothing is shared",
-        "objective mask_ratio shape.encoder": "what the constants were found for",
+        "objective mask_ratio shape.encoder shape.patches": "what the constants were found for",
         "compute_dtype": "exact, and small networks are not limited by products of matrices",
         "bfloat16_from_params": "from 1e8 on speed counts; not measured here. A study should not "
         "cross it",

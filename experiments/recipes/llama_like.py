@@ -120,7 +120,7 @@ EXPLAINED = (
             "2022 (arXiv:2203.15556); linear to zero is better practice today",
             "optimizer.z_loss_weight": "none",
             "horizon_tokens_per_param": "each run's own length",
-            "objective mask_ratio shape.encoder": "what they train",
+            "objective mask_ratio shape.encoder shape.patches": "what they train",
             "compute_dtype bfloat16_from_params": "what accelerators multiply fastest",
         },
     ),

@@ -152,7 +152,7 @@ _TINY = Explained(
         "arXiv:2502.15938)",
         "optimizer.z_loss_weight": "none: logits of these sizes do not drift; not varied here",
         "horizon_tokens_per_param": "each run's own length: nothing is shared",
-        "objective mask_ratio shape.encoder": "what the constants were found for",
+        "objective mask_ratio shape.encoder shape.patches": "what the constants were found for",
         "compute_dtype bfloat16_from_params": "for CPUs",
     },
 )

@@ -16,6 +16,7 @@ from model.field_checks import (
 )
 from model.network.config import MAX_LAYERS
 from model.network.counts.kinds import LayerRule
+from model.network.counts.patches import PatchConfig
 from model.training.config import ALGORITHMS, DECAYS, Decay, MuonConfig
 from model.training.objectives.kinds import check_objective
 from model.training.optimizers.parameterization import (
@@ -65,6 +66,7 @@ class ShapeRule:
     Attributes:
       blocks: the pattern; each layer's own rule (network/counts/) makes its sizes.
       encoder: of the source, for objective "translation"; ``blocks`` are then the decoder's.
+      patches: of images, for objective "classification".
     """
 
     width_multiple: int
@@ -82,6 +84,7 @@ class ShapeRule:
     branch_init_gain: float
     output_init_std: float
     encoder: EncoderRule | None = None
+    patches: PatchConfig | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self)

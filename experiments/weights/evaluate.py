@@ -14,7 +14,7 @@ from experiments.weights.find_run import manifest_of
 from experiments.weights.load_model import ONE_DEVICE, LoadedModel
 from model.data.document_windows import document_windows
 from model.data.read_tokens import read_ids, read_texts
-from model.data.source import source_from_dict
+from model.data.source import IMAGE_KINDS, source_from_dict
 from model.data.tokens.encoding import open_encoding
 from model.data.tokens.token_files import token_dtype
 from model.training.compile_program import evaluation_program
@@ -67,6 +67,11 @@ def evaluate_file(model: LoadedModel, path: str, text_field: str | None = None) 
         that the vocabulary lacks; or if the data of the study are no longer those of the run.
     """
     manifest, spec = manifest_of(model.ledger, model.point), model.point.spec
+    if manifest.kind in IMAGE_KINDS:
+        raise ValueError(
+            f"run {model.point.id} was trained on images: files of text and of token ids, which "
+            "are read here, hold none. Hold images out with validation_fraction of the data."
+        )
     source, length = source_from_dict(manifest.source), spec.model.seq_len
     texts = read_texts(source, path, text_field)
     if texts is None:

@@ -7,6 +7,7 @@ from typing import Literal
 from model.field_checks import check_choice, check_flags, check_real, check_whole, shown
 from model.network.counts.kinds import BlockConfig
 from model.network.counts.layer import LayerConfig
+from model.network.counts.patches import PatchConfig
 
 # A pattern is written out over the depth: a million layers are a mistake, not a network.
 MAX_LAYERS = 10_000
@@ -52,6 +53,8 @@ class ModelConfig:
       logit_multiplier: factor on the logits (muP's 1/m_N).
       separator: token that begins each document, of which no mixer lets a position see another, and
         in which positions are counted anew; None: documents in one window see those before them.
+      encoder: of the first tokens of a window; None: there is none.
+      patches: a window is an image, seen whole, in patches, and V is the number of classes.
     """
 
     vocab_size: int
@@ -72,6 +75,7 @@ class ModelConfig:
     logit_multiplier: float
     separator: int | None = None
     encoder: EncoderConfig | None = None
+    patches: PatchConfig | None = None
 
     def __post_init__(self) -> None:
         check_whole(self, "vocab_size seq_len d_model")
@@ -91,6 +95,7 @@ class ModelConfig:
             )
 
         self._check_encoder()
+        self._check_patches()
         self.loss_weights  # noqa: B018 (refuses weights that differ)
 
     def _check_encoder(self) -> None:
@@ -126,9 +131,26 @@ class ModelConfig:
                     "attention without a window, or another mixer that sees both sides."
                 )
 
+    def _check_patches(self) -> None:
+        if self.patches is None:
+            return
+        if self.patches.n_values != self.seq_len:
+            sizes = f"{self.patches.height} x {self.patches.width} x {self.patches.channels}"
+            raise ValueError(
+                f"patches of images of {sizes} values with seq_len={self.seq_len}: a window is one "
+                f"image. Say seq_len={self.patches.n_values}, or correct shape.patches."
+            )
+        if self.tie_embeddings or self.encoder is not None or self.separator is not None:
+            raise ValueError(
+                "patches with tie_embeddings, an encoder or documents_apart: an image has no "
+                "tokens, no source and no documents. Say tie_embeddings=False, and none of them."
+            )
+
     @property
     def n_positions(self) -> int:
-        """Tokens of a window that ``blocks`` see."""
+        """Tokens of a window that ``blocks`` see; patches, and what stands for a class."""
+        if self.patches is not None:
+            return self.patches.n_positions
         return self.seq_len if self.encoder is None else self.seq_len - self.encoder.source_len
 
     @property

@@ -12,6 +12,7 @@ from model.network.context import PLAIN_CONTEXT, Context, documents_apart
 from model.network.counts.total import outer_weights
 from model.network.execution import PLAIN, Execution
 from model.network.layers import Embedding, Said, State, parameter
+from model.network.patches import PatchEmbedding
 from model.network.sharding import LAYOUTS, Layout
 from model.network.stack import Stack, added, unstacked
 
@@ -45,7 +46,8 @@ class Transformer(Stack):
         layout: Layout | None = None,
     ):
         layout = layout or LAYOUTS[execution.layout]
-        self.embedding = Embedding(config, layout, rngs=rngs)
+        embedding = Embedding if config.patches is None else PatchEmbedding
+        self.embedding = embedding(config, layout, rngs=rngs)
         super().__init__(config, execution=execution, layout=layout, rngs=rngs, role="final_norm")
         if not config.tie_embeddings:
             self.head_dv = parameter(rngs, outer_weights(config)["head_dv"], layout)
@@ -58,7 +60,8 @@ class Transformer(Stack):
     def __call__(
         self, tokens: Int[Array, "B T"], context: Context = PLAIN_CONTEXT
     ) -> tuple[Float[Array, "B T_own V"], Said]:
-        """Float32 logits at every position that the blocks see, and what the layers have to say."""
+        """Float32 logits at every position that the blocks see, and what the layers have to say; of
+        an image one position, its classes."""
         x, said = self.features(tokens, context)
         return self._logits(x), said
 
@@ -68,6 +71,8 @@ class Transformer(Stack):
         """What the head multiplies, and what the layers have to say, summed over all of them."""
         x, context, of_source = self.begin(tokens, context)
         x, said = self.through(x, context)
+        if (patches := self.config.patches) is not None:
+            x = x[:, :1] if patches.pool == "token" else jnp.mean(x, axis=1, keepdims=True)
         return x, added(of_source, said)
 
     def begin(
@@ -77,6 +82,8 @@ class Transformer(Stack):
         if self.config.separator is not None and context.segments is None:
             context = documents_apart(tokens, self.config.separator, context)
         x = self.embedding(tokens, self.compute_dtype, context.positions)
+        if self.config.patches is not None:
+            return x, context._replace(is_causal=False), {}
         if self.encoder is None:
             return x, context, {}
         first = self.config.seq_len - self.config.n_positions
@@ -84,7 +91,10 @@ class Transformer(Stack):
         return x[:, first:], context._replace(memory=memory), said
 
     def head(self) -> Float[Array, "D V"]:
-        return self.head_dv[...] if self.head_dv is not None else self.embedding.tokens_vd[...].T
+        if self.head_dv is not None:
+            return self.head_dv[...]
+        assert isinstance(self.embedding, Embedding), "images have a head of their own"
+        return self.embedding.tokens_vd[...].T
 
     def _logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         logits = jnp.einsum(
@@ -103,12 +113,12 @@ class Transformer(Stack):
           length: most tokens that will be given to it, at most ``seq_len``.
 
         Raises:
-          ValueError: if there is an encoder.
+          ValueError: if there is an encoder, or a window is an image in patches.
         """
-        if self.encoder is not None:
+        if self.encoder is not None or self.config.patches is not None:
             raise ValueError(
-                "a network with an encoder is not sampled from, position by position: call it on "
-                "whole windows."
+                "a network with an encoder, or of patches, is not sampled from, position by "
+                "position: call it on whole windows."
             )
         layers = [
             {

@@ -8,6 +8,7 @@ import jax
 
 from model.data.corpus import Corpus
 from model.network.config import ModelConfig
+from model.network.counts.layer import refuse_split_positions
 from model.network.execution import Execution
 from model.network.sharding import LAYOUTS, check_divisible
 from model.training.config import TrainConfig
@@ -37,6 +38,8 @@ def check_pack(
                 f"{[first[name] for name in differing]}. Runs that are packed share these: train "
                 "it apart."
             )
+    if model.patches is not None:
+        refuse_split_positions(execution, "which are patches of one image")
     layout, batch_size = LAYOUTS[execution.layout], configs[0].batch_size
     check_divisible(model, mesh_shape, batch_size=batch_size, layout=layout, n_runs=len(configs))
     if mesh_shape[0] > 1 and jax.process_count() > 1:
@@ -47,6 +50,7 @@ def check_pack(
     check_network(configs[0].objective, model)
     has_mask = KINDS[configs[0].objective].has_mask
     n_ids = max(corpus.manifest.vocab_size for corpus in corpora) + has_mask
+    n_ids -= 0 if model.patches is None else model.patches.levels
     if n_ids > model.vocab_size:
         raise ValueError(
             f"vocab_size={model.vocab_size} of the model is less than the {n_ids} token ids of the "

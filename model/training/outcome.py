@@ -73,6 +73,7 @@ class Loss:
       n_units: measured on.
       n_bytes: of text that these units stand for; None where that has no meaning.
       is_bound: whether the true loss is at most this, not equal to it.
+      error_rate: of a class, how often another one is thought the most probable; else None.
       by_context: by how many tokens of its window a prediction sees; () of an objective that sees
         both sides, and of runs before it was kept.
     """
@@ -82,6 +83,7 @@ class Loss:
     n_units: int
     n_bytes: float | None
     is_bound: bool
+    error_rate: float | None = None
     by_context: tuple[ContextLoss, ...] = ()
 
     @property

@@ -222,12 +222,14 @@ def _row(arrays: Mapping[str, Shaped[Array, "n ..."]], i: Int[Array, ""]) -> Bat
 
 
 class ByWindow(NamedTuple):
-    """Of each window its nats and its units; both, too, by how much is seen (by_context.py)."""
+    """Of each window its nats and its units; both, too, by how much is seen (by_context.py); and
+    how many are not what the network thinks most probable, where the objective says."""
 
     nats: Float[Array, "*R n_batches B"]
     n_units: Float[Array, "*R n_batches B"]
     nats_by_context: Float[Array, "*R n_batches B n_bins"]
     units_by_context: Float[Array, "*R n_batches B n_bins"]
+    n_wrong: Float[Array, "*R n_batches B"]
 
 
 def evaluate(
@@ -243,10 +245,18 @@ def evaluate(
     def body(i: Int[Array, ""], found: ByWindow) -> ByWindow:
         numbers = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
         network = this.network(params)
-        nats, is_unit = this.objective.evaluate(network, _row(batches, i), numbers, n_chunks)
-        n_units = jnp.sum(is_unit, axis=1).astype(jnp.float32)
-        whole = (jax.sharding.reshard(row, P(None)) for row in (jnp.sum(nats, axis=1), n_units))
-        rows = (*whole, *(_by_context(a, bins) for a in (nats, is_unit.astype(jnp.float32))))
+        nats, is_unit, is_wrong = this.objective.evaluate(
+            network, _row(batches, i), numbers, n_chunks
+        )
+        n_units, n_wrong = (
+            jnp.sum(where, axis=1).astype(jnp.float32)
+            for where in (is_unit, jnp.zeros_like(is_unit) if is_wrong is None else is_wrong)
+        )
+        *whole, n_wrong = (
+            jax.sharding.reshard(row, P(None)) for row in (jnp.sum(nats, axis=1), n_units, n_wrong)
+        )
+        by_context = (_by_context(a, bins) for a in (nats, is_unit.astype(jnp.float32)))
+        rows = (*whole, *by_context, n_wrong)
         put = jax.lax.dynamic_update_index_in_dim
         return ByWindow(*(put(a, row, i, 0) for a, row in zip(found, rows, strict=True)))
 
@@ -255,7 +265,7 @@ def evaluate(
     zeros = jnp.zeros(shape, jnp.float32, out_sharding=P(None, None))
     by_bin = jnp.zeros((*shape, len(bins)), jnp.float32, out_sharding=P(None, None, None))
     with jax.default_matmul_precision(this.matmul_precision):
-        return jax.lax.fori_loop(0, n, body, ByWindow(zeros, zeros, by_bin, by_bin))
+        return jax.lax.fori_loop(0, n, body, ByWindow(zeros, zeros, by_bin, by_bin, zeros))
 
 
 def _by_context(

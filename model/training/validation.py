@@ -70,6 +70,7 @@ class ValidationSet:
             n_units=round(float(n_units.sum())),
             n_bytes=None if n_bytes is None else float(n_bytes),
             is_bound=kind.is_bound,
+            error_rate=measured.n_wrong[rows].sum() / n_units.sum() if kind.has_class else None,
             by_context=self._by_context(measured, rows) if kind.is_causal else (),
         )
 
@@ -92,12 +93,13 @@ class ValidationSet:
 
 
 class Measured(NamedTuple):
-    """Of each window of a run; both, too, by how much is seen (by_context.py)."""
+    """Of each window of a run; see ByWindow of step.py."""
 
     nats: Float[np.ndarray, " n"]
     n_units: Float[np.ndarray, " n"]
     nats_by_context: Float[np.ndarray, "n n_bins"]
     units_by_context: Float[np.ndarray, "n n_bins"]
+    n_wrong: Float[np.ndarray, " n"]
 
 
 def _error(

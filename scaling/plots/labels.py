@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from scaling.fit import Fit
 from scaling.plots.style import budget_styles, log_losses, scientific
 from scaling.tables.runs import Runs
-from scaling.tables.units import NATS_PIXEL, bits_words
+from scaling.tables.units import NATS_IMAGE, NATS_PIXEL, bits_words
 
 N_LABEL = "parameters"
 
@@ -79,7 +79,7 @@ def flops_label(runs: Runs) -> str:
 
 def tokens_label(runs: Runs | None) -> str:
     """Axis label of D, naming what is counted."""
-    is_pixels = runs is not None and runs.loss_unit == NATS_PIXEL
+    is_pixels = runs is not None and runs.loss_unit in (NATS_PIXEL, NATS_IMAGE)
     return f"training {'pixels' if is_pixels else 'tokens'}"
 
 

@@ -15,12 +15,14 @@ NATS, BITS = "nats per token", "bits per byte"
 NATS_HIDDEN, NATS_TARGET = "nats per masked token", "nats per target token"
 # Of images: a dimension is a value of a pixel.
 NATS_PIXEL, BITS_PER_DIM = "nats per pixel", "bits per dimension"
+NATS_IMAGE = "nats per image"
 # What our own tables say in a column "loss_per", and in "loss_kind" of a loss that is a bound.
 _PER = {
     "token": NATS,
     "masked token": NATS_HIDDEN,
     "target token": NATS_TARGET,
     "pixel": NATS_PIXEL,
+    "image": NATS_IMAGE,
 }
 BOUND = "upper bound"
 UNITS = {

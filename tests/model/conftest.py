@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
-from small_networks import CONFIGS, ENCODED, LLAMA, OTHERS, RECURRENCES, vary
+from small_networks import CONFIGS, ENCODED, IMAGES, LLAMA, OTHERS, RECURRENCES, vary
 
 from model.network.config import ModelConfig
 from model.network.sharding import make_mesh
@@ -34,7 +34,7 @@ def llama() -> ModelConfig:
 @pytest.fixture(params=CONFIGS)
 def config(request: pytest.FixtureRequest) -> ModelConfig:
     """Every network with attention in turn, or those that a test names (``indirect=True``)."""
-    return vary(LLAMA, **(CONFIGS | OTHERS | RECURRENCES | ENCODED)[request.param])
+    return vary(LLAMA, **(CONFIGS | OTHERS | RECURRENCES | ENCODED | IMAGES)[request.param])
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from model.network.config import ModelConfig
 from model.network.counts.kinds import BlockConfig
 from model.network.counts.layer import Weight, norm_weights
+from model.network.counts.patches import PatchConfig
 
 FlopConvention = Literal["6n_total", "6n_non_embedding", "matmul_full", "matmul_causal"]
 FLOP_CONVENTIONS: tuple[FlopConvention, ...] = get_args(FlopConvention)
@@ -43,6 +44,8 @@ def outer_weights(net: ModelConfig) -> dict[str, Weight]:
     weights = {
         "embedding.tokens_vd": Weight(axes="vd", shape=(V, D), role="input", std=std, n_in=1)
     }
+    if net.patches is not None:
+        T, weights = net.n_positions, _within("embedding", net.patches.weights(net))
     if net.learned_positions:
         positions = Weight(axes="td", shape=(T, D), role="input", std=std, n_in=1)
         weights["embedding.positions_td"] = positions
@@ -104,7 +107,7 @@ def count_params(config: ModelConfig) -> ParamCounts:
 
 def flops_per_token(config: ModelConfig, convention: FlopConvention) -> int | float:
     """Training FLOPs per token of a sequence of ``config.seq_len``: those of a whole window over
-    its tokens, which is a whole number unless there is an encoder.
+    its tokens, which is a whole number unless there is an encoder, or the window is an image.
 
     - "6n_total": 6 x all active parameters (Hoffmann et al. 2022, arXiv:2203.15556, sec. 3.3).
     - "6n_non_embedding": 6 x active parameters without embeddings and head (Kaplan et al. 2020).
@@ -124,6 +127,8 @@ def flops_per_token(config: ModelConfig, convention: FlopConvention) -> int | fl
         raise ValueError(f"unknown FLOP convention {convention!r}: {', '.join(FLOP_CONVENTIONS)}.")
     of_window = Fraction(config.n_positions, config.seq_len)
     head = of_window * config.vocab_size * config.d_model
+    if config.patches is not None:
+        head = _patch_products(config, config.patches)
     found = all_weights(config)
     products = head + sum(n * weight.active for _, weight, n in found if weight.role == "hidden")
     is_causal = convention == "matmul_causal"
@@ -132,6 +137,12 @@ def flops_per_token(config: ModelConfig, convention: FlopConvention) -> int | fl
         context += (1 - of_window) * _context_flops(encoder, is_causal=False)
     flops = 6 * products + 3 * context
     return int(flops) if flops.denominator == 1 else float(flops)
+
+
+def _patch_products(net: ModelConfig, patches: PatchConfig) -> Fraction:
+    """Of the embedding of all patches, and of the head for one position, over the tokens."""
+    embedding = patches.n_patches * patches.weights(net)["patches_cd"].size
+    return Fraction(embedding + net.vocab_size * net.d_model, net.seq_len)
 
 
 def _context_flops(net: ModelConfig, *, is_causal: bool) -> int:

@@ -16,13 +16,15 @@ class Kind(NamedTuple):
       is_causal: whether a position sees only what is before it.
       has_mask: whether tokens are hidden behind one more id, the last of the network.
       has_source: whether a window begins with a source, which an encoder reads.
+      has_class: whether a window is the class of an image and then this, seen in patches.
     """
 
-    unit: Literal["token", "masked token", "target token"]
+    unit: Literal["token", "masked token", "target token", "image"]
     is_bound: bool
     is_causal: bool
     has_mask: bool
     has_source: bool = False
+    has_class: bool = False
 
 
 # By name, which is that of the file beside this one that computes it.
@@ -32,6 +34,9 @@ KINDS = {
     "diffusion": Kind(unit="token", is_bound=True, is_causal=False, has_mask=True),
     "translation": Kind(
         unit="target token", is_bound=False, is_causal=True, has_mask=False, has_source=True
+    ),
+    "classification": Kind(
+        unit="image", is_bound=False, is_causal=False, has_mask=False, has_class=True
     ),
 }
 
@@ -59,6 +64,12 @@ def check_network(name: str, net: ModelConfig) -> None:
         raise ValueError(
             f"objective={name!r} has no source, and the network has an encoder, which reads one. "
             "Say objective='translation', or shape.encoder=None."
+        )
+    if KINDS[name].has_class != (net.patches is not None):
+        has = "an image in patches" if net.patches is not None else "no patches"
+        raise ValueError(
+            f"objective={name!r} with {has}: 'classification' sees images in patches, and nothing "
+            "else does. Give the recipe shape.patches for it, or None for the others."
         )
     if KINDS[name].is_causal:
         if ahead := sorted({repr(layer.kind) for layer in net.layers if layer.sees_ahead}):

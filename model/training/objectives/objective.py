@@ -37,10 +37,12 @@ class Measured(NamedTuple):
     Attributes:
       nats: at every position of each window; 0 where there is no unit.
       is_unit: where there is one.
+      is_wrong: where it is not what the network thinks most probable; None where nobody asks.
     """
 
     nats: Float[Array, "B T"]
     is_unit: Bool[Array, "B T"]
+    is_wrong: Bool[Array, "B T"] | None = None
 
 
 @runtime_checkable

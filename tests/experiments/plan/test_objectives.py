@@ -12,11 +12,13 @@ from experiments.plan.jobs import program
 from experiments.plan.plan import plan
 from experiments.study.recipe import BlockRule, EncoderRule
 from experiments.study.study import Axis
-from model.data.source import Pairs
+from model.data.source import MarkovMesh, Pairs
 from model.data.synthetic.open_language import describe_language
 from model.network.counts.cross_attention import CrossAttentionRule
 from model.network.counts.lstm import LSTMRule
+from model.network.counts.patches import PatchConfig
 from model.network.counts.total import flops_per_token
+from model.training.config import EvalConfig
 
 CROSS = CrossAttentionRule(
     head_width=16, min_heads=1, max_heads=32, queries_per_kv_head=1, use_qk_norm=True
@@ -146,4 +148,30 @@ def test_what_no_source_can_be_is_refused_in_a_line(translation, study, manifest
     for words, (asked, data) in refused.items():
         with pytest.raises(ValueError, match=words) as error:
             plan(asked, data)
+        assert "\n" not in str(error.value)
+
+
+def test_classes_of_images_are_planned_and_what_cannot_be_is_refused(study):
+    source = MarkovMesh(height=8, width=8, levels=4, epsilon=0.5, labelled=True)
+    patches = PatchConfig(height=8, width=8, channels=1, levels=4, side=2, pool="token")
+    asked = dataclasses.replace(
+        of(study, objective="classification", shape__patches=patches, shape__tie_embeddings=False),
+        data=source,
+        seq_len=64,
+        evaluation=EvalConfig(n_tokens=6400, curve_tokens=640, n_points=2, seed=0),
+    )
+    for point in plan(asked, describe_language(source)).points:
+        model = point.spec.model
+        assert (model.vocab_size, model.n_positions) == (4, 17)
+        assert point.flops["matmul_full"] == pytest.approx(
+            flops_per_token(model, "matmul_full") * point.n_tokens
+        )
+    blind = dataclasses.replace(source, labelled=False)
+    for data, words in (
+        (blind, "source 'mesh' has labelled=False, levels=4. Say labelled=True"),
+        (dataclasses.replace(source, levels=8), "labelled=True, levels=8"),
+        (dataclasses.replace(source, width=4), "has images of 32 values"),
+    ):
+        with pytest.raises(ValueError, match=words) as error:
+            plan(dataclasses.replace(asked, data=data), describe_language(data))
         assert "\n" not in str(error.value)

@@ -82,7 +82,8 @@ def test_the_order_of_fields_and_the_ninth_digit_do_not_matter(points):
     spec = points[0].spec
     tree = json.loads(to_json(spec))
     # Defaults are no part of an id.
-    del tree["train"]["objective"], tree["train"]["mask_ratio"], tree["model"]["encoder"]
+    del tree["train"]["objective"], tree["train"]["mask_ratio"]
+    del tree["model"]["encoder"], tree["model"]["patches"]
     for name in ("weight_decay_holds", "weight_decay_fall"):
         del tree["train"]["optimizer"][name]
     for name in ("n_bytes", "curve_bytes"):

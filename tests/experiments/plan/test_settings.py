@@ -169,7 +169,8 @@ def test_a_field_with_its_default_is_no_part_of_an_id(points):
     """So that one which is added later changes no id of before."""
     spec, train = points[0].spec, points[0].spec.train
     told = msgspec.to_builtins(spec)
-    del told["train"]["objective"], told["train"]["mask_ratio"], told["model"]["encoder"]
+    del told["train"]["objective"], told["train"]["mask_ratio"]
+    del told["model"]["encoder"], told["model"]["patches"]
     for name in ("weight_decay_holds", "weight_decay_fall"):
         del told["train"]["optimizer"][name]
     for name in ("n_bytes", "curve_bytes"):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from small_networks import CONFIGS, ENCODED, LLAMA, OTHERS, attention, vary
+from small_networks import CONFIGS, ENCODED, IMAGES, LLAMA, OTHERS, attention, vary
 from traced_products import dot_flops
 
 from model.network.counts.kinds import CHANNEL_MIXERS, MIXERS, rules
@@ -91,7 +91,7 @@ def test_two_of_eight_experts_of_mixtral_are_active(config):
     assert flops_per_token(config, "matmul_full") == 6 * products + context
 
 
-EVERY = pytest.mark.parametrize("config", [*CONFIGS, *OTHERS, *ENCODED], indirect=True)
+EVERY = pytest.mark.parametrize("config", [*CONFIGS, *OTHERS, *ENCODED, *IMAGES], indirect=True)
 
 
 def test_of_every_kind_of_layer_there_is_a_network_that_tests_ask_and_a_rule_for_recipes():
@@ -116,7 +116,7 @@ def test_closed_forms_count_the_arrays_of_the_network(config):
     outside = ("embedding", "head_dv")
     assert counts.total == sum(sizes.values())
     assert counts.non_embedding == sum(n for path, n in sizes.items() if path[0] not in outside)
-    if config.encoder is not None:
+    if config.n_positions != config.seq_len:
         return
     idle = sum(n for path, n in sizes.items() if path[-1].endswith(("_edf", "_efd")))
     assert counts.active == counts.total - 5 * idle // 8, "3 of 8 experts, of the networks here"
@@ -127,8 +127,8 @@ def loss_and_arguments(config, network, batch_size):
     tokens = jnp.zeros((batch_size, config.seq_len), jnp.int32)
 
     def loss(params, tokens):
-        targets = tokens[:, -config.n_positions :]
-        nats, log_z = next_token_nats(apply(params, tokens), targets)
+        logits = apply(params, tokens)
+        nats, log_z = next_token_nats(logits, tokens[:, -logits.shape[1] :])
         return jnp.sum(nats) + 1e-4 * jnp.sum(log_z * log_z)
 
     return apply, jax.value_and_grad(loss), (params, tokens)
@@ -139,7 +139,7 @@ def loss_and_arguments(config, network, batch_size):
 def test_matmul_full_equals_the_products_of_the_traced_network_exactly(config, network):
     forward, with_gradient, arguments = loss_and_arguments(config, network, 3)
     per_token = flops_per_token(config, "matmul_full")
-    # Of an encoder and its decoder FLOPs per token are no whole number, those of windows are.
+    # Of an encoder or of patches FLOPs per token are no whole number, those of windows are.
     flops = round(3 * config.seq_len * per_token)
     assert flops == pytest.approx(3 * config.seq_len * per_token, rel=1e-15)
     assert 3 * dot_flops(jax.make_jaxpr(forward)(*arguments).jaxpr) == flops
