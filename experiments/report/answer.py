@@ -14,7 +14,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.report import rows
 from experiments.report.build import Report
 from experiments.report.frontier_table import frontier_rows, print_frontier
-from experiments.report.setting_rows import as_objects, edges, setting_rows, ties
+from experiments.report.setting_rows import as_objects, course, edges, setting_rows, ties
 from experiments.report.settings_apart import side_rows
 from experiments.report.sweeps import VOCABULARY
 from experiments.terminal.table import fitting_tables, wrapped
@@ -39,6 +39,8 @@ def print_answer(console: Console, report: Report) -> None:
             console.print(f"Mean loss by {name}, {report.loss_unit}:")
             console.print(fitting_tables(setting_rows(curves), console.width, n_keys=2))
             console.print(wrapped(ties(name, curves)))
+            if said := course(name, curves):
+                console.print(wrapped(said))
             console.print()
         if said := sentence(report):
             console.print(wrapped(said))
@@ -146,7 +148,7 @@ def details(report: Report) -> str:
         for row in setting_rows(curves):
             cells = [f"{column} {cell}" for column, cell in row.items() if cell]
             lines.append(" | ".join([name, *cells]))
-        lines.append(ties(name, curves))
+        lines += filter(None, (ties(name, curves), course(name, curves)))
     lines += [f"{name}: no answer: {reason}" for name, reason in analysis.refusals.items()]
     for judged in report.forecasts:
         lines += [

@@ -60,6 +60,23 @@ def ties(name: str, curves: Sequence[LossCurve]) -> str:
     )
 
 
+def course(name: str, curves: Sequence[LossCurve]) -> str:
+    """A sentence on how the loss of every setting that has a name goes from the first value to the
+    last, at the largest budget; empty where there is none."""
+    budget = max(curve.at["budget"] for curve in curves)
+    named = [one for one in curves if one.setting and one.at["budget"] == budget]
+    if not named or min(len(one.values) for one in named) < 2:
+        return ""
+    ends = [
+        f"from {_loss(one.losses[0])} to {_loss(one.losses[-1])} ({one.setting})" for one in named
+    ]
+    low, high = named[0].values[[0, -1]]
+    return (
+        f"At {power(budget)} FLOPs, from {name.rpartition('.')[2]} {low:g} to {high:g}, the loss "
+        f"goes {', '.join(ends)}."
+    )
+
+
 def edges(name: str, curves: Sequence[LossCurve]) -> str:
     """A sentence where the best value of a setting may lie beyond those tried; else empty."""
     n = sum(curve.is_at_edge for curve in curves)

@@ -19,8 +19,9 @@ from experiments.report.build import gather
 from experiments.report.figures import draw
 from experiments.report.page import page
 from experiments.report.rows import run_rows
-from experiments.report.setting_rows import as_objects, setting_rows, ties
+from experiments.report.setting_rows import as_objects, course, setting_rows, ties
 from experiments.study.study import Axis, Ladder
+from scaling.tables.loss_curves import LossCurve
 
 RATE = "recipe.optimizer.learning_rate"
 # By width: where the loss is lowest, of 0.5, 1, 2.
@@ -181,3 +182,19 @@ def test_figures_are_drawn_again_where_only_a_setting_that_is_not_fitted_changed
 def test_a_study_without_axes_of_numbers_has_no_sweep(report):
     assert report.analysis.sweeps == {}
     assert "settings" not in drawing.drawn(report)
+
+
+def test_a_sentence_says_how_the_loss_of_each_named_setting_goes():
+    def curve(budget, setting, losses):
+        values, losses = np.array([10.0, 66.0]), np.array(losses)
+        return LossCurve(
+            at={"budget": budget}, values=values, losses=losses, errors=losses, setting=setting
+        )
+
+    curves = [curve(1e9, "one", [9.0, 9.0]), curve(1e10, "one", [0.1, 0.2])]
+    curves.append(curve(1e10, "other", [1.5, 3.0]))
+    assert course("seq_len", curves) == (
+        "At 1e10 FLOPs, from seq_len 10 to 66, the loss goes from 0.1000 to 0.2000 (one), "
+        "from 1.5000 to 3.0000 (other)."
+    )
+    assert course("seq_len", [dataclasses.replace(one, setting="") for one in curves]) == ""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import pytest
-from small_networks import vary
+from small_networks import CONFIGS, ENCODED, LLAMA, vary
 
 from model.network.config import ModelConfig
 from model.network.counts.total import count_params
@@ -14,6 +14,7 @@ from model.network.weight_names import Tensor, tensors
 
 
 @pytest.mark.parametrize("n_lead", [0, 1])
+@pytest.mark.parametrize("config", [*CONFIGS, *ENCODED], indirect=True)
 def test_the_tensors_of_a_leaf_are_its_bytes_in_order(
     config: ModelConfig, network: Callable, one_device: object, n_lead: int
 ) -> None:
@@ -41,3 +42,13 @@ def test_a_layer_is_named_by_its_place_in_the_depth(
     assert Tensor("layers.3.mixer.q_dgqk", (16, 2, 2, 6)) in named
     assert Tensor("embedding.tokens_vd", (48, 16)) in named
     assert {Tensor("head_dv", (16, 48)), Tensor("norm.gain", (16,))} <= set(named)
+
+
+def test_layers_of_an_encoder_are_counted_apart(network: Callable, one_device: object) -> None:
+    _, params = network(vary(LLAMA, **ENCODED["attending_gru"]))
+    names = {tensor.name for group in tensors(params) for tensor in group}
+    ends = {
+        f"encoder.layers.{n}.mixer.{end}.input_adh" for n in (0, 1) for end in ("ahead", "behind")
+    }
+    assert ends | {f"layers.{n}.mixer.told_adh" for n in (0, 1)} | {"encoder.norm.gain"} <= names
+    assert not any("blocks" in name for name in names)

@@ -92,6 +92,12 @@ def test_rates_that_blow_up_do_not_flatten_the_rest():
     assert ax.get_ylim()[1] == pytest.approx(2.5)
 
 
+def test_lines_that_only_rise_are_shown_whole():
+    curves = [curve(1e10, 1e4, [1.0, 2.0], [0.1, 3.4]), curve(1e10, 2e4, [1.0, 2.0], [1.5, 3.5])]
+    (ax,) = figure_settings({"seq_len": curves}).axes
+    assert ax.get_ylim()[1] > 3.5
+
+
 @pytest.mark.parametrize("n_values", [2, 7, 12])
 def test_labels_do_not_overlap_at_the_size_of_a_page(tmp_path, n_values):
     rates = np.geomspace(1 / 8, 8, n_values)
