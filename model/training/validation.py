@@ -70,7 +70,9 @@ class ValidationSet:
             n_units=round(float(n_units.sum())),
             n_bytes=None if n_bytes is None else float(n_bytes),
             is_bound=kind.is_bound,
-            error_rate=measured.n_wrong[rows].sum() / n_units.sum() if kind.has_class else None,
+            error_rate=float(measured.n_wrong[rows].sum() / n_units.sum())
+            if kind.has_class
+            else None,
             by_context=self._by_context(measured, rows) if kind.is_causal else (),
         )
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from msgspec.json import encode as json_encode
 from small_networks import IMAGES, LLAMA, vary
 
 from model.data.corpus import GeneratedCorpus
@@ -79,6 +80,7 @@ def test_classes_are_learnt_and_each_run_of_a_pack_is_as_it_is_alone(
     scatter = 4 * math.sqrt(0.25 / 1000)
     assert class_entropy_nats(SOURCE) - 0.1 < loss.nats < 0.8 * math.log(4)
     assert bayes_error(SOURCE) - scatter < loss.error_rate < 0.6
+    assert json_encode(loss), "as the ledger does"
 
 
 @pytest.fixture
