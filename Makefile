@@ -16,7 +16,7 @@ export UV_PYTHON_DOWNLOADS := never
 .PHONY: help quickstart test test-all check test-parity test-browser test-slurm test-kubernetes \
   test-chaos test-tpu check-tpu bench bench-truth bench-coverage bench-fit bench-saving \
   bench-noise bench-quickstart bench-forecast bench-holdout bench-isoflop bench-preparing \
-  bench-scalebench bench-mixers \
+  bench-scalebench bench-mixers bench-recall \
   bench-reliability clean
 
 help: ## these lines
@@ -71,6 +71,9 @@ bench: $(VENV)/.ready ## speed against PyTorch; on a GPU: run it with --gpu (see
 bench-mixers: $(VENV)/.ready ## each sequence mixer at T 256 to 4096, against torch and transformers
 	-$(MAKE) .venv-parity/.ready
 	$(BIN)/python -m experiments.benchmarks.speed.run --only layers
+
+bench-recall: $(VENV)/.ready ## pairs that attention and small states recall (15 minutes)
+	$(BIN)/python -m experiments.benchmarks.recall
 
 bench-truth: $(VENV)/.ready ## real training on five languages of known entropy (20 minutes)
 	$(BIN)/python -m experiments.benchmarks.truth
