@@ -183,7 +183,8 @@ def page(record: dict[str, Any]) -> str:
         f"{SEEDS_APART} n further on, and all repeats are counted. In brackets 95 % intervals of "
         "a share (Clopper and Pearson 1934). Forecast: the loss of the run at "
         f"{power(STUDY.forecast_budgets[0])} FLOPs. Approach 2 fits all budgets together; "
-        "beside it stands at how many a parabola by itself has a minimum. Where E of the curved "
+        "beside it stands at how many a parabola by itself has a minimum. The envelope is "
+        "certified where four sizes lie on it. Where E of the curved "
         "form is 0.00 the law without it is certified. Answers and forecasts are those that the "
         "code of a row's commit makes of the grid's runs, in which a forecast's run has no part.",
         "",
