@@ -19,7 +19,7 @@ from model.network.execution import PLAIN
 from model.network.layers import Layer
 from model.network.mixers.rwkv7 import HAS_VALUE, VALUE
 from model.network.sharding import FSDP_TENSOR
-from model.network.transformer import implementation
+from model.network.stack import implementation
 
 Arrays = dict[str, np.ndarray]
 

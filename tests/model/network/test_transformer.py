@@ -20,7 +20,8 @@ from model.network.counts.kinds import BlockConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
 from model.network.execution import PLAIN
 from model.network.sharding import FSDP_TENSOR
-from model.network.transformer import Transformer, implementation
+from model.network.stack import implementation
+from model.network.transformer import Transformer
 
 pytestmark = pytest.mark.usefixtures("one_device")
 

@@ -20,7 +20,8 @@ from model.network.counts.moe import MoEConfig, MoERule
 from model.network.execution import PLAIN
 from model.network.layers import Layer
 from model.network.sharding import FSDP_TENSOR, make_mesh
-from model.network.transformer import Transformer, implementation
+from model.network.stack import implementation
+from model.network.transformer import Transformer
 
 MOE = vary(LLAMA, **CONFIGS["moe"])
 SIZES = MOE.blocks[0].channel_mixer
