@@ -13,6 +13,7 @@ from experiments.weights.draw import Sampled, Sampling, draw
 from experiments.weights.fill import fill
 from experiments.weights.find_run import manifest_of, require_objective
 from experiments.weights.load_model import LoadedModel
+from model.data.source import IMAGE_KINDS
 from model.data.tokens.encoding import Encoding, IdEncoding, open_encoding
 
 
@@ -29,9 +30,13 @@ def continue_text(model: LoadedModel, prompt: str, sampling: Sampling) -> tuple[
         the run's kind, or the two are too long.
     """
     objective = require_objective(model.point, "next_token", "diffusion")
-    encoding = open_encoding(manifest_of(model.ledger, model.point), model.ledger.data)
-    begin, n_tokens = [encoding.separator, *_tokens(encoding, prompt)], sampling.n_tokens
-    room = model.point.spec.model.seq_len - len(begin)
+    manifest = manifest_of(model.ledger, model.point)
+    encoding = open_encoding(manifest, model.ledger.data)
+    given, n_tokens = _tokens(encoding, prompt), sampling.n_tokens
+    begin, room = [encoding.separator, *given], model.point.spec.model.seq_len - 1 - len(given)
+    if manifest.kind in IMAGE_KINDS:
+        # All values of an image: diffusion sees these alone, and the last is given to no other.
+        begin, room = (given if objective == "diffusion" else begin), room + 1
     if room < 1 or (n_tokens or 0) > room:
         raise ValueError(
             f"a prompt of {len(begin)} tokens and {n_tokens or 1} more: the network was trained on "
@@ -42,7 +47,7 @@ def continue_text(model: LoadedModel, prompt: str, sampling: Sampling) -> tuple[
     found = sampled.tokens
     if encoding.separator in found:
         found = found[: found.index(encoding.separator)]
-    return _text(encoding, [*begin[1:], *found]), sampled
+    return _text(encoding, [*given, *found]), sampled
 
 
 def sample(model: LoadedModel, prompt: Sequence[int], n_tokens: int, sampling: Sampling) -> Sampled:
@@ -58,7 +63,8 @@ def sample(model: LoadedModel, prompt: Sequence[int], n_tokens: int, sampling: S
     keys = jax.random.split(jax.random.key(sampling.seed), n_tokens)
     with model.context():
         tokens = jnp.asarray([prompt], jnp.int32)
-        state = model.network.init_state(1, len(prompt) + n_tokens)
+        length = min(len(prompt) + n_tokens, model.network.config.seq_len)
+        state = model.network.init_state(1, length)
         program = next_token.lower(params, tokens, state, keys[0]).compile()
         began = time.monotonic()
         tokens, state = program(params, tokens, state, keys[0])

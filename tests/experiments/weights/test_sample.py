@@ -14,7 +14,8 @@ from command_line import is_one_line
 from experiments.weights.draw import Sampled, Sampling, draw
 from experiments.weights.sample import continue_text, sample
 from model.data.prepare import prepare
-from model.data.source import TextFiles, TokenArrays, source_to_dict
+from model.data.source import MarkovMesh, TextFiles, TokenArrays, source_to_dict
+from model.data.synthetic.open_language import describe_language
 from model.data.tokenizer import TrainedBPE
 from model.data.tokens.encoding import open_encoding
 
@@ -145,7 +146,12 @@ def test_a_run_on_token_ids_is_asked_and_answers_in_ids(model, monkeypatch):
         paths=("a",), vocab_size=40, separator=7, validation_fraction=0.1, bytes_per_token=None
     )
     manifest = SimpleNamespace(
-        source=source_to_dict(source), tokenizer=None, vocab_size=40, parts=(), fingerprint="0"
+        kind="tokens",
+        source=source_to_dict(source),
+        tokenizer=None,
+        vocab_size=40,
+        parts=(),
+        fingerprint="0",
     )
     monkeypatch.setattr("experiments.weights.sample.manifest_of", lambda *_: manifest)
     monkeypatch.setattr(
@@ -157,6 +163,20 @@ def test_a_run_on_token_ids_is_asked_and_answers_in_ids(model, monkeypatch):
     for prompt in ("40", "one", "1,,2"):
         with pytest.raises(ValueError, match="token ids alone, 0 to 39"):
             continue_text(model, prompt, GREEDY)
+
+
+def test_of_an_image_all_values_are_drawn_behind_the_id_that_begins_it(model, monkeypatch):
+    source = MarkovMesh(height=4, width=4, levels=3, epsilon=0.5, labelled=False)
+    manifest = describe_language(source)
+    monkeypatch.setattr("experiments.weights.sample.manifest_of", lambda *_: manifest)
+    monkeypatch.setattr(
+        "experiments.weights.sample.sample",
+        lambda model, prompt, n, _: Sampled([len(prompt), *(n - 1) * [0]], 1.0, 1.0),
+    )
+    n = model.point.spec.model.seq_len
+    everything = dataclasses.replace(GREEDY, n_tokens=None)
+    assert continue_text(model, "", everything)[0] == ",".join(["1", *(n - 1) * ["0"]])
+    assert continue_text(model, "2", everything)[0] == ",".join(["2", "2", *(n - 2) * ["0"]])
 
 
 def test_a_run_on_tokens_of_a_tokenizer_is_asked_and_answers_in_text(model, tmp_path, monkeypatch):
