@@ -14,7 +14,7 @@ Command: ``isoflop run image_classes``.
 from dataclasses import replace
 
 from experiments.recipes.dense import DENSE_MUON
-from experiments.studies.images import ATTENTION, IMAGES
+from experiments.studies.images import IMAGES
 from experiments.study.study import Ladder, Study
 from model.network.counts.patches import PatchConfig
 from model.training.config import EvalConfig
@@ -22,7 +22,7 @@ from model.training.config import EvalConfig
 VIT = DENSE_MUON.with_(
     name="vit",
     objective="classification",
-    shape__blocks=(replace(ATTENTION, mixer=replace(ATTENTION.mixer, rope_theta=None)),),
+    shape__blocks__0__mixer__rope_theta=None,
     shape__learned_positions=True,
     shape__patches=PatchConfig(height=8, width=8, channels=1, levels=4, side=2, pool="token"),
 )

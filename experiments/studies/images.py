@@ -31,7 +31,9 @@ MASKED = MaskedConvolutionRule(
 TRANSFORMER = DENSE_MUON.with_(name="transformer")
 CONVOLUTION = DENSE_MUON.with_(
     name="masked-convolution",
-    shape__blocks=tuple(replace(ATTENTION, mixer=replace(MASKED, mask=mask)) for mask in "AB"),
+    shape__blocks=tuple(
+        replace(ATTENTION, mixer=mixer) for mixer in (MASKED, replace(MASKED, mask="B"))
+    ),
     optimizer__learning_rate=0.7,
 )
 

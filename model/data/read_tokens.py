@@ -65,4 +65,5 @@ def _of_path(source: Source, path: str) -> TextFiles | TokenArrays:
             validation_fraction=0.5,
             bytes_per_token=None,
         )
+    assert isinstance(source, TextFiles | TokenArrays), "images are no tokens of a file"
     return replace(source, paths=(path,), validation_fraction=0.5, validation_paths=None)
