@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trunk: embedding, blocks (stack.py), norm, head; the encoder, where there is one."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
@@ -93,8 +95,8 @@ class Transformer(Stack):
     def head(self) -> Float[Array, "D V"]:
         if self.head_dv is not None:
             return self.head_dv[...]
-        assert isinstance(self.embedding, Embedding), "images have a head of their own"
-        return self.embedding.tokens_vd[...].T
+        tied: Any = self.embedding  # Of tokens: images have a head of their own.
+        return tied.tokens_vd[...].T
 
     def _logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         logits = jnp.einsum(
