@@ -14,7 +14,14 @@ from experiments.ledger.ledger import Ledger
 from experiments.report import rows
 from experiments.report.build import Report
 from experiments.report.frontier_table import frontier_rows, print_frontier
-from experiments.report.setting_rows import as_objects, course, edges, setting_rows, ties
+from experiments.report.setting_rows import (
+    as_objects,
+    best_values,
+    course,
+    edges,
+    setting_rows,
+    ties,
+)
 from experiments.report.settings_apart import side_rows
 from experiments.report.sweeps import VOCABULARY
 from experiments.terminal.table import fitting_tables, wrapped
@@ -62,6 +69,10 @@ def print_answer(console: Console, report: Report) -> None:
             console.print(f"Lowest loss of any size by vocabulary, {report.loss_unit}:")
             console.print(fitting_tables(found, console.width, n_keys=1))
             console.print()
+        for name, curves in report.analysis.sweeps.items():
+            if name != VOCABULARY and (said := best_values(name, curves)):
+                console.print(wrapped(said))
+                console.print()
     for judged in report.forecasts:
         console.print(
             wrapped(rows.forecast_rows(judged, report.unit, report.bits_per_nat)[0]["sentence"])

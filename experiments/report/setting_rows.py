@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses along the axes of a study, as rows of text and as JSON values."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,16 @@ def _best(curve: LossCurve) -> str:
 def _loss(loss: float | None) -> str:
     """Empty where the value is of no run, a dash where its runs have no loss."""
     return "" if loss is None else "-" if loss != loss else f"{loss:.4f}"
+
+
+def best_values(name: str, curves: Sequence[LossCurve]) -> str:
+    """A sentence on which values of a setting are best, and how often; empty where none is."""
+    found = Counter(float(one.values[one.lowest]) for one in curves if one.lowest is not None)
+    if not found or max(len(one.values) for one in curves) < 2:
+        return ""
+    parts = [f"{value:g} at {n}" for value, n in found.most_common()]
+    of_all = f"of {len(curves)} {_cases(curves)}"
+    return f"The best {name.rpartition('.')[2]} is {', '.join(parts)} {of_all}."
 
 
 def ties(name: str, curves: Sequence[LossCurve]) -> str:

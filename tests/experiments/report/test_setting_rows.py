@@ -19,7 +19,7 @@ from experiments.report.build import gather
 from experiments.report.figures import draw
 from experiments.report.page import page
 from experiments.report.rows import run_rows
-from experiments.report.setting_rows import as_objects, course, setting_rows, ties
+from experiments.report.setting_rows import as_objects, best_values, course, setting_rows, ties
 from experiments.study.study import Axis, Ladder
 from scaling.tables.loss_curves import LossCurve
 
@@ -63,6 +63,16 @@ def test_the_table_has_the_best_value_and_the_mean_of_each(swept):
     assert [large[name] for name in ("0.5", "1", "2")] == ["-", means[0], "2.0050"]
     assert [row["FLOPs"] for row in (small, large)] == ["1e11", "1e11"]
     assert small["parameters"] == f"{n_params[0] / 1e3:.3g}k"
+
+
+def test_a_sentence_says_how_often_each_value_is_best(swept):
+    _, _, report = swept
+    small, large = report.analysis.sweeps[RATE]
+    assert best_values(RATE, [small, small, large]) == (
+        "The best learning_rate is 1 at 2, 2 at 1 of 3 budgets and sizes."
+    )
+    lost = dataclasses.replace(small, losses=np.full(3, np.nan))
+    assert best_values(RATE, [lost]) == ""
 
 
 def test_without_a_law_the_sweep_is_what_the_terminal_shows(swept):
