@@ -12,7 +12,7 @@ from scaling.plots.labels import flops_label, label_losses, loss_label
 from scaling.plots.style import (
     caption,
     log_flops,
-    log_losses,
+    log_ratios,
     new_figure,
     setting_styles,
     styled,
@@ -46,7 +46,7 @@ def figure_sides(found: Sequence[Side]) -> Figure:
     right.set(ylabel=f"C of {found[0].name} / C at equal loss")
     right.set_title("compute-equivalent gain")
     right.invert_xaxis()
-    log_losses(right.yaxis)
+    log_ratios(right.yaxis)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     said = [
         f"bands: {100 * found[0].front.level:g} % intervals, one by one; dots: the lowest loss at "

@@ -181,6 +181,15 @@ def log_losses(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def log_ratios(axis: Axis) -> None:
+    """Labels a logarithmic axis of ratios with plain numbers, over any number of decades."""
+    low, high = sorted(axis.get_view_interval())
+    if high < 10 * low:
+        log_losses(axis)
+    else:
+        _label_powers(axis, lambda value, _: f"{value:g}", few=1.6, many=4.0)
+
+
 def formula_text(formula: str) -> str:
     """A law's formula as mathtext."""
     raised = re.sub(r"\^(-?\w+)", r"^{\1}", formula)

@@ -15,7 +15,15 @@ from scaling.approaches.isoflop.fit import fit_isoflop
 from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitStatus
 from scaling.plots import figures, residuals
-from scaling.plots.style import count, formula_text, log_flops, new_figure, save, scientific
+from scaling.plots.style import (
+    count,
+    formula_text,
+    log_flops,
+    log_ratios,
+    new_figure,
+    save,
+    scientific,
+)
 from scaling.tables.runs import Curves, Runs
 
 
@@ -151,6 +159,20 @@ def test_labels_of_compute_are_several_and_do_not_overlap(low, high, tmp_path):
     inside = [box for box in shown if axes[2].bbox.x0 <= box.x1 and box.x0 <= axes[2].bbox.x1]
     assert len(inside) >= 2
     assert not any(a.overlaps(b) for a, b in itertools.combinations(inside, 2))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.8, 1.3), (0.03, 1.4), (1e-4, 1.4), (1e-3, 1e5)])
+def test_labels_of_ratios_reach_both_ends_of_their_axis(low, high):
+    figure, (ax, _) = new_figure(2, height=3.6)
+    ax.set(yscale="log", ylim=(low, high))
+    log_ratios(ax.yaxis)
+    places = [at for at in ax.yaxis.get_majorticklocs() if low <= at <= high]
+    assert len(places) >= 3
+    share = np.log([places[0] / low, high / places[-1]]) / np.log(high / low)
+    assert max(share) < 0.4
+    figure.draw_without_rendering()
+    shown = [label.get_text() for label in ax.get_yticklabels()]
+    assert not {f"{at:g}" for at in places} - set(shown)
 
 
 def test_a_caption_stands_beside_the_image_and_not_in_it(drawn, tmp_path):
