@@ -187,7 +187,7 @@ def vary(config: ModelConfig, **changes: Any) -> ModelConfig:
         mixer, kind = mixers[place % len(mixers)], kinds[place % len(kinds)]
         mlp = config.blocks[place % len(config.blocks)].channel_mixer
         if kind is None or mlp is None or kind != mlp.kind:
-            mlp = None if kind is None else _MLPS[kind](d_ff=40)
+            mlp = None if kind is None else _MLPS[kind](d_ff=40 if mlp is None else mlp.d_ff)
         blocks.append(BlockConfig(mixer=_with(mixer, own), channel_mixer=_with(mlp, own)))
     return replace(config, blocks=tuple(blocks), **changes)
 

@@ -85,6 +85,8 @@ def family(model: ModelConfig) -> Family:
       ValueError: one line that says why there is none.
     """
     mixer, mlp = _layers(model)
+    if model.encoder is not None or model.patches is not None:
+        raise _none("Theirs that are written have neither an encoder beside them nor patches")
     if model.separator is not None:
         raise _none("In theirs attention crosses documents; documents_apart=True")
     heads = f"n_heads={mixer.n_heads}, n_kv_heads={mixer.n_kv_heads}, d_head={mixer.d_head}"

@@ -27,11 +27,11 @@ WRONG = {
     ),
     "positions without a batch": ("rotate", lambda: rotate(jnp.zeros((3, 4)), 10.0)),
     "one window without its axis": (
-        "RecordLanguage.oracle_loss",
+        "SyntheticLanguage.oracle_loss",
         lambda: LANGUAGE.oracle_loss(np.zeros(17, np.int32)),
     ),
     "windows of floats": (
-        "RecordLanguage.oracle_loss",
+        "SyntheticLanguage.oracle_loss",
         lambda: LANGUAGE.oracle_loss(np.zeros((1, 17))),
     ),
     "a list for an array": ("sha256_of", lambda: sha256_of([1, 2])),

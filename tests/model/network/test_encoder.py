@@ -150,7 +150,7 @@ def test_positions_that_are_split_and_other_kernels_are_refused_in_one_line(conf
 @every
 def test_it_is_not_sampled_from(config, network):
     _, params = network(config)
-    with pytest.raises(ValueError, match="an encoder is not sampled from, position by position"):
+    with pytest.raises(ValueError, match="an encoder, or of patches, is not sampled from"):
         with_params(config, params).init_state(1, 4)
 
 

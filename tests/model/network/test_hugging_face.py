@@ -12,6 +12,7 @@ from small_networks import GPT2, LLAMA, vary
 from model.network.config import ModelConfig
 from model.network.counts.attention import AttentionConfig
 from model.network.counts.mlp import GELUConfig, SwiGLUConfig
+from model.network.counts.patches import PatchConfig
 from model.network.counts.total import block_weights, count_params, outer_weights
 from model.network.hugging_face import config_of, family, weights_of
 
@@ -105,6 +106,13 @@ def test_documents_kept_apart_are_refused() -> None:
         family(dataclasses.replace(LLAMA, separator=0))
 
 
+def test_a_network_of_images_is_refused() -> None:
+    square = PatchConfig(height=4, width=4, channels=1, levels=4, side=2, pool="mean")
+    net = dataclasses.replace(LLAMA, patches=square, seq_len=16, tie_embeddings=False)
+    with pytest.raises(ValueError, match="neither an encoder beside them nor patches"):
+        family(net)
+
+
 def test_a_block_without_a_channel_mixer_is_refused() -> None:
     block = msgspec.structs.replace(LLAMA.blocks[0], channel_mixer=None)
     with pytest.raises(ValueError, match="attention with swiglu or gelu; attention"):
@@ -121,5 +129,5 @@ def test_a_new_field_of_a_network_is_not_forgotten_in_the_export() -> None:
     assert {field.name for field in dataclasses.fields(ModelConfig)} - said_nothing == {
         *("vocab_size", "seq_len", "d_model", "n_layers", "blocks", "norm", "norm_eps"),
         *("learned_positions", "use_bias", "tie_embeddings", "residual_multiplier"),
-        *("logit_multiplier", "separator"),
+        *("logit_multiplier", "separator", "encoder", "patches"),
     }

@@ -101,6 +101,7 @@ def test_a_packed_run_has_the_losses_that_it_has_alone(net, config, corpus):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow(reason="12 s of compiling")
 def test_on_eight_devices_in_parts_and_computed_again_losses_are_those_of_one(net, config, corpus):
     def steps(execution, mesh):
         execution = replace(execution, steps_per_dispatch=N_STEPS)

@@ -110,6 +110,7 @@ def test_weights_follow_noise_that_grows_with_the_loss():
     assert 4 < weights[3] / weights[0] < 50
 
 
+@pytest.mark.slow(reason="7 s each; make bench-coverage holds thousands")
 @pytest.mark.parametrize("name", ["quickstart", "asymmetric"])
 def test_noisy_exponent_of_the_truth_lies_within_its_interval(planted_named, name):
     problem = planted_named(name)
