@@ -108,9 +108,10 @@ def compute_multiplier(
         raise FitError(f"A has no optimum at these budgets; its fit is {a.status.name}")
     log_a, log_b = compute_at(a, front_a, log_loss), compute_at(b, front_b, log_loss)
     if not np.isfinite(log_a[0]).any() or not np.isfinite(log_b[0]).any():
+        low, high = np.exp([np.nanmin(log_loss), np.nanmax(log_loss)])
         raise FitError(
-            f"B's frontier reaches none of the losses {np.exp(log_loss).round(4).tolist()} of A's; "
-            "compare at other FLOPs."
+            f"B's frontier reaches none of the losses of A's, {low:.4f} to {high:.4f}; compare at "
+            "other FLOPs."
         )
     level = a.level if level is None else level
     draws = _ratio_draws(log_a[1:], log_b[1:], paired)

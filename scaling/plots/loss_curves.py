@@ -121,8 +121,8 @@ def _plot_setting(
     labelled = values[:: 1 + (len(values) - 1) // _MOST_LABELS]
     ax.set_xticks(labelled, [f"{value:.3g}" for value in labelled])
     ax.xaxis.set_minor_locator(NullLocator())
-    # Lines that are all lowest at an end have no basin: their whole course is what they show.
-    if not all(curve.is_at_edge for curve in curves):
+    # The whole course is what settings with a name, and lines without a basin, show.
+    if not curves[0].setting and not all(curve.is_at_edge for curve in curves):
         near_lowest(ax, [one.losses[one.lowest] for one in curves if one.lowest is not None])
     ax.set(xlabel=name.rpartition(".")[2].replace("_", " "))
     ax.set_title(f"{scientific(curves[0].at['budget'])} FLOPs")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings beside one another: their frontiers, and the compute that each is worth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,14 +27,12 @@ _TRUE = "the true source, on the same validation set"
 @styled()
 def figure_sides(found: Sequence[Side]) -> Figure:
     """L*(C) of every setting with its band and the lowest loss at each budget, the loss of the true
-    source where that is known; and the gain."""
-    figure, (left, right) = new_figure(2, height=3.6)
+    source where that is known; and the gain, where two have losses in common."""
+    gaining = [side for side in found if side.gain is not None]
+    figure, (left, *right) = new_figure(1 + bool(gaining), height=3.6)
     styles = setting_styles([side.name for side in found])
     for side in found:
-        style = styles[side.name]
-        _plot_frontier(left, side, style["color"], style["linestyle"])
-        if side.gain is not None:
-            _plot_gain(right, side, style["color"], style["linestyle"])
+        _plot_frontier(left, side, styles[side.name])
     runs = found[0].fit.runs
     left.set(xscale="log", xlabel=flops_label(runs))
     label_losses(left, runs.loss_unit, runs.bits_per_nat)
@@ -41,12 +40,15 @@ def figure_sides(found: Sequence[Side]) -> Figure:
         left.axhline(floor, color="#444444", linewidth=0.8, linestyle=":", label=_TRUE)
     left.set_title("L*(C)")
     log_flops(left.xaxis)
-    right.axhline(1.0, color="#444444", linewidth=0.8)
-    right.set(yscale="log", xlabel=loss_label(runs.loss_unit))
-    right.set(ylabel=f"C of {found[0].name} / C at equal loss")
-    right.set_title("compute-equivalent gain")
-    right.invert_xaxis()
-    log_ratios(right.yaxis)
+    for ax in right:
+        for side in gaining:
+            _plot_gain(ax, side, styles[side.name])
+        ax.axhline(1.0, color="#444444", linewidth=0.8)
+        ax.set(yscale="log", xlabel=loss_label(runs.loss_unit))
+        ax.set(ylabel=f"C of {found[0].name} / C at equal loss")
+        ax.set_title("compute-equivalent gain")
+        ax.invert_xaxis()
+        log_ratios(ax.yaxis)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     said = [
         f"bands: {100 * found[0].front.level:g} % intervals, one by one; dots: the lowest loss at "
@@ -70,7 +72,8 @@ def _floor(runs: Runs) -> float | None:
     return float(told[0]) if len(told) == 1 and np.isfinite(told[0]) else None
 
 
-def _plot_frontier(ax: Axes, side: Side, colour: str, line: str) -> None:
+def _plot_frontier(ax: Axes, side: Side, style: Mapping[str, Any]) -> None:
+    colour, line = style["color"], style["linestyle"]
     band, flops, runs = side.front.loss_opt, side.front.flops, side.fit.fitted_runs
     ax.fill_between(flops, band.lower, band.upper, color=colour, alpha=0.15, linewidth=0)
     ax.plot(flops, band.value, color=colour, linestyle=line, linewidth=1.2, label=side.title)
@@ -78,8 +81,8 @@ def _plot_frontier(ax: Axes, side: Side, colour: str, line: str) -> None:
     ax.plot(runs.budgets, lowest, ".", color=colour, markersize=4)
 
 
-def _plot_gain(ax: Axes, side: Side, colour: str, line: str) -> None:
-    gain = side.gain
+def _plot_gain(ax: Axes, side: Side, style: Mapping[str, Any]) -> None:
+    gain, colour, line = side.gain, style["color"], style["linestyle"]
     assert gain is not None
     lower, upper = (
         np.clip(ends, gain.ratio / _WIDEST, gain.ratio * _WIDEST)

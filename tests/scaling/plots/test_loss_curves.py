@@ -65,7 +65,8 @@ def test_the_lowest_loss_of_each_curve_is_marked(sweeps):
 
 
 def test_settings_with_a_name_have_a_line_each_whatever_their_sizes():
-    lengths, losses = np.array([64.0, 128.0]), {"lstm": [2.0, 1.9], "attention": [2.1, 1.7]}
+    lengths = np.array([64.0, 128.0, 256.0])
+    losses = {"lstm": [2.0, 1.9, 9.0], "attention": [2.1, 1.7, 1.6]}
     curves = [
         LossCurve(
             at={"budget": budget},
@@ -81,6 +82,7 @@ def test_settings_with_a_name_have_a_line_each_whatever_their_sizes():
     for ax in figure.axes:
         lines = [line for line in ax.lines if line.get_marker() != "*"]
         np.testing.assert_array_equal([line.get_ydata() for line in lines], [*losses.values()])
+        assert ax.get_ylim()[1] > 9.0
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [*losses, "lowest"]
     assert len({handle.get_color() for handle in legend.legend_handles}) == 3
