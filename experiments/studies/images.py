@@ -9,7 +9,7 @@ neighbours of a pixel within its kernel, attention must find them among 63 posit
 (figures/side_by_side) has the loss of both, in nats per pixel and bits per dimension, above the
 loss of the true source on the same images.
 
-About four minutes on two cores. Every image is new, so D, in pixels, is never repeated. The rate of
+Some two minutes on two cores. Every image is new, so D, in pixels, is never repeated. The rate of
 the convolution is that of `isoflop run architectures`; neither was tuned on images.
 
 Command: ``isoflop run images``.
