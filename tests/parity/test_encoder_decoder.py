@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from flax import nnx
+from frozen_networks import assert_frozen
 from small_networks import ENCODED, LLAMA, vary
 
 from model.network.config import EncoderConfig, ModelConfig
@@ -245,14 +246,4 @@ def test_logits_loss_and_gradients_are_torchs(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_frozen_fixture_is_what_torch_computes(name: str) -> None:
-    theirs, path = compute_theirs(name), FIXTURES / f"{name}.npz"
-    if not path.exists():
-        np.savez_compressed(path, **theirs)
-    frozen = np.load(path, allow_pickle=False)
-    assert set(frozen) == set(theirs)
-    ours, own = (
-        msgspec.json.decode(str(one["config"]), type=ModelConfig) for one in (frozen, theirs)
-    )
-    assert ours == own
-    for key in set(theirs) - {"config"}:
-        np.testing.assert_allclose(frozen[key], theirs[key], rtol=0, atol=1e-5, err_msg=key)
+    assert_frozen(FIXTURES / f"{name}.npz", compute_theirs(name))

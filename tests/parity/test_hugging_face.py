@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 from flax import nnx
+from frozen_networks import assert_frozen
 from small_networks import vary
 
 from experiments.benchmarks.speed import networks
@@ -158,17 +159,7 @@ def test_logits_loss_and_gradients_equal_hugging_face(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_frozen_fixture_is_what_hugging_face_computes(name):
-    theirs, path = compute_theirs(name), FIXTURES / f"{name}.npz"
-    if not path.exists():
-        np.savez_compressed(path, **theirs)
-    frozen = np.load(path, allow_pickle=False)
-    assert set(frozen) == set(theirs)
-    frozen_config, config = (
-        msgspec.json.decode(str(one["config"]), type=ModelConfig) for one in (frozen, theirs)
-    )
-    assert frozen_config == config
-    for key in set(theirs) - {"config"}:
-        np.testing.assert_allclose(frozen[key], theirs[key], rtol=0, atol=1e-5, err_msg=key)
+    assert_frozen(FIXTURES / f"{name}.npz", compute_theirs(name))
 
 
 PUBLISHED = {

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from frozen_networks import assert_frozen
 from small_networks import vary
 
 from experiments.benchmarks.speed import networks
@@ -136,17 +137,7 @@ def compute_theirs() -> dict[str, np.ndarray]:
 
 def test_the_frozen_logits_loss_and_gradients_are_what_hugging_face_computes():
     """And ours are the frozen ones: tests/model/network/test_parity_frozen.py."""
-    theirs = compute_theirs()
-    if not FIXTURE.exists():
-        np.savez_compressed(FIXTURE, **theirs)
-    frozen = np.load(FIXTURE, allow_pickle=False)
-    assert set(frozen) == set(theirs)
-    frozen_config, config = (
-        msgspec.json.decode(str(one["config"]), type=ModelConfig) for one in (frozen, theirs)
-    )
-    assert frozen_config == config
-    for key in set(theirs) - {"config"}:
-        np.testing.assert_allclose(frozen[key], theirs[key], rtol=0, atol=1e-5, err_msg=key)
+    assert_frozen(FIXTURE, compute_theirs())
 
 
 def test_mixtral_8x7b_has_as_many_parameters_as_hugging_face_says():

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 from flax import nnx
+from frozen_networks import assert_frozen
 from small_networks import IMAGES, LLAMA, vary
 
 from model.network.counts.patches import PatchConfig
@@ -159,11 +160,4 @@ def test_parameters_are_theirs_but_for_the_bias_of_the_head() -> None:
 
 
 def test_the_frozen_fixture_is_what_they_compute() -> None:
-    found = compute_theirs()
-    if not FIXTURE.exists():
-        np.savez_compressed(FIXTURE, **found)
-    frozen = np.load(FIXTURE, allow_pickle=False)
-    assert set(frozen) == set(found)
-    assert str(frozen["config"]) == str(found["config"])
-    for key in set(found) - {"config"}:
-        np.testing.assert_allclose(frozen[key], found[key], rtol=0, atol=1e-5, err_msg=key)
+    assert_frozen(FIXTURE, compute_theirs())

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, Shaped
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
 from model.training.objectives.kinds import KINDS
-from model.training.objectives.linear_head import LinearHead, next_token_nats, placed_like
+from model.training.objectives.linear_head import next_token_nats, placed_like
 from model.training.objectives.next_token import NextToken
 from model.training.objectives.objective import Batch, Measured, Minimised
 
@@ -22,6 +22,13 @@ class Classification(NextToken):
 
     kind = KINDS["classification"]
 
+    def inputs(self, windows: Int[Array, "B T1"]) -> Int[Array, "B T"]:
+        return windows[:, 1:]
+
+    def targets(self, net: ModelConfig, windows: Int[Array, "B T1"]) -> Int[Array, "B 1"]:
+        assert net.patches is not None
+        return windows[:, :1] - net.patches.levels
+
     def loss(
         self,
         network: Transformer,
@@ -29,20 +36,15 @@ class Classification(NextToken):
         hyper: Mapping[str, Shaped[Array, ""]],
         n_chunks: int,
     ) -> Minimised:
-        windows = batch["tokens"]
-        x, said = network.features(windows[:, 1:])
-        targets = placed_like(_classes(network.config, windows), x)
         # An image has one position that is classified: nothing to do in parts.
-        head = LinearHead(network.config.logit_multiplier, 1, network.layout)
-        minimised, nats = head.loss(x, network.head(), targets, hyper["z_loss_weight"])
-        return Minimised(minimised, nats, said)
+        return super().loss(network, batch, hyper, 1)
 
     def evaluate(
         self, network: Transformer, batch: Batch, numbers: Int[Array, " B"], n_chunks: int
     ) -> Measured:
         windows = batch["tokens"]
-        logits, _ = network(windows[:, 1:])
-        targets = placed_like(_classes(network.config, windows), logits)
+        logits, _ = network(self.inputs(windows))
+        targets = placed_like(self.targets(network.config, windows), logits)
         nats, _ = next_token_nats(logits, targets)
         is_wrong = jnp.argmax(logits, axis=-1) != targets
         # The loss of an image is that of its first position.
@@ -52,8 +54,3 @@ class Classification(NextToken):
 
 
 OBJECTIVE = Classification()
-
-
-def _classes(net: ModelConfig, windows: Int[Array, "B T1"]) -> Int[Array, "B 1"]:
-    assert net.patches is not None
-    return windows[:, :1] - net.patches.levels

@@ -38,6 +38,10 @@ class NextToken:
     ) -> Batch:
         return batch
 
+    def inputs(self, windows: Int[Array, "B T1"]) -> Int[Array, "B T"]:
+        """What the network is given."""
+        return windows[:, :-1]
+
     def targets(self, net: ModelConfig, windows: Int[Array, "B T1"]) -> Int[Array, "B T_own"]:
         """The token that each position of the blocks predicts."""
         return windows[:, 1:]
@@ -50,7 +54,7 @@ class NextToken:
         n_chunks: int,
     ) -> Minimised:
         windows = batch["tokens"]
-        x, said = network.features(windows[:, :-1])
+        x, said = network.features(self.inputs(windows))
         targets = placed_like(self.targets(network.config, windows), x)
         head = LinearHead(network.config.logit_multiplier, n_chunks, network.layout)
         minimised, nats = head.loss(x, network.head(), targets, hyper["z_loss_weight"])
@@ -61,7 +65,7 @@ class NextToken:
     ) -> Measured:
         windows = batch["tokens"]
         # No position sees what is behind it: any token may stand behind the end of a document.
-        x, _ = network.features(jnp.maximum(windows[:, :-1], 0))
+        x, _ = network.features(jnp.maximum(self.inputs(windows), 0))
         targets = placed_like(self.targets(network.config, windows), x)
         head = LinearHead(network.config.logit_multiplier, n_chunks, network.layout)
         nats, is_target = head.nats(x, network.head(), targets), targets != NO_TARGET
