@@ -24,6 +24,7 @@ from scaling.answers.best_size import BestSize, best_size, is_one_budget
 from scaling.answers.collapse import Collapse, collapse_near
 from scaling.answers.frontier import Frontier, frontier
 from scaling.answers.side_by_side import Side, sides
+from scaling.answers.true_loss import true_loss_findings
 from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated
 from scaling.tables.loss_curves import LossCurve
@@ -119,6 +120,7 @@ def analyse(
     fits, budgets = list(made.fits.values()), [*study.budgets, *study.forecast_budgets]
     frontiers = {name: frontier(fit, budgets) for name, fit in made.fits.items()}
     collapsed = collapse_near(runs, curves, fits)
+    found_sides = _sides(apart, made)
     return Analysis(
         of=fitted,
         runs=runs,
@@ -135,12 +137,14 @@ def analyse(
             *_of_flags(runs),
             *_of_other_text(runs, made.fits, frontiers),
             *_of_seeds(runs),
+            *true_loss_findings(made.fits),
+            *true_loss_findings({side.name: side.fit for side in found_sides}),
             *(collapsed.findings if collapsed else ()),
         ),
         domains=made.domains,
         matrix=matrix,
         collapse=collapsed,
-        sides=_sides(apart, made),
+        sides=found_sides,
     )
 
 

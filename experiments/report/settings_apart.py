@@ -11,6 +11,7 @@ from experiments.report.sweeps import label_axes
 from experiments.study.study import Study
 from experiments.terminal.table import amount
 from scaling.answers.side_by_side import Side, split_by
+from scaling.answers.true_loss import true_loss_findings
 from scaling.intervals import Interval
 from scaling.shown import counted, loss_text, with_interval
 from scaling.tables.runs import Runs, best_settings
@@ -63,7 +64,7 @@ def side_findings(found: Sequence[Side], refused: Mapping[str, str]) -> list[str
             said.append(f"{side.name} is not compared with {found[0].name}: {side.why}")
         sentences = side.gain.findings if side.gain else ()
         said += [f"{side.name}: {one}" for one in sentences if "not certified" not in one]
-    return said
+    return [*said, *true_loss_findings({side.name: side.fit for side in found})]
 
 
 def cost_rows(points: Sequence[Point], verdicts: Mapping[str, Verdict]) -> list[dict[str, str]]:

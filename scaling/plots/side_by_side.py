@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.answers.side_by_side import Side
+from scaling.answers.true_loss import true_loss
 from scaling.plots.labels import flops_label, label_losses, loss_label
 from scaling.plots.style import (
     caption,
@@ -18,7 +19,6 @@ from scaling.plots.style import (
     setting_styles,
     styled,
 )
-from scaling.tables.runs import Runs
 
 _WIDEST = 1e3  # Of a band, over its curve: an open end runs to there.
 _TRUE = "the true source, on the same validation set"
@@ -36,7 +36,7 @@ def figure_sides(found: Sequence[Side]) -> Figure:
     runs = found[0].fit.runs
     left.set(xscale="log", xlabel=flops_label(runs))
     label_losses(left, runs.loss_unit, runs.bits_per_nat)
-    if (floor := _floor(runs)) is not None:
+    if (floor := true_loss(runs)) is not None:
         left.axhline(floor, color="#444444", linewidth=0.8, linestyle=":", label=_TRUE)
     left.set_title("L*(C)")
     log_flops(left.xaxis)
@@ -62,14 +62,6 @@ def figure_sides(found: Sequence[Side]) -> Figure:
     ]
     caption(figure, said)
     return figure
-
-
-def _floor(runs: Runs) -> float | None:
-    """What the true source loses on the same validation set, where all runs say one number."""
-    if not runs.loss_unit.startswith("nats") or "oracle_loss_nats" not in runs.numeric:
-        return None
-    told = np.unique(np.asarray(runs.extra["oracle_loss_nats"], float)[runs.is_ok])
-    return float(told[0]) if len(told) == 1 and np.isfinite(told[0]) else None
 
 
 def _plot_frontier(ax: Axes, side: Side, style: Mapping[str, Any]) -> None:

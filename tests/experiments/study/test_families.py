@@ -6,7 +6,7 @@ import pytest
 from experiments.plan.plan import plan
 from experiments.recipes.dense import DENSE_MUON
 from experiments.recipes.families import FAMILIES
-from experiments.studies import architectures, architectures_all
+from experiments.studies import architectures, architectures_all, architectures_zipf
 from experiments.study.study import Study
 
 
@@ -23,9 +23,10 @@ def test_a_family_is_the_same_recipe_but_for_its_blocks_and_its_rate():
     assert all(patterns.count(pattern) == 1 for pattern in patterns)
 
 
-@pytest.mark.parametrize(
-    "study", [architectures.STUDY, architectures_all.STUDY], ids=lambda s: s.name
-)
+STUDIES = [architectures.STUDY, architectures_all.STUDY, architectures_zipf.STUDY]
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda s: s.name)
 def test_every_family_has_four_sizes_and_two_seeds_at_every_budget(study: Study, make_manifest):
     sizes: dict[tuple[str, float], set[tuple[int, int]]] = {}
     # As many bytes as the PEPs have.
