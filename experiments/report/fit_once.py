@@ -15,6 +15,7 @@ from experiments.machine.provenance import code_facts, package_facts
 from experiments.report import kept_fits
 from experiments.report.domains import LAW, by_domain
 from experiments.report.kept_fits import Fits
+from scaling.answers.loss_forecast import choose_forecaster
 from scaling.approaches.envelope.fit import fit_envelope
 from scaling.approaches.isoflop.bias import with_bias
 from scaling.approaches.isoflop.fit import fit_isoflop
@@ -23,7 +24,8 @@ from scaling.fit import Fit, FitError
 from scaling.solve.progress import heard_by
 from scaling.tables.runs import CURVE_COLUMNS, Curves, Runs
 
-APPROACHES = ("envelope", "isoflop", "additive", "curved")
+SURFACES = ("additive", "curved")
+APPROACHES = ("envelope", "isoflop", *SURFACES)
 
 
 def fit_once(
@@ -81,12 +83,29 @@ def _fit(
             refusals[f"{LAW} on {name}"] = str(error)
     settings: dict[int, Fit] = {}
     for i, (name, own) in enumerate(apart.items()):
-        tell(f"fitting {LAW} to the runs of {name}")
+        tell(f"fitting {' and '.join(SURFACES)} to the runs of {name}, {i + 1} of {len(apart)}")
         try:
-            settings[i] = fit_surface(own, LAW)
+            settings[i] = _of_setting(own)
         except FitError as error:
             refusals[f"{LAW} of {name}"] = str(error)
     return Fits(fits=fits, refusals=refusals, domains=domains, settings=settings)
+
+
+def _of_setting(runs: Runs) -> Fit:
+    """The additive law, or the curved one where the runs need it.
+
+    What a setting is worth is read where its frontier has the loss of the first one: a form that
+    the runs are not of is wrong there, and most at the ends. Within the runs a law without E will
+    do.
+    """
+    fits = []
+    for law in SURFACES:
+        try:
+            fits.append(fit_surface(runs, law))
+        except FitError:
+            if law == LAW:
+                raise
+    return choose_forecaster(fits, is_known=lambda fit: fit.is_certified)
 
 
 def _prefixed(tell: Callable[[str], None], words: str) -> Callable[[str], None]:

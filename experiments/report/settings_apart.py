@@ -38,6 +38,7 @@ def side_rows(found: Sequence[Side]) -> list[dict[str, str]]:
         row = {
             "setting": side.title,
             "runs": str(len(side.fit.fitted_runs)),
+            "law": side.fit.law,
             "FLOPs": power(front.flops[-1]),
             "parameters N*": counted(front.n_params_opt.at(-1)),
             "tokens D*": counted(front.n_tokens_opt.at(-1)),

@@ -2,11 +2,13 @@
 """Settings without numbers: a law of each, and the compute that each is worth beside the first."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
 from experiments.plan.plan import plan
+from experiments.report import fit_once
 from experiments.report.analysis import analyse
 from experiments.report.build import gather
 from experiments.report.drawing import drawn
@@ -14,6 +16,8 @@ from experiments.report.page import page
 from experiments.report.setting_rows import setting_rows
 from experiments.report.settings_apart import cost_rows, side_rows
 from experiments.study.study import Axis, Ladder
+from scaling.approaches.surface.fit import fit_surface
+from scaling.tables.runs import Runs
 
 RATE = "recipe.optimizer.learning_rate"
 # By setting: what its sizes and tokens are worth, and what half of the best rate costs.
@@ -93,3 +97,19 @@ def test_each_setting_is_fitted_and_set_beside_the_first(ledger, compared, manif
     assert {row["joules"] for row in took} == {"unknown"}
     alone = [point for point in points if point.axes["recipe.shape.blocks"] == "plain"]
     assert cost_rows(alone, report.verdicts) == []
+
+
+@pytest.mark.parametrize(("gamma", "law"), [(1.0, "additive"), (0.5, "curved")])
+def test_a_setting_has_the_law_that_its_runs_are_of(monkeypatch, gamma, law):
+    """Losses of E + (A N^-alpha + B D^-beta)^gamma, to 0.1 %."""
+    quick = functools.partial(fit_surface, n_bootstrap=30, replicate_starts=1)
+    monkeypatch.setattr(fit_once, "fit_surface", quick)
+    flops = np.repeat(np.geomspace(1e10, 1e12, 4), 6)
+    n_params = np.sqrt(flops) * np.tile(np.geomspace(0.02, 0.4, 6), 4)
+    n_tokens = flops / (6 * n_params)
+    fall = (20 * n_params**-0.35) ** (1 / gamma) + (60 * n_tokens**-0.35) ** (1 / gamma)
+    noise = 1 + 1e-3 * np.random.default_rng(0).standard_normal(len(flops))
+    runs = Runs.from_columns(
+        n_params=n_params, n_tokens=n_tokens, loss_nats=(1 + fall**gamma) * noise
+    )
+    assert fit_once._of_setting(runs).law == law
