@@ -230,7 +230,7 @@ def test_asking_planning_and_looking_need_no_jax_scipy_or_matplotlib(tmp_path):
 def test_a_report_of_fits_that_are_kept_loads_no_jax_scipy_or_figures():
     heavy = ("jax", "scipy", "matplotlib.figure", "matplotlib.axes")
     script = (
-        "import sys, experiments.report.answer, experiments.report.page\n"
+        "import sys, experiments.report.answer, experiments.report.page.page\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

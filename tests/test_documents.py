@@ -23,6 +23,7 @@ PAGES = (
         "CONTRIBUTING.md",
         "results/README.md",
         "scaling/EXAMPLES.md",
+        "model/EVIDENCE.md",
         "model/MIXERS.md",
     ),
     *(f"{package}/README.md" for package in PACKAGES),

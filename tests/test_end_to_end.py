@@ -34,11 +34,11 @@ from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 from experiments.plan.trunks import grow, saving
 from experiments.recipes.tiny_bytes import TINY_BYTES
-from experiments.report import page as report_page
-from experiments.report.analysis import analyse
 from experiments.report.answer import print_answer
 from experiments.report.build import build
+from experiments.report.fits.analysis import analyse
 from experiments.report.forecast import make_forecast
+from experiments.report.page import page as report_page
 from experiments.studies.quickstart import STUDY
 from experiments.study.study import Ladder
 from experiments.train import run_points

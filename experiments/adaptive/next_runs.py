@@ -29,7 +29,7 @@ from experiments.study.study import Study
 from model.data.manifest import Manifest
 
 if TYPE_CHECKING:
-    from experiments.report.analysis import Analysis
+    from experiments.report.fits.analysis import Analysis
     from scaling.design.propose import Proposal
     from scaling.intervals import Interval
 
@@ -71,7 +71,7 @@ def propose_next(
     Raises:
       ValueError: for a target or a budget that cannot be, or a study with axes.
     """
-    from experiments.report.analysis import analyse
+    from experiments.report.fits.analysis import analyse
     from scaling.design.propose import require_affordable
     from scaling.plots.design import figure_proposal
     from scaling.plots.style import save

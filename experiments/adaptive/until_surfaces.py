@@ -27,7 +27,7 @@ _FEW, _ALL, _FAR = 200, 1000, 1.25
 
 
 def finished_runs(ledger: Ledger, study: Study, points: list[Point]) -> Runs:
-    from experiments.report.analysis import grid_runs
+    from experiments.report.fits.analysis import grid_runs
     from scaling.fit import FitError
 
     try:

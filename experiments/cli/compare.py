@@ -16,7 +16,7 @@ from experiments.fit_tables.compare import compare_laws, compare_recipes
 from experiments.fit_tables.compare_settings import compare_settings
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit
-from experiments.report import missing_runs
+from experiments.report.fits import missing_runs
 from scaling.tables.file import is_table
 
 HELP = "rank laws by hold-out; or compute of B over A, or by setting"

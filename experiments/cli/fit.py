@@ -14,7 +14,7 @@ from experiments.fit_tables.fit_columns import answer_columns
 from experiments.fit_tables.fit_law import answer_fit
 from experiments.fit_tables.schedules import answer_schedules
 from experiments.machine.jax_setup import prepare_to_fit
-from experiments.report import missing_runs
+from experiments.report.fits import missing_runs
 from scaling.tables.file import is_table
 
 _OF_RUNS = (

@@ -16,7 +16,7 @@ from experiments.cli.options.values import numbers
 from experiments.fit_tables.fit_law import fit_table, read_fit, read_table
 from experiments.fit_tables.optimum import answer_optimum
 from experiments.machine.jax_setup import prepare_to_fit
-from experiments.report import missing_runs
+from experiments.report.fits import missing_runs
 
 if TYPE_CHECKING:
     from scaling.fit import Fit

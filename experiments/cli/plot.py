@@ -7,7 +7,7 @@ from rich.console import Console
 
 from experiments.cli.opening.open_report import open_report
 from experiments.cli.opening.open_study import add_study
-from experiments.report import missing_runs
+from experiments.report.fits import missing_runs
 
 HELP = "draw the figures"
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     _, ledger, _, built = open_report(options)
-    from experiments.report.figures import draw
+    from experiments.report.figures.write import draw
 
     for path in draw(ledger, built).values():
         console.print(str(path))

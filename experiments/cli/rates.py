@@ -10,7 +10,7 @@ from experiments.cli.options.answers import add_json
 from experiments.cli.options.argument_types import file_path, run_sizes
 from experiments.fit_tables.rates import answer_rates
 from experiments.machine.jax_setup import prepare_to_fit
-from experiments.report import missing_runs
+from experiments.report.fits import missing_runs
 
 HELP = "best learning rate and batch by N and D, from a TABLE of runs over both"
 

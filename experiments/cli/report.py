@@ -7,7 +7,7 @@ from rich.console import Console
 
 from experiments.cli.opening.open_report import open_report
 from experiments.cli.opening.open_study import add_study
-from experiments.report import missing_runs
+from experiments.report.fits import missing_runs
 
 HELP = "write figures and report.html"
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     study, ledger, points, built = open_report(options)
-    from experiments.report.page import write
+    from experiments.report.page.page import write
 
     write(ledger, study, points, built)
     console.print(str(ledger.report))

@@ -26,8 +26,9 @@ from experiments.ledger.ledger import Ledger, missing_points
 from experiments.plan.answerable import answers
 from experiments.plan.from_recipe import Refused
 from experiments.plan.point import Point
-from experiments.report import finished, missing_runs
-from experiments.report.missing_runs import TooManyMissing
+from experiments.report import finished
+from experiments.report.fits import missing_runs
+from experiments.report.fits.missing_runs import TooManyMissing
 from experiments.study.study import Study
 from experiments.terminal.consoles import progress, stderr
 from experiments.terminal.table import duration
@@ -168,7 +169,7 @@ def answer_study(work: Work, goal: Asked | None) -> None:
 
 def _forecasts(work: Work, grid: list[Point]) -> Iterator[Point]:
     """The points beyond the grid, each when its loss has been forecast."""
-    from experiments.report.analysis import analyse
+    from experiments.report.fits.analysis import analyse
     from experiments.report.forecast import make_forecast
     from scaling.fit import FitError
 
@@ -212,7 +213,7 @@ def _answer(work: Work, points: list[Point]) -> str:
     """Writes and shows the answer; returns what was shown."""
     from experiments.report.answer import print_answer, write_answer
     from experiments.report.build import build
-    from experiments.report.page import write
+    from experiments.report.page.page import write
 
     study, ledger, console = work.study, work.ledger, work.console
     with progress(console) as tell:

@@ -24,7 +24,7 @@ def compare_settings(
       ValueError: if the column or the value is not there, or has no other beside it.
     """
     from experiments.fit_tables.display import print_findings
-    from experiments.report.settings_apart import side_findings, side_rows
+    from experiments.report.fits.settings_apart import side_findings, side_rows
     from experiments.terminal.table import fitting_tables
     from scaling.answers.side_by_side import side_by_side, split_by
     from scaling.json_values import encode

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import Fitting, Profiled, Reading
-from experiments.report.missing_runs import require_enough
+from experiments.report.fits.missing_runs import require_enough
 from experiments.terminal.consoles import progress, stderr
 from experiments.terminal.table import wrapped
 

@@ -13,6 +13,8 @@ from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from experiments.report import rows
 from experiments.report.build import Report
+from experiments.report.fits.settings_apart import side_rows
+from experiments.report.fits.sweeps import VOCABULARY
 from experiments.report.frontier_table import frontier_rows, print_frontier
 from experiments.report.setting_rows import (
     as_objects,
@@ -22,8 +24,6 @@ from experiments.report.setting_rows import (
     setting_rows,
     ties,
 )
-from experiments.report.settings_apart import side_rows
-from experiments.report.sweeps import VOCABULARY
 from experiments.terminal.table import fitting_tables, wrapped
 from scaling.answers.agreement import are_apart
 from scaling.answers.frontier import Frontier

@@ -14,9 +14,9 @@ from experiments.ledger.result import Result, Trunk
 from experiments.ledger.verdict import Judge, Verdict
 from experiments.plan.point import Point
 from experiments.plan.settings import compares_vocabularies
-from experiments.report.analysis import Analysis, analyse
-from experiments.report.contexts import context_curves
-from experiments.report.missing_runs import ALLOWED
+from experiments.report.fits.analysis import Analysis, analyse
+from experiments.report.fits.contexts import context_curves
+from experiments.report.fits.missing_runs import ALLOWED
 from experiments.study.study import Study
 from model.data.source import IMAGE_KINDS, is_bytes
 from scaling.answers.loss_forecast import choose_forecaster

@@ -67,7 +67,7 @@ def recall(
     """The answer, if the same question was answered by the same code and its files are intact.
 
     Args:
-      allow_missing: see experiments/report/analysis.py.
+      allow_missing: see experiments/report/fits/analysis.py.
       tell: takes a sentence about each file that is not.
     """
     try:

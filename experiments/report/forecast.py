@@ -24,7 +24,7 @@ from experiments.machine.provenance import code_facts
 from experiments.plan.point import to_json
 from experiments.plan.resolve import resolve
 from experiments.plan.widths import width_for
-from experiments.report.analysis import Analysis
+from experiments.report.fits.analysis import Analysis
 from experiments.study.study import Study
 from model.data.manifest import Manifest
 from scaling.answers.collapse import Collapse

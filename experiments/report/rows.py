@@ -7,9 +7,9 @@ from experiments.ledger.forecasts import Conformal, Predicted
 from experiments.ledger.tables import printable
 from experiments.ledger.verdict import Verdict
 from experiments.plan.point import Point
-from experiments.report.analysis import Analysis
 from experiments.report.build import JudgedForecast
-from experiments.report.fit_once import APPROACHES
+from experiments.report.fits.analysis import Analysis
+from experiments.report.fits.fit_once import APPROACHES
 from experiments.study.study import Label
 from scaling.fit import Fit
 from scaling.shown import with_interval

@@ -3,7 +3,7 @@
 
 Question: at equal compute, how near do a Transformer and a PixelCNN come to the entropy of images
 that is known? Each pixel of a Markov mesh follows from the one above or the one on its left, as the
-one between both says (model/data/image_sources.py): 1.5753 bits per dimension, of 2 that a pixel of
+one between both says (model/data/images/): 1.5753 bits per dimension, of 2 that a pixel of
 four levels could have; the first row tells which of four classes it is. The convolution has the
 neighbours of a pixel within its kernel, attention must find them among 63 positions. The figure
 (figures/side_by_side) has the loss of both, in nats per pixel and bits per dimension, above the

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model.data.dataset import DatasetReader
-from model.data.image_files import list_image_files, prepare_images
+from model.data.images.files import list_image_files, prepare_images
 from model.data.manifest import Manifest
 from model.data.overlap import Strings
 from model.data.source import (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from model.data.image_sources import Digits, ImageArrays, ImageFolder, MarkovMesh
+from model.data.images.sources import Digits, ImageArrays, ImageFolder, MarkovMesh
 from model.data.languages import Pairs, Recall, Zipf
 from model.data.manifest import Manifest
 from model.data.source_checks import (

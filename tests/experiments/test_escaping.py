@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from experiments.ledger.tables import collate
-from experiments.report.analysis import Analysis
 from experiments.report.build import gather
-from experiments.report.page import page
+from experiments.report.fits.analysis import Analysis
+from experiments.report.page.page import page
 from experiments.report.totals import energy, utilisation
 from scaling.tables.loss_curves import LossCurve
 from scaling.tables.read_tables import read_curves, read_runs

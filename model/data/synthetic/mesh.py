@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float64, Int32, Int64, Integer
 
-from model.data.image_sources import MarkovMesh
+from model.data.images.sources import MarkovMesh
 from model.data.manifest import Manifest
 from model.data.streams import BLOCK, Purpose, random_stream
 from model.data.synthetic.records import SyntheticLanguage, describe_generated

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The language that a source describes, and its manifest."""
 
-from model.data.image_sources import MarkovMesh
+from model.data.images.sources import MarkovMesh
 from model.data.manifest import Manifest
 from model.data.source import Language, Pairs, Zipf
 from model.data.synthetic import mesh, pairs, recall, zipf

@@ -45,9 +45,9 @@ def quick_fits(monkeypatch):
     def refuse(*rest):
         raise FitError("not in this test")
 
-    monkeypatch.setattr("experiments.report.fit_once.fit_surface", fit)
+    monkeypatch.setattr("experiments.report.fits.fit_once.fit_surface", fit)
     for name in ("fit_envelope", "fit_isoflop"):
-        monkeypatch.setattr(f"experiments.report.fit_once.{name}", refuse)
+        monkeypatch.setattr(f"experiments.report.fits.fit_once.{name}", refuse)
 
 
 @pytest.fixture

@@ -82,12 +82,12 @@ def isoflop(mine_file, capsys, monkeypatch, record, no_drawing):
     monkeypatch.setattr(run_points, "run_planned_jobs", run_planned_jobs)
     monkeypatch.setattr(calibration, "learn", lambda ledger, points: None)
     for name in (
-        "experiments.report.fit_once.fit_surface",
+        "experiments.report.fits.fit_once.fit_surface",
         "scaling.approaches.surface.fit.fit_surface",
     ):
         monkeypatch.setattr(name, fit)
     for name in ("fit_envelope", "fit_isoflop"):
-        monkeypatch.setattr(f"experiments.report.fit_once.{name}", refuse)
+        monkeypatch.setattr(f"experiments.report.fits.fit_once.{name}", refuse)
 
     def run(*arguments):
         code, run.is_until = 0, "--until" in arguments

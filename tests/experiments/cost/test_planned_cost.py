@@ -19,10 +19,10 @@ from experiments.operations.doctor import doctor
 from experiments.plan.jobs import solo
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
-from experiments.report.analysis import Analysis, grid_runs
 from experiments.report.build import gather
-from experiments.report.cost_figure import figure_cost
-from experiments.report.page import page as report_page
+from experiments.report.figures.cost import figure_cost
+from experiments.report.fits.analysis import Analysis, grid_runs
+from experiments.report.page.page import page as report_page
 from scaling.tables.read_tables import read_curves
 
 TERMS = Terms(price=2.0, watts=500.0, watts_source="a page", pue=1.2, carbon=400.0)

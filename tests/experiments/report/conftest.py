@@ -7,10 +7,10 @@ import pytest
 
 from experiments.ledger.forecasts import Predicted, write_forecast
 from experiments.plan.plan import plan
-from experiments.report import fit_once
-from experiments.report.analysis import analyse
 from experiments.report.build import gather
-from experiments.report.page import page
+from experiments.report.fits import fit_once
+from experiments.report.fits.analysis import analyse
+from experiments.report.page.page import page
 from experiments.study.study import Ladder
 from model.training.outcome import CurvePoint
 from scaling.approaches.envelope.fit import fit_envelope

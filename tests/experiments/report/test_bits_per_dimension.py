@@ -10,12 +10,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from experiments.report import rows
-from experiments.report.analysis import analyse
 from experiments.report.answer import as_object, sentence
 from experiments.report.build import gather
-from experiments.report.drawing import drawn
+from experiments.report.figures.drawing import drawn
+from experiments.report.fits.analysis import analyse
 from experiments.report.frontier_table import frontier_rows
-from experiments.report.page import page
+from experiments.report.page.page import page
 
 
 @pytest.fixture

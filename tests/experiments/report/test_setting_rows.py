@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 
 from experiments.plan.plan import plan
-from experiments.report import drawing
-from experiments.report.analysis import analyse
 from experiments.report.answer import as_object, details, print_answer, warnings
 from experiments.report.build import gather
-from experiments.report.figures import draw
-from experiments.report.page import page
+from experiments.report.figures import drawing
+from experiments.report.figures.write import draw
+from experiments.report.fits.analysis import analyse
+from experiments.report.page.page import page
 from experiments.report.rows import run_rows
 from experiments.report.setting_rows import as_objects, best_values, course, setting_rows, ties
 from experiments.study.study import Axis, Ladder

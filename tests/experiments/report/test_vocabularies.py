@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from experiments.plan.plan import plan
-from experiments.report import drawing
-from experiments.report.analysis import analyse
 from experiments.report.answer import as_object, details, print_answer
 from experiments.report.build import gather
-from experiments.report.page import page
+from experiments.report.figures import drawing
+from experiments.report.fits.analysis import analyse
+from experiments.report.fits.sweeps import VOCABULARY
+from experiments.report.page.page import page
 from experiments.report.setting_rows import setting_rows
-from experiments.report.sweeps import VOCABULARY
 from experiments.study.study import Axis, Ladder
 from model.data.source import source_to_dict
 from model.data.tokenizer import TrainedBPE

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from experiments.report import rows
-from experiments.report.analysis import analyse
 from experiments.report.build import gather
-from experiments.report.interactive import document
-from experiments.report.page import page
+from experiments.report.fits.analysis import analyse
+from experiments.report.page.interactive import document
+from experiments.report.page.page import page
 from scaling.plots.style import approach_styles
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.ledger.verdict import Verdict
 from experiments.plan.point import Point
-from experiments.report.sweeps import label_axes
+from experiments.report.fits.sweeps import label_axes
 from experiments.study.study import Study
 from experiments.terminal.table import amount
 from scaling.answers.side_by_side import Side, split_by

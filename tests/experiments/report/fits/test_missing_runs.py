@@ -11,8 +11,8 @@ from small_studies import mine
 from experiments.executors.worker_settings import MAX_ATTEMPTS
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.owner import this_process
-from experiments.report.analysis import analyse
-from experiments.report.missing_runs import TooManyMissing, require_enough
+from experiments.report.fits.analysis import analyse
+from experiments.report.fits.missing_runs import TooManyMissing, require_enough
 from experiments.study.study import Axis
 from experiments.train import run_points
 from model.data.manifest import Manifest
@@ -75,7 +75,7 @@ def quick_fits(monkeypatch):
         raise FitError("not in this test")
 
     for name in ("fit_envelope", "fit_isoflop", "fit_surface"):
-        monkeypatch.setattr(f"experiments.report.fit_once.{name}", refuse)
+        monkeypatch.setattr(f"experiments.report.fits.fit_once.{name}", refuse)
     return given
 
 

@@ -10,7 +10,7 @@ import pytest
 from experiments.ledger.tables import tables
 from experiments.ledger.verdict import Judge
 from experiments.plan.plan import plan
-from experiments.report.contexts import context_curves
+from experiments.report.fits.contexts import context_curves
 from experiments.study.study import Axis
 from model.training.by_context import ContextLoss
 from model.training.outcome import Loss

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from experiments.plan.plan import plan
-from experiments.report import drawing
-from experiments.report.analysis import analyse
 from experiments.report.answer import as_object, details, print_answer, warnings
 from experiments.report.build import gather
-from experiments.report.page import page
+from experiments.report.figures import drawing
+from experiments.report.fits.analysis import analyse
+from experiments.report.page.page import page
 from experiments.study.study import Ladder
 
 from .conftest import loss_at

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.ledger.verdict import Verdict
 from experiments.plan.point import Point
-from experiments.report.sweeps import label_axes
+from experiments.report.fits.sweeps import label_axes
 from scaling.tables.context_curve import ContextCurve
 
 

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from experiments.ledger.forecasts import Forecast
 from experiments.report import rows
 from experiments.report.build import JudgedForecast, Report
-from experiments.report.cost_figure import figure_cost
-from experiments.report.fit_once import APPROACHES
-from experiments.report.sweeps import VOCABULARY
+from experiments.report.figures.cost import figure_cost
+from experiments.report.fits.fit_once import APPROACHES
+from experiments.report.fits.sweeps import VOCABULARY
 from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
 from scaling.intervals import Band, Estimated, Interval

@@ -12,9 +12,9 @@ from experiments.files.hold import hold
 from experiments.ledger.ledger import Ledger
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.machine.provenance import code_facts, package_facts
-from experiments.report import kept_fits
-from experiments.report.domains import LAW, by_domain
-from experiments.report.kept_fits import Fits
+from experiments.report.fits import kept_fits
+from experiments.report.fits.domains import LAW, by_domain
+from experiments.report.fits.kept_fits import Fits
 from scaling.answers.loss_forecast import choose_forecaster
 from scaling.approaches.envelope.fit import fit_envelope
 from scaling.approaches.isoflop.bias import with_bias

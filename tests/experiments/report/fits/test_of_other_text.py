@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments.report.analysis import _of_other_text
+from experiments.report.fits.analysis import _of_other_text
 from scaling.answers.frontier import frontier
 from scaling.approaches.surface.fit import fit_surface
 from scaling.tables.runs import Runs

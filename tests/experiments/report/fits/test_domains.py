@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from experiments.plan.plan import plan
-from experiments.report.analysis import analyse
 from experiments.report.build import gather
-from experiments.report.domains import by_domain, loss_matrix, matrix_rows
-from experiments.report.drawing import drawn
-from experiments.report.page import page
+from experiments.report.figures.drawing import drawn
+from experiments.report.fits.analysis import analyse
+from experiments.report.fits.domains import by_domain, loss_matrix, matrix_rows
+from experiments.report.page.page import page
 from experiments.study.study import Axis, Ladder
 from model.training.outcome import Loss
 from scaling.tables.read_tables import read_runs

@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np
 
-from experiments.report.analysis import _of_flags
+from experiments.report.fits.analysis import _of_flags
 from scaling.tables.runs import Runs
 
 

@@ -14,14 +14,15 @@ from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import csv_text, table_row
 from experiments.plan.point import Point
-from experiments.report import interactive, rows
+from experiments.report import rows
 from experiments.report.answer import as_object, sentence
 from experiments.report.build import Report
-from experiments.report.domains import domain_rows, matrix_rows
-from experiments.report.figures import CAPTIONS, draw
+from experiments.report.figures.write import CAPTIONS, draw
+from experiments.report.fits.domains import domain_rows, matrix_rows
+from experiments.report.fits.settings_apart import cost_rows, side_rows
 from experiments.report.frontier_table import frontier_rows
+from experiments.report.page import interactive
 from experiments.report.setting_rows import setting_rows, ties
-from experiments.report.settings_apart import cost_rows, side_rows
 from experiments.report.totals import provenance, totals
 from experiments.study.changes import leaves
 from experiments.study.study import Study

@@ -21,7 +21,7 @@ from model.data.tokens.token_files import (
 )
 
 MAX_CLASSES = 2**16
-DIGITS = Path(__file__).parent / "images" / "digits.npz"
+DIGITS = Path(__file__).with_name("digits.npz")
 
 
 class Images(NamedTuple):

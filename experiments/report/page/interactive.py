@@ -12,9 +12,9 @@ from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 from bokeh.resources import Resources
 
-from experiments.report import interactive_panels as panels
 from experiments.report.build import Report
-from experiments.report.interactive_parts import OF_A_RUN, Switches, short
+from experiments.report.page import panels
+from experiments.report.page.parts import OF_A_RUN, Switches, short
 
 CAPTIONS = {
     "isoflop": (

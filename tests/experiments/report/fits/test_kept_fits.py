@@ -9,8 +9,8 @@ import pytest
 
 from experiments.cli import main
 from experiments.plan.plan import plan
-from experiments.report import fit_once
-from experiments.report.analysis import analyse
+from experiments.report.fits import fit_once
+from experiments.report.fits.analysis import analyse
 from experiments.study.study import Ladder
 from experiments.train import run_points
 from scaling.approaches.isoflop.fit import fit_isoflop

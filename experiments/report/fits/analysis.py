@@ -12,12 +12,12 @@ from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import collate
 from experiments.plan.point import Point
 from experiments.plan.settings import compares_vocabularies
-from experiments.report.domains import SettingLosses, loss_matrix
-from experiments.report.fit_once import digest, fit_once
-from experiments.report.kept_fits import Fits
-from experiments.report.missing_runs import ALLOWED, listed, require_enough
-from experiments.report.settings_apart import settings_apart
-from experiments.report.sweeps import sweeps
+from experiments.report.fits.domains import SettingLosses, loss_matrix
+from experiments.report.fits.fit_once import digest, fit_once
+from experiments.report.fits.kept_fits import Fits
+from experiments.report.fits.missing_runs import ALLOWED, listed, require_enough
+from experiments.report.fits.settings_apart import settings_apart
+from experiments.report.fits.sweeps import sweeps
 from experiments.study.study import Study
 from scaling.answers.agreement import Agreement, agreement
 from scaling.answers.best_size import BestSize, best_size, is_one_budget

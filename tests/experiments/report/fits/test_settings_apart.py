@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from experiments.plan.plan import plan
-from experiments.report import fit_once
-from experiments.report.analysis import analyse
 from experiments.report.build import gather
-from experiments.report.drawing import drawn
-from experiments.report.page import page
+from experiments.report.figures.drawing import drawn
+from experiments.report.fits import fit_once
+from experiments.report.fits.analysis import analyse
+from experiments.report.fits.settings_apart import cost_rows, side_rows
+from experiments.report.page.page import page
 from experiments.report.setting_rows import setting_rows
-from experiments.report.settings_apart import cost_rows, side_rows
 from experiments.study.study import Axis, Ladder
 from scaling.approaches.surface.fit import fit_surface
 from scaling.tables.runs import Runs

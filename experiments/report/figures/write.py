@@ -48,7 +48,7 @@ def draw(ledger: Ledger, report: Report) -> dict[str, Path]:
     of = _digest(report)
     names = _kept(ledger, of)
     if names is None:
-        from experiments.report.drawing import drawn
+        from experiments.report.figures.drawing import drawn
         from scaling.plots.style import save
 
         ledger.figures.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments.cost.planned_vs_real import Compared, Real
-from experiments.report import drawing
-from experiments.report.figures import draw
+from experiments.report.figures import drawing
+from experiments.report.figures.write import draw
 
 SUFFIXES = (".png", ".svg", ".txt")
 

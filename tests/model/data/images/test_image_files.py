@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from model.data.corpus import open_corpus
-from model.data.image_files import DIGITS, read_images
+from model.data.images.files import DIGITS, read_images
 from model.data.prepare import prepare
 from model.data.source import Digits, ImageArrays, ImageFolder, source_from_dict
 

@@ -15,9 +15,9 @@ from matplotlib.colors import to_hex
 
 from experiments.report import rows
 from experiments.report.build import Report
-from experiments.report.fit_once import APPROACHES
+from experiments.report.fits.fit_once import APPROACHES
 from experiments.report.frontier_table import frontier_rows
-from experiments.report.interactive_parts import (
+from experiments.report.page.parts import (
     COUNT,
     PLAIN,
     POWER,
