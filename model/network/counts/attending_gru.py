@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
 from model.field_checks import check_flags, check_real, check_whole
-from model.network.counts.gru import N_GATES, GRUConfig
+from model.network.counts.gru import GRUConfig
 from model.network.counts.layer import Weight, matrix, rounded_width
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class AttendingGRUConfig(GRUConfig, frozen=True, kw_only=True, tag="attending_gr
         D, H, K, gain = net.d_model, self.d_state, self.d_attention, net.hidden_init_gain
         once = Fraction(1, net.n_positions)  # For all positions.
         told = matrix(
-            "adh", (N_GATES, D, H), gain, n_lead=1, share=once if K is None else Fraction(1)
+            "adh", (self.n_gates, D, H), gain, n_lead=1, share=once if K is None else Fraction(1)
         )
         own = {"begin_dh": matrix("dh", (D, H), gain, share=once), "told_adh": told}
         if K is not None:
