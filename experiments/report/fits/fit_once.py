@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every approach fitted to the runs of a study, and kept; of several processes one fits."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -81,31 +82,42 @@ def _fit(
             domains[name] = fit_surface(own, LAW)
         except FitError as error:
             refusals[f"{LAW} on {name}"] = str(error)
-    settings: dict[int, Fit] = {}
+    settings: dict[int, dict[str, Fit]] = {}
     for i, (name, own) in enumerate(apart.items()):
         tell(f"fitting {' and '.join(SURFACES)} to the runs of {name}, {i + 1} of {len(apart)}")
         try:
-            settings[i] = _of_setting(own)
+            settings[i] = _surfaces(own)
         except FitError as error:
             refusals[f"{LAW} of {name}"] = str(error)
-    return Fits(fits=fits, refusals=refusals, domains=domains, settings=settings)
+    return Fits(fits=fits, refusals=refusals, domains=domains, settings=_of_one_law(settings))
 
 
-def _of_setting(runs: Runs) -> Fit:
-    """The additive law, or the curved one where the runs need it.
-
-    What a setting is worth is read where its frontier has the loss of the first one: a form that
-    the runs are not of is wrong there, and most at the ends. Within the runs a law without E will
-    do.
-    """
-    fits = []
+def _surfaces(runs: Runs) -> dict[str, Fit]:
+    """By law; raises FitError where the additive one cannot be fitted."""
+    found = {LAW: fit_surface(runs, LAW)}
     for law in SURFACES:
-        try:
-            fits.append(fit_surface(runs, law))
-        except FitError:
-            if law == LAW:
-                raise
-    return choose_forecaster(fits, is_known=lambda fit: fit.is_certified)
+        if law not in found:
+            with contextlib.suppress(FitError):
+                found[law] = fit_surface(runs, law)
+    return found
+
+
+def _of_one_law(settings: Mapping[int, Mapping[str, Fit]]) -> dict[int, Fit]:
+    """The curved law of every setting if the runs of any need it, else the additive one.
+
+    What a setting is worth is read where its frontier has the loss of the first one: two forms, or
+    one that the runs are not of, would differ there for reasons of their own. Within the runs a law
+    without E will do; a curved one that is not certified will not.
+    """
+    chosen = [
+        choose_forecaster([*found.values()], is_known=lambda fit: fit.is_certified).law
+        for found in settings.values()
+    ]
+    law = "curved" if "curved" in chosen else LAW
+    return {
+        i: found[law] if law in found and found[law].is_certified else found[LAW]
+        for i, found in settings.items()
+    }
 
 
 def _prefixed(tell: Callable[[str], None], words: str) -> Callable[[str], None]:

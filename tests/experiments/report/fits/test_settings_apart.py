@@ -17,6 +17,7 @@ from experiments.report.page.page import page
 from experiments.report.setting_rows import setting_rows
 from experiments.study.study import Axis, Ladder
 from scaling.approaches.surface.fit import fit_surface
+from scaling.fit import FitStatus
 from scaling.tables.runs import Runs
 
 RATE = "recipe.optimizer.learning_rate"
@@ -99,17 +100,35 @@ def test_each_setting_is_fitted_and_set_beside_the_first(ledger, compared, manif
     assert cost_rows(alone, report.verdicts) == []
 
 
-@pytest.mark.parametrize(("gamma", "law"), [(1.0, "additive"), (0.5, "curved")])
-def test_a_setting_has_the_law_that_its_runs_are_of(monkeypatch, gamma, law):
-    """Losses of E + (A N^-alpha + B D^-beta)^gamma, to 0.1 %."""
-    quick = functools.partial(fit_surface, n_bootstrap=30, replicate_starts=1)
-    monkeypatch.setattr(fit_once, "fit_surface", quick)
+@pytest.fixture(scope="module")
+def bent():
+    """By gamma the surfaces of losses 1 + (A N^-alpha + B D^-beta)^gamma, to 0.1 %."""
     flops = np.repeat(np.geomspace(1e10, 1e12, 4), 6)
     n_params = np.sqrt(flops) * np.tile(np.geomspace(0.02, 0.4, 6), 4)
     n_tokens = flops / (6 * n_params)
-    fall = (20 * n_params**-0.35) ** (1 / gamma) + (60 * n_tokens**-0.35) ** (1 / gamma)
     noise = 1 + 1e-3 * np.random.default_rng(0).standard_normal(len(flops))
-    runs = Runs.from_columns(
-        n_params=n_params, n_tokens=n_tokens, loss_nats=(1 + fall**gamma) * noise
-    )
-    assert fit_once._of_setting(runs).law == law
+    found = {}
+    for gamma in (1.0, 0.5):
+        fall = (20 * n_params**-0.35) ** (1 / gamma) + (60 * n_tokens**-0.35) ** (1 / gamma)
+        runs = Runs.from_columns(
+            n_params=n_params, n_tokens=n_tokens, loss_nats=(1 + fall**gamma) * noise
+        )
+        quick = functools.partial(fit_surface, runs, n_bootstrap=30, replicate_starts=1)
+        found[gamma] = {law: quick(law) for law in fit_once.SURFACES}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gammas", "law"), [((1.0, 1.0), "additive"), ((0.5,), "curved"), ((1.0, 0.5), "curved")]
+)
+def test_all_settings_have_the_law_that_one_of_them_needs(bent, gammas, law):
+    found = fit_once._of_one_law(dict(enumerate(bent[gamma] for gamma in gammas)))
+    assert [fit.law for fit in found.values()] == [law for _ in gammas]
+
+
+def test_a_curved_law_that_is_not_certified_is_of_no_setting(bent):
+    uncertain = dataclasses.replace(bent[1.0]["curved"], status=FitStatus.AT_BOUND)
+    found = {0: bent[0.5], 1: bent[1.0] | {"curved": uncertain}, 2: {"additive": uncertain}}
+    chosen = fit_once._of_one_law(found)
+    assert [fit.law for fit in chosen.values()] == ["curved", "additive", "curved"]
+    assert chosen[2] is uncertain
