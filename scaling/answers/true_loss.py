@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from scaling.fit import Fit
+from scaling.intervals import UNKNOWN
 from scaling.tables.runs import Runs
 
 
@@ -21,14 +22,14 @@ def true_loss(runs: Runs) -> float | None:
 
 
 def true_loss_findings(fits: Mapping[str, Fit]) -> tuple[str, ...]:
-    """A sentence for each fit that has an E, of runs whose true source's loss is known."""
+    """A sentence for each fit whose E has an interval, of runs whose true source's loss is known."""
     said = []
     for name, fit in fits.items():
         runs = fit.fitted_runs
         truth = true_loss(runs)
-        if truth is None or "E" not in fit.parameters:
+        interval = fit.intervals.get("E", UNKNOWN)
+        if truth is None or not interval.is_known:
             continue
-        interval = fit.intervals["E"]
         shown = f"E {fit.parameters['E']:.4f} ({interval.lower:.4f} to {interval.upper:.4f})"
         is_held = interval.lower <= truth <= interval.upper
         verb = "holds" if is_held else "does not hold"

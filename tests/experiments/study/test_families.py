@@ -27,7 +27,7 @@ STUDIES = [architectures.STUDY, architectures_all.STUDY, architectures_zipf.STUD
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda s: s.name)
-def test_every_family_has_four_sizes_and_two_seeds_at_every_budget(study: Study, make_manifest):
+def test_every_family_has_four_sizes_and_every_seed_at_every_budget(study: Study, make_manifest):
     sizes: dict[tuple[str, float], set[tuple[int, int]]] = {}
     # As many bytes as the PEPs have.
     manifest = make_manifest(n_train_tokens=13_000_000, n_validation_tokens=700_000)
@@ -38,7 +38,7 @@ def test_every_family_has_four_sizes_and_two_seeds_at_every_budget(study: Study,
     assert sizes.keys() == {(name, budget) for name in names for budget in study.budgets}
     for found in sizes.values():
         widths = {width for width, _ in found}
-        assert found == {(width, seed) for width in widths for seed in (0, 1)}
+        assert found == {(width, seed) for width in widths for seed in study.seeds_per_budget[0]}
         assert len(widths) >= 4
     assert study.budgets[-1] >= 30 * study.budgets[0]
     assert names[0] == "transformer"

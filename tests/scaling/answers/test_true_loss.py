@@ -44,3 +44,5 @@ def test_nothing_is_said_where_no_true_loss_is_known(planted):
     for runs in (planted, told(planted, np.nan), told(planted, two)):
         assert true_loss(runs) is None
         assert true_loss_findings({"mine": fit_surface(runs, "additive", n_bootstrap=0)}) == ()
+    without = fit_surface(told(planted, 1.0), "additive", n_bootstrap=0)
+    assert true_loss_findings({"no interval": without}) == ()

@@ -16,8 +16,7 @@ from experiments.report.figures import drawing
 from experiments.report.fits.analysis import analyse
 from experiments.report.page.page import page
 from experiments.study.study import Ladder
-
-from .conftest import loss_at
+from tests.experiments.report.conftest import loss_at
 
 
 @pytest.fixture
