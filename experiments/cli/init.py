@@ -34,8 +34,9 @@ STUDY = Study(
     # For all budgets, or as here a tuple for each: where runs are short their losses vary more.
     seeds=((0, 1, 2), (0, 1, 2), (0, 1), (0,)),
     # Files or folders beside this one: plain text, JSON lines, CSV, Parquet (text_field= names the
-    # column). A document is held out, or not, by its hash; a single one is cut into blocks, and
-    # validation_paths= instead says what is held out. Tokens are bytes; others by tokenizer=, as
+    # column). A document is held out, or not, by its hash; a single one is cut into blocks. A few
+    # documents may all fall on one side: validation_paths= instead says what is held out, which
+    # must have the tokens of evaluation= below. Tokens are bytes; others by tokenizer=, as
     # STUDIES.md says: TrainedBPE(vocab_size=4096), from model.data.tokenizer.
     data=TextFiles(paths=("my_text",), validation_fraction=0.05),
     seq_len=128,

@@ -78,6 +78,8 @@ def show_plan(
     points, speed = planned.points, expected.speed
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
+    for line in _forecasts(study):
+        console.print(line)
     found = answers(study, points)
     for line in (*found.notices, *notices(expected_answer(study, points))):
         console.print(line)
@@ -166,4 +168,19 @@ def _totals(plan: Plan) -> str:
     convention = plan.points[0].convention
     flops = sum(point.flops[convention] for point in plan.points)
     tokens = sum(point.n_tokens for point in plan.points)
-    return f"{len(plan.points)} runs, {power(flops)} FLOPs ({convention}), {tokens:.3g} tokens"
+    said = f"{len(plan.points)} runs, {power(flops)} FLOPs ({convention}), {tokens:.3g} tokens"
+    repeated = [point.epochs for point in plan.points if point.epochs and point.epochs > 1]
+    if repeated:
+        said += (
+            f"\n{len(repeated)} of them read their training data more than once, up to "
+            f"{max(repeated):.2f} times; a repeated token is worth less than a new one."
+        )
+    return said
+
+
+def _forecasts(study: Study) -> list[str]:
+    """What is trained after the grid and not counted with it: its sizes follow from the fits."""
+    return [
+        f"then a run at {power(budget)} FLOPs, whose loss is forecast first: not counted above"
+        for budget in study.forecast_budgets
+    ]

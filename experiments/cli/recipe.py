@@ -48,6 +48,10 @@ def _page(explained: Explained) -> Iterator[str]:
         lines = wrapped.wrap("as above" if reason == said else reason)
         yield f"  {_last(path):{name}}  {text:{value}}  {lines[0]}"
         yield from (" " * (name + value + 6) + line for line in lines[1:])
+    named = explained.recipe.name
+    yield f"\nOn the command line: isoflop run STUDY recipe={named}"
+    yield f"In a study file: recipe=recipe_named({named!r}).recipe,"
+    yield "which is imported from experiments.recipes.named"
 
 
 def _last(path: str) -> str:

@@ -272,7 +272,7 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
 )
 _SET_ASIDE = rf"(runs/{_ID}/result\.json\.damaged|jobs/{_ID}/trunk\.json\.lost)-[0-9a-f]{{8}}"
 _NOT_VERIFIED = (
-    r"manifest\.json|data/.*|(table|curves|costs)\.csv|"  # Verified as a whole, elsewhere.
+    r"manifest\.json|data/.*|(table|curves|contexts|costs)\.csv|"  # Verified as a whole, elsewhere.
     rf"jobs/{_ID}/checkpoints/.*|runs/{_ID}/weights\.safetensors|"
     r"report\.html|export\.(csv|parquet)|(fits|figures|logs|slurm|kubernetes)/.*|(.*/)?\.[^/]+"
 )

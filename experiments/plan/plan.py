@@ -32,13 +32,16 @@ class Plan:
 
     @property
     def left_out(self) -> list[str]:
-        """A line for each budget and reason."""
-        alike: dict[tuple[float, str], list[int]] = {}
+        """A line for each budget and reason; widths that some settings have are told apart."""
+        trained = {(point.budget, point.spec.model.d_model) for point in self.points}
+        alike: dict[tuple[float, bool, str], list[int]] = {}
         for one in self.refused:
-            alike.setdefault((one.budget, one.reason), []).append(one.d_model)
+            key = (one.budget, (one.budget, one.d_model) in trained, one.reason)
+            alike.setdefault(key, []).append(one.d_model)
         return [
-            f"left out at {power(budget)} FLOPs: d_model {', '.join(map(str, d_models))}: {reason}"
-            for (budget, reason), d_models in alike.items()
+            f"left out at {power(budget)} FLOPs{' by some settings' * by_some}: d_model "
+            f"{', '.join(map(str, sorted({*d_models})))}: {reason}"
+            for (budget, by_some, reason), d_models in alike.items()
         ]
 
 

@@ -9,8 +9,8 @@ arXiv:2102.11174, sec. 4.1), so where P is larger, answers of 1 - rows / P of th
 ln V. That is predicted of linear memories and no bound: the numbers of a state have more bits than
 the values of all pairs.
 
-It leaves out: longer training, other widths, and rates for each. One seed was tried of P = 4: 64
-rows lose 0.13 nats per answer; attention alone has learned next to nothing, 1.95 of ln 8 = 2.08.
+It leaves out: longer training, other widths, and rates for each. At this compute P = 4 alone is
+learned, and not by attention alone (results/benchmarks/recall.md): the question stays open.
 Records of all P fill windows of 315 tokens, 5 of 63 to 15 of 21.
 
 Command: ``isoflop run recall``; ``make bench-recall`` draws the answers and what was predicted.

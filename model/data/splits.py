@@ -201,7 +201,8 @@ class Splits:
                 raise ValueError(
                     f"no {split} data: {n_documents} documents, of which a fraction of "
                     f"{self._fraction:g} by hash is for validation. Give more documents (of plain "
-                    "text, document_separator parts a file) or change validation_fraction."
+                    "text, document_separator parts a file), change validation_fraction, or name "
+                    "files for validation (validation_paths)."
                 )
             self._writers[split].finish()
 

@@ -50,7 +50,7 @@ def split_by(runs: Runs, columns: Sequence[str]) -> dict[str, Runs]:
     for column in columns:
         if column not in known:
             names = ", ".join(sorted(known))
-            raise ValueError(f"the table has no column {column!r}: it has {names}.")
+            raise ValueError(f"{column!r} is no column to compare by: there are {names}.")
     rows = zip(*(np.asarray(known[column]).tolist() for column in columns), strict=True)
     found: dict[str, list[int]] = {}
     for place, row in enumerate(rows):

@@ -22,7 +22,7 @@ def true_loss(runs: Runs) -> float | None:
 
 
 def true_loss_findings(fits: Mapping[str, Fit]) -> tuple[str, ...]:
-    """A sentence for each fit whose E has an interval, of runs whose true source's loss is known."""
+    """A sentence for each fit whose E has an interval, where its runs tell the true loss."""
     said = []
     for name, fit in fits.items():
         runs = fit.fitted_runs

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from scaling.tables.arrays import Array
-from scaling.tables.csv_spelling import spelt_numbers
+from scaling.tables.csv_spelling import hint, spelt_numbers
 from scaling.tables.file import Table, row_list
 
 # What people write for a number that is not there, in small letters; dashes of all lengths.
@@ -112,17 +112,15 @@ def numbers(
             must = "finite" if any_sign else "positive and finite"
             problems.add(row, f"{column} is {shown}, must be {must}")
         else:
-            problems.add(row, f"{column} is {shown!r}, not a number{_hint(cell)}")
+            problems.add(
+                row, f"{column} is {shown!r}, not a number{hint(cells, cell, has_unit=factor != 1)}"
+            )
     return np.where(legal, values, math.nan)
 
 
 def is_missing(cell: object) -> bool:
     """Whether a cell is empty, or a word for a number that is not there."""
     return str(cell).strip().lower() in MISSING
-
-
-def _hint(cell: str) -> str:
-    return " (write it with a decimal point, and without a comma)" if "," in cell else ""
 
 
 def text(table: Table, column: str) -> list[str]:

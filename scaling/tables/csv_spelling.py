@@ -18,9 +18,9 @@ from scaling.tables.arrays import Array
 _DELIMITERS = (",", "\t", ";", "|")
 # Lines among which a header is looked for.
 _HEADER_WITHIN = 10
-_WITH_DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
+_WITH_DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?(\s?[KMBGTkmbgt])?")
 # 1,234 alone may be a thousand and more.
-_SURELY_DECIMAL = re.compile(r"[+-]?(0\d*,|\d+,(?!\d{3}$))")
+_SURELY_DECIMAL = re.compile(r"[+-]?(0\d*,|\d+,(?!\d{3}(\s?[A-Za-z])?$))")
 _WITH_LETTER = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?)\s?([KMBGTkmbgt])")
 _LETTERS = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 _WITH_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
@@ -95,11 +95,14 @@ def is_number(text: str) -> bool:
 def spelt_numbers(cells: Sequence[Any]) -> tuple[Array, str] | None:
     """Numbers of cells such as 124M or 1,000,000, and what was read as what.
 
-    None where a cell with a digit is neither, or all can be read as they are.
+    None where a cell with a digit is neither, where all can be read as they are, and where some
+    lack the letter that others have.
     """
     texts = [str(cell).strip() for cell in cells]
     odd = [text for text in texts if not is_number(text) and any(sign.isdigit() for sign in text)]
     if not odd:
+        return None
+    if is_mixed(texts):
         return None
     if all(_WITH_LETTER.fullmatch(text) for text in odd):
         read, how = _with_letter, "letters are read as thousands, millions, billions, trillions"
@@ -111,6 +114,28 @@ def spelt_numbers(cells: Sequence[Any]) -> tuple[Array, str] | None:
         return None
     values = [read(text) if text in odd else _number(text) for text in texts]
     return np.array(values, float), f"{how}: {odd[0]} is {read(odd[0]):g}."
+
+
+def hint(cells: Sequence[Any], text: str, *, has_unit: bool) -> str:
+    """What to do about a cell of a column that is not read as a number, in parentheses, or nothing.
+
+    Args:
+      has_unit: the column was given one, such as :M.
+    """
+    if _WITH_LETTER.fullmatch(text):
+        if has_unit:
+            return " (it has a letter, and the column a unit: leave one of them out)"
+        if is_mixed(cells):
+            return " (other cells have no letter, and are a thousand times smaller: write one unit)"
+    return " (write it with a decimal point, and without a comma)" if "," in text else ""
+
+
+def is_mixed(cells: Sequence[Any]) -> bool:
+    """Whether cells without a letter are so much below those with one that they lack it."""
+    texts = [str(cell).strip() for cell in cells]
+    lettered = [_with_letter(text) for text in texts if _WITH_LETTER.fullmatch(text)]
+    plain = [float(text) for text in texts if is_number(text) and float(text) > 0]
+    return bool(lettered and plain) and min(plain) < min(lettered) / 1e3
 
 
 def _with_letter(text: str) -> float:

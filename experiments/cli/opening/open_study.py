@@ -55,12 +55,16 @@ def open_manifest(
     if ledger.manifest.exists() and not again:
         manifest = Manifest.read(ledger.manifest)
         found = [source_from_dict(one.source) for one in (manifest, *manifest.variants)]
-        if not set(asked) <= set(found):
+        if set(asked) <= set(found):
+            return manifest
+        if ledger.has_any_result():
             raise ValueError(
-                f"{ledger.manifest} describes other data than the study asks for. "
-                "`isoflop data STUDY` prepares these; finished runs stay."
+                f"{ledger.manifest} describes other data than the study asks for. `isoflop data "
+                f"{study.name}.py`, or whatever file asks for them, prepares these; finished runs "
+                "stay."
             )
-        return manifest
+        console.print(f"{study.name} asks for other data now; nothing was trained on the former")
+        again = True
     from experiments.ledger.prepared import prepare_study
 
     with hold(ledger.folder / ".lock"):  # Of two runners one prepares, the other waits and reads.

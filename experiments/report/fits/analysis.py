@@ -135,6 +135,7 @@ def analyse(
             *findings,
             *(best.runs.findings if best else ()),
             *_of_flags(runs),
+            *_of_epochs(runs),
             *_of_other_text(runs, made.fits, frontiers),
             *_of_seeds(runs),
             *true_loss_findings(made.fits),
@@ -154,6 +155,19 @@ def _of_flags(runs: Runs) -> tuple[str, ...]:
     counts = {flag: sum(flag in cell for cell in cells) for flag in FLAGS}
     said = ", ".join(f"{flag} {n}" for flag, n in counts.items() if n)
     return (f"flagged of {len(cells)} runs, and fitted like the others: {said}.",) if said else ()
+
+
+def _of_epochs(runs: Runs) -> tuple[str, ...]:
+    """How many of the fitted runs read their training data more than once, and how often."""
+    epochs = np.asarray(runs.extra["epochs"], float)[runs.is_ok]
+    repeated = epochs[epochs > 1]
+    if not len(repeated):
+        return ()
+    return (
+        f"{len(repeated)} of {len(epochs)} runs read their training data more than once, up to "
+        f"{repeated.max():.2f} times: D counts every reading, and the laws take them for new "
+        "tokens (`isoflop laws` has some that do not).",
+    )
 
 
 def _of_other_text(

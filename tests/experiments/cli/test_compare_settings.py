@@ -60,7 +60,7 @@ def test_each_setting_has_its_optimum_and_its_gain_over_the_first(path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--by", "colour"), "the table has no column 'colour'"),
+        (("--by", "colour"), "'colour' is no column to compare by: there are"),
         (("--by", "kind", "--against", "none"), "--against none: kind has old, new, alone"),
         (("--by", "kind", "--where", "kind=old"), "all runs have old; there is nothing beside"),
         (("--against", "old"), "--against: not for compare with no --by"),

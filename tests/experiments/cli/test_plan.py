@@ -2,6 +2,7 @@
 """What `isoflop plan` says beside the grid."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,62 @@ def test_a_plan_says_what_it_leaves_out_and_what_it_cannot_answer(isoflop, tmp_p
         "may not answer: axis recipe.optimizer.learning_rate: 2 values, a minimum needs 3; "
         "0.5 to 1 does not reach both sides of the study's 1: the best may lie beyond."
     ) in out
+
+
+def test_a_plan_tells_of_forecasts_and_of_data_that_are_read_again(isoflop, tmp_path):
+    texts = 'data=TextFiles(paths=("texts",), validation_fraction=0.2), max_epochs=1e3'
+    (tmp_path / "texts").mkdir()
+    for i in range(60):
+        (tmp_path / "texts" / f"{i}.txt").write_text(chr(48 + i) * 90)
+    (tmp_path / "mine.py").write_text(mine(f"{texts}, forecast_budgets=(9e8,)"))
+    code, out, err = isoflop("plan", "mine.py")
+    assert (code, err) == (0, "")
+    assert "then a run at 9e8 FLOPs, whose loss is forecast first: not counted above" in out
+    found = json.loads(isoflop("plan", "mine.py", "--json")[1])["runs"]
+    most = max(run["epochs"] for run in found)
+    assert most > 1
+    said = f"2 of them read their training data more than once, up to {most:.2f} times"
+    assert said in " ".join(out.split())
+    (tmp_path / "mine.py").write_text(mine())
+    plain = " ".join(isoflop("plan", "mine.py")[1].split())
+    assert "more than once" not in plain
+    assert "forecast" not in plain
+
+
+def test_widths_that_some_settings_train_are_left_out_by_some(isoflop, tmp_path):
+    sizes = "sizes=Ladder(d_models=(8, 16, 24, 32), tokens_per_param=(2.0, 40.0))"
+    lengths = 'axes=(Axis(field="seq_len", values=(16, 128)),)'
+    study = mine(f"budgets=(1e9,), {sizes}, {lengths}").replace(
+        "import Ladder", "import Axis, Ladder"
+    )
+    (tmp_path / "mine.py").write_text(study)
+    code, out, err = isoflop("plan", "mine.py")
+    assert (code, err) == (0, "")
+    planned = plan(load_study("mine.py"), Manifest.read(Ledger(Path("results"), "mine").manifest))
+    trained = {point.spec.model.d_model for point in planned.points}
+    said = {one.d_model: one.d_model in trained for one in planned.refused}
+    assert {True, False} == set(said.values())
+    for line in planned.left_out:
+        assert line in out
+        widths = re.search(r"d_model ([\d, ]+):", line)[1].split(", ")
+        assert {said[int(width)] for width in widths} == {"by some settings" in line}
+
+
+def test_data_may_change_until_something_is_trained(isoflop, tmp_path, record):
+    (tmp_path / "mine.py").write_text(mine())
+    assert isoflop("plan", "mine.py")[0] == 0
+    (tmp_path / "mine.py").write_text(mine("data=replace(zipf, language_seed=1)"))
+    assert isoflop("plan", "mine.py")[0] == 0
+    ledger = Ledger(Path("results"), "mine")
+    assert Manifest.read(ledger.manifest).source["language_seed"] == 1
+    planned = plan(load_study("mine.py"), Manifest.read(ledger.manifest))
+    ledger.write_plan("{}", list(planned.points))
+    ledger.write_result(planned.points[0].id, record(2.0))
+    (tmp_path / "mine.py").write_text(mine())
+    code, out, err = isoflop("plan", "mine.py")
+    assert (code, out) == (2, "")
+    assert is_one_line(err), err
+    assert "describes other data than the study asks for" in err
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from experiments.recipes.named import RECIPES
+from experiments.recipes.named import RECIPES, recipe_named
 
 
 def test_every_recipe_is_a_line(isoflop):
@@ -31,3 +31,10 @@ def test_the_number_itself_stands_before_its_reason(isoflop):
     _, out, _ = isoflop("recipe", "tiny-bytes-muon")
     assert re.search(r"^  hidden_rate +0\.04 +0\.01 to 0\.06 swept", out, re.MULTILINE)
     assert re.search(r"^optimizer\.muon\n  momentum +0\.9 +", out, re.MULTILINE)
+
+
+def test_a_recipe_says_how_a_study_has_it(isoflop):
+    _, out, _ = isoflop("recipe", "gru")
+    assert "isoflop run STUDY recipe=gru\n" in out
+    assert "recipe=recipe_named('gru').recipe," in out
+    assert recipe_named("gru").recipe.name == "gru"

@@ -268,6 +268,8 @@ def test_what_killed_processes_rightly_leave_is_no_damage(whole, chosen):
     kept = whole.folder / "runs" / chosen[1].id / "result.json.damaged-0123abcd"
     kept.write_text("kept")
     (whole.folder / "notes.txt").write_text("mine")
+    for derived in (whole.table, whole.curves, whole.contexts, whole.costs):
+        derived.touch()
     n_damaged, _, notes = examine(whole)
     assert n_damaged == 0
     assert len(notes) == 3

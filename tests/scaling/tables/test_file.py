@@ -89,8 +89,12 @@ REFUSED = {
     "thousands or decimals": (HEAD + '"1,000",2e7,3\n', "'1,000', not a number .* decimal point"),
     "a letter and a unit": (
         HEAD + "12.3M,2e7,3\n",
-        "'12.3M', not a number",
+        "'12.3M', not a number .it has a letter, and the column a unit: leave one of them out.",
         {"n_params": "params:M"},
+    ),
+    "a letter in some cells only": (
+        HEAD + "65M,2e7,3\n32,2e7,3\n",
+        "'65M', not a number .other cells have no letter, and are a thousand times smaller",
     ),
     "zero and below": (HEAD + "0,-2,3\n", "line 2: params is 0, must be positive"),
     "infinity": (HEAD + "1e6,2e7,inf\n", "line 2: loss is inf, must be positive and finite"),
@@ -465,10 +469,19 @@ def test_a_header_is_not_taken_for_a_title(tmp_path, body, why):
         read_runs(written(tmp_path, body), columns=COLUMNS)
 
 
+def test_decimal_commas_may_have_letters(tmp_path):
+    body = "params;tokens;loss\n124M;15,5B;3,5\n1,2B;2e7;2,25\n"
+    runs = read_runs(written(tmp_path, body), columns=COLUMNS)
+    assert runs.n_params.tolist() == [1.24e8, 1.2e9]
+    assert runs.n_tokens.tolist() == [1.55e10, 2e7]
+    assert runs.loss_nats.tolist() == [3.5, 2.25]
+
+
 COMMAS = {
     "a point as well": ("3,5", "3.5"),
     "thousands": ("1,234,567", "3,5"),
     "thousands or decimals": ("1,234", "999"),
+    "the same of millions": ("1,234M", "999M"),
 }
 
 
