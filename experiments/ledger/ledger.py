@@ -85,8 +85,9 @@ class Ledger:
     def has_result(self, point_id: str) -> bool:
         return self.storage.exists(_run(point_id, "result.json"))
 
-    def has_any_result(self) -> bool:
-        return any(self.has_result(name) for name in self.storage.names("runs") if is_id(name))
+    def has_runs(self) -> bool:
+        """Whether training was ever begun: a plan that is only shown writes none."""
+        return any(map(is_id, self.storage.names("runs")))
 
     def has_intact_result(self, point_id: str) -> bool:
         """Whether there is one that can be read; raises OtherVersion."""

@@ -57,11 +57,10 @@ def open_manifest(
         found = [source_from_dict(one.source) for one in (manifest, *manifest.variants)]
         if set(asked) <= set(found):
             return manifest
-        if ledger.has_any_result():
+        if ledger.has_runs():
             raise ValueError(
-                f"{ledger.manifest} describes other data than the study asks for. `isoflop data "
-                f"{study.name}.py`, or whatever file asks for them, prepares these; finished runs "
-                "stay."
+                f"{ledger.manifest} describes other data than the study asks for. `isoflop data` "
+                "with the same study and changes prepares these; finished runs stay."
             )
         console.print(f"{study.name} asks for other data now; nothing was trained on the former")
         again = True
