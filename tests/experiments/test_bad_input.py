@@ -231,14 +231,6 @@ def test_a_damaged_manifest_is_named_with_the_way_out(isoflop, home, damage):
     assert isoflop("plan", "mine.py")[0] == 0
 
 
-def test_a_manifest_of_other_data_is_not_used(isoflop, home):
-    assert isoflop("plan", "mine.py")[0] == 0
-    code, _, err = isoflop("plan", "mine.py", "data.alpha=0.7")
-    assert code == 2
-    assert is_one_line(err), err
-    assert "other data" in err
-
-
 def test_names_with_brackets_are_printed_as_they_are(isoflop, home, capsys):
     assert isoflop("data", "mine.py", "--results", "re[/b]sults [red]")[0] == 0
     assert (home / "re[/b]sults [red]" / "mine" / "manifest.json").exists()
