@@ -78,7 +78,7 @@ def show_plan(
     points, speed = planned.points, expected.speed
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
-    for line in _forecasts(study):
+    for line in (*_repeats(planned), *_forecasts(study)):
         console.print(line)
     found = answers(study, points)
     for line in (*found.notices, *notices(expected_answer(study, points))):
@@ -168,14 +168,17 @@ def _totals(plan: Plan) -> str:
     convention = plan.points[0].convention
     flops = sum(point.flops[convention] for point in plan.points)
     tokens = sum(point.n_tokens for point in plan.points)
-    said = f"{len(plan.points)} runs, {power(flops)} FLOPs ({convention}), {tokens:.3g} tokens"
+    return f"{len(plan.points)} runs, {power(flops)} FLOPs ({convention}), {tokens:.3g} tokens"
+
+
+def _repeats(plan: Plan) -> list[str]:
+    """How many runs read their training data more than once, if any do."""
     repeated = [point.epochs for point in plan.points if point.epochs and point.epochs > 1]
-    if repeated:
-        said += (
-            f"\n{len(repeated)} of them read their training data more than once, up to "
-            f"{max(repeated):.2f} times; a repeated token is worth less than a new one."
-        )
-    return said
+    said = (
+        f"{len(repeated)} of them read their training data more than once, up to "
+        f"{max(repeated, default=0):.2f} times; a repeated token is worth less than a new one."
+    )
+    return [said] * bool(repeated)
 
 
 def _forecasts(study: Study) -> list[str]:

@@ -3,8 +3,8 @@
 
 Question: the irreducible loss E of each family's own fit, on the language of `zipf_truth`, whose
 entropy per token is known. It is one number for all of them: what a network is, moves its N* and
-how fast it learns, and not what is left in the end. Answer and report say of every fit whether its
-interval of E holds the entropy, and what it was extrapolated from.
+how fast it learns, and not what is left in the end. Findings say of every fit whether its interval
+of E holds the entropy, and if not, how far above it the lowest loss is.
 
 It leaves out: the largest budget of `zipf_truth`, a second seed, and other languages.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the loss of the true source is known: whether the E of a fit holds it, and if not, why."""
+"""Where the loss of the true source is known: whether the E of a fit holds it."""
 
 from collections.abc import Mapping
 

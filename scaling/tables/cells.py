@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from scaling.tables.arrays import Array
-from scaling.tables.csv_spelling import hint, spelt_numbers
+from scaling.tables.csv_spelling import hint, is_mixed, spelt_numbers
 from scaling.tables.file import Table, row_list
 
 # What people write for a number that is not there, in small letters; dashes of all lengths.
@@ -101,7 +101,9 @@ def numbers(
     is_number = ~np.isnan(values)
     is_legal_sign = any_sign | ((values >= 0) if allow_zero else (values > 0))
     legal = np.isfinite(values) & is_legal_sign
-    for row in np.flatnonzero(~legal if checked is None else ~legal & checked).tolist():
+    bad = np.flatnonzero(~legal if checked is None else ~legal & checked).tolist()
+    mixed = bool(bad) and is_mixed(cells)
+    for row in bad:
         cell = str(cells[row]).strip()
         shown = cell if len(cell) <= 40 else f"{cell[:36]}..."
         if is_missing(cell):
@@ -112,9 +114,8 @@ def numbers(
             must = "finite" if any_sign else "positive and finite"
             problems.add(row, f"{column} is {shown}, must be {must}")
         else:
-            problems.add(
-                row, f"{column} is {shown!r}, not a number{hint(cells, cell, has_unit=factor != 1)}"
-            )
+            way_out = hint(cell, has_unit=factor != 1.0, is_mixed=mixed)
+            problems.add(row, f"{column} is {shown!r}, not a number{way_out}")
     return np.where(legal, values, math.nan)
 
 

@@ -112,30 +112,31 @@ def spelt_numbers(cells: Sequence[Any]) -> tuple[Array, str] | None:
         read, how = _with_thousands, "commas are read as marks of thousands"
     else:
         return None
-    values = [read(text) if text in odd else _number(text) for text in texts]
+    spelt = frozenset(odd)
+    values = [read(text) if text in spelt else _number(text) for text in texts]
     return np.array(values, float), f"{how}: {odd[0]} is {read(odd[0]):g}."
 
 
-def hint(cells: Sequence[Any], text: str, *, has_unit: bool) -> str:
-    """What to do about a cell of a column that is not read as a number, in parentheses, or nothing.
+def hint(text: str, *, has_unit: bool, is_mixed: bool) -> str:
+    """What to do about a cell that is not read as a number, in parentheses, or nothing.
 
     Args:
-      has_unit: the column was given one, such as :M.
+      has_unit: its column was given one, such as :M. is_mixed: of its column.
     """
     if _WITH_LETTER.fullmatch(text):
         if has_unit:
             return " (it has a letter, and the column a unit: leave one of them out)"
-        if is_mixed(cells):
+        if is_mixed:
             return " (other cells have no letter, and are a thousand times smaller: write one unit)"
     return " (write it with a decimal point, and without a comma)" if "," in text else ""
 
 
 def is_mixed(cells: Sequence[Any]) -> bool:
-    """Whether cells without a letter are so much below those with one that they lack it."""
+    """Whether a cell without a letter is so small beside those with one that it lacks its own."""
     texts = [str(cell).strip() for cell in cells]
     lettered = [_with_letter(text) for text in texts if _WITH_LETTER.fullmatch(text)]
     plain = [float(text) for text in texts if is_number(text) and float(text) > 0]
-    return bool(lettered and plain) and min(plain) < min(lettered) / 1e3
+    return bool(lettered and plain) and min(plain) < min(1e3, min(lettered) / 1e3)
 
 
 def _with_letter(text: str) -> float:

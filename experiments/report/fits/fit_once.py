@@ -95,10 +95,8 @@ def _fit(
 def _surfaces(runs: Runs) -> dict[str, Fit]:
     """By law; raises FitError where the additive one cannot be fitted."""
     found = {LAW: fit_surface(runs, LAW)}
-    for law in SURFACES:
-        if law not in found:
-            with contextlib.suppress(FitError):
-                found[law] = fit_surface(runs, law)
+    with contextlib.suppress(FitError):
+        found["curved"] = fit_surface(runs, "curved")
     return found
 
 

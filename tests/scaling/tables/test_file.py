@@ -469,6 +469,12 @@ def test_a_header_is_not_taken_for_a_title(tmp_path, body, why):
         read_runs(written(tmp_path, body), columns=COLUMNS)
 
 
+def test_a_small_network_without_a_letter_is_no_mistake(tmp_path):
+    body = HEAD + "50000,2e7,3.5\n1.2B,2e7,3.2\n"
+    runs = read_runs(written(tmp_path, body), columns=COLUMNS)
+    assert runs.n_params.tolist() == [5e4, 1.2e9]
+
+
 def test_decimal_commas_may_have_letters(tmp_path):
     body = "params;tokens;loss\n124M;15,5B;3,5\n1,2B;2e7;2,25\n"
     runs = read_runs(written(tmp_path, body), columns=COLUMNS)
