@@ -4,7 +4,8 @@
 import importlib.util
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def quick_to_compile() -> Iterator[None]:
 
     Programs compiled so are no other module's: their last bits differ.
     """
+    with without_optimising():
+        yield
+
+
+@pytest.fixture(scope="session")
+def quickly() -> Callable[[], AbstractContextManager[None]]:
+    """The same for a part of a fixture that lives longer than a module."""
+    return without_optimising
+
+
+@contextmanager
+def without_optimising() -> Iterator[None]:
     import jax
 
     from model.training import compile_program
@@ -63,9 +76,11 @@ def quick_to_compile() -> Iterator[None]:
     before = jax.config.values[name]
     compile_program._program.cache_clear()
     jax.config.update(name, "TEST_OPTIMISED" not in os.environ)
-    yield
-    jax.config.update(name, before)
-    compile_program._program.cache_clear()
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+        compile_program._program.cache_clear()
 
 
 @pytest.fixture(scope="session")

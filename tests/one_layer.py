@@ -33,13 +33,22 @@ def lone_layer(
     sizes: LayerConfig, *, use_bias: bool = True, scale: float = 0.2
 ) -> tuple[Layer, Arrays]:
     """(the layer, its arrays by name, float64), in a network of width 16."""
-    net, rngs = replace(LLAMA, use_bias=use_bias), nnx.Rngs(params=0)
-    layer = implementation(sizes)(sizes, net, execution=PLAIN, layout=FSDP_TENSOR, rngs=rngs)
+    net = replace(LLAMA, use_bias=use_bias)
+    layer = nnx.eval_shape(
+        lambda: implementation(sizes)(
+            sizes, net, execution=PLAIN, layout=FSDP_TENSOR, rngs=nnx.Rngs(params=0)
+        )
+    )
     rng, arrays = np.random.default_rng(1), {}
     for name, weight in sizes.weights(net).items():
         arrays[name] = rng.normal(scale=scale, size=weight.shape)
-        getattr(layer, name)[...] = jnp.asarray(arrays[name], jnp.float32)
+        fill(getattr(layer, name), arrays[name])
     return layer, arrays
+
+
+def fill(param: nnx.Param, value: np.ndarray) -> None:
+    """Puts float32 numbers where the parameter lies, which may be a shape so far."""
+    param.set_value(jax.device_put(np.float32(value), param.get_value().sharding.spec))
 
 
 def behind(first_value: np.ndarray) -> Context:

@@ -7,10 +7,12 @@ cycle can arise.
 """
 
 import ast
+import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -125,17 +127,41 @@ def module_of(path: Path, root: Path) -> str:
     return ".".join(path.relative_to(root).with_suffix("").parts)
 
 
-def imported(path: Path) -> set[str]:
-    """Names that a file imports anywhere, relative imports refused."""
+class Facts(NamedTuple):
+    """What the tests ask of a file: names that it imports anywhere, names that it calls, and the
+    lines of its functions."""
+
+    imported: frozenset[str]
+    called: frozenset[str]
+    functions: tuple[tuple[str, int], ...]
+
+
+def facts(path: Path) -> Facts:
+    return facts_of(path.read_text(), path)
+
+
+@functools.cache
+def facts_of(text: str, path: Path) -> Facts:
+    """Read once for all tests; relative imports are refused."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    called: set[str] = set()
+    functions = []
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             assert node.module is not None
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called.add(node.func.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            functions.append((node.name, (node.end_lineno or 0) - node.lineno + 1))
+    return Facts(frozenset(names), frozenset(called), tuple(functions))
+
+
+def imported(path: Path) -> frozenset[str]:
+    return facts(path).imported
 
 
 def upward(root: Path) -> Iterator[str]:
@@ -153,7 +179,7 @@ def upward(root: Path) -> Iterator[str]:
                 yield f"{path.relative_to(root)} imports {name} of {theirs}, not below {mine}"
 
 
-def breaks(names: set[str], forbidden: tuple[str, ...]) -> list[str]:
+def breaks(names: Set[str], forbidden: tuple[str, ...]) -> list[str]:
     return [n for n in sorted(names) if any(n == f or n.startswith(f + ".") for f in forbidden)]
 
 
@@ -256,11 +282,9 @@ def too_long(path: Path) -> Iterator[str]:
     text = path.read_text()
     if (n := len(text.splitlines())) > MOST_LINES:
         yield f"{path.name} has {n} lines"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            n = (node.end_lineno or 0) - node.lineno + 1
-            if n > MOST_LINES_OF_A_FUNCTION:
-                yield f"{path.name}: {node.name} has {n} lines"
+    for name, n in facts(path).functions:
+        if n > MOST_LINES_OF_A_FUNCTION:
+            yield f"{path.name}: {name} has {n} lines"
 
 
 def test_no_file_and_no_function_is_too_long_to_be_read(tmp_path):
@@ -273,6 +297,4 @@ def test_no_file_and_no_function_is_too_long_to_be_read(tmp_path):
 def test_nothing_read_from_disk_can_run_code():
     for path in files(ROOT):
         assert not breaks(imported(path), ("pickle", "dill", "marshal", "shelve", "yaml")), path
-        calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
-        names = {call.id for call in calls if isinstance(call, ast.Name)}
-        assert not names & {"eval", "exec", "compile", "__import__"}, path
+        assert not facts(path).called & {"eval", "exec", "compile", "__import__"}, path

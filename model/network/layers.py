@@ -53,11 +53,18 @@ def parameter(rngs: nnx.Rngs, weight: Weight, layout: Layout) -> nnx.Param:
     if weight.is_vector and not weight.std:
         flat = jnp.broadcast_to(jnp.asarray(weight.mean, jnp.float32), (weight.size,))
         return nnx.Param(flat.reshape(weight.shape), out_sharding=dims, role=role)
-    draws = _standard_normal(rngs.params(), 1 << (weight.size - 1).bit_length())
+    draws = _standard_normal(_next_key(rngs.params), 1 << (weight.size - 1).bit_length())
     first = weight.n_lead - len(weight.shape)
     in_axes = tuple(range(first, first + weight.n_in))
     value = _scaled(draws, weight.std, weight.shape)
     return nnx.Param(value, out_sharding=dims, role=role, in_axes=in_axes)
+
+
+def _next_key(stream: nnx.RngStream) -> Array:
+    """``stream()``, whose ``count[...] += 1`` has every traced number explain where it is from."""
+    key = jax.random.fold_in(stream.key[...], stream.count[...])
+    stream.count.set_value(stream.count[...] + 1)
+    return key
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -166,7 +166,7 @@ def _cheapest(
             total = np.logaddexp(training, np.log(serving) + log_n)
         return np.where(np.isfinite(training), total, np.inf)
 
-    log_n = _lowest_along(along, ladder, target.shape)
+    log_n = _lowest_along(along, ladder, len(target))
     return log_n, log_tokens(log_n)
 
 
@@ -182,14 +182,15 @@ def _on_contour(log_loss: LogLoss, log_n: Array, target: Array, ends: tuple[floa
     return np.where(is_met, 0.5 * (low + high), np.nan)
 
 
-def _lowest_along(along: Callable[[Array], Array], ladder: Ladder, shape: tuple[int, int]) -> Array:
-    """log N [R, 1] where a function of log N is lowest; NaN at the edge of what is searched."""
+def _lowest_along(along: Callable[[Array], Array], ladder: Ladder, n_draws: int) -> Array:
+    """log N [R, 1] of the lowest value of each row of a function; NaN at the edge of the search."""
     reach = _DECADES * np.log(10.0)
     knots = ladder.log_n_params
     grid = np.linspace(knots[0] - reach, knots[-1] + reach, _N_GRID)
-    values = np.stack([along(np.full(shape, x)) for x in grid])
-    best = np.argmin(values, axis=0)
-    is_edge = (best == 0) | (best == _N_GRID - 1) | ~np.isfinite(np.min(values, axis=0))
+    values = along(np.tile(grid, (n_draws, 1)))
+    best = np.argmin(values, axis=1, keepdims=True)
+    lowest = np.min(values, axis=1, keepdims=True)
+    is_edge = (best == 0) | (best == _N_GRID - 1) | ~np.isfinite(lowest)
     best = np.clip(best, 1, _N_GRID - 2)
     return np.where(is_edge, np.nan, golden_section(along, grid[best - 1], grid[best + 1]))
 

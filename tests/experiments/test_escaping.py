@@ -164,7 +164,7 @@ def test_a_thousand_payloads_are_text_and_make_no_tag_attribute_or_script(
 
 def test_tables_survive_whatever_a_reason_holds(ledger, points, record):
     ledger.write_plan("{}", points)
-    texts = payloads(1000)
+    texts = payloads(200)
     for start in range(0, len(texts), len(points)):
         batch = texts[start : start + len(points)]
         for point, text in zip(points, batch, strict=False):

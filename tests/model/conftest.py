@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filled_networks import outline
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
@@ -15,7 +16,6 @@ from small_networks import CONFIGS, ENCODED, IMAGES, LLAMA, OTHERS, RECURRENCES,
 
 from model.network.config import ModelConfig
 from model.network.sharding import make_mesh
-from model.network.transformer import Transformer
 
 ONE = (1, 1, 1, 1)
 
@@ -59,11 +59,7 @@ def build(
     The parameters come from NumPy, the same on every mesh: compiling the initialisation costs
     seconds, and gains of one and biases of zero would hide that one of them is missing.
     """
-    graphdef, abstract = nnx.split(
-        nnx.eval_shape(
-            lambda: Transformer(config, compute_dtype=compute_dtype, rngs=nnx.Rngs(params=0))
-        )
-    )
+    graphdef, abstract = outline(config, compute_dtype)
     rng, devices = np.random.default_rng(1), make_mesh(mesh)
 
     def fill(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:

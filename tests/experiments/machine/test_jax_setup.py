@@ -43,9 +43,7 @@ def said(code, **variables):
 def test_the_shell_does_not_move_what_a_seed_draws():
     plain = said(DRAW)
     assert "float32" in plain
-    assert {name: said(DRAW, **{name: value}) for name, value in SHELL.items()} == dict.fromkeys(
-        SHELL, plain
-    )
+    assert said(DRAW, **SHELL) == plain
 
 
 def test_a_device_that_is_not_there_is_refused_in_a_line():

@@ -25,13 +25,28 @@ def loss_at(n_params: float, n_tokens: float) -> float:
     return 1.5 + 26 * n_params**-0.4 + 90 * n_tokens**-0.4
 
 
+@pytest.fixture(scope="session")
+def fitted():
+    """Fits by the digest of what they are of: each is made once."""
+    return {}
+
+
 @pytest.fixture
-def quick_fits(monkeypatch):
+def quick_fits(monkeypatch, fitted):
+    make = fit_once._fit
+
     def surface(runs, form):
         if form == "curved":
             raise FitError("not in this test")
         return fit_surface(runs, form, n_bootstrap=20, replicate_starts=1)
 
+    def once(runs, curves, apart, tell):
+        asked = fit_once.digest(curves, runs, *apart.values())
+        if asked not in fitted:
+            fitted[asked] = make(runs, curves, apart, tell)
+        return fitted[asked]
+
+    monkeypatch.setattr(fit_once, "_fit", once)
     monkeypatch.setattr(fit_once, "fit_envelope", lambda *on: fit_envelope(*on, n_bootstrap=20))
     monkeypatch.setattr(fit_once, "fit_isoflop", lambda runs: fit_isoflop(runs, n_bootstrap=20))
     monkeypatch.setattr(fit_once, "fit_surface", surface)

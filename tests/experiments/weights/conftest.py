@@ -10,10 +10,16 @@ from experiments.ledger.ledger import Ledger
 from experiments.weights.load_model import LoadedModel, load_model
 
 
+@pytest.fixture(autouse=True, scope="module")
+def all_quick_to_compile(quick_to_compile):
+    """None of these tests waits for XLA's optimisations."""
+
+
 @pytest.fixture(scope="session")
-def small(tmp_path_factory):
+def small(tmp_path_factory, quickly):
     """(ledger, points); not to be changed."""
-    return trained(tmp_path_factory.mktemp("trained"), tiny_bytes(), seeds=(0, 1))
+    with quickly():
+        return trained(tmp_path_factory.mktemp("trained"), tiny_bytes(), seeds=(0, 1))
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from model.data.synthetic.open_language import describe_language
 from model.data.tokenizer import TrainedBPE
 from model.data.tokens.encoding import open_encoding
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 GREEDY = Sampling(n_tokens=None, temperature=0.0, top_k=None, top_p=None, seed=0)
 
 

@@ -132,7 +132,7 @@ def test_batches_are_those_of_one_worker_and_go_on_after_a_kill(prepared, proces
 def test_so_many_unique_tokens_are_repeated_and_fewer_are_among_more(prepared) -> None:
     def seen(n: int, seed: int) -> Counter[bytes]:
         corpus = corpus_of(prepared, unique_tokens=n * T)
-        n_places = 40 * n  # Of the part with the smallest share, five times all.
+        n_places = 24 * n  # Of the part with the smallest share, three times all.
         windows = corpus.train_windows(0, n_places, seq_len=T, seed=seed)
         part, _ = places([5.0, 2.0, 1.0], 0, n_places, seed)
         return Counter(row.tobytes() for row in windows[part == 2])

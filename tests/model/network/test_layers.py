@@ -121,8 +121,13 @@ def test_gradients_of_embeddings_are_float32_sums_of_bfloat16_slopes(llama):
     tokens, slopes = zipf_tokens(batch, length, vocab), bfloat16(batch, length, width)
     graphdef, params = nnx.split(embedding)
     apply = lambda params: nnx.merge(graphdef, params)(jnp.asarray(tokens), jnp.bfloat16)  # noqa: E731
-    x, pull = jax.vjp(apply, params)
-    (gradients,) = pull(slopes)
+
+    @jax.jit
+    def pulled(params):
+        x, pull = jax.vjp(apply, params)
+        return x, *pull(slopes)
+
+    x, gradients = pulled(params)
     assert x.dtype == jnp.bfloat16
     exact = np.asarray(slopes, np.float64)
     table = np.zeros((vocab, width))
@@ -151,8 +156,13 @@ def test_gradients_of_weights_and_biases_are_float32_sums_of_bfloat16_slopes(
         weight = parameter(rngs, matrix(letters[: len(shape)], shape, 1.0), FSDP_TENSOR)
         bias = parameter(rngs, vector(letters[: len(fan_out)], fan_out, 0.1), FSDP_TENSOR)
         out = jax.typeof(slopes).sharding.spec
-        y, pull = jax.vjp(lambda *params: project(equation, x, *params, out), weight, bias)
-        by_weight, by_bias = pull(slopes)
+
+        @jax.jit
+        def pulled(*params):
+            y, pull = jax.vjp(lambda *params: project(equation, x, *params, out), *params)
+            return y, *pull(slopes)
+
+        y, by_weight, by_bias = pulled(weight, bias)
     assert y.dtype == jnp.bfloat16
     x, slopes = (np.asarray(a, np.float64) for a in (x, slopes))
     assert relative_error(by_weight[...], np.tensordot(x, slopes, ((0, 1), (0, 1)))) < 1e-5

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filled_networks import outline
 from flax import nnx
 
 from model.network.recorded_activations import activations
@@ -19,11 +20,7 @@ pytestmark = pytest.mark.parametrize("config", ["llama_mqa_tied", "everything"],
 def built(config, network, one_device):
     """(graph, parameters) of the configuration, with parameters that are all different."""
     _, params = network(config)
-
-    def build() -> Transformer:
-        return Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(params=0))
-
-    return nnx.split(nnx.eval_shape(build))[0], params
+    return outline(config)[0], params
 
 
 def look(built, tokens) -> tuple[Transformer, dict[str, np.ndarray]]:

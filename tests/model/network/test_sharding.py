@@ -21,6 +21,7 @@ from model.training.objectives.linear_head import next_token_nats
 MESHES = {"2x2x2": (1, 2, 2, 2), "8x1x1": (1, 8, 1, 1), "1x8x1": (1, 1, 8, 1)}
 FSDP_AND_TENSOR = (1, 1, 4, 2)
 SLOW = {
+    "lstm": "as gru; in hybrid with documents apart",
     "recurrences": "6 s of compiling",
     "hybrid": "quick with documents apart",
     "masked_convolution": "6 s, as convolution",

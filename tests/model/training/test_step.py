@@ -78,7 +78,15 @@ def test_final_loss_over_a_padded_last_batch_is_the_mean_over_all_windows(
 
 @pytest.mark.parametrize(
     ("mesh", "layout"),
-    [((1, 1, 1, 1), "fsdp_tensor"), ((1, 2, 2, 2), "fsdp_tensor"), ((1, 2, 2, 2), "fsdp_context")],
+    [
+        ((1, 1, 1, 1), "fsdp_tensor"),
+        pytest.param(
+            (1, 2, 2, 2),
+            "fsdp_tensor",
+            marks=pytest.mark.slow(reason="5 s, as 'fsdp_context'; the network in test_sharding"),
+        ),
+        ((1, 2, 2, 2), "fsdp_context"),
+    ],
 )
 def test_losses_of_documents_apart_are_those_of_each_alone(
     nats: Callable,

@@ -143,14 +143,27 @@ def test_bits_of_a_network_that_knows_nothing_are_those_of_its_vocabulary(
     assert loss.se_nats == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("mesh", "n_runs"),
+    [
+        ((2, 1, 2, 2), 2),
+        pytest.param((1, 1, 1, 1), 2, marks=pytest.mark.slow(reason="3 s, as on eight devices")),
+        pytest.param((1, 2, 2, 2), 1, marks=pytest.mark.slow(reason="5 s, as of a pack")),
+        pytest.param((2, 1, 1, 1), 2, marks=pytest.mark.slow(reason="4 s, as on eight devices")),
+    ],
+)
 def test_runs_of_a_pack_and_of_a_mesh_have_the_losses_of_one_alone(
-    network_config: ModelConfig, config: TrainConfig, documents: Documents, result: TrainResult
+    network_config: ModelConfig,
+    config: TrainConfig,
+    documents: Documents,
+    result: TrainResult,
+    mesh: tuple,
+    n_runs: int,
 ) -> None:
-    for mesh, n_runs in (((1, 1, 1, 1), 2), ((1, 2, 2, 2), 1), ((2, 1, 1, 1), 2)):
-        found = train_pack(network_config, [config] * n_runs, documents, mesh_shape=mesh)
-        for one in found:
-            assert one.losses["all"].nats == pytest.approx(result.losses["all"].nats, rel=1e-5)
-            assert one.losses["all"].n_units == result.losses["all"].n_units
-            assert one.losses["all"].n_bytes == result.losses["all"].n_bytes
-            pairs = zip(one.losses["all"].by_context, result.losses["all"].by_context, strict=True)
-            assert all(own.nats == pytest.approx(same.nats, rel=1e-5) for own, same in pairs)
+    found = train_pack(network_config, [config] * n_runs, documents, mesh_shape=mesh)
+    for one in found:
+        assert one.losses["all"].nats == pytest.approx(result.losses["all"].nats, rel=1e-5)
+        assert one.losses["all"].n_units == result.losses["all"].n_units
+        assert one.losses["all"].n_bytes == result.losses["all"].n_bytes
+        pairs = zip(one.losses["all"].by_context, result.losses["all"].by_context, strict=True)
+        assert all(own.nats == pytest.approx(same.nats, rel=1e-5) for own, same in pairs)

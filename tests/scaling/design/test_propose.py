@@ -99,7 +99,7 @@ def test_many_cheap_runs_are_preferred_to_few_dear_ones_that_tell_less():
 def test_small_designs_are_the_best_of_all_that_the_budget_pays_for():
     rng = np.random.default_rng(0)
     ratios = []
-    for _ in range(20):
+    for _ in range(10):
         J, cost = rng.standard_normal((9, 3)), rng.uniform(0.5, 3.0, 9)
         start = outlook_of(J, rng.standard_normal(3), prior_precision=0.01, sd=0.3)
         best = min(
@@ -111,7 +111,7 @@ def test_small_designs_are_the_best_of_all_that_the_budget_pays_for():
         rows = choose(start, cost, np.ones(9, int), 5.0)
         assert cost[rows].sum() <= 5.0
         ratios.append(np.exp(start.given(rows).log_width - best))
-    assert max(ratios) < 1.12, "within 12 % of the best interval, on the worst of 20"
+    assert max(ratios) < 1.12, "within 12 % of the best interval, on the worst of 10"
     assert np.mean(ratios) < 1.01
 
 
@@ -231,15 +231,15 @@ def test_without_runs_draws_are_the_prior():
 
 
 def test_with_many_runs_draws_lie_about_the_truth_as_wide_as_they_say():
-    """Standard scores of the true exponents over 60 studies of known noise."""
+    """Standard scores of the true exponents over 30 studies of known noise."""
     scores = []
-    for seed in range(60):
+    for seed in range(30):
         runs = grid(seed=seed, n_sizes=7)
         prior = Prior.published(runs, gamma_sd=0.0)
         prior = dataclasses.replace(prior, noise_sd=SD, noise_dof=1e9)
         phi = fit_posterior(runs, prior, n_draws=40).phi
         scores.append((phi[:, 3:5].mean(axis=0) - [ALPHA, BETA]) / phi[:, 3:5].std(axis=0))
-    # An sd of 60 scores is known to 9 %; 40 draws and robust weights make each score wider.
+    # An sd of 30 scores is known to 13 %; 40 draws and robust weights make each score wider.
     assert np.all(np.abs(np.mean(scores, axis=0)) < 0.4)
     assert np.all((np.std(scores, axis=0) > 0.75) & (np.std(scores, axis=0) < 1.35))
 

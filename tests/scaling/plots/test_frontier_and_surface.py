@@ -29,7 +29,8 @@ from scaling.tables.runs import Curves, Runs
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Every figure of a small study in which one run diverged and one budget has no minimum."""
+    """Of a small study in which one run diverged and one budget has no minimum: what draws every
+    figure, and its fits."""
     rng = np.random.default_rng(0)
     rows = {"budget": [], "n_params": [], "n_tokens": [], "loss_nats": []}
     for budget, reach in ((1e11, 5.0), (1e12, 5.0), (1e13, 5.0), (1e14, 1.0)):
@@ -66,7 +67,20 @@ def drawn():
             ),
         }
 
-    return draw, isoflop
+    return draw, isoflop, surface
+
+
+@pytest.fixture(scope="module")
+def figure_of(drawn):
+    """Every figure by its name."""
+    return drawn[0]()
+
+
+@pytest.fixture(scope="module")
+def png_of(figure_of, tmp_path_factory):
+    """Where each is saved."""
+    folder = tmp_path_factory.mktemp("figures")
+    return {name: save(figure, folder / name)[0] for name, figure in figure_of.items()}
 
 
 def texts(figure):
@@ -75,7 +89,7 @@ def texts(figure):
 
 @pytest.mark.slow(reason="7 s of drawing everything twice")
 def test_the_same_fit_gives_the_same_bytes(drawn, tmp_path):
-    draw, _ = drawn
+    draw, *_ = drawn
     before = dict(mpl.rcParams)
     paths = {name: save(figure, tmp_path / name) for name, figure in draw().items()}
     assert len({path for both in paths.values() for path in both}) == 14
@@ -88,9 +102,8 @@ def test_the_same_fit_gives_the_same_bytes(drawn, tmp_path):
     assert dict(mpl.rcParams) == before
 
 
-def test_figures_say_what_they_leave_out_and_why(drawn):
-    draw, isoflop = drawn
-    figure_of = draw()
+def test_figures_say_what_they_leave_out_and_why(drawn, figure_of):
+    _, isoflop, _ = drawn
     assert "1 of 24 runs are not ok" in texts(figure_of["curves"])
     note = texts(figure_of["isoflop"]).replace("\n", " ")
     assert f"{len(isoflop.left_out)} of 24 runs left out: 1 for status diverged" in note
@@ -99,17 +112,16 @@ def test_figures_say_what_they_leave_out_and_why(drawn):
     assert [label for label in labels if "left out" in label] == ["10¹⁴ (left out)"]
 
 
-def test_fits_that_are_not_certified_are_flagged(drawn):
-    draw, isoflop = drawn
+def test_fits_that_are_not_certified_are_flagged(drawn, figure_of):
+    _, isoflop, _ = drawn
     assert isoflop.status is FitStatus.TOO_FEW_POINTS
-    assert "not certified: isoflop is TOO_FEW_POINTS" in texts(draw()["frontier"])
-    legend = draw()["frontier"].axes[0].get_legend()
+    assert "not certified: isoflop is TOO_FEW_POINTS" in texts(figure_of["frontier"])
+    legend = figure_of["frontier"].axes[0].get_legend()
     assert legend.get_texts()[0].get_text() == "isoflop, not certified"
 
 
-def test_axes_carry_units(drawn):
-    draw, _ = drawn
-    ax = draw()["isoflop"].axes[0]
+def test_axes_carry_units(figure_of):
+    ax = figure_of["isoflop"].axes[0]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("parameters (total)", "loss (nats per token)")
 
 
@@ -131,10 +143,9 @@ def boxes(texts, renderer):
     return [text.get_window_extent(renderer) for text in texts if text.get_text()]
 
 
-def test_figures_are_as_wide_as_a_page_and_readable_there(drawn, tmp_path):
-    draw, _ = drawn
-    for name, figure in draw().items():
-        save(figure, tmp_path / name)
+@pytest.mark.usefixtures("png_of")
+def test_figures_are_as_wide_as_a_page_and_readable_there(figure_of):
+    for name, figure in figure_of.items():
         assert figure.get_figwidth() == 6.75
         assert {t.get_fontsize() for t in figure.findobj(mpl.text.Text) if t.get_text()} == {8.0}
         renderer, inside = FigureCanvasAgg(figure).get_renderer(), figure.bbox.padded(1.0)
@@ -175,11 +186,9 @@ def test_labels_of_ratios_reach_both_ends_of_their_axis(low, high):
     assert not {f"{at:g}" for at in places} - set(shown)
 
 
-def test_a_caption_stands_beside_the_image_and_not_in_it(drawn, tmp_path):
-    draw, _ = drawn
-    for name, figure in draw().items():
-        png, _ = save(figure, tmp_path / name)
-        said = png.with_suffix(".txt").read_text()
+def test_a_caption_stands_beside_the_image_and_not_in_it(figure_of, png_of):
+    for name, figure in figure_of.items():
+        said = png_of[name].with_suffix(".txt").read_text()
         assert said == texts(figure) + "\n"
         assert len(said) > 20
         assert figure.texts == []
@@ -195,15 +204,14 @@ def test_a_caption_stands_beside_the_image_and_not_in_it(drawn, tmp_path):
         ("surface", 0, "efficient frontier"),
     ],
 )
-def test_marks_are_in_a_legend(drawn, name, panel, label):
-    draw, _ = drawn
-    legend = draw()[name].axes[panel].get_legend()
+def test_marks_are_in_a_legend(figure_of, name, panel, label):
+    legend = figure_of[name].axes[panel].get_legend()
     assert label in [text.get_text() for text in legend.get_texts()]
 
 
 def test_many_residuals_are_an_image_in_the_vector_file(drawn, tmp_path, monkeypatch):
-    draw, _ = drawn
+    *_, surface = drawn
     for most, is_image in ((500, False), (5, True)):
         monkeypatch.setattr(residuals, "_MANY", most)
-        _, svg = save(draw()["residuals"], tmp_path / "residuals")
+        _, svg = save(figures.figure_residuals(surface), tmp_path / "residuals")
         assert ("<image" in svg.read_text()) is is_image

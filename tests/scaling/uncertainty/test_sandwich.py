@@ -7,6 +7,7 @@ import pytest
 from scaling.approaches.surface.fit import fit_surface
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.tables.runs import Runs
+from scaling.uncertainty import sandwich
 from scaling.uncertainty.sandwich import normal_draws, sandwich_covariance
 
 THETA = (1.69, 406.4, 410.7, 0.34, 0.28)
@@ -74,13 +75,22 @@ def test_it_is_as_wide_as_resampling():
         assert ratio == pytest.approx(1.0, abs=0.2), name  # Of 300 draws each: sd 0.06.
 
 
-def test_very_many_runs_take_it_and_hold_the_truth():
-    fit = fit_surface(runs(6000), n_bootstrap=500)
+def test_a_thousand_clusters_per_parameter_are_very_many():
+    table = runs(5000)
+    assert sandwich.are_very_many(table, 5)
+    assert not sandwich.are_very_many(table, 6)
+    assert not sandwich.are_very_many(runs(5000, cluster_id=np.arange(5000) // 2), 5)
+
+
+def test_very_many_runs_take_it_and_hold_the_truth(monkeypatch):
+    """A hundred per parameter, for a fit of thousands takes long."""
+    monkeypatch.setattr(sandwich, "_PER_PARAMETER", 100)
+    fit = fit_surface(runs(600), n_bootstrap=500)
     assert fit.bootstrap.method == "sandwich"
     assert fit.is_certified
     for name, value in zip(ADDITIVE.names, THETA, strict=True):
         assert fit.intervals[name].lower < value < fit.intervals[name].upper
-    few = fit_surface(runs(6000, cluster_id=np.arange(6000) // 4), n_bootstrap=0)
+    few = fit_surface(runs(600, cluster_id=np.arange(600) // 4), n_bootstrap=0)
     assert few.bootstrap.method == "pairs"
 
 

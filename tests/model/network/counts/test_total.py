@@ -8,13 +8,13 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import pytest
+from filled_networks import outline
 from flax import nnx
 from small_networks import CONFIGS, ENCODED, IMAGES, LLAMA, OTHERS, attention, vary
 from traced_products import dot_flops
 
 from model.network.counts.kinds import CHANNEL_MIXERS, MIXERS, rules
 from model.network.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
-from model.network.transformer import Transformer
 from model.training.objectives.linear_head import next_token_nats
 
 PUBLISHED_GPT2 = {"vocab_size": 50257, "seq_len": 1024, "d_head": 64}
@@ -110,8 +110,8 @@ def test_of_every_kind_of_layer_there_is_a_network_that_tests_ask_and_a_rule_for
 @EVERY
 @pytest.mark.usefixtures("one_device")
 def test_closed_forms_count_the_arrays_of_the_network(config):
-    model = nnx.eval_shape(lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(0)))
-    sizes = {path: math.prod(leaf.shape) for path, leaf in nnx.to_flat_state(nnx.state(model))}
+    params = nnx.to_flat_state(outline(config)[1])
+    sizes = {path: math.prod(leaf.shape) for path, leaf in params}
     counts = count_params(config)
     outside = ("embedding", "head_dv")
     assert counts.total == sum(sizes.values())

@@ -103,19 +103,19 @@ def files_of_newest(folder: Path) -> list[Path]:
     return [folder / "8-1.sha256", *sorted(files)]
 
 
-def test_one_flipped_bit_at_64_places_of_every_file_is_found(only_newest: Path) -> None:
+def test_one_flipped_bit_at_16_places_of_every_file_is_found(only_newest: Path) -> None:
     """First and last byte among them; the highest bit too, which makes bytes that are no text."""
     n_flips = 0
     for path in files_of_newest(only_newest):
         intact = path.read_bytes()
-        for i in range(64):
+        for i in range(16):
             content = bytearray(intact)
-            content[round(i / 63 * (len(content) - 1))] ^= 1 << i % 8
+            content[round(i / 15 * (len(content) - 1))] ^= 1 << i % 8
             path.write_bytes(content)
             assert restore(only_newest, attempt=0) == (None, [DAMAGED]), (path, i)
             n_flips += 1
         path.write_bytes(intact)
-    assert n_flips >= 64 * 10
+    assert n_flips >= 16 * 10
     assert equal(restore(only_newest)[0][0], state_of(8))
 
 

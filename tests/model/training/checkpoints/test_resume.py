@@ -4,7 +4,7 @@
 import errno
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -83,7 +83,17 @@ def same(result: TrainResult, reference: TrainResult) -> bool:
 
 
 @pytest.mark.parametrize(
-    "stops", [(7,), (10,), (17,), (20,), (10, 17), (17, 17, 20)], ids=lambda stops: str(stops)
+    "stops",
+    [
+        (7,),
+        (10, 17),
+        (17, 17, 20),
+        *(
+            pytest.param(stops, marks=pytest.mark.slow(reason="2 s; each is one of the several"))
+            for stops in ((10,), (17,), (20,))
+        ),
+    ],
+    ids=lambda stops: str(stops),
 )
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     attempt: Callable, uninterrupted: tuple, tmp_path: Path, stops: tuple
@@ -224,6 +234,16 @@ def test_a_disk_that_fails_behind_training_ends_it_before_the_next_dispatch(
     assert same(result, uninterrupted[0])
 
 
+@pytest.fixture
+def old_objects_stay() -> Iterator[None]:
+    """What is there before a test is no longer looked through for garbage, which takes seconds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("old_objects_stay")
 def test_a_run_that_goes_on_holds_one_state(
     attempt: Callable, network_config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,11 +302,13 @@ def test_a_run_whose_checkpoints_take_long_saves_more_seldom(
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(kept, "_write", slow)
         monkeypatch.setattr(Checkpoints, "is_written", property(is_written))
+        # Two at a time, of a program of seven that other tests have compiled.
+        monkeypatch.setattr(Clock, "dispatch_steps", lambda _, most: min(most, 2))
         train_pack(
             network_config,
             (train_config,),
             corpus,
-            execution=Execution(steps_per_dispatch=2),
+            execution=Execution(steps_per_dispatch=7),
             checkpoints=kept,
             checkpoint_seconds=0.5,
             control=control,

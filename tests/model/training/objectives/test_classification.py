@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filled_networks import with_params
 from flax import nnx
 from msgspec.json import encode as json_encode
 from small_networks import IMAGES, LLAMA, vary
@@ -38,23 +39,30 @@ NET = vary(LLAMA, **SIZES, vocab_size=4)
 @pytest.mark.parametrize("pool", ["token", "mean"])
 def test_loss_and_errors_are_those_of_the_logits(pool: str, train_config: TrainConfig) -> None:
     net = replace(NET, patches=replace(NET.patches, pool=pool))
-    network = Transformer(net, compute_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    build = jax.jit(
+        lambda: nnx.state(Transformer(net, compute_dtype=jnp.float32, rngs=nnx.Rngs(0)))
+    )
+    network = with_params(net, build())
     windows = GeneratedCorpus(describe(SOURCE), SOURCE).train_windows(0, 8, seq_len=12, seed=0)
-    logits = np.asarray(network(jnp.asarray(windows[:, 1:]))[0])[:, 0].astype(float)
+    apply = jax.jit(lambda tokens: network(tokens)[0])
+    logits = np.asarray(apply(jnp.asarray(windows[:, 1:])))[:, 0].astype(float)
     classes = windows[:, 0] - 4
     nats = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(8), classes]
     batch = {"tokens": jnp.asarray(windows)}
-    found = OBJECTIVE.evaluate(network, batch, jnp.arange(8), 1)
+    found = jax.jit(lambda batch: OBJECTIVE.evaluate(network, batch, jnp.arange(8), 1))(batch)
     np.testing.assert_allclose(found.nats.sum(axis=1), nats, atol=1e-5)
     np.testing.assert_array_equal(found.is_unit.sum(axis=1), 1)
     wrong = np.argmax(logits, axis=1) != classes
     assert 0 < wrong.sum() < 8
     np.testing.assert_array_equal(found.is_wrong.sum(axis=1), wrong)
-    loss = OBJECTIVE.loss(network, batch, hyper_arrays(train_config), 1)
+    hyper = hyper_arrays(train_config)
+    loss = jax.jit(lambda batch: OBJECTIVE.loss(network, batch, hyper, 1))(batch)
     assert loss.nats == pytest.approx(nats.mean(), abs=1e-5)
     # All of the image is seen, and nothing of the class.
-    other = jax.jit(network)(jnp.asarray(windows[:, 1:]).at[:, -1].add(1) % 4)[0]
-    assert np.all(np.any(np.asarray(other)[:, 0] != logits, axis=-1))
+    pixels = windows[:, 1:].copy()
+    pixels[:, -1] = (pixels[:, -1] + 1) % 4
+    other = np.asarray(apply(jnp.asarray(pixels)))
+    assert np.all(np.any(other[:, 0] != logits, axis=-1))
 
 
 @pytest.mark.slow(reason="8 s of training")

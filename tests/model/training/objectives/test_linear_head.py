@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss of the head in parts against JAX's own derivative of the cross-entropy by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,15 +39,33 @@ def on(mesh: jax.sharding.Mesh, layout: Layout) -> list[jax.Array]:
     return [jax.device_put(value, NamedSharding(mesh, P(*d))) for value, d in values]
 
 
+@functools.cache
+def slopes_by_hand() -> tuple:
+    return jax.jit(jax.value_and_grad(by_hand, argnums=(0, 1), has_aux=True))(X, W)
+
+
+ONE, ALL = (1, 1, 1, 1), (1, 2, 2, 2)
+QUICK = [(ONE, "fsdp_tensor", 1), (ALL, "fsdp_tensor", 6), (ALL, "fsdp_context", 6)]
+OTHERS = [
+    (ONE, "fsdp_tensor", 6),
+    (ALL, "fsdp_tensor", 1),
+    (ALL, "fsdp_context", 1),
+    *((mesh, layout, 3) for mesh, layout, _ in QUICK),
+]
+
+
 @pytest.mark.parametrize(
-    "n_chunks", [1, pytest.param(3, marks=pytest.mark.slow(reason="as one and six")), 6]
-)
-@pytest.mark.parametrize(
-    ("mesh", "layout"),
-    [((1, 1, 1, 1), "fsdp_tensor"), ((1, 2, 2, 2), "fsdp_tensor"), ((1, 2, 2, 2), "fsdp_context")],
+    ("mesh", "layout", "n_chunks"),
+    [
+        *QUICK,
+        *(
+            pytest.param(*case, marks=pytest.mark.slow(reason="as in one part and in six"))
+            for case in OTHERS
+        ),
+    ],
 )
 def test_loss_and_both_gradients_equal_the_cross_entropy_by_hand(mesh, layout, n_chunks):
-    expected, slopes = jax.value_and_grad(by_hand, argnums=(0, 1), has_aux=True)(X, W)
+    expected, slopes = slopes_by_hand()
     devices, table = make_mesh(mesh), LAYOUTS[layout]
     head = LinearHead(MULTIPLIER, n_chunks, table)
     with jax.set_mesh(devices):
@@ -77,7 +97,7 @@ def test_positions_have_weights_and_the_mask_no_probability(mesh, n_chunks):
         nats = log_z - jnp.sum(jnp.where(one_hot > 0, logits, 0.0), axis=-1)
         return jnp.mean(weights * (nats + Z * log_z**2)), jnp.mean(weights * nats)
 
-    expected, slopes = jax.value_and_grad(by_hand, argnums=(0, 1), has_aux=True)(X, W)
+    expected, slopes = jax.jit(jax.value_and_grad(by_hand, argnums=(0, 1), has_aux=True))(X, W)
     devices = make_mesh(mesh)
     head = LinearHead(MULTIPLIER, n_chunks, FSDP_TENSOR, mask_id=7)
     with jax.set_mesh(devices):
@@ -98,8 +118,8 @@ def test_bfloat16_features_give_float32_losses_and_near_gradients():
     with jax.set_mesh(mesh):
         x, w, targets = on(mesh, FSDP_TENSOR)
         loss = lambda x: head.loss(x, w, targets, jnp.float32(Z))[0]  # noqa: E731
-        exact = jax.value_and_grad(loss)(x)
-        coarse = jax.value_and_grad(loss)(x.astype(jnp.bfloat16))
+        both = jax.jit(jax.value_and_grad(loss))
+        exact, coarse = both(x), both(x.astype(jnp.bfloat16))
     assert coarse[0].dtype == jnp.float32
     assert coarse[1].dtype == jnp.bfloat16
     assert float(coarse[0]) == pytest.approx(float(exact[0]), rel=5e-3)

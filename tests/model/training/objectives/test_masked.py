@@ -83,7 +83,9 @@ def test_a_killed_run_is_resumed_to_the_last_bit(network_config, config, corpus,
     assert resumed.params_sha256 == whole.params_sha256
     assert resumed.losses == whole.losses
     assert whole.losses["all"].is_bound is (config.objective == "diffusion")
-    (other,) = train_pack(network_config, [replace(config, data_seed=1)], corpus)
+    (other,) = train_pack(
+        network_config, [replace(config, data_seed=1)], corpus, execution=execution
+    )
     assert other.params_sha256 != whole.params_sha256
 
 
@@ -93,7 +95,11 @@ def test_a_packed_run_has_the_losses_that_it_has_alone(network_config, config, c
     ratio = None if config.mask_ratio is None else 0.7
     configs = [config, replace(config, init_seed=1, data_seed=2, mask_ratio=ratio)]
     packed = train_pack(network_config, configs, corpus)
-    alone = [train_pack(network_config, [config], corpus)[0] for config in configs]
+    # By the program of the test above.
+    execution = replace(PLAIN, steps_per_dispatch=7)
+    alone = [
+        train_pack(network_config, [config], corpus, execution=execution)[0] for config in configs
+    ]
     assert [one.loss_nats for one in packed] == pytest.approx(
         [one.loss_nats for one in alone], abs=1e-5
     )

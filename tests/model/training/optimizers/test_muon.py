@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filled_networks import outline
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -62,7 +63,7 @@ def updates(mesh_shape: tuple[int, ...], given: Algorithm, steps: list) -> dict[
     mesh = make_mesh(mesh_shape)
     with jax.set_mesh(mesh), jax.numpy_dtype_promotion("standard"):
         chain = scale_by_muon(jnp.float32(0.9), jnp.float32(1e-8), given)
-        state = chain.init(as_params(steps[0], mesh))
+        state = jax.jit(chain.init)(as_params(steps[0], mesh))
         update = jax.jit(chain.update)
         for step in steps:
             found, state = update(as_params(step, mesh), state)
@@ -189,8 +190,7 @@ def test_where_parameters_are_split_over_all_devices_matrices_move_by_all_to_all
 def shapes(network_config: ModelConfig, one_device: jax.sharding.Mesh) -> nnx.State:
     """The parameters of a network that has every role, as shapes."""
     config = vary(network_config, use_bias=True, norm="layernorm", positions="learned")
-    build = lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(params=0))  # noqa: E731
-    return nnx.split(nnx.eval_shape(build))[1]
+    return outline(config)[1]
 
 
 def test_hidden_weights_are_drawn_and_declared_with_the_same_inputs(
@@ -200,9 +200,9 @@ def test_hidden_weights_are_drawn_and_declared_with_the_same_inputs(
     config = vary(
         network_config, hidden_init_gain=0.8, branch_init_gain=0.8, d_model=64, d_ff=144, n_layers=2
     )
-    model = Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(params=0))
+    build = lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(params=0))  # noqa: E731
     is_variable = lambda node: isinstance(node, nnx.Variable)  # noqa: E731
-    params = jax.tree.leaves(nnx.state(model), is_leaf=is_variable)
+    params = jax.tree.leaves(jax.jit(lambda: nnx.state(build()))(), is_leaf=is_variable)
     hidden = [param for param in params if param.get_metadata("role") == "hidden"]
     assert hidden
     for param in hidden:
@@ -219,7 +219,8 @@ def test_with_muon_the_other_roles_have_the_updates_of_adamw(
     moved = []
     for config in (train_config, muon_config):
         chain = optimizer(hyper_arrays(config), roles(shapes), config.optimizer.compiled)
-        moved.append(jax.jit(chain.update)(grads, chain.init(params), params)[0])
+        update = jax.jit(lambda g, p, chain=chain: chain.update(g, chain.init(p), p)[0])
+        moved.append(update(grads, params))
     for role, one, other in zip(*map(jax.tree.leaves, (roles(shapes), *moved)), strict=True):
         assert np.array_equal(one, other) == (role != "hidden")
 
@@ -234,13 +235,13 @@ def test_two_steps_with_clipping_schedule_and_decoupled_decay_equal_those_by_han
     draw = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)  # noqa: E731
     params, *grads = (jax.tree.map(draw, shapes) for _ in range(3))
     chain = optimizer(hyper_arrays(muon_config), roles(shapes), muon_config.optimizer.compiled)
-    update, state, found = jax.jit(chain.update), chain.init(params), []
+    update, state, found = jax.jit(chain.update), jax.jit(chain.init)(params), []
     # The second norm is far above clip_norm = 1, the first far below.
-    grads[0] = jax.tree.map(lambda g: 0.01 * g, grads[0])
+    grads[0] = jax.tree.map(lambda g: jnp.asarray(0.01 * np.asarray(g)), grads[0])
     for gradient in grads:
         updates, state = update(gradient, state, params)
         found.append(hidden_down(updates))
-    norms = [math.sqrt(sum(float(jnp.sum(g**2)) for g in jax.tree.leaves(g))) for g in grads]
+    norms = [math.sqrt(sum(float(np.sum(np.square(g))) for g in jax.tree.leaves(g))) for g in grads]
     assert norms[0] < 0.9 < 10 < norms[1]
     weight, first, second = map(hidden_down, (params, *grads))
     second = second / norms[1]

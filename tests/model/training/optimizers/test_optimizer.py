@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from filled_networks import outline
 from flax import nnx
 from small_networks import vary
 
 from model.network.config import ModelConfig
-from model.network.transformer import Transformer
 from model.training.config import ADAMW, ROLES, GroupConfig, ScheduleConfig, TrainConfig
 from model.training.optimizers.optimizer import hyper_arrays, optimizer, roles, schedule_factor
 
@@ -43,8 +43,7 @@ def leaves(tree: nnx.State) -> dict[str, np.ndarray]:
 def shapes(network_config: ModelConfig, one_device: jax.sharding.Mesh) -> nnx.State:
     """The parameters of a network that has every role twice, as shapes."""
     config = vary(network_config, use_bias=True, norm="layernorm", positions="learned")
-    build = lambda: Transformer(config, compute_dtype=jnp.float32, rngs=nnx.Rngs(params=0))  # noqa: E731
-    return nnx.split(nnx.eval_shape(build))[1]
+    return outline(config)[1]
 
 
 @pytest.fixture
@@ -113,7 +112,7 @@ def test_twenty_steps_equal_adamw_of_the_paper_with_the_constants_of_each_role(
         return optax.apply_updates(params, updates), state
 
     hyper = hyper_arrays(constants)
-    state = optimizer(hyper, roles(shapes), ADAMW).init(params)
+    state = jax.jit(optimizer(hyper, roles(shapes), ADAMW).init)(params)
     for gradient in gradients:
         params, state = step(params, state, gradient, hyper)
     found = leaves(params)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Curves at one budget: their minima, intervals that stay honest when flat, and the options."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.interpolate import Akima1DInterpolator
@@ -60,8 +62,21 @@ def test_a_flat_curve_has_an_open_interval_and_says_so():
     assert found.sentence == "the interval is open beyond the smallest and the largest size"
 
 
-@pytest.mark.parametrize("curvature", [0.05, 0.005, 0.001])
-@pytest.mark.parametrize("kind", ["parabola", "cubic", "quartic"])
+KINDS, CURVATURES = ("parabola", "cubic", "quartic"), (0.001, 0.005, 0.05)
+QUICK = [*zip(KINDS, CURVATURES, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "curvature"),
+    [
+        *QUICK,
+        *(
+            pytest.param(*each, marks=pytest.mark.slow(reason="simulated coverage, as of others"))
+            for each in itertools.product(KINDS, CURVATURES)
+            if each not in QUICK
+        ),
+    ],
+)
 def test_intervals_of_size_and_loss_cover_however_flat_the_curve(kind, curvature):
     hits = np.zeros(2)
     n = 200
