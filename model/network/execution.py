@@ -15,7 +15,9 @@ from model.network.sharding import LAYOUTS
 USABLE = 0.9
 # Float32 logits that may exist at a time on one device.
 LOGITS_BYTES = 2**28
-Attention = Literal["auto", "xla", "cudnn", "splash"]
+Attention = Literal["auto", "xla", "blocked", "cudnn", "splash"]
+# Kernels that are given the rows and heads of one device alone.
+LOCAL_ATTENTION = ("cudnn", "splash")
 Layers = Literal["auto", "unrolled", "scanned"]
 Remat = Literal["auto", "none", "dots", "block"]
 
@@ -27,7 +29,7 @@ class Execution:
     Attributes:
       layout: what the mesh axis "tensor" splits (sharding.py): heads and hidden units, or
         positions ("fsdp_context"), for sequences too long for one device.
-      attention: "xla", "cudnn" (flash attention, NVIDIA) or "splash" (flash attention, TPU).
+      attention: "xla"; without stored scores "blocked" (CPU), "cudnn" (NVIDIA), "splash" (TPU).
       layers: a scan over stacked layers compiles once per layer kind; unrolled runs faster.
       remat: what a block keeps for its backward pass: "none" of it is computed again, "dots"
         keeps products with weights, "block" keeps its input only.
@@ -52,6 +54,11 @@ class Execution:
         check_choice(self, "remat", get_args(Remat))
         check_whole(self, "n_microbatches n_loss_chunks", low=0)
         check_whole(self, "steps_per_dispatch")
+
+    @property
+    def attends_locally(self) -> bool:
+        """Whether the kernel is one of LOCAL_ATTENTION."""
+        return self.attention in LOCAL_ATTENTION
 
     def to_text(self) -> str:
         """field=value, comma separated: for a command line and for the record of a run."""

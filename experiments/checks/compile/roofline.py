@@ -15,8 +15,8 @@ from model.network.config import ModelConfig
 from model.network.counts.total import count_params, flops_per_token, hidden_weights
 
 ASSUMPTIONS = (
-    "products at the peak of the device, softmax, norms and the optimiser's arithmetic free; a "
-    "flash attention (cudnn, splash) skips masked blocks, plain XLA does not",
+    "products at the peak of the device, softmax, norms and the optimiser's arithmetic free; "
+    "attention in blocks (all kernels but xla) skips masked ones, plain XLA does not",
     "memory: weights read or written in each pass, every activation between two products once "
     "written and once read per pass, the update of parameters and moments; caches hold nothing",
     "links: bytes by formula over the links of the dimensions that a mesh axis spans, both "
@@ -87,7 +87,7 @@ def estimate(step: Step, rates: Rates) -> Estimate:
 def step_flops(step: Step) -> float:
     """FLOPs that a step executes on all devices, with what remat computes again."""
     model, remat = step.model, step.execution.remat
-    is_flash = step.is_causal and step.execution.attention in ("cudnn", "splash")
+    is_flash = step.is_causal and step.execution.attention != "xla"
     causal = flops_per_token(model, "matmul_causal")
     full = flops_per_token(model, "matmul_full")
     training = causal if is_flash else full

@@ -102,7 +102,7 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
         return (2 * self.n_heads + 2 * self.n_kv_heads) * self.d_head
 
     def is_local(self, execution: "Execution") -> bool:
-        return execution.attention != "xla"
+        return execution.attends_locally
 
     @property
     def reach(self) -> int | None:

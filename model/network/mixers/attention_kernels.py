@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""softmax(q k^T / sqrt(K) + mask) v by name: plain XLA, cuDNN's or the TPU's flash kernel.
+"""softmax(q k^T / sqrt(K) + mask) v by name: plain XLA, in blocks, cuDNN's or the TPU's kernel.
 
-A flash kernel never stores the T x T scores (Dao et al. 2022, arXiv:2205.14135). It runs on each
-device's own batch rows and heads, so the positions must lie whole on every device.
+All but the first never store the T x T scores (Dao et al. 2022, arXiv:2205.14135). The last two run
+on each device's own batch rows and heads, so the positions must lie whole on every device.
 """
 
 import math
@@ -20,7 +20,8 @@ from jaxtyping import Array, Float
 from model.network.config import ModelConfig
 from model.network.context import PLAIN_CONTEXT, Context
 from model.network.counts.attention import AttentionConfig
-from model.network.execution import Attention
+from model.network.execution import LOCAL_ATTENTION, Attention
+from model.network.mixers.blocked_attention import BLOCKS, MIN_BLOCKS, block_size, blocked_attention
 from model.network.mixers.plain_attention import plain_attention
 
 Kernel = Callable[[Array, Array, Array, Context, int | None], Array]
@@ -56,9 +57,8 @@ def choose_kernel(config: ModelConfig, where: Where) -> Attention:
     """The fastest kernel that takes this network there; "xla" where nothing attends."""
     if not any(isinstance(layer, AttentionConfig) for layer in config.layers):
         return "xla"
-    if not _objection("cudnn", config, where):
-        return "cudnn"
-    return "xla" if _objection("splash", config, where) else "splash"
+    fast: tuple[Attention, ...] = ("blocked",) if where.platform == "cpu" else ("cudnn", "splash")
+    return next((name for name in fast if not _objection(name, config, where)), "xla")
 
 
 def check_kernel(name: str, config: ModelConfig, where: Where) -> None:
@@ -68,10 +68,15 @@ def check_kernel(name: str, config: ModelConfig, where: Where) -> None:
 
 
 def _objection(name: str, config: ModelConfig, where: Where) -> str:
-    if name != "xla" and config.separator is not None:
+    if name in LOCAL_ATTENTION and config.separator is not None:
         return "cannot keep documents apart (documents_apart)"
     if name != "xla" and config.encoder is not None:
         return "cannot attend to a source"
+    if name == "blocked" and block_size(config.n_positions) is None:
+        return (
+            f"needs {MIN_BLOCKS} or more blocks of {' or '.join(map(str, reversed(BLOCKS)))} "
+            f"positions, here are {config.n_positions}"
+        )
     if name == "cudnn":
         # As jax._src.cudnn.fused_attention_stablehlo.check_is_flash_attention (jax 0.10.2).
         if where.cuda < (8, 0) or where.compute_dtype != "bfloat16":
@@ -101,7 +106,12 @@ def attention_kernel(name: str) -> Kernel:
 
     Of a window (AttentionConfig) the context must be causal.
     """
-    return {"xla": plain_attention, "cudnn": cudnn_attention, "splash": splash_attention}[name]
+    return {
+        "xla": plain_attention,
+        "blocked": blocked_attention,
+        "cudnn": cudnn_attention,
+        "splash": splash_attention,
+    }[name]
 
 
 def cudnn_attention(

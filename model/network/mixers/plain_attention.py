@@ -56,7 +56,7 @@ def _windowed(
 
     def blocks(x: Array) -> Array:
         shape = (B * n_more, window, *x.shape[2:])
-        return _reshaped(x, shape, (0, None, *range(2, x.ndim)))
+        return reshaped(x, shape, (0, None, *range(2, x.ndim)))
 
     def with_previous(x: Array) -> Array:
         return jnp.concatenate([blocks(x[:, :-window]), blocks(x[:, window:])], axis=1)
@@ -72,7 +72,7 @@ def _windowed(
         is_seen_later &= _is_same(blocks(segments[:, window:]), with_previous(segments))
     first = attend_to(q[:, :window], k[:, :window], v[:, :window], is_seen)
     later = attend_to(blocks(q[:, window:]), with_previous(k), with_previous(v), is_seen_later)
-    later = _reshaped(later, (B, n_more * window, *q.shape[2:]), (0, None, 2, 3, 4))
+    later = reshaped(later, (B, n_more * window, *q.shape[2:]), (0, None, 2, 3, 4))
     return jnp.concatenate([first, later], axis=1)[:, :length]
 
 
@@ -106,7 +106,7 @@ def attend_to(
     B, n, G, Q, K = q.shape
     weights = attention_weights(q, k, is_seen).astype(v.dtype)
     mixed = jnp.einsum("bgij,bgjk->bgik", weights, v.transpose(0, 2, 1, 3))
-    mixed = _reshaped(mixed, (B, G, Q, n, K), (0, 1, None, None, 3))
+    mixed = reshaped(mixed, (B, G, Q, n, K), (0, 1, None, None, 3))
     return mixed.transpose(0, 3, 1, 2, 4)
 
 
@@ -118,7 +118,7 @@ def attention_weights(
     """How much each of the n positions attends to each of the past, by query head."""
     B, n, G, Q, K = q.shape
     q = (q / math.sqrt(K)).transpose(0, 2, 3, 1, 4)
-    folded = _reshaped(q, (B, G, Q * n, K), (0, 1, None, 4))
+    folded = reshaped(q, (B, G, Q * n, K), (0, 1, None, 4))
     k = k.transpose(0, 2, 1, 3)
     scores = jnp.einsum("bgik,bgjk->bgij", folded, k, preferred_element_type=jnp.float32)
     if is_seen is not None:
@@ -127,7 +127,7 @@ def attention_weights(
     return jax.nn.softmax(scores, axis=-1)
 
 
-def _reshaped(x: Array, shape: tuple[int, ...], axes: tuple[int | None, ...]) -> Array:
+def reshaped(x: Array, shape: tuple[int, ...], axes: tuple[int | None, ...]) -> Array:
     """x in another shape, each of its axes split as that axis of x is, None: not split.
 
     JAX does not know which axes of length 1 stay which, and would split none of them.

@@ -2,6 +2,7 @@
 """Attention against loops in NumPy float64."""
 
 import itertools
+import re
 from dataclasses import replace
 
 import jax
@@ -15,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from one_layer import lone_layer
 from small_networks import attention, vary
 
-from model.network.context import Context
+from model.network.context import PLAIN_CONTEXT, Context
 from model.network.mixers.attention_kernels import (
     Where,
     check_kernel,
@@ -23,6 +24,7 @@ from model.network.mixers.attention_kernels import (
     cudnn_attention,
     splash_attention,
 )
+from model.network.mixers.blocked_attention import Seen, block_size, blocked_attention
 from model.network.mixers.plain_attention import attend_to, plain_attention
 from model.network.sharding import FSDP_TENSOR, make_mesh
 
@@ -172,6 +174,76 @@ def test_the_kernel_for_tpus_equals_plain_attention_forward_and_backward(mesh, w
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-5)
 
 
+DOCUMENTS = np.cumsum(np.random.default_rng(1).random((2, 256)) < 0.02, axis=1)
+SEEN = {
+    "all before": ((1, 1, 1, 1), {}, None),
+    "all before, on four devices": ((1, 2, 1, 2), {}, None),
+    "both sides": ((1, 1, 1, 1), {"is_causal": False}, None),
+    "a window": ((1, 1, 1, 1), {}, 90),
+    "documents": ((1, 1, 1, 1), {"segments": DOCUMENTS}, None),
+    "a window of documents, on four devices": ((1, 2, 1, 2), {"segments": DOCUMENTS}, 90),
+}
+
+
+@pytest.mark.parametrize(("mesh", "told", "window"), SEEN.values(), ids=SEEN)
+def test_attention_in_blocks_equals_plain_attention_forward_and_backward(mesh, told, window):
+    """Of three runs in a pack, too. Float32 sums are taken in another order."""
+    devices = make_mesh(mesh)
+    rng = np.random.default_rng(0)
+    with jax.set_mesh(devices):
+        told = {
+            name: value if name == "is_causal" else jax.device_put(value, P(("data", "fsdp"), None))
+            for name, value in told.items()
+        }
+        context = PLAIN_CONTEXT._replace(**told)
+        inputs = [
+            jax.device_put(rng.normal(size=shape).astype(np.float32), P(*FSDP_TENSOR.whole(dims)))
+            for dims, shape in (
+                ("btgqk", (2, 256, 2, 2, 16)),
+                ("btgk", (2, 256, 2, 16)),
+                ("btgk", (2, 256, 2, 16)),
+            )
+        ]
+
+        def value_and_slopes(kernel):
+            def total(q, k, v):
+                return jnp.sum(jnp.sin(3 * kernel(q, k, v, context, window)))
+
+            return jax.value_and_grad(total, argnums=(0, 1, 2))
+
+        value, slopes = jax.jit(value_and_slopes(plain_attention))(*inputs)
+        blocked = value_and_slopes(blocked_attention)
+        pack = [jnp.stack([x, -x, 2 * x]) for x in inputs]
+        alone, packed = jax.jit(blocked)(*inputs), jax.jit(jax.vmap(blocked))(*pack)
+        first = jax.tree.map(lambda x: x[0], packed)
+    for found in (alone, first):
+        assert float(found[0]) == pytest.approx(float(value), abs=1e-2)
+        for ours, theirs in zip(found[1], slopes, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
+
+
+def test_only_blocks_that_are_seen_are_computed():
+    assert block_size(255) == block_size(192) is None
+    assert (block_size(256), block_size(512)) == (64, 128)
+    assert len(Seen(512, 128, True, None).pairs) == 10
+    assert len(Seen(512, 128, False, None).pairs) == 16
+    # A position sees itself alone, its block and one of the block before, all of the block before.
+    for window, n in ((1, 4), (2, 7), (129, 7), (130, 9)):
+        assert len(Seen(512, 128, True, window).pairs) == n, window
+
+
+def test_scores_in_blocks_are_float32_under_bfloat16_and_stored_nowhere():
+    shapes = (1, 512, 1, 2, 8), (1, 512, 1, 8), (1, 512, 1, 8)
+    inputs = [jnp.ones(shape, jnp.bfloat16) for shape in shapes]
+    slopes = jax.grad(lambda *x: jnp.sum(blocked_attention(*x).astype(jnp.float32)), (0, 1, 2))
+    text = str(jax.make_jaxpr(slopes)(*inputs))
+    assert "exp" in text
+    assert not [line for line in text.splitlines() if " exp " in line and "bf16" in line]
+    assert max(
+        np.prod([*map(int, re.split(",", s))]) for s in re.findall(r"\[([\d,]+)\]", text)
+    ) <= (2 * 128 * 128)
+
+
 @pytest.mark.parametrize("window", [None, 3])
 def test_the_kernel_for_gpus_is_cudnns_flash_attention_both_ways(monkeypatch, window):
     """Lowered for a GPU that is not here: what it computes has not been seen."""
@@ -223,7 +295,11 @@ CHOICES = [
     ({"platform": "tpu", "compute_dtype": "float32"}, {}, "splash"),
     ({"platform": "tpu"}, {"seq_len": 192}, "xla"),
     ({"platform": "tpu", "n_runs": 2}, {}, "xla"),
-    ({"platform": "cpu", "compute_dtype": "float32"}, {}, "xla"),
+    ({"platform": "cpu", "compute_dtype": "float32"}, {}, "blocked"),
+    ({"platform": "cpu"}, {"seq_len": 320}, "blocked"),
+    ({"platform": "cpu"}, {"seq_len": 192}, "xla"),
+    ({"platform": "cpu"}, {"seq_len": 300}, "xla"),
+    ({"platform": "cpu", "n_runs": 2}, {"separator": 0}, "blocked"),
 ]
 
 
@@ -276,6 +352,7 @@ def test_cudnn_is_taken_for_what_jax_says_that_it_takes(config, capability, monk
 @pytest.mark.parametrize(
     ("name", "there", "message"),
     [
+        ("blocked", {"platform": "cpu"}, "4 or more blocks of 64 or 128 positions, here are 128"),
         ("splash", {"platform": "tpu", "n_runs": 2}, "takes one run at a time, here is a pack"),
         (
             "cudnn",
@@ -286,6 +363,6 @@ def test_cudnn_is_taken_for_what_jax_says_that_it_takes(config, capability, monk
     ],
 )
 def test_a_kernel_that_does_not_take_the_network_is_refused_in_words(config, name, there, message):
-    config = vary(config, d_head=256, seq_len=256)
+    config = vary(config, d_head=256, seq_len=128)
     with pytest.raises(ValueError, match=f"'{name}' .*{message}"):
         check_kernel(name, config, where(**there))
