@@ -99,7 +99,7 @@ def test_the_run_makes_every_kind_of_call(disk):
 
 @pytest.mark.parametrize("how", ["eio", "enospc", "death", "torn"])
 @pytest.mark.parametrize(
-    "every", [7, pytest.param(1, marks=pytest.mark.chaos)], ids=["in_short", "at_length"]
+    "every", [13, pytest.param(1, marks=pytest.mark.chaos)], ids=["in_short", "at_length"]
 )
 def test_after_a_fault_at_any_call_a_restart_gives_the_same_result(
     disk, how, every, record_property

@@ -40,7 +40,7 @@ def placed(values: np.ndarray, mesh: tuple[int, ...], spec: P) -> jax.Array:
     "part_bytes",
     [
         4,
-        7 * 24,
+        3 * 24,  # Of four rows three, and then the last again with two before it.
         *(pytest.param(n, marks=pytest.mark.slow(reason="as others")) for n in (100, 10**6)),
     ],
 )

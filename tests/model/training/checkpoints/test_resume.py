@@ -302,8 +302,6 @@ def test_a_run_whose_checkpoints_take_long_saves_more_seldom(
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(kept, "_write", slow)
         monkeypatch.setattr(Checkpoints, "is_written", property(is_written))
-        # Two at a time, of a program of seven that other tests have compiled.
-        monkeypatch.setattr(Clock, "dispatch_steps", lambda _, most: min(most, 2))
         train_pack(
             network_config,
             (train_config,),
@@ -319,8 +317,8 @@ def test_a_run_whose_checkpoints_take_long_saves_more_seldom(
             checkpoint_files.remove(tmp_path, Saved(saved, 1))
         return found
 
-    assert steps(0.01) == [18, 14, 10, 6, 2]
-    assert steps(0.35) == [12, 2]
+    assert steps(0.01) == [17, 7]
+    assert steps(0.35) == [7]
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_begins_anew_and_says_so(
