@@ -37,14 +37,14 @@ def fitted(runs):
 
 def test_the_level_is_that_of_the_budgets_and_the_middle_is_the_forecast():
     fits = fitted(grid())
-    found = conformal_loss(fits, 1e9, 2e10)
+    found = conformal_loss(fits, 1e9, 2e10, n_bootstrap=2)
     assert found.level == 4 / 5
     assert tuple(found.scores) == BUDGETS
     assert found.value == average_loss(fits, 1e9, 2e10).value
     ends = found.interval
     assert found.value - ends.lower == pytest.approx(ends.upper - found.value)
     three = [fit_surface(grid().select(grid().budget < 1e20), "additive", n_bootstrap=60)]
-    assert conformal_loss(three, 1e9, 2e10).level == 3 / 4
+    assert conformal_loss(three, 1e9, 2e10, n_bootstrap=2).level == 3 / 4
 
 
 def test_the_worst_budget_sets_the_width_in_units_of_the_bootstrap(monkeypatch):
@@ -70,7 +70,9 @@ def test_the_worst_budget_sets_the_width_in_units_of_the_bootstrap(monkeypatch):
 
 
 def test_a_budget_that_is_off_is_no_part_of_the_fit_that_judges_it():
-    calm, off = (conformal_loss(fitted(grid(wrong=w)), 1e9, 2e10) for w in (None, 1e20))
+    calm, off = (
+        conformal_loss(fitted(grid(wrong=w)), 1e9, 2e10, n_bootstrap=40) for w in (None, 1e20)
+    )
     assert off.scores[1e20] > 3 * max(calm.scores.values())
 
 
