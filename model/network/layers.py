@@ -153,7 +153,7 @@ def project(
 ) -> Float[Array, "..."]:
     """``einsum(equation, x, weight)``, plus the bias, laid out as ``out``.
 
-    The weight's axes: inputs, outputs. The bias is added in float32, for its gradient is a sum over
+    The bias is added in float32, for its gradient is a sum over
     all positions.
     """
     y = checkpoint_name(_product(equation, x, weight[...], out), PRODUCT)
@@ -182,7 +182,6 @@ def _product_backward(equation: str, out: P, saved: tuple, slope: Array) -> tupl
     x, weight = saved
     terms, o = equation.split("->")
     i, w = terms.split(",")
-    n_in = sum(letter in i for letter in w)
     x_spec, factor = P(*_spec(x).partitions, unreduced=_spec(x).reduced), weight.astype(x.dtype)
     if x_spec.unreduced:
         # Both factors of an open sum must be split alike; a weight that was put in may lie whole.
@@ -191,13 +190,16 @@ def _product_backward(equation: str, out: P, saved: tuple, slope: Array) -> tupl
         factor = jax.sharding.reshard(factor, P(*(axes.get(*each) for each in own)))
     x_slope = jnp.einsum(f"{o},{w}->{i}", slope, factor, out_sharding=x_spec)
     into_weight = functools.partial(jnp.einsum, preferred_element_type=weight.dtype)
-    fan_in, fan_out = math.prod(weight.shape[:n_in]), math.prod(weight.shape[n_in:])
-    if fan_in <= fan_out:
-        return x_slope, into_weight(f"{i},{o}->{w}", x, slope, out_sharding=_spec(weight))
-    turned, spec = w[n_in:] + w[:n_in], _spec(weight)
-    turned_slope = into_weight(
-        f"{o},{i}->{turned}", slope, x, out_sharding=P(*spec[n_in:], *spec[:n_in])
-    )
+    size, split = (dict(zip(w, each, strict=True)) for each in (weight.shape, _spec(weight)))
+    fan_in, fan_out = ("".join(letter for letter in w if letter in part) for part in (i, o))
+    if math.prod(size[at] for at in fan_in) <= math.prod(size[at] for at in fan_out):
+        terms, turned, factors = f"{i},{o}", fan_in + fan_out, (x, slope)
+    else:
+        terms, turned, factors = f"{o},{i}", fan_out + fan_in, (slope, x)
+    dims = P(*map(split.get, turned))
+    turned_slope = into_weight(f"{terms}->{turned}", *factors, out_sharding=dims)
+    if turned == w:
+        return x_slope, turned_slope
     # Without the barrier XLA would undo the order.
     turned_slope = jax.lax.optimization_barrier(turned_slope)
     return x_slope, turned_slope.transpose([turned.index(letter) for letter in w])

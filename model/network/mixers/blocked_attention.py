@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from model.network.context import PLAIN_CONTEXT, Context
-from model.network.mixers.plain_attention import reshaped
+from model.network.reshaped import reshaped
 
 UNSEEN = float(jnp.finfo(jnp.float32).min)
 # Positions of a block, the first of which there are so many in the sequence.

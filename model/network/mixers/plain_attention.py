@@ -5,11 +5,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from model.network.context import PLAIN_CONTEXT, Context
+from model.network.reshaped import reshaped
 
 
 def plain_attention(
@@ -125,13 +124,3 @@ def attention_weights(
         is_seen = jnp.tile(is_seen, (1, Q, 1))[:, None]
         scores = jnp.where(is_seen, scores, jnp.finfo(jnp.float32).min)
     return jax.nn.softmax(scores, axis=-1)
-
-
-def reshaped(x: Array, shape: tuple[int, ...], axes: tuple[int | None, ...]) -> Array:
-    """x in another shape, each of its axes split as that axis of x is, None: not split.
-
-    JAX does not know which axes of length 1 stay which, and would split none of them.
-    """
-    at = jax.typeof(x).sharding
-    spec = P(*(None if axis is None else at.spec[axis] for axis in axes))
-    return jax.lax.reshape(x, shape, out_sharding=NamedSharding(at.mesh, spec))
