@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many pairs does a state of fixed size hold? Associative recall, attention beside DeltaNets.
 
-Question: of P pairs of a key and its value the values of six are asked again: the nats that an
-answer costs against P, of attention, which keeps all pairs, alone and behind a DeltaNet whose short
-convolution joins a key and its value, and of DeltaNets whose states have 8, 16 and 64 rows in all.
-A matrix of so many rows holds as many keys whose values do not mix (Schlag et al. 2021,
-arXiv:2102.11174, sec. 4.1), so where P is larger, answers of 1 - rows / P of the keys should cost
-ln V. That is predicted of linear memories and no bound: the numbers of a state have more bits than
-the values of all pairs.
+Question: of P pairs of a key and its value the values of eight are asked again: the nats that an
+answer costs against P, of attention, which keeps all pairs, alone and behind a DeltaNet, and of
+DeltaNets whose states have 16 to 1024 numbers in all. Predicted before the runs: linear readouts of
+N numbers tell 2 N random bits apart at most (Cover 1965, IEEE Trans. Electron. Comput. 14, 326;
+Gardner 1988, J. Phys. A 21, 257), so P pairs of log2 V bits cost ln V - 2 N ln 2 / P at least.
 
-It leaves out: longer training, other widths, and rates for each. At this compute P = 4 alone is
-learned, and not by attention alone (results/benchmarks/recall.md): the question stays open.
-Records of all P fill windows of 315 tokens, 5 of 63 to 15 of 21.
+Each network is trained on records of 3, 7, 13 and 23 pairs together, for few pairs teach what is
+asked: 15 pairs alone are not learned at this width in 4e11 FLOPs. DeltaNets have no convolution
+here, as a pair is one token.
 
-Command: ``isoflop run recall``; ``make bench-recall`` draws the answers and what was predicted.
+It leaves out: other widths, and rates for each. Command: ``isoflop run recall``; ``make
+bench-recall`` asks the networks for answers alone and draws them beside what was predicted.
 """
 
 from dataclasses import replace
@@ -21,41 +20,58 @@ from dataclasses import replace
 from experiments.recipes.families import FAMILIES
 from experiments.study.recipe import BatchRule, Recipe
 from experiments.study.study import Axis, Ladder, Study
-from model.data.source import Recall
+from model.data.source import Mixture, Part, Recall
 from model.training.config import EvalConfig
 
-BATCH = BatchRule(reference_tokens=2520.0, reference_run=8e5, exponent=0.0, multiple=1)
+SEQ_LEN = 120  # Whole records of 20, 24, 30 and 40 tokens.
+PAIRS = (3, 7, 13, 23)
 
 
-def _delta_net(key_ratio: float) -> Recipe:
-    """Rows of the states: two layers of two heads of 16 key_ratio."""
-    recipe = FAMILIES["delta-net"].with_(
-        name=f"delta-net, {64 * key_ratio:g} rows",
-        shape__blocks__0__mixer__key_ratio=key_ratio,
+def _recipe(family: str, **changes: object) -> Recipe:
+    batch = BatchRule(reference_tokens=960.0, reference_run=8e5, exponent=0.0, multiple=1)
+    return replace(FAMILIES[family].with_(**changes), batch=batch)
+
+
+def _delta_net(d_key: int, d_value: int) -> Recipe:
+    """Two layers of two heads, with a state of d_key times d_value each."""
+    return _recipe(
+        "delta-net",
+        name=f"delta-net, {4 * d_key * d_value} numbers",
+        shape__blocks__0__mixer__key_ratio=d_key / 16,
+        shape__blocks__0__mixer__value_ratio=d_value / 16,
+        shape__blocks__0__mixer__taps=1,
     )
-    return replace(recipe, batch=BATCH)
 
 
 STUDY = Study(
     name="recall",
-    question="How many pairs do states of 8 to 64 rows recall, and attention, at 4e11 FLOPs?",
-    budgets=(4e11,),
-    sizes=Ladder(d_models=(32,), tokens_per_param=(0.1, 1e4)),
-    seeds=(0,),
-    data=Recall(n_keys=26, n_values=8, n_pairs=4, n_queries=6),
-    seq_len=315,
-    evaluation=EvalConfig(n_tokens=315 * 256, curve_tokens=315 * 64, n_points=3, seed=0),
+    question="How many pairs do states of 16 to 1024 numbers recall, and attention?",
+    budgets=(2e12,),
+    sizes=Ladder(d_models=(32,), tokens_per_param=(1.0, 1e4)),
+    seeds=(0, 1, 2),
+    data=Mixture(
+        parts=tuple(
+            Part(
+                name=f"{n_pairs}-pairs",
+                source=Recall(n_keys=24, n_values=4, n_pairs=n_pairs, n_queries=8),
+                weight=1.0,
+            )
+            for n_pairs in PAIRS
+        )
+    ),
+    seq_len=SEQ_LEN,
+    evaluation=EvalConfig(n_tokens=SEQ_LEN * 256, curve_tokens=SEQ_LEN * 64, n_points=6, seed=0),
     max_epochs=1.0,
     flops="matmul_full",
-    recipe=replace(FAMILIES["transformer"], batch=BATCH),
+    recipe=_recipe("transformer"),
+    keep="final",
     axes=(
-        Axis(field="data.n_pairs", values=(4, 11, 16, 25)),
         Axis(
             field="recipe",
             values=(
-                replace(FAMILIES["transformer"], batch=BATCH),
-                replace(FAMILIES["hybrid"], batch=BATCH),
-                *map(_delta_net, (0.125, 0.25, 1.0)),
+                _recipe("transformer"),
+                _recipe("hybrid", shape__blocks__0__mixer__taps=1),
+                *(_delta_net(*sizes) for sizes in ((2, 2), (2, 4), (2, 8), (16, 16))),
             ),
         ),
     ),

@@ -80,10 +80,12 @@ class Recall:
     """Associative recall with several queries, whose entropy is known (Arora et al. 2023, Zoology,
     arXiv:2312.04927): what was bound to a key in the context is to be said again.
 
-    A record is m = 1 + 2P + 2Q tokens: the separator, P pairs of a key and its value, then Q
+    A record is m = 1 + P + 2Q tokens: the separator, P pairs of a key and its value, then Q
     queries: a key that was given, each of the P as likely as another, and its value. Keys of a
-    record differ; keys and values are drawn anew for each. Keys are the ids 0 to K - 1, values K to
-    K + V - 1, the separator is K + V. See `model.data.synthetic.recall`.
+    record differ; keys and values are drawn anew for each. A pair is one token, so that to remember
+    is all that is asked: where the value stands behind its key, a network has to join the two
+    first. Keys are the ids 0 to K - 1, values K to K + V - 1, the pair of key k and value v is
+    K + V + k V + v, the separator K + V + K V. See `model.data.synthetic.recall`.
 
     Args:
       n_keys: K >= P.
@@ -107,17 +109,17 @@ class Recall:
     @property
     def record_length(self) -> int:
         """Tokens per record, m; a window holds whole records."""
-        return 1 + 2 * self.n_pairs + 2 * self.n_queries
+        return 1 + self.n_pairs + 2 * self.n_queries
 
     @property
     def vocab_size(self) -> int:
-        """Keys, values, and the separator."""
-        return self.n_keys + self.n_values + 1
+        """Keys, values, pairs of them, and the separator."""
+        return self.separator + 1
 
     @property
     def separator(self) -> int:
-        """The id after the last value."""
-        return self.n_keys + self.n_values
+        """The id after the last pair."""
+        return self.n_keys + self.n_values + self.n_keys * self.n_values
 
 
 PAIR_TASKS = ("copy", "reverse", "lookup", "translation")

@@ -11,7 +11,7 @@ from model.data.source import Recall
 from model.data.streams import BLOCK, Purpose, random_stream
 from model.data.synthetic.records import RecordLanguage, describe_records
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Part of the fingerprint: raise it with any change that moves a token."""
 
 
@@ -59,36 +59,38 @@ class RecallLanguage(RecordLanguage):
         stream = random_stream(seed, purpose, block=first * n_blocks)
         draws = stream.random((n, n_blocks * BLOCK))
         keys = np.argsort(draws[:, :K], axis=1, kind="stable")[:, :P]
-        values = K + (draws[:, K : K + P] * V).astype(np.int64)
+        values = (draws[:, K : K + P] * V).astype(np.int64)
         asked = (draws[:, K + P : K + P + Q] * P).astype(np.int64)
         records = np.empty((n, self.source.record_length), np.int32)
         records[:, 0] = self.source.separator
-        records[:, 1 : 1 + 2 * P : 2] = keys
-        records[:, 2 : 2 + 2 * P : 2] = values
-        records[:, 1 + 2 * P :: 2] = np.take_along_axis(keys, asked, axis=1)
-        records[:, 2 + 2 * P :: 2] = np.take_along_axis(values, asked, axis=1)
+        records[:, 1 : 1 + P] = K + V + keys * V + values
+        records[:, 1 + P :: 2] = np.take_along_axis(keys, asked, axis=1)
+        records[:, 2 + P :: 2] = K + np.take_along_axis(values, asked, axis=1)
         return records
 
     def oracle_losses(self, windows: Integer[np.ndarray, "n T1"]) -> Float64[np.ndarray, "n T"]:
-        """A key that is given: 1 of those that have not been; its value: 1 of V; a key that is
-        asked for: 1 of P; its value and the separator: certain. See RecordLanguage."""
+        """A pair: a key that has not been given, and 1 of V; a key that is asked for: 1 of P; its
+        value and the separator: certain. See RecordLanguage."""
         K, V, P, _ = self._sizes
         records = self.records_of(windows)
         losses = np.zeros(records.shape)
-        keys, values = records[:, 1 : 1 + 2 * P : 2], records[:, 2 : 2 + 2 * P : 2]
-        asked, answers = records[:, 1 + 2 * P :: 2], records[:, 2 + 2 * P :: 2]
+        keys, values = np.divmod(records[:, 1 : 1 + P] - K - V, V)
+        asked, answers = records[:, 1 + P :: 2], records[:, 2 + P :: 2] - K
         is_same = keys[:, :, None] == keys[:, None]
-        is_new = ~np.any(np.tril(is_same, -1), axis=2) & (keys < K)
-        is_value = (values >= K) & (values < K + V)
+        is_new = ~np.any(np.tril(is_same, -1), axis=2) & (keys >= 0)
         matches = asked[:, :, None] == keys[:, None]
         is_given = np.any(matches, axis=2)
         told = np.take_along_axis(values, np.argmax(matches, axis=2), axis=1)
         # A target stands one before the token in a row of losses.
-        losses[:, 0 : 2 * P : 2] = np.where(is_new, np.log(K - np.arange(P)), np.inf)
-        losses[:, 1 : 1 + 2 * P : 2] = np.where(is_value, math.log(V), np.inf)
-        losses[:, 2 * P : -1 : 2] = np.where(is_given, math.log(P), np.inf)
-        losses[:, 1 + 2 * P : -1 : 2] = np.where(answers == told, 0.0, np.inf)
+        losses[:, :P] = np.where(is_new, np.log((K - np.arange(P)) * V), np.inf)
+        losses[:, P:-1:2] = np.where(is_given, math.log(P), np.inf)
+        losses[:, self.answers] = np.where(answers == told, 0.0, np.inf)
         return losses.reshape(len(windows), -1)
+
+    @property
+    def answers(self) -> slice:
+        """Where in the losses of a record those of its answers stand."""
+        return slice(1 + self.source.n_pairs, -1, 2)
 
     @property
     def _sizes(self) -> tuple[int, int, int, int]:

@@ -39,8 +39,9 @@ def test_samples_are_what_the_oracle_expects() -> None:
     means = language.oracle_losses(windows).mean(axis=1)
     np.testing.assert_allclose(means, entropy_nats(LARGE), rtol=1e-12)
     records = language.records_of(windows)
-    for column, n in ((1, 40), (2, 16), (17, 40)):  # A key, its value, a key that is asked for.
-        values, counts = np.unique(records[:, column], return_counts=True)
+    keys, values = np.divmod(records[:, 1] - 56, 16)
+    for drawn, n in ((keys, 40), (values, 16), (records[:, 9], 40)):  # Of a pair; what is asked.
+        values, counts = np.unique(drawn, return_counts=True)
         assert len(values) == n
         # 1000 draws: mean 1000 / n, of which a standard deviation is about the root.
         assert np.abs(counts - 1000 / n).max() < 5 * math.sqrt(1000 / n)
@@ -51,12 +52,13 @@ def test_an_answer_is_the_value_of_its_key_and_no_other() -> None:
     m = LARGE.record_length
     window = language.sample_windows(0, 1, seq_len=m, seed=0, purpose=Purpose.TRAIN)
     for query in range(LARGE.n_queries):
-        key, value = window[0, 17 + 2 * query], window[0, 18 + 2 * query]
-        place = 1 + 2 * [*window[0, 1:17:2]].index(key)
-        assert window[0, place + 1] == value
+        key, value = window[0, 9 + 2 * query], window[0, 10 + 2 * query]
+        assert 40 + 16 + 16 * key + value - 40 in window[0, 1:9]
     wrong = window.copy()
-    wrong[0, 18] = 40 + (wrong[0, 18] - 39) % 16
-    assert language.oracle_loss(wrong) == math.inf
+    wrong[0, 10] = 40 + (wrong[0, 10] - 39) % 16
+    losses = language.oracle_losses(wrong)[0]
+    assert np.isinf(losses[language.answers]).tolist() == [True, False, False, False, False]
+    assert np.isfinite(np.delete(losses, 9)).all()
     with pytest.raises(ValueError, match="do not hold whole records"):
         language.oracle_losses(window[:, 1:])
 
@@ -96,7 +98,7 @@ def test_what_a_state_must_lose_by_counting_states() -> None:
 def test_a_source_comes_back_from_its_record_and_is_refused_in_words() -> None:
     manifest = describe_language(LARGE)
     assert source_from_dict(manifest.source) == LARGE
-    assert (manifest.vocab_size, manifest.window_multiple) == (57, 27)
+    assert (manifest.vocab_size, manifest.window_multiple) == (697, 19)
     assert manifest.entropy_nats == entropy_nats(LARGE)
     assert describe_language(replace(LARGE, n_pairs=7)).fingerprint != manifest.fingerprint
     with pytest.raises(ValueError, match=r"n_keys of source 'recall' is 7: .* \[8, 65536\]"):
