@@ -79,8 +79,11 @@ def flops_label(runs: Runs) -> str:
 
 def tokens_label(runs: Runs | None) -> str:
     """Axis label of D, naming what is counted."""
-    is_pixels = runs is not None and runs.loss_unit in (NATS_PIXEL, NATS_IMAGE)
-    return f"training {'pixels' if is_pixels else 'tokens'}"
+    if runs is None:
+        return "training tokens"
+    if runs.loss_unit in (NATS_PIXEL, NATS_IMAGE):
+        return "training pixels"
+    return "training bytes" if runs.are_bytes else "training tokens"
 
 
 def params_label(runs: Runs) -> str:

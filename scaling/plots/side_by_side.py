@@ -35,7 +35,7 @@ def figure_sides(found: Sequence[Side]) -> Figure:
         _plot_frontier(left, side, styles[side.name])
     runs = found[0].fit.runs
     left.set(xscale="log", xlabel=flops_label(runs))
-    label_losses(left, runs.loss_unit, runs.bits_per_nat)
+    label_losses(left, runs.loss_name, runs.bits_per_nat)
     if (floor := true_loss(runs)) is not None:
         left.axhline(floor, color="#444444", linewidth=0.8, linestyle=":", label=_TRUE)
     left.set_title("L*(C)")
@@ -44,7 +44,7 @@ def figure_sides(found: Sequence[Side]) -> Figure:
         for side in gaining:
             _plot_gain(ax, side, styles[side.name])
         ax.axhline(1.0, color="#444444", linewidth=0.8)
-        ax.set(yscale="log", xlabel=loss_label(runs.loss_unit))
+        ax.set(yscale="log", xlabel=loss_label(runs.loss_name))
         ax.set(ylabel=f"C of {found[0].name} / C at equal loss")
         ax.set_title("compute-equivalent gain")
         ax.invert_xaxis()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -21,7 +22,7 @@ from scaling.tables.columns import (
 )
 from scaling.tables.plausibility import unit_findings
 from scaling.tables.short_repr import ShortRepr
-from scaling.tables.units import BOUND, NATS, NATS_PIXEL
+from scaling.tables.units import BOUND, NATS, NATS_PIXEL, loss_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -109,6 +110,12 @@ class Runs(ShortRepr):
         return float(ratios[0]) if np.allclose(ratios, ratios[0], rtol=1e-6, atol=0.0) else None
 
     @property
+    def are_bytes(self) -> bool:
+        """Whether each token is a byte: a nat per token is 1 / ln 2 bits per byte."""
+        bits = self.bits_per_nat if self.loss_unit == NATS else None
+        return bits is not None and math.isclose(bits * math.log(2.0), 1.0, rel_tol=1e-6)
+
+    @property
     def is_bound(self) -> Bool[Array, " n"]:
         """Rows whose true loss is at most what the table has."""
         return np.asarray(self.extra.get("loss_kind", np.full(len(self), ""))) == BOUND
@@ -117,7 +124,8 @@ class Runs(ShortRepr):
     def loss_name(self) -> str:
         """The unit of the losses, and that they are bounds where all are."""
         bounds = self.is_bound[self.is_ok]
-        return f"{self.loss_unit}, {BOUND}" if len(bounds) and bounds.all() else self.loss_unit
+        unit = loss_words(self.loss_unit, "byte") if self.are_bytes else self.loss_unit
+        return f"{unit}, {BOUND}" if len(bounds) and bounds.all() else unit
 
     @property
     def numeric(self) -> dict[str, Array]:

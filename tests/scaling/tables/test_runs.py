@@ -7,6 +7,7 @@ import gzip
 import numpy as np
 import pytest
 
+from scaling.plots.labels import tokens_label
 from scaling.tables.read_tables import read_curves, read_runs
 from scaling.tables.runs import Runs, best_kind, best_settings
 
@@ -178,3 +179,22 @@ def test_bits_per_nat_are_known_where_one_number_makes_bits_of_all_losses():
     assert with_bits([np.nan] * 3) is None
     assert with_bits(["0.7", "?", ""]) is None
     assert with_bits([0.7, 1.05, np.nan], "bits per byte") is None
+
+
+@pytest.mark.parametrize(
+    ("bits", "unit", "name"),
+    [
+        (1 / np.log(2), "nats per token", "nats per byte"),
+        (0.35, "nats per token", "nats per token"),
+        (None, "nats per token", "nats per token"),
+        (1 / np.log(2), "nats per masked token", "nats per masked token"),
+    ],
+)
+def test_losses_and_axes_are_per_byte_where_each_token_is_one(bits, unit, name):
+    losses = np.array([2.0, 3.0])
+    runs = Runs.from_columns(n_params=[1, 2], n_tokens=[1, 2], loss_nats=losses)
+    extra = {} if bits is None else {"bits_per_byte": losses * bits}
+    runs = dataclasses.replace(runs, extra=extra, loss_unit=unit)
+    assert runs.loss_name == name
+    per = "bytes" if name == "nats per byte" else "tokens"
+    assert tokens_label(runs) == f"training {per}"
