@@ -46,7 +46,7 @@ def _delta_net(d_key: int, d_value: int) -> Recipe:
 STUDY = Study(
     name="recall",
     question="How many pairs do states of 16 to 1024 numbers recall, and attention?",
-    budgets=(2e12,),
+    budgets=(1e12,),
     sizes=Ladder(d_models=(32,), tokens_per_param=(1.0, 1e4)),
     seeds=(0, 1, 2),
     data=Mixture(
