@@ -27,9 +27,10 @@ from scaling.answers.side_by_side import Side, sides
 from scaling.answers.true_loss import true_loss_findings
 from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated
+from scaling.tables.best_settings import best_kind, best_settings
 from scaling.tables.loss_curves import LossCurve
 from scaling.tables.read_tables import read_curves, read_runs
-from scaling.tables.runs import Curves, Runs, best_kind, best_settings
+from scaling.tables.runs import Curves, Runs
 from scaling.tables.units import BITS, power
 from scaling.uncertainty.seed_components import seed_components
 

@@ -14,7 +14,8 @@ from scaling.answers.side_by_side import Side, split_by
 from scaling.answers.true_loss import true_loss_findings
 from scaling.intervals import Interval
 from scaling.shown import counted, loss_text, with_interval
-from scaling.tables.runs import Runs, best_settings
+from scaling.tables.best_settings import best_settings
+from scaling.tables.runs import Runs
 from scaling.tables.units import power
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from scaling.plots.labels import tokens_label
+from scaling.tables.best_settings import best_kind, best_settings
 from scaling.tables.read_tables import read_curves, read_runs
-from scaling.tables.runs import Runs, best_kind, best_settings
+from scaling.tables.runs import Runs
 
 HEADER = (
     "run_id,budget,n_params,n_params_non_embedding,n_tokens,flops_6n_total,"
