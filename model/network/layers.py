@@ -153,8 +153,7 @@ def project(
 ) -> Float[Array, "..."]:
     """``einsum(equation, x, weight)``, plus the bias, laid out as ``out``.
 
-    The bias is added in float32, for its gradient is a sum over
-    all positions.
+    The bias is added in float32, for its gradient is a sum over all positions.
     """
     y = checkpoint_name(_product(equation, x, weight[...], out), PRODUCT)
     if bias is None:
@@ -191,7 +190,7 @@ def _product_backward(equation: str, out: P, saved: tuple, slope: Array) -> tupl
     x_slope = jnp.einsum(f"{o},{w}->{i}", slope, factor, out_sharding=x_spec)
     into_weight = functools.partial(jnp.einsum, preferred_element_type=weight.dtype)
     size, split = (dict(zip(w, each, strict=True)) for each in (weight.shape, _spec(weight)))
-    fan_in, fan_out = ("".join(letter for letter in w if letter in part) for part in (i, o))
+    fan_in, fan_out = ("".join(at for at in w if (at in i) == is_in) for is_in in (True, False))
     if math.prod(size[at] for at in fan_in) <= math.prod(size[at] for at in fan_out):
         terms, turned, factors = f"{i},{o}", fan_in + fan_out, (x, slope)
     else:
