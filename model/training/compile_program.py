@@ -128,7 +128,7 @@ def _program(
         train_chunk=jax.jit(
             functools.partial(chunk, this),
             donate_argnums=0,
-            compiler_options=_compiler_options(config, mesh),
+            compiler_options=compiler_options(config, execution, mesh),
         ),
         evaluate=jax.jit(
             functools.partial(evaluation, this), compiler_options=_safe_options(config, mesh)
@@ -137,14 +137,18 @@ def _program(
     )
 
 
-def _compiler_options(config: ModelConfig, mesh: jax.sharding.Mesh) -> dict[str, bool | str]:
+def compiler_options(
+    config: ModelConfig, execution: Execution, mesh: jax.sharding.Mesh
+) -> dict[str, bool | str]:
     """XLA's newer way of emitting fusions for networks with GELU, which train a seventh slower
-    without; `jax_setup.quick_flags` turns it off, for all else compiles faster and is as fast.
-    jaxlib 0.10 alone knows the option.
+    without, and for attention in blocks, which takes 1.4 times as long;
+    `jax_setup.quick_flags` turns it off, for all else compiles faster and is as fast. jaxlib 0.10
+    alone knows the option.
     """
     kinds = {block.channel_mixer.kind for block in config.blocks if block.channel_mixer is not None}
+    is_wanted = "gelu" in kinds or execution.attention == "blocked"
     newer = {"xla_cpu_use_fusion_emitters": True}
-    return _safe_options(config, mesh) | (newer if "gelu" in kinds and _is_known(mesh) else {})
+    return _safe_options(config, mesh) | (newer if is_wanted and _is_known(mesh) else {})
 
 
 def _safe_options(config: ModelConfig, mesh: jax.sharding.Mesh) -> dict[str, bool | str]:

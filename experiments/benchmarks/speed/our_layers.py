@@ -8,6 +8,7 @@ import argparse
 import json
 import statistics
 import time
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -18,9 +19,14 @@ from jax.sharding import PartitionSpec as P
 
 from experiments.benchmarks.speed import layers
 from model.network.context import PLAIN_CONTEXT
+from model.network.counts.attention import AttentionConfig
 from model.network.execution import PLAIN
+from model.network.mixers.attention_kernels import Where, choose_kernel
 from model.network.sharding import FSDP_TENSOR, make_mesh
 from model.network.stack import implementation
+from model.training.compile_program import compiler_options
+
+ONE_DEVICE = (1, 1, 1, 1)
 
 
 def main() -> None:
@@ -32,15 +38,18 @@ def main() -> None:
     from experiments.machine.jax_setup import start_jax
 
     start_jax([], None, options.threads)
-    with jax.set_mesh(make_mesh((1, 1, 1, 1))):
+    with jax.set_mesh(make_mesh(ONE_DEVICE)):
         for length in options.lengths:
             print(json.dumps(measure(options.mixer, length)), flush=True)
 
 
 def measure(name: str, length: int) -> dict[str, Any]:
     sizes, net = layers.sized(name, length)
+    here = Where(platform="cpu", compute_capability="", compute_dtype="float32", n_runs=1)
+    attends = isinstance(sizes, AttentionConfig)
+    execution = replace(PLAIN, attention=choose_kernel(net, here) if attends else "xla")
     layer = implementation(sizes)(
-        sizes, net, execution=PLAIN, layout=FSDP_TENSOR, rngs=nnx.Rngs(params=0)
+        sizes, net, execution=execution, layout=FSDP_TENSOR, rngs=nnx.Rngs(params=0)
     )
     graphdef, params = nnx.split(layer)
 
@@ -49,7 +58,8 @@ def measure(name: str, length: int) -> dict[str, Any]:
         context = PLAIN_CONTEXT._replace(shared=layer.shared_values(x))
         return jnp.sum(layer(x, context)[0] * weights)
 
-    passes = jax.jit(jax.grad(total, (0, 1)))
+    options = compiler_options(net, execution, make_mesh(ONE_DEVICE))
+    passes = jax.jit(jax.grad(total, (0, 1)), compiler_options=options)
     shape = (layers.batch_size(length), length, layers.D_MODEL)
     draw = np.random.default_rng(0).normal
     place = P(*FSDP_TENSOR.act("btd"))

@@ -356,15 +356,17 @@ def test_float32_products_ask_for_full_precision(
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
 
 
-def test_gelu_alone_is_compiled_with_the_newer_fusions(
+def test_gelu_and_attention_in_blocks_alone_are_compiled_with_the_newer_fusions(
     network_config: ModelConfig, deep: ModelConfig
 ) -> None:
     """Measured: without them nanoGPT's network trains a seventh slower, SwiGLU's as fast."""
     mesh = make_mesh((1, 1, 1, 1))
-    known = version("jaxlib").startswith("0.10.")
-    assert training_program._compiler_options(network_config, mesh) == {}
-    asked = training_program._compiler_options(deep, mesh)
-    assert asked == ({"xla_cpu_use_fusion_emitters": True} if known else {})
+    newer = {"xla_cpu_use_fusion_emitters": True}
+    expected = newer if version("jaxlib").startswith("0.10.") else {}
+    in_blocks = replace(PLAIN, attention="blocked")
+    asked = training_program.compiler_options
+    assert asked(network_config, PLAIN, mesh) == {}
+    assert asked(deep, PLAIN, mesh) == asked(network_config, in_blocks, mesh) == expected
 
 
 def test_recurrences_are_compiled_without_the_library_that_crashes_on_their_packs(
@@ -375,5 +377,5 @@ def test_recurrences_are_compiled_without_the_library_that_crashes_on_their_pack
     without = {"xla_cpu_experimental_ynn_fusion_type": ""} if known else {}
     for changes in RECURRENCES.values():
         net = vary(network_config, **changes)
-        asked = training_program._compiler_options(net, make_mesh((1, 1, 1, 1)))
+        asked = training_program.compiler_options(net, PLAIN, make_mesh((1, 1, 1, 1)))
         assert asked == training_program._safe_options(net, make_mesh((1, 1, 1, 1))) == without
