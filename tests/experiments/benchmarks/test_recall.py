@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The study `recall`, and the page of make bench-recall from a table that was made up."""
+"""The study `recall`, and the page of make bench-recall from numbers that were made up."""
 
 import math
 
