@@ -20,12 +20,15 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
       value: the forecast.
       lower, upper: its interval; None where an end is unknown.
       quantiles: at PROBABILITIES; () where they are unknown, and in files that are older than they.
+      widened: what the distances of the draws from the forecast were multiplied by
+        (`Conformal.birge_ratio` of scaling/answers/conformal.py).
     """
 
     value: float
     lower: float | None
     upper: float | None
     quantiles: tuple[float, ...] = ()
+    widened: float = 1.0
 
 
 class Conformal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,8 +27,8 @@ from experiments.plan.widths import width_for
 from experiments.report.fits.analysis import Analysis
 from experiments.study.study import Study
 from model.data.manifest import Manifest
+from scaling.answers import conformal
 from scaling.answers.collapse import Collapse
-from scaling.answers.conformal import conformal_loss
 from scaling.answers.frontier import frontier
 from scaling.answers.loss_forecast import average_loss, choose_forecaster, loss_quantiles
 from scaling.fit import Fit, FitError
@@ -41,7 +41,8 @@ def make_forecast(
 
     The point is the recipe's network whose tokens per parameter are nearest to the fitted
     optimum's. Its loss is forecast by every surface and by their average, which is the one to judge
-    and comes first.
+    and comes first; its interval is widened where the budgets, left out one after another, were
+    missed by more than the intervals that they got.
 
     Raises:
       FitError: if no surface could be fitted.
@@ -63,9 +64,10 @@ def make_forecast(
     )
     surfaces = [fit for fit in analysis.fits.values() if fit.law != "power_laws"]
     at = (point.params.total, point.n_tokens)
-    forecasts = {fit.law: _predicted([fit], *at) for fit in surfaces}
-    if len(surfaces) > 1:
-        forecasts = {"average": _predicted(surfaces, *at), **forecasts}
+    left_out = _left_out(surfaces, *at)
+    judged = surfaces[0].law if len(surfaces) == 1 else "average"
+    forecasts = {judged: _predicted(surfaces, *at, left_out)}
+    forecasts |= {fit.law: _predicted([fit], *at) for fit in surfaces if fit.law != judged}
     made = Forecast(
         version=VERSION,
         budget=budget,
@@ -75,8 +77,8 @@ def make_forecast(
         n_runs_fitted=len(chosen.fitted_runs),
         forecasts=forecasts,
         point=point,
-        conformal=_conformal(surfaces, *at),
-        trajectory=_trajectory(analysis.collapse, next(iter(forecasts.values())), chosen.level),
+        conformal=_conformal(left_out),
+        trajectory=_trajectory(analysis.collapse, forecasts[judged], chosen.level),
         made_at=time.time(),
         grid_budget=max(study.budgets),
         **code_facts(),
@@ -95,15 +97,23 @@ def _key(study: Study, manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
 
 
-def _conformal(surfaces: Sequence[Fit], n_params: float, n_tokens: float) -> Conformal | None:
+def _left_out(
+    surfaces: Sequence[Fit], n_params: float, n_tokens: float
+) -> conformal.Conformal | None:
     try:
-        found = conformal_loss(surfaces, n_params, n_tokens)
+        left_out = conformal.leave_out(surfaces)
     except FitError:  # Too few runs are left without one of the budgets.
         return None
-    ends = (found.interval.lower, found.interval.upper)
-    if not all(map(math.isfinite, ends)):
+    return conformal.conformal_loss(surfaces, left_out, n_params, n_tokens)
+
+
+def _conformal(found: conformal.Conformal | None) -> Conformal | None:
+    if found is None or not found.interval.is_known:
         return None
-    return Conformal(level=found.level, lower=ends[0], upper=ends[1], n_budgets=len(found.scores))
+    ends = found.interval
+    return Conformal(
+        level=found.level, lower=ends.lower, upper=ends.upper, n_budgets=len(found.scores)
+    )
 
 
 def _trajectory(found: Collapse | None, end: Predicted, level: float) -> Trajectory | None:
@@ -119,11 +129,21 @@ def _trajectory(found: Collapse | None, end: Predicted, level: float) -> Traject
     )
 
 
-def _predicted(surfaces: Sequence[Fit], n_params: float, n_tokens: float) -> Predicted:
-    """By the average of the surfaces; of one, by itself."""
+def _predicted(
+    surfaces: Sequence[Fit],
+    n_params: float,
+    n_tokens: float,
+    left_out: conformal.Conformal | None = None,
+) -> Predicted:
+    """By the average of the surfaces; of one, by itself. As wide as what was left out asks."""
     found = average_loss(surfaces, n_params, n_tokens)
-    ends = (found.interval.lower, found.interval.upper)
-    lower, upper = (end if math.isfinite(end) else None for end in ends)
     drawn = loss_quantiles(surfaces, n_params, n_tokens, PROBABILITIES)
+    ends = np.array([found.interval.lower, found.interval.upper])
+    ratio = 1.0
+    if left_out is not None:
+        ends, drawn, ratio = *map(left_out.widened, (ends, drawn)), left_out.birge_ratio
+    lower, upper = (float(end) if math.isfinite(end) else None for end in ends)
     quantiles = tuple(drawn.tolist()) if np.all(np.isfinite(drawn)) else ()
-    return Predicted(value=found.value, lower=lower, upper=upper, quantiles=quantiles)
+    return Predicted(
+        value=found.value, lower=lower, upper=upper, quantiles=quantiles, widened=ratio
+    )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often a new run beyond the grid falls into its forecast, by the bootstrap and conformally.
+"""How often a new run beyond the grid falls into its forecast: by the bootstrap, by the bootstrap
+widened where budgets that are left out say so, and conformally.
 
 `make bench-coverage` writes coverage_forecasts.md from these counts.
 
@@ -18,7 +19,7 @@ from experiments.benchmarks.coverage.page import ALLOWED
 from experiments.benchmarks.coverage.run import ESTIMATOR
 from experiments.benchmarks.coverage.studies import STUDIES, SimulatedStudy
 from experiments.files import markdown
-from scaling.answers.conformal import conformal_loss
+from scaling.answers.conformal import conformal_loss, leave_out
 from scaling.answers.loss_forecast import average_loss
 from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitError
@@ -27,7 +28,7 @@ from scaling.laws.closed_form_optimum import optimal_params
 from scaling.tables.runs import Runs
 
 FORMS = ("additive", "curved")
-METHODS = ("bootstrap", "conformal")
+METHODS = ("bootstrap", "widened", "conformal")
 N_REPLICATES = 60  # Of each form: few enough to be drawn so often.
 
 
@@ -63,19 +64,21 @@ def count_forecasts(study: SimulatedStudy, index: int, n: int) -> Counter[Any]:
 
 def _intervals(
     study: SimulatedStudy, runs: Runs, at: tuple[float, float]
-) -> tuple[Interval, Interval]:
-    """Of the bootstrap, and conformal, at the level of the study; unknown where there is none."""
+) -> tuple[Interval, Interval, Interval]:
+    """By METHODS, at the level of the study; unknown where there is none."""
     try:
         fits = [
             fit_surface(runs, form, n_bootstrap=N_REPLICATES, replicate_starts=1) for form in FORMS
         ]
         bootstrap = average_loss(fits, *at, level=level_of(study)).interval
     except FitError:
-        return UNKNOWN, UNKNOWN
+        return UNKNOWN, UNKNOWN, UNKNOWN
     try:
-        return bootstrap, conformal_loss(fits, *at, n_bootstrap=N_REPLICATES).interval
+        found = conformal_loss(fits, leave_out(fits, n_bootstrap=N_REPLICATES), *at)
     except FitError:
-        return bootstrap, UNKNOWN
+        return bootstrap, bootstrap, UNKNOWN
+    lower, upper = found.widened(np.array([bootstrap.lower, bootstrap.upper]))
+    return bootstrap, Interval(lower=float(lower), upper=float(upper)), found.interval
 
 
 def page(counts: Counter[Any], about: str) -> str:

@@ -28,7 +28,7 @@ def test_no_two_studies_share_a_seed_a_language_or_a_name():
     seeds = [{*itertools.chain(*study.seeds_per_budget)} for study in STUDIES]
     assert sum(map(len, seeds)) == len(set.union(*seeds))
     languages = [study.data.language_seed for study in STUDIES if study.data.kind == "zipf"]
-    assert len(set(languages)) == len(languages) == len(STUDIES) / 2
+    assert len(set(languages)) == len(languages) == len(STUDIES) / 3
     for study in STUDIES:
         assert [budget / study.budgets[-1] for budget in study.forecast_budgets] == [3.0, 10.0]
 
@@ -37,7 +37,13 @@ def row(name, factor, *, value=2.0, came_out=2.0, inside=True, fall=0.2, kind="p
     return {
         **{"study": name, "kind": kind, "recipe": "dense", "seq_len": 64, "alpha": None},
         **{"factor": factor, "value": value, "lower": 1.9, "upper": 2.1, "came_out": came_out},
-        **{"inside": inside, "fall": fall, "sha256": "00", "git_commit": "abcdef01"},
+        **{
+            "widened": 1.25,
+            "inside": inside,
+            "fall": fall,
+            "sha256": "00",
+            "git_commit": "abcdef01",
+        },
         **{"conformal": inside, "conformal_level": 0.75, "curve_inside": 0.5},
     }
 
@@ -67,8 +73,11 @@ def test_the_page_counts_what_is_done_and_names_what_is_not(tmp_path):
     text = page(record)
     assert "1 of 2 studies" in text
     assert "written before their runs by commit abcdef0 (" in text
-    assert "| 3x | all | 1 of 1 (3% to 100%) | 0.000 | 0% | 0.200 | 1 of 1 | 50% |" in text
-    assert "| 10x | all | 0 of 1 (0% to 98%) | unknown | unknown | 0.200 | 0 of 1 | 50% |" in text
+    assert "| 3x | all | 1 of 1 (3% to 100%) | 0.000 | 0% | 0.200 | 1.25 | 1 of 1 | 50% |" in text
+    assert (
+        "| 10x | all | 0 of 1 (0% to 98%) | unknown | unknown | 0.200 | 1.25 | 0 of 1 | 50% |"
+        in text
+    )
     assert "| peps-01 | dense | 64 |  | 10x | 2.000 (1.900 to 2.100) | diverged | no |" in text
     assert text.endswith("Not finished, or without both: zipf-02.\n")
     json.dumps(gathered(tmp_path), allow_nan=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scaling.answers import conformal
-from scaling.answers.conformal import conformal_loss
+from scaling.answers.conformal import conformal_loss, leave_out
 from scaling.answers.loss_forecast import average_loss
 from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitError
@@ -35,16 +35,21 @@ def fitted(runs):
     return [fit_surface(runs, "additive", n_bootstrap=60)]
 
 
+def asked(fits, n_bootstrap=2):
+    """Of a run of 1e9 parameters on 2e10 tokens."""
+    return conformal_loss(fits, leave_out(fits, n_bootstrap=n_bootstrap), 1e9, 2e10)
+
+
 def test_the_level_is_that_of_the_budgets_and_the_middle_is_the_forecast():
     fits = fitted(grid())
-    found = conformal_loss(fits, 1e9, 2e10, n_bootstrap=2)
+    found = asked(fits)
     assert found.level == 4 / 5
     assert tuple(found.scores) == BUDGETS
     assert found.value == average_loss(fits, 1e9, 2e10).value
     ends = found.interval
     assert found.value - ends.lower == pytest.approx(ends.upper - found.value)
     three = [fit_surface(grid().select(grid().budget < 1e20), "additive", n_bootstrap=60)]
-    assert conformal_loss(three, 1e9, 2e10, n_bootstrap=2).level == 3 / 4
+    assert asked(three).level == 3 / 4
 
 
 def test_the_worst_budget_sets_the_width_in_units_of_the_bootstrap(monkeypatch):
@@ -53,26 +58,28 @@ def test_the_worst_budget_sets_the_width_in_units_of_the_bootstrap(monkeypatch):
     errors = dict(zip(BUDGETS, (0.05, -0.2, 0.1, 0.0), strict=True))
     losses = np.array([2.0 + errors[float(budget)] for budget in runs.budget])
     fits = [replace(fitted(grid())[0], runs=replace(runs, loss_nats=losses))]
-    asked = []
+    ratios = []
 
     def told(fits, n_params, n_tokens):
-        asked.append(n_tokens / n_params)
+        ratios.append(n_tokens / n_params)
         return 2.0, 0.3 if n_params == 1e9 else 0.1
 
     monkeypatch.setattr(conformal, "_told", told)
-    found = conformal_loss(fits, 1e9, 2e10, n_bootstrap=2)
+    found = asked(fits)
     assert list(found.scores.values()) == pytest.approx([0.5, 2.0, 1.0, 0.0])
     assert (found.interval.lower, found.interval.upper) == pytest.approx((1.4, 2.6))
+    # Root of (0.25 + 4 + 1) / 4; what lies 0.2 below the forecast is moved to 0.229 below.
+    assert found.birge_ratio == pytest.approx(1.1456, abs=1e-4)
+    assert found.widened(np.array([1.8, 2.0, 2.1])) == pytest.approx([1.7709, 2, 2.1146], abs=1e-4)
+    assert replace(found, scores={1e17: 0.5, 1e18: 0.9}).birge_ratio == 1.0
     # The run asked of each budget is the one nearest to 20 tokens per parameter.
-    ratios = runs.n_tokens / runs.n_params
-    nearest = [min(ratios[runs.budget == b], key=lambda r: abs(np.log(r / 20))) for b in BUDGETS]
-    assert asked == pytest.approx([20.0, *nearest])
+    own = runs.n_tokens / runs.n_params
+    nearest = [min(own[runs.budget == b], key=lambda r: abs(np.log(r / 20))) for b in BUDGETS]
+    assert ratios == pytest.approx([20.0, *nearest])
 
 
 def test_a_budget_that_is_off_is_no_part_of_the_fit_that_judges_it():
-    calm, off = (
-        conformal_loss(fitted(grid(wrong=w)), 1e9, 2e10, n_bootstrap=40) for w in (None, 1e20)
-    )
+    calm, off = (asked(fitted(grid(wrong=wrong)), n_bootstrap=40) for wrong in (None, 1e20))
     assert off.scores[1e20] > 3 * max(calm.scores.values())
 
 
@@ -80,4 +87,16 @@ def test_one_budget_leaves_nothing_to_leave_out():
     fits = fitted(grid())
     one = replace(fits[0], runs=grid().select(grid().budget == 1e17))
     with pytest.raises(FitError, match="here is one"):
-        conformal_loss([one], 1e9, 2e10)
+        leave_out([one])
+
+
+def test_many_budgets_are_left_out_in_eight_groups_of_neighbours():
+    runs = grid()
+    scattered = replace(runs, budget=runs.budget * np.geomspace(0.9, 1.1, len(runs.budget)))
+    left_out = leave_out([replace(fitted(runs)[0], runs=scattered)], n_bootstrap=2)
+    assert [len(own) for own, _ in left_out.values()] == [3] * 8
+    assert list(left_out) == sorted(left_out)
+    for budget, (own, rest) in left_out.items():
+        assert own.budget.max() == budget
+        assert len(rest[0].fitted_runs) == 21
+        assert not set(own.budget) & set(rest[0].fitted_runs.budget)

@@ -34,7 +34,7 @@ def forecasts(inside, n=400):
     return Counter(
         {
             ("symmetric", run.ESTIMATOR, method, what): value
-            for method in ("bootstrap", "conformal")
+            for method in ("bootstrap", "widened", "conformal")
             for what, value in of_each.items()
         }
     )
@@ -45,7 +45,9 @@ def test_forecasts_have_a_page_of_their_own_and_one_level():
     pages = run._pages(counts("symmetric", 800) + forecasts(333), "about")
     assert list(pages) == ["coverage", "coverage_forecasts"]
     half = "83.2 | 0.050 | 100 %"
-    assert f"| symmetric | 5 | 83.3 | 1.9 | {half} | {half} |" in pages["coverage_forecasts"]
+    assert (
+        f"| symmetric | 5 | 83.3 | 1.9 | {half} | {half} | {half} |" in pages["coverage_forecasts"]
+    )
     assert "forecast" not in pages["coverage"]
     assert "**77.0**" in run._pages(forecasts(308), "")["coverage_forecasts"]
     assert "| 78.5 |" in run._pages(forecasts(314), "")["coverage_forecasts"]
@@ -59,7 +61,7 @@ def test_a_new_run_is_inside_where_its_interval_holds_it(monkeypatch):
 
     def intervals(study, runs, at):
         asked.append(at)
-        return wide, Interval(lower=wide.lower, upper=truth)
+        return wide, wide, Interval(lower=wide.lower, upper=truth)
 
     monkeypatch.setattr(simulated, "_intervals", intervals)
     found = simulated.count_forecasts(study, 7, 2000)
