@@ -232,7 +232,9 @@ def test_a_forecast_is_made_once_covers_the_truth_and_never_changes(finished):
         ends = (quantiles[0.025], quantiles[0.975])
         assert ends == pytest.approx((forecast.lower, forecast.upper), rel=1e-12)
         assert list(forecast.quantiles) == sorted(forecast.quantiles)
-    # Of four budgets, each left out once.
+    # Of four budgets, each left out once; every form speaks for itself.
+    assert record.forecasts["additive"].widened == record.forecasts["curved"].widened == 1.0
+    assert record.judged.widened >= 1.0
     assert (record.conformal.level, record.conformal.n_budgets) == (0.8, 4)
     assert record.conformal.lower <= truth <= record.conformal.upper
     assert record.trajectory.share[-1] == 1.0

@@ -201,7 +201,7 @@ def _forecast_line(made: Forecast) -> str:
         f"forecast at {power(made.budget)} FLOPs, {made.point.params.total:,} parameters on "
         f"{made.point.n_tokens:,} tokens: {forecast.value:.4f} nats "
         f"({made.level:.0%} interval {_number(forecast.lower)} to "
-        f"{_number(forecast.upper)}, {law}){conformal}"
+        f"{_number(forecast.upper)}, {forecast.by(law)}){conformal}"
     )
 
 

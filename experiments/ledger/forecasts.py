@@ -30,6 +30,10 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     quantiles: tuple[float, ...] = ()
     widened: float = 1.0
 
+    def by(self, law: str) -> str:
+        """Who forecasts, in words, and how much wider than by its own replicates."""
+        return law if self.widened < 1.05 else f"{law}, widened {self.widened:.1f} times"
+
 
 class Conformal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The interval that the budgets support without the bootstrap's word for its own width.

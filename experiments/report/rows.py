@@ -84,7 +84,7 @@ def forecast_rows(
             "FLOPs": power(made.budget),
             "parameters": f"{made.point.params.total:,}",
             f"{unit}s": f"{made.point.n_tokens:,}",
-            "law": law,
+            "law": forecast.by(law),
             "forecast": f"{forecast.value:.3f}",
             f"{made.level:.0%} interval": interval,
             "came out": came,
@@ -92,7 +92,7 @@ def forecast_rows(
         }
         text = (
             f"Forecast for {count(made.point.params.total)} parameters on "
-            f"{count(made.point.n_tokens)} {unit}s ({law}): {row['forecast']} ({interval}); "
+            f"{count(made.point.n_tokens)} {unit}s ({row['law']}): {row['forecast']} ({interval}); "
         )
         text += f"{came}." if outcome is None else f"came out {came}."
         if bits_per_nat is not None:
