@@ -3,7 +3,8 @@
 
 Every published table of runs is cut at up to four budgets. Surfaces are fitted to what lies below,
 and the loss of every run 2 to 20 times beyond is forecast by the additive form, by the curved one,
-by the one that the data choose (`choose_forecaster`) and by their average (`average_loss`). Writes
+by the one that the data choose (`choose_forecaster`), by their average (`average_loss`), and by the
+average widened where budgets that are left out say so (`conformal.leave_out`). Writes
 holdout.{json,md} below results/benchmarks/.
 """
 
@@ -15,9 +16,11 @@ import numpy as np
 from experiments.benchmarks.record import facts, made_by, write
 from experiments.files import markdown
 from experiments.machine.jax_setup import prepare_to_fit
+from scaling.answers.conformal import conformal_loss, leave_out
 from scaling.answers.loss_forecast import average_loss, choose_forecaster, predict_loss
 from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import Fit, FitError
+from scaling.intervals import Interval
 from scaling.published import chinchilla, gadre, kyotakano, misfitting, muennighoff, olmo, porian
 from scaling.published.case import TABLES
 from scaling.published.isoflop_sets import isoflop_table
@@ -25,7 +28,7 @@ from scaling.published.tables import Table, read_table, select
 from scaling.tables.runs import Runs
 
 FORMS = ("additive", "curved")
-BY = (*FORMS, "chosen", "average")
+BY = (*FORMS, "chosen", "average", "widened")
 REACHES = {"2 to 5": (2.0, 5.0), "6 to 20": (6.0, 20.0)}
 MOST_CUTS, FEWEST_RUNS, N_BOOTSTRAP = 4, 12, 300
 
@@ -112,6 +115,10 @@ def judged(runs: Runs, cut: float) -> Iterator[dict[str, Any]]:
         fits = [fit_surface(below, form, n_bootstrap=N_BOOTSTRAP) for form in FORMS]
     except FitError:
         return
+    try:
+        left_out = leave_out(fits)
+    except FitError:  # A form has no answer without one of the budgets.
+        left_out = {}
     ways: Mapping[str, Sequence[Fit]] = {
         **{form: [fit] for form, fit in zip(FORMS, fits, strict=True)},
         "chosen": [choose_forecaster(fits)],
@@ -122,13 +129,22 @@ def judged(runs: Runs, cut: float) -> Iterator[dict[str, Any]]:
         said: dict[str, Any] = {"beyond": float(runs.flops[i]) / cut}
         for way, of in ways.items():
             guess = predict_loss(of[0], n, d) if len(of) == 1 else average_loss(of, n, d)
-            ends = guess.interval
-            said[way] = {
-                "inside": bool(ends.lower <= loss <= ends.upper),
-                "width": (ends.upper - ends.lower) / loss if ends.is_known else None,
-                "error": guess.value / loss - 1.0,
-            }
+            said[way] = _compared(guess.value, guess.interval, loss)
+        said["widened"] = said["average"]
+        if left_out:
+            found, ends = conformal_loss(fits, left_out, n, d), guess.interval
+            wider = Interval(lower=found.widened(ends.lower), upper=found.widened(ends.upper))
+            said["widened"] = _compared(guess.value, wider, loss)
         yield said
+
+
+def _compared(value: float, ends: Interval, loss: float) -> dict[str, Any]:
+    """A forecast with its interval, beside what came out."""
+    return {
+        "inside": bool(ends.lower <= loss <= ends.upper),
+        "width": (ends.upper - ends.lower) / loss if ends.is_known else None,
+        "error": value / loss - 1.0,
+    }
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -151,7 +167,9 @@ def page(record: dict[str, Any]) -> str:
         "",
         f"{made_by(record)} Every table is cut at up to {MOST_CUTS} budgets with {FEWEST_RUNS} or "
         "more runs below; surfaces are fitted to those, and every run beyond is forecast: by the "
-        "additive form, by the curved one, by the one that the data choose, and by their average. "
+        "additive form, by the curved one, by the one that the data choose, by their average, and "
+        "by the average widened where budgets that are left out ask for it "
+        "(`scaling/answers/conformal.py`). "
         "Share of the runs inside the 95 % intervals; median width and mean absolute error in per "
         "cent of the loss, means over the tables. Runs beyond one cut share a fit, so their number "
         "says little of how sure a share is.",

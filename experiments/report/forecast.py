@@ -137,13 +137,16 @@ def _predicted(
 ) -> Predicted:
     """By the average of the surfaces; of one, by itself. As wide as what was left out asks."""
     found = average_loss(surfaces, n_params, n_tokens)
-    drawn = loss_quantiles(surfaces, n_params, n_tokens, PROBABILITIES)
-    ends = np.array([found.interval.lower, found.interval.upper])
-    ratio = 1.0
+    drawn = loss_quantiles(surfaces, n_params, n_tokens, PROBABILITIES).tolist()
+    ends, ratio = [found.interval.lower, found.interval.upper], 1.0
     if left_out is not None:
-        ends, drawn, ratio = *map(left_out.widened, (ends, drawn)), left_out.birge_ratio
-    lower, upper = (float(end) if math.isfinite(end) else None for end in ends)
-    quantiles = tuple(drawn.tolist()) if np.all(np.isfinite(drawn)) else ()
+        ends, drawn = ([left_out.widened(loss) for loss in losses] for losses in (ends, drawn))
+        ratio = left_out.birge_ratio
+    lower, upper = (end if math.isfinite(end) else None for end in ends)
     return Predicted(
-        value=found.value, lower=lower, upper=upper, quantiles=quantiles, widened=ratio
+        value=found.value,
+        lower=lower,
+        upper=upper,
+        quantiles=tuple(drawn) if all(map(math.isfinite, drawn)) else (),
+        widened=ratio,
     )

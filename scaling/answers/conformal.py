@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from scaling.answers.loss_forecast import average_loss, loss_quantiles
 from scaling.approaches.surface.fit import fit_surface
@@ -50,9 +50,9 @@ class Conformal:
         the Particle Data Group's scale factor)."""
         return max(1.0, float(np.sqrt(np.mean(np.square(list(self.scores.values()))))))
 
-    def widened(self, losses: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Quantiles of `average_loss` in nats, [n], further from the forecast by Birge's ratio."""
-        return self.value + self.birge_ratio * (losses - self.value)
+    def widened(self, loss: float) -> float:
+        """A quantile of `average_loss`, further from the forecast by Birge's ratio."""
+        return self.value + self.birge_ratio * (loss - self.value)
 
 
 LeftOut = Mapping[float, tuple[Runs, Sequence[Fit]]]

@@ -77,8 +77,8 @@ def _intervals(
         found = conformal_loss(fits, leave_out(fits, n_bootstrap=N_REPLICATES), *at)
     except FitError:
         return bootstrap, bootstrap, UNKNOWN
-    lower, upper = found.widened(np.array([bootstrap.lower, bootstrap.upper]))
-    return bootstrap, Interval(lower=float(lower), upper=float(upper)), found.interval
+    wider = Interval(lower=found.widened(bootstrap.lower), upper=found.widened(bootstrap.upper))
+    return bootstrap, wider, found.interval
 
 
 def page(counts: Counter[Any], about: str) -> str:
