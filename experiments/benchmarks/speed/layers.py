@@ -4,6 +4,8 @@ torch or transformers: what is measured, and the rows of the page.
 """
 
 import argparse
+import itertools
+import os
 import statistics
 import sys
 from collections.abc import Iterator
@@ -29,6 +31,8 @@ SHORT = 512
 # In a batch, whatever the length.
 N_TOKENS = 8192
 N_REPEATS = 3
+# Two cores, and one, as each run of a grid has.
+N_CORES = (2, 1)
 ATTENTION = AttentionConfig(n_heads=4, n_kv_heads=4, d_head=32, rope_theta=1e4, use_qk_norm=False)
 # By name the sizes, and what they are measured against.
 MIXERS: dict[str, tuple[LayerConfig, str]] = {
@@ -54,6 +58,7 @@ MIXERS: dict[str, tuple[LayerConfig, str]] = {
         "torch, the paper's loop over positions",
     ),
 }
+Seconds = dict[tuple[str, int], float]  # Of a token, by mixer and length.
 COLUMNS = {
     "mixer": "mixer",
     "against": "against",
@@ -61,9 +66,15 @@ COLUMNS = {
     "ours": "tokens / s",
     "theirs": "theirs",
     "speedup": "isoflop is faster by",
+    "speedup_one_core": "on one core",
     "growth": f"time per token, over that at T {SHORT}",
     "their_growth": "theirs",
 }
+
+
+def cores(n: int) -> list[int]:
+    """The first n of those that this process may use."""
+    return sorted(os.sched_getaffinity(0))[:n]
 
 
 def batch_size(length: int) -> int:
@@ -74,30 +85,35 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Ours and theirs in turn, over and over, a process for each mixer: rows after each of them."""
     python = options.torch_python or processes.torch_python("cpu")
     lengths = tuple(map(str, options.lengths))
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     missing: dict[str, str] = {}
     for _ in range(options.rounds):
-        for name in options.mixers:
+        for name, n_cores in itertools.product(options.mixers, N_CORES):
+            asked = (name, *lengths, "--cores", str(n_cores))
             for module, interpreter in (("our_layers", sys.executable), ("their_layers", python)):
-                done, reason = processes.lines(module, name, *lengths, python=interpreter)
-                found.setdefault((module, name), []).extend(done)
+                done, reason = processes.lines(module, *asked, python=interpreter)
+                found.setdefault((module, name, n_cores), []).extend(done)
                 if reason:
-                    missing[f"{module}, {name}"] = reason
-                yield {"rounds": options.rounds, "not_measured": missing, **summary(found)}
+                    missing[f"{module}, {name}, cores: {n_cores}"] = reason
+            yield {"rounds": options.rounds, "not_measured": missing, **summary(found)}
 
 
-def summary(found: dict[tuple[str, str], list[dict[str, Any]]]) -> dict[str, Any]:
+def summary(found: dict[tuple[str, str, int], list[dict[str, Any]]]) -> dict[str, Any]:
     """Versions, and a row for every mixer and length that both have.
 
     Args:
-      found: (module, mixer) -> what its processes printed, in the order of the rounds.
+      found: (module, mixer, cores) -> what its processes printed, in the order of the rounds.
     """
-    seconds: dict[str, dict[tuple[str, int], float]] = {}
-    for (module, name), lines in found.items():
+    seconds: dict[tuple[str, int], Seconds] = {}
+    for (module, name, n_cores), lines in found.items():
         for length in dict.fromkeys(line["seq_len"] for line in lines):
             mine = [line["seconds_per_token"] for line in lines if line["seq_len"] == length]
-            seconds.setdefault(module, {})[name, length] = statistics.median(mine)
-    ours, theirs = (seconds.get(module, {}) for module in ("our_layers", "their_layers"))
+            seconds.setdefault((module, n_cores), {})[name, length] = statistics.median(mine)
+    ours, theirs, ours_alone, theirs_alone = (
+        seconds.get((module, n_cores), {})
+        for n_cores in N_CORES
+        for module in ("our_layers", "their_layers")
+    )
     everything = [line for lines in found.values() for line in lines]
     return {
         "versions": {name: v for line in everything for name, v in line["versions"].items()},
@@ -108,7 +124,8 @@ def summary(found: dict[tuple[str, str], list[dict[str, Any]]]) -> dict[str, Any
                 "seq_len": length,
                 "ours": round(1 / ours[name, length]),
                 "theirs": round(1 / theirs[name, length]),
-                "speedup": round(theirs[name, length] / ours[name, length], 2),
+                "speedup": _ratio(theirs, ours, name, length),
+                "speedup_one_core": _ratio(theirs_alone, ours_alone, name, length),
                 "growth": _growth(ours, name, length),
                 "their_growth": _growth(theirs, name, length),
             }
@@ -118,7 +135,12 @@ def summary(found: dict[tuple[str, str], list[dict[str, Any]]]) -> dict[str, Any
     }
 
 
-def _growth(seconds: dict[tuple[str, int], float], name: str, length: int) -> float | None:
+def _ratio(theirs: Seconds, ours: Seconds, name: str, length: int) -> float | None:
+    at = (name, length)
+    return round(theirs[at] / ours[at], 2) if at in theirs and at in ours else None
+
+
+def _growth(seconds: Seconds, name: str, length: int) -> float | None:
     short = seconds.get((name, SHORT))
     return None if short is None else round(seconds[name, length] / short, 2)
 

@@ -33,11 +33,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("mixer", choices=layers.MIXERS)
     parser.add_argument("lengths", nargs="+", type=int)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
     from experiments.machine.jax_setup import start_jax
 
-    start_jax([], None, options.threads)
+    start_jax(layers.cores(options.cores), None)
     with jax.set_mesh(make_mesh(ONE_DEVICE)):
         for length in options.lengths:
             print(json.dumps(measure(options.mixer, length)), flush=True)

@@ -106,7 +106,8 @@ def _layers(found: dict[str, Any]) -> list[str]:
     return [
         f"One layer of width {layers.D_MODEL}, float32: gradients of its arrays and its input, of "
         f"{layers.N_TOKENS} tokens in windows of T. Ours compiled, theirs eager, a process each, "
-        f"{found['rounds']} rounds in turn; medians.",
+        f"{found['rounds']} rounds in turn; medians. On two cores, and by how much isoflop is "
+        "faster where each has one, as every run of a grid does.",
         "",
         *missing,
         *([""] if missing else []),

@@ -9,6 +9,7 @@ What transformers has is computed in plain torch, as it does where its kernels f
 import argparse
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -36,9 +37,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("mixer", choices=layers.MIXERS)
     parser.add_argument("lengths", nargs="+", type=int)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    os.sched_setaffinity(0, layers.cores(options.cores))
+    torch.set_num_threads(options.cores)
     for length in options.lengths:
         print(json.dumps(measure(options.mixer, length)), flush=True)
 
