@@ -169,7 +169,8 @@ def test_every_figure_of_the_readme_stands_on_the_page_beside_it():
 def test_every_kind_of_mixer_has_its_row():
     text = (ROOT / "model" / "MIXERS.md").read_text()
     rows = re.findall(r"^\|[^|]*\|[^|]*:[^|]*\| `(\w+)`", text, re.MULTILINE)
-    assert sorted(rows) == sorted(kind.__struct_config__.tag for kind in MIXERS)
+    kinds = [kind.__struct_config__.tag for kind in MIXERS]
+    assert sorted(rows) == sorted(kinds), "MIXERS.md and counts/kinds.py have the same"
 
 
 def test_the_studies_that_are_shown_can_be_planned():

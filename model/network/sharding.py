@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.network.config import ModelConfig
-from model.network.counts.layer import SIZES, Weight
+from model.network.counts.layer import Weight
 from model.network.counts.total import all_weights
 
 if TYPE_CHECKING:
@@ -102,6 +102,17 @@ FSDP_CONTEXT = Layout(
     inside={"b": BATCH, "g": "tensor"},
 )
 
+# What the sizes of dimensions that are split are called.
+SIZES = {
+    "b": "batch_size",
+    "t": "seq_len",
+    "d": "d_model",
+    "g": "n_kv_heads",
+    "f": "d_ff",
+    "v": "vocab_size",
+    "e": "n_experts",
+    "h": "d_state or d_hidden",
+}
 LAYOUTS = {"fsdp_tensor": FSDP_TENSOR, "fsdp_context": FSDP_CONTEXT}
 
 

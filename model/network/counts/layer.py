@@ -18,30 +18,14 @@ if TYPE_CHECKING:
 
 Role = Literal["input", "hidden", "output", "vector", "final_norm"]
 
-# What the sizes of a dimension are called, by its letter (network/layers.py).
-SIZES = {
-    "b": "batch_size",
-    "t": "seq_len",
-    "d": "d_model",
-    "g": "n_kv_heads",
-    "q": "queries per kv head",
-    "k": "d_head or d_key",
-    "p": "d_value",
-    "f": "d_ff",
-    "v": "vocab_size",
-    "e": "n_experts",
-    "h": "d_state or d_hidden",
-    "c": "taps",
-    "l": "rank",
-}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weight:
     """One array of parameters, initially ~ N(0, std^2), or ``mean`` where std is 0.
 
     Attributes:
-      axes: a letter for each dimension; which mesh axes split it is the layout's to say.
+      axes: a letter for each dimension (network/layers.py); which mesh axes split it the
+        layout says.
       shape: sizes of the dimensions.
       role: which constants of the optimiser it has (training/optimizers/parameterization.py).
       mean, std: of the initial values; a tuple: one mean for each element, in order.

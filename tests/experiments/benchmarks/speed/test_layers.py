@@ -9,7 +9,6 @@ import pytest
 
 from experiments.benchmarks.speed import layers
 from experiments.benchmarks.speed.page import page
-from model.network.counts.kinds import MIXERS
 
 FACTS = {"device": "a CPU", "cores": 2, "python": "3.11", "git_commit": "0123456789"}
 
@@ -36,13 +35,6 @@ def test_rows_have_medians_ratios_and_growth_and_say_what_is_missing():
     text = page({"cpu": {"layers": FACTS | made | {"rounds": 3, "not_measured": {"rwkv7": "why"}}}})
     assert "| lstm | torch.nn.LSTM | 512 | 100000 | 66667 | 1.5 | 1.1 | 1.0 | 1.0 |" in text
     assert "- rwkv7: not measured, why." in text
-
-
-def test_every_mixer_of_sequences_is_measured():
-    kinds = {sizes.kind for sizes, _ in layers.MIXERS.values()}
-    alone = {kind.__struct_config__.tag for kind in MIXERS if not kind.reads_source}
-    of_images, of_sources = "masked_convolution", "bidirectional_gru"
-    assert kinds == alone - {of_images, of_sources}
 
 
 @pytest.mark.slow(reason="8 s: a process that starts JAX and compiles")

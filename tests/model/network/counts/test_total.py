@@ -3,6 +3,7 @@
 
 import inspect
 import math
+import re
 from dataclasses import replace
 
 import jax
@@ -13,8 +14,14 @@ from flax import nnx
 from small_networks import CONFIGS, ENCODED, IMAGES, LLAMA, OTHERS, attention, vary
 from traced_products import dot_flops
 
+from model.network import layers
 from model.network.counts.kinds import CHANNEL_MIXERS, MIXERS, rules
-from model.network.counts.total import FLOP_CONVENTIONS, count_params, flops_per_token
+from model.network.counts.total import (
+    FLOP_CONVENTIONS,
+    all_weights,
+    count_params,
+    flops_per_token,
+)
 from model.training.objectives.linear_head import next_token_nats
 
 PUBLISHED_GPT2 = {"vocab_size": 50257, "seq_len": 1024, "d_head": 64}
@@ -102,9 +109,17 @@ def test_of_every_kind_of_layer_there_is_a_network_that_tests_ask_and_a_rule_for
         for block in net.blocks
     ]
     asked = {type(layer) for block in blocks for layer in block.layers}
-    assert asked == {*MIXERS, *CHANNEL_MIXERS}, "tests/small_networks.py has one of each"
-    homes = {kind.__module__ for kind in (*MIXERS, *CHANNEL_MIXERS)}
+    kinds = {*MIXERS, *CHANNEL_MIXERS}
+    assert asked == kinds, "counts/kinds.py and tests/small_networks.py have the same"
+    homes = {kind.__module__ for kind in kinds}
     assert {rule.__module__ for rule in rules()} == homes, "a file of sizes has its rule"
+
+
+@EVERY
+def test_every_dimension_of_a_weight_has_its_letter_in_the_table(config):
+    table = {letter.lower() for letter in re.findall(r"\b([A-Z]) {4}", str(layers.__doc__))}
+    without = [path for path, weight, _ in all_weights(config) if not {*weight.axes} <= table]
+    assert without == [], "network/layers.py has a letter for each size"
 
 
 @EVERY
