@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.record import FOLDER, facts, made_by, write
-from experiments.files import markdown
+from experiments.benchmarks.forecasts_page import page
+from experiments.benchmarks.record import FOLDER, facts, write
 from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger
 from experiments.recipes.named import recipe_named
@@ -35,7 +35,6 @@ from model.data.source import PepsText, Source, StdlibText, Zipf
 from model.training.config import EvalConfig
 from model.training.outcome import CurvePoint
 from scaling.answers.calibration import coverage
-from scaling.tables.units import power
 
 BUDGETS, FACTORS = (3e9, 1e10, 3e10), (3.0, 10.0)
 RECIPES = ("dense-muon", "tiny-bytes")
@@ -98,7 +97,7 @@ def main() -> None:
         for number, study in enumerate(STUDIES):
             train(number, options.work, options.workers)
             print(f"{number + 1} of {len(STUDIES)}: {study.name}", flush=True)
-    record = facts("make bench-forecast") | gathered(options.work)
+    record = facts("make bench-forecast") | {"budgets": BUDGETS} | gathered(options.work)
     write("forecasts", record, page(record))
     draw(options.work)
     print(page(record))
@@ -209,6 +208,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "forecasts": len(rows),
         "inside": sum(row["inside"] for row in rows),
+        "inside_bootstrap": sum(map(_inside_bootstrap, rows)),
         "lower": share.interval.lower,
         "upper": share.interval.upper,
         "error_nats": median(errors) if errors else None,
@@ -221,6 +221,12 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _inside_bootstrap(row: Mapping[str, Any]) -> bool:
+    """Whether the interval holds what came out before it is widened."""
+    off = None if row["came_out"] is None else row["widened"] * (row["came_out"] - row["value"])
+    return off is not None and row["lower"] <= row["value"] + off <= row["upper"]
+
+
 def draw(work: Path) -> None:
     """forecasts.png."""
     found = [one for study in STUDIES for one in scores(Ledger(work, study.name))[0]]
@@ -229,68 +235,6 @@ def draw(work: Path) -> None:
         from scaling.plots.style import save_png
 
         save_png(figure_calibration(curve), FOLDER / "forecasts.png")
-
-
-def page(record: dict[str, Any]) -> str:
-    """forecasts.md."""
-    n_done = record["studies"] - len(record["unfinished"])
-    budgets = ", ".join(power(budget) for budget in BUDGETS)
-    commits = ", ".join(sorted({row["git_commit"][:7] for row in record["forecasts"]}))
-    lines = [
-        "# Forecasts of small studies",
-        "",
-        f"{made_by(record)} {n_done} of {record['studies']} studies, fixed in "
-        "`experiments/benchmarks/forecasts.py` before the first was run; all that are finished are "
-        f"counted. Grids of {budgets} FLOPs; forecasts at 3 and 10 times the largest, written "
-        f"before their runs by commit {commits} (`isoflop scoreboard`), one per study and factor. "
-        "In brackets 95 % intervals of a share (Clopper and Pearson 1934): seeds and languages "
-        "differ, while studies of one text and recipe share how far the law's form is off.",
-        "",
-        "Fall: the lowest mean loss of the grid at its largest budget, less the loss that came "
-        "out. Error and width are medians, and so is by how much the bootstrap's interval was "
-        "widened. Conformal: inside the interval at the highest level "
-        f"that the budgets support, {len(BUDGETS)} in {len(BUDGETS) + 1}. Curve: share of a run's "
-        "evaluations inside the 95 % band of the curve that was forecast.",
-        "",
-    ]
-    shown = ("inside 95 %", "error, nats", "error, of the fall", "width, nats", "widened")
-    heads = ("beyond", "data", *shown, "conformal", "curve")
-    rows = [
-        (
-            *(f"{one['factor']:g}x", one["data"]),
-            f"{one['inside']} of {one['forecasts']} ({one['lower']:.0%} to {one['upper']:.0%})",
-            *(_number(one["error_nats"]), _percent(one["error_of_fall"])),
-            *(_number(one["width_nats"]), f"{one['widened']:.2f}"),
-            f"{one['conformal']} of {one['conformal_known']}",
-            _percent(one["curve_inside"]),
-        )
-        for one in record["summary"]
-    ]
-    lines += markdown.table(heads, rows)
-    lines += ["", "![Observed against nominal coverage](forecasts.png)", ""]
-    columns = ("study", "recipe", "length", "alpha", "beyond", "forecast", "came out", "inside")
-    lines += markdown.table(columns, [_row(row) for row in record["forecasts"]])
-    left = record["unfinished"]
-    lines += ["", f"Not finished, or without both: {', '.join(left)}."] if left else []
-    return "\n".join(lines) + "\n"
-
-
-def _row(row: Mapping[str, Any]) -> tuple[object, ...]:
-    ends = " to ".join(_number(row[name]) for name in ("lower", "upper"))
-    of = [row[name] for name in ("study", "recipe", "seq_len")]
-    came_out = "diverged" if row["came_out"] is None else f"{row['came_out']:.3f}"
-    return (
-        *(*of, "" if row["alpha"] is None else row["alpha"], f"{row['factor']:g}x"),
-        *(f"{row['value']:.3f} ({ends})", came_out, "yes" if row["inside"] else "no"),
-    )
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.0%}"
 
 
 if __name__ == "__main__":

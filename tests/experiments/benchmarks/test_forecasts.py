@@ -14,9 +14,9 @@ from experiments.benchmarks.forecasts import (
     curve_inside,
     gathered,
     lowest_of_grid,
-    page,
     summary,
 )
+from experiments.benchmarks.forecasts_page import page
 from experiments.ledger.forecasts import Trajectory
 from experiments.ledger.ledger import Ledger
 from model.training.outcome import CurvePoint
@@ -59,6 +59,9 @@ def test_shares_are_exact_and_errors_are_shares_of_the_fall():
     assert found["error_of_fall"] == pytest.approx(0.1)
     assert found["width_nats"] == pytest.approx(0.2)
     assert (found["conformal"], found["conformal_known"], found["curve_inside"]) == (4, 6, 0.5)
+    # 0.08 is 0.1 / 1.25: so far the interval reaches before it is widened.
+    assert summary([row("s", 3.0, came_out=2.079)])["inside_bootstrap"] == 1
+    assert summary([row("s", 3.0, came_out=2.081)])["inside_bootstrap"] == 0
     # Where the loss did not fall at all, no error is small.
     assert summary([row("s", 3.0, came_out=2.1, fall=-0.1)])["error_of_fall"] is None
 
@@ -67,15 +70,22 @@ def test_the_page_counts_what_is_done_and_names_what_is_not(tmp_path):
     about = {"command": "make bench-forecast", "device": "an abacus", "cores": 2}
     about |= {"python": "3.11.2", "version_jax": "0.10", "git_commit": "0123456789"}
     rows = [row("peps-01", 3.0), row("peps-01", 10.0, came_out=None, inside=False, fall=None)]
-    record = about | {"studies": 2, "unfinished": ["zipf-02"], "forecasts": rows}
+    record = about | {
+        "budgets": (1e9, 1e10),
+        "studies": 2,
+        "unfinished": ["zipf-02"],
+        "forecasts": rows,
+    }
     record["summary"] = [{"factor": 3.0, "data": "all", **summary(rows[:1])},
                          {"factor": 10.0, "data": "all", **summary(rows[1:])}]  # fmt: skip
     text = page(record)
     assert "1 of 2 studies" in text
     assert "written before their runs by commit abcdef0 (" in text
-    assert "| 3x | all | 1 of 1 (3% to 100%) | 0.000 | 0% | 0.200 | 1.25 | 1 of 1 | 50% |" in text
     assert (
-        "| 10x | all | 0 of 1 (0% to 98%) | unknown | unknown | 0.200 | 1.25 | 0 of 1 | 50% |"
+        "| 3x | all | 1 of 1 (3% to 100%) | 1 | 0.000 | 0% | 0.200 | 1.25 | 1 of 1 | 50% |" in text
+    )
+    assert (
+        "| 10x | all | 0 of 1 (0% to 98%) | 0 | unknown | unknown | 0.200 | 1.25 | 0 of 1 | 50% |"
         in text
     )
     assert "| peps-01 | dense | 64 |  | 10x | 2.000 (1.900 to 2.100) | diverged | no |" in text
