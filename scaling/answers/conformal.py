@@ -11,6 +11,7 @@ al. 2018, arXiv:1604.04173, section 5.2). Birge's ratio: scores of a law that ha
 about 1; where they are larger, the interval of any level is too narrow by their root mean square.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ class Conformal:
 
     Fields:
       value: as `average_loss` gives it, nats per token. interval: about it.
-      level: n / (n + 1) of n budgets. scores: of each budget, by its FLOPs.
+      level: n / (n + 1) of n budgets that could be left out. scores: of each budget, by its FLOPs.
     """
 
     value: float
@@ -60,7 +61,7 @@ LeftOut = Mapping[float, tuple[Runs, Sequence[Fit]]]
 
 
 def leave_out(fits: Sequence[Fit], *, n_bootstrap: int = 100, seed: int = 0) -> LeftOut:
-    """The forms of the fits, fitted again without each budget in turn.
+    """The forms of the fits, fitted again without each budget in turn, where they have a fit then.
 
     More than 8 budgets, as of a table whose runs all have FLOPs of their own, are left out in 8
     groups of neighbours.
@@ -70,28 +71,24 @@ def leave_out(fits: Sequence[Fit], *, n_bootstrap: int = 100, seed: int = 0) -> 
       n_bootstrap: replicates of each fit without a budget. seed: of them.
 
     Raises:
-      FitError: if there are fewer than two budgets, or a form has no fit without one of them.
+      FitError: if fewer than two budgets can be left out.
     """
-    runs = fits[0].fitted_runs
-    if len(runs.budgets) < 2:
-        raise FitError("a conformal interval leaves out one budget after another; here is one")
-    # A width takes no more starts: what a replicate misses of the minimum is in its tails.
-    return {
-        budget: (
-            runs.select(is_out),
-            [
-                fit_surface(
-                    runs.select(~is_out),
-                    fit.law,
-                    n_bootstrap=n_bootstrap,
-                    replicate_starts=1,
-                    seed=seed,
-                )
+    runs, left_out = fits[0].fitted_runs, {}
+    for budget, is_out in _groups(runs).items():
+        rest = runs.select(~is_out)
+        with contextlib.suppress(FitError):  # Of a form without this budget.
+            # A width takes no more starts: what a replicate misses of the minimum is in its tails.
+            again = [
+                fit_surface(rest, fit.law, n_bootstrap=n_bootstrap, replicate_starts=1, seed=seed)
                 for fit in fits
-            ],
+            ]
+            left_out[budget] = (runs.select(is_out), again)
+    if len(left_out) < 2:
+        raise FitError(
+            f"a conformal interval leaves out one budget after another: {len(left_out)} of "
+            f"{len(runs.budgets)} can be, and it takes 2"
         )
-        for budget, is_out in _groups(runs).items()
-    }
+    return left_out
 
 
 def conformal_loss(

@@ -86,8 +86,22 @@ def test_a_budget_that_is_off_is_no_part_of_the_fit_that_judges_it():
 def test_one_budget_leaves_nothing_to_leave_out():
     fits = fitted(grid())
     one = replace(fits[0], runs=grid().select(grid().budget == 1e17))
-    with pytest.raises(FitError, match="here is one"):
+    with pytest.raises(FitError, match="0 of 1 can be, and it takes 2"):
         leave_out([one])
+
+
+def test_a_budget_without_which_there_is_no_fit_is_not_left_out(monkeypatch):
+    fits = fitted(grid())
+    fit = conformal.fit_surface
+
+    def picky(runs, *args, **options):
+        if 1e17 not in runs.budgets:
+            raise FitError("all runs lie on one line")
+        return fit(runs, *args, **options)
+
+    monkeypatch.setattr(conformal, "fit_surface", picky)
+    assert tuple(leave_out(fits, n_bootstrap=2)) == BUDGETS[1:]
+    assert asked(fits).level == 3 / 4
 
 
 def test_many_budgets_are_left_out_in_eight_groups_of_neighbours():
