@@ -53,7 +53,6 @@ STUDY = Study(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=file_path, metavar="FILE.py", help="to be written")
-    parser.set_defaults(overrides=[])
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

@@ -12,7 +12,6 @@ HELP = "the laws that a table can be fitted with: formula, columns, source"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one object per law, as a list (no)")
-    parser.set_defaults(overrides=[])
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

@@ -9,7 +9,6 @@ import importlib.metadata
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
 from experiments.executors import exit_codes
@@ -124,17 +123,13 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for name in names:
-        module = _module(name)
+        module = importlib.import_module(f"experiments.cli.{name.replace('-', '_')}")
         sub = commands.add_parser(
             name, help=module.HELP, description=f"{module.HELP}.", epilog=DEFAULTS
         )
         module.add_arguments(sub)
-        sub.set_defaults(run=module.run)
+        sub.set_defaults(run=module.run, overrides=[])
     return parser
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"experiments.cli.{name.replace('-', '_')}")
 
 
 if __name__ == "__main__":

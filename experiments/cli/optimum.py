@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     table_options.add_output(parser)
     table_options.add_table(parser)
-    parser.set_defaults(overrides=[])
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

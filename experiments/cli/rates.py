@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bootstrap", type=int, metavar="N", help="replicates; 0 for no intervals (200)")
     add("--seed", type=int, help="of the bootstrap (0)")
     add("--level", type=float, help="share of the truth that they are to hold (0.95)")
-    parser.set_defaults(overrides=[], figures=None, no_intervals=None, method=None)
+    parser.set_defaults(figures=None, no_intervals=None, method=None)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

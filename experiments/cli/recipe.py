@@ -17,7 +17,6 @@ WIDTH = 80
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="none: list them")
-    parser.set_defaults(overrides=[])
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

@@ -21,18 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=file_path, default=Path("results"), help="where figures go"
     )
-    parser.set_defaults(overrides=[])
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     prepare_to_fit()
-    from scaling.published.cases import case_named, case_names
+    from scaling.published.cases import NAMES, case_named
 
     names = [*options.names, *options.overrides]
     if options.all and names:
         raise ValueError(f"--all runs every case: leave out {', '.join(names)}, or --all")
     if not (options.all or names):
-        return list_cases([case_named(name) for name in case_names()], console)
-    cases = [case_named(name) for name in (case_names() if options.all else names)]
+        return list_cases([case_named(name) for name in NAMES], console)
+    cases = [case_named(name) for name in (NAMES if options.all else names)]
     if not reproduce(cases, options.results, console):
         sys.exit(exit_codes.FAILED)

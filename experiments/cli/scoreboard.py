@@ -30,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one object, on stdout alone")
     text = "draw observed against nominal coverage (none)"
     parser.add_argument("--figure", type=file_path, metavar="FILE.png", help=text)
-    parser.set_defaults(overrides=[])
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

@@ -36,7 +36,7 @@ def list_cases(cases: Sequence[Case], console: Console) -> None:
 
 def _show(case: Case, results: Path, console: Console) -> int:
     """How many numbers of the case are not met, after printing it and saving its figure."""
-    from scaling.plots.style import styled
+    from scaling.plots.style import save_png
     from scaling.published.case import TABLES
 
     found = case.run(TABLES)
@@ -49,8 +49,7 @@ def _show(case: Case, results: Path, console: Console) -> int:
         console.print(f"- {sentence}")
     path = results / "published" / "figures" / f"{case.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with styled():
-        found.figure.savefig(path, metadata={"Software": None})
+    save_png(found.figure, path)
     console.print(f"figure {path}\n")
     return sum(not c.holds for c in found.comparisons)
 

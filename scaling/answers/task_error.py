@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.answers.frontier import parameter_draws
 from scaling.fit import Fit
 from scaling.intervals import Interval
-from scaling.laws.law import Law
 from scaling.laws.registry import law_named
-from scaling.tables.arrays import Array
 from scaling.tables.short_repr import ShortRepr
 
 
@@ -60,11 +59,10 @@ def forecast_task(surface: Fit, errors: Fit, *, n_params: float, n_tokens: float
         )
     n = min(surface.bootstrap.n_replicates, errors.bootstrap.n_replicates)
     at = {"n_params": np.array([n_params]), "n_tokens": np.array([n_tokens])}
-    losses = of_loss.predict(_rows(surface, of_loss, n), at)
+    losses = of_loss.predict(parameter_draws(surface)[: 1 + n], at)
     # Each row's error law at that row's loss.
-    error = np.asarray(
-        of_error.value(np, _rows(errors, of_error, n).T, {"loss_nats": losses[:, 0]})
-    )
+    of_errors = parameter_draws(errors)[: 1 + n].T
+    error = np.asarray(of_error.value(np, of_errors, {"loss_nats": losses[:, 0]}))
     return TaskForecast(
         n_params=n_params,
         n_tokens=n_tokens,
@@ -75,10 +73,3 @@ def forecast_task(surface: Fit, errors: Fit, *, n_params: float, n_tokens: float
         level=surface.level,
         n_draws=int(np.isfinite(error[1:]).sum()),
     )
-
-
-def _rows(fit: Fit, law: Law, n: int) -> Array:
-    """The estimate and the first n replicates, [1 + n, P]."""
-    estimate = np.array([[fit.parameters[name] for name in law.names]])
-    drawn = np.column_stack([fit.replicates[name][:n] for name in law.names])
-    return np.concatenate([estimate, drawn])

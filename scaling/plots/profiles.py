@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.fit import Fit
-from scaling.intervals import Interval
 from scaling.plots.style import WIDTH, caption, new_figure, scientific, styled
 from scaling.profiles.profile import Profile
 from scaling.tables.arrays import Array
@@ -37,7 +36,8 @@ def plot_profile(ax: Axes, found: Profile) -> Axes:
     doubtful = ~found.is_certified
     ax.plot(found.grid[doubtful], excess[doubtful], "o", mfc="none", color=_LINE, markersize=5)
     ax.axhline(1.0, color="#444444", linestyle="--", linewidth=0.8)
-    left, right = np.clip(_ends(found.interval), found.grid[0], found.grid[-1])
+    ends = found.interval
+    left, right = np.clip([ends.lower, ends.upper], found.grid[0], found.grid[-1])
     ax.axvspan(left, right, color=_LINE, alpha=0.1, lw=0)
     ax.axvline(found.estimate, color=_MARK, linewidth=1.2)
     if found.grid[0] > 0 and found.grid[-1] > _LOGARITHMIC * found.grid[0]:
@@ -108,10 +108,6 @@ def figure_bootstrap_pairs(
     drawn = f"{fit.bootstrap.n_replicates} {fit.bootstrap.method} replicates"
     caption(figure, [f"{fit.name}: {drawn}; {fit.status.value}."])
     return figure
-
-
-def _ends(interval: Interval) -> tuple[float, float]:
-    return interval.lower, interval.upper
 
 
 def _label(quantity: str, flops: float | None) -> str:

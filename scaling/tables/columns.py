@@ -22,7 +22,6 @@ USUAL_OK = frozenset(
     (OK, "finished", "done", "completed", "complete", "success", "succeeded", "successful")
 )
 
-TEXT = ("run_id", "cluster_id", "status")
 NUMBERS = ("budget", "n_params", "n_tokens", "flops", "loss_nats")
 COLUMNS = ("run_id", "budget", "n_params", "n_tokens", "flops", "loss_nats", "cluster_id", "status")
 

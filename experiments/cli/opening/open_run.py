@@ -19,7 +19,6 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=file_path, default=Path("results"), help="folder of results"
     )
-    parser.set_defaults(overrides=[])
 
 
 def open_run(options: argparse.Namespace) -> "LoadedModel":

@@ -19,7 +19,7 @@ def case(name, ours):
 def planted(monkeypatch):
     """Two cases in place of the real ones: `good` meets its number, `bad` does not."""
     made = {"good": case("good", 1.251), "bad": case("bad", 1.26)}
-    monkeypatch.setattr(cases, "case_names", lambda: tuple(made))
+    monkeypatch.setattr(cases, "NAMES", tuple(made))
     monkeypatch.setattr(cases, "case_named", lambda name: made[name])
 
 

@@ -4,7 +4,7 @@
 import pytest
 
 from scaling.published.case import Case, Comparison, compare, compare_all, last_digit
-from scaling.published.cases import case_named, case_names
+from scaling.published.cases import NAMES, case_named
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_every_printed_number_gets_a_line():
 
 
 def test_cases_are_found_by_name_and_others_are_refused():
-    assert {"chinchilla", "gadre", "muennighoff", "olmo"} <= set(case_names())
+    assert {"chinchilla", "gadre", "muennighoff", "olmo"} <= set(NAMES)
     assert case_named("gadre").name == "gadre"
     with pytest.raises(ValueError, match=r"unknown case 'godre'; choose one of chinchilla"):
         case_named("godre")
 
 
-@pytest.mark.parametrize("name", case_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_a_case_is_called_like_its_module_and_names_its_paper(name):
     case = case_named(name)
     assert isinstance(case, Case)
