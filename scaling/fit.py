@@ -220,11 +220,7 @@ class Fit(ShortRepr):
         """
         pairs = np.stack(np.broadcast_arrays(np.atleast_1d(n_params), n_tokens), axis=1)
         found = [scaling.predict_loss(self, float(n), float(d)) for n, d in pairs]
-        return Band(
-            value=np.array([one.value for one in found]),
-            lower=np.array([one.interval.lower for one in found]),
-            upper=np.array([one.interval.upper for one in found]),
-        )
+        return Band.side_by_side(found)
 
     def optimum(self, flops: ArrayLike) -> Any:
         """The `Frontier` at budgets [B]: N*, D* and L* with intervals."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -36,6 +37,10 @@ class Interval:
     def is_known(self) -> bool:
         return math.isfinite(self.lower) and math.isfinite(self.upper)
 
+    def times(self, factor: float) -> Interval:
+        """In another unit; ``factor`` is positive."""
+        return Interval(lower=self.lower * factor, upper=self.upper * factor)
+
 
 UNKNOWN = Interval(lower=math.nan, upper=math.nan)
 
@@ -57,8 +62,7 @@ class Estimated:
 
     def times(self, factor: float) -> Estimated:
         """In another unit; ``factor`` is positive."""
-        ends = Interval(lower=self.interval.lower * factor, upper=self.interval.upper * factor)
-        return Estimated(value=self.value * factor, interval=ends)
+        return Estimated(value=self.value * factor, interval=self.interval.times(factor))
 
     def with_error(self, standard_error: float, level: float) -> Estimated:
         """With an independent normal error added: both sides grow in quadrature."""
@@ -82,6 +86,13 @@ class Band:
         ends = [Interval.of(column, level) for column in draws[1:].T]
         lower, upper = np.array([(end.lower, end.upper) for end in ends]).reshape(-1, 2).T
         return cls(value=draws[0], lower=lower, upper=upper)
+
+    @classmethod
+    def side_by_side(cls, found: Sequence[Estimated]) -> Band:
+        """One after another."""
+        rows = [(one.value, one.interval.lower, one.interval.upper) for one in found]
+        value, lower, upper = np.array(rows).reshape(-1, 3).T
+        return cls(value=value, lower=lower, upper=upper)
 
     def at(self, i: int) -> Estimated:
         """The quantity at one budget."""

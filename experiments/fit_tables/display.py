@@ -22,7 +22,9 @@ from scaling.tables.units import power
 if TYPE_CHECKING:
     from scaling.answers.inference import InferenceOptimum
     from scaling.answers.loss_forecast import RunLoss
+    from scaling.hyperparameters.fit import HyperparameterFit
     from scaling.profiles.profile import Profile
+    from scaling.schedules.fit import ScheduleFit
     from scaling.tables.runs import Runs
 
 
@@ -109,6 +111,17 @@ def certificate_line(certificate: Certificate) -> str:
     )
 
 
+def print_law(console: Console, found: HyperparameterFit | ScheduleFit, form: str) -> None:
+    """Parameters with intervals, each in a form such as "{:.4g}", and how the fit ended."""
+    table = plain_table("parameter", "value", f"{100 * found.bootstrap.level:g} % interval")
+    for name, value in found.parameters.items():
+        table.add_row(name, form.format(value), interval_text(found.intervals[name]))
+    console.print(table)
+    said = "certified" if found.is_certified else f"not certified, {found.status.name}"
+    console.print(f"{said}: {found.status.value}.")
+    console.print(certificate_line(found.certificate))
+
+
 def _interval_line(fit: Fit) -> str:
     drawn = fit.bootstrap
     if not drawn.n_replicates:
@@ -139,18 +152,14 @@ def print_hold_out(console: Console, found: HoldOut) -> None:
 
 
 def _hold_out_row(one: Prediction) -> tuple[str, ...]:
-    percent = [
-        Interval(lower=100 * i.lower, upper=100 * i.upper)
-        for i in (one.interval, one.excess_interval)
-    ]
     is_best = one.excess == 0.0
     return (
         one.law,
         f"{100 * one.error:.3f}",
-        interval_text(percent[0], "{:.3f}"),
+        interval_text(one.interval.times(100), "{:.3f}"),
         f"{100 * one.bias:+.3f}",
         "best" if is_best else f"{100 * one.excess:+.3f}",
-        "" if is_best else interval_text(percent[1], "{:+.3f}"),
+        "" if is_best else interval_text(one.excess_interval.times(100), "{:+.3f}"),
         "certified" if one.fit.is_certified else f"not certified: {one.fit.status.name}",
     )
 
@@ -211,11 +220,10 @@ def print_inference(console: Console, found: InferenceOptimum) -> None:
     for label, one in (("to train", found.training_only), ("to train and serve", found.best)):
         values = (one.n_params, one.n_tokens, one.training_flops, one.total_flops)
         table.add_row(label, *(f"{v.value:.3g} ({interval_text(v.interval)})" for v in values))
-    saved, ends = found.flops_saved.value, found.flops_saved.interval
-    percent = Interval(lower=100 * ends.lower, upper=100 * ends.upper)
+    saved = found.flops_saved.times(100)
     console.print(
         f"loss {found.best.loss_nats.value:.4f}, {found.inference_tokens:.3g} tokens of inference: "
-        f"{100 * saved:.3g} % ({interval_text(percent, '{:.3g}')}) of all FLOPs saved"
+        f"{saved.value:.3g} % ({interval_text(saved.interval, '{:.3g}')}) of all FLOPs saved"
         + (", extrapolated" if found.is_extrapolated else "")
     )
     console.print(table)

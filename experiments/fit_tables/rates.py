@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from experiments.fit_tables.display import certificate_line, interval_text, print_findings
+from experiments.fit_tables.display import interval_text, print_findings, print_law
 from experiments.fit_tables.fit_law import read_table
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import Intervals, Reading
@@ -17,7 +17,7 @@ from scaling.tables.units import power
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from scaling.hyperparameters.fit import HyperparameterFit, Recommendation
+    from scaling.hyperparameters.fit import Recommendation
     from scaling.tables.runs import Runs
 
 _COLUMNS = ("learning_rate", "batch_tokens")
@@ -48,7 +48,9 @@ def answer_rates(
         _grid(read_table(path, reading)), window=window, **intervals.given()
     )
     advised = [recommend(found, *size) for size in sizes]
-    _print(output.console, found)
+    output.console.print("lr* = exp(i) N^p D^q, batch* = exp(j) D^r tokens")
+    print_law(output.console, found, "{:.4g}")
+    print_findings(output.console, found.findings)
     if advised:
         _print_advice(output.console, sizes, advised)
     rows: list[dict[str, Any]] = [
@@ -76,18 +78,6 @@ def _grid(runs: Runs) -> Any:
         batch_tokens=table["batch_tokens"],
         loss_nats=runs.loss_nats,
     )
-
-
-def _print(console: Console, found: HyperparameterFit) -> None:
-    console.print("lr* = exp(i) N^p D^q, batch* = exp(j) D^r tokens")
-    table = plain_table("parameter", "value", f"{100 * found.bootstrap.level:g} % interval")
-    for name, value in found.parameters.items():
-        table.add_row(name, f"{value:.4g}", interval_text(found.intervals[name]))
-    console.print(table)
-    said = "certified" if found.is_certified else f"not certified, {found.status.name}"
-    console.print(f"{said}: {found.status.value}.")
-    console.print(certificate_line(found.certificate))
-    print_findings(console, found.findings)
 
 
 def _print_advice(

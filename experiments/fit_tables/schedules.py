@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.fit_tables.display import certificate_line, interval_text, print_findings
+from experiments.fit_tables.display import interval_text, print_findings, print_law
 from experiments.fit_tables.output import Output, write_columns
 from experiments.fit_tables.settings import Fitting, Reading
 from experiments.terminal.consoles import progress, stderr
@@ -67,7 +67,7 @@ def answer_schedules(
     say = output.console.print
     say(wrapped(f"{found.law.name}: {found.law.formula}"), markup=False, highlight=False)
     say(f"{len(curves.loss)} evaluations of {n_runs} runs; {found.objective.sentence}")
-    _print(output.console, found)
+    print_law(output.console, found, "{:.6g}")
     answer: dict[str, Any] = {name: getattr(found, name) for name in _RECORDED} | {
         "schema_version": SCHEMA_VERSION,
         "law": found.law.name,
@@ -87,16 +87,6 @@ def answer_schedules(
         say(f"{len(new)} schedules predicted: {predict[1]}")
     print_findings(output.console, findings)
     output.write(encode(answer | {"findings": findings}))
-
-
-def _print(console: Console, found: ScheduleFit) -> None:
-    table = plain_table("parameter", "value", f"{100 * found.bootstrap.level:g} % interval")
-    for name, value in found.parameters.items():
-        table.add_row(name, f"{value:.6g}", interval_text(found.intervals[name]))
-    console.print(table)
-    said = "certified" if found.is_certified else f"not certified, {found.status.name}"
-    console.print(f"{said}: {found.status.value}.")
-    console.print(certificate_line(found.certificate))
 
 
 def _print_ranking(console: Console, ranking: Ranking) -> None:

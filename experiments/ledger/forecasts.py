@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Forecasts beyond the grid, each written down before the run that it speaks of is trained."""
 
+from typing import Literal
+
 import msgspec
 
 from experiments.files import checked_json
@@ -33,6 +35,12 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def by(self, law: str) -> str:
         """Who forecasts, in words, and how much wider than by its own replicates."""
         return law if self.widened < 1.05 else f"{law}, widened {self.widened:.1f} times"
+
+    def verdict(self, loss: float) -> Literal["inside", "outside", "no interval"]:
+        """Of the loss that came out."""
+        if self.lower is None or self.upper is None:
+            return "no interval"
+        return "inside" if self.lower <= loss <= self.upper else "outside"
 
 
 class Conformal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -54,12 +54,9 @@ def is_outside(judged: JudgedForecast) -> bool:
 
 
 def _came_out(judged: JudgedForecast, forecast: Predicted) -> str:
-    lower, upper, outcome = forecast.lower, forecast.upper, judged.outcome
-    if outcome is None:
+    if judged.outcome is None:
         return judged.ended or "not trained yet"
-    if lower is None or upper is None:
-        return "no interval"
-    return "inside" if lower <= outcome <= upper else "outside"
+    return forecast.verdict(judged.outcome)
 
 
 def forecast_rows(

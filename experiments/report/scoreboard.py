@@ -21,6 +21,7 @@ from experiments.ledger.result import OtherVersion
 from experiments.ledger.verdict import Judge
 from scaling.answers.calibration import Calibration, calibration, coverage
 from scaling.intervals import Estimated
+from scaling.json_values import encode
 
 # Factors beyond the grid are told apart: [1, 2), [2, 5), ...
 BANDS = ((1.0, 2.0), (2.0, 5.0), (5.0, 20.0), (20.0, math.inf))
@@ -105,6 +106,7 @@ def _scored(ledger: Ledger, key: str, forecast: Forecast) -> Scored:
     if result is not None:
         came_out = math.inf if result.loss_nats is None else result.loss_nats
     is_early = made_at <= began_at if began_at is not None else result is None
+    verdict: Verdict = "not trained yet" if came_out is None else forecast.judged.verdict(came_out)
     return Scored(
         folder=ledger.folder,
         run=forecast.point.id,
@@ -116,21 +118,12 @@ def _scored(ledger: Ledger, key: str, forecast: Forecast) -> Scored:
         factor=forecast.budget / (forecast.grid_budget or _grid_budget(ledger)),
         came_out=came_out,
         ended="" if result is None else result.status,
-        verdict=_verdict(forecast, came_out) if is_early else "late",
+        verdict=verdict if is_early else "late",
     )
 
 
 def _grid_budget(ledger: Ledger) -> float:
     return max(point.budget for point in ledger.read_plan() if point.role == "grid")
-
-
-def _verdict(forecast: Forecast, came_out: float | None) -> Verdict:
-    lower, upper = forecast.judged.lower, forecast.judged.upper
-    if came_out is None:
-        return "not trained yet"
-    if lower is None or upper is None:
-        return "no interval"
-    return "inside" if lower <= came_out <= upper else "outside"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,20 +187,20 @@ def calibrated(found: Sequence[Scored]) -> Calibration | None:
 def as_object(found: Sequence[Scored], damaged: Sequence[str]) -> dict[str, Any]:
     """The scoreboard for a program; null for what is not known."""
     curve = calibrated(found)
-    return {
+    body = {
         "forecasts": [_as_object(one) for one in found],
         "coverage": [
             {
                 "level": one.level,
                 "factor_from": one.factors[0],
-                "factor_below": one.factors[1] if math.isfinite(one.factors[1]) else None,
+                "factor_below": one.factors[1],
                 "inside": one.n_inside,
                 "forecasts": one.n_forecasts,
                 "studies": one.n_studies,
                 "share": one.share.value,
                 "lower": one.share.interval.lower,
                 "upper": one.share.interval.upper,
-                "median_error_nats": _finite(one.median_error),
+                "median_error_nats": one.median_error,
             }
             for one in covered(found)
         ],
@@ -216,13 +209,14 @@ def as_object(found: Sequence[Scored], damaged: Sequence[str]) -> dict[str, Any]
         else {
             "forecasts": curve.n_forecasts,
             "studies": curve.n_groups,
-            "levels": curve.levels.tolist(),
-            "observed": curve.observed.value.tolist(),
-            "lower": curve.observed.lower.tolist(),
-            "upper": curve.observed.upper.tolist(),
+            "levels": curve.levels,
+            "observed": curve.observed.value,
+            "lower": curve.observed.lower,
+            "upper": curve.observed.upper,
         },
-        "damaged": list(damaged),
+        "damaged": damaged,
     }
+    return encode(body)
 
 
 def _as_object(one: Scored) -> dict[str, Any]:
@@ -239,8 +233,8 @@ def _as_object(one: Scored) -> dict[str, Any]:
         "lower": guess.lower,
         "upper": guess.upper,
         "ended": one.ended,
-        "came_out_nats": _finite(one.came_out),
-        "error_nats": _finite(one.error),
+        "came_out_nats": one.came_out,
+        "error_nats": one.error,
         "verdict": one.verdict,
         "made_at": one.made_at,
         "is_dated_by_its_record": one.is_dated,
@@ -249,7 +243,3 @@ def _as_object(one: Scored) -> dict[str, Any]:
         "git_dirty_sha256": made.git_dirty_sha256,
         "sha256": one.sha256,
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -73,11 +73,7 @@ def calibration(
     found = [coverage((low <= outcomes) & (outcomes <= high), groups) for low, high in ends]
     return Calibration(
         levels=np.array([1 - 2 * probabilities[i] for i in reversed(range(n_levels))]),
-        observed=Band(
-            value=np.array([one.value for one in found]),
-            lower=np.array([one.interval.lower for one in found]),
-            upper=np.array([one.interval.upper for one in found]),
-        ),
+        observed=Band.side_by_side(found),
         n_forecasts=len(outcomes),
         n_groups=len(np.unique(groups)),
     )

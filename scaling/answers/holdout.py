@@ -98,11 +98,8 @@ class HoldOut(ShortRepr):
         ]
         for one in self.predictions:
             errors = (
-                with_interval(100 * value, Interval(lower=100 * i.lower, upper=100 * i.upper), form)
-                for value, i, form in (
-                    (one.error, one.interval, "{:.2f}"),
-                    (one.excess, one.excess_interval, "{:.2f}"),
-                )
+                with_interval(100 * value, ends.times(100), "{:.2f}")
+                for value, ends in ((one.error, one.interval), (one.excess, one.excess_interval))
             )
             rows.append((one.law, *errors, "certified" * one.fit.is_certified or "not certified"))
         return [head, *aligned(rows), *(f"{law}: no answer" for law in self.refusals)]
@@ -175,7 +172,7 @@ def _ranked(
     """Predictions by ascending error, each compared with the best."""
     relative = np.array(predicted) / held.loss_nats - 1.0
     sizes, draws = np.abs(relative), _resampled(np.abs(relative), held, seed)
-    order = np.argsort(_last_if_nan(sizes.mean(axis=1)), kind="stable")
+    order = np.argsort(sizes.mean(axis=1), kind="stable")
     best, named = int(order[0]), list(fits.items())
     return tuple(
         Prediction(
@@ -255,10 +252,6 @@ def _resampled(errors: Array, held: Runs, seed: int) -> Array:
         return np.full((len(errors), 0), np.nan)
     weights = bootstrap_draws.pairs_weights(labels, _N_RESAMPLES, np.random.default_rng(seed))
     return (errors @ weights.T) / weights.sum(axis=1)
-
-
-def _last_if_nan(values: Array) -> Array:
-    return np.where(np.isfinite(values), values, np.inf)
 
 
 def _findings(train: Runs, held: Runs, found: Sequence[Prediction]) -> tuple[str, ...]:
