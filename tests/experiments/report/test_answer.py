@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.ledger.forecasts import Predicted
 from experiments.report.answer import as_object, print_answer, sentence, warnings
 from experiments.report.build import JudgedForecast, _main
 from scaling.answers.frontier import Frontier
@@ -166,7 +167,7 @@ def test_warnings_name_what_matters_worst_first():
     ids=["outside", "inside", "not trained yet", "no interval", "stopped"],
 )
 def test_only_a_forecast_that_failed_is_a_warning(outcome, ended, lower, said):
-    predicted = SimpleNamespace(value=1.35, lower=lower, upper=1.4)
+    predicted = Predicted(value=1.35, lower=lower, upper=1.4)
     made = SimpleNamespace(forecasts={"additive": predicted}, judged=predicted)
     judged = JudgedForecast(forecast=made, outcome=outcome, ended=ended)
     assert warnings(report(SURFACE, forecasts=(judged,))) == said
