@@ -36,7 +36,7 @@ from experiments.ledger.owner import Owner, this_process
 from experiments.ledger.result import VERSION
 from experiments.ledger.tables import collate
 from experiments.machine.provenance import software_facts
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.point import Point
 from experiments.report import finished
 from experiments.train import attempt
@@ -169,7 +169,7 @@ def run(ledger: Ledger, points: list[Point], manifest: Manifest, me: Owner) -> t
     manifest = Manifest.read(ledger.manifest)
     if finished.recall(ledger, None, points, 0.0, said.append) is not None:
         return 0, "finished"
-    said += ledger.write_plan(QUESTION, points, [solo(p) for p in points])
+    said += ledger.write_plan(QUESTION, points, [alone(p).job for p in points])
     ids = [point.id for point in missing_points(ledger, points)]
     stop = Stop(lambda: os._exit(75))
     # More than there are faults in a row: none of them is to be the one too many.

@@ -29,7 +29,7 @@ from experiments.cost.estimate import Terms
 from experiments.ledger.forecasts import PROBABILITIES, read_forecasts
 from experiments.ledger.ledger import Ledger
 from experiments.machine.provenance import code_facts
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 from experiments.plan.trunks import grow, saving
@@ -133,7 +133,7 @@ def finish(folder, study, train) -> Finished:
     planned = plan(study, manifest)
     points = list(planned.points)
     plan_costs(ledger, study, planned)
-    ledger.write_plan(to_json(study), points, [solo(point) for point in points])
+    ledger.write_plan(to_json(study), points, [alone(point).job for point in points])
     manifest.write(ledger.manifest)
     train_all(ledger, points, manifest, study.mesh, train)
     analysis = analyse(ledger, study, points, allow_missing=0.5)

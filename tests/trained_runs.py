@@ -7,7 +7,7 @@ from pathlib import Path
 from stand_in_training import session
 
 from experiments.ledger.ledger import Ledger
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from experiments.plan.point import Point, to_json
 from experiments.recipes.named import recipe_named
@@ -58,7 +58,7 @@ def trained(
         recipe=recipe,
     )
     points = plan(study, manifest).points
-    ledger.write_plan(to_json(study), list(points), [solo(point) for point in points])
+    ledger.write_plan(to_json(study), list(points), [alone(point).job for point in points])
     corpus = open_corpus(manifest, ledger.data)
     at_work = replace(session(train_pack, manifest), corpora={manifest.fingerprint: corpus})
     for point in points:

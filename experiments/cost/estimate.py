@@ -90,7 +90,6 @@ class Estimate:
       device_seconds: of each by its name, compilation included; None where no speed is known.
       wall_seconds: until the last has ended; None likewise.
       n_devices: held together.
-      n_devices_per_work: held by each.
       speed: what it rests on; None where nothing is known.
       terms: see there.
     """
@@ -99,7 +98,6 @@ class Estimate:
     device_seconds: dict[str, float | None]
     wall_seconds: float | None
     n_devices: int
-    n_devices_per_work: int
     speed: DeviceSpeed | None
     terms: Terms
 
@@ -158,7 +156,6 @@ def estimate(
         device_seconds=device_seconds,
         wall_seconds=None if seconds is None else _wall_seconds(stages, seconds, n_workers),
         n_devices=n_devices,
-        n_devices_per_work=n_devices_per_work,
         speed=speed,
         terms=terms,
     )
@@ -200,7 +197,7 @@ def work(planned_job: PlannedJob) -> Work:
     """A job; its evaluations are those after it begins, and none on a trunk."""
     job, point = planned_job.job, planned_job.points[0]
     train = point.spec.train
-    flops, n_steps = point.flops["matmul_full"], train.schedule.n_steps
+    flops = point.flops["matmul_full"]
     n_curve = sum(step > job.steps[0] for step in train.eval_steps)
     n_whole, n_of_curve = train.evaluation.sizes
     n_eval = n_whole + n_curve * n_of_curve
@@ -208,7 +205,7 @@ def work(planned_job: PlannedJob) -> Work:
     return Work(
         name=job.id,
         flops=planned_job.flops["matmul_full"],
-        flops_per_step=flops / n_steps,
+        flops_per_step=point.flops_per_step,
         eval_flops=0.0 if is_trunk else EVALUATION_SHARE * flops / point.n_tokens * n_eval,
         program=planned_job.program,
         after=job.parent,

@@ -26,6 +26,8 @@ from experiments.executors.worker_settings import MODULE, WorkerSettings
 
 # Between two looks at jobs that others have.
 POLL_SECONDS = 1.0
+# From asking a worker to stop to killing it.
+GRACE_SECONDS = 30.0
 _UNKNOWN_FLAG = "Unknown flag in XLA_FLAGS"
 
 
@@ -41,14 +43,12 @@ class Local:
       places: what each worker may use.
       settings: of all workers, but for their cores.
       idle: where workers wait for jobs to come, and come from; None: they end when these do.
-      grace_seconds: from asking a worker to stop to killing it.
       program: what is started; the tests' stand-ins are.
     """
 
     places: tuple[Place, ...]
     settings: WorkerSettings
     idle: IdleWorkers | None = None
-    grace_seconds: float = 30.0
     program: tuple[str, ...] = (sys.executable, *MODULE)
 
     def run(self, root: Path, jobs: Sequence[QueuedJob], watcher: Watcher) -> None:
@@ -135,7 +135,7 @@ class _Slot(threading.Thread):
         """Waits for the worker to end, and kills it after its grace; called from another thread."""
         if self.ident is None:
             return  # We were told before it had begun.
-        if not self.has_ended.wait(self.local.grace_seconds) and self.process is not None:
+        if not self.has_ended.wait(GRACE_SECONDS) and self.process is not None:
             self.process.kill()
             self.has_ended.wait()
 

@@ -45,39 +45,29 @@ class Preempted(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", ta
     id: str
 
 
-class Owned(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="owned"):
+class _Why(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    id: str
+    reason: str
+
+
+class Owned(_Why, frozen=True, tag="owned"):
     """Somebody alive has the job."""
 
-    id: str
-    reason: str
 
-
-class GaveUp(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="gave up"):
+class GaveUp(_Why, frozen=True, tag="gave up"):
     """It failed too often before, and was not tried."""
 
-    id: str
-    reason: str
 
-
-class Failed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="failed"):
+class Failed(_Why, frozen=True, tag="failed"):
     """This attempt did; the worker goes on with the next job."""
 
-    id: str
-    reason: str
 
-
-class Refused(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="refused"):
+class Refused(_Why, frozen=True, tag="refused"):
     """The job, its data or the worker's arguments are not what they should be."""
 
-    id: str
-    reason: str
 
-
-class DiskFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="disk"):
+class DiskFailed(_Why, frozen=True, tag="disk"):
     """The study's folder cannot be read or written."""
-
-    id: str
-    reason: str
 
 
 Event = Progress | Done | Preempted | Owned | GaveUp | Failed | Refused | DiskFailed

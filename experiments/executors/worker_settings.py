@@ -93,10 +93,6 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text.split(",") if word)
 
 
-def _truth(text: str) -> bool:
-    return text == str(True)
-
-
 _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "mesh": (_whole_numbers, "four sizes, comma separated"),
     "execution": (str, "field=value, comma separated"),
@@ -108,5 +104,5 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "checkpoint_seconds": (float, "least time between two checkpoints of a run"),
     "lease_seconds": (float, "silence after which another worker may take a run over"),
     "max_attempts": (int, "failures without progress after which a run is left alone"),
-    "stop_early": (_truth, "True gives up a run far above the curve that was forecast"),
+    "stop_early": ("True".__eq__, "True gives up a run far above the curve that was forecast"),
 }

@@ -60,12 +60,9 @@ def read_asked(ledger: Ledger) -> list[Asked]:
     Raises:
       Damaged: if a line is not what was written.
     """
-    return [_asked(line, ledger) for line in ledger.plan_lines()]
-
-
-def _asked(line: bytes, ledger: Ledger) -> Asked:
+    lines = [text_of(line) or b"" for line in ledger.plan_lines()]
     try:
-        return msgspec.json.decode(text_of(line) or b"", type=Asked)
+        return [msgspec.json.decode(line, type=Asked) for line in lines]
     except msgspec.MsgspecError:
         name = ledger.storage.name("plan.jsonl")
         raise Damaged(f"{name} is damaged. Delete it and run `isoflop run` again.") from None

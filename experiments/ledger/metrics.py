@@ -50,12 +50,16 @@ class Metrics:
         return [strict_json.loads(line) for line in good], n_damaged
 
     def history(self, run_id: str) -> list[dict[str, Any]]:
-        """The rows of all attempts as those of one run: of steps trained again, the last."""
+        """The rows of all attempts as those of one run: of steps trained again, the last; seconds
+        are those of all attempts so far."""
         history: list[dict[str, Any]] = []
-        for attempt in sorted(self.attempts(run_id)):
+        seconds = 0.0
+        for attempt in self.attempts(run_id):
             rows, _ = self.read(run_id, attempt)
-            kept = [row for row in history if rows and row["step"] <= rows[0]["resumed_at"]]
-            history = kept + rows if rows else history
+            if rows:
+                history = [row for row in history if row["step"] <= rows[0]["resumed_at"]]
+                history += [row | {"wall_seconds": seconds + row["wall_seconds"]} for row in rows]
+                seconds = history[-1]["wall_seconds"]
         return history
 
     def read_last(self, run_id: str, attempt: int) -> tuple[bytes | None, int]:

@@ -3,7 +3,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -133,7 +133,7 @@ class _Nvml:
             raise OSError(str(error)) from None
 
 
-def _nvml_counters(environ: Mapping[str, str] = os.environ) -> list[_Nvml]:
+def _nvml_counters() -> list[_Nvml]:
     """The GPUs that this process computes on; empty when any of them has no counter.
 
     A slice of a GPU (MIG) has none of its own.
@@ -145,7 +145,7 @@ def _nvml_counters(environ: Mapping[str, str] = os.environ) -> list[_Nvml]:
     import jax
 
     # NVML numbers all GPUs; JAX those that CUDA_VISIBLE_DEVICES shows.
-    shown = [name.strip() for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    shown = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     indices = [device.local_hardware_id for device in jax.local_devices()]
     try:
         pynvml.nvmlInit()

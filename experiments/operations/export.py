@@ -105,28 +105,19 @@ def _fill(sink: Sink, ledger: Ledger, points: Sequence[Point]) -> int:
     """Writes every run that has metrics; returns how many."""
     n_runs = 0
     for point in points:
-        if attempts := ledger.metrics.attempts(point.id):
-            sink.write(_exported(ledger, point, attempts))
+        if ledger.metrics.attempts(point.id):
+            sink.write(_exported(ledger, point))
             n_runs += 1
     return n_runs
 
 
-def _exported(ledger: Ledger, point: Point, attempts: list[int]) -> Exported:
-    """A run as its last attempts trained it: steps that were trained again count once."""
-    train: list[dict[str, Any]] = []
-    seconds = 0.0
-    for attempt in attempts:
-        found, _ = ledger.metrics.read(point.id, attempt)
-        if found:
-            train = [row for row in train if row["step"] <= found[0]["resumed_at"]]
-            train += [row | {"wall_seconds": seconds + row["wall_seconds"]} for row in found]
-            seconds = train[-1]["wall_seconds"]
+def _exported(ledger: Ledger, point: Point) -> Exported:
     result = ledger.read_result(point.id)
     seeds = point.seeds.replace("/", "-")  # A name is a folder to some sinks.
     return Exported(
         id=point.id,
         name=f"{power(point.budget)}-d{point.spec.model.d_model}-seed{seeds}-{point.id}",
         settings=_flattened("spec", msgspec.to_builtins(point.spec)),
-        train=train,
+        train=ledger.metrics.history(point.id),
         validation=result.curve if result else (),
     )

@@ -143,11 +143,6 @@ def alone(point: Point) -> PlannedJob:
     return ending_job((point,))
 
 
-def solo(point: Point) -> Job:
-    """The job that trains one point alone."""
-    return alone(point).job
-
-
 def job_id(members: Sequence[str]) -> str:
     """A single member's own id, else the first 16 hex digits of sha256 over all in order."""
     if len(members) == 1:

@@ -92,6 +92,11 @@ class Point:
     def seeds(self) -> str:
         return shown_seeds(self.spec.train.init_seed, self.spec.train.data_seed)
 
+    @property
+    def flops_per_step(self) -> float:
+        """FLOPs of a training step ("matmul_full")."""
+        return self.flops["matmul_full"] / self.spec.train.schedule.n_steps
+
     def __post_init__(self) -> None:
         check_id(self.id)
         check_id(self.cluster_id, "cluster_id")

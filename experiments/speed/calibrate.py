@@ -46,12 +46,12 @@ def calibrate(
     console.print(f"peak {peak / 1e9:.0f} GFLOP/s per worker ({known.source})")
     speeds, compile_seconds = {}, []
     for point in _probes(points):
-        compiling, speeds[_work(point)] = _measure(point, mesh)
+        compiling, speed = _measure(point, mesh)
         compile_seconds.append(compiling)
+        speeds[point.flops_per_step] = speed
         console.print(
             f"d_model {point.spec.model.d_model}, batch {point.spec.train.batch_size}: "
-            f"{speeds[_work(point)] / 1e9:.0f} GFLOP/s ({speeds[_work(point)] / peak:.0%} of "
-            f"peak), compiled in {compiling:.1f} s"
+            f"{speed / 1e9:.0f} GFLOP/s ({speed / peak:.0%} of peak), compiled in {compiling:.1f} s"
         )
     facts = device_facts()
     if facts["platform"] == "cpu":
@@ -67,13 +67,8 @@ def calibrate(
     calibration.store(results, measured)
 
 
-def _work(point: Point) -> float:
-    """FLOPs of a step."""
-    return point.flops["matmul_full"] / point.spec.train.schedule.n_steps
-
-
 def _probes(points: Sequence[Point]) -> list[Point]:
-    by_work = {_work(point): point for point in points}
+    by_work = {point.flops_per_step: point for point in points}
     ordered = [by_work[key] for key in sorted(by_work)]
     chosen = np.linspace(0, len(ordered) - 1, min(N_PROBES, len(ordered))).round().astype(int)
     return [ordered[i] for i in sorted(set(chosen.tolist()))]
@@ -103,7 +98,7 @@ def _measure(point: Point, mesh: tuple[int, ...]) -> tuple[float, float]:
             )
             jax.block_until_ready(metrics)
             n_steps += STEPS
-    return compiling, _work(point) * n_steps / (time.perf_counter() - began)
+    return compiling, point.flops_per_step * n_steps / (time.perf_counter() - began)
 
 
 def measure_packs(points: Sequence[Point], results: Path, console: Console) -> None:

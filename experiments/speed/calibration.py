@@ -53,8 +53,7 @@ class Calibration:
 
     def seconds(self, point: Point) -> float:
         """Training time of a point on one worker, without compilation."""
-        flops = point.flops["matmul_full"]
-        return flops / self.speed(flops / point.spec.train.schedule.n_steps)
+        return point.flops["matmul_full"] / self.speed(point.flops_per_step)
 
     def job_seconds(self, planned_job: PlannedJob) -> float:
         """Training time of a job on one worker, without compilation."""
@@ -104,7 +103,7 @@ def learn(ledger: Ledger, points: Sequence[Point]) -> Calibration | None:
         peak_flops_per_second=max(cost.peak_flops_per_second for cost in costs),
         # Most found their program compiled; one may have waited for a busy machine.
         compile_seconds=sum(cost.compile_seconds for cost in costs)
-        / len({_work(point) for point, _ in found}),
+        / len({point.flops_per_step for point, _ in found}),
     )
 
 
@@ -119,15 +118,10 @@ def _speeds(found: Sequence[tuple[Point, Result | Trunk]]) -> dict[float, float]
     flops: dict[float, float] = {}
     seconds: dict[float, float] = {}
     for point, record in found:
-        work, took = _work(point), record.costs.train_seconds
+        work, took = point.flops_per_step, record.costs.train_seconds
         seconds[work] = seconds.get(work, 0.0) + took
         flops[work] = flops.get(work, 0.0) + took * record.costs.flops_per_second
     return {w: flops[w] / s for w, s in seconds.items() if s >= MIN_SECONDS and flops[w] > 0}
-
-
-def _work(point: Point) -> float:
-    """FLOPs of a step."""
-    return point.flops["matmul_full"] / point.spec.train.schedule.n_steps
 
 
 def load(results: Path) -> Calibration | None:

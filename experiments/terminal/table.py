@@ -67,6 +67,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def amount(value: float | None, form: str = "{:.3g}") -> str:
+def amount(value: float | None) -> str:
     """A number, or "unknown": never 0 for what nobody knows."""
-    return "unknown" if value is None else form.format(value)
+    return "unknown" if value is None else f"{value:.3g}"

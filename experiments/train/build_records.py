@@ -159,7 +159,9 @@ class Outcome:
             "wall_seconds": round(wall, 3),
             "total_wall_seconds": round(total, 3),
             "device_seconds": round(total * math.prod(self.session.mesh_shape), 3),
-            "resumed_at": self.results[0].resumed_at if self.results else self._begins,
+            "resumed_at": (
+                self.results[0].resumed_at if self.results else self.planned_job.job.steps[0]
+            ),
             "flops_per_second": round(speeds["matmul_full"]),
             "peak_flops_per_second": round(peak.flops_per_second),
             "peak_flops_source": peak.source,
@@ -168,10 +170,6 @@ class Outcome:
             "joules_source": self.energy["joules_source"],
         }
         return msgspec.convert(costs, Costs)
-
-    @property
-    def _begins(self) -> int:
-        return self.planned_job.job.steps[0]
 
 
 def _mfu(flops_per_second: float, peak: Peak) -> float | None:

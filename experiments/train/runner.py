@@ -4,7 +4,7 @@
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 from experiments.executors import worker_events as events
 from experiments.executors.base import Executor, QueuedJob
@@ -14,6 +14,7 @@ from experiments.ledger.ledger import Ledger
 from experiments.ledger.owner import Owner, this_process
 from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point
+from experiments.train.live_view import RunDisplay
 
 Failures = list[tuple[Point, str]]
 
@@ -22,24 +23,12 @@ class Elsewhere(Exception):
     """An engine has what is left; what the user may look at, in words."""
 
 
-class Display(Protocol):
-    """Shows what happens; see experiments/train/live_view.py."""
-
-    def progress(self, slot: int, planned_job: PlannedJob, event: events.Progress) -> None: ...
-
-    def done(self, slot: int, planned_job: PlannedJob, runs: Sequence[events.Run]) -> None: ...
-
-    def failed(self, slot: int, planned_job: PlannedJob, reason: str, attempt: int) -> None: ...
-
-    def elsewhere(self, planned_job: PlannedJob, reason: str) -> None: ...
-
-
 def run_planned_jobs(
     ledger: Ledger,
     planned_jobs: Sequence[PlannedJob],
     jobs: Sequence[QueuedJob],
     executor: Executor,
-    display: Display,
+    display: RunDisplay,
     *,
     max_attempts: int,
 ) -> Failures:
@@ -86,7 +75,7 @@ class _Watch:
         ledger: Ledger,
         planned_jobs: Sequence[PlannedJob],
         max_attempts: int,
-        display: Display,
+        display: RunDisplay,
     ):
         self.ledger, self.max_attempts, self.display = ledger, max_attempts, display
         self.planned_jobs = {planned_job.job.id: planned_job for planned_job in planned_jobs}

@@ -30,7 +30,7 @@ from experiments.ledger.tables import collate
 from experiments.ledger.verdict import Judge
 from experiments.machine.peak import Peak
 from experiments.plan.arrange import arrange
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
 from experiments.study.study import MOST_KEPT_PARAMS
@@ -91,7 +91,7 @@ def make_session(manifest):
 
 @pytest.fixture
 def planned(ledger, points):
-    ledger.write_plan("{}", points, [solo(point) for point in points])
+    ledger.write_plan("{}", points, [alone(point).job for point in points])
     return points
 
 
@@ -292,7 +292,7 @@ def test_what_the_trainer_refuses_is_no_failure(go, ledger, planned):
 def test_bfloat16_is_refused_on_a_cpu_before_anything_is_claimed(go, ledger, study, manifest):
     recipe = study.recipe.with_(compute_dtype="bfloat16")
     points = plan(dataclasses.replace(study, recipe=recipe), manifest).points
-    ledger.write_plan("{}", points, [solo(point) for point in points])
+    ledger.write_plan("{}", points, [alone(point).job for point in points])
     train = Trainer()
     code, said = go(train, [points[0].id])
     assert (code, said[0]["event"], train.n_calls) == (2, "refused", 0)

@@ -116,8 +116,8 @@ class Task:
         return objective_named(f"{'raw-' if self.is_raw else ''}huber:{delta:g}")
 
 
-def _form(law: Law, tied: Mapping[str, str] | None = None, **fixed: float) -> Form:
-    return law, Constraints(fixed=fixed, tied=tied or {}), {}
+def _form(law: Law, **fixed: float) -> Form:
+    return law, Constraints(fixed=fixed), {}
 
 
 def _sixfold(columns: Mapping[str, Array], n: str, d: str) -> Array:

@@ -5,8 +5,6 @@ import math
 import re
 from dataclasses import dataclass
 
-from model.hardware import Hardware, lookup
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
@@ -51,12 +49,6 @@ class Topology:
     @property
     def n_devices(self) -> int:
         return math.prod(self.shape) * self.family.devices_per_chip
-
-    @property
-    def hardware(self) -> Hardware:
-        known = lookup(self.family.device_kind)
-        assert known is not None
-        return known
 
 
 def parse_topology(text: str) -> Topology:

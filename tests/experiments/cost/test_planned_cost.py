@@ -16,7 +16,7 @@ from experiments.ledger.claims import Limits
 from experiments.ledger.forecasts import write_forecast
 from experiments.operations import status
 from experiments.operations.doctor import doctor
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 from experiments.report.build import gather
@@ -215,7 +215,7 @@ def test_energy_is_compared_where_a_counter_measured_it(planned):
 @pytest.fixture
 def told(ledger, study, points, expect, finish):
     """A study of which three runs are done, one of them twice as slow as planned; its status."""
-    ledger.write_plan(to_json(study), points, [solo(point) for point in points])
+    ledger.write_plan(to_json(study), points, [alone(point).job for point in points])
     expected = expect()
     planned_cost.remember(ledger, points, expected)
     for point, factor in zip(points[:3], (1.0, 2.0, 1.0), strict=True):

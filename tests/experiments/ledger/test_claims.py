@@ -12,7 +12,7 @@ from experiments.files import checked_json
 from experiments.files.storage import PosixStorage
 from experiments.ledger.claims import GaveUp, JobFolder, Owned
 from experiments.ledger.owner import engine_identity, is_dead, this_process
-from experiments.plan.jobs import job_id, solo
+from experiments.plan.jobs import alone, job_id
 
 LEASE = 100.0
 CLAIM = """
@@ -234,10 +234,10 @@ def test_a_damaged_ending_counts_as_a_failure_and_is_named(job, me, tmp_path):
 
 
 def test_a_job_is_written_once_and_read_back(job, points):
-    made = solo(points[0])
+    made = alone(points[0]).job
     assert job.job() is None
     assert job.storage.create(f"{job.key}/job.json", checked_json.encode(made))
-    assert not job.storage.create(f"{job.key}/job.json", checked_json.encode(solo(points[1])))
+    assert not job.storage.create(f"{job.key}/job.json", checked_json.encode(alone(points[1]).job))
     assert job.job() == made
 
 
@@ -256,9 +256,9 @@ def test_a_job_is_written_once_and_read_back(job, points):
 )
 def test_a_job_that_cannot_be_is_refused(points, changes, words):
     with pytest.raises(ValueError, match=words):
-        dataclasses.replace(solo(points[0]), **changes)
+        dataclasses.replace(alone(points[0]).job, **changes)
     members = tuple(point.id for point in points[:2])
-    made = solo(points[0])
+    made = alone(points[0]).job
     dataclasses.replace(made, kind="pack", members=members, id=job_id(members))
     dataclasses.replace(made, kind="trunk", id="trunk-1")
     dataclasses.replace(made, kind="branch", parent="trunk-1", steps=(1, 2))

@@ -7,7 +7,7 @@ import pytest
 from experiments.files.checked_json import Damaged, with_checksum
 from experiments.ledger.ledger import Ledger, check_id
 from experiments.ledger.tables import collate
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.point import to_json
 
 
@@ -88,7 +88,7 @@ def test_a_plan_that_lost_lines_is_noticed(ledger, points):
 
 
 def test_what_follows_from_the_plan_is_written_again_when_it_is_damaged(ledger, points):
-    jobs = [solo(point) for point in points]
+    jobs = [alone(point).job for point in points]
     assert ledger.write_plan("{}", points, jobs) == []
     spec, job = f"runs/{points[0].id}/spec.json", f"jobs/{points[1].id}/job.json"
     for key in (spec, job):
@@ -212,9 +212,12 @@ def test_the_history_of_a_run_has_the_steps_that_count(ledger, points):
     for attempt, resumed_at, steps in ((1, 0, (32, 64, 96)), (3, 64, (96,)), (10, 96, (128, 160))):
         for step in steps:
             row = {"step": step, "resumed_at": resumed_at, "attempt": attempt}
+            row |= {"wall_seconds": (step - resumed_at) / 32}
             ledger.metrics.write(name, attempt, row)
-    found = [(row["step"], row["attempt"]) for row in ledger.metrics.history(name)]
+    history = ledger.metrics.history(name)
+    found = [(row["step"], row["attempt"]) for row in history]
     assert found == [(32, 1), (64, 1), (96, 3), (128, 10), (160, 10)]
+    assert [row["wall_seconds"] for row in history] == [1, 2, 4, 5, 6], "lost work took its time"
     assert ledger.metrics.history(points[1].id) == []
 
 

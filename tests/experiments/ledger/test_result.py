@@ -17,7 +17,7 @@ from experiments.ledger.tables import collate
 from experiments.operations.doctor import doctor
 from experiments.operations.export import rows
 from experiments.operations.gc import gc
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 
 # As isoflop 0.1 wrote it, in short.
 FIRST = {"status": "ok", "loss_nats": 2.5, "costs": {"wall_seconds": 1.0}, "provenance": {}}
@@ -81,7 +81,7 @@ def test_every_field_is_needed(ledger, record):
 def test_a_record_of_another_version_is_refused_by_every_reader_and_stays(
     ledger, points, record_, reads
 ):
-    ledger.write_plan("{}", points, [solo(point) for point in points])
+    ledger.write_plan("{}", points, [alone(point).job for point in points])
     put(ledger, f"runs/{points[0].id}/result.json", record_)
     put(ledger, f"jobs/{points[0].id}/checkpoints/1-1/state", {})
     before = {path: path.read_bytes() for path in ledger.folder.rglob("*") if path.is_file()}

@@ -23,7 +23,7 @@ from experiments.ledger.verdict import Judge
 from experiments.operations.export import rows
 from experiments.operations.retry import retry
 from experiments.plan.arrange import arrange
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from experiments.plan.trunks import grow
 from experiments.report.rows import run_rows
@@ -37,7 +37,7 @@ DEAD = dataclasses.replace(ME, pid=2**22 + 1, start_ticks=1)
 
 @pytest.fixture
 def planned(ledger, points):
-    ledger.write_plan("{}", points, [solo(point) for point in points])
+    ledger.write_plan("{}", points, [alone(point).job for point in points])
     return points
 
 
@@ -241,7 +241,7 @@ def test_torn_lines_are_counted_in_unfinished_and_in_interrupted_attempts(ledger
 
 def test_points_of_a_pack_have_the_state_of_their_job(ledger, points, study):
     job = arrange(points[:2], study.mesh, pack_size=lambda point: 2)[0].job
-    ledger.write_plan("{}", points, [job, *(solo(p) for p in points[2:])])
+    ledger.write_plan("{}", points, [job, *(alone(p).job for p in points[2:])])
     claim(ledger.job(job.id), ME)
     states = look(ledger)
     assert [states[p.id].state for p in points[:3]] == ["running", "running", "waiting"]
@@ -251,7 +251,7 @@ def test_points_of_a_pack_have_the_state_of_their_job(ledger, points, study):
 def test_of_a_point_in_several_jobs_the_one_heard_of_last_is_judged(ledger, points, study, last):
     """Packed and then alone, or the other way round: `run` judges the jobs that it arranges."""
     pack = arrange(points[:2], study.mesh, pack_size=lambda point: 2)[0].job
-    ledger.write_plan("{}", points, [pack, *(solo(point) for point in points)])
+    ledger.write_plan("{}", points, [pack, *(alone(point).job for point in points)])
     jobs = {"alone": ledger.job(points[0].id), "packed": ledger.job(pack.id)}
     (other,) = jobs.keys() - {last}
     number = claim(jobs[other], ME, silence=600.0)

@@ -13,7 +13,7 @@ from experiments.ledger.forecasts import write_forecast
 from experiments.ledger.owner import this_process
 from experiments.ledger.tables import collate
 from experiments.operations.doctor import doctor
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.point import to_json
 from experiments.report import finished
 from model.data.prepare import prepare
@@ -41,7 +41,7 @@ def whole(tmp_path, ledger, chosen, study, record, forecast):
     ledger.data.mkdir(parents=True)
     source = TextFiles(paths=(str(tmp_path / "texts"),), validation_fraction=0.3)
     prepare(source, ledger.data).write(ledger.manifest)
-    ledger.write_plan(to_json(study), chosen, [solo(p) for p in chosen])
+    ledger.write_plan(to_json(study), chosen, [alone(p).job for p in chosen])
     done, failed, stopped = chosen
     end(ledger, done.id, "killed")
     ledger.job(done.id).claim(ME, lease_seconds=9, max_attempts=9)
@@ -302,7 +302,7 @@ def test_a_table_that_is_older_than_the_results_is_no_damage(whole, chosen, reco
 def test_a_table_row_of_a_failed_run_that_was_tried_again_is_no_damage(
     ledger, chosen, study, record
 ):
-    ledger.write_plan(to_json(study), chosen, [solo(p) for p in chosen])
+    ledger.write_plan(to_json(study), chosen, [alone(p).job for p in chosen])
     for _ in range(3):
         end(ledger, chosen[0].id, "oom")
     collate(ledger, chosen)

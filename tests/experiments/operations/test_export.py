@@ -16,7 +16,7 @@ from experiments.ledger.owner import this_process
 from experiments.ledger.result import Ended
 from experiments.ledger.tables import collate
 from experiments.operations.export import export
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from experiments.study.study import Ladder
 from scaling.approaches.surface.fit import fit_surface
@@ -35,7 +35,7 @@ def points(study, manifest):
 @pytest.fixture
 def planned(ledger, points, record):
     """Losses of a known law; of the last four one has diverged, one failed, one runs, one waits."""
-    ledger.write_plan("{}", points, [solo(point) for point in points])
+    ledger.write_plan("{}", points, [alone(point).job for point in points])
     for i, point in enumerate(points[:-4]):
         # No law fits it exactly: the least difference between two tables would move the fit.
         loss = 1.5 + 40 * point.params.total**-0.4 + 90 * point.n_tokens**-0.4 + 1e-3 * (i % 3)

@@ -15,7 +15,7 @@ from experiments.ledger.owner import this_process
 from experiments.ledger.prepared import prepare_study
 from experiments.operations.gc import gc
 from experiments.plan.arrange import arrange
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from model.data.source import Mixture, Part, TextFiles
 from model.data.tokenizer import TrainedBPE
@@ -28,7 +28,7 @@ DAYS = 86400.0
 
 @pytest.fixture
 def planned(ledger, points):
-    ledger.write_plan("{}", points, [solo(point) for point in points])
+    ledger.write_plan("{}", points, [alone(point).job for point in points])
     return points
 
 

@@ -8,7 +8,7 @@ from experiments.executors.worker_settings import MAX_ATTEMPTS
 from experiments.ledger.claims import GaveUp, Limits
 from experiments.ledger.owner import this_process
 from experiments.operations.retry import retry
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 
 ME = this_process({})
 
@@ -16,7 +16,7 @@ ME = this_process({})
 @pytest.fixture
 def planned(ledger, points):
     """The first two runs have failed, the third has diverged, the fourth is done."""
-    ledger.write_plan("{}", points, [solo(point) for point in points])
+    ledger.write_plan("{}", points, [alone(point).job for point in points])
     for point in points[:2]:
         for _ in range(MAX_ATTEMPTS):
             end(ledger, point.id)

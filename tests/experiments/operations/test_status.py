@@ -17,7 +17,7 @@ from experiments.ledger.owner import this_process
 from experiments.ledger.result import VERSION, LedgerVersion
 from experiments.operations import status
 from experiments.plan.arrange import arrange
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 
@@ -29,7 +29,7 @@ def console():
 
 @pytest.fixture
 def planned(ledger, points, study):
-    ledger.write_plan(to_json(study), points, [solo(point) for point in points])
+    ledger.write_plan(to_json(study), points, [alone(point).job for point in points])
     return points
 
 
@@ -132,7 +132,7 @@ def test_reasons_are_printed_as_they_are_and_from_the_twentieth_on_counted(
     show, ledger, points, record, study
 ):
     many = [dataclasses.replace(points[0], id=f"{i:016x}") for i in range(25)]
-    ledger.write_plan(to_json(study), many, [solo(point) for point in many])
+    ledger.write_plan(to_json(study), many, [alone(point).job for point in many])
     for point in many[:3]:
         fail(ledger, point.id, "killed [/oom] :boom:")
     for point in many[3:]:

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from experiments.ledger.forecasts import Predicted, Trajectory, write_forecast
-from experiments.plan.jobs import PlannedJob, solo
+from experiments.plan.jobs import alone
 from experiments.train.early_stop import Watch, watch
 from model.training.outcome import CurvePoint, Order
 
@@ -73,7 +73,7 @@ def test_only_a_run_that_was_forecast_and_trains_alone_is_watched_where_it_is_as
 ):
     guess = {"additive": Predicted(value=2.0, lower=1.9, upper=2.1)}
     write_forecast(ledger, "k", forecast(points[0], forecasts=guess, trajectory=EXPECTED))
-    mine, other = (PlannedJob(job=solo(p), points=(p,)) for p in points[:2])
+    mine, other = (alone(p) for p in points[:2])
 
     def stops(planned_job, *, is_asked=True):
         made = watch(ledger, planned_job, is_asked=is_asked)

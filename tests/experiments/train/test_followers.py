@@ -12,7 +12,7 @@ import time
 import pytest
 
 from experiments.ledger.ledger import Ledger
-from experiments.plan.jobs import solo
+from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from experiments.plan.point import to_json
 from experiments.recipes.tiny_bytes import TINY_BYTES
@@ -48,7 +48,7 @@ def tiny(tmp_path) -> Ledger:
     manifest = prepare(study.data, ledger.data)
     manifest.write(ledger.manifest)
     points = list(plan(study, manifest).points)
-    ledger.write_plan(to_json(study), points, [solo(point) for point in points])
+    ledger.write_plan(to_json(study), points, [alone(point).job for point in points])
     return ledger
 
 
