@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the files of a ledger are written: whole or not at all, created once, judged by one clock.
 
-``Storage`` is all that the ledger asks of a file system. An object store with create-if-absent (S3
-``If-None-Match: *``, GCS ``ifGenerationMatch=0``) can stand behind the same twelve calls. Keys are
-relative paths with "/" between their parts.
+``Storage`` is all that the ledger asks of a file system. Keys are relative paths with "/" between
+their parts.
 """
 
 import contextlib
@@ -15,7 +14,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 # What a disk says that is full, broken or not ours to write.
 DISK_ERRORS = (
@@ -39,57 +37,7 @@ def refuse_without(what: str, path: Path, error: OSError) -> None:
         ) from None
 
 
-class Storage(Protocol):
-    """What the ledger asks of the place where it lies."""
-
-    def name(self, key: str) -> str:
-        """What people call a file."""
-        ...
-
-    def create(self, key: str, data: bytes) -> bool:
-        """Creates a file whole, once; False when it existed: it is then left as it was."""
-        ...
-
-    def replace(self, key: str, data: bytes) -> None:
-        """Writes a file; readers see the old one or the new one, never half of it."""
-        ...
-
-    def writing(self, key: str) -> contextlib.AbstractContextManager[Callable[[bytes], None]]:
-        """What takes a file part by part; it replaces the old one when the block has ended well."""
-        ...
-
-    def read(self, key: str) -> bytes | None:
-        """The content, or None where there is no such file."""
-        ...
-
-    def sha256(self, key: str) -> str | None:
-        """Digest of the content, or None where there is no such file."""
-        ...
-
-    def exists(self, key: str) -> bool: ...
-
-    def names(self, folder: str) -> list[str]:
-        """Sorted names directly below a folder; those that begin with a dot are not shown."""
-        ...
-
-    def move(self, key: str, to: str) -> None:
-        """Gives a file another name, if it is there; for one process at a time."""
-        ...
-
-    def append(self, key: str, line: bytes) -> None:
-        """Adds a line in one write; a file has one writer."""
-        ...
-
-    def touch(self, key: str) -> None:
-        """Creates an empty file, or says that it is still in use."""
-        ...
-
-    def age_seconds(self, key: str) -> float | None:
-        """Time since the last write or touch by the clock of the place itself; None if missing."""
-        ...
-
-
-class PosixStorage:
+class Storage:
     """A local or shared folder with hard links (NFS, Lustre and the like).
 
     Every file is written under a name of its own, flushed to the disk, and then linked or renamed
@@ -100,9 +48,11 @@ class PosixStorage:
         self.root = Path(root)
 
     def name(self, key: str) -> str:
+        """What people call a file."""
         return str(self.root / key)
 
     def create(self, key: str, data: bytes) -> bool:
+        """Creates a file whole, once; False when it existed: it is then left as it was."""
         path = self.root / key
         if path.exists():
             return False
@@ -121,11 +71,13 @@ class PosixStorage:
         return True
 
     def replace(self, key: str, data: bytes) -> None:
+        """Writes a file; readers see the old one or the new one, never half of it."""
         with self.writing(key) as write:
             write(data)
 
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[Callable[[bytes], None]]:
+        """What takes a file part by part; it replaces the old one when the block has ended well."""
         path = self.root / key
         with self._beside(path) as (temporary, file):
             yield functools.partial(_write, file)
@@ -134,12 +86,14 @@ class PosixStorage:
         _flush_folder(path.parent)
 
     def read(self, key: str) -> bytes | None:
+        """The content, or None where there is no such file."""
         try:
             return (self.root / key).read_bytes()
         except FileNotFoundError:
             return None
 
     def sha256(self, key: str) -> str | None:
+        """Digest of the content, or None where there is no such file."""
         try:
             with (self.root / key).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -150,17 +104,20 @@ class PosixStorage:
         return (self.root / key).exists()
 
     def names(self, folder: str) -> list[str]:
+        """Sorted names directly below a folder; those that begin with a dot are not shown."""
         try:
             return sorted(n for n in os.listdir(self.root / folder) if not n.startswith("."))
         except FileNotFoundError:
             return []
 
     def move(self, key: str, to: str) -> None:
+        """Gives a file another name, if it is there; for one process at a time."""
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.root / key, self.root / to)
             _flush_folder((self.root / key).parent)
 
     def append(self, key: str, line: bytes) -> None:
+        """Adds a line in one write; a file has one writer."""
         path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -170,6 +127,7 @@ class PosixStorage:
             os.close(file)
 
     def touch(self, key: str) -> None:
+        """Creates an empty file, or says that it is still in use."""
         path = self.root / key
         try:
             os.utime(path)  # Without times: a file server then uses its own clock.
@@ -177,6 +135,7 @@ class PosixStorage:
             self.append(key, b"")
 
     def age_seconds(self, key: str) -> float | None:
+        """Time since the last write or touch by the clock of the place itself; None if missing."""
         try:
             then = os.stat(self.root / key).st_mtime
         except FileNotFoundError:
@@ -233,4 +192,4 @@ def _flush_folder(folder: Path) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Writes a derived file; readers see the old one or the new one, never half of it."""
-    PosixStorage(path.parent).replace(path.name, text.encode())
+    Storage(path.parent).replace(path.name, text.encode())

@@ -28,7 +28,7 @@ import msgspec
 
 from experiments.files import checked_json
 from experiments.files.checked_json import Damaged, text_of, with_checksum
-from experiments.files.storage import PosixStorage, Storage
+from experiments.files.storage import Storage
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.metrics import Metrics
 from experiments.ledger.result import (
@@ -50,10 +50,10 @@ _AGAIN = "Delete it and run `isoflop run` again."
 class Ledger:
     """The folder of one study."""
 
-    def __init__(self, results: Path, study: str, storage: Storage | None = None):
+    def __init__(self, results: Path, study: str):
         self.results = Path(results)
         self.folder = self.results / study
-        self.storage = PosixStorage(self.folder) if storage is None else storage
+        self.storage = Storage(self.folder)
         self.metrics = Metrics(self.storage)
         self.manifest = self.folder / "manifest.json"
         self.data = self.folder / "data"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from experiments.files.storage import PosixStorage
+from experiments.files.storage import Storage
 from experiments.ledger.claims import Limits
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.tables import Row, csv_text, flat, table_row
@@ -56,7 +56,7 @@ def export(
     if sink is None or out is not None:
         table = list(rows(ledger, points, limits))
         data = csv_text(table).encode() if path.suffix == ".csv" else _parquet(table)
-        PosixStorage(path.parent).replace(path.name, data)
+        Storage(path.parent).replace(path.name, data)
         console.print(f"{len(points)} runs in {path}")
 
 

@@ -20,7 +20,7 @@ from typing import Literal
 from rich.console import Console
 
 from experiments.files.checked_json import Damaged
-from experiments.files.storage import PosixStorage
+from experiments.files.storage import Storage
 from experiments.ledger.asked_points import Asked, asked_points
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.ledger import Ledger, weights_key
@@ -33,6 +33,7 @@ DAY_SECONDS = 86400.0
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}|\..+\.[0-9a-f]{8}\.tmp|\.prepare-.+")
 _LOG = re.compile(r"worker-(\d+)-\d+\.log")
 _MOST_NAMED = 20
+Option = Literal["", "others", "trunks", "data"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +51,11 @@ class Leftover:
     path: Path
     what: str
     n_bytes: int
-    option: Literal["", "others", "trunks", "data"] = ""
+    option: Option
+
+
+def _leftover(path: Path, what: str, option: Option = "") -> Leftover:
+    return Leftover(path=path, what=what, n_bytes=_n_bytes(path), option=option)
 
 
 def gc(
@@ -108,8 +113,7 @@ def leftovers(ledger: Ledger, points: Sequence[Asked], limits: Limits) -> Iterat
         trunk = ledger.read_trunk(name) if name.startswith(TRUNK) else None
         if trunk is not None:
             if needed.isdisjoint(trunk.clusters) and path.is_dir():
-                what = "ends of trunks whose points are done"
-                yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option="trunks")
+                yield _leftover(path, "ends of trunks whose points are done", "trunks")
             continue
         members = _members(job)
         is_finished = bool(members) and all(map(ledger.has_intact_result, members))
@@ -119,8 +123,7 @@ def leftovers(ledger: Ledger, points: Sequence[Asked], limits: Limits) -> Iterat
         elif members and (is_finished or is_of_others) and path.is_dir():
             what = f"checkpoints of {'finished' if is_finished else 'unfinished'} runs"
             what += " that are no longer asked for" if is_of_others else ""
-            option: Literal["", "others"] = "others" if is_of_others else ""
-            yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option=option)
+            yield _leftover(path, what, "others" if is_of_others else "")
     yield from _weights_of_others(ledger, asked)
     yield from _unnamed_data(ledger)
     yield from _temporary_files(ledger)
@@ -132,18 +135,16 @@ def _weights_of_others(ledger: Ledger, asked: Collection[str]) -> Iterator[Lefto
     for run_id in ledger.other_runs(asked):
         path = ledger.folder / weights_key(run_id)
         if path.is_file():
-            what = "weights of runs that are no longer asked for"
-            yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option="others")
+            yield _leftover(path, "weights of runs that are no longer asked for", "others")
 
 
 def _unnamed_data(ledger: Ledger) -> Iterator[Leftover]:
     """Of the folder that all studies share, what the manifest of none names; locks stay."""
-    storage = PosixStorage(ledger.results / ".data")
+    storage = Storage(ledger.results / ".data")
     manifests = [path.read_text() for path in ledger.results.glob("*/manifest.json")]
     for path in sorted(storage.root.glob("*")):
         if path.suffix != ".lock" and not _is_named(path, manifests) and _is_old(storage, path):
-            what = "prepared data that no study names"
-            yield Leftover(path=path, what=what, n_bytes=_n_bytes(path), option="data")
+            yield _leftover(path, "prepared data that no study names", "data")
 
 
 def _is_named(path: Path, manifests: Sequence[str]) -> bool:
@@ -167,26 +168,24 @@ def _members(job: JobFolder) -> tuple[str, ...]:
 
 
 def _temporary_files(ledger: Ledger) -> Iterator[Leftover]:
-    storage = PosixStorage(ledger.folder)
     for folder, folders, files in os.walk(ledger.folder):
         for name in [name for name in (*folders, *files) if _TEMPORARY.fullmatch(name)]:
             path = Path(folder) / name
-            if _is_old(storage, path):
-                yield Leftover(path=path, what="files of killed writes", n_bytes=_n_bytes(path))
+            if _is_old(ledger.storage, path):
+                yield _leftover(path, "files of killed writes")
         # What lies among checkpoints is for the training code to judge.
         folders[:] = [n for n in folders if n != "checkpoints" and not _TEMPORARY.fullmatch(n)]
 
 
 def _logs(ledger: Ledger) -> Iterator[Leftover]:
     """Logs of local runners that are gone from this host; nobody is alive elsewhere either."""
-    storage = PosixStorage(ledger.folder)
     for path in sorted(ledger.logs.glob("worker-*.log")):
         name = _LOG.fullmatch(path.name)
-        if name and not Path(f"/proc/{name[1]}").exists() and _is_old(storage, path):
-            yield Leftover(path=path, what="logs of ended workers", n_bytes=_n_bytes(path))
+        if name and not Path(f"/proc/{name[1]}").exists() and _is_old(ledger.storage, path):
+            yield _leftover(path, "logs of ended workers")
 
 
-def _is_old(storage: PosixStorage, path: Path) -> bool:
+def _is_old(storage: Storage, path: Path) -> bool:
     """Whether it and all below it were last written a day ago, by the storage's clock."""
     below = path.rglob("*") if path.is_dir() else ()
     keys = [p.relative_to(storage.root).as_posix() for p in (path, *below)]

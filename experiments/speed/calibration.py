@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.files import checked_json
-from experiments.files.storage import PosixStorage
+from experiments.files.storage import Storage
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import Result, Trunk
 from experiments.plan.jobs import PlannedJob
@@ -145,7 +145,7 @@ def store(results: Path, calibration: Calibration) -> None:
         flops_per_second=_by_work(old.flops_per_second) | _by_work(calibration.flops_per_second),
         beyond_grid=_by_work(old.beyond_grid) | _by_work(calibration.beyond_grid),
     )
-    PosixStorage(results).replace(_FILE, checked_json.encode(everything | {host: merged}))
+    Storage(results).replace(_FILE, checked_json.encode(everything | {host: merged}))
 
 
 def _by_work(speeds: dict[float, float]) -> dict[float, float]:
@@ -156,4 +156,4 @@ def _by_work(speeds: dict[float, float]) -> dict[float, float]:
 def _read(results: Path) -> dict[str, Calibration]:
     kind = dict[str, Calibration]
     way_out = "Delete it; `isoflop calibrate` writes it."
-    return checked_json.read(PosixStorage(results), _FILE, kind, way_out=way_out) or {}
+    return checked_json.read(Storage(results), _FILE, kind, way_out=way_out) or {}

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from experiments.files import checked_json
-from experiments.files.storage import PosixStorage
+from experiments.files.storage import Storage
 from experiments.plan.point import Point
 
 _FILE = "packs.json"
@@ -108,10 +108,10 @@ def store(results: Path, device: str, key: str, speeds: PackSpeeds) -> None:
     """Adds a shape to the file; a newer measurement wins."""
     everything = _read(results)
     everything.setdefault(device, {})[key] = speeds
-    PosixStorage(results).replace(_FILE, checked_json.encode(everything))
+    Storage(results).replace(_FILE, checked_json.encode(everything))
 
 
 def _read(results: Path) -> dict[str, dict[str, PackSpeeds]]:
     kind = dict[str, dict[str, PackSpeeds]]
     way_out = "Delete it; it is measured again."
-    return checked_json.read(PosixStorage(results), _FILE, kind, way_out=way_out) or {}
+    return checked_json.read(Storage(results), _FILE, kind, way_out=way_out) or {}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from experiments.files.storage import PosixStorage
+from experiments.files.storage import Storage
 from experiments.weights.find_run import find_run, manifest_of, require_objective
 from experiments.weights.load_model import read_weights
 from model.data.tokens.encoding import TOKENIZER_FILE, FileEncoding, open_encoding
@@ -34,7 +34,7 @@ def export_model(run: str, to: Path, *, results: Path = Path("results")) -> str:
     theirs = weights_of(point.spec.model, read_weights(ledger, point))
     arrays = {name: np.ascontiguousarray(array) for name, array in theirs.items()}
     encoding = open_encoding(manifest_of(ledger, point), ledger.data)
-    folder = PosixStorage(to)
+    folder = Storage(to)
     folder.replace("model.safetensors", safetensors.numpy.save(arrays, {"format": "pt"}))
     folder.replace("config.json", (json.dumps(config, indent=2) + "\n").encode())
     if isinstance(encoding, FileEncoding):

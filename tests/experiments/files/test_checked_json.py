@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from experiments.files.checked_json import Damaged, decode, encode, read, text_of, with_checksum
-from experiments.files.storage import PosixStorage
+from experiments.files.storage import Storage
 
 
 class Speeds(msgspec.Struct, frozen=True):
@@ -18,7 +18,7 @@ MADE = Speeds(name="a b", by_size={1: 0.1, 2: 3e-7})
 
 
 def test_a_record_is_read_back_and_a_missing_one_is_none(tmp_path):
-    place = PosixStorage(tmp_path)
+    place = Storage(tmp_path)
     assert read(place, "a.json", Speeds, way_out="") is None
     place.replace("a.json", encode(MADE))
     assert read(place, "a.json", Speeds, way_out="") == MADE
@@ -26,7 +26,7 @@ def test_a_record_is_read_back_and_a_missing_one_is_none(tmp_path):
 
 
 def test_every_flipped_bit_and_every_cut_is_named_with_the_way_out(tmp_path):
-    place, good = PosixStorage(tmp_path), encode(MADE)
+    place, good = Storage(tmp_path), encode(MADE)
     cuts = [good[:length] for length in range(len(good))]
     for position in range(8 * len(good)):
         flipped = bytearray(good)

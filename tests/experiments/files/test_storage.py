@@ -9,13 +9,13 @@ import sys
 import pytest
 
 from experiments.files import storage
-from experiments.files.storage import PosixStorage, replace_text
+from experiments.files.storage import Storage, replace_text
 
 WRITE_A_HUNDRED = """
 import json, sys
 from pathlib import Path
-from experiments.files.storage import PosixStorage
-place, letter = PosixStorage(Path(sys.argv[1])), sys.argv[2]
+from experiments.files.storage import Storage
+place, letter = Storage(Path(sys.argv[1])), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
 print(json.dumps([place.create(f"{i}.json", letter.encode() * 10_000) for i in range(100)]))
@@ -24,7 +24,7 @@ print(json.dumps([place.create(f"{i}.json", letter.encode() * 10_000) for i in r
 
 @pytest.fixture
 def place(tmp_path):
-    return PosixStorage(tmp_path)
+    return Storage(tmp_path)
 
 
 def test_a_file_is_created_once_and_whole(place, tmp_path):

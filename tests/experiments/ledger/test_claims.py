@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from experiments.files import checked_json
-from experiments.files.storage import PosixStorage
+from experiments.files.storage import Storage
 from experiments.ledger.claims import GaveUp, JobFolder, Owned
 from experiments.ledger.owner import engine_identity, is_dead, this_process
 from experiments.plan.jobs import alone, job_id
@@ -21,8 +21,8 @@ from pathlib import Path
 from experiments.ledger.claims import JobFolder
 from experiments.ledger.owner import this_process
 from experiments.files import checked_json
-from experiments.files.storage import PosixStorage
-job = JobFolder(PosixStorage(Path(sys.argv[1])), "job")
+from experiments.files.storage import Storage
+job = JobFolder(Storage(Path(sys.argv[1])), "job")
 print(job.claim(this_process(), lease_seconds=100, max_attempts=99), flush=True)
 sys.stdin.read()
 """
@@ -30,7 +30,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def job(tmp_path):
-    return JobFolder(PosixStorage(tmp_path), "job")
+    return JobFolder(Storage(tmp_path), "job")
 
 
 @pytest.fixture
