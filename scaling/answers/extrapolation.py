@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Real, Shaped
 
 from scaling.approaches.columns import ALL, Table, Way, fit_columns
 from scaling.fit import FitError
-from scaling.laws.fewest import SPARE_CONFIGURATIONS
 from scaling.tables.arrays import Array
 
 # Shares of the rows that are held out.
@@ -100,7 +99,6 @@ def score(
     targets: tuple[str, ...],
     groups: Shaped[Array, " n"] | None = None,
     cost: Real[Array, " n"],
-    spare: int = SPARE_CONFIGURATIONS,
 ) -> Score:
     """How a way, fitted without each of the cuts, predicts them."""
     squares, r2 = [], []
@@ -109,9 +107,7 @@ def score(
         out = {name: values[mask] for name, values in table.items()}
         labels = (None, None) if groups is None else (groups[~mask], groups[mask])
         try:
-            fit = fit_columns(
-                kept, way, targets=targets, groups=labels[0], cost=cost[~mask], spare=spare
-            )
+            fit = fit_columns(kept, way, targets=targets, groups=labels[0], cost=cost[~mask])
             predicted = fit.predict(out, labels[1])
         except (FitError, ValueError):
             return Score(way=way, error=np.inf, r2=-1.0)

@@ -15,7 +15,7 @@ from scaling.answers.frontier import parameter_draws
 from scaling.fit import Fit, FitStatus
 from scaling.intervals import Estimated
 from scaling.laws.registry import law_named
-from scaling.laws.size_ladder import Ladder, golden_section
+from scaling.laws.size_ladder import Ladder, lowest
 from scaling.tables.arrays import Array
 from scaling.tables.short_repr import ShortRepr
 
@@ -166,7 +166,7 @@ def _cheapest(
             total = np.logaddexp(training, np.log(serving) + log_n)
         return np.where(np.isfinite(training), total, np.inf)
 
-    log_n = _lowest_along(along, ladder, len(target))
+    log_n = lowest(along, ladder, target.shape, decades=_DECADES, n_grid=_N_GRID)
     return log_n, log_tokens(log_n)
 
 
@@ -180,19 +180,6 @@ def _on_contour(log_loss: LogLoss, log_n: Array, target: Array, ends: tuple[floa
         is_above = log_loss(log_n, middle) > target
         low, high = np.where(is_above, middle, low), np.where(is_above, high, middle)
     return np.where(is_met, 0.5 * (low + high), np.nan)
-
-
-def _lowest_along(along: Callable[[Array], Array], ladder: Ladder, n_draws: int) -> Array:
-    """log N [R, 1] of the lowest value of each row of a function; NaN at the edge of the search."""
-    reach = _DECADES * np.log(10.0)
-    knots = ladder.log_n_params
-    grid = np.linspace(knots[0] - reach, knots[-1] + reach, _N_GRID)
-    values = along(np.tile(grid, (n_draws, 1)))
-    best = np.argmin(values, axis=1, keepdims=True)
-    lowest = np.min(values, axis=1, keepdims=True)
-    is_edge = (best == 0) | (best == _N_GRID - 1) | ~np.isfinite(lowest)
-    best = np.clip(best, 1, _N_GRID - 2)
-    return np.where(is_edge, np.nan, golden_section(along, grid[best - 1], grid[best + 1]))
 
 
 def _surface_of(fit: Fit) -> tuple[LogLoss, Ladder]:

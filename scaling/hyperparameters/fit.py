@@ -8,7 +8,6 @@ minimum of each (N, D) group speak, through the surface of `surface_law`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -104,8 +103,8 @@ def fit_hyperparameters(
     """Laws of lr* and batch* from all cells near the minimum of each group.
 
     One floor per (N, D) and one shape for all. The shape holds near the minimum only, so cells
-    above `window` are left out; see `window_sensitivity`. Intervals resample whole groups; noise
-    that groups share is not respected (runs of different rates are no branches of one trunk).
+    above `window` are left out. Intervals resample whole groups; noise that groups share is not
+    respected (runs of different rates are no branches of one trunk).
 
     Args:
       window: kept are cells with loss <= (1 + window) times the lowest of the group.
@@ -208,21 +207,9 @@ def recommend(
     )
 
 
-def window_sensitivity(
-    grid: Grid, windows: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04), **settings: Any
-) -> dict[float, HyperparameterFit]:
-    """The same fit under several windows, without intervals unless they are asked for."""
-    settings = {"n_bootstrap": 0, **settings}
-    return {window: fit_hyperparameters(grid, window=window, **settings) for window in windows}
-
-
-def best_cells(grid: Grid, *, within: float = 0.0) -> dict[str, float]:
-    """i, p, q, j, r by least squares through the best cell of each group, for comparison.
-
-    Args:
-      within: take all cells whose loss is at most this much, relative, above the lowest.
-    """
-    best = grid.select(grid.excess <= within)
+def best_cells(grid: Grid) -> dict[str, float]:
+    """i, p, q, j, r by least squares through the best cell of each group, for comparison."""
+    best = grid.select(grid.excess <= 0)
     ones, log_n, log_d = np.ones(len(best.lr)), np.log(best.n_params), np.log(best.n_tokens)
     of_lr = np.linalg.lstsq(np.stack([ones, log_n, log_d], axis=1), np.log(best.lr))[0]
     of_batch = np.linalg.lstsq(np.stack([ones, log_d], axis=1), np.log(best.batch_tokens))[0]

@@ -160,12 +160,8 @@ def minimise(
     log_flops: Float[Array, "*draws B"],
     *,
     decades: float = 6.0,
-    n_grid: int = 97,
 ) -> Float[Array, "*draws B"]:
-    """log N*(C): where log_loss(log N, log D) is lowest on each isoFLOP line.
-
-    A grid brackets the minimum, golden sections close on it to about 1e-8 in log N. All budgets
-    and all replicates run at once.
+    """log N*(C): where log_loss(log N, log D) is lowest on each isoFLOP line, as `lowest`.
 
     Args:
       log_loss: broadcasts over leading axes; called with arrays [..., R, B] or [..., B].
@@ -180,11 +176,32 @@ def minimise(
     def along(log_n: Array) -> Array:
         return log_loss(log_n, log_flops - ladder.log_cost(log_n))
 
+    return lowest(along, ladder, np.shape(log_flops), decades=decades)
+
+
+def lowest(
+    along: Callable[[Array], Array],
+    ladder: Ladder,
+    shape: tuple[int, ...],
+    *,
+    decades: float,
+    n_grid: int = 97,
+) -> Float[Array, "*shape"]:
+    """log N of the lowest value of many functions at once.
+
+    A grid brackets each minimum, golden sections close on it to about 1e-8 in log N.
+
+    Args:
+      along: of log N [..., *shape], one function at each place of the shape.
+      decades: how far beyond both ends of the ladder to look.
+
+    Returns:
+      log N*; NaN where the minimum is at the edge of what was searched.
+    """
     reach = decades * np.log(10.0)
     knots = ladder.log_n_params
     grid = np.linspace(knots[0] - reach, knots[-1] + reach, n_grid)
-    shape = (n_grid,) + (1,) * np.ndim(log_flops)
-    values = along(grid.reshape(shape) + np.zeros_like(log_flops))
+    values = along(grid.reshape((n_grid,) + (1,) * len(shape)) + np.zeros(shape))
     best = np.argmin(values, axis=0)
     is_edge = (best == 0) | (best == n_grid - 1) | ~np.isfinite(np.min(values, axis=0))
     best = np.clip(best, 1, n_grid - 2)

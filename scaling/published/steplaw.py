@@ -11,7 +11,6 @@ from scaling.hyperparameters.fit import (
     best_cells,
     fit_hyperparameters,
     recommend,
-    window_sensitivity,
 )
 from scaling.hyperparameters.surface_law import NAMES, Grid
 from scaling.plots.style import APPROACHES, new_figure
@@ -90,9 +89,9 @@ def _advice(fit: HyperparameterFit) -> list[Comparison]:
 
 
 def _sensitivity(grid: Grid, fit: HyperparameterFit) -> list[str]:
-    fits = {**window_sensitivity(grid, WINDOWS), fit.window: fit}
+    others = [fit_hyperparameters(grid, window=window, n_bootstrap=0) for window in WINDOWS]
     lines = []
-    for window, found in sorted(fits.items()):
+    for window, found in sorted({one.window: one for one in (*others, fit)}.items()):
         values = ", ".join(f"{name} = {found.parameters[name]:.3f}" for name in "pqr")
         lines.append(
             f"window {100 * window:g} % ({found.n_cells} cells): {values}; {found.status.name}"

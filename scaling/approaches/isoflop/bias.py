@@ -115,13 +115,12 @@ def approach2_bias(
     )
 
 
-def bias_of(isoflop: Fit, surface: Fit, flops: float | None = None) -> Approach2Bias:
-    """The bias of a fit by Approach 2, taking a fitted surface for the truth.
+def bias_of(isoflop: Fit, surface: Fit) -> Approach2Bias:
+    """The bias of a fit by Approach 2 at the largest budget, a fitted surface being the truth.
 
     Args:
       isoflop: from `approach2`; its curve, its tokens and the runs that it used are taken over.
       surface: from `fit_surface`, on runs of the same conventions.
-      flops: the budget of the comparison; the largest of the runs when not given.
 
     Raises:
       ValueError: for fits of other kinds.
@@ -137,7 +136,7 @@ def bias_of(isoflop: Fit, surface: Fit, flops: float | None = None) -> Approach2
         law,
         np.array([surface.parameters[name] for name in law.names]),
         runs,
-        float(runs.budget.max()) if flops is None else flops,
+        float(runs.budget.max()),
         curve=isoflop.settings["curve"],
         tokens=isoflop.settings["tokens"],
     )
