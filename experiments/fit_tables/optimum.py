@@ -44,7 +44,11 @@ def answer_optimum(
 
     front = _frontier(fit, budgets, level) if budgets else None
     losses: list[float] = [] if front is None else front.loss_opt.value.tolist()
-    served = [cheapest_for_loss(fit, one, tokens) for tokens in inference_tokens for one in losses]
+    served = [
+        cheapest_for_loss(fit, one, tokens, level=level)
+        for tokens in inference_tokens
+        for one in losses
+    ]
     runs = [_run_loss(fit, n_params, n_tokens, level) for n_params, n_tokens in sizes]
     console = output.console
     console.print(f"{fit.name}: {display.status_line(fit)}")

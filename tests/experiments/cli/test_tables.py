@@ -374,6 +374,14 @@ def test_a_model_to_be_served_is_smaller_and_trained_longer(tmp_path, run):
     assert "of all FLOPs saved" in text
 
 
+def test_every_interval_of_an_optimum_has_the_level_that_was_asked(tmp_path, run):
+    fit = str(tmp_path / "fit.json")
+    run("fit", table(tmp_path, "a.csv", 1), *QUICK, "--out", fit)
+    asked = ("--flops", "1e20", "--inference-tokens", "1e12", "--level", "0.5", "--json")
+    told = json.loads(run("optimum", fit, *asked))
+    assert (told["level"], told["inference"][0]["level"]) == (0.5, 0.5)
+
+
 def test_an_error_law_is_known_by_the_name_of_its_column(tmp_path, run):
     """Planted: error = .8 - 2 exp(-.9 L)."""
     loss = np.linspace(2.0, 4.0, 16)
