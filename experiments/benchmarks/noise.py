@@ -11,14 +11,12 @@ import collections
 import csv
 import math
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.record import facts, made_by, write
+from experiments.benchmarks.record import facts, made_by, run_study, write
 from experiments.cli.opening.load_study import load_study
 from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
@@ -63,11 +61,10 @@ def train(study: str, ledger: Ledger, budgets: tuple[float, ...], changes: tuple
     seeds = ",".join(map(str, SEEDS))
     asked = [f"name={ledger.folder.name}", f"seeds={seeds}", f"data_seeds={seeds}"]
     asked += [f"budgets={','.join(map(repr, budgets))}", "forecast_budgets=[]"]
-    command = [sys.executable, "-m", "experiments.cli.main", "run", study, *asked, *changes]
     pack = str(len(SEEDS) ** 2)  # The runs of a point: compiled once.
-    options = ["--results", str(ledger.results), "--pack", pack, "--allow-missing", "1"]
-    options.append("--anyway")  # Few sizes: no law is asked for.
-    subprocess.run([*command, *options], check=True)
+    # Few sizes: no law is asked for.
+    options = ("--pack", pack, "--allow-missing", "1", "--anyway")
+    run_study(study, *asked, *changes, *options, results=ledger.results, is_told=True)
 
 
 def points(table: str) -> list[dict[str, Any]]:

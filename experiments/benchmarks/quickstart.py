@@ -16,15 +16,13 @@ import json
 import math
 import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import binomtest
 
-from experiments.benchmarks.record import FOLDER, facts, made_by, write
+from experiments.benchmarks.record import FOLDER, facts, made_by, run_study, write
 from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
 from experiments.studies.quickstart import STUDY
@@ -79,9 +77,7 @@ def train(text: str, repeat: int, work: Path) -> Ledger:
         f"STUDY = dataclasses.replace(STUDY, data={source!r}, {changes})",
     ]
     file.write_text("\n".join(words) + "\n", encoding="utf-8")
-    command = [sys.executable, "-m", "experiments.cli.main", "run", str(file), f"name={name}"]
-    command += [f"seeds={json.dumps(seeds)}", "--results", str(work)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    run_study(str(file), f"name={name}", f"seeds={json.dumps(seeds)}", results=work)
     return Ledger(work, name)
 
 

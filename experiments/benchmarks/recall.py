@@ -8,15 +8,13 @@ against the number of pairs, of attention and of states of few numbers.
 import argparse
 import csv
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from experiments.benchmarks.record import FOLDER, facts, made_by, write
+from experiments.benchmarks.record import FOLDER, facts, made_by, run_study, write
 from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
 from experiments.studies.recall import PAIRS, SEQ_LEN, STUDY
@@ -44,8 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
-    command = [sys.executable, "-m", "experiments.cli.main", "run", STUDY.name, "--anyway"]
-    subprocess.run([*command, "--results", str(options.results)], check=True)
+    run_study(STUDY.name, "--anyway", results=options.results, is_told=True)
     record = facts("make bench-recall") | {
         "budget": STUDY.budgets[0],
         "answers": rows(asked(Ledger(options.results, STUDY.name))),

@@ -2,6 +2,8 @@
 """What a benchmark writes below results/benchmarks/, and the line that says where it was made."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,13 @@ def made_by(record: dict[str, Any]) -> str:
         f"`{record['command']}` on {record['device']}, cores: {record['cores']}; Python "
         f"{record['python']}, jax {record['version_jax']}, commit {record['git_commit'][:7]}."
     )
+
+
+def run_study(study: str, *words: str, results: Path, is_told: bool = False) -> None:
+    """As a user runs it; ``words``: overrides and options. ``is_told``: with what it prints."""
+    command = [sys.executable, "-m", "experiments.cli.main", "run", study, *words]
+    out = None if is_told else subprocess.DEVNULL
+    subprocess.run([*command, "--results", str(results)], check=True, stdout=out)
 
 
 def write(name: str, record: dict[str, Any], page: str, folder: Path = FOLDER) -> None:

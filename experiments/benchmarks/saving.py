@@ -10,13 +10,11 @@ import argparse
 import csv
 import math
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.record import facts, made_by, write
+from experiments.benchmarks.record import facts, made_by, run_study, write
 from experiments.cli.opening.load_study import load_study
 from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
@@ -65,10 +63,9 @@ def run(study: str, name: str, work: Path, before: dict[str, Any]) -> dict[str, 
     goal = 100 * before[ALONE]["goal_width"] if options else 0.0
     results = work / name.replace(" ", "-")
     shutil.rmtree(results / asked.name, ignore_errors=True)
-    command = [sys.executable, "-m", "experiments.cli.main", "run", study, *overrides]
-    command += [word.format(goal=goal, target=target) for word in options]
+    words = [word.format(goal=goal, target=target) for word in options]
     began = time.perf_counter()
-    subprocess.run([*command, "--results", str(results)], check=True, stdout=subprocess.DEVNULL)
+    run_study(study, *overrides, *words, results=results)
     seconds = time.perf_counter() - began
     return {"wall_seconds": round(seconds, 1), **outcome(Ledger(results, asked.name), target)}
 

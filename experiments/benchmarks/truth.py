@@ -8,13 +8,11 @@ interval and the true entropy; then the bias over the studies and the interval w
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.record import facts, made_by, write
+from experiments.benchmarks.record import facts, made_by, run_study, write
 from experiments.files import markdown
 from experiments.ledger.ledger import Ledger
 from experiments.studies.zipf_truth import STUDY
@@ -52,8 +50,7 @@ def _one_study(number: int, results: Path) -> dict[str, Any]:
         f"evaluation.seed={number}",
         f"seeds={seeds}",
     ]
-    command = [sys.executable, "-m", "experiments.cli.main", "run", "zipf_truth", *overrides]
-    subprocess.run([*command, "--results", str(results)], check=True, stdout=subprocess.DEVNULL)
+    run_study("zipf_truth", *overrides, results=results)
     ledger = Ledger(results, name)
     truth = Manifest.read(ledger.manifest).entropy_nats
     assert truth is not None

@@ -34,7 +34,6 @@ Array = np.ndarray
 Counts = Counter[Any]
 
 LEVELS = (0.80, 0.90, 0.95)
-ESTIMATORS = ("surface", "approach 2", "approach 2, joint", "profile")
 _BY_CURVE = {"parabola": "approach 2", "joint": "approach 2, joint"}
 # Minima to a millionth of an interval's width; the library goes on to rounding error.
 _STOP = 1e-9
@@ -43,7 +42,7 @@ _STOP = 1e-9
 def count(
     study: SimulatedStudy, index: int, n: int, n_replicates: int, estimators: Sequence[str]
 ) -> Counts:
-    """Counts of n simulations by some of ESTIMATORS; `index` seeds them."""
+    """Counts of n simulations by some estimators; `index` seeds them."""
     rng = np.random.default_rng([index, *study.name.encode()])
     runs = study.runs()
     noise = study.noise_draws(runs.loss_nats, n, rng)

@@ -16,6 +16,7 @@ from scaling.answers.extrapolation import Score, best, cuts, score
 from scaling.approaches.columns import ColumnFit, Way, fit_columns
 from scaling.design.rows import choose_rows
 from scaling.fit import FitError
+from scaling.json_values import encode
 from scaling.tables.arrays import Array
 
 
@@ -36,13 +37,9 @@ def choose(task: Task, folder: Path = FOLDER) -> dict[str, Any]:
         "rows": len(cost),
         "named": named(chosen.way),
         "held_out_r2": chosen.r2,
-        "scores": [{**named(one.way), "error": _finite(one.error), "r2": one.r2} for one in scores],
+        "scores": [{**named(one.way), "error": encode(one.error), "r2": one.r2} for one in scores],
         "budgets": budgets,
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def named(way: Way) -> dict[str, Any]:

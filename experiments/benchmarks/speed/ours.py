@@ -18,6 +18,8 @@ import jax.numpy as jnp
 
 from experiments.benchmarks.speed import networks
 from experiments.benchmarks.speed.networks import Setting
+from experiments.machine.peak import ACCELERATOR_SIZE
+from experiments.machine.peak import measure as measure_peak
 from model.network.counts.total import count_params
 from model.network.execution import Execution
 from model.training.compile_program import compile_program
@@ -68,6 +70,7 @@ def measure(setting: Setting) -> dict[str, Any]:
         first = time.perf_counter() - began
         ask = program, state, hyper, batches, setting.n_steps
         repeats = _seconds_per_step(*ask, 1 + setting.n_repeats)[1:]
+    size = 2048 if jax.default_backend() == "cpu" else ACCELERATOR_SIZE
     return {
         "setting": setting.name,
         "batch_size": setting.batch_size,
@@ -76,7 +79,7 @@ def measure(setting: Setting) -> dict[str, Any]:
         "first_loss": first_loss,
         "n_params": n_params,
         "execution": program.execution.to_text(),
-        "peak_flops_per_second": peak(setting.dtype),
+        "peak_flops_per_second": measure_peak(setting.dtype, size, seconds=0.5),
         "device_kind": jax.devices()[0].device_kind,
         "versions": {"jax": jax.__version__},
     }
@@ -92,20 +95,6 @@ def _seconds_per_step(
         jax.block_until_ready(metrics)
         seconds.append((time.perf_counter() - began) / n_steps)
     return seconds
-
-
-def peak(dtype: str, seconds: float = 0.5) -> float:
-    """FLOP/s of a square matrix product that JAX reaches here."""
-    n = 2048 if jax.default_backend() == "cpu" else 8192
-    a = jnp.ones((n, n), dtype)
-    product = jax.jit(lambda a: a @ a)
-    product(a).block_until_ready()
-    best, began = 0.0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        start = time.perf_counter()
-        product(a).block_until_ready()
-        best = max(best, 2 * n**3 / (time.perf_counter() - start))
-    return best
 
 
 if __name__ == "__main__":
