@@ -146,31 +146,23 @@ def _no_minimum(study: Study, points: Sequence[Point]) -> Iterator[tuple[bool, s
 def _too_few(study: Study, points: Sequence[Point]) -> Iterator[tuple[bool, str]]:
     """Approaches that these points are too few for: whether at every budget, and a sentence."""
     few = _few(study, points)
+    needed = f"{fewest.PARABOLA_RUNS} runs at {fewest.PARABOLA_SIZES} sizes"
+    which = f" ({', '.join(few.values())})" if few else ""
     if len(study.budgets) - len(few) < fewest.PARABOLA_BUDGETS:
-        said = f" ({', '.join(few.values())})" if few else ""
-        yield (
-            True,
-            (
-                f"isoflop: parabolas at {len(study.budgets) - len(few)} budgets, it needs them at "
-                f"{fewest.PARABOLA_BUDGETS}, each {fewest.PARABOLA_RUNS} runs at "
-                f"{fewest.PARABOLA_SIZES} sizes{said}"
-            ),
+        said = (
+            f"isoflop: parabolas at {len(study.budgets) - len(few)} budgets, it needs them at "
+            f"{fewest.PARABOLA_BUDGETS}, each {needed}{which}"
         )
+        yield True, said
     elif few:
-        yield (
-            False,
-            (
-                f"isoflop: no parabola at {len(few)} of {len(study.budgets)} budgets, which needs "
-                f"{fewest.PARABOLA_RUNS} runs at {fewest.PARABOLA_SIZES} sizes "
-                f"({', '.join(few.values())})"
-            ),
-        )
+        said = f"isoflop: no parabola at {len(few)} of {len(study.budgets)} budgets"
+        yield False, f"{said}, which needs {needed}{which}"
     all_sizes = len({point.params.total for point in points})
     if all_sizes < fewest.ENVELOPE_SIZES:
         yield True, f"envelope: {all_sizes} sizes, it needs {fewest.ENVELOPE_SIZES}"
     n_configurations = len({(point.params.total, point.n_tokens) for point in points})
     for law, n_parameters in fewest.SURFACE_PARAMETERS.items():
-        needed = n_parameters + fewest.SPARE_CONFIGURATIONS
-        if n_configurations < needed:
-            said = f"{n_configurations} different (N, D), it needs {needed}"
+        n_needed = n_parameters + fewest.SPARE_CONFIGURATIONS
+        if n_configurations < n_needed:
+            said = f"{n_configurations} different (N, D), it needs {n_needed}"
             yield True, f"surface ({law}): {said}"

@@ -53,7 +53,7 @@ def resolve(
         not divide the run.
     """
     recipe, manifest = study.recipe, data_of(study, manifest)
-    model = model_config(recipe, d_model, vocab_size=manifest.vocab_size, seq_len=study.seq_len)
+    model = network(study, manifest, d_model)
     per_token = flops_of_a_token(recipe, model, study.flops)
     run = length(recipe, model, budget / per_token)
     _check_budget(run, budget=budget, per_token=per_token, d_model=d_model)
@@ -115,9 +115,14 @@ def resolve_tokens(
 
 def flops_at(study: Study, manifest: Manifest, d_model: int) -> float:
     """Training FLOPs per token of the recipe's network, in the study's convention."""
-    vocab_size = data_of(study, manifest).vocab_size
-    model = model_config(study.recipe, d_model, vocab_size=vocab_size, seq_len=study.seq_len)
+    model = network(study, data_of(study, manifest), d_model)
     return flops_of_a_token(study.recipe, model, study.flops)
+
+
+def network(study: Study, manifest: Manifest, d_model: int) -> ModelConfig:
+    """Of the recipe, for its own data, with the multipliers of the base."""
+    vocab_size = manifest.vocab_size
+    return model_config(study.recipe, d_model, vocab_size=vocab_size, seq_len=study.seq_len)
 
 
 def _check_budget(run: Length, *, budget: float, per_token: float, d_model: int) -> None:

@@ -12,9 +12,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from experiments.plan.point import Point, Spec, spec_id
+from experiments.study.changes import leaves
 from experiments.study.recipe import Recipe
 from scaling.tables.units import power
 
@@ -133,20 +133,11 @@ def beyond_horizon(points: Sequence[Point], recipe: Recipe) -> str:
 def _differences(one: Spec, other: Spec) -> Iterator[tuple[str, float, float]]:
     """Numbers on whose account two runs have no trunk in common."""
     at = max(one.train.schedule.warmup_steps, other.train.schedule.warmup_steps, 1)
-    trees = (dataclasses.asdict(trunk_spec(spec, at)) for spec in (one, other))
-    ours, theirs = (dict(_leaves(tree, "")) for tree in trees)
+    ours, theirs = (leaves(trunk_spec(spec, at)) for spec in (one, other))
     # What people think of first: rates and decays follow from these.
     for name in ("train.batch_size", "train.schedule.warmup_steps", *ours):
         if ours[name] != theirs[name]:
             yield name, ours[name], theirs[name]
-
-
-def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from _leaves(value, f"{path}.{name}".lstrip("."))
-    else:
-        yield path, node
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,8 @@
 import math
 from dataclasses import dataclass
 
-from experiments.plan.from_recipe import Refused, flops_of_a_token, model_config
+from experiments.plan.from_recipe import Refused, flops_of_a_token
+from experiments.plan.resolve import network
 from experiments.plan.settings import data_of
 from experiments.study.study import Ladder, Study
 from model.data.manifest import Manifest
@@ -79,7 +80,6 @@ def width_for(study: Study, manifest: Manifest, budget: float, tokens_per_param:
 
 
 def _tokens_per_param(study: Study, manifest: Manifest, budget: float, d_model: int) -> float:
-    vocab_size = data_of(study, manifest).vocab_size
-    model = model_config(study.recipe, d_model, vocab_size=vocab_size, seq_len=study.seq_len)
+    model = network(study, data_of(study, manifest), d_model)
     per_token = flops_of_a_token(study.recipe, model, study.flops)
     return budget / per_token / count_params(model).total

@@ -127,21 +127,16 @@ def _gather(what: str, step: Step, array_bytes: float, count: int) -> Transfer:
 
 
 def _reduce(what: str, step: Step, array_bytes: float, count: int) -> Iterator[Transfer]:
-    n_parts = math.prod(step.mesh[axis] for axis in step.weight_axes)
+    axes = step.weight_axes
+    n_parts = math.prod(step.mesh[axis] for axis in axes)
     yield Transfer(
-        what=what,
-        kind="reduce-scatter",
-        axes=step.weight_axes,
-        array_bytes=array_bytes,
-        count=count,
+        what=what, kind="reduce-scatter", axes=axes, array_bytes=array_bytes, count=count
     )
-    yield Transfer(
-        what=f"{what}, over replicas",
-        kind="all-reduce",
-        axes=("data",),
-        array_bytes=array_bytes / n_parts,
-        count=count,
-    )
+    yield _all_reduce(f"{what}, over replicas", ("data",), array_bytes / n_parts, count)
+
+
+def _all_reduce(what: str, axes: tuple[str, ...], array_bytes: float, count: int) -> Transfer:
+    return Transfer(what=what, kind="all-reduce", axes=axes, array_bytes=array_bytes, count=count)
 
 
 def _embedding(step: Step) -> Iterator[Transfer]:
@@ -153,6 +148,7 @@ def _embedding(step: Step) -> Iterator[Transfer]:
     model = step.model
     rows = model.vocab_size + model.learned_positions * model.seq_len
     table = 4 * rows * model.d_model
+    axes, n = ("data", *step.weight_axes), step.execution.n_microbatches
     yield Transfer(
         what="embedding table",
         kind="all-gather",
@@ -160,18 +156,7 @@ def _embedding(step: Step) -> Iterator[Transfer]:
         array_bytes=table,
         count=1,
     )
-    axes = ("data", "fsdp") if step.execution.layout == "fsdp_tensor" else ("data", *_both())
-    yield Transfer(
-        what="gradient of the embedding table",
-        kind="all-reduce",
-        axes=axes,
-        array_bytes=table,
-        count=step.execution.n_microbatches,
-    )
-
-
-def _both() -> tuple[str, str]:
-    return ("fsdp", "tensor")
+    yield _all_reduce("gradient of the embedding table", axes, table, n)
 
 
 def _head(step: Step) -> Iterator[Transfer]:
@@ -184,14 +169,8 @@ def _head(step: Step) -> Iterator[Transfer]:
 
 def _vectors(step: Step) -> Iterator[Transfer]:
     """Gains and biases are whole everywhere; their float32 gradients are all-reduced."""
-    axes = ("data", "fsdp") if step.execution.layout == "fsdp_tensor" else ("data", *_both())
-    yield Transfer(
-        what="gradients of gains and biases",
-        kind="all-reduce",
-        axes=axes,
-        array_bytes=4 * _vector_params(step.model),
-        count=step.execution.n_microbatches,
-    )
+    axes, n_bytes = ("data", *step.weight_axes), 4 * _vector_params(step.model)
+    yield _all_reduce("gradients of gains and biases", axes, n_bytes, step.execution.n_microbatches)
 
 
 def _tensor(step: Step) -> Iterator[Transfer]:
@@ -210,18 +189,12 @@ def _tensor(step: Step) -> Iterator[Transfer]:
     model, execution = step.model, step.execution
     activation = step.local_tokens * model.d_model * step.dtype_bytes
     n_again = model.n_layers * (execution.remat == "block")
-    n = execution.n_microbatches
-
-    def reduced(what: str, array_bytes: float, count: int) -> Transfer:
-        return Transfer(
-            what=what, kind="all-reduce", axes=("tensor",), array_bytes=array_bytes, count=count
-        )
-
+    axes, n = ("tensor",), execution.n_microbatches
     n_split = _split_layers(model)
-    yield reduced("outputs of mixers", activation, n * (n_split + n_again))
-    yield reduced("gradients of inputs of mixers", activation, n * n_split)
-    yield reduced("gradient of the head's input", activation, n)
-    yield reduced("softmax over a split vocabulary", 3 * 4 * step.local_tokens, n)
+    yield _all_reduce("outputs of mixers", axes, activation, n * (n_split + n_again))
+    yield _all_reduce("gradients of inputs of mixers", axes, activation, n * n_split)
+    yield _all_reduce("gradient of the head's input", axes, activation, n)
+    yield _all_reduce("softmax over a split vocabulary", axes, 3 * 4 * step.local_tokens, n)
 
 
 def _context(step: Step) -> Iterator[Transfer]:

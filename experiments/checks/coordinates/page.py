@@ -16,9 +16,11 @@ from experiments.files import markdown
 from experiments.files.storage import replace_text
 from experiments.terminal.table import plain_table
 from scaling.hyperparameters.width_depth_growth import FLAT, Growth
+from scaling.json_values import encode
 from scaling.plots.style import save_png
 from scaling.plots.width_depth_growth import Panel, figure_growth
 
+_TOLD = ("parameterization", "axis", "quantity", "final", "change")
 _COLUMNS = ("parameterisation", "along", "quantity", "size", "verdict", "change", "verdict")
 
 
@@ -104,24 +106,12 @@ def _record(answer: Answer, about: Mapping[str, str | int]) -> dict[str, Any]:
         "verdict": answer.verdict,
         "flat_below": FLAT,
         "seeds": list(answer.networks.seeds),
-        "slopes": [_finite(_plain(slope)) for slope in answer.slopes],
+        "slopes": [
+            {name: encode(getattr(slope, name)) for name in _TOLD} for slope in answer.slopes
+        ],
         "means": list(Means._fields),
-        "cases": [_finite(msgspec.to_builtins(case)) for case in answer.cases],
+        "cases": [encode(msgspec.to_builtins(case)) for case in answer.cases],
     }
-
-
-def _plain(slope: Slope) -> dict[str, Any]:
-    names = ("parameterization", "axis", "quantity", "final", "change")
-    return {name: msgspec.to_builtins(getattr(slope, name)) for name in names}
-
-
-def _finite(value: Any) -> Any:
-    """Null for what is no number: JSON has none."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _page(answer: Answer, about: Mapping[str, str | int]) -> str:

@@ -14,6 +14,7 @@ from experiments.checks.learning_rate.sweep import FIELD
 from experiments.files import markdown
 from experiments.files.storage import replace_text
 from scaling.hyperparameters.learning_rate_basins import N_RATES
+from scaling.json_values import encode
 from scaling.plots.learning_rate_basins import Line, figure_basins
 from scaling.plots.style import save_png
 
@@ -80,13 +81,13 @@ def _row(one: Measured) -> dict[str, Any]:
         "n_params": point.params.total,
         "n_tokens": point.n_tokens,
         "sentence": one.sentence,
-        **{name: value if math.isfinite(value) else None for name, value in numbers.items()},
+        **encode(numbers),
         "runs": [
             {
                 "id": run.id,
                 "rate": run.axes[FIELD],
                 "seed": run.seed,
-                "loss_nats": float(loss) if math.isfinite(loss) else None,
+                "loss_nats": encode(loss),
             }
             for run, loss in zip(one.points, one.losses.T.ravel(), strict=True)
         ],
