@@ -142,6 +142,12 @@ def parameter_draws(fit: Fit) -> Float[Array, "draws P"]:
     return np.concatenate([estimate, replicates])
 
 
+def finite_draws(fit: Fit) -> Float[Array, "draws P"]:
+    """Of the estimate and of the replicates that did not fail."""
+    draws = parameter_draws(fit)
+    return draws[np.all(np.isfinite(draws), axis=1)]
+
+
 def _power_law_optima(fit: Fit, ladder: Ladder, log_c: Array) -> tuple[Array, Array, Array]:
     draws = {name: values[:, None] for name, values in power_law_draws(fit).items()}
     x = log_c - np.log(fit.parameters["flops_ref"])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scaling.answers.frontier import parameter_draws
+from scaling.answers.frontier import finite_draws
 from scaling.approaches.power_laws import power_law_draws
 from scaling.fit import Fit, FitError
 from scaling.laws.registry import law_named
@@ -35,8 +35,7 @@ def frontier_loss(fit: Fit) -> Callable[[Array, " slice"], Array]:
     law, ladder = law_named(fit.law), Ladder.from_runs(fit.fitted_runs)
     if not law.is_surface:
         raise FitError(f"{fit.name} is no surface over n_params and n_tokens: it has no frontier")
-    parameters = parameter_draws(fit)
-    parameters = parameters[np.all(np.isfinite(parameters), axis=1)]
+    parameters = finite_draws(fit)
 
     def along_surface(log_c: Array, rows: slice) -> Array:
         log_loss = law.log_loss_of(parameters[rows])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.answers.frontier import parameter_draws
+from scaling.answers.frontier import finite_draws, parameter_draws
 from scaling.fit import Fit, FitStatus
 from scaling.intervals import Estimated
 from scaling.laws.registry import law_named
@@ -79,7 +79,7 @@ def cheapest_for_loss(
     log_loss, ladder = _surface_of(fit)
     _check("loss_nats", loss_nats, loss_nats > 0)
     _check("inference_tokens", inference_tokens, inference_tokens >= 0)
-    n_draws = len(_good_draws(fit))
+    n_draws = len(finite_draws(fit))
     target = np.full((n_draws, 1), np.log(loss_nats))
     best = _cheapest(log_loss, ladder, fit, target, inference_tokens)
     if not np.isfinite(best[0][0, 0]):
@@ -186,13 +186,7 @@ def _surface_of(fit: Fit) -> tuple[LogLoss, Ladder]:
     law = None if fit.law == "power_laws" else law_named(fit.law)
     if law is None or not law.is_surface:
         raise ValueError(f"{fit.name} has no loss surface over N and D; fit one with fit_surface")
-    return law.log_loss_of(_good_draws(fit)), Ladder.from_runs(fit.fitted_runs)
-
-
-def _good_draws(fit: Fit) -> Array:
-    """Parameters [1 + R', P] of the estimate and of the replicates that did not fail."""
-    draws = parameter_draws(fit)
-    return draws[np.all(np.isfinite(draws), axis=1)]
+    return law.log_loss_of(finite_draws(fit)), Ladder.from_runs(fit.fitted_runs)
 
 
 def _lowest(log_loss: LogLoss, fit: Fit) -> float:

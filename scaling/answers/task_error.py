@@ -29,7 +29,6 @@ class TaskForecast(ShortRepr):
     task_error: float
     interval_error: Interval
     level: float
-    n_draws: int
 
 
 def forecast_task(surface: Fit, errors: Fit, *, n_params: float, n_tokens: float) -> TaskForecast:
@@ -71,5 +70,4 @@ def forecast_task(surface: Fit, errors: Fit, *, n_params: float, n_tokens: float
         task_error=float(error[0]),
         interval_error=Interval.of(error[1:], surface.level),
         level=surface.level,
-        n_draws=int(np.isfinite(error[1:]).sum()),
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the data can and cannot tell: refusals, and findings in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from scaling.laws.registry import law_named
 from scaling.solve.problem import Problem
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
+from scaling.tables.units import power
 
 # Scatter of ln(D/N), or of the direction across the best line in (ln N, ln D), below which the
 # two exponents of a surface cannot be told apart.
@@ -34,6 +35,21 @@ def usable(runs: Runs, reasons: dict[str, str] | None = None) -> tuple[Runs, dic
         left_out.setdefault(str(runs.run_id[i]), f"status {runs.status[i]}")
     keep = np.array([run_id not in left_out for run_id in runs.run_id], bool)
     return runs.select(keep), left_out
+
+
+def of_budgets(runs: Runs, reasons: Mapping[float, str]) -> dict[str, str]:
+    """run_id -> why its budget is not used."""
+    return {
+        str(i): f"budget {power(b)} FLOPs: {reasons[b]}"
+        for i, b in zip(runs.run_id, runs.budget.tolist(), strict=True)
+        if b in reasons
+    }
+
+
+def require_choice(what: str, value: str, legal: Sequence[str]) -> None:
+    """Raises ValueError for what is none of them."""
+    if value not in legal:
+        raise ValueError(f"unknown {what}={value!r}; choose one of {', '.join(legal)}")
 
 
 def require_points(problem: Problem, n_spare: int = SPARE_CONFIGURATIONS) -> list[str]:

@@ -41,11 +41,6 @@ class LawPosterior:
     known: float
     findings: tuple[str, ...]
 
-    @property
-    def curved(self) -> Float[Array, "R 6"]:
-        """The draws as parameters of `loss_laws.CURVED`, [R, 6]."""
-        return self.prior.curved(self.phi)
-
 
 def fit_posterior(runs: Runs, prior: Prior, *, n_draws: int = 32, seed: int = 0) -> LawPosterior:
     """What the runs and the prior say of the law.

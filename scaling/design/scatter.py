@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scaling.design.prior import N_ADDITIVE, Prior
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-from scaling.uncertainty.groups import configurations
+from scaling.uncertainty.groups import configurations, trunks
 from scaling.uncertainty.noise import estimate_noise, local_scale
 
 # Of that variance, the part that all repeats of one configuration share (lack of fit): as published
@@ -68,9 +68,8 @@ def effects(runs: Runs, scatter: Scatter) -> tuple[Float[Array, "n n"], Float[Ar
     """Covariance that runs share [n, n], and the variance that each has to itself [n]."""
     if not len(runs):
         return np.zeros((0, 0)), np.zeros(0)
-    config = configurations(runs)
-    trunk = np.unique(runs.cluster_id, return_inverse=True)[1].reshape(-1)
-    same_config, same_trunk = (label[:, None] == label for label in (config, trunk))
+    labels = (configurations(runs), trunks(runs))
+    same_config, same_trunk = (label[:, None] == label for label in labels)
     is_branch = np.any(same_trunk & ~same_config, axis=1)
     log_d = np.log(runs.n_tokens)
     in_common = np.exp(-np.abs(log_d[:, None] - log_d)) * (same_trunk & is_branch)

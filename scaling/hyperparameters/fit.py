@@ -48,7 +48,7 @@ class HyperparameterFit(ShortRepr):
         `centre` = mean (ln N, ln D) of the cells.
       floors: of each group, in nats. groups: their (N, D), [G, 2].
       window: largest excess of a cell over the lowest loss of its group, relative.
-      n_cells: of n_given that lie within it.
+      n_cells: that lie within it.
     """
 
     parameters: Mapping[str, float]
@@ -60,7 +60,6 @@ class HyperparameterFit(ShortRepr):
     groups: Float[Array, "K 2"]
     window: float
     n_cells: int
-    n_given: int
     status: FitStatus
     certificate: Certificate
     findings: tuple[str, ...]
@@ -140,7 +139,6 @@ def fit_hyperparameters(
         groups=np.stack([near.n_params[first], near.n_tokens[first]], axis=1),
         window=window,
         n_cells=len(near.lr),
-        n_given=len(grid.lr),
         status=found.status,
         certificate=found.certificate,
         findings=(

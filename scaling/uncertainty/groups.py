@@ -2,7 +2,7 @@
 """Which runs belong together: repeats of one configuration, branches of one trunk, clusters."""
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
@@ -29,6 +29,11 @@ def trunks(runs: Runs) -> Int[Array, " n"]:
     """Label of each run's cluster_id, in the order of their first run: names do not count."""
     _, first, label = np.unique(runs.cluster_id, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[label.reshape(-1)]
+
+
+def members(labels: Int[Array, " n"]) -> Float[Array, "n K"]:
+    """1 where a run belongs to a group, else 0."""
+    return (labels[:, None] == np.arange(labels.max() + 1)).astype(float)
 
 
 def share_noise(runs: Runs) -> bool:

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from scaling.fit import Noise
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
-from scaling.uncertainty.groups import configurations, share_noise, trunks
+from scaling.uncertainty.groups import configurations, members, share_noise, trunks
 from scaling.uncertainty.variance_components import VariancePosterior, variance_posterior
 
 # Prior standard deviation, about zero, of the slope of log scale per standard deviation of the
@@ -84,8 +84,7 @@ def repeat_noise(runs: Runs) -> tuple[Noise | None, VariancePosterior | None]:
     if run_sd is None:
         return None, None
     nats, _ = repeat_sd(runs.loss_nats, labels)
-    means = (labels[:, None] == np.arange(labels.max() + 1)).astype(float)
-    shared = shared_variances(runs, values, means)
+    shared = shared_variances(runs, values, members(labels))
     if shared is not None:
         if not shared.trunk_dof:
             return None, None

@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from scaling.tables.arrays import Array
+from scaling.uncertainty.groups import members
 
 # Variance of means of trunks and of configurations, relative to what own noise gives them: the
 # smallest considered where it may be below 1, the largest, and points of the grid in its log for
@@ -183,8 +184,8 @@ def _and_faint(basis: Array, trunks: Array) -> Array:
 
 def _seen(labels: Array, basis: Array) -> Array:
     """What the fit leaves of one unit of each group, [n, groups]."""
-    members = (labels[:, None] == np.arange(labels.max() + 1)).astype(float)
-    return members - basis @ (basis.T @ members)
+    units = members(labels)
+    return units - basis @ (basis.T @ units)
 
 
 def _density(

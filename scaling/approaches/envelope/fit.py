@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Approach 1: the lower envelope of training curves (Hoffmann et al. 2022, sec. 3.1)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -70,8 +70,8 @@ def fit_envelope(
       FitError: when the envelope has no interior part.
       ValueError: for an unknown choice, or shifts without repeats.
     """
-    _require("select", select, SELECT)
-    _require("bootstrap", bootstrap, BOOTSTRAPS)
+    diagnostics.require_choice("select", select, SELECT)
+    diagnostics.require_choice("bootstrap", bootstrap, BOOTSTRAPS)
     usable, left_out, grid = _usable_grid(runs, curves, select, n_points, smoothing)
     is_hull = select != "lowest"
     chosen, interior = _interior(grid, is_hull=is_hull)
@@ -139,11 +139,6 @@ def _interior(grid: Grid, *, is_hull: bool) -> tuple[Array, Array]:
             "size present has the lowest loss. Add smaller and larger sizes, or longer curves."
         )
     return chosen, interior
-
-
-def _require(name: str, value: str, legal: Sequence[str]) -> None:
-    if value not in legal:
-        raise ValueError(f"unknown {name}={value!r}; choose one of {', '.join(legal)}")
 
 
 def _without_curve(runs: Runs, curves: Curves | None, select: str) -> dict[str, str]:

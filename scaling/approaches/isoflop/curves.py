@@ -18,6 +18,8 @@ from scaling.tables.arrays import Array
 
 DEGREES = {"parabola": 2, "cubic": 3, "quartic": 4}
 CURVES = (*DEGREES, "akima")
+# Where D* comes from: along the runs' size ladder, or from a curve over ln D.
+TOKENS = ("ladder", "curve")
 _AKIMA_SIZES = 5
 # Points of the search for the lowest point of a cubic or quartic, before Newton steps.
 _SEARCH = 129

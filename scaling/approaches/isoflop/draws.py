@@ -19,7 +19,7 @@ from scaling.uncertainty.bootstrap_choice import (
     cluster_findings,
     component_findings,
 )
-from scaling.uncertainty.groups import share_noise
+from scaling.uncertainty.groups import members, share_noise
 from scaling.uncertainty.noise import estimate_noise, repeat_noise, shared_variances
 
 GIVEN = "seed noise as given"
@@ -45,7 +45,6 @@ class Draws:
     noise: Noise | None
     method: str
     given: float | str | None
-    why_none: str = "no repeats and no degrees of freedom: the data give no intervals."
     findings: Sequence[str] = ()
 
     def per_curve(self, curves: Sequence[Curve]) -> tuple[list[Array], list[Array]]:
@@ -153,8 +152,8 @@ def pooled_share(runs: Runs, curves: Sequence[Curve]) -> float:
     shared = shared_variances(runs, runs.loss_nats / fitted - 1.0, slopes)
     if shared is None:
         return 1.0
-    A = _projector(_members(shared.configurations)) - _projector(slopes * fitted[:, None])
-    Z = _members(shared.trunks)
+    A = _projector(members(shared.configurations)) - _projector(slopes * fitted[:, None])
+    Z = members(shared.trunks)
     between = Z.T @ A @ Z
     # Where the curves follow each trunk nothing tells rho.
     known = shared.trunk_dof > 0
@@ -162,10 +161,6 @@ def pooled_share(runs: Runs, curves: Sequence[Curve]) -> float:
     total, once, twice = np.trace(A), np.trace(between), np.sum(between * between.T)
     spread = (1.0 - rho) ** 2 * total + 2.0 * rho * (1.0 - rho) * once + rho**2 * twice
     return float(total / (weights @ spread)) if total > 0.5 else 1.0
-
-
-def _members(labels: Array) -> Array:
-    return (labels[:, None] == np.arange(labels.max() + 1)).astype(float)
 
 
 def _projector(columns: Array) -> Array:

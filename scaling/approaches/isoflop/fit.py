@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 
 from scaling.approaches import diagnostics
 from scaling.approaches.isoflop.checks import curvature_interval, enclosed
-from scaling.approaches.isoflop.curves import fit_curve
+from scaling.approaches.isoflop.curves import TOKENS, fit_curve
 from scaling.approaches.isoflop.joint import JointFit, draw, fit_joint, replicate
 from scaling.approaches.isoflop.law import JOINT
 from scaling.approaches.power_laws import power_law_fields, power_laws, replicates_of
 from scaling.fit import Bootstrap, Fit, FitError, FitStatus, Optimum
-from scaling.intervals import Interval
+from scaling.intervals import UNKNOWN, Interval
 from scaling.laws.fewest import (
     JUDGED_BUDGETS,
     PARABOLA_BUDGETS,
@@ -25,8 +25,6 @@ from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 from scaling.tables.units import power
-
-TOKENS = ("ladder", "curve")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,8 +89,7 @@ def fit_isoflop(
       FitError: when fewer than two budgets have the runs that a parabola needs.
       ValueError: for an unknown choice.
     """
-    if tokens not in TOKENS:
-        raise ValueError(f"unknown tokens={tokens!r}; choose one of {', '.join(TOKENS)}")
+    diagnostics.require_choice("tokens", tokens, TOKENS)
     usable, left_out = diagnostics.usable(runs)
     used, left = _used(usable)
     fitted, ladder = used.runs, Ladder.from_runs(used.runs)
@@ -128,7 +125,7 @@ def fit_isoflop(
         status=status,
         findings=findings,
         runs=runs,
-        left_out=left_out | _of_left_budgets(usable, left),
+        left_out=left_out | diagnostics.of_budgets(usable, left),
         optima=_reported(usable, used, left, optima, joint, level),
         noise=drawn.noise,
         bootstrap=Bootstrap(
@@ -206,15 +203,6 @@ def _judged(
     return (status if joint.status is FitStatus.CONVERGED else joint.status), doubts
 
 
-def _of_left_budgets(runs: Runs, left: dict[float, str]) -> dict[str, str]:
-    """run_id -> why its budget is not used."""
-    return {
-        str(i): f"budget {power(b)} FLOPs: {left[b]}"
-        for i, b in zip(runs.run_id, runs.budget.tolist(), strict=True)
-        if b in left
-    }
-
-
 def _reported(
     runs: Runs,
     used: _Used,
@@ -259,14 +247,13 @@ def _optimum(
 
 
 def _blank(budget: float, flops: float, reason: str) -> Optimum:
-    unknown = Interval(lower=np.nan, upper=np.nan)
     return Optimum(
         budget=budget,
         flops=flops,
         n_params_opt=np.nan,
         n_tokens_opt=np.nan,
         loss_opt=np.nan,
-        interval_n_params=unknown,
-        interval_n_tokens=unknown,
+        interval_n_params=UNKNOWN,
+        interval_n_tokens=UNKNOWN,
         reason=reason,
     )

@@ -7,7 +7,7 @@ import numpy as np
 
 from scaling.approaches import diagnostics
 from scaling.approaches.isoflop.budgets import Budget, isoflop_budgets, with_drawn_intervals
-from scaling.approaches.isoflop.curves import Curve, minima, require_curve
+from scaling.approaches.isoflop.curves import TOKENS, Curve, minima, require_curve
 from scaling.approaches.isoflop.draws import Draws, draw
 from scaling.approaches.power_laws import (
     power_law_fields,
@@ -22,8 +22,8 @@ from scaling.tables.runs import Runs
 from scaling.tables.units import power
 
 ACCEPT = ("resolved", "any")
-TOKENS = ("ladder", "curve")
 WEIGHTS = ("equal", "variance")
+_NO_REPLICATES = "no repeats and no degrees of freedom: the data give no intervals."
 _NOT_USED = (np.nan, np.nan, np.nan)
 
 
@@ -92,14 +92,14 @@ def fit_per_budget(
     ]
     status = power_law_status(len(used), findings)
     if n_bootstrap and not n_drawn:
-        findings.append(drawn.why_none)
+        findings.append(_NO_REPLICATES)
     return Fit(
         approach="isoflop",
         **power_law_fields(values, replicates, log_c.mean(), level),
         status=status,
         findings=tuple(findings),
         runs=runs,
-        left_out=left_out | _of_unused_budgets(usable, budgets),
+        left_out=left_out | diagnostics.of_budgets(usable, _reasons(budgets)),
         optima=_reported(budgets, ladder, optima),
         noise=drawn.noise,
         bootstrap=Bootstrap(
@@ -109,14 +109,8 @@ def fit_per_budget(
     )
 
 
-def _of_unused_budgets(runs: Runs, budgets: Sequence[Budget]) -> dict[str, str]:
-    """run_id -> why its budget is not used."""
-    reasons = {b.budget: b.reason for b in budgets if b.reason}
-    return {
-        str(i): f"budget {power(b)} FLOPs: {reasons[b]}"
-        for i, b in zip(runs.run_id, runs.budget, strict=True)
-        if b in reasons
-    }
+def _reasons(budgets: Sequence[Budget]) -> dict[float, str]:
+    return {b.budget: b.reason for b in budgets if b.reason}
 
 
 def _inverse_variances(log_n: Array) -> Array:
@@ -128,13 +122,9 @@ def _inverse_variances(log_n: Array) -> Array:
 
 def _require_choices(curve: str, accept: str, tokens: str, weights: str) -> None:
     require_curve(curve)
-    for what, value, legal in (
-        ("accept", accept, ACCEPT),
-        ("tokens", tokens, TOKENS),
-        ("weights", weights, WEIGHTS),
-    ):
-        if value not in legal:
-            raise ValueError(f"unknown {what}={value!r}; choose one of {', '.join(legal)}")
+    diagnostics.require_choice("accept", accept, ACCEPT)
+    diagnostics.require_choice("tokens", tokens, TOKENS)
+    diagnostics.require_choice("weights", weights, WEIGHTS)
 
 
 def _optimal(used: list[Budget], drawn: Draws, ladder: Ladder) -> tuple[Array, Array, Array]:
@@ -159,7 +149,7 @@ def _lowest(curve: Curve, targets: Array, weights: Array) -> tuple[Array, Array]
 
 
 def _findings(budgets: list[Budget], ladder: Ladder, accept: str) -> list[str]:
-    left = [f"budget {power(b.budget)} FLOPs is left out: {b.reason}." for b in budgets if b.reason]
+    left = [f"budget {power(b)} FLOPs is left out: {why}." for b, why in _reasons(budgets).items()]
     used = [b for b in budgets if not b.reason]
     opened = [power(b.budget) for b in used if b.minimum.sentence]
     if opened:
