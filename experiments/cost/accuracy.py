@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.cost.estimate import work
-from experiments.files.checked_json import Damaged
+from experiments.files.checked_json import intact
 from experiments.ledger.ledger import Ledger
 from experiments.plan.jobs import alone
 from experiments.plan.point import Point
@@ -67,10 +67,7 @@ def accuracy(ledger: Ledger, points: Sequence[Point], speed: DeviceSpeed) -> Acc
 
 
 def _real_seconds(ledger: Ledger, point: Point, device: str) -> float | None:
-    try:
-        result = ledger.read_result(point.id)
-    except Damaged:
-        return None
+    result = intact(ledger.read_result, point.id)
     if result is None or result.status != "ok" or result.costs.resumed_at:
         return None
     seconds = result.costs.wall_seconds - result.costs.compile_seconds

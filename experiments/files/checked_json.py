@@ -6,7 +6,8 @@ A file, or a line of one, holds ``{"sha256": ..., "record": TEXT}`` and a line e
 
 import hashlib
 import json
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -69,3 +70,11 @@ def read(storage: Storage, key: str, kind: type[T], *, way_out: str) -> T | None
     """The record in a file, None where there is none; raises as ``decode``."""
     data = storage.read(key)
     return None if data is None else decode(data, kind, storage.name(key), way_out=way_out)
+
+
+def intact(read: Callable[..., T | None], *given: Any) -> T | None:
+    """What is read; None where it is damaged, too: the doctor names it."""
+    try:
+        return read(*given)
+    except Damaged:
+        return None

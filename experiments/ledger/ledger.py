@@ -27,7 +27,7 @@ from pathlib import Path
 import msgspec
 
 from experiments.files import checked_json
-from experiments.files.checked_json import Damaged, text_of, with_checksum
+from experiments.files.checked_json import Damaged, intact, text_of, with_checksum
 from experiments.files.storage import Storage
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.metrics import Metrics
@@ -91,10 +91,7 @@ class Ledger:
 
     def has_intact_result(self, point_id: str) -> bool:
         """Whether there is one that can be read; raises OtherVersion."""
-        try:
-            return self.read_result(point_id) is not None
-        except Damaged:
-            return False
+        return intact(self.read_result, point_id) is not None
 
     def set_aside_damaged(self, point_id: str) -> list[str]:
         """Gives a damaged result another name, so that there can be a new one; says so.
@@ -229,10 +226,8 @@ class Ledger:
         Raises:
           OtherVersion: if another version of isoflop wrote it.
         """
-        try:
-            return read_record(self.storage, _trunk(trunk_id), Trunk, way_out="")
-        except Damaged:
-            return None
+        key = _trunk(trunk_id)
+        return intact(lambda: read_record(self.storage, key, Trunk, way_out=""))
 
     def has_trunk(self, trunk_id: str) -> bool:
         """Whether points can begin from it, as far as names of files say."""

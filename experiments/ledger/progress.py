@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from experiments.files.checked_json import Damaged
+from experiments.files.checked_json import Damaged, intact
 from experiments.ledger.asked_points import Asked
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.ledger import Ledger
@@ -187,10 +187,7 @@ def running_trunks(
         if not name.startswith(TRUNK) or ledger.has_trunk(name):
             continue
         job = ledger.job(name)
-        try:
-            record = job.job()
-        except Damaged:
-            continue  # The doctor names it.
+        record = intact(job.job)
         of = points.get(record.members[0]) if record else None
         newest = job.newest()
         if record is None or of is None or judge.job(job, newest)[0] != "running":

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.files.checked_json import Damaged
+from experiments.files.checked_json import Damaged, intact
 from experiments.ledger.claims import JobFolder, Limits
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.owner import Owner, is_alive, is_dead, this_process
@@ -142,10 +142,7 @@ class Judge:
         for name in self.ledger.job_ids():
             if name in runs:
                 continue
-            try:
-                job = self.ledger.job(name).job()
-            except Damaged:
-                continue  # The doctor names it.
+            job = intact(self.ledger.job(name).job)
             for point_id in job.results if job else ():
                 found.setdefault(point_id, []).append(name)
         return found
@@ -162,10 +159,7 @@ class Judge:
 
 
 def _parent(job: JobFolder) -> str | None:
-    try:
-        record = job.job()
-    except Damaged:
-        return None  # The doctor names it.
+    record = intact(job.job)
     return record.parent if record else None
 
 
@@ -174,10 +168,7 @@ def _is_held(job: JobFolder, number: int, me: Owner, lease_seconds: float) -> bo
 
     The kernel's word counts first; where it has none, the heartbeat's.
     """
-    try:
-        owner = job.owner(number)
-    except Damaged:
-        owner = None
+    owner = intact(job.owner, number)
     if owner is not None and is_dead(owner, me):
         return False
     if owner is not None and is_alive(owner, me):

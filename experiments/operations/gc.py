@@ -19,7 +19,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from experiments.files.checked_json import Damaged
+from experiments.files.checked_json import intact
 from experiments.files.storage import Storage
 from experiments.ledger.asked_points import Asked, asked_points
 from experiments.ledger.claims import JobFolder, Limits
@@ -160,10 +160,7 @@ def _is_named(path: Path, manifests: Sequence[str]) -> bool:
 
 def _members(job: JobFolder) -> tuple[str, ...]:
     """The points that get a result from a job; none where its record cannot be read."""
-    try:
-        record = job.job()
-    except Damaged:
-        return ()
+    record = intact(job.job)
     return record.results if record else ()
 
 

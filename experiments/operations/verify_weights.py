@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from experiments.files.checked_json import Damaged
+from experiments.files.checked_json import intact
 from experiments.ledger.ledger import Ledger, weights_key
 from experiments.operations.verify import Finding
 
@@ -13,12 +13,9 @@ _AGAIN = "The result stands; move it away, and `isoflop run` trains the run agai
 def check_weights(ledger: Ledger) -> Iterator[Finding]:
     """Weights that are damaged, gone, or of no result; raises OtherVersion."""
     for run_id in ledger.storage.names("runs"):
-        try:
-            result = ledger.read_result(run_id)
-        except Damaged:
-            continue  # Named already.
+        result = intact(ledger.read_result, run_id)
         if result is None:
-            continue  # Whoever trains the run writes its weights first.
+            continue  # Named already; or not there yet: weights are written first.
         key = weights_key(run_id)
         try:
             found = ledger.storage.sha256(key) or ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from experiments.cost import planned_cost, planned_vs_real
 from experiments.cost.planned_cost import Planned
 from experiments.cost.planned_vs_real import Compared, Real
-from experiments.files.checked_json import Damaged
+from experiments.files.checked_json import intact
 from experiments.ledger.forecasts import Forecast, read_forecasts
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import Result, Trunk
@@ -122,7 +122,7 @@ def gather(ledger: Ledger, points: Sequence[Point], analysis: Analysis, unit: st
         for result in [verdicts[forecast.point.id].result]
     ]
     trunks = ledger.trunks({point.cluster_id for point in points})
-    planned = _planned(ledger)
+    planned = intact(planned_cost.read, ledger)
     return Report(
         analysis=analysis,
         main=_main(analysis),
@@ -134,13 +134,6 @@ def gather(ledger: Ledger, points: Sequence[Point], analysis: Analysis, unit: st
         compared=() if planned is None else compare(planned, points, verdicts, trunks),
         contexts=context_curves(points, verdicts) if analysis.runs.loss_unit == NATS else (),
     )
-
-
-def _planned(ledger: Ledger) -> Planned | None:
-    try:
-        return planned_cost.read(ledger)
-    except Damaged:
-        return None  # `isoflop doctor` and `isoflop status` name it; no answer waits for it.
 
 
 def compare(

@@ -8,12 +8,11 @@ answer. It is derived: deleted, the study is fitted and reported again from its 
 import hashlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from experiments.files import checked_json
-from experiments.files.checked_json import Damaged
+from experiments.files.checked_json import Damaged, intact
 from experiments.ledger.ledger import Ledger
 from experiments.machine.provenance import code_facts
 from experiments.plan.point import Point, to_json
@@ -51,7 +50,7 @@ def remember(
     record = Finished(
         question=_question(study, grid, allow_missing),
         points=tuple(point.id for point in points),
-        files={str(path.relative_to(ledger.folder)): _digest(path) for path in _files(ledger)},
+        files={name: ledger.storage.sha256(name) or "" for name in _files(ledger)},
         answer=answer,
     )
     ledger.storage.replace(_KEY, checked_json.encode(record))
@@ -96,27 +95,21 @@ def changed_files(ledger: Ledger) -> list[str]:
 
 def _read(ledger: Ledger) -> Finished:
     """What was written; nothing where it is missing or damaged, as the doctor says."""
-    try:
-        record = checked_json.read(ledger.storage, _KEY, Finished, way_out=_WAY_OUT)
-    except Damaged:
-        record = None
+    record = intact(lambda: checked_json.read(ledger.storage, _KEY, Finished, way_out=_WAY_OUT))
     return Finished(question="", answer="") if record is None else record
 
 
 def _changed(ledger: Ledger, record: Finished) -> list[str]:
-    return [name for name, sha in record.files.items() if _digest(ledger.folder / name) != sha]
+    return [name for name, sha in record.files.items() if ledger.storage.sha256(name) != sha]
 
 
-def _files(ledger: Ledger) -> list[Path]:
-    """What was asked, and what the answer points to."""
+def _files(ledger: Ledger) -> list[str]:
+    """What was asked, and what the answer points to, by key."""
     names = ("study.json", "plan.jsonl", "forecasts/*.json", "fits/*.json", "*.csv", "report.html")
     found = {path for name in names for path in ledger.folder.glob(name)}
     # What fits were made by may change where they do not.
-    return sorted(found - {ledger.folder / "fits" / "made.json"})
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+    found -= {ledger.folder / "fits" / "made.json"}
+    return [path.relative_to(ledger.folder).as_posix() for path in sorted(found)]
 
 
 def _question(study: Study, grid: list[Point], allow_missing: float) -> str:

@@ -8,10 +8,10 @@ from typing import Literal
 
 from experiments.executors import worker_events as events
 from experiments.executors.base import Executor, QueuedJob
-from experiments.files.checked_json import Damaged
-from experiments.ledger.claims import GaveUp, JobFolder, Owned
+from experiments.files.checked_json import intact
+from experiments.ledger.claims import GaveUp, Owned
 from experiments.ledger.ledger import Ledger
-from experiments.ledger.owner import Owner, this_process
+from experiments.ledger.owner import this_process
 from experiments.plan.jobs import PlannedJob
 from experiments.plan.point import Point
 from experiments.train.live_view import RunDisplay
@@ -59,14 +59,6 @@ def run_planned_jobs(
     return watch.failures
 
 
-def _owner(job: JobFolder, number: int) -> Owner | None:
-    """Who made a claim; None where nobody did or it is damaged."""
-    try:
-        return job.owner(number) if number else None
-    except Damaged:
-        return None
-
-
 class _Watch:
     """Passes events on to the display, and writes down how workers died that could not."""
 
@@ -111,7 +103,7 @@ class _Watch:
         job, me = self.ledger.job(job_id), this_process()
         with contextlib.suppress(Owned, GaveUp):
             number = job.newest()
-            owner = _owner(job, number)
+            owner = intact(job.owner, number) if number else None
             if owner is None or (owner.boot_id, owner.pid) != (me.boot_id, pid):
                 # It died before it could say that it was there.
                 number = job.claim(me, lease_seconds=math.inf, max_attempts=self.max_attempts)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from experiments.files import checked_json
-from experiments.files.checked_json import Damaged
+from experiments.files.checked_json import intact
 from experiments.ledger.ledger import Ledger
 from experiments.report.build import Report
 from scaling.json_values import encode
@@ -57,7 +57,7 @@ def draw(ledger: Ledger, report: Report) -> dict[str, Path]:
         for name in names:
             save(made[name], ledger.figures / name)
         files = [f"{name}.{kind}" for name in names for kind in ("png", "svg", "txt")]
-        digests = {file: _sha256((ledger.figures / file).read_bytes()) for file in files}
+        digests = {file: ledger.storage.sha256(f"figures/{file}") or "" for file in files}
         ledger.storage.replace(_KEY, checked_json.encode(_Made(of=of, files=digests)))
     return {name: ledger.figures / f"{name}.png" for name in names}
 
@@ -76,22 +76,15 @@ def _digest(report: Report) -> str:
         report.compared,
         report.contexts,
     )
-    return _sha256(repr((about, importlib.metadata.version("matplotlib"))).encode())
+    shown = repr((about, importlib.metadata.version("matplotlib")))
+    return hashlib.sha256(shown.encode()).hexdigest()
 
 
 def _kept(ledger: Ledger, of: str) -> list[str] | None:
     """Names of the figures; None where those there are of something else, gone or damaged."""
-    try:
-        record = checked_json.read(ledger.storage, _KEY, _Made, way_out="")
-    except Damaged:
-        return None
+    record = intact(lambda: checked_json.read(ledger.storage, _KEY, _Made, way_out=""))
     if record is None or record.of != of:
         return None
-    for name, digest in record.files.items():
-        if _sha256(ledger.storage.read(f"figures/{name}") or b"") != digest:
-            return None
+    if any(ledger.storage.sha256(f"figures/{n}") != sha for n, sha in record.files.items()):
+        return None
     return [name for name in CAPTIONS if f"{name}.png" in record.files]
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

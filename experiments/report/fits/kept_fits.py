@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from experiments.files import checked_json
-from experiments.files.checked_json import Damaged
+from experiments.files.checked_json import intact
 from experiments.files.storage import replace_text
 from experiments.ledger.ledger import Ledger
 from scaling.fit import Fit
@@ -59,10 +59,7 @@ def write(ledger: Ledger, of: str, made: Fits) -> None:
 
 def read(ledger: Ledger, of: str) -> Fits | None:
     """The fits that were kept; None where they are of something else, gone or damaged."""
-    try:
-        record = checked_json.read(ledger.storage, _KEY, _Made, way_out="")
-    except Damaged:
-        return None
+    record = intact(lambda: checked_json.read(ledger.storage, _KEY, _Made, way_out=""))
     if record is None or record.of != of:
         return None
     fits = {}
