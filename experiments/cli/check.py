@@ -16,7 +16,7 @@ HELP = "compile every program, train nothing: does it fit, what does it move, ho
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     text = "a slice of TPUs that need not be here, for instance v5e:16x16 (default: what is here)"
-    parser.add_argument("--topology", default=None, metavar="NAME", help=text)
+    parser.add_argument("--topology", metavar="NAME", help=text)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=whole_number, default=10, metavar="N", help=text)
     add("--seeds", type=seeds, default=(0, 1, 2), metavar="LIST", help="of each network")
     text = "folder of coordinate_check.json, .md and .png (that of the study)"
-    add("--out", type=file_path, default=None, metavar="DIR", help=text)
+    add("--out", type=file_path, metavar="DIR", help=text)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

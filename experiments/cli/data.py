@@ -22,18 +22,10 @@ _SMALL = 2**24
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
-    parser.add_argument(
-        "--overlap",
-        action="store_true",
-        help="how much of the validation split training holds word for word, of large data, too",
-    )
-    parser.add_argument(
-        "--show",
-        type=whole_number,
-        default=0,
-        metavar="N",
-        help="beginnings of N documents of each",
-    )
+    text = "how much of the validation split training holds word for word, of large data, too"
+    parser.add_argument("--overlap", action="store_true", help=text)
+    text = "beginnings of N documents of each"
+    parser.add_argument("--show", type=whole_number, default=0, metavar="N", help=text)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

@@ -13,9 +13,8 @@ HELP = "a trained network as config.json and model.safetensors of Hugging Face"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument(
-        "--to", type=file_path, required=True, metavar="DIR", help="folder to write"
-    )
+    text = "folder to write"
+    parser.add_argument("--to", type=file_path, required=True, metavar="DIR", help=text)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

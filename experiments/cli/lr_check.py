@@ -21,14 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add = parser.add_argument_group("sweep").add_argument
     text = "d_model (three of the study's own)"
-    add("--widths", type=whole_numbers, default=None, metavar="LIST", help=text)
+    add("--widths", type=whole_numbers, metavar="LIST", help=text)
     text = "run lengths (the widest network's at the smallest and the largest budget)"
-    add("--tokens", type=positive_numbers, default=None, metavar="LIST", help=text)
+    add("--tokens", type=positive_numbers, metavar="LIST", help=text)
     text = "factors on the recipe's rate, 1 among them"
     add("--rates", type=positive_numbers, default=RATES, metavar="LIST", help=text)
     add("--seeds", type=seeds, default=(0, 1), metavar="LIST", help="of each rate")
     text = "folder of lr_check.json, .md and .png (that of the sweep)"
-    add("--out", type=file_path, default=None, metavar="DIR", help=text)
+    add("--out", type=file_path, metavar="DIR", help=text)
     add_training(parser)
 
 

@@ -12,22 +12,16 @@ def add_cost(parser: argparse.ArgumentParser) -> None:
     """What `isoflop plan` must be told to know time, energy and money."""
     add = parser.add_argument_group("cost").add_argument
     text = "what trains, such as h200, a100-sxm-80gb or v5e (this machine)"
-    add("--device", default=None, metavar="NAME", help=text)
+    add("--device", metavar="NAME", help=text)
     text = "share of the device's peak that training reaches (from measurements)"
-    add("--mfu", type=_share, default=None, metavar="X", help=text)
+    add("--mfu", type=_share, metavar="X", help=text)
     text = "devices at once (as many as `isoflop run` uses here; one run's on another device)"
-    add("--n-devices", type=whole_number, default=None, metavar="N", help=text)
-    add(
-        "--price",
-        type=positive_number,
-        default=None,
-        metavar="P",
-        help="of one device-hour (unknown)",
-    )
+    add("--n-devices", type=whole_number, metavar="N", help=text)
+    add("--price", type=positive_number, metavar="P", help="of one device-hour (unknown)")
     text = "refuse a plan that costs more, in the currency of --price (no limit)"
-    add("--max-cost", type=positive_number, default=None, metavar="M", help=text)
+    add("--max-cost", type=positive_number, metavar="M", help=text)
     text = "power of one device (its nominal power, where known)"
-    add("--watts", type=positive_number, default=None, metavar="W", help=text)
+    add("--watts", type=positive_number, metavar="W", help=text)
     text = f"power of the site over that of its devices; {PUE_SOURCE}"
     add("--pue", type=_pue, default=PUE, metavar="X", help=text)
     text = f"grams of CO2 per kWh; {CARBON_SOURCE}"

@@ -45,12 +45,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         help="n_params=size:M,n_tokens=steps:524288,loss_nats=bpb:bits; K M B T or a number "
         "multiply, P E PF-days for FLOPs, bits for losses; a+b adds columns; status=state:done "
         "says what counts (columns of our names)")  # fmt: skip
-    add(
-        "--where",
-        action="append",
-        metavar="COLUMN=VALUE",
-        help="rows to use, or 'A=1 or B<2'; may be repeated (all)",
-    )
+    text = "rows to use, or 'A=1 or B<2'; may be repeated (all)"
+    add("--where", action="append", metavar="COLUMN=VALUE", help=text)
     add("--best-per", metavar="FIELD,...",
         help="n_params,n_tokens: of rows alike in these the lowest loss (all)")  # fmt: skip
     add("--flops-convention", help="how the table counts FLOPs (as it says, or 6n_total)")
@@ -59,11 +55,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 def _add_fitting(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("fit").add_argument
-    add(
-        "--approach",
-        choices=APPROACHES,
-        help="how optima are found (surface; of one budget its parabola)",
-    )
+    text = "how optima are found (surface; of one budget its parabola)"
+    add("--approach", choices=APPROACHES, help=text)
     add("--law", help="by its name in `isoflop laws`, or a Python file with a LAW (additive)")
     text = "huber:x, lad, least_squares, quantile:q, student_t[:nu], raw-... (huber:1e-3)"
     add("--loss", metavar="KIND[:NUMBER]", help=text)

@@ -11,9 +11,7 @@ from experiments.train.run_points import Training
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workers", type=int, default=None, metavar="N", help="processes (one per core)"
-    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (one per core)")
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +27,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     text = "failures without progress after which a run waits for `isoflop retry`"
     add("--max-attempts", type=int, default=MAX_ATTEMPTS, metavar="N", help=text)
     text = "runs of one shape trained together on a device (as was measured to be best)"
-    add("--pack", type=int, default=None, metavar="N", help=text)
+    add("--pack", type=int, metavar="N", help=text)
     text = "give up a run beyond the grid far above the curve that was forecast; it is in no fit"
     add("--stop-early", action="store_true", help=text)
     _add_engines(parser)
@@ -40,20 +38,12 @@ def _add_engines(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("engines other than local").add_argument
     add("--gpus-per-process", type=int, default=0, metavar="N", help="0 trains on CPUs")
     add("--cpus-per-process", type=int, default=1, metavar="N", help="cores of a process")
-    add(
-        "--hours",
-        type=float,
-        default=None,
-        metavar="H",
-        help="most of a task; longer runs resume (no limit)",
-    )
-    add("--max-concurrent", type=int, default=None, metavar="N", help="tasks at once (no limit)")
+    text = "most of a task; longer runs resume (no limit)"
+    add("--hours", type=float, metavar="H", help=text)
+    add("--max-concurrent", type=int, metavar="N", help="tasks at once (no limit)")
     add = parser.add_argument_group("Slurm").add_argument
-    add(
-        "--setup",
-        default="",
-        help="shell line before the worker, to activate an environment (none)",
-    )
+    text = "shell line before the worker, to activate an environment (none)"
+    add("--setup", default="", help=text)
     add("--partition", default="", help="where tasks run (as Slurm chooses)")
     add("--account", default="", help="that is charged (as Slurm chooses)")
     add("--qos", default="", help="quality of service (as Slurm chooses)")

@@ -11,13 +11,13 @@ from experiments.cli.options.from_options import from_options
 def add_until(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("runs chosen by what is known so far").add_argument
     text = '"ci(a) < 0.02" or "ci(n_params_opt) < 10 %%": ends when it is met (the grid is trained)'
-    add("--until", default=None, metavar="GOAL", help=text)
+    add("--until", metavar="GOAL", help=text)
     text = "training budget that N* and the loss of the goal are for (10 times the largest)"
-    add("--target-flops", type=float, default=None, metavar="C", help=text)
+    add("--target-flops", type=float, metavar="C", help=text)
     text = "most FLOPs to spend on all runs (those of the study's grid)"
-    add("--budget", type=float, default=None, metavar="C", help=text)
+    add("--budget", type=float, metavar="C", help=text)
     text = "choose runs for what they tell per FLOP or per device-second (flop)"
-    add("--per", choices=get_args(Per), default=None, help=text)
+    add("--per", choices=get_args(Per), help=text)
 
 
 def asked(options: argparse.Namespace) -> Asked | None:
