@@ -4,7 +4,6 @@
 import math
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -59,12 +58,7 @@ class RunDisplay:
     def __enter__(self) -> "RunDisplay":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.live.stop()
 
     def progress(self, slot: int, planned_job: PlannedJob, event: Progress) -> None:
