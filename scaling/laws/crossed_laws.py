@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.laws.law import Columns, Law, Parameter, amplitude, exponent
+from scaling.laws.law import FLOOR, Columns, Law, Parameter, amplitude, exponent
 from scaling.laws.loss_laws import ADDITIVE
 from scaling.laws.starts import starts
 from scaling.tables.arrays import Array
@@ -92,7 +92,7 @@ INTERACTION = Law(
     "whom we know by quotations, have it in h of a loss E + (L0 - E) h / (1 + h)",
     columns=_COLUMNS,
     parameters=(
-        amplitude("E", lower=1e-6),
+        FLOOR,
         *(amplitude(name) for name in ("A", "B", "K")),
         *(exponent(name) for name in ("alpha", "beta")),
         *(_real(name, 0.02, 0.8, 3.0) for name in ("gamma", "delta")),

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from scaling.laws.law import Law, Parameter, amplitude, exponent, positive
+from scaling.laws.law import FLOOR, Law, Parameter, amplitude, exponent, positive
 
 _COLUMNS = ("log_n_params", "log_n_experts")
 
@@ -60,7 +60,7 @@ JOINT_EXPERTS = Law(
     source="Ludziejewski et al. 2025 (joint MoE laws), at one number of tokens, X not saturating",
     columns=_COLUMNS,
     parameters=(
-        amplitude("E", lower=1e-6),
+        FLOOR,
         amplitude("A"),
         amplitude("B"),
         exponent("alpha"),
@@ -86,7 +86,7 @@ ROUTED_FLOOR = Law(
     source="Clark et al. 2022, eq. 1 and 2, with an irreducible loss E of ours",
     columns=_COLUMNS,
     parameters=(
-        amplitude("E", lower=1e-6),
+        FLOOR,
         amplitude("A"),
         exponent("alpha"),
         _real("delta", -0.3, 0.5),
@@ -112,7 +112,7 @@ UPCYCLED = Law(
     "ours, for theirs was not at hand",
     columns=("log_n_params_active", "log_sparsity"),
     parameters=(
-        amplitude("E", lower=1e-6),
+        FLOOR,
         amplitude("A"),
         exponent("alpha"),
         _real("beta", -0.1, 0.4),
@@ -133,7 +133,7 @@ UPCYCLED_ADDITIVE = Law(
     formula="L = E + A N^-alpha - b ln S, S = sparsity, N = n_params_active",
     source="ours: sparsity helps alike at all sizes",
     columns=("log_n_params_active", "log_sparsity"),
-    parameters=(amplitude("E", lower=1e-6), amplitude("A"), exponent("alpha"), _real("b", 0, 0.3)),
+    parameters=(FLOOR, amplitude("A"), exponent("alpha"), _real("b", 0, 0.3)),
     value=_upcycled_additive,
     score="ScaleBench sparsity: R2 0.69 of rows held out",
 )

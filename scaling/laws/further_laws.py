@@ -6,7 +6,7 @@ No public table scores them here; they are tested on planted losses.
 
 from typing import Any
 
-from scaling.laws.law import Law, amplitude, exponent, positive
+from scaling.laws.law import FLOOR, Law, amplitude, exponent, positive
 
 _NOT_SCORED = "not scored: no public table"
 
@@ -24,7 +24,7 @@ PRECISION = Law(
     source="Kumar et al. 2024, weights, activations and attention cache in one precision",
     columns=("log_n_params", "log_n_tokens", "bits"),
     parameters=(
-        amplitude("E", lower=1e-6),
+        FLOOR,
         amplitude("A"),
         amplitude("B"),
         exponent("alpha"),
@@ -79,7 +79,7 @@ LOSS_TO_LOSS = Law(
     source="Brandfonbrener et al. 2024, eq. of the shifted power law",
     columns=("loss_nats",),
     parameters=(
-        amplitude("E", lower=1e-6),
+        FLOOR,
         amplitude("K"),
         positive("E0", (0.1, 2.5), 1e-3, 50.0),
         positive("kappa", (0.5, 2.0), 1e-2, 20.0),

@@ -54,6 +54,10 @@ def amplitude(name: str, lower: float = 1e-30, upper: float = 1e60) -> Parameter
     )  # fmt: skip
 
 
+# What no run goes below.
+FLOOR = amplitude("E", lower=1e-6)
+
+
 def exponent(name: str, lower: float = 1e-3, upper: float = 5.0) -> Parameter:
     """An exponent; starts between 0.04 and 1.6."""
     start = (max(lower, 0.04), min(upper, 1.6))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.laws.law import Columns, Law, Parameter, amplitude, exponent, positive
+from scaling.laws.law import FLOOR, Columns, Law, Parameter, amplitude, exponent, positive
 from scaling.laws.starts import projected, starts
 from scaling.tables.arrays import Array
 
@@ -33,13 +33,7 @@ ADDITIVE = Law(
     formula="L = E + A/N^alpha + B/D^beta",
     source="Hoffmann et al. 2022, eq. 2",
     columns=("log_n_params", "log_n_tokens"),
-    parameters=(
-        amplitude("E", lower=1e-6),
-        amplitude("A"),
-        amplitude("B"),
-        exponent("alpha"),
-        exponent("beta"),
-    ),
+    parameters=(FLOOR, amplitude("A"), amplitude("B"), exponent("alpha"), exponent("beta")),
     value=_additive,
 )
 
@@ -71,7 +65,7 @@ CURVED = Law(
     source="Kaplan et al. 2020, eq. 1.5, with an irreducible loss E",
     columns=("log_n_params", "log_n_tokens"),
     parameters=(
-        amplitude("E", lower=1e-6),
+        FLOOR,
         positive("A", (1.0, 1e6), 1e-60, 1e120),
         positive("B", (1.0, 1e6), 1e-60, 1e120),
         exponent("alpha", upper=10.0),
@@ -130,7 +124,7 @@ def power_law(column: str) -> Law:
         formula=f"L = E + K {column}^-c",
         source="Hestness et al. 2017, sec. 3, with an irreducible loss E",
         columns=(name,),
-        parameters=(amplitude("E", lower=1e-6), amplitude("K"), exponent("c")),
+        parameters=(FLOOR, amplitude("K"), exponent("c")),
         value=lambda xp, p, x: p[0] + p[1] * xp.exp(-p[2] * x[name]),
     )
 
@@ -154,7 +148,7 @@ def broken_power_law(column: str) -> Law:
         source="Caballero et al. 2022, eq. 1, one break",
         columns=(name,),
         parameters=(
-            amplitude("E", lower=1e-6),
+            FLOOR,
             amplitude("K"),
             Parameter(name="c0", is_positive=False, lower=-3.0, upper=5.0, start=(0.0, 1.2)),
             Parameter(name="c1", is_positive=False, lower=-5.0, upper=5.0, start=(-0.6, 0.9)),
@@ -184,7 +178,7 @@ WIDTH_DEPTH = Law(
     source="McLeish et al. 2025 (Gemstones), sec. 4",
     columns=("log_d_model", "log_n_layers", "log_n_params", "log_n_tokens"),
     parameters=(
-        amplitude("E", lower=1e-6),
+        FLOOR,
         *(amplitude(name) for name in ("A", "B", "K", "G")),
         *(exponent(name) for name in ("alpha", "beta", "gamma", "delta")),
     ),
@@ -203,12 +197,7 @@ OVER_TRAINING = Law(
     formula="L = E + lambda1 N^-eta + lambda2 6^(-eta/2) (M N)^-eta, M = D/N",
     source="Gadre et al. 2024, eq. 4, with C = 6ND",
     columns=("log_n_params", "log_n_tokens"),
-    parameters=(
-        amplitude("E", lower=1e-6),
-        amplitude("lambda1"),
-        amplitude("lambda2"),
-        exponent("eta"),
-    ),
+    parameters=(FLOOR, amplitude("lambda1"), amplitude("lambda2"), exponent("eta")),
     value=_over_training,
 )
 
@@ -232,7 +221,7 @@ DATA_CONSTRAINED = Law(
     source="Muennighoff et al. 2023, eq. 5 and 6",
     columns=("log_n_params", "log_n_tokens", "log_unique_tokens"),
     parameters=(
-        amplitude("E", lower=1e-6),
+        FLOOR,
         positive("A", (1.0, 1e5), 1e-30, 1e60),
         positive("B", (1.0, 1e5), 1e-30, 1e60),
         exponent("alpha"),

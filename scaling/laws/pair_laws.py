@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from scaling.laws.law import Law, amplitude, exponent
+from scaling.laws.law import FLOOR, Law, amplitude, exponent
 
 
 def _pair(xp: Any, p: Any, x: Any) -> Any:
@@ -20,7 +20,7 @@ PAIR = Law(
     "(`isoflop compare A B --exponents shared`)",
     columns=("log_n_params", "log_n_tokens", "is_b"),
     parameters=(
-        amplitude("E", lower=1e-6),
+        FLOOR,
         amplitude("A"),
         amplitude("A_b"),
         exponent("alpha"),

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from scaling.laws.law import Law, amplitude, exponent, positive
+from scaling.laws.law import FLOOR, Law, amplitude, exponent, positive
 
 
 def _log_streams(xp: Any, p: Any, x: Any) -> Any:
@@ -16,12 +16,7 @@ PARALLEL = Law(
     formula="L = E + K (N (1 + k ln P))^-alpha, P = n_streams",
     source="Chen et al. 2025 (ParScale), with K = A^alpha",
     columns=("log_n_params", "log_n_streams"),
-    parameters=(
-        amplitude("E", lower=1e-6),
-        amplitude("K"),
-        exponent("alpha"),
-        positive("k", (0.05, 2.0), 1e-6, 1e3),
-    ),
+    parameters=(FLOOR, amplitude("K"), exponent("alpha"), positive("k", (0.05, 2.0), 1e-6, 1e3)),
     value=_log_streams,
     score="ScaleBench parallel: R2 1.00 of rows held out",
 )
@@ -37,12 +32,7 @@ PARALLEL_POWER = Law(
     formula="L = E + K N^-alpha P^-beta, P = n_streams",
     source="ours: a power of P in place of the logarithm of `parallel`",
     columns=("log_n_params", "log_n_streams"),
-    parameters=(
-        amplitude("E", lower=1e-6),
-        amplitude("K"),
-        exponent("alpha"),
-        exponent("beta", lower=1e-4),
-    ),
+    parameters=(FLOOR, amplitude("K"), exponent("alpha"), exponent("beta", lower=1e-4)),
     value=_power_of_streams,
     score="ScaleBench parallel: R2 1.00 of rows held out",
 )
