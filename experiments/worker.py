@@ -91,10 +91,7 @@ def _run(record: Result | Trunk) -> events.Run:
     if isinstance(record, Trunk):
         return events.Run(notes=record.notes)
     return events.Run(
-        status=record.status,
-        loss_nats=record.loss_nats,
-        reason=record.reason,
-        notes=record.notes,
+        status=record.status, loss_nats=record.loss_nats, reason=record.reason, notes=record.notes
     )
 
 

@@ -133,13 +133,7 @@ def train_until(
     if not record["rounds"] and (known := [p.id for p in grid if ledger.has_result(p.id)]):
         record["rounds"].append(known)
     loop = _Loop(
-        study=study,
-        ledger=ledger,
-        console=console,
-        goal=goal,
-        record=record,
-        grid=grid,
-        pool=pool,
+        study=study, ledger=ledger, console=console, goal=goal, record=record, grid=grid, pool=pool
     )
     with IdleWorkers() as idle:
         return _rounds(loop, lambda points: train(points, idle))

@@ -59,8 +59,7 @@ PROOFS = {
         tests=(f"{CHAOS}/test_stops.py",),
     ),
     5: Proof(
-        title="zombies, wrong clocks, owners on another host",
-        tests=(f"{CHAOS}/test_zombies.py",),
+        title="zombies, wrong clocks, owners on another host", tests=(f"{CHAOS}/test_zombies.py",)
     ),
     6: Proof(
         title="a real Slurm: arrays, preemption, requeue, lost nodes, two-node runs",

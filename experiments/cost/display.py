@@ -15,10 +15,7 @@ from experiments.study.study import shown_axes
 from experiments.terminal.table import amount, duration, number_table
 from scaling.tables.units import power
 
-COLUMNS = (
-    *("budget", "d_model", "runs", "FLOPs", "device-hours"),
-    *("kWh", "kg CO2", "cost"),
-)
+COLUMNS = (*("budget", "d_model", "runs", "FLOPs", "device-hours"), *("kWh", "kg CO2", "cost"))
 
 
 def cost_table(plan: Plan, planned: Estimate, accuracy: Accuracy | None) -> Group:

@@ -88,11 +88,7 @@ def _terms(target: Target, speed: DeviceSpeed | None) -> Terms:
         device = None if speed is None else lookup(speed.device)
         watts, source = (None, "") if device is None else (device.watts, device.watts_source)
     return Terms(
-        price=target.price,
-        watts=watts,
-        watts_source=source,
-        pue=target.pue,
-        carbon=target.carbon,
+        price=target.price, watts=watts, watts_source=source, pue=target.pue, carbon=target.carbon
     )
 
 

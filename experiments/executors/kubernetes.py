@@ -194,10 +194,7 @@ class Kubernetes:
             "nodeSelector": self._node_selector(),
             "containers": [container],
             "volumes": [
-                {
-                    "name": "results",
-                    "persistentVolumeClaim": {"claimName": self.volume_claim},
-                },
+                {"name": "results", "persistentVolumeClaim": {"claimName": self.volume_claim}},
                 {"name": "ids", "configMap": {"name": name}},
             ],
         }

@@ -85,14 +85,7 @@ class Local:
 class _Slot(threading.Thread):
     """One worker process at a time, fed from the queue."""
 
-    def __init__(
-        self,
-        index: int,
-        root: Path,
-        local: Local,
-        queue: JobQueue,
-        watcher: Watcher,
-    ):
+    def __init__(self, index: int, root: Path, local: Local, queue: JobQueue, watcher: Watcher):
         super().__init__(daemon=True)
         self.index, self.root, self.local = index, root, local
         self.place = local.places[index]

@@ -16,10 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # What a disk says that is full, broken or not ours to write.
-DISK_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
-    *(errno.EACCES, errno.EPERM, errno.EIO),
-)
+DISK_ERRORS = (*(errno.ENOSPC, errno.EDQUOT, errno.EROFS), *(errno.EACCES, errno.EPERM, errno.EIO))
 
 
 # What a file system says of a call that it does not have (FAT says EPERM of links).

@@ -31,12 +31,7 @@ _VERY_MANY = 10_000
 
 
 def answer_fit(
-    path: str,
-    reading: Reading,
-    *,
-    fitting: Fitting,
-    profiled: Sequence[Profiled],
-    output: Output,
+    path: str, reading: Reading, *, fitting: Fitting, profiled: Sequence[Profiled], output: Output
 ) -> None:
     """Fits a table, prints the result, writes JSON and figures where asked."""
     from experiments.fit_tables.display import print_fit

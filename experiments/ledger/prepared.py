@@ -26,13 +26,7 @@ from model.data.corpus import open_corpus
 from model.data.manifest import Manifest
 from model.data.mixture import mixed
 from model.data.prepare import Progress, prepare, source_key, training_texts
-from model.data.source import (
-    Language,
-    Mixture,
-    Source,
-    TextSource,
-    with_tokenizer,
-)
+from model.data.source import Language, Mixture, Source, TextSource, with_tokenizer
 from model.data.tokenizer import SEPARATOR, HuggingFaceTokenizer, TrainedBPE
 from model.data.tokens.encoding import TOKENIZER_FILE, open_encoding, train_bpe
 from model.data.tokens.token_files import SPLITS
@@ -43,10 +37,7 @@ Tell = Callable[[str], None]
 
 
 def prepare_study(
-    ledger: Ledger,
-    sources: Sequence[Source],
-    tell: Tell,
-    progress: Progress | None = None,
+    ledger: Ledger, sources: Sequence[Source], tell: Tell, progress: Progress | None = None
 ) -> Manifest:
     """The manifest of a study's data, whose token files then lie in the study's folder.
 

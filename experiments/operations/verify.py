@@ -245,11 +245,7 @@ _KINDS: tuple[tuple[str, _Check, str], ...] = (
     (r"next\.json", _holds(dict), "Delete it: `isoflop next STUDY` writes it again."),
     (planned_cost.KEY.replace(".", r"\."), _holds(Planned), _RUN_AGAIN),
     (rf"runs/{_ID}/spec\.json", _spec, _RUN_AGAIN),
-    (
-        rf"runs/{_ID}/result\.json",
-        _result,
-        "Move it away: `isoflop run` trains the run again.",
-    ),
+    (rf"runs/{_ID}/result\.json", _result, "Move it away: `isoflop run` trains the run again."),
     (
         rf"(runs|jobs)/{_ID}/metrics/{_NUMBER}\.jsonl",
         _metrics,

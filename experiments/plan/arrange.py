@@ -72,9 +72,7 @@ def _is_wanted(point: Point, wanted: Container[str] | None) -> bool:
 
 
 def _planned_jobs(
-    pack: list[Tree],
-    wanted: Container[str] | None,
-    has_trunk: Callable[[str], bool],
+    pack: list[Tree], wanted: Container[str] | None, has_trunk: Callable[[str], bool]
 ) -> Iterator[PlannedJob]:
     """The segments of a pack's trunk that are needed, then its branches, longest first."""
     first = pack[0]

@@ -12,15 +12,7 @@ import msgspec
 
 from experiments.files import strict_json
 from experiments.study.study import Label
-from model.field_checks import (
-    HUGE,
-    check_choice,
-    check_real,
-    check_whole,
-    is_real,
-    one_line,
-    shown,
-)
+from model.field_checks import HUGE, check_choice, check_real, check_whole, is_real, one_line, shown
 from model.network.config import ModelConfig
 from model.network.counts.total import FLOP_CONVENTIONS, FlopConvention, ParamCounts
 from model.training.config import TrainConfig

@@ -63,9 +63,7 @@ def probe(
 
 
 def measure(
-    chosen: Sequence[Shape],
-    environment: Mapping[str, str],
-    command: Sequence[str] = COMMAND,
+    chosen: Sequence[Shape], environment: Mapping[str, str], command: Sequence[str] = COMMAND
 ) -> float | None:
     """Sum over processes, all at once, of the speed of each over that of its pack alone.
 

@@ -81,10 +81,7 @@ def _measure(results: Path, mesh: tuple[int, ...], points: Sequence[Point]) -> N
 
 
 def workers_per_device(
-    results: Path,
-    planned_jobs: Sequence[PlannedJob],
-    console: Console,
-    idle: IdleWorkers | None,
+    results: Path, planned_jobs: Sequence[PlannedJob], console: Console, idle: IdleWorkers | None
 ) -> int:
     """Workers that share a GPU: as many as was measured to be best for runs of several shapes.
 

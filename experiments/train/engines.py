@@ -124,10 +124,7 @@ def remote_executor(engine: Engine, settings: WorkerSettings) -> Executor:
 
 
 def queued_jobs(
-    planned_jobs: list[PlannedJob],
-    mesh: tuple[int, ...],
-    engine: Engine,
-    known: Calibration | None,
+    planned_jobs: list[PlannedJob], mesh: tuple[int, ...], engine: Engine, known: Calibration | None
 ) -> list[QueuedJob]:
     """What an executor is told of jobs: the mesh's devices in processes of so many GPUs, of the
     chips of a host of TPUs, or of one CPU device each.

@@ -122,12 +122,7 @@ def _draws(
 
 
 def _fit_of(
-    found: Estimate,
-    runs: Runs,
-    rows: Array,
-    *,
-    left_out: dict[str, str],
-    bootstrap: Bootstrap,
+    found: Estimate, runs: Runs, rows: Array, *, left_out: dict[str, str], bootstrap: Bootstrap
 ) -> Fit:
     """One recipe's law: parameters [1 + R, 5] of the additive form."""
     values = dict(zip(ADDITIVE.names, rows.T, strict=True))

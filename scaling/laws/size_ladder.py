@@ -226,9 +226,7 @@ def golden_section(
 
 
 def local_exponents(
-    log_loss: Callable[[Array, Array], Array],
-    ladder: Ladder,
-    log_flops: Float[Array, "*draws B"],
+    log_loss: Callable[[Array, Array], Array], ladder: Ladder, log_flops: Float[Array, "*draws B"]
 ) -> tuple[Float[Array, "*draws B"], Float[Array, "*draws B"]]:
     """Local exponents d ln N*/d ln C and d ln D*/d ln C, by central differences.
 

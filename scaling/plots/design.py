@@ -9,13 +9,7 @@ from matplotlib.figure import Figure
 
 from scaling.design.propose import Proposal
 from scaling.plots.labels import flops_label
-from scaling.plots.style import (
-    caption,
-    log_counts,
-    log_flops,
-    new_figure,
-    styled,
-)
+from scaling.plots.style import caption, log_counts, log_flops, new_figure, styled
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs
 

@@ -9,11 +9,7 @@ from scaling.answers.best_size import BestSize
 from scaling.approaches.isoflop.curves import value_at
 from scaling.fit import Fit
 from scaling.intervals import Interval
-from scaling.plots.labels import (
-    budget_legend,
-    label_losses,
-    params_label,
-)
+from scaling.plots.labels import budget_legend, label_losses, params_label
 from scaling.plots.style import budget_styles, log_counts
 
 _MINIMUM = "#d55e00"

@@ -8,13 +8,7 @@ from matplotlib.patches import Patch
 
 from scaling.approaches.diagnostics import residuals
 from scaling.fit import Fit
-from scaling.plots.labels import (
-    budget_legend,
-    flops_label,
-    has_budgets,
-    params_label,
-    tokens_label,
-)
+from scaling.plots.labels import budget_legend, flops_label, has_budgets, params_label, tokens_label
 from scaling.plots.style import budget_styles, log_counts, log_flops
 
 _ONE_RUN = "#dddddd"

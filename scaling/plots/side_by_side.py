@@ -11,14 +11,7 @@ from matplotlib.figure import Figure
 from scaling.answers.side_by_side import Side
 from scaling.answers.true_loss import true_loss
 from scaling.plots.labels import flops_label, label_losses, loss_label
-from scaling.plots.style import (
-    caption,
-    log_flops,
-    log_ratios,
-    new_figure,
-    setting_styles,
-    styled,
-)
+from scaling.plots.style import caption, log_flops, log_ratios, new_figure, setting_styles, styled
 
 _WIDEST = 1e3  # Of a band, over its curve: an open end runs to there.
 _TRUE = "the true source, on the same validation set"

@@ -115,10 +115,7 @@ def budget_styles(budgets: Sequence[float] | np.ndarray) -> dict[float, dict[str
     low, high = np.log(ordered[0]), np.log(ordered[-1])
     span = max(high - low, 1e-12)
     return {
-        b: {
-            "color": colours(0.82 * (np.log(b) - low) / span),
-            "marker": MARKERS[i % len(MARKERS)],
-        }
+        b: {"color": colours(0.82 * (np.log(b) - low) / span), "marker": MARKERS[i % len(MARKERS)]}
         for i, b in enumerate(ordered)
     }
 

@@ -4,11 +4,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from scaling.plots.labels import (
-    budget_legend,
-    flops_label,
-    label_losses,
-)
+from scaling.plots.labels import budget_legend, flops_label, label_losses
 from scaling.plots.style import budget_styles, log_flops, log_losses
 from scaling.tables.runs import Curves, Runs
 

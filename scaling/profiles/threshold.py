@@ -34,13 +34,7 @@ MANY_DOF = 100
 
 
 def profile_threshold(
-    fit: Fit,
-    fixed: FixedQuantity,
-    lowest: float,
-    *,
-    level: float,
-    n_bootstrap: int,
-    seed: int,
+    fit: Fit, fixed: FixedQuantity, lowest: float, *, level: float, n_bootstrap: int, seed: int
 ) -> tuple[float, str]:
     """Excess of the objective at the ends of the interval, and how it was found.
 

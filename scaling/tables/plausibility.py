@@ -59,12 +59,7 @@ def unit_findings(runs: Runs) -> tuple[str, ...]:
     if n_bounds := int(np.sum(ok.is_bound)):
         losses = f"{n_bounds} of {len(ok)} losses" if n_bounds < len(ok) else "losses"
         sentences.append(f"{losses} are upper bounds: the true ones are at most these.")
-    return (
-        *sentences,
-        *_flops_findings(ok),
-        *_checkpoint_findings(ok),
-        *_settings_findings(ok),
-    )
+    return (*sentences, *_flops_findings(ok), *_checkpoint_findings(ok), *_settings_findings(ok))
 
 
 def _settings_findings(ok: Runs) -> list[str]:

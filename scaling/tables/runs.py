@@ -12,13 +12,7 @@ from jaxtyping import Bool, Float, Shaped
 from numpy.typing import ArrayLike
 
 from scaling.tables.arrays import Array
-from scaling.tables.columns import (
-    COLUMNS,
-    FLOPS_CONVENTIONS,
-    NUMBERS,
-    OK,
-    PARAMS_CONVENTIONS,
-)
+from scaling.tables.columns import COLUMNS, FLOPS_CONVENTIONS, NUMBERS, OK, PARAMS_CONVENTIONS
 from scaling.tables.plausibility import unit_findings
 from scaling.tables.short_repr import ShortRepr
 from scaling.tables.units import BOUND, NATS, NATS_PIXEL, loss_words

@@ -218,10 +218,7 @@ TASKS = (
             "n_params": "non_embedding_param_size",
         },
         targets=("lm_loss",),
-        forms=(
-            _form(RATES, gamma=1.0, s=0.0),
-            _form(RATES),
-        ),
+        forms=(_form(RATES, gamma=1.0, s=0.0), _form(RATES)),
         cost=partial(_sixfold, n="n_params", d="n_tokens"),
         published=Published(method=(-0.66, 0.0, 0.22), best=(-0.65, 0.0, 0.22), all_rows=0.04),
         deltas=(1e-2,),

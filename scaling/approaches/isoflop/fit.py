@@ -15,12 +15,7 @@ from scaling.approaches.isoflop.law import JOINT
 from scaling.approaches.power_laws import power_law_fields, power_laws, replicates_of
 from scaling.fit import Bootstrap, Fit, FitError, FitStatus, Optimum
 from scaling.intervals import UNKNOWN, Interval
-from scaling.laws.fewest import (
-    JUDGED_BUDGETS,
-    PARABOLA_BUDGETS,
-    PARABOLA_RUNS,
-    PARABOLA_SIZES,
-)
+from scaling.laws.fewest import JUDGED_BUDGETS, PARABOLA_BUDGETS, PARABOLA_RUNS, PARABOLA_SIZES
 from scaling.laws.size_ladder import Ladder
 from scaling.tables.arrays import Array
 from scaling.tables.runs import Runs

@@ -34,12 +34,7 @@ from scaling.uncertainty.bootstrap_choice import (
 )
 from scaling.uncertainty.groups import clusters
 from scaling.uncertainty.noise import estimate_noise, shared_variances
-from scaling.uncertainty.sandwich import (
-    SANDWICH,
-    are_very_many,
-    normal_draws,
-    sandwich_covariance,
-)
+from scaling.uncertainty.sandwich import SANDWICH, are_very_many, normal_draws, sandwich_covariance
 from scaling.uncertainty.variance_components import VariancePosterior
 
 
@@ -140,11 +135,7 @@ def _bootstrap(
 
 
 def problem_of(
-    runs: Runs,
-    law: Law,
-    objective: Objective,
-    constraints: Constraints,
-    weights: str | None = None,
+    runs: Runs, law: Law, objective: Objective, constraints: Constraints, weights: str | None = None
 ) -> Problem:
     """The regression problem of a law and the runs to be fitted.
 
@@ -221,12 +212,7 @@ def _method(found: Estimate, runs: Runs, asked: str) -> str:
 
 
 def _replicates(
-    found: Estimate,
-    runs: Runs,
-    scatter: _Scatter,
-    n_replicates: int,
-    seed: int,
-    n_starts: int,
+    found: Estimate, runs: Runs, scatter: _Scatter, n_replicates: int, seed: int, n_starts: int
 ) -> Replicates:
     """Minima of the replicates; none when none are asked for, or none would tell anything."""
     n_replicates *= can_resample(scatter.method, scatter.noise)
@@ -273,11 +259,7 @@ def _findings(found: Estimate, runs: Runs, scatter: _Scatter) -> list[str]:
 
 
 def _of_replicates(
-    found: Estimate,
-    draws: Replicates,
-    replicates: Mapping[str, Array],
-    level: float,
-    n_failed: int,
+    found: Estimate, draws: Replicates, replicates: Mapping[str, Array], level: float, n_failed: int
 ) -> list[str]:
     """What to know of the replicates, and what they say of the form."""
     return [
