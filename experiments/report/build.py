@@ -20,7 +20,7 @@ from experiments.report.fits.missing_runs import ALLOWED
 from experiments.study.study import Study
 from model.data.source import IMAGE_KINDS, is_bytes
 from scaling.answers.loss_forecast import choose_forecaster
-from scaling.tables.context_curve import ContextCurve
+from scaling.tables.loss_curves import ContextCurve
 from scaling.tables.units import NATS, loss_words
 
 

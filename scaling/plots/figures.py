@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from scaling.answers.agreement import Agreement
@@ -18,18 +19,37 @@ from scaling.plots.frontier_and_surface import (
     plot_surface,
 )
 from scaling.plots.isoflop import plot_isoflop
-from scaling.plots.labels import flops_label, titled
+from scaling.plots.labels import budget_legend, flops_label, label_losses, titled
 from scaling.plots.residuals import plot_residuals
-from scaling.plots.style import caption, formula_text, new_figure, styled
-from scaling.plots.training_curves import plot_curves
+from scaling.plots.style import (
+    budget_styles,
+    caption,
+    formula_text,
+    log_flops,
+    log_losses,
+    new_figure,
+    styled,
+)
 from scaling.tables.runs import Curves, Runs
 
 
 @styled()
 def figure_curves(curves: Curves, runs: Runs) -> Figure:
-    """Training curves of all runs."""
+    """Validation loss along training, coloured by budget; a marker ends each run."""
     figure, (ax,) = new_figure()
-    plot_curves(ax, curves, runs).set_title("Training curves")
+    styles = budget_styles(runs.budgets)
+    for i in np.flatnonzero(runs.is_ok):
+        curve, style = curves.of(str(runs.run_id[i])), styles[float(runs.budget[i])]
+        keep = curve.n_tokens > 0
+        flops = curve.n_tokens[keep] * runs.flops_per_token[i]
+        ax.plot(flops, curve.loss_nats[keep], color=style["color"], linewidth=0.8, alpha=0.75)
+        ax.plot(runs.flops[i], runs.loss_nats[i], **style, markersize=3.5, linestyle="none")
+    ax.set(xscale="log", yscale="log", xlabel=flops_label(runs))
+    label_losses(ax, runs.loss_name, runs.bits_per_nat)
+    log_flops(ax.xaxis)
+    log_losses(ax.yaxis)
+    budget_legend(ax, runs)
+    ax.set_title("Training curves")
     ends = "a marker is the loss after training: it may be measured on more tokens than the curve."
     caption(figure, [ends, *(runs.findings or ["all runs are shown."])])
     return figure

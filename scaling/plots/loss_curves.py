@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses against a setting that a study varies, and against size where nothing is fitted."""
+"""Losses against a setting that a study varies, against size where nothing is fitted, and against
+how much of the context a prediction sees."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from scaling.plots.style import (
     setting_styles,
     styled,
 )
-from scaling.tables.loss_curves import LossCurve
+from scaling.tables.loss_curves import ContextCurve, LossCurve
 from scaling.tables.runs import Runs
 from scaling.tables.units import NATS, bits_words, count
 
@@ -93,9 +94,7 @@ def figure_vocabulary(curves: Sequence[LossCurve], loss_unit: str) -> Figure:
     for curve in curves:
         budget = curve.at["budget"]
         ax.plot(curve.values, curve.losses, **styles[budget], **_LINE, label=scientific(budget))
-        if curve.lowest is not None:
-            at = (curve.values[curve.lowest], curve.losses[curve.lowest])
-            ax.plot(*at, "*", color=styles[budget]["color"], markersize=11, markeredgecolor="white")
+        _star(ax, curve, styles[budget])
     ticks = np.unique(np.concatenate([curve.values for curve in curves]))
     ax.set(xscale="log", xlabel="vocabulary, tokens", ylabel=loss_label(loss_unit))
     ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
@@ -112,9 +111,7 @@ def _plot_setting(
     for curve in curves:
         style = styles[curve.setting or curve.at["n_params"]]
         ax.plot(curve.values, curve.losses, **style, **_LINE)
-        if curve.lowest is not None:
-            at = (curve.values[curve.lowest], curve.losses[curve.lowest])
-            ax.plot(*at, "*", color=style["color"], markersize=11, markeredgecolor="white")
+        _star(ax, curve, style)
     values = np.unique(np.concatenate([curve.values for curve in curves]))
     if values[0] > 0:
         ax.set_xscale("log")
@@ -126,6 +123,13 @@ def _plot_setting(
         near_lowest(ax, [one.losses[one.lowest] for one in curves if one.lowest is not None])
     ax.set(xlabel=name.rpartition(".")[2].replace("_", " "))
     ax.set_title(f"{scientific(curves[0].at['budget'])} FLOPs")
+
+
+def _star(ax: Axes, curve: LossCurve, style: Mapping[str, Any]) -> None:
+    """At the lowest loss of a curve."""
+    if curve.lowest is not None:
+        at = (curve.values[curve.lowest], curve.losses[curve.lowest])
+        ax.plot(*at, "*", color=style["color"], markersize=11, markeredgecolor="white")
 
 
 @styled()
@@ -151,4 +155,26 @@ def figure_sizes(runs: Runs, curves: Sequence[LossCurve]) -> Figure:
     ax.set_title("Loss against size at fixed compute")
     budget_legend(ax, runs)
     caption(figure, ["lines: means of a size; no curve is fitted.", *runs.findings])
+    return figure
+
+
+@styled()
+def figure_contexts(curves: Sequence[ContextCurve]) -> Figure:
+    """A line per run, over the tokens seen; a point stands at the middle of its bin."""
+    figure, (ax,) = new_figure()
+    budgets = budget_styles(sorted({curve.budget for curve in curves}))
+    settings = setting_styles(list(dict.fromkeys(curve.label for curve in curves)))
+    of_budgets = len(settings) == 1
+    for curve in curves:
+        middle = np.sqrt(np.array(curve.least_seen) * np.array(curve.most_seen))
+        style = budgets[curve.budget] if of_budgets else settings[curve.label]
+        label = scientific(curve.budget) if of_budgets else curve.label
+        ax.plot(middle, curve.losses, **style, markersize=3.5, linewidth=1.0, label=label)
+    ax.set(xscale="log", xlabel="tokens seen of the window", ylabel=loss_label(NATS))
+    log_counts(ax.xaxis)
+    ax.set_title("Loss by position in the context")
+    title = "FLOPs" if of_budgets else None
+    ax.legend(title=title, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    what = "at each budget" if of_budgets else "of each setting at its largest budget"
+    caption(figure, [f"the run with the lowest loss {what}; bins by powers of two."])
     return figure

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mean losses against one column of a table, where all else is the same or is at its best."""
+"""Mean losses against one column of a table, where all else is the same or is at its best; and the
+loss of one run by how many tokens a prediction sees."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,24 @@ class LossCurve(ShortRepr):
         above = self.losses - self.losses[self.lowest]
         is_tied = above <= np.hypot(self.errors, self.errors[self.lowest])
         return [int(row) for row in np.flatnonzero(is_tied) if row != self.lowest]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContextCurve:
+    """The loss of one run in bins of predictions, by the tokens before them.
+
+    Attributes:
+      label: of the run's setting; "" where a study has one only.
+      budget: training FLOPs.
+      least_seen, most_seen: of each bin, in tokens.
+      losses: the mean of each, in nats per token.
+    """
+
+    label: str
+    budget: float
+    least_seen: tuple[int, ...]
+    most_seen: tuple[int, ...]
+    losses: tuple[float, ...]
 
 
 def loss_curves(

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Report -> every figure that its fits allow. It takes seconds: see figures.py."""
 
-import math
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -15,10 +13,15 @@ from experiments.report.fits.sweeps import VOCABULARY
 from scaling.answers.frontier import Frontier
 from scaling.fit import Fit
 from scaling.intervals import Band, Estimated, Interval
+from scaling.json_values import number
 from scaling.plots import figures
 from scaling.plots.collapse import figure_collapse, figure_trajectory
-from scaling.plots.loss_by_context import figure_contexts
-from scaling.plots.loss_curves import figure_settings, figure_sizes, figure_vocabulary
+from scaling.plots.loss_curves import (
+    figure_contexts,
+    figure_settings,
+    figure_sizes,
+    figure_vocabulary,
+)
 from scaling.plots.loss_matrix import figure_loss_matrix
 from scaling.plots.side_by_side import figure_sides
 from scaling.tables.loss_curves import loss_curves
@@ -75,7 +78,9 @@ def drawn(report: Report) -> dict[str, Figure]:
 def _forecast(judged: JudgedForecast, fit: Fit, front: Frontier) -> Figure:
     made = judged.forecast
     forecasts = {
-        law: Estimated(value=f.value, interval=Interval(lower=_nan(f.lower), upper=_nan(f.upper)))
+        law: Estimated(
+            value=f.value, interval=Interval(lower=number(f.lower), upper=number(f.upper))
+        )
         for law, f in made.forecasts.items()
     }
     return figures.figure_forecast(front, fit, forecasts, flops=made.budget, outcome=judged.outcome)
@@ -95,7 +100,3 @@ def _trajectory(report: Report, made: Forecast) -> Figure:
     )
     unit = report.analysis.runs.loss_name
     return figure_trajectory(np.array(expected.share), band, expected.level, unit, came)
-
-
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from experiments.ledger.verdict import Verdict
 from experiments.plan.point import Point
 from experiments.report.fits.sweeps import label_axes
-from scaling.tables.context_curve import ContextCurve
+from scaling.tables.loss_curves import ContextCurve
 
 
 def context_curves(

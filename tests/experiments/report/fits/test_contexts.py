@@ -14,7 +14,7 @@ from experiments.report.fits.contexts import context_curves
 from experiments.study.study import Axis
 from model.training.by_context import ContextLoss
 from model.training.outcome import Loss
-from scaling.plots.loss_by_context import figure_contexts
+from scaling.plots.loss_curves import figure_contexts
 
 RATE = "recipe.optimizer.learning_rate"
 
