@@ -12,6 +12,7 @@ from experiments.cli import main
 from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger
 from experiments.ledger.result import VERSION, Costs, Provenance, Result, Trunk
+from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from experiments.plan.point import Point
 from experiments.recipes.tiny_bytes import TINY_BYTES
@@ -114,6 +115,13 @@ def manifest(make_manifest) -> Manifest:
 @pytest.fixture
 def points(study, manifest):
     return list(plan(study, manifest).points)
+
+
+@pytest.fixture
+def planned(ledger, points):
+    """The points, to be trained each by itself."""
+    ledger.write_plan("{}", points, [alone(point).job for point in points])
+    return points
 
 
 @pytest.fixture
@@ -231,3 +239,18 @@ def isoflop(tmp_path, capsys, monkeypatch):
         return code, out, without_notices(err)
 
     return run
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must be refused with one line; gives the line."""
+
+    def command(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main.main(list(map(str, arguments)))
+        assert caught.value.code == 2
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1
+        return line
+
+    return command

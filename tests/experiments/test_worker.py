@@ -90,12 +90,6 @@ def make_session(manifest):
 
 
 @pytest.fixture
-def planned(ledger, points):
-    ledger.write_plan("{}", points, [alone(point).job for point in points])
-    return points
-
-
-@pytest.fixture
 def go(ledger, planned, make_session):
     """Runs a worker's jobs; returns its exit code and what it said."""
 

@@ -37,15 +37,6 @@ def table(tmp_path):
 NAMED = ("--law", "parallel", "--columns", "n_params=size:M,n_streams=streams")
 
 
-def refused(capsys, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        main(["fit", *map(str, arguments)])
-    assert caught.value.code == 2
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1
-    return line
-
-
 def test_groups_and_targets_are_fitted_and_rows_of_a_file_predicted(tmp_path, table, capsys):
     ask, to, out = tmp_path / "ask.csv", tmp_path / "new" / "told.csv", tmp_path / "fit.json"
     asked = [("web", 9e9, 8), ("code", 1e10, 1)]
@@ -85,14 +76,14 @@ def test_groups_and_targets_are_fitted_and_rows_of_a_file_predicted(tmp_path, ta
          "4 free parameters and needs at least 6 different"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_in_a_line(table, capsys, arguments, said):
+def test_what_cannot_be_is_refused_in_a_line(table, refused, arguments, said):
     arguments = arguments if "--law" in arguments else ("--law", "parallel", *arguments)
-    assert said in " ".join(refused(capsys, table, *arguments).split())
+    assert said in " ".join(refused("fit", table, *arguments).split())
 
 
-def test_a_group_that_was_not_fitted_is_named(tmp_path, table, capsys):
+def test_a_group_that_was_not_fitted_is_named(tmp_path, table, refused):
     ask = tmp_path / "ask.csv"
     ask.write_text("corpus,size,streams\nmaths,900,2\n")
     arguments = ("--target", "loss", "--by", "corpus", "--bootstrap", "0")
-    line = refused(capsys, table, *NAMED, *arguments, "--predict", ask, tmp_path / "to.csv")
+    line = refused("fit", table, *NAMED, *arguments, "--predict", ask, tmp_path / "to.csv")
     assert "the group 'maths'; groups are code, web" in line

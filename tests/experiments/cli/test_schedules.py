@@ -51,19 +51,6 @@ def curves(tmp_path):
     return write(tmp_path / "curves.csv", "name,step,lr,loss_nats", rows)
 
 
-@pytest.fixture
-def refused(capsys):
-    def command(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(["fit", *map(str, arguments)])
-        assert caught.value.code == 2
-        line = capsys.readouterr().err
-        assert line.count("\n") == 1
-        return line
-
-    return command
-
-
 def test_curves_are_fitted_and_schedules_predicted(tmp_path, curves, capsys):
     new = [(name, *knot) for name in ("early", "flat") for knot in KNOTS[name]]
     ask = write(tmp_path / "ask.csv", "name,step,lr", new)
@@ -123,9 +110,9 @@ def test_rates_may_stand_in_a_table_of_their_own(tmp_path, curves, capsys):
 )
 def test_curves_that_cannot_be_fitted_are_refused(tmp_path, refused, rows, asked, said):
     path = write(tmp_path / "bad.csv", "name,step,lr,loss_nats", rows)
-    assert said in refused(path, *NAMED, *asked)
+    assert said in refused("fit", path, *NAMED, *asked)
 
 
 def test_schedules_without_their_law_are_refused(refused, curves):
-    line = refused(curves, "--schedules", curves)
+    line = refused("fit", curves, "--schedules", curves)
     assert "--schedules: only with --law multi_power" in line

@@ -46,21 +46,6 @@ def run(capsys):
     return command
 
 
-@pytest.fixture
-def refused(capsys):
-    """Runs a command that must be refused with one line; gives the line."""
-
-    def command(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-        assert caught.value.code == 2
-        line = capsys.readouterr().err
-        assert line.count("\n") == 1
-        return line
-
-    return command
-
-
 def test_a_table_is_fitted_printed_written_and_drawn(tmp_path, run):
     out, figures = tmp_path / "new" / "fit.json", tmp_path / "figures"
     path = table(tmp_path, "a.csv", 1)

@@ -35,12 +35,6 @@ ELSEWHERE = dataclasses.replace(ME, host="moon", boot_id="another")
 DEAD = dataclasses.replace(ME, pid=2**22 + 1, start_ticks=1)
 
 
-@pytest.fixture
-def planned(ledger, points):
-    ledger.write_plan("{}", points, [alone(point).job for point in points])
-    return points
-
-
 def claim(job, owner, *, silence=0.0):
     number = job.claim(owner, lease_seconds=0.0, max_attempts=99)
     then = time.time() - silence

@@ -15,7 +15,6 @@ from experiments.ledger.owner import this_process
 from experiments.ledger.prepared import prepare_study
 from experiments.operations.gc import gc
 from experiments.plan.arrange import arrange
-from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
 from model.data.source import Mixture, Part, TextFiles
 from model.data.tokenizer import TrainedBPE
@@ -24,12 +23,6 @@ ME = this_process({})
 ELSEWHERE = dataclasses.replace(ME, host="moon", boot_id="another")
 HEX = "0123456789abcdef" * 2
 DAYS = 86400.0
-
-
-@pytest.fixture
-def planned(ledger, points):
-    ledger.write_plan("{}", points, [alone(point).job for point in points])
-    return points
 
 
 @pytest.fixture
