@@ -31,6 +31,7 @@ SHORT = 512
 # In a batch, whatever the length.
 N_TOKENS = 8192
 N_REPEATS = 3
+N_PASSES = 8  # Of ours in a dispatch.
 # Two cores, and one, as each run of a grid has.
 N_CORES = (2, 1)
 ATTENTION = AttentionConfig(n_heads=4, n_kv_heads=4, d_head=32, rope_theta=1e4, use_qk_norm=False)

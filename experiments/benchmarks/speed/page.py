@@ -105,7 +105,8 @@ def _layers(found: dict[str, Any]) -> list[str]:
     missing = [f"- {what}: not measured, {why}." for what, why in found["not_measured"].items()]
     return [
         f"One layer of width {layers.D_MODEL}, float32: gradients of its arrays and its input, of "
-        f"{layers.N_TOKENS} tokens in windows of T. Ours compiled, theirs eager, a process each, "
+        f"{layers.N_TOKENS} tokens in windows of T. Ours compiled, {layers.N_PASSES} passes in a "
+        "dispatch, as steps of training are; theirs eager; a process each, "
         f"{found['rounds']} rounds in turn; medians. On two cores, and by how much isoflop is "
         "faster where each has one, as every run of a grid does.",
         "",
