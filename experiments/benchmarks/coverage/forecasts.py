@@ -90,9 +90,10 @@ def page(counts: Counter[Any], about: str) -> str:
     lines = [
         "# Coverage of forecasts on simulated studies",
         "",
-        f"{about} One run ten times beyond each grid, at the true optimum there. Both intervals "
+        f"{about} One run ten times beyond each grid, at the true optimum there. All intervals "
         "are of one level, the highest that the budgets support when one after another is left "
-        "out (`scaling/answers/conformal.py`); the bootstrap is that of `average_loss`. Inside: "
+        "out (`scaling/answers/conformal.py`); the bootstrap is that of `average_loss`, widened by "
+        "Birge's ratio of the budgets left out. Inside: "
         "share of the new runs, in per cent, among the simulations with an answer; widths are "
         "means. "
         f"**Bold**: off by more than {ALLOWED:g} points beyond two standard errors.",
