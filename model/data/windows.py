@@ -21,21 +21,15 @@ class Corpus(ABC):
     def __init__(self, manifest: Manifest):
         self.manifest = manifest
 
-    def train_batch(
-        self, step: int, *, batch_size: int, seq_len: int, seed: int
-    ) -> Int32[np.ndarray, "B T1"]:
-        """The batch of a step.
-
-        Raises:
-          ValueError: if the data hold no whole window of this length.
-        """
-        return self.train_windows(step * batch_size, batch_size, seq_len=seq_len, seed=seed)
-
     @abstractmethod
     def train_windows(
         self, first: int, n: int, *, seq_len: int, seed: int
     ) -> Int32[np.ndarray, "n T1"]:
-        """Windows at places [first, first + n) of the training order."""
+        """Windows at places [first, first + n) of the training order.
+
+        Raises:
+          ValueError: if the data hold no whole window of this length.
+        """
 
     @abstractmethod
     def validation_windows(

@@ -106,7 +106,7 @@ class Layer(nnx.Module):
         layout: Layout,
         rngs: nnx.Rngs,
     ):
-        self.config, self.net, self.layout = config, net, layout
+        self.config, self.net, self.execution, self.layout = config, net, execution, layout
         for name, weight in config.weights(net).items():
             setattr(self, name, parameter(rngs, weight, layout))
 

@@ -104,10 +104,6 @@ class AttentionConfig(LayerConfig, frozen=True, kw_only=True, tag="attention"):
     def is_local(self, execution: "Execution") -> bool:
         return execution.attends_locally
 
-    @property
-    def reach(self) -> int | None:
-        return None if self.window is None else self.window - 1
-
     def columns(self) -> dict[str, int | float | str]:
         windows = {} if self.window is None else {"window": self.window}
         return {"n_heads": self.n_heads, **windows}

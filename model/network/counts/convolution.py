@@ -85,22 +85,6 @@ class ConvolutionConfig(Convolving, frozen=True, kw_only=True, tag="convolution"
         return {"d_hidden": self.d_hidden, "taps": self.taps}
 
 
-def receptive_field(net: "ModelConfig") -> int:
-    """Positions that an output of the network depends on, its own among them: 1 + the sum over all
-    layers of what each reaches: (taps - 1) dilation of a convolution (van den Oord et al. 2016,
-    arXiv:1609.03499, sec. 2.1), window - 1 of attention.
-
-    Raises:
-      ValueError: if a mixer sees the whole past.
-    """
-    reach = 0
-    for block in net.blocks:
-        if block.mixer.reach is None:
-            raise ValueError(f"{net.pattern}: {block.mixer.kind} sees the whole past.")
-        reach += block.mixer.reach
-    return 1 + net.n_repeats * reach
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvolutionRule:
     """Width -> d_hidden = hidden_ratio d_model, rounded to a multiple of hidden_multiple.

@@ -181,11 +181,6 @@ class LayerConfig(
     def check(self, net: "ModelConfig", execution: "Execution") -> None:
         """Raises ValueError if it cannot be computed so."""
 
-    @property
-    def reach(self) -> int | None:
-        """Positions before its own that an output of a mixer depends on; None: all of them."""
-        return None
-
     def columns(self) -> dict[str, int | float | str]:
         """What tables of runs show of it."""
         return {}

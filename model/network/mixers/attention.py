@@ -10,16 +10,12 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from model.network.config import ModelConfig
 from model.network.context import Context, require_causal
 from model.network.counts.attention import AttentionConfig
-from model.network.counts.layer import LayerConfig
-from model.network.execution import Execution
 from model.network.layers import Layer, Said, State, project, rms_norm, shared
 from model.network.mixers.attention_kernels import attention_kernel
 from model.network.mixers.plain_attention import attend_to
 from model.network.positions import rotate
-from model.network.sharding import Layout
 
 
 class Attention(Layer):
@@ -41,18 +37,9 @@ class Attention(Layer):
     q_gain: nnx.Param | None = None
     k_gain: nnx.Param | None = None
 
-    def __init__(
-        self,
-        config: LayerConfig,
-        net: ModelConfig,
-        *,
-        execution: Execution,
-        layout: Layout,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(config, net, execution=execution, layout=layout, rngs=rngs)
-        self.sizes = cast(AttentionConfig, config)
-        self.attend = attention_kernel(execution.attention)
+    @property
+    def sizes(self) -> AttentionConfig:
+        return cast(AttentionConfig, self.config)
 
     def __call__(
         self, x: Float[Array, "B T D"], context: Context
@@ -64,7 +51,8 @@ class Attention(Layer):
         # Where positions are split they are exchanged for heads, and back.
         inside = (P(*layout.whole(letters)) for letters in ("btgqk", "btgk", "btgk"))
         q, k, v = map(jax.sharding.reshard, (q, k, v), inside)
-        mixed = self.attend(q, k, v, context, window)
+        attend = attention_kernel(self.execution.attention)
+        mixed = attend(q, k, v, context, window)
         return self._output(jax.sharding.reshard(mixed, P(*layout.act("btgqk")))), context, {}
 
     def _heads(

@@ -10,12 +10,13 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from model.network.context import Context, require_causal
+from model.network.context import Context
 from model.network.counts.convolution import Convolving
-from model.network.layers import Layer, Said, State, project
+from model.network.layers import State, project
+from model.network.mixers.recurrent_layer import RecurrentLayer
 
 
-class Convolution(Layer):
+class Convolution(RecurrentLayer):
     """gelu(sum_c x[t - (C - 1 - c) dilation] W_c) W_output; the last tap is the position itself, as
     in torch.nn.Conv1d with zeros on the left. The GELU has GPT-2's tanh form.
 
@@ -28,13 +29,6 @@ class Convolution(Layer):
     hidden_bias: nnx.Param | None = None
     output_bias: nnx.Param | None = None
 
-    def __call__(
-        self, x: Float[Array, "B T D"], context: Context
-    ) -> tuple[Float[Array, "B T D"], Context, Said]:
-        require_causal(context, "a convolution")
-        state = self.init_state(x.shape[0], x.shape[1], x.dtype)
-        return self._convolve(x, state["past"], context)[0], context, {}
-
     def is_inside(self, context: Context, length: int) -> Bool[Array, "#B T C"] | None:
         """Where each tap takes in a position of the sequence; None: wherever there is one."""
         return None
@@ -42,24 +36,15 @@ class Convolution(Layer):
     def init_state(self, batch_size: int, length: int, dtype: DTypeLike) -> State:
         """The inputs that taps reach back to, [B, reach, D]: zeros."""
         shape = (batch_size, cast(Convolving, self.config).reach, self.net.d_model)
-        return {"past": jnp.zeros(shape, dtype, out_sharding=P(*self.layout.act("btd")))}
+        return {"past": self.zeros("btd", shape, dtype)}
 
-    def step(
-        self, x: Float[Array, "B n D"], state: State, context: Context
-    ) -> tuple[Float[Array, "B n D"], Context, State]:
-        out, past = self._convolve(x, state["past"], context._replace(segments=None))
-        return out, context, {"past": past}
-
-    def _convolve(
-        self,
-        x: Float[Array, "B T D"],
-        past: Float[Array, "B reach D"],
-        context: Context,
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "B reach D"]]:
+    def read(
+        self, x: Float[Array, "B T D"], state: State, context: Context
+    ) -> tuple[Float[Array, "B T D"], Context, State]:
         sizes, act = cast(Convolving, self.config), self.layout.act
         length, reach, segments = x.shape[1], sizes.reach, context.segments
         starts = [reach - back for back in sizes.steps_back]
-        both = jnp.concatenate([past, x], axis=1)
+        both = jnp.concatenate([state["past"], x], axis=1)
         inputs = [both[:, start : start + length] for start in starts]
         if segments is not None:
             wide = jnp.pad(segments, ((0, 0), (reach, 0)))
@@ -69,13 +54,7 @@ class Convolution(Layer):
         stacked = jnp.stack(inputs, axis=2)
         if (is_inside := self.is_inside(context, length)) is not None:
             stacked = jnp.where(is_inside[..., None], stacked, 0)
-        hidden = project(
-            "btcd,cdh->bth",
-            stacked,
-            self.taps_cdh,
-            self.hidden_bias,
-            P(*act("bth")),
-        )
+        hidden = project("btcd,cdh->bth", stacked, self.taps_cdh, self.hidden_bias, P(*act("bth")))
         hidden = jax.nn.gelu(hidden, approximate=True)
         out = project("bth,hd->btd", hidden, self.output_hd, self.output_bias, P(*act("btd")))
-        return out, both[:, length:]
+        return out, context, {"past": both[:, length:]}

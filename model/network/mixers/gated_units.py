@@ -12,15 +12,16 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from model.network.context import Context, require_causal
-from model.network.layers import Layer, Said, State, project, shared
+from model.network.context import Context
+from model.network.layers import State, project, shared
+from model.network.mixers.recurrent_layer import RecurrentLayer, begins
 from model.network.reshaped import reshaped
 from model.network.sharding import Layout
 
 Cell = Callable[[Float[Array, "B A H"], State], State]
 
 
-class GatedUnits(Layer):
+class GatedUnits(RecurrentLayer):
     """What the units hold after a position is cell(gates, what they held before it); the gates add
     up what the input says to them and h W_recurrent; the output is h' W_output.
 
@@ -47,38 +48,23 @@ class GatedUnits(Layer):
         gates = project("btd,adh->btah", x, self.input_adh, self.gate_bias, out)
         return gates.astype(jnp.float32)
 
-    def __call__(
-        self, x: Float[Array, "B T D"], context: Context
-    ) -> tuple[Float[Array, "B T D"], Context, Said]:
-        require_causal(context, f"mixer {self.config.kind!r}")
-        before = self.init_state(x.shape[0], x.shape[1], x.dtype)
-        is_first = None
-        if (segments := context.segments) is not None:
-            is_first = jnp.diff(segments, axis=1, prepend=segments[:, :1]) != 0
-        return self._read(x, before, is_first)[0], context, {}
-
     def init_state(self, batch_size: int, length: int, dtype: DTypeLike) -> State:
         """Zeros, [B, H] each."""
         shape = (batch_size, self.output_hd.shape[-2])  # Blocks may be stacked.
-        zeros = jnp.zeros(shape, jnp.float32, out_sharding=P(*self.layout.act("bh")))
-        return dict.fromkeys(self.holds, zeros)
+        return dict.fromkeys(self.holds, self.zeros("bh", shape, jnp.float32))
 
-    def step(
-        self, x: Float[Array, "B n D"], state: State, context: Context
-    ) -> tuple[Float[Array, "B n D"], Context, State]:
-        out, state = self._read(x, state, None)
-        return out, context, state
-
-    def _read(
-        self, x: Float[Array, "B T D"], state: State, is_first: Bool[Array, "B T"] | None
-    ) -> tuple[Float[Array, "B T D"], State]:
+    def read(
+        self, x: Float[Array, "B T D"], state: State, context: Context
+    ) -> tuple[Float[Array, "B T D"], Context, State]:
+        is_first = begins(context.segments)
         gates = jnp.moveaxis(self.input_gates(shared(x, self.layout)), 1, 0)
         is_kept = None if is_first is None else ~is_first.T[:, :, None]
         recurrent = self.recurrent_auh[...]
         state, h = _recur(self.layout, self.cell, gates, recurrent, state, is_kept)
         h = jnp.moveaxis(h, 0, 1).astype(x.dtype)
         out = P(*self.layout.act("btd"))
-        return project("bth,hd->btd", h, self.output_hd, self.output_bias, out), state
+        y = project("bth,hd->btd", h, self.output_hd, self.output_bias, out)
+        return y, context, state
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What mixers of a linear recurrence have in common beside it."""
+"""What mixers have in common that read on from a state."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ class RecurrentLayer(Layer):
     def __call__(
         self, x: Float[Array, "B T D"], context: Context
     ) -> tuple[Float[Array, "B T D"], Context, Said]:
-        require_causal(context, self.config.kind)
+        require_causal(context, f"mixer {self.config.kind!r}")
         before = self.init_state(x.shape[0], x.shape[1], x.dtype)
         out, context, _ = self.read(x, before, context)
         return out, context, {}

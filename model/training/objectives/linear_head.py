@@ -193,14 +193,10 @@ def _loss(head: LinearHead, *arguments: Any) -> tuple:
     return head.loss_and_gradients(*arguments)[0]
 
 
-def _loss_forward(head: LinearHead, *arguments: Any) -> tuple:
-    return head.loss_and_gradients(*arguments)
-
-
 def _loss_backward(head: LinearHead, slopes: tuple[Array, Array], cotangents: tuple) -> tuple:
     factor = cotangents[0]
     x_slope, head_slope = (slope * factor.astype(slope.dtype) for slope in slopes)
     return x_slope, head_slope, None, None, None
 
 
-_loss.defvjp(_loss_forward, _loss_backward)
+_loss.defvjp(LinearHead.loss_and_gradients, _loss_backward)

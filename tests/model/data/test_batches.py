@@ -22,8 +22,8 @@ def corpus(request: pytest.FixtureRequest) -> Corpus:
 
 def expected(corpus: Corpus) -> np.ndarray:
     """int32 [n_steps, B, L+1], one plain call per step."""
-    window = {k: v for k, v in RUN.items() if k != "n_steps"}
-    return np.stack([corpus.train_batch(step, **window) for step in range(N_STEPS)])
+    B, window = RUN["batch_size"], {name: RUN[name] for name in ("seq_len", "seed")}
+    return np.stack([corpus.train_windows(s * B, B, **window) for s in range(N_STEPS)])
 
 
 @pytest.mark.parametrize(

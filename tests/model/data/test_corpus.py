@@ -33,7 +33,7 @@ def test_each_epoch_visits_every_window_once(
     n = text_corpus.n_windows(L)
     windows = naive_windows(prepared[1], "train", L)
     assert n == len(windows) == len(set(windows))
-    batches = [text_corpus.train_batch(s, batch_size=7, seq_len=L, seed=3) for s in range(n)]
+    batches = [text_corpus.train_windows(s * 7, 7, seq_len=L, seed=3) for s in range(n)]
     seen = rows(batches)
     epochs = [seen[e * n : (e + 1) * n] for e in range(7)]
     assert all(sorted(epoch) == sorted(windows) for epoch in epochs)
@@ -42,7 +42,7 @@ def test_each_epoch_visits_every_window_once(
 
 def test_a_batch_larger_than_an_epoch_goes_on_into_the_next(text_corpus: Corpus) -> None:
     n = text_corpus.n_windows(L)
-    batch = text_corpus.train_batch(0, batch_size=2 * n + 5, seq_len=L, seed=0)
+    batch = text_corpus.train_windows(0, 2 * n + 5, seq_len=L, seed=0)
     assert batch.shape == (2 * n + 5, L + 1)
     assert len({row.tobytes() for row in batch[:n]}) == n
     np.testing.assert_array_equal(
@@ -57,13 +57,13 @@ def test_batch_is_a_function_of_seed_and_step(
     corpus = request.getfixturevalue(name)
     fresh = open_corpus(corpus.manifest, prepared[1])
     steps = [5, 0, 900, 5]
-    batches = [corpus.train_batch(s, batch_size=4, seq_len=16, seed=2**63 + 1) for s in steps]
+    batches = [corpus.train_windows(s * 4, 4, seq_len=16, seed=2**63 + 1) for s in steps]
     assert batches[0].dtype == np.int32
     assert batches[0].shape == (4, 17)
     for step, batch in zip(steps, batches, strict=True):
-        again = fresh.train_batch(step, batch_size=4, seq_len=16, seed=2**63 + 1)
+        again = fresh.train_windows(step * 4, 4, seq_len=16, seed=2**63 + 1)
         np.testing.assert_array_equal(batch, again)
-    other = corpus.train_batch(5, batch_size=4, seq_len=16, seed=0)
+    other = corpus.train_windows(5 * 4, 4, seq_len=16, seed=0)
     assert len({b.tobytes() for b in [*batches, other]}) == 4
 
 
@@ -84,7 +84,7 @@ def test_a_place_in_an_order_of_fifty_million_windows_takes_no_memory() -> None:
 
 def test_order_and_samples_are_the_same_on_every_machine(zipf_corpus: Corpus) -> None:
     order = window_order(1000, 7, Purpose.TRAIN, 2, 0, 1000)
-    batch = zipf_corpus.train_batch(3, batch_size=8, seq_len=16, seed=7)
+    batch = zipf_corpus.train_windows(3 * 8, 8, seq_len=16, seed=7)
     assert hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()[:16] == "505833691f8cd86f"
     assert hashlib.sha256(batch.astype("<i4").tobytes()).hexdigest()[:16] == "01675090694fc3a3"
 
@@ -127,19 +127,19 @@ def test_too_long_windows_are_refused(text_corpus: Corpus) -> None:
     assert n_tokens is not None
     assert text_corpus.n_windows(n_tokens - 1) == 1
     with pytest.raises(ValueError, match=f"holds {n_tokens} tokens, less than one window"):
-        text_corpus.train_batch(0, batch_size=1, seq_len=n_tokens, seed=0)
+        text_corpus.train_windows(0, 1, seq_len=n_tokens, seed=0)
     with pytest.raises(ValueError, match="seq_len is 0"):
         text_corpus.n_windows(0)
     with pytest.raises(ValueError, match="seed -1 is out of range"):
-        text_corpus.train_batch(0, batch_size=1, seq_len=L, seed=-1)
+        text_corpus.train_windows(0, 1, seq_len=L, seed=-1)
 
 
 def test_zipf_windows_hold_whole_records(zipf_corpus: Corpus) -> None:
-    batch = zipf_corpus.train_batch(0, batch_size=3, seq_len=12, seed=0)
+    batch = zipf_corpus.train_windows(0, 3, seq_len=12, seed=0)
     np.testing.assert_array_equal(batch == 4, [[i % 4 == 0 for i in range(13)]] * 3)
     assert zipf_corpus.n_windows(12) is None
     for call in (
-        lambda: zipf_corpus.train_batch(0, batch_size=3, seq_len=13, seed=0),
+        lambda: zipf_corpus.train_windows(0, 3, seq_len=13, seed=0),
         lambda: zipf_corpus.validation_windows(100, 13, 0),
     ):
         with pytest.raises(ValueError, match="multiple of 4, such as 12"):

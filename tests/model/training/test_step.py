@@ -59,7 +59,7 @@ def test_training_loss_of_one_step_is_the_mean_cross_entropy_of_its_batch(
     nats: Callable, still_run: tuple, still_config: TrainConfig, corpus: Corpus
 ) -> None:
     _, told = still_run
-    batch = corpus.train_batch(0, batch_size=8, seq_len=16, seed=still_config.data_seed)
+    batch = corpus.train_windows(0, 8, seq_len=16, seed=still_config.data_seed)
     assert [progress.loss_nats for progress in told] == pytest.approx(
         [nats(batch).mean()], abs=1e-6
     )
@@ -109,7 +109,7 @@ def test_losses_of_documents_apart_are_those_of_each_alone(
         ends = windows[:, 1:].reshape(-1, 4)[:, -1:]
         return float(nats(np.concatenate([records, ends], axis=1)).mean())
 
-    batch = corpus.train_batch(0, batch_size=8, seq_len=16, seed=still_config.data_seed)
+    batch = corpus.train_windows(0, 8, seq_len=16, seed=still_config.data_seed)
     assert [progress.loss_nats for progress in told] == pytest.approx([alone(batch)], abs=2e-6)
     windows = corpus.validation_windows(700, 16, still_config.evaluation.seed)
     assert result.loss_nats == pytest.approx(alone(windows), abs=2e-6)
@@ -145,7 +145,7 @@ def test_gradient_norm_is_that_of_the_loss_by_hand_with_its_z_term(
 ) -> None:
     forward = network(network_config)[0]
     params = run_steps(still_config, 0)[0].params
-    batch = jnp.asarray(corpus.train_batch(0, batch_size=8, seq_len=16, seed=0))
+    batch = jnp.asarray(corpus.train_windows(0, 8, seq_len=16, seed=0))
 
     @jax.jit
     @jax.grad

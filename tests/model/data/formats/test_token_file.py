@@ -153,14 +153,14 @@ def test_windows_in_the_order_of_the_files_are_the_batches_of_llm_c(tmp_path: Pa
     for step in range(14):
         place = step % 6 * n_rows * length
         taken = np.array(train[place : place + n_rows * length + 1])
-        batch = corpus.train_batch(step, batch_size=n_rows, seq_len=length, seed=step)
+        batch = corpus.train_windows(step * n_rows, n_rows, seq_len=length, seed=step)
         assert (batch[:, :-1] == taken[:-1].reshape(n_rows, length)).all()
         assert (batch[:, 1:] == taken[1:].reshape(n_rows, length)).all()
     assert "Windows are trained on as they lie in the files." in manifest.notes
     shuffled = prepare(held_out(tmp_path, train), tmp_path / "out")
     assert shuffled.fingerprint != manifest.fingerprint
-    batch = open_corpus(shuffled, tmp_path / "out").train_batch(0, batch_size=6, seq_len=5, seed=0)
-    assert (batch != corpus.train_batch(0, batch_size=6, seq_len=5, seed=0)).any()
+    batch = open_corpus(shuffled, tmp_path / "out").train_windows(0, 6, seq_len=5, seed=0)
+    assert (batch != corpus.train_windows(0, 6, seq_len=5, seed=0)).any()
 
 
 def spoilt(path: Path, at: int, new: bytes) -> None:

@@ -138,7 +138,7 @@ def test_a_corpus_and_a_file_of_ones_own_are_in_the_same_tokens(
     trained: tuple[Manifest, Path], tmp_path: Path
 ) -> None:
     manifest, folder = trained
-    assert open_corpus(manifest, folder).train_batch(0, batch_size=2, seq_len=9, seed=0).max() < 300
+    assert open_corpus(manifest, folder).train_windows(0, 2, seq_len=9, seed=0).max() < 300
     (tmp_path / "mine.txt").write_text(TEXTS[3])
     encoding = open_encoding(manifest, folder)
     source = source_from_dict(manifest.source)

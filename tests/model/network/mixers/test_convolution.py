@@ -12,7 +12,7 @@ from one_layer import Arrays, check_against_loop, lone_layer, stream
 from small_networks import LLAMA, vary
 
 from model.network.context import Context
-from model.network.counts.convolution import ConvolutionConfig, ConvolutionRule, receptive_field
+from model.network.counts.convolution import ConvolutionConfig, ConvolutionRule
 from model.network.execution import PLAIN
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -66,11 +66,10 @@ FIELDS = [
 
 
 @pytest.mark.parametrize(("mixers", "n_layers", "expected"), FIELDS)
-def test_the_tokens_that_move_the_last_logits_are_those_of_the_formula(
+def test_the_tokens_that_move_the_last_logits_are_those_that_the_layers_reach(
     network, mixers, n_layers, expected
 ):
     config = vary(LLAMA, mixers=mixers, n_layers=n_layers, seq_len=24)
-    assert receptive_field(config) == expected
     apply, params = network(config)
     tokens = jnp.zeros((24, 24), jnp.int32)
     # Row t has another token at position t: which of them move the last logits?
@@ -80,11 +79,6 @@ def test_the_tokens_that_move_the_last_logits_are_those_of_the_formula(
     )
     seen = np.flatnonzero(np.any(last != same, axis=-1))
     assert (seen[-1], 24 - seen[0]) == (23, expected)
-
-
-def test_the_receptive_field_of_attention_is_refused(llama):
-    with pytest.raises(ValueError, match="attention sees the whole past"):
-        receptive_field(llama)
 
 
 def test_positions_that_are_split_are_refused_in_one_line(llama):
