@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches for training: a Grain pipeline over a corpus, resumable to the step.
 
-Grain costs the same for an element of any size, so an element may be a chunk of steps, which is one
+Grain costs the same for an element of any size, so an element is a chunk of steps, which is one
 gather. Its threads and prefetching are off: the data lie in memory, and handing an element over
 costs more than making it.
 """
@@ -13,9 +13,7 @@ import grain
 import numpy as np
 from jaxtyping import Int32
 
-from model.data.corpus import Corpus, open_corpus
-
-__all__ = ["BatchIterator", "Corpus", "DataState", "batches", "open_corpus"]
+from model.data.corpus import Corpus
 
 DataState = dict[str, int | str]
 """The next step, and what must not change for the continuation to be the same batches."""
@@ -28,12 +26,13 @@ def batches(
     seq_len: int,
     n_steps: int,
     seed: int,
+    steps_per_chunk: int,
     process_index: int = 0,
     process_count: int = 1,
-    steps_per_chunk: int | None = None,
     stops: Sequence[int] = (),
 ) -> "BatchIterator":
-    """This process's rows of the batches of steps 0..n_steps - 1, in order.
+    """This process's rows of the batches of steps 0..n_steps - 1, in order: chunks of S steps,
+    [S, B/P, T+1].
 
     Process p of P gets rows [p B/P, (p+1) B/P) of the very batch that one process would get, so
     content depends on (data, seed, step) and batch size alone.
@@ -41,9 +40,7 @@ def batches(
     Args:
       batch_size: B, windows per step over all processes; a multiple of process_count.
       seq_len: T, targets per window.
-      steps_per_chunk: None yields one batch at a time, [B/P, T+1]; a number S yields S steps
-        stacked, [S, B/P, T+1], fewer before a stop or the end. Grain's cost per element is
-        then paid once per chunk.
+      steps_per_chunk: S; fewer before a stop or the end.
       stops: steps (evaluations, checkpoints) at which a chunk has to end, in [1, n_steps].
 
     Raises:
@@ -62,38 +59,32 @@ def batches(
         first_row=process_index * n_rows,
         n_rows=n_rows,
     )
-    ends = None if steps_per_chunk is None else _chunk_ends(n_steps, steps_per_chunk, stops)
-    return BatchIterator(rows, n_steps, ends)
+    return BatchIterator(rows, n_steps, _chunk_ends(n_steps, steps_per_chunk, stops))
 
 
-class BatchIterator(Iterator[Int32[np.ndarray, "*S B T1"]]):
-    """Iterates over batches or chunks; its state says what comes next, in steps.
+class BatchIterator(Iterator[Int32[np.ndarray, "S B T1"]]):
+    """Iterates over chunks; its state says what comes next, in steps.
 
     The state is a JSON object: the next step, and what must not change for the continuation to
     be the same batches (fingerprint, seed, batch size, length). It names neither processes nor
     chunks, so a run may go on with another number of either.
     """
 
-    def __init__(self, rows: "_Rows", n_steps: int, chunk_ends: Sequence[int] | None):
+    def __init__(self, rows: "_Rows", n_steps: int, chunk_ends: Sequence[int]):
         self._rows = rows
         self._n_steps = n_steps
         self._chunk_ends = chunk_ends
         self._start(0)
 
-    def __next__(self) -> Int32[np.ndarray, "*S B T1"]:
+    def __next__(self) -> Int32[np.ndarray, "S B T1"]:
         return next(self._iterator)
 
-    def get_state(self) -> DataState:
-        """The place in the run, for the checkpoint; JSON-able."""
-        n_elements = self._iterator.get_state()["next_index"]
-        return self.state_at(self._elements.first_step_of(n_elements))
-
     def state_at(self, step: int) -> DataState:
-        """What `get_state` says before a step."""
+        """The place before a step, for the checkpoint; JSON-able."""
         return {"next_step": step, **self._rows.identity()}
 
     def set_state(self, state: Mapping[str, object]) -> None:
-        """Goes on where `get_state` was called.
+        """Goes on at this place.
 
         Raises:
           ValueError: if the state is of other data, seed, batch size or length.
@@ -116,8 +107,7 @@ class BatchIterator(Iterator[Int32[np.ndarray, "*S B T1"]]):
         self._start(next_step)
 
     def _start(self, step: int) -> None:
-        self._elements = _Elements(self._rows, step, self._n_steps, self._chunk_ends)
-        dataset = grain.MapDataset.source(self._elements)
+        dataset = grain.MapDataset.source(_Chunks(self._rows, step, self._chunk_ends))
         options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         self._iterator = iter(dataset.to_iter_dataset(options))
 
@@ -145,28 +135,23 @@ class _Rows:
         fingerprint = self._corpus.manifest.fingerprint
         return {"fingerprint": fingerprint, "batch_size": self._batch_size, **self._window}
 
-    def of_step(self, step: int) -> Int32[np.ndarray, "B T1"]:
-        first = step * self._batch_size + self._first_row
-        return self._corpus.train_windows(first, self._n_rows, **self._window)
-
     def of_steps(self, step: int, n_steps: int) -> Int32[np.ndarray, "S B T1"]:
+        first = step * self._batch_size + self._first_row
         if self._n_rows < self._batch_size:
-            return np.stack([self.of_step(s) for s in range(step, step + n_steps)])
+            places = range(first, first + n_steps * self._batch_size, self._batch_size)
+            shares = [self._corpus.train_windows(p, self._n_rows, **self._window) for p in places]
+            return np.stack(shares)
         # Whole batches of consecutive steps are consecutive windows: one gather for all.
-        first, n = step * self._batch_size, n_steps * self._batch_size
+        n = n_steps * self._batch_size
         windows = self._corpus.train_windows(first, n, **self._window)
         return windows.reshape(n_steps, self._batch_size, -1)
 
 
-class _Elements:
-    """Grain's random-access source: element i is step first + i, or the i-th chunk from there."""
+class _Chunks:
+    """Grain's random-access source: element i is the i-th chunk from this step on."""
 
-    def __init__(
-        self, rows: _Rows, first_step: int, n_steps: int, chunk_ends: Sequence[int] | None
-    ):
+    def __init__(self, rows: _Rows, first_step: int, ends: Sequence[int]):
         self._rows = rows
-        self._is_chunked = chunk_ends is not None
-        ends = range(1, n_steps + 1) if chunk_ends is None else chunk_ends
         self._starts = [first_step, *ends[bisect.bisect_right(ends, first_step) :]]
 
     def __len__(self) -> int:
@@ -174,12 +159,7 @@ class _Elements:
 
     def __getitem__(self, index: int) -> np.ndarray:
         start, end = self._starts[index : index + 2]
-        if self._is_chunked:
-            return self._rows.of_steps(start, end - start)
-        return self._rows.of_step(start)
-
-    def first_step_of(self, index: int) -> int:
-        return self._starts[index]
+        return self._rows.of_steps(start, end - start)
 
 
 def _chunk_ends(n_steps: int, steps_per_chunk: int, stops: Sequence[int]) -> list[int]:
@@ -193,12 +173,12 @@ def _chunk_ends(n_steps: int, steps_per_chunk: int, stops: Sequence[int]) -> lis
 
 
 def _check(
-    batch_size: int, n_steps: int, process_index: int, process_count: int, chunk: int | None
+    batch_size: int, n_steps: int, process_index: int, process_count: int, steps_per_chunk: int
 ) -> None:
-    if batch_size < 1 or n_steps < 1 or (chunk is not None and chunk < 1):
+    if min(batch_size, n_steps, steps_per_chunk) < 1:
         raise ValueError(
-            f"batch_size {batch_size}, n_steps {n_steps} and steps_per_chunk {chunk} must each be "
-            "at least 1 (steps_per_chunk may be None)."
+            f"batch_size {batch_size}, n_steps {n_steps} and steps_per_chunk {steps_per_chunk} "
+            "must each be at least 1."
         )
     if not 0 <= process_index < process_count:
         raise ValueError(

@@ -130,11 +130,6 @@ Metrics = dict[str, Float[Array, ""]]
 LOSS, GRAD_NORM = "loss_nats", "grad_norm"
 
 
-def metric_names(this: Computation) -> tuple[str, ...]:
-    """Of what every step reports."""
-    return (LOSS, GRAD_NORM, *this.config.says)
-
-
 def loss(
     this: Computation, params: nnx.State, batch: Batch, hyper: Hyper
 ) -> tuple[Float[Array, ""], Metrics]:
@@ -209,7 +204,7 @@ def train_chunk(
         return state, {name: told[name].at[i].set(value) for name, value in metrics.items()}
 
     n_steps = jax.tree.leaves(batches)[0].shape[0]
-    zeros = dict.fromkeys(metric_names(this), jnp.zeros(n_steps, jnp.float32))
+    zeros = dict.fromkeys((LOSS, GRAD_NORM, *this.config.says), jnp.zeros(n_steps, jnp.float32))
     with jax.default_matmul_precision(this.matmul_precision):
         return jax.lax.fori_loop(first, end, body, (state, zeros))
 

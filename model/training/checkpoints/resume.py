@@ -21,7 +21,7 @@ class Position:
     Attributes:
       step: steps done.
       diverged_at: by run, the step at which it diverged, or 0.
-      data: by run, its place in the data (BatchIterator.get_state); None before the first step.
+      data: by run, its place in the data (BatchIterator.state_at); None before the first step.
       curves: by run, its validation losses so far.
     """
 

@@ -109,6 +109,7 @@ def test_batches_are_those_of_one_worker_and_go_on_after_a_kill(prepared, proces
             seq_len=T,
             n_steps=12,
             seed=7,
+            steps_per_chunk=1,
             process_index=process_index,
             process_count=process_count,
         )
@@ -119,11 +120,12 @@ def test_batches_are_those_of_one_worker_and_go_on_after_a_kill(prepared, proces
             seq_len=T,
             n_steps=12,
             seed=7,
+            steps_per_chunk=1,
             process_index=process_index,
             process_count=process_count,
         )
-        again.set_state(made.get_state())
-        return np.stack([*before, *again])
+        again.set_state(made.state_at(at))
+        return np.concatenate([*before, *again])
 
     found = [rows(index, at=5) for index in range(process_count)]
     np.testing.assert_array_equal(np.concatenate(found, axis=1), expected)
