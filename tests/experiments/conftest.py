@@ -39,9 +39,7 @@ COSTS = {
 NO_FLOPS = dict.fromkeys(FLOP_CONVENTIONS, 0.0)
 # The numbers that the tests worked out by hand follow from it.
 RECIPE = TINY_BYTES.with_(
-    name="of-the-tests",
-    optimizer__beta2_halflife_tokens=7e3,
-    optimizer__weight_decay_timescale=0.5,
+    name="of-the-tests", optimizer__beta2_halflife_tokens=7e3, optimizer__weight_decay_timescale=0.5
 )
 
 

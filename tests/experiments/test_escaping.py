@@ -181,10 +181,7 @@ def test_tables_survive_whatever_a_reason_holds(ledger, points, record):
 
 
 def test_the_energy_of_each_source_is_a_line_of_its_own(record):
-    told = (
-        *((3600.0, "rapl"), (7200.0, "estimate: 8 W per core"), (1800.0, "rapl")),
-        (None, ""),
-    )
+    told = (*((3600.0, "rapl"), (7200.0, "estimate: 8 W per core"), (1800.0, "rapl")), (None, ""))
     costs = [record(costs={"joules": j, "joules_source": source}).costs for j, source in told]
     assert energy(costs) == [
         ("energy, rapl", "1.50 Wh"),

@@ -55,16 +55,10 @@ class Planted:
 FIVE = (1e17, 1e18, 1e19, 1e20, 1e21)
 PLANTED = (
     Planted(
-        name="symmetric",
-        law="additive",
-        parameters=(1.69, 400.0, 400.0, 0.31, 0.31),
-        budgets=FIVE,
+        name="symmetric", law="additive", parameters=(1.69, 400.0, 400.0, 0.31, 0.31), budgets=FIVE
     ),
     Planted(
-        name="chinchilla",
-        law="additive",
-        parameters=(1.69, 406.4, 410.7, 0.34, 0.28),
-        budgets=FIVE,
+        name="chinchilla", law="additive", parameters=(1.69, 406.4, 410.7, 0.34, 0.28), budgets=FIVE
     ),
     Planted(
         name="asymmetric",

@@ -15,10 +15,7 @@ from experiments.speed.calibration import Calibration
 
 # 2 runs of 3e8 FLOPs each, with evaluations, at 1e5 FLOP/s: some two hours.
 SLOW = Calibration(
-    device="abacus",
-    flops_per_second={1e6: 1e5},
-    peak_flops_per_second=1e6,
-    compile_seconds=1.0,
+    device="abacus", flops_per_second={1e6: 1e5}, peak_flops_per_second=1e6, compile_seconds=1.0
 )
 
 

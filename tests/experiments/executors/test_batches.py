@@ -58,11 +58,7 @@ def test_jobs_that_need_different_things_are_asked_for_apart():
 
 @pytest.mark.parametrize(
     ("gib", "asked"),
-    [
-        ([0.2, 0.9], [0.9]),
-        ([1.5, 1.9, 1.2], [1.9]),
-        ([3, 3.9, 4.1, 345], [3.9, 4.1, 345]),
-    ],
+    [([0.2, 0.9], [0.9]), ([1.5, 1.9, 1.2], [1.9]), ([3, 3.9, 4.1, 345], [3.9, 4.1, 345])],
 )
 def test_jobs_of_like_memory_share_a_request_for_that_of_the_largest(gib, asked):
     found = batches(apart([(str(n), need(gib=x)) for n, x in enumerate(gib)]), 9)

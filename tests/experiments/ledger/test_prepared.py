@@ -79,10 +79,7 @@ def test_a_mixture_and_its_variants_read_each_part_once(tmp_path, source) -> Non
     for i in range(40):
         (tmp_path / "more" / f"{i}.txt").write_text(f"more of {i} " * 9)
     other = TextFiles(paths=(str(tmp_path / "more"),), validation_fraction=0.3)
-    parts = (
-        Part(name="a", source=source, weight=1.0),
-        Part(name="b", source=other, weight=3.0),
-    )
+    parts = (Part(name="a", source=source, weight=1.0), Part(name="b", source=other, weight=3.0))
     mixture = Mixture(parts=parts, tokenizer=TrainedBPE(vocab_size=300))
     even = dataclasses.replace(mixture, parts=(dataclasses.replace(parts[0], weight=3.0), parts[1]))
     manifest, said = prepared(tmp_path, "one", mixture, even)

@@ -43,10 +43,7 @@ def test_a_trunk_is_read_back(ledger, trunk_record):
     assert trunk_record("a", reasons=("x", "y")).is_lost
 
 
-UNKNOWN = (
-    *(("joule",), ("costs", "joule"), ("provenance", "hosts")),
-    ("curve", 0, "loss"),
-)
+UNKNOWN = (*(("joule",), ("costs", "joule"), ("provenance", "hosts")), ("curve", 0, "loss"))
 
 
 @pytest.mark.parametrize("path", UNKNOWN, ids=lambda path: ".".join(map(str, path)))

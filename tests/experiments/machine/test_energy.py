@@ -112,8 +112,7 @@ def nvml(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("visible", "used"),
-    [("", ("0", "1")), ("2,GPU-3", ("2", "GPU-3")), ("1, 0,2", ("0", "1"))],
+    ("visible", "used"), [("", ("0", "1")), ("2,GPU-3", ("2", "GPU-3")), ("1, 0,2", ("0", "1"))]
 )
 def test_nvml_reads_the_gpus_of_this_process(nvml, monkeypatch, visible, used):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

@@ -148,9 +148,7 @@ def test_a_recipe_with_muon_has_its_constants_in_every_run_and_one_hidden_rate(s
         ]
         assert decays[0] == pytest.approx(decays[1])
         assert optimizer.input == dataclasses.replace(
-            theirs.input,
-            weight_decay=optimizer.input.weight_decay,
-            eps=optimizer.input.eps,
+            theirs.input, weight_decay=optimizer.input.weight_decay, eps=optimizer.input.eps
         )
 
 

@@ -21,8 +21,7 @@ from model.network.counts.total import count_params
 
 (SWIGLU,) = TINY_BYTES.shape.blocks
 GELU = BlockRule(
-    mixer=SWIGLU.mixer,
-    channel_mixer=MLPRule(activation="gelu", ff_ratio=4.0, ff_multiple=4),
+    mixer=SWIGLU.mixer, channel_mixer=MLPRule(activation="gelu", ff_ratio=4.0, ff_multiple=4)
 )
 
 

@@ -61,10 +61,7 @@ def test_branches_of_trunks_that_are_there_go_their_own_ways(branched, manifest)
 
 @pytest.mark.parametrize(
     ("engine", "expected"),
-    [
-        (SLURM, (4, 1, 0)),
-        (Engine(name="slurm", gpus_per_process=2, cpus_per_process=6), (2, 6, 2)),
-    ],
+    [(SLURM, (4, 1, 0)), (Engine(name="slurm", gpus_per_process=2, cpus_per_process=6), (2, 6, 2))],
 )
 def test_the_devices_of_the_mesh_are_split_into_processes(points, engine, expected):
     (job, *_) = queued_jobs(arrange(points[:1], (1, 4, 1, 1)), (1, 4, 1, 1), engine, None)
@@ -89,8 +86,7 @@ def test_workers_on_cpus_are_told_how_many_they_have_and_workers_on_gpus_are_not
 
 
 @pytest.mark.parametrize(
-    ("engine", "folder"),
-    [(SLURM, str(cache_folder())), (KUBERNETES, "/results/.cache/jax")],
+    ("engine", "folder"), [(SLURM, str(cache_folder())), (KUBERNETES, "/results/.cache/jax")]
 )
 def test_workers_keep_compiled_programs_where_all_of_them_find_them(engine, folder):
     worker = remote_executor(engine, WorkerSettings()).worker

@@ -143,10 +143,7 @@ def test_a_calibration_is_kept_by_host_and_newer_measurements_win(tmp_path, know
     store(tmp_path, known)
     assert load(tmp_path) == known
     newer = Calibration(
-        device="b",
-        flops_per_second={1e10: 5e10},
-        peak_flops_per_second=2e11,
-        compile_seconds=4.0,
+        device="b", flops_per_second={1e10: 5e10}, peak_flops_per_second=2e11, compile_seconds=4.0
     )
     store(tmp_path, newer)
     assert load(tmp_path).flops_per_second == {1e8: 1e10, 1e10: 5e10}
