@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loss curves and the learning rates that gave them, from the table of anybody."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,7 @@ class LossCurves:
 
     def of(self, names: Sequence[str]) -> "LossCurves":
         rows = np.isin(self.run, names)
-        return LossCurves(
-            run=self.run[rows],
-            step=self.step[rows],
-            loss=self.loss[rows],
-            schedules=self.schedules,
-            notes=self.notes,
-        )
+        return replace(self, run=self.run[rows], step=self.step[rows], loss=self.loss[rows])
 
     @property
     def columns(self) -> dict[str, Array]:
@@ -136,15 +130,20 @@ def _is_there(table: Table, column: str) -> Bool[Array, " n"]:
     return np.array([not is_missing(cell) for cell in table.columns[column]], bool)
 
 
-def _schedules(
-    table: Table, ids: Array, values: Mapping[str, Array]
-) -> tuple[dict[str, Array], tuple[str, ...]]:
+def _rates(ids: Array, values: Mapping[str, Array]) -> Iterator[tuple[str, Array, Array]]:
+    """Of each run its name, and the steps in order that have a rate, with it."""
     known = np.isfinite(values["learning_rate"])
-    found, late = {}, {}
     for name in dict.fromkeys(ids[known].tolist()):
         rows = np.flatnonzero(known & (ids == name))
         rows = rows[np.argsort(values["step"][rows], kind="stable")]
-        steps, rates = values["step"][rows], values["learning_rate"][rows]
+        yield name, values["step"][rows], values["learning_rate"][rows]
+
+
+def _schedules(
+    table: Table, ids: Array, values: Mapping[str, Array]
+) -> tuple[dict[str, Array], tuple[str, ...]]:
+    found, late = {}, {}
+    for name, steps, rates in _rates(ids, values):
         _check(table, name, steps, rates)
         if steps[0] > 0:
             late[name] = steps[0]
@@ -163,11 +162,8 @@ def _schedules(
 
 def _leaps(ids: Array, values: Mapping[str, Array]) -> tuple[str, ...]:
     """Runs whose rate changes by much between two rows, perhaps at once, in words."""
-    known, found = np.isfinite(values["learning_rate"]), []
-    for name in dict.fromkeys(ids[known].tolist()):
-        rows = np.flatnonzero(known & (ids == name))
-        rows = rows[np.argsort(values["step"][rows], kind="stable")]
-        steps, rates = values["step"][rows], values["learning_rate"][rows]
+    found: list[tuple[Any, ...]] = []
+    for name, steps, rates in _rates(ids, values):
         leaps = (np.abs(np.diff(rates)) > _LEAP * np.max(rates)) & (np.diff(steps) > 1)
         found += [(name, *steps[i : i + 2], *rates[i : i + 2]) for i in np.flatnonzero(leaps)[:1]]
     if not found:
