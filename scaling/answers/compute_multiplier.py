@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from scaling.answers.frontier import frontier
+from scaling.answers.frontier import budgets_of, frontier
 from scaling.answers.frontier_loss import compute_at, frontier_loss
 from scaling.fit import SCHEMA_VERSION, Fit, FitError
 from scaling.json_values import encode
@@ -102,7 +102,7 @@ def compute_multiplier(
     """
     _require_one_convention(a, b)
     front_a, front_b = frontier_loss(a), frontier_loss(b)
-    at = _levels(a, b, front_a, front_b) if flops is None else _given(flops)
+    at = _levels(a, b, front_a, front_b) if flops is None else budgets_of(flops)
     log_loss = front_a(np.log(at)[None, :], slice(0, 1))[0]
     if not np.isfinite(log_loss).any():
         raise FitError(f"A has no optimum at these budgets; its fit is {a.status.name}")
@@ -158,13 +158,6 @@ def _require_one_convention(a: Fit, b: Fit) -> None:
         for unit in asked.keys() & units:
             way_out = f"{asked[unit]} is another question, and none is the other's equal"
         raise ValueError(f"losses of A are {units[0]}, of B {units[1]}: {way_out}")
-
-
-def _given(flops: ArrayLike) -> Array:
-    values = np.atleast_1d(np.asarray(flops, float))
-    if not np.all(np.isfinite(values) & (values > 0)):
-        raise ValueError(f"budgets must be positive and finite FLOPs, not {values.tolist()}")
-    return values
 
 
 def _levels(

@@ -97,9 +97,7 @@ def frontier(fit: Fit, flops: ArrayLike, *, level: float | None = None) -> Front
     Raises:
       ValueError: if a budget is not positive and finite.
     """
-    budgets = np.atleast_1d(np.asarray(flops, float))
-    if not np.all(np.isfinite(budgets) & (budgets > 0)):
-        raise ValueError(f"budgets must be positive and finite FLOPs, not {budgets.tolist()}")
+    budgets = budgets_of(flops)
     runs = fit.fitted_runs
     ladder = Ladder.from_runs(runs)
     log_c = np.log(budgets)
@@ -127,6 +125,14 @@ def frontier(fit: Fit, flops: ArrayLike, *, level: float | None = None) -> Front
         status=fit.status,
         findings=tuple(_frontier_findings(fit, budgets, beyond_c, beyond_n, log_n)),
     )
+
+
+def budgets_of(flops: ArrayLike) -> Float[Array, " B"]:
+    """Raises ValueError for a budget that is not positive and finite."""
+    budgets = np.atleast_1d(np.asarray(flops, float))
+    if not np.all(np.isfinite(budgets) & (budgets > 0)):
+        raise ValueError(f"budgets must be positive and finite FLOPs, not {budgets.tolist()}")
+    return budgets
 
 
 def law_band(fit: Fit, columns: Mapping[str, Array]) -> Band:

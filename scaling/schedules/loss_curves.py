@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 
 from scaling.schedules.multi_power_law import schedule_columns
 from scaling.tables.arrays import Array
-from scaling.tables.cells import Problems, is_missing, numbers, text
+from scaling.tables.cells import Problems, has_values, numbers, text
 from scaling.tables.columns import with_sums
 from scaling.tables.file import Table, read_table
 from scaling.tables.row_filter import filtered
@@ -117,17 +117,13 @@ def _read(
     problems, values = Problems(table=table), {}
     for name in names[1:]:
         column, factor = mapping[name]
-        is_there = _is_there(table, column) if name != "step" else np.ones(len(table), bool)
+        is_there = has_values(table, column) if name != "step" else np.ones(len(table), bool)
         values[name] = numbers(
             table, column, problems, factor=factor, checked=is_there, allow_zero=name != "loss_nats"
         )
     problems.raise_all()
     ids = np.array(text(table, mapping["run_id"][0]), str)
     return table, ids, values, (*notes, *dict.fromkeys(problems.notes))
-
-
-def _is_there(table: Table, column: str) -> Bool[Array, " n"]:
-    return np.array([not is_missing(cell) for cell in table.columns[column]], bool)
 
 
 def _rates(ids: Array, values: Mapping[str, Array]) -> Iterator[tuple[str, Array, Array]]:

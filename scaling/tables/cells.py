@@ -124,6 +124,10 @@ def is_missing(cell: object) -> bool:
     return str(cell).strip().lower() in MISSING
 
 
+def has_values(table: Table, column: str) -> Bool[Array, " n"]:
+    return np.array([not is_missing(cell) for cell in table.columns[column]], bool)
+
+
 def text(table: Table, column: str) -> list[str]:
     """Cells of a column as text without surrounding blanks."""
     return [str(cell).strip() for cell in table.columns[column]]

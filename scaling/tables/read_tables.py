@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.tables.cells import Problems, is_missing, numbers, text
+from scaling.tables.cells import Problems, has_values, numbers, text
 from scaling.tables.columns import (
     convention_of,
     fields_of,
@@ -112,9 +112,7 @@ def read_curves(
         for name in CURVE_COLUMNS
     }
     table.require(column for column, _ in mapping.values())
-    has_loss = ~np.array(
-        [is_missing(cell) for cell in table.columns[mapping["loss_nats"][0]]], bool
-    )
+    has_loss = has_values(table, mapping["loss_nats"][0])
     if not has_loss.all():
         notes += (
             f"{int(np.sum(~has_loss))} of {len(table)} rows of the curves have no "
