@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import copy
 import dataclasses
+import hashlib
 import json
 import re
 
+import msgspec
 import pytest
 
 from experiments.plan.point import Point, Spec, point_from_json, spec_id, to_json
@@ -78,10 +80,9 @@ def test_the_id_depends_on_nothing_but_the_spec(points):
     assert point_from_json(json.dumps(tree | {"role": "forecast"})).id == point.id
 
 
-def test_the_order_of_fields_and_the_ninth_digit_do_not_matter(points):
-    spec = points[0].spec
+def without_defaults(spec):
+    """The tree of a spec without what has its default, which is no part of an id."""
     tree = json.loads(to_json(spec))
-    # Defaults are no part of an id.
     del tree["train"]["objective"], tree["train"]["mask_ratio"]
     del tree["model"]["encoder"], tree["model"]["patches"]
     for name in ("weight_decay_holds", "weight_decay_fall"):
@@ -89,6 +90,22 @@ def test_the_order_of_fields_and_the_ninth_digit_do_not_matter(points):
     for name in ("n_bytes", "curve_bytes"):
         del tree["train"]["evaluation"][name]
     del tree["model"]["separator"]
+    return tree
+
+
+def test_a_field_with_its_default_is_no_part_of_an_id(points):
+    """So that one which is added later changes no id of before."""
+    spec, train = points[0].spec, points[0].spec.train
+    told = without_defaults(spec)
+    assert msgspec.convert(told, type(spec)) == spec
+    rounded = json.loads(json.dumps(told), parse_float=lambda text: float(f"{float(text):.8g}"))
+    text = json.dumps(rounded, sort_keys=True, separators=(",", ":"))
+    assert spec_id(spec) == points[0].id == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert spec_id(dataclasses.replace(spec, train=dataclasses.replace(train, data_seed=9))) != text
+
+
+def test_the_order_of_fields_and_the_ninth_digit_do_not_matter(points):
+    spec, tree = points[0].spec, without_defaults(points[0].spec)
     backwards = tree | {"model": dict(reversed(tree["model"].items()))}
     assert unchecked_id(backwards) == spec_id(spec)
     rate = spec.train.optimizer.hidden.learning_rate

@@ -53,14 +53,19 @@ def quick_fits(monkeypatch, fitted):
 
 
 @pytest.fixture
-def planted(ledger, study, manifest, record, forecast):
-    """A study of three budgets and six sizes, two of its runs diverged; study, points."""
-    asked = dataclasses.replace(
+def three_by_six(study):
+    """A study of three budgets and six sizes."""
+    return dataclasses.replace(
         study,
         budgets=(1e11, 4e11, 1.6e12),
         sizes=Ladder(d_models=(16, 24, 32, 48, 64, 96), tokens_per_param=(0.3, 2000.0)),
     )
-    points = list(plan(asked, manifest).points)
+
+
+@pytest.fixture
+def planted(ledger, three_by_six, manifest, record, forecast):
+    """A study of three budgets and six sizes, two of its runs diverged; study, points."""
+    points = list(plan(three_by_six, manifest).points)
     beyond = points.pop()
     beyond = dataclasses.replace(beyond, role="forecast")
     points.append(beyond)
@@ -80,7 +85,7 @@ def planted(ledger, study, manifest, record, forecast):
     guess = Predicted(value=2.0, lower=1.9, upper=2.1)
     made = forecast(beyond, budget=1.6e12, forecasts={"additive": guess})
     write_forecast(ledger, "0", made)
-    return asked, points
+    return three_by_six, points
 
 
 @pytest.fixture

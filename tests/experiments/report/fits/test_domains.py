@@ -41,16 +41,11 @@ def finish(ledger, record, points, shift=lambda point: 0.0):
 
 
 @pytest.fixture
-def domains(ledger, study, manifest, record, quick_fits):
+def domains(ledger, three_by_six, manifest, record, quick_fits):
     """A study of two domains whose losses follow laws of their own: study, points."""
-    asked = dataclasses.replace(
-        study,
-        budgets=(1e11, 4e11, 1.6e12),
-        sizes=Ladder(d_models=(16, 24, 32, 48, 64, 96), tokens_per_param=(0.3, 2000.0)),
-    )
-    points = list(plan(asked, manifest).points)
+    points = list(plan(three_by_six, manifest).points)
     finish(ledger, record, points)
-    return asked, points
+    return three_by_six, points
 
 
 def test_each_domain_has_its_own_law_on_the_page_and_in_a_figure(ledger, domains, manifest):

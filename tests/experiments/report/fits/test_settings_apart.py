@@ -15,7 +15,7 @@ from experiments.report.fits.analysis import analyse
 from experiments.report.fits.settings_apart import cost_rows, side_rows
 from experiments.report.page.page import page
 from experiments.report.setting_rows import setting_rows
-from experiments.study.study import Axis, Ladder
+from experiments.study.study import Axis
 from scaling.approaches.surface.fit import fit_surface
 from scaling.fit import FitStatus
 from scaling.tables.runs import Runs
@@ -26,13 +26,11 @@ WORTH = {"plain": (1.0, 0.3), "deep": (2.0, 0.1)}
 
 
 @pytest.fixture
-def compared(ledger, study, manifest, record, quick_fits):
+def compared(ledger, three_by_six, manifest, record, quick_fits):
     """A study of two patterns of blocks and two rates whose losses follow laws of their own."""
-    blocks = study.recipe.shape.blocks
+    blocks = three_by_six.recipe.shape.blocks
     asked = dataclasses.replace(
-        study,
-        budgets=(1e11, 4e11, 1.6e12),
-        sizes=Ladder(d_models=(16, 24, 32, 48, 64, 96), tokens_per_param=(0.3, 2000.0)),
+        three_by_six,
         axes=(
             Axis(field="recipe.shape.blocks", values=(blocks, 2 * blocks), labels=tuple(WORTH)),
             Axis(field=RATE, values=(0.5, 1.0)),

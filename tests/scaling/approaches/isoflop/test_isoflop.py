@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from parabolas import BUDGETS, SHAPE, parabolic_runs
 from scipy.stats import linregress
 from scipy.stats import t as student
 
@@ -16,22 +17,6 @@ from scaling.approaches.isoflop.law import excess
 from scaling.fit import Fit, FitError, FitStatus
 from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.registry import law_named
-from scaling.tables.runs import Runs
-
-BUDGETS = np.array([1e17, 1e18, 1e19, 1e20])
-SHAPE = np.geomspace(1 / 6, 6, 7)
-
-
-def parabolic_runs(a=0.45, curvature=0.05, shift=1.0, moved=0.0, sd=0.0, seed=0) -> Runs:
-    """Losses that are parabolas in ln N about N* = 1e8 (C/1e18)^a, times e^moved."""
-    n_opt = 1e8 * (BUDGETS / 1e18) ** a
-    N = (n_opt[:, None] * SHAPE * np.broadcast_to(shift, 4)[:, None]).ravel()
-    budget = np.repeat(BUDGETS, len(SHAPE))
-    place = np.log(n_opt) + np.broadcast_to(moved, 4)
-    x = np.log(N) - np.repeat(place, len(SHAPE))
-    loss = 1.7 + 1.0 * (budget / 1e18) ** -0.1 + curvature * x**2
-    loss = loss * np.exp(sd * np.random.default_rng(seed).standard_normal(len(N)))
-    return Runs.from_columns(n_params=N, n_tokens=budget / (6 * N), loss_nats=loss, budget=budget)
 
 
 @pytest.mark.parametrize("name", ["chinchilla", "asymmetric", "off_centre"])

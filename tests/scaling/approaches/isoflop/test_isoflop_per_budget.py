@@ -3,24 +3,11 @@
 
 import numpy as np
 import pytest
+from parabolas import BUDGETS, SHAPE, parabolic_runs
 
 from scaling.approaches.isoflop.per_budget import fit_per_budget
 from scaling.approaches.power_laws import power_laws
 from scaling.fit import Fit, FitError, FitStatus
-from scaling.tables.runs import Runs
-
-BUDGETS = np.array([1e17, 1e18, 1e19, 1e20])
-SHAPE = np.geomspace(1 / 6, 6, 7)
-
-
-def parabolic_runs(a: float = 0.45, curvature: float = 0.05, shift=1.0) -> Runs:
-    """Losses that are parabolas in ln N about N* = 1e8 (C/1e18)^a: no bias of form."""
-    n_opt = 1e8 * (BUDGETS / 1e18) ** a
-    N = (n_opt[:, None] * SHAPE * np.broadcast_to(shift, 4)[:, None]).ravel()
-    budget = np.repeat(BUDGETS, len(SHAPE))
-    x = np.log(N) - np.repeat(np.log(n_opt), len(SHAPE))
-    loss = 1.7 + 1.0 * (budget / 1e18) ** -0.1 + curvature * x**2
-    return Runs.from_columns(n_params=N, n_tokens=budget / (6 * N), loss_nats=loss, budget=budget)
 
 
 def test_parabolic_losses_give_back_the_exponents():
