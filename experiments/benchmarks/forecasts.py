@@ -14,8 +14,6 @@ import argparse
 import csv
 import itertools
 import math
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.forecasts_page import page
-from experiments.benchmarks.record import FOLDER, facts, write
+from experiments.benchmarks.record import FOLDER, facts, run_study, write
 from experiments.ledger.forecasts import Forecast
 from experiments.ledger.ledger import Ledger
 from experiments.recipes.named import recipe_named
@@ -111,9 +109,7 @@ def train(number: int, work: Path, workers: str) -> None:
         f"from experiments.benchmarks.forecasts import STUDIES\nSTUDY = STUDIES[{number}]\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "experiments.cli.main", "run", str(file)]
-    command += ["--workers", workers, "--results", str(work)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    run_study(str(file), "--workers", workers, results=work)
 
 
 def gathered(work: Path) -> dict[str, Any]:
