@@ -124,9 +124,11 @@ def test_the_lowest_loss_of_the_grid_is_a_mean_at_its_largest_budget(tmp_path):
 def test_a_study_is_run_as_a_user_would_from_a_file_that_names_it(tmp_path, monkeypatch):
     from experiments.cli.opening.load_study import load_study
 
-    commands = []
-    monkeypatch.setattr(forecasts.subprocess, "run", lambda command, **_: commands.append(command))
+    asked = []
+    monkeypatch.setattr(
+        forecasts, "run_study", lambda *words, results: asked.append((words, results))
+    )
     forecasts.train(3, tmp_path, "1")
-    ((*_, file, workers, n, results, work),) = commands
+    (((file, *words), results),) = asked
     assert load_study(file, tmp_path) == STUDIES[3]
-    assert (workers, n, results, work) == ("--workers", "1", "--results", str(tmp_path))
+    assert (words, results) == (["--workers", "1"], tmp_path)
