@@ -19,7 +19,7 @@ from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report.fits import missing_runs
 from scaling.tables.file import is_table
 
-HELP = "rank laws by hold-out; or compute of B over A, or by setting"
+HELP = "rank laws by hold-out; or compute of A over B, or over each setting"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws compared on one table, and recipes on two."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.fit_tables.fit_law import fit_table, read_table, surface_settings
 from experiments.fit_tables.output import Output
 from experiments.fit_tables.settings import Fitting, Reading
 from model.data.manifest import Manifest
+
+if TYPE_CHECKING:
+    from scaling.fit import Fit
+    from scaling.tables.runs import Runs
 
 
 def compare_laws(
@@ -47,7 +53,7 @@ def compare_recipes(
     fitting: Fitting,
     output: Output,
 ) -> None:
-    """Compute that recipe B needs over that of A for equal loss.
+    """Compute that recipe A needs over that of B for equal loss.
 
     Args:
       flops: of A; None for those that `compute_multiplier` chooses.
@@ -65,7 +71,7 @@ def compare_recipes(
             asked["objective"] = fitting.objective
         a, b = fit_shared_exponents(tables[0], tables[1], **asked)
     else:
-        a, b = (fit_table(runs, fitting) for runs in tables)
+        a, b = (_fit(path, runs, fitting) for path, runs in zip(paths, tables, strict=True))
     for name, path, one in zip("AB", paths, (a, b), strict=True):
         output.console.print(
             f"{name}: {path}, {one.name}, {len(one.fitted_runs)} runs; {status_line(one)}"
@@ -76,6 +82,15 @@ def compare_recipes(
     output.write(found.to_dict())
     if output.figures:
         output.save(figure_multiplier(found), "multiplier")
+
+
+def _fit(path: str, runs: Runs, fitting: Fitting) -> Fit:
+    from scaling.fit import FitError
+
+    try:
+        return fit_table(runs, fitting)
+    except FitError as error:
+        raise FitError(f"{path}: {error}") from None
 
 
 def _of_other_text(paths: tuple[str, str]) -> list[str]:

@@ -39,7 +39,11 @@ def compare_settings(
     if against is not None:
         groups = {against: groups.pop(against), **groups}
     found, refused = side_by_side(groups, lambda own: fit_table(own, fitting))
-    output.console.print(f"{by}, each beside {found[0].name}:")
+    first = found[0].name
+    output.console.print(
+        f"{by}, each beside {first}. Gain: compute of {first} over its own at equal loss (above 1: "
+        "it needs less)."
+    )
     output.console.print(fitting_tables(side_rows(found), output.console.width))
     print_findings(output.console, tuple(side_findings(found, refused)))
     answers = {

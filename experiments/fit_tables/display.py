@@ -165,10 +165,10 @@ def _hold_out_row(one: Prediction) -> tuple[str, ...]:
 
 
 def print_multiplier(console: Console, found: Multiplier) -> None:
-    """C_B/C_A along the loss, some levels of the curve."""
-    console.print("compute of B over compute of A at equal loss (below 1: B needs less):")
+    """C_A/C_B along the loss, some levels of the curve."""
+    console.print("compute of A over that of B at equal loss (above 1: B needs less):")
     level = f"{100 * found.level:g} %"
-    table = plain_table("loss", "FLOPs of A", "FLOPs of B", "C_B/C_A", level, "")
+    table = plain_table("loss", "FLOPs of A", "FLOPs of B", "C_A/C_B", level, "")
     for i in found.shown:
         interval = Interval(lower=float(found.lower[i]), upper=float(found.upper[i]))
         # An end at infinity is an answer here: the level may be out of reach.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compute multiplier: how much more compute recipe B needs than A for the same loss."""
+"""The compute multiplier: how much more compute A needs than B for the same loss."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,11 @@ N_LEVELS, N_SHOWN = 25, 5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Multiplier(ShortRepr):
-    """C_B / C_A at equal loss along two frontiers, per level of loss, [B].
+    """C_A / C_B at equal loss along two frontiers, per level of loss, [B].
 
     Fields:
       loss: the levels, in `loss_unit`. flops_a, flops_b: compute that reaches them.
-      ratio: C_B / C_A; below 1, B needs less compute. lower, upper: its interval; infinite or 0
+      ratio: C_A / C_B; above 1, B needs less compute. lower, upper: its interval; infinite or 0
         where a share of the replicates never reaches the level; NaN without replicates.
       is_extrapolated: the level lies outside what the runs of A or of B support.
     """
@@ -52,7 +52,7 @@ class Multiplier(ShortRepr):
 
     def _told(self) -> list[str]:
         """A line per level of loss, of some."""
-        rows = [("loss", "FLOPs of A", "FLOPs of B", "C_B/C_A", "")]
+        rows = [("loss", "FLOPs of A", "FLOPs of B", "C_A/C_B", "")]
         for i in self.shown:
             rows.append(
                 (
@@ -64,8 +64,9 @@ class Multiplier(ShortRepr):
                 )
             )
         status = "certified" if self.is_certified else "not certified"
-        head = f"compute of B over A at equal loss: {100 * self.level:g} % intervals, {status}"
-        return [head, *aligned(rows), f"{len(self.findings)} findings"]
+        head = "compute of A over that of B at equal loss (above 1: B needs less)"
+        tail = f"{100 * self.level:g} % intervals; {status}; {len(self.findings)} findings"
+        return [head, *aligned(rows), tail]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; an open end of an interval becomes null."""
@@ -79,10 +80,12 @@ def compute_multiplier(
     flops: ArrayLike | None = None,
     level: float | None = None,
     paired: bool = False,
+    names: tuple[str, str] = ("A", "B"),
 ) -> Multiplier:
-    """C_B / C_A at equal loss: solves L*_B(C_B) = L*_A(C_A) for each level of loss.
+    """C_A / C_B at equal loss, above 1 where B needs less.
 
-    The multiplier is a curve over the loss and no constant where exponents differ (2511.21622).
+    Solves L*_B(C_B) = L*_A(C_A) for each level of loss. The multiplier is a curve over the loss
+    and no constant where exponents differ (2511.21622).
     Both sides of a level are solved in every replicate of either fit; the two sets of replicates
     are independent, as the two sets of runs are, and are paired one to one. Noise that runs of one
     fit share is in its replicates; noise that runs of A and of B share (branches of one trunk
@@ -95,6 +98,7 @@ def compute_multiplier(
         over the losses that both sets of runs have reached, or over A's runs where there are none.
       level: of the interval; A's own when not given.
       paired: replicate r of B belongs to that of A, as in `fit_shared_exponents`.
+      names: of the two, for the findings.
 
     Raises:
       ValueError: if conventions differ, or a budget is not positive and finite.
@@ -105,43 +109,44 @@ def compute_multiplier(
     at = _levels(a, b, front_a, front_b) if flops is None else budgets_of(flops)
     log_loss = front_a(np.log(at)[None, :], slice(0, 1))[0]
     if not np.isfinite(log_loss).any():
-        raise FitError(f"A has no optimum at these budgets; its fit is {a.status.name}")
+        raise FitError(f"{names[0]} has no optimum at these budgets; its fit is {a.status.name}")
     log_a, log_b = compute_at(a, front_a, log_loss), compute_at(b, front_b, log_loss)
     if not np.isfinite(log_a[0]).any() or not np.isfinite(log_b[0]).any():
         low, high = np.exp([np.nanmin(log_loss), np.nanmax(log_loss)])
         raise FitError(
-            f"B's frontier reaches none of the losses of A's, {low:.4f} to {high:.4f}; compare at "
-            "other FLOPs."
+            f"{names[1]} reaches none of the losses of {names[0]}, {low:.4f} to {high:.4f}; "
+            "compare at other FLOPs."
         )
     level = a.level if level is None else level
     draws = _ratio_draws(log_a[1:], log_b[1:], paired)
     lower, upper = _interval(draws, level)
     beyond = _is_beyond(a, np.exp(log_a[0])) | _is_beyond(b, np.exp(log_b[0]))
+    fits = dict(zip(names, (a, b), strict=True))
     return Multiplier(
         loss=np.exp(log_loss),
         flops_a=np.exp(log_a[0]),
         flops_b=np.exp(log_b[0]),
-        ratio=np.exp(log_b[0] - log_a[0]),
+        ratio=np.exp(log_a[0] - log_b[0]),
         lower=lower,
         upper=upper,
         is_extrapolated=beyond,
         level=level,
         is_certified=a.is_certified and b.is_certified,
-        findings=tuple(_findings(a, b, beyond, draws, lower, upper)),
+        findings=tuple(_findings(fits, beyond, draws, lower, upper)),
         loss_unit=a.runs.loss_name if a.runs.loss_name == b.runs.loss_name else a.runs.loss_unit,
     )
 
 
 def _ratio_draws(log_a: Array, log_b: Array, paired: bool) -> Array:
-    """C_B/C_A [R, B] of pairs of replicates.
+    """C_A/C_B [R, B] of pairs of replicates.
 
     Those of independent fits are shuffled: two bootstraps of one seed draw the same numbers, and
     replicates of equal rank would move together.
     """
     n = min(len(log_a), len(log_b))
-    partners = (log_b if paired else np.random.default_rng(0).permutation(log_b))[:n]
+    partners = (log_a if paired else np.random.default_rng(0).permutation(log_a))[:n]
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.exp(partners - log_a[:n])
+        return np.exp(partners - log_b[:n])
 
 
 def _require_one_convention(a: Fit, b: Fit) -> None:
@@ -201,14 +206,14 @@ def _is_beyond(fit: Fit, flops: Array) -> Array:
 
 
 def _findings(
-    a: Fit, b: Fit, beyond: Array, draws: Array, lower: Array, upper: Array
+    fits: Mapping[str, Fit], beyond: Array, draws: Array, lower: Array, upper: Array
 ) -> Sequence[str]:
     sentences = [
         f"not certified: {name} is {fit.status.name}, {fit.status.value}."
-        for name, fit in (("A", a), ("B", b))
+        for name, fit in fits.items()
         if not fit.is_certified
     ]
-    bounds = [name for name, fit in (("A", a), ("B", b)) if fit.fitted_runs.is_bound.any()]
+    bounds = [name for name, fit in fits.items() if fit.fitted_runs.is_bound.any()]
     if bounds:
         names = " and ".join(bounds)
         sentences.append(
@@ -218,18 +223,18 @@ def _findings(
     if beyond.any():
         sentences.append(
             f"{int(beyond.sum())} of {len(beyond)} levels lie outside the budgets or the sizes of "
-            "the runs of A or B: extrapolation."
+            f"the runs of {' or '.join(fits)}: extrapolation."
         )
     known = ~np.isnan(lower)
     if known.any() and lower[known].max() > upper[known].min():
         sentences.append(
             "no one number lies in the interval at every loss: the multiplier changes."
         )
-    n_common = len(_trunks(a) & _trunks(b))
+    n_common = len(set.intersection(*map(_trunks, fits.values())))
     if n_common:
         sentences.append(
-            f"{n_common} trunks (cluster_id) have runs of A and of B, whose noise is then in part "
-            "the same; the interval takes it for independent."
+            f"{n_common} trunks (cluster_id) have runs of {' and of '.join(fits)}, whose noise is "
+            "then in part the same; the interval takes it for independent."
         )
     lost = int(np.max(np.sum(np.isnan(draws), axis=0), initial=0))
     if lost:

@@ -93,7 +93,7 @@ def sides(fits: Mapping[str, Fit]) -> list[Side]:
         gain, why = None, ""
         if name != first:
             try:
-                gain = compute_multiplier(own, fits[first])
+                gain = compute_multiplier(fits[first], own, names=(first, name))
             except FitError as error:
                 why = str(error)
         found.append(Side(name=name, fit=own, front=front, gain=gain, why=why))

@@ -65,9 +65,9 @@ def plot_errors(ax: Axes, found: HoldOut) -> Axes:
 
 @styled()
 def figure_multiplier(found: Multiplier) -> Figure:
-    """C_B/C_A along the loss; hollow where a level is extrapolated."""
+    """C_A/C_B along the loss; hollow where a level is extrapolated."""
     figure, (ax,) = new_figure()
-    plot_multiplier(ax, found).set_title("Compute of B over A at equal loss")
+    plot_multiplier(ax, found).set_title("Compute of A over B at equal loss; above 1, B needs less")
     level = f"band: {100 * found.level:g} % intervals, one by one; hollow: extrapolated."
     caption(figure, [level, *found.findings])
     return figure
@@ -76,17 +76,19 @@ def figure_multiplier(found: Multiplier) -> Figure:
 def plot_multiplier(ax: Axes, found: Multiplier) -> Axes:
     """The curve in its band; an open end runs to the edge of the axes."""
     colour = "#0072b2"
-    lower, upper = (np.clip(ends, found.ratio / 1e3, found.ratio * 1e3)
+    # None where B never reaches the loss: its ratio is 0.
+    ratio = np.where(found.ratio > 0, found.ratio, np.nan)
+    lower, upper = (np.clip(ends, ratio / 1e3, ratio * 1e3)
                     for ends in (found.lower, found.upper))  # fmt: skip
     ax.fill_between(found.loss, lower, upper, color=colour, alpha=0.2, linewidth=0)
     ax.vlines(found.loss[found.shown], lower[found.shown], upper[found.shown], color=colour, lw=0.8)
-    ax.plot(found.loss, found.ratio, color=colour, linewidth=1.6)
+    ax.plot(found.loss, ratio, color=colour, linewidth=1.6)
     for is_hollow in (False, True):
         rows = found.shown[found.is_extrapolated[found.shown] == is_hollow]
         face = "white" if is_hollow else colour
-        ax.plot(found.loss[rows], found.ratio[rows], "o", color=colour, markerfacecolor=face)
+        ax.plot(found.loss[rows], ratio[rows], "o", color=colour, markerfacecolor=face)
     ax.axhline(1.0, color="#444444", linewidth=0.8)
-    ax.set(yscale="log", xlabel=loss_label(found.loss_unit), ylabel="C_B / C_A")
+    ax.set(yscale="log", xlabel=loss_label(found.loss_unit), ylabel="C_A / C_B")
     log_losses(ax.yaxis)
     ax.invert_xaxis()
     return ax

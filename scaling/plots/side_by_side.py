@@ -69,9 +69,10 @@ def _plot_frontier(ax: Axes, side: Side, style: Mapping[str, Any]) -> None:
 def _plot_gain(ax: Axes, side: Side, style: Mapping[str, Any]) -> None:
     gain, colour, line = side.gain, style["color"], style["linestyle"]
     assert gain is not None
+    # None where the setting never reaches the loss: its gain is 0.
+    ratio = np.where(gain.ratio > 0, gain.ratio, np.nan)
     lower, upper = (
-        np.clip(ends, gain.ratio / _WIDEST, gain.ratio * _WIDEST)
-        for ends in (gain.lower, gain.upper)
+        np.clip(ends, ratio / _WIDEST, ratio * _WIDEST) for ends in (gain.lower, gain.upper)
     )
     ax.fill_between(gain.loss, lower, upper, color=colour, alpha=0.15, linewidth=0)
-    ax.plot(gain.loss, gain.ratio, color=colour, linestyle=line, linewidth=1.2)
+    ax.plot(gain.loss, ratio, color=colour, linestyle=line, linewidth=1.2)

@@ -51,7 +51,7 @@ def side_rows(found: Sequence[Side]) -> list[dict[str, str]]:
             if gain is not None:
                 ends = Interval(lower=float(gain.lower[place]), upper=float(gain.upper[place]))
                 at = with_interval(float(gain.ratio[place]), ends, "{:.2g}")
-                row[name] = f"{at} at {gain.loss[place]:.3g}"
+                row[name] = f"{at} at loss {gain.loss[place]:.3g}"
         rows.append(row)
     return rows
 

@@ -44,6 +44,7 @@ def test_each_setting_has_its_optimum_and_its_gain_over_the_first(path, tmp_path
     assert found["against"] == "old"
     assert found["settings"].keys() == NEEDS.keys()
     assert "alone has no fit" in said
+    assert "compute of old over its own at equal loss (above 1:" in said
     for name, needs in NEEDS.items():
         one = found["settings"][name]
         assert one["front"]["flops"][-1] == pytest.approx(1e21)

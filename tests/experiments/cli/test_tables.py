@@ -301,7 +301,8 @@ def test_two_tables_give_the_compute_multiplier(tmp_path, run):
     a, b = table(tmp_path, "a.csv", 1), table(tmp_path, "b.csv", 2, gain=0.5)
     text = run("compare", a, b, *QUICK, "--out", str(out), "--flops", "1e19,1e20,1e25")
     body = json.loads(out.read_text())
-    assert body["ratio"][1] == pytest.approx(0.5, rel=0.1)
+    assert body["ratio"][1] == pytest.approx(2, rel=0.1)
+    assert "compute of A over that of B at equal loss (above 1: B needs less):" in text
     assert text.count("extrapolated") == 1
 
 
@@ -471,6 +472,9 @@ def test_a_bad_place_is_refused_before_anything_is_fitted(tmp_path, refused, mon
 
 MISTAKES = (
     (("fit", "TABLE"), "has no column n_params, n_tokens, loss_nats; it has size"),
+    (("fit", "TABLE"), '--columns "n_params=COLUMN:M,n_tokens=COLUMN:B,loss_nats=COLUMN"'),
+    (("compare", "TABLE", "TABLE", *COLUMNS, "--where", "budget=1e18"), ".csv: the additive law"),
+    (("optimum", "quickstart", "--flops", "1e20"), "those of a study are results/STUDY/fits/"),
     (("fit", "TABLE", *COLUMNS, "--law", "none"), "unknown law 'none'"),
     (("fit", "TABLE", *COLUMNS, "--loss", "hubert"), "unknown objective 'hubert'"),
     (("fit", "TABLE", *COLUMNS, "--fix", "E"), "'E' is not of the form NAME=VALUE"),
@@ -522,6 +526,7 @@ MISTAKES = (
     (("compare", "my_study.py", "TABLE"), "there is no file 'my_study.py'"),
     (("compare", "nothing", "TABLE"), "unknown study 'nothing'"),
     (("optimum", "JSON", "--flops", "1e20"), "is no fit that `isoflop fit --out` wrote"),
+    (("optimum", "ANSWER", "--flops", "1e20"), "is no fit that `isoflop fit --out` wrote"),
     (("optimum", "JSON", "--flops", "1e20", "--law", "additive"), "is a fit already"),
 )
 
@@ -530,7 +535,9 @@ MISTAKES = (
 def test_a_mistake_is_one_line(tmp_path, refused, arguments, why):
     path, other = table(tmp_path, "t.csv", 1), tmp_path / "x.json"
     other.write_text("[1, 2]")
-    names = {"TABLE": path, "JSON": str(other)}
+    answer = tmp_path / "answer.json"  # As a study's folder has one.
+    answer.write_text('{"study": "mine", "n_params_opt": [1e5]}')
+    names = {"TABLE": path, "JSON": str(other), "ANSWER": str(answer)}
     assert why in refused(*(names.get(a, a) for a in arguments))
 
 

@@ -23,8 +23,9 @@ from scaling.tables.units import BITS, BOUND, NATS_HIDDEN, NATS_TARGET
 
 A = (1.69, 406.4, 410.7, 0.34, 0.28)
 # The same losses for 0.7 times the compute: sizes and tokens are both divided by sqrt(0.7).
-GAIN = 0.7
-B = (1.69, 406.4 * GAIN**0.17, 410.7 * GAIN**0.14, 0.34, 0.28)
+NEEDS = 0.7
+GAIN = 1 / NEEDS
+B = (1.69, 406.4 * NEEDS**0.17, 410.7 * NEEDS**0.14, 0.34, 0.28)
 HIGHER_FLOOR = (2.0, 200.0, 300.0, 0.34, 0.28)
 
 
@@ -62,7 +63,7 @@ def frontier_loss(theta, flops):
 def test_planted_multiplier_is_found_at_every_loss():
     found = compute_multiplier(fitted(A), fitted(B))
     np.testing.assert_allclose(found.ratio, GAIN, rtol=1e-5)
-    np.testing.assert_allclose(found.flops_b, GAIN * found.flops_a, rtol=1e-5)
+    np.testing.assert_allclose(found.flops_b, NEEDS * found.flops_a, rtol=1e-5)
     np.testing.assert_allclose(found.loss, [frontier_loss(A, c) for c in found.flops_a], rtol=1e-7)
     assert not found.is_extrapolated.any()
 
@@ -85,7 +86,7 @@ def test_intervals_hold_the_planted_multiplier():
         pair = fitted(A, sd=0.003, seed=2 * seed + 1), fitted(B, sd=0.003, seed=2 * seed + 2)
         found = compute_multiplier(*pair)
         held.append((found.lower < GAIN) & (found.upper > GAIN))
-        assert np.all(found.upper - found.lower < 0.3)
+        assert np.all(1 / found.lower - 1 / found.upper < 0.3)
     assert np.mean(held) >= 7 / 8, np.mean(held, axis=1)
 
 
@@ -112,9 +113,24 @@ def test_a_loss_below_the_other_floor_is_never_reached():
         compute_multiplier(a, b, flops=1e24)
     found = compute_multiplier(a, b, flops=[1e19, 1e24])
     assert np.isfinite(found.ratio[0])
-    assert found.ratio[1] == found.upper[1] == np.inf
+    assert found.ratio[1] == found.lower[1] == 0.0
     assert any("never reach a level" in s for s in found.findings)
-    assert found.to_dict()["ratio"][1] is None
+    assert found.to_dict()["flops_b"][1] is None
+
+
+def test_settings_of_one_table_and_two_tables_are_compared_the_same_way(noisy, between):
+    """Above 1: the second needs less, in both."""
+    _, second = sides(dict(zip(("old", "new"), noisy, strict=True)))
+    np.testing.assert_array_equal(second.gain.ratio, between.ratio)
+    np.testing.assert_array_equal(second.gain.lower, between.lower)
+    assert np.all(between.ratio > 1)
+
+
+def test_findings_name_what_is_compared(noisy):
+    beyond = compute_multiplier(*noisy, flops=1e23, names=("old", "new"))
+    assert any("the runs of old or new" in said for said in beyond.findings)
+    with pytest.raises(FitError, match="new reaches none of the losses of old"):
+        compute_multiplier(fitted(A), fitted(HIGHER_FLOOR), flops=1e24, names=("old", "new"))
 
 
 def test_levels_outside_the_runs_are_marked(noisy):
@@ -155,7 +171,7 @@ def test_a_setting_whose_losses_are_bounds_is_named_so_in_the_figure(noisy):
     (legend,) = figure_sides(found).legends
     names = [text.get_text() for text in legend.get_texts()]
     assert names == ["next_token", "diffusion, upper bound"]
-    assert any("losses of A are upper bounds" in said for said in found[1].gain.findings)
+    assert any("losses of diffusion are upper bounds" in said for said in found[1].gain.findings)
 
 
 def test_the_loss_of_the_true_source_is_a_line_in_the_figure_where_it_is_known(noisy):
