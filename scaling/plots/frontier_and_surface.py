@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -79,7 +80,7 @@ def plot_frontier(
     ]
     if any(not optimum.reason for fit in fits for optimum in fit.optima):
         handles.append(Line2D([], [], color="#777777", marker=".", linestyle="", label=ONE_BUDGET))
-    axes[0].legend(handles=handles, loc="upper left")
+    _legend_below(axes, handles)
     return axes
 
 
@@ -164,27 +165,38 @@ def plot_forecast(
     left.fill_between(frontier.flops, band.lower, band.upper, color="#0072b2", alpha=0.15, lw=0)
     inside = np.where(frontier.is_extrapolated, np.nan, band.value)
     left.plot(frontier.flops, band.value, ":", color="#0072b2")
-    left.plot(frontier.flops, inside, color="#0072b2", label=f"L*(C), {frontier.approach}")
+    handles = left.plot(
+        frontier.flops, inside, color="#0072b2", label=f"L*(C), {frontier.approach}"
+    )
     usable = runs.select(runs.is_ok)
-    left.plot(usable.flops, usable.loss_nats, ".", color="#999999", markersize=4, label="runs")
+    handles += left.plot(
+        usable.flops, usable.loss_nats, ".", color="#999999", markersize=4, label="runs"
+    )
     styles = approach_styles(list(forecasts))
     height = np.arange(len(forecasts))[::-1]
     for y, (name, forecast) in zip(height, forecasts.items(), strict=True):
         _bar(right, y, forecast, styles[name])
     if outcome is not None:
-        left.plot(flops, outcome, "*", color="#222222", ms=11, label="measured", zorder=5)
-        right.axvline(outcome, color="#222222", linestyle="--", label="measured")
-        right.legend(loc="upper right")
+        handles += left.plot(
+            flops, outcome, "*", color="#222222", ms=11, label="measured", zorder=5
+        )
+        label = "measured, at the right"
+        handles.append(right.axvline(outcome, color="#222222", linestyle="--", label=label))
     left.set(xscale="log", yscale="log", xlabel=flops_label(runs))
     label_losses(left, runs.loss_name, runs.bits_per_nat)
     log_flops(left.xaxis)
     log_losses(left.yaxis)
-    left.legend(loc="upper right")
+    _legend_below(axes, handles)
     right.set(xlabel=loss_label(runs.loss_name), yticks=height, ylim=(-0.7, len(height) - 0.2))
     right.set_yticklabels(list(forecasts))
     right.set_title(f"one run at {scientific(flops)} FLOPs")
     right.grid(False, axis="y")
     return axes
+
+
+def _legend_below(axes: Sequence[Axes], handles: Sequence[Artist]) -> None:
+    """Below both panels: inside one of them it would hide runs or optima."""
+    axes[0].figure.legend(handles=handles, loc="outside lower center", ncols=4)
 
 
 def _bar(

@@ -109,5 +109,5 @@ def test_figures_have_a_second_axis_in_bits_per_byte(ledger, planted, quick_fits
             expected = [loss * BITS_PER_NAT for loss in left.get_ylim()]
             assert right.get_ylim() == pytest.approx(expected)
             legend = left.get_legend()
-            if name != "forecast":  # There it lies inside.
+            if name != "forecast":  # There it lies below both panels.
                 assert legend.get_window_extent().x0 > right.get_tightbbox().x1 - 1

@@ -116,7 +116,7 @@ def test_fits_that_are_not_certified_are_flagged(drawn, figure_of):
     _, isoflop, _ = drawn
     assert isoflop.status is FitStatus.TOO_FEW_POINTS
     assert "not certified: isoflop is TOO_FEW_POINTS" in texts(figure_of["frontier"])
-    legend = figure_of["frontier"].axes[0].get_legend()
+    (legend,) = figure_of["frontier"].legends
     assert legend.get_texts()[0].get_text() == "isoflop, not certified"
 
 
@@ -199,7 +199,6 @@ def test_a_caption_stands_beside_the_image_and_not_in_it(figure_of, png_of):
     ("name", "panel", "label"),
     [
         ("isoflop", 0, "fitted minimum"),
-        ("frontier", 0, "at one budget"),
         ("residuals", -1, "sd of one run"),
         ("surface", 0, "efficient frontier"),
     ],
@@ -207,6 +206,18 @@ def test_a_caption_stands_beside_the_image_and_not_in_it(figure_of, png_of):
 def test_marks_are_in_a_legend(figure_of, name, panel, label):
     legend = figure_of[name].axes[panel].get_legend()
     assert label in [text.get_text() for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("frontier", "at one budget"), ("forecast", "measured")]
+)
+def test_a_legend_that_could_hide_points_stands_below_the_panels(figure_of, png_of, name, label):
+    figure = figure_of[name]
+    (legend,) = figure.legends
+    assert label in [text.get_text() for text in legend.get_texts()]
+    for ax in figure.axes:
+        assert ax.get_legend() is None
+        assert not legend.get_window_extent().overlaps(ax.get_tightbbox())
 
 
 def test_many_residuals_are_an_image_in_the_vector_file(drawn, tmp_path, monkeypatch):
