@@ -13,8 +13,9 @@ CHECKPOINT_SECONDS = 60.0
 LEASE_SECONDS = 120.0
 MAX_ATTEMPTS = 3
 Keep = Literal["auto", "final", "none"]
-# What is started, with the Python in front, the study and these settings behind it.
-MODULE = ("-m", "experiments.worker")
+# What is started, with the Python in front, the study and these settings behind it. With -P a file
+# beside the study that is called like a module of Python's (glob.py) is not taken for that module.
+MODULE = ("-P", "-m", "experiments.worker")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from experiments.speed.pack_sizes import PackSpeeds, known_speeds, search, shape
 KEY = "processes side by side"  # Beside the shapes in results/packs.json.
 MOST = 8
 SECONDS = 3.0
-COMMAND = (sys.executable, "-m", "experiments.speed.shared_gpu")
+COMMAND = (sys.executable, "-P", "-m", "experiments.speed.shared_gpu")
 
 
 def best_number(results: Path, device: str) -> int | None:

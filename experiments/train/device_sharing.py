@@ -70,7 +70,7 @@ def _best_pack(results: Path, point: Point) -> int | None:
 
 def _measure(results: Path, mesh: tuple[int, ...], points: Sequence[Point]) -> None:
     """In a process of its own: JAX must not wake the device in this one."""
-    command = [sys.executable, "-m", "experiments.speed.calibrate", "--results", str(results)]
+    command = [sys.executable, "-P", "-m", "experiments.speed.calibrate", "--results", str(results)]
     subprocess.run(
         [*command, "--mesh", ",".join(map(str, mesh))],
         input="\n".join(to_json(point) for point in points),

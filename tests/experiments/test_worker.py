@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
@@ -21,7 +22,7 @@ import safetensors
 from stand_in_training import PHASES, of_all, outcome, session
 
 from experiments import worker
-from experiments.executors.worker_settings import WorkerSettings
+from experiments.executors.worker_settings import MODULE, WorkerSettings
 from experiments.ledger.claims import JobFolder, Owned
 from experiments.ledger.forecasts import Trajectory, write_forecast
 from experiments.ledger.owner import this_process
@@ -740,3 +741,11 @@ def test_a_worker_has_no_other_thread_when_it_begins_to_watch_for_signals():
     code = "import os, experiments.worker; print(*os.listdir('/proc/self/task'), os.getpid())"
     thread, process = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert thread == process
+
+
+def test_a_worker_takes_no_file_beside_the_study_for_a_module_of_pythons(tmp_path):
+    (tmp_path / "glob.py").write_text("raise OSError('of the user')\n")
+    code = [sys.executable, *MODULE, "--help"]
+    there = os.environ | {"PYTHONPATH": str(Path(worker.__file__).parents[1])}
+    done = subprocess.run(code, cwd=tmp_path, env=there, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

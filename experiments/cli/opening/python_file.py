@@ -20,7 +20,9 @@ def run_file(path: Path, name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent.absolute()))
+    # The last place that is looked at: a glob.py beside the file is not Python's.
+    folder = str(path.parent.absolute())
+    sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
     except ValueError as error:
@@ -33,7 +35,7 @@ def run_file(path: Path, name: str) -> ModuleType:
         told = f"{type(error).__name__}: {error}{_fields(module, error)}"
         raise ValueError(f"{_where(path, error)}: {told}") from None
     finally:
-        sys.path.pop(0)
+        sys.path.remove(folder)
     return module
 
 

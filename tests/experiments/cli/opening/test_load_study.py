@@ -2,6 +2,7 @@
 """Study files as people write them: usual mistakes are one line with the line of the file."""
 
 import itertools
+import sys
 
 import pytest
 from command_line import is_one_line
@@ -55,6 +56,15 @@ def test_a_study_file_may_import_what_lies_beside_it(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(_BEGIN + end)
     monkeypatch.chdir(tmp_path.parent)
     assert load_study(f"{tmp_path.name}/mine.py").name == "beside"
+
+
+def test_a_file_that_is_called_like_a_module_of_pythons_is_not_taken_for_it(tmp_path, monkeypatch):
+    """colorsys stands for any that nothing has imported before the study."""
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    (tmp_path / "colorsys.py").write_text("raise OSError('of the user')\n")
+    end = "import colorsys\nSTUDY = replace(STUDY, name=colorsys.hls_to_rgb.__name__)\n"
+    (tmp_path / "mine.py").write_text(_BEGIN + end)
+    assert load_study(str(tmp_path / "mine.py")).name == "hls_to_rgb"
 
 
 def test_data_lie_where_they_do_as_seen_from_the_study_file(tmp_path, monkeypatch):
