@@ -268,10 +268,10 @@ class Fit(ShortRepr):
           ValueError: if the schema is another one.
         """
         body = json.loads(text)
-        if body.get("schema_version") != SCHEMA_VERSION:
+        if (version := body.get("schema_version", SCHEMA_VERSION)) != SCHEMA_VERSION:
             raise ValueError(
-                f"fit has schema_version {body.get('schema_version')!r}, this version reads "
-                f"{SCHEMA_VERSION}; fit the table again"
+                f"fit has schema_version {version!r}, this version reads {SCHEMA_VERSION}; fit the "
+                "table again"
             )
         body = {f.name: body[f.name] for f in fields(cls)}
         noise, certificate = body["noise"], body["certificate"]

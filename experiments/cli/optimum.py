@@ -62,6 +62,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def _fit(options: argparse.Namespace) -> Fit:
+    if not Path(options.source).exists():
+        raise ValueError(
+            f"{options.source}: there is no such file. Give a table of runs or a fit; those of a "
+            "study are results/STUDY/fits/additive.json and so on."
+        )
     if Path(options.source).suffix.lower() != ".json":
         runs = read_table(options.source, table_options.reading(options))
         return fit_table(runs, table_options.fitting(options))

@@ -150,8 +150,8 @@ def _too_few(study: Study, points: Sequence[Point]) -> Iterator[tuple[bool, str]
     which = f" ({', '.join(few.values())})" if few else ""
     if len(study.budgets) - len(few) < fewest.PARABOLA_BUDGETS:
         said = (
-            f"isoflop: parabolas at {len(study.budgets) - len(few)} budgets, it needs them at "
-            f"{fewest.PARABOLA_BUDGETS}, each {needed}{which}"
+            f"isoflop: {len(study.budgets) - len(few)} of {len(study.budgets)} budgets have a "
+            f"parabola, it needs {fewest.PARABOLA_BUDGETS} that have, each of {needed}{which}"
         )
         yield True, said
     elif few:

@@ -85,7 +85,7 @@ def plan(study: Study, manifest: Manifest) -> Plan:
                 except Refused as error:
                     refused.append(Refusal(budget=budget, d_model=d_model, reason=str(error)))
         if len(points) == before:
-            raise ValueError(_nothing_left(study, budget, refused))
+            raise ValueError(_nothing_left(study, budget, refused, outside))
     _check_distinct(points)
     if study.trunks:
         check_trunks(points)
@@ -163,22 +163,32 @@ def _check_validation(study: Study, manifest: Manifest, n_parts: int) -> None:
                 f"evaluation.n_tokens={n_tokens} pixels are {n_windows} images: the validation "
                 f"split has {available // study.seq_len}. {way_out}"
             )
-    elif available is not None and n_windows > n_parts * ((available - 1) // study.seq_len):
+        return
+    most = math.inf if available is None else n_parts * ((available - 1) // study.seq_len)
+    if n_windows > most:
         raise ValueError(
             f"evaluation.n_tokens={n_tokens} are {n_windows} windows of {study.seq_len} tokens"
-            f"{each}: the validation split has {available} tokens, one more than its windows are "
-            f"needed. {way_out}"
+            f"{each}: the validation split has {available} tokens, enough for n_tokens="
+            f"{most * study.seq_len}. {way_out}"
         )
 
 
-def _nothing_left(study: Study, budget: float, refused: list[Refusal]) -> str:
+def _nothing_left(
+    study: Study, budget: float, refused: list[Refusal], outside: list[Refusal]
+) -> str:
     reasons = [refusal.reason for refusal in refused if refusal.budget == budget]
     if reasons:
         return f"budget {power(budget)}: no size can be trained. {reasons[0]}"
     low, high = study.sizes.tokens_per_param
+    found = {refusal.reason.split()[0] for refusal in outside if refusal.budget == budget}
+    ways_out = {
+        "fewer": "all have fewer: ask for a larger budget, add smaller sizes",
+        "more": "all have more: ask for a smaller budget, add larger sizes",
+    }
+    way_out = ways_out.get(" ".join(found), "add sizes in between")
     return (
         f"budget {power(budget)}: no size of the ladder has {low:g} to {high:g} tokens per "
-        "parameter. Widen sizes.tokens_per_param, or extend the ladder."
+        f"parameter; {way_out}, or widen sizes.tokens_per_param."
     )
 
 

@@ -112,6 +112,8 @@ def _warnings(report: Report) -> Iterator[str]:
         main = analysis.fits[report.main]
         if not main.is_certified:
             yield f"no approach is certified; shown is {main.name}: {main.status.value}."
+        narrow = [said for said in main.findings if "The intervals are likely too narrow" in said]
+        yield from (f"{main.name}, which answers: {said}" for said in narrow)
         yield from _others(analysis.fits, analysis.frontiers, report.main)
     for judged in report.forecasts:
         if judged.ended:
@@ -131,7 +133,9 @@ def _warnings(report: Report) -> Iterator[str]:
         yield f"{name} gives no answer: {reason}"
     for name, fit in analysis.fits.items():
         if name != report.main and not fit.is_certified:
-            yield f"{fit.name} is not certified, and not used: {fit.status.value}."
+            main = analysis.fits[report.main] if report.main is not None else fit
+            instead = f"; {main.name} answers" * main.is_certified
+            yield f"{fit.name} is not certified, and not used{instead}: {fit.status.value}."
 
 
 def _others(fits: Mapping[str, Fit], fronts: Mapping[str, Frontier], main: str) -> Iterator[str]:

@@ -4,7 +4,7 @@
 Values are checked against the type of the field; nothing is evaluated.
 """
 
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -47,4 +47,7 @@ def _parsed(path: str, text: str, kind: Any, current: Any) -> Any:
     try:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}={text}: {error}. It is now {current!r}.") from None
+        legal = f"must be {', '.join(map(str, get_args(kind)))}"
+        # The words of msgspec, without its place in the value.
+        why = legal if get_origin(kind) is Literal else str(error).partition(" - at `$")[0]
+        raise ValueError(f"{path}={text}: {why.replace('`', '')}. It is now {current!r}.") from None

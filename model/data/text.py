@@ -158,7 +158,7 @@ class TextFilesReader(Reader):
     def _made(self) -> str:
         """What became a document: which of them are held out depends on it."""
         if self._n_blocks:
-            return f"the only one, cut at ends of lines into {self._n_blocks} to be split"
+            return f"parts of the only file, cut at ends of lines ({self._n_blocks}) to be split"
         separator = self._source.document_separator
         of_text = "each file, or what NULs part it into"
         if separator is not None:

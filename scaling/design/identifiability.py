@@ -56,7 +56,7 @@ class Expected:
         low, high = self.tokens_per_param
         return (
             f"expected, if the law is like published ones: a +- {self.exponent_a:.2f}; at "
-            f"{power(self.flops)} FLOPs N* within x{np.exp(self.log_n_params):.2f} and the loss "
+            f"{power(self.flops)} FLOPs N* within x{power(np.exp(self.log_n_params))} and the loss "
             f"+- {100 * self.log_loss:.2g} % ({100 * self.level:g} %); tokens per parameter "
             f"{low:.3g} to {high:.3g}, condition {self.condition:.2g}"
         )

@@ -18,6 +18,7 @@ from scaling.tables.arrays import Array
 _DELIMITERS = (",", "\t", ";", "|")
 # Lines among which a header is looked for.
 _HEADER_WITHIN = 10
+_NUMERAL = re.compile(r"[+-]?[\d.,]+([eE][+-]?\d+)?(\s?[KMBGTkmbgt])?")
 _WITH_DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?(\s?[KMBGTkmbgt])?")
 # 1,234 alone may be a thousand and more.
 _SURELY_DECIMAL = re.compile(r"[+-]?(0\d*,|\d+,(?!\d{3}(\s?[A-Za-z])?$))")
@@ -161,8 +162,12 @@ def with_decimal_points(
     it can be no mark of thousands.
     """
     found = {name: cells for name, cells in columns.items() if _has_decimal_commas(cells)}
-    pointed = {name: [cell.replace(",", ".") for cell in cells] for name, cells in found.items()}
-    first = next((cell.strip() for cells in found.values() for cell in cells if "," in cell), "")
+    numerals = (cell.strip() for cells in found.values() for cell in cells if _is_numeral(cell))
+    first = next((cell for cell in numerals if "," in cell), "")
+    pointed = {
+        name: [cell.replace(",", ".") if _is_numeral(cell) else cell for cell in cells]
+        for name, cells in found.items()
+    }
     note = (
         f"Commas are read as decimal points in {', '.join(found)}: {first} is "
         f"{first.replace(',', '.')}."
@@ -171,11 +176,17 @@ def with_decimal_points(
 
 
 def _has_decimal_commas(cells: Sequence[str]) -> bool:
-    # What stands for a missing number has no digit.
-    numbers = [cell.strip() for cell in cells if any(sign.isdigit() for sign in cell)]
+    # What stands for a missing number has no digit; few other words are mistakes, named later.
+    with_digits = [cell.strip() for cell in cells if any(sign.isdigit() for sign in cell)]
+    numbers = [cell for cell in with_digits if _is_numeral(cell)]
     commas = [cell for cell in numbers if "," in cell]
     return (
         bool(commas)
+        and 2 * len(numbers) > len(with_digits)
         and all(_WITH_DECIMAL_COMMA.fullmatch(cell) for cell in numbers)
         and (len(commas) == len(numbers) or any(_SURELY_DECIMAL.match(cell) for cell in commas))
     )
+
+
+def _is_numeral(cell: str) -> bool:
+    return _NUMERAL.fullmatch(cell.strip()) is not None

@@ -46,8 +46,10 @@ class Table:
         if not missing:
             return
         raise ValueError(
-            f"{self.path} has no column {', '.join(missing)}; it has {', '.join(self.columns)}."
-            " Name the columns: columns={'loss_nats': ..., ...}, --columns loss_nats=..."
+            f"{self.path} has no column {', '.join(missing)}; it has {', '.join(self.columns)}. "
+            "Say which is which, with units: "
+            '--columns "n_params=COLUMN:M,n_tokens=COLUMN:B,loss_nats=COLUMN", or in Python '
+            "columns={'n_params': 'COLUMN:M', ...}."
         )
 
     def select(self, rows: Array) -> Table:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 # Below this many parameters or tokens a column is more likely in millions or billions.
 _FEW = 3e3
-# Tokens per parameter: nobody trains with fewer; steps taken for tokens are far below.
-_FEWEST_PER_PARAM = 0.01
+# Tokens per parameter: nobody trains with fewer; steps taken for tokens, and billions read as
+# millions, are below.
+_FEWEST_PER_PARAM = 0.1
 # ln of a vocabulary of 3e6: guessing uniformly would do better than a higher loss.
 _HIGHEST_LOSS = 15.0
 # FLOPs per 6ND beyond this, either way, are no convention but a unit.
@@ -48,8 +49,8 @@ def unit_findings(runs: Runs) -> tuple[str, ...]:
     per_param = float(np.median(ok.n_tokens / ok.n_params))
     if per_param < _FEWEST_PER_PARAM:
         sentences.append(
-            f"there are about {per_param:.2g} tokens per parameter: are n_tokens steps? Multiply "
-            "them by the tokens of a step (n_tokens=COLUMN:524288)."
+            f"there are about {per_param:.2g} tokens per parameter: are n_params and n_tokens in "
+            "one unit, or n_tokens steps? Multiply steps by their tokens (n_tokens=COLUMN:524288)."
         )
     if float(np.median(ok.loss_nats)) > _HIGHEST_LOSS:
         sentences.append(

@@ -26,7 +26,9 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "study", help=f"a name ({', '.join(study_names())}, one with results) or a Python file"
     )
-    parser.add_argument("overrides", nargs="*", help="field=value: seeds=0,1 recipe=dense")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], help="field=value: seeds=0,1 recipe=dense"
+    )
     parser.add_argument("--results", type=file_path, default=RESULTS, help="folder of results")
 
 

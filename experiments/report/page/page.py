@@ -27,7 +27,6 @@ from experiments.report.totals import provenance, totals
 from experiments.study.changes import leaves
 from experiments.study.study import Study
 from model.data.manifest import Manifest
-from model.data.source import IMAGE_KINDS
 from scaling.tables.units import bits_words
 
 
@@ -139,13 +138,9 @@ def _downloads(study: Study, points: Sequence[Point], report: Report) -> dict[st
 
 
 def _between_documents(study: Study) -> tuple[str, ...]:
-    if study.data.kind in IMAGE_KINDS:
-        return ()
-    if study.documents_apart:
-        return (
-            "Documents in one window are apart: no position sees another document than its own.",
-        )
-    return ("Documents in one window see those before them.",)
+    """What the notes of the data leave to the study."""
+    said = "Documents in one window are apart: no position sees another document than its own."
+    return (said,) * study.documents_apart
 
 
 def _described(manifest: Manifest) -> list[tuple[str, str]]:

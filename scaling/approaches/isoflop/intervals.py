@@ -238,7 +238,7 @@ def why_not(curve: Curve, found: Minimum, level: float, *, accept: str, what: st
     if bend.lower <= 0:
         return (
             f"the curvature is not resolved from 0 ({bend.lower:.3g} to {bend.upper:.3g} at "
-            f"{100 * level:.0f} %)"
+            f"{100 * level:.0f} %); add sizes on both sides of the best, or seeds"
         )
     sizes = curve.sizes
     if sizes[1] <= curve.minimum <= sizes[-2]:

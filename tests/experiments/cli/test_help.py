@@ -106,3 +106,9 @@ def test_a_default_is_that_of_the_option():
     parser.add_argument("--j", action="store_true", help="of it")
     found = [shown(parser, action).partition("of it")[2] for action in options_of(parser)[1:]]
     assert found == [" (3)", " (0.125)", " (1,0.5)", " (here)", " (word)", " (0)", "", "", "", ""]
+
+
+def test_a_command_asks_for_no_more_than_it_needs(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["run"])
+    assert "the following arguments are required: study (see isoflop run" in capsys.readouterr().err

@@ -196,7 +196,7 @@ def test_of_several_settings_one_is_fitted_at_each_budget_and_size(study, manife
     sizes = Ladder(d_models=(8, 16, 24, 32), tokens_per_param=(1e-3, 1e6))
     study = dataclasses.replace(study, budgets=(1e11, 3e11), sizes=sizes, seeds=(0,), axes=(axis,))
     (line,) = answers(study, plan(study, manifest).points).cannot
-    assert "isoflop: parabolas at 0 budgets" in line
+    assert "isoflop: 0 of 2 budgets have a parabola, it needs 2 that have" in line
     assert "(1e11 has 4 at 4, 3e11 has 4 at 4)" in line
 
 

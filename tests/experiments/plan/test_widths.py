@@ -55,6 +55,12 @@ def test_log_spaced_sizes_are_the_nearest_widths_to_equal_steps_of_the_range(stu
 
 
 def test_a_ladder_without_a_size_in_range_is_refused(study, manifest):
-    far = Ladder(d_models=(16,), tokens_per_param=(1e-3, 2e-3))
-    with pytest.raises(ValueError, match="no size of the ladder has"):
-        plan(dataclasses.replace(study, sizes=far), manifest)
+    ways_out = {
+        (1e-3, 2e-3): "all have more: ask for a smaller budget, add larger sizes, or widen",
+        (1e9, 2e9): "all have fewer: ask for a larger budget, add smaller sizes, or widen",
+    }
+    for asked, way_out in ways_out.items():
+        far = Ladder(d_models=(16,), tokens_per_param=asked)
+        with pytest.raises(ValueError, match="no size of the ladder has") as no:
+            plan(dataclasses.replace(study, sizes=far), manifest)
+        assert way_out in str(no.value)

@@ -151,8 +151,15 @@ def test_warnings_name_what_matters_worst_first():
     assert [line.split(":")[0] for line in found] == [
         "isoflop finds another N*, 30k (27k to 33k)",
         "2 of 49 runs are in no fit",
-        "surface (curved) is not certified, and not used",
+        "surface (curved) is not certified, and not used; surface (additive) answers",
     ]
+
+
+def test_intervals_that_are_too_narrow_are_told_with_the_answer():
+    lost = "597 of 1000 bootstrap replicates are left out. The intervals are likely too narrow."
+    fits = {"additive": fit("surface (additive)", law="additive")}
+    fits["additive"].findings = ("another.", lost)
+    assert warnings(report(fits)) == [f"surface (additive), which answers: {lost}"]
 
 
 @pytest.mark.parametrize(

@@ -315,7 +315,7 @@ def test_one_document_is_cut_into_blocks_that_are_text_and_all_of_it(
         block.decode()
     if name == "lines":
         assert all(block.endswith(b"\n") for block in blocks)
-    said = f"Documents: the only one, cut at ends of lines into {len(blocks)} to be split."
+    said = f"Documents: parts of the only file, cut at ends of lines ({len(blocks)}) to be split."
     assert said in reader.notes()
 
 

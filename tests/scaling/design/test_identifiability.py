@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a planned grid is said to tell, against simulated fits and a condition number by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
@@ -76,3 +78,5 @@ def test_a_grid_on_one_ray_is_said_to_tell_little():
     assert "ask for sizes further apart" in ray.findings[1]
     assert ray.condition > 100 * wide.condition
     assert ray.exponent_a > 3 * wide.exponent_a
+    nothing = dataclasses.replace(ray, log_n_params=np.log(222046.42))
+    assert "N* within x2.22e5 and" in nothing.sentence

@@ -78,6 +78,10 @@ REFUSED = {
     "header only": (HEAD, "holds no rows"),
     "a repeated column": ("params,tokens,loss,loss\n1,2,3,4\n", "names the column loss more than"),
     "a decimal comma": (HEAD + '1e6,2e7,"3,5"\n', "'3,5', not a number .*decimal point"),
+    "a word among decimal commas": (
+        (HEAD + ROWS).replace(",", ";").replace(".", ",") + "3e6;2e7;about 3\n",
+        "(?s)has 1 bad row.*line 4: loss is 'about 3', not a number",
+    ),
     "no header": ("# params tokens loss\n1e6,2e7,3.5\n", "no header: line 2 holds numbers only"),
     "a label for a count": (HEAD + "pythia-12.3M,2e7,3\n", "'pythia-12.3M', not a number"),
     "a dash for a number": (HEAD + "1e6,2e7,\u2014\n", "--where 'loss>0' leaves out what is miss"),
@@ -581,7 +585,11 @@ def test_a_cell_that_spoils_a_condition_is_named(tmp_path):
 def test_steps_taken_for_tokens_are_seen(tmp_path):
     path = written(tmp_path, HEAD + "1e8,4500,3.5\n2e8,4000,3.2\n")
     said = read_runs(path, columns=COLUMNS).findings
-    assert any("e-05 tokens per parameter: are n_tokens steps?" in one for one in said)
+    assert any("e-05 tokens per parameter: are n_params and n_tokens in" in one for one in said)
+    # Parameters in millions, tokens read as millions that are in billions.
+    path = written(tmp_path, HEAD + "1e8,2e6,3.5\n2e8,4e6,3.2\n")
+    said = read_runs(path, columns=COLUMNS).findings
+    assert any("0.02 tokens per parameter: are" in one for one in said)
     assert not any(
         "per parameter" in one
         for one in read_runs(

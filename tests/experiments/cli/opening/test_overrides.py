@@ -46,6 +46,8 @@ WRONG = (
     (["axes=:1,2"], "axes=FIELD:VALUE,VALUE names an axis"),
     (["axes=recipe:dense,no-such"], "unknown recipe 'no-such'"),
     (["axes=seq_len:64,64"], "each once"),
+    (["flops=6nd"], "flops=6nd: must be 6n_total, 6n_non_embedding, matmul_full, matmul_causal."),
+    (["seeds=a"], "seeds=a: Expected int | array, got str. It is now "),
 )
 
 

@@ -128,6 +128,7 @@ def test_the_page_is_small_and_describes_the_data(html, manifest):
     assert described["bytes"] == "100,000,000"
     assert described["documents to validate"] == "2"
     assert described["source: validation_fraction"] == "0.02"
+    assert html.count("Documents in one window see those before them") == 1
 
 
 @pytest.mark.parametrize("name", ["envelope", "isoflop", "surface (additive)", "surface (curved)"])

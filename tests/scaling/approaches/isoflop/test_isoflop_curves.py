@@ -281,6 +281,7 @@ def test_unresolved_budgets_can_be_kept_and_are_said_to_be():
     )  # fmt: skip
     strict = fit_per_budget(flat, n_bootstrap=0)
     assert "not resolved from 0" in strict.optima[2].reason
+    assert strict.optima[2].reason.endswith("; add sizes on both sides of the best, or seeds")
     assert strict.optima[2].interval_n_params.lower == pytest.approx(flat.n_params[18])
     every = fit_per_budget(flat, accept="any", n_bootstrap=0)
     assert every.optima[2].reason == ""
