@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page holds what the fits and the table say, in the same bytes each time."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -128,7 +129,14 @@ def test_the_page_is_small_and_describes_the_data(html, manifest):
     assert described["bytes"] == "100,000,000"
     assert described["documents to validate"] == "2"
     assert described["source: validation_fraction"] == "0.02"
-    assert html.count("Documents in one window see those before them") == 1
+
+
+def test_what_documents_see_is_said_once(planted, manifest, report):
+    """By the notes of the data; by the study where it has them apart."""
+    study, points = planted
+    told = "Documents in one window see those before them, unless a study has documents_apart."
+    known = dataclasses.replace(manifest, notes=(told,))
+    assert page(study, known, points, report, {}).count("Documents in one window") == 1
 
 
 @pytest.mark.parametrize("name", ["envelope", "isoflop", "surface (additive)", "surface (curved)"])
