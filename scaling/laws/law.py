@@ -2,7 +2,7 @@
 """Laws as data: a formula over named columns, and what is known of its parameters."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Parameter:
       start: the range that starts are spread over (evenly in what the solver moves).
       is_amplitude: given the other parameters the law's value is linear in it, so that starts
         need no range: variable projection finds it (Golub and Pereyra 1973).
+      is_constant: an amplitude that is a term by itself, as E is; see `solve/newton_step.py`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Parameter:
     upper: float
     start: tuple[float, float]
     is_amplitude: bool = False
+    is_constant: bool = False
 
     def coordinate(self, value: ArrayLike) -> Array:
         """What the solver moves."""
@@ -54,8 +56,9 @@ def amplitude(name: str, lower: float = 1e-30, upper: float = 1e60) -> Parameter
     )  # fmt: skip
 
 
-# What no run goes below.
+# What no run goes below; and where a law has it as a term by itself.
 FLOOR = amplitude("E", lower=1e-6)
+CONSTANT_FLOOR = replace(FLOOR, is_constant=True)
 
 
 def exponent(name: str, lower: float = 1e-3, upper: float = 5.0) -> Parameter:

@@ -18,7 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from scaling.laws.law import FLOOR, Columns, Law, Parameter, amplitude, exponent, positive
+from scaling.laws.law import (
+    CONSTANT_FLOOR,
+    FLOOR,
+    Columns,
+    Law,
+    Parameter,
+    amplitude,
+    exponent,
+    positive,
+)
 from scaling.laws.starts import projected, starts
 from scaling.tables.arrays import Array
 
@@ -33,7 +42,13 @@ ADDITIVE = Law(
     formula="L = E + A/N^alpha + B/D^beta",
     source="Hoffmann et al. 2022, eq. 2",
     columns=("log_n_params", "log_n_tokens"),
-    parameters=(FLOOR, amplitude("A"), amplitude("B"), exponent("alpha"), exponent("beta")),
+    parameters=(
+        CONSTANT_FLOOR,
+        amplitude("A"),
+        amplitude("B"),
+        exponent("alpha"),
+        exponent("beta"),
+    ),
     value=_additive,
 )
 
@@ -65,7 +80,7 @@ CURVED = Law(
     source="Kaplan et al. 2020, eq. 1.5, with an irreducible loss E",
     columns=("log_n_params", "log_n_tokens"),
     parameters=(
-        FLOOR,
+        CONSTANT_FLOOR,
         positive("A", (1.0, 1e6), 1e-60, 1e120),
         positive("B", (1.0, 1e6), 1e-60, 1e120),
         exponent("alpha", upper=10.0),

@@ -185,6 +185,7 @@ def _shared(problem: Problem, stop: float) -> dict[str, Any]:
         "expand": problem.expand,
         "lower": problem.lower,
         "upper": problem.upper,
+        "is_constant": problem.is_constant,
         "tails": np.array(problem.objective.tails()),
         "parameter": np.nan_to_num(problem.objective.parameter),
         "stop": stop,

@@ -6,6 +6,10 @@ reweighted least squares (Holland and Welsch 1977), which knows how many kinks o
 objective a step would cross. Both transform alike under linear changes of the parameters, so the
 units of the data and the correlation of an amplitude with its exponent do not matter. Where
 H + damping M is not positive definite, M alone gives the step, which descends.
+
+A coordinate at a bound that the step would leave is held, and the others step without it.
+Constant terms (E) are moved themselves, not their logarithms: their steps are relative, dE/E. In
+log E the valley along which E makes room for the other terms is so bent that Newton's steps creep.
 """
 
 from collections.abc import Callable
@@ -25,6 +29,10 @@ _LAST = 0.5
 # In any coordinate: logarithms of positive parameters, the others as they are. Further than this
 # second derivatives mean nothing, and a term may be thrown away for good.
 LONGEST_STEP = 3.0
+# Relative step of a constant term that is all but gone.
+_NEARLY_ALL = -1.0 + 1e-12
+# Coordinates no further from a bound are at it: rounding error of a step that ends there.
+_AT_BOUND = 1e-9
 
 
 @lru_cache(maxsize=64)
@@ -38,8 +46,9 @@ def newton_steps(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[...
     def advance(state: Any, data: Any, shared: Any) -> Any:
         """One step of every row that is still going: evaluate the trial point, propose another."""
         theta, f, g, h, m, damping, reach, step, decrement, iterations, going = state
-        lower, upper = shared["lower"], shared["upper"]
-        trial = jnp.clip(theta + step, lower, upper)
+        lower, upper, is_constant = shared["lower"], shared["upper"], shared["is_constant"]
+        moved = jnp.where(is_constant, jnp.log1p(jnp.maximum(step, _NEARLY_ALL)), step)
+        trial = jnp.clip(theta + moved, lower, upper)
         there = jax.vmap(expand_row, in_axes=(0, 0, None))(trial, data, shared)
         is_last, is_going = going == _LAST, going > 0
         # The last step is judged by its gradient: the objective no longer resolves the gain.
@@ -54,10 +63,10 @@ def newton_steps(law: Law, kind: str, is_log: bool, n_free: int) -> Callable[...
         worse = jnp.maximum(damping * 6.0, 1e-4)
         damping = jnp.where(is_going, jnp.where(better, damping * 0.15, worse), damping)
         # A failed step is shortened as well: across many kinks damping alone shortens too slowly.
-        length = jnp.max(jnp.abs(step), axis=1)
+        length = _length(jnp, step, is_constant)
         reach = jnp.where(better, jnp.minimum(4.0 * reach, LONGEST_STEP), 0.3 * length)
-        step, decrement = jax.vmap(_proposal, in_axes=(0, 0, 0, 0, 0, 0, None, None))(
-            theta, g, h, m, damping, reach, lower, upper
+        step, decrement = jax.vmap(_proposal, in_axes=(0, 0, 0, 0, 0, 0, None, None, None))(
+            theta, g, h, m, damping, reach, lower, upper, is_constant
         )
         small = decrement <= shared["stop"] * jnp.abs(f) + shared["floor"]
         going = jnp.where(is_last | (damping > 1e12), 0.0, jnp.where(small, _LAST, 1.0) * is_going)
@@ -136,34 +145,49 @@ def _side(jnp: Any, residual: Any, shared: Any) -> Any:
     return jnp.where(residual > 0, shared["tails"][0], shared["tails"][1])
 
 
+def _length(jnp: Any, step: Any, is_constant: Any) -> Any:
+    """The longest of the steps in all coordinates [..., F]; in a relative one that of its log."""
+    size = jnp.abs(step)
+    return jnp.max(jnp.where(is_constant, jnp.log1p(size), size), axis=-1)
+
+
 def _proposal(
-    theta: Any, g: Any, h: Any, m: Any, damping: Any, reach: Any, lower: Any, upper: Any
-) -> tuple[Any, Any]:
+    theta: Any, g: Any, h: Any, m: Any, damping: Any, reach: Any,
+    lower: Any, upper: Any, is_constant: Any,
+) -> tuple[Any, Any]:  # fmt: skip
     """The damped step in the coordinates not held at a bound, and the undamped decrement."""
     import jax
     import jax.numpy as jnp
 
-    # Held: at a bound that the gradient presses against.
-    free = ~(((theta <= lower) & (g > 0)) | ((theta >= upper) & (g < 0)))
-    both = free[:, None] & free[None, :]
+    # From second derivatives by log E to those by E, times E squared.
+    h = h - jnp.diag(jnp.where(is_constant, g, 0.0))
     diagonal = jnp.diagonal(m) + jnp.abs(jnp.diagonal(h))
     scale = 1.0 / jnp.sqrt(diagonal + 1e-30 * jnp.max(diagonal) + 1e-300)
     eye = jnp.eye(len(theta))
-    scaled = lambda matrix: jnp.where(  # noqa: E731
-        both, matrix * scale[:, None] * scale[None, :], eye
-    )
-    h, m, g = scaled(h), scaled(m), jnp.where(free, g * scale, 0.0)
+    h, m = (matrix * scale[:, None] * scale[None, :] for matrix in (h, m))
     ridge = 1e-14 * eye
     # Damped, reweighted, and undamped for the decrement: solved as one, the program is smaller.
-    systems = [h + damping * m + ridge, (1.0 + damping) * m + 1e-10 * eye, h + ridge]
-    (newton, reweighted, undamped), is_definite = jax.vmap(_descend, in_axes=(0, None))(
-        jnp.stack(systems), g
-    )
-    step = jnp.where(is_definite[0], newton, reweighted)
-    decrement = jnp.where(is_definite[2], -0.5 * jnp.dot(undamped, g), jnp.inf)
-    step = jnp.where(free, step * scale, 0.0)
-    length = jnp.max(jnp.abs(step))
-    return step * jnp.minimum(1.0, reach / (length + 1e-300)), decrement
+    systems = jnp.stack([h + damping * m + ridge, (1.0 + damping) * m + 1e-10 * eye, h + ridge])
+    at_lower, at_upper = theta <= lower + _AT_BOUND, theta >= upper - _AT_BOUND
+
+    def solved(_: Any, carry: Any) -> Any:
+        free, _, known = carry
+        pull = jnp.where(free, g * scale, 0.0)
+        of_free = jnp.where(free[:, None] & free[None, :], systems, eye)
+        steps, is_definite = jax.vmap(_descend, in_axes=(0, None))(of_free, pull)
+        step = jnp.where(is_definite[0], steps[0], steps[1]) * scale
+        gain = jnp.where(is_definite[2], -0.5 * jnp.dot(steps[2], pull), jnp.inf)
+        leaves = (at_lower & (step < 0)) | (at_upper & (step > 0))
+        return free & ~leaves, jnp.where(free & ~leaves, step, 0.0), jnp.maximum(known, gain)
+
+    # Held: at a bound that the gradient presses against, or, in a second round, the step would.
+    # The decrement is the larger one, so that no row ends where only such a step is short.
+    free = ~((at_lower & (g > 0)) | (at_upper & (g < 0)))
+    _, step, decrement = jax.lax.fori_loop(0, 2, solved, (free, jnp.zeros_like(theta), 0.0))
+    # A constant term that would fall below its bound ends there, and the others on the way.
+    room = jnp.where(is_constant & (step < 0), jnp.expm1(lower - theta), -jnp.inf)
+    step = step * jnp.min(jnp.minimum(1.0, room / jnp.minimum(step, -1e-300)))
+    return step * jnp.minimum(1.0, reach / (_length(jnp, step, is_constant) + 1e-300)), decrement
 
 
 def _descend(matrix: Any, gradient: Any) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Real
 
 from scaling.laws.law import Law
 from scaling.laws.objectives import HUBER, Objective
@@ -41,6 +41,13 @@ class Problem:
     @property
     def n_points(self) -> int:
         return int(self.y.shape[-1])
+
+    @property
+    def is_constant(self) -> Bool[Array, " F"]:
+        """Free coordinates that move nothing but constant terms of the law."""
+        others = [not parameter.is_constant for parameter in self.law.parameters]
+        others += [True] * (len(self.expand) - len(others))
+        return np.asarray(np.array(others, float) @ np.abs(self.expand) == 0)
 
     @property
     def is_weighted(self) -> bool:

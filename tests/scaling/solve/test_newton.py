@@ -11,6 +11,9 @@ from scaling.laws import error_laws
 from scaling.laws.loss_laws import LOSS_LAWS
 from scaling.laws.objectives import Objective, objective_named
 from scaling.laws.registry import LAWS
+from scaling.published import misfitting
+from scaling.published.case import TABLES
+from scaling.published.tables import read_table
 from scaling.solve import descend, newton
 from scaling.solve.certificate import certify
 from scaling.solve.descend import Descents
@@ -344,3 +347,14 @@ def test_a_solve_does_not_change_global_precision():
 
     estimate(make_problem(LAWS["additive"]))
     assert jnp.zeros(1).dtype == jnp.float32
+
+
+def test_a_term_at_its_bound_does_not_hold_up_the_others():
+    """Replicates begin at the minimum of the rows, where E is zero, and end at minima of theirs."""
+    law, rows = LAWS["curved"], read_table(TABLES / misfitting.TABLE)
+    begin = law.to_coordinates((1e-6, 473137, 6.53567e13, 0.409523, 1.24981, 0.215064))
+    one = set_up(law, rows, rows["loss_nats"])
+    weights = np.random.default_rng(0).multinomial(261, np.full(261, 1 / 261), size=48)
+    problem = replace(one, y=np.broadcast_to(one.y, weights.shape), weights=weights)
+    solved = solve(problem, np.tile(begin, (48, 1)), max_iterations=60)
+    assert solved.is_certified.sum() >= 30
