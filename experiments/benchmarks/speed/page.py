@@ -118,7 +118,8 @@ def _layers(found: dict[str, Any]) -> list[str]:
 
 def table(rows: list[dict[str, Any]], names: dict[str, str]) -> list[str]:
     """``names`` maps keys of the rows to the heads of their columns, in order."""
-    return markdown.table(tuple(names.values()), ([row[name] for name in names] for row in rows))
+    cells = (["" if row[name] is None else row[name] for name in names] for row in rows)
+    return markdown.table(tuple(names.values()), cells)
 
 
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], list[str]]]] = {

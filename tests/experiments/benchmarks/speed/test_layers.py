@@ -34,6 +34,7 @@ def test_rows_have_medians_ratios_and_growth_and_say_what_is_missing():
     assert (long["speedup"], long["growth"], long["their_growth"]) == (2.73, 1.1, 2.0)
     text = page({"cpu": {"layers": FACTS | made | {"rounds": 3, "not_measured": {"rwkv7": "why"}}}})
     assert "| lstm | torch.nn.LSTM | 512 | 100000 | 66667 | 1.5 | 1.1 | 1.0 | 1.0 |" in text
+    assert "| lstm | torch.nn.LSTM | 4096 | 90909 | 33333 | 2.73 |  | 1.1 | 2.0 |" in text
     assert "- rwkv7: not measured, why." in text
 
 
