@@ -23,7 +23,7 @@ class Answers:
     Attributes:
       cannot: of each approach that the runs are too few for, what they are and what it needs; one
         for all where none is asked for.
-      may_not: that parabolas are at too few budgets to be certified; of each axis of numbers, why
+      may_not: approaches that answer from too little to be certified; of each axis of numbers, why
         its best value may lie beyond those that are tried.
       refusal: why nothing can be answered, and the way out; empty where something can.
     """
@@ -53,7 +53,9 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
     compared = [axis for axis in study.axes if len(axis.values) > 1]
     n_sizes, n_budgets = len({point.params.total for point in fitted}), len(study.budgets)
     extent = f"{n_sizes} size{'s' * (n_sizes > 1)} at {n_budgets} budget{'s' * (n_budgets > 1)}"
-    is_lost = sum(is_all for is_all, _ in found) == (1 if is_one else _APPROACHES)
+    # An envelope that cannot be certified, and may have no interior at all, is no answer by itself.
+    n_lost = sum(is_all for is_all, _ in found) + (not is_one and bool(_unsure_envelope(fitted)))
+    is_lost = n_lost == (1 if is_one else _APPROACHES)
     is_asked = n_sizes > 1 and not compared
     cannot = [sentence for _, sentence in found]
     if is_lost and not is_asked:
@@ -61,7 +63,7 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
     return Answers(
         cannot=tuple(cannot),
         may_not=(
-            *(_unjudged(study, fitted) if is_asked else ()),
+            *(_unjudged(study, fitted) if is_asked and not is_one else ()),
             *_one_sided(study, [axis for axis in compared if axis.is_numbers]),
         ),
         refusal=_refusal(extent, is_one=is_one) if is_lost and is_asked else "",
@@ -90,7 +92,8 @@ def _refusal(extent: str, *, is_one: bool) -> str:
         )
     least = fewest.SPARE_CONFIGURATIONS + min(fewest.SURFACE_PARAMETERS.values())
     return (
-        f"{extent}: no approach can answer. An envelope needs {fewest.ENVELOPE_SIZES} sizes, a "
+        f"{extent}: no approach can answer. An envelope needs "
+        f"{fewest.CERTIFIED_ENVELOPE_SIZES} sizes, a "
         f"surface {least} different (N, D), parabolas {fewest.PARABOLA_RUNS} runs at "
         f"{fewest.PARABOLA_SIZES} sizes of {fewest.PARABOLA_BUDGETS} budgets. Ask for more sizes "
         "or budgets; --anyway trains these."
@@ -125,13 +128,25 @@ def _few(study: Study, points: Sequence[Point]) -> dict[float, str]:
 
 
 def _unjudged(study: Study, points: Sequence[Point]) -> Iterator[str]:
-    """That parabolas answer, but at too few budgets to be certified."""
+    """Approaches that answer, but from too little to be certified."""
     n_budgets = len(study.budgets) - len(_few(study, points))
     if fewest.PARABOLA_BUDGETS <= n_budgets < fewest.JUDGED_BUDGETS:
         yield (
             f"isoflop: parabolas at {n_budgets} budgets; it is certified from "
             f"{fewest.JUDGED_BUDGETS} on"
         )
+    yield from _unsure_envelope(points)
+
+
+def _unsure_envelope(points: Sequence[Point]) -> list[str]:
+    """That an envelope has enough sizes, but not enough between the smallest and the largest."""
+    n_sizes = len({point.params.total for point in points})
+    if not fewest.ENVELOPE_SIZES <= n_sizes < fewest.CERTIFIED_ENVELOPE_SIZES:
+        return []
+    return [
+        f"envelope: {n_sizes} sizes; it is certified from {fewest.CERTIFIED_ENVELOPE_SIZES} on, of "
+        "which the smallest and the largest enclose the others"
+    ]
 
 
 def _no_minimum(study: Study, points: Sequence[Point]) -> Iterator[tuple[bool, str]]:

@@ -107,7 +107,7 @@ def surface_law(n_groups: int) -> Law:
         log_n, log_d = x["log_n_params"], x["log_n_tokens"]
         u = bent(xp, x["log_lr"] - (i + slope_n * log_n + slope_d * log_d), bend_u)
         v = bent(xp, x["log_batch"] - (j + r * log_d), bend_v)
-        floor = sum(floors[g] * x["group"][:, g] for g in range(n_groups))
+        floor = sum(floors[g] * x["group"][..., g] for g in range(n_groups))
         stiffness = xp.exp(of_n * log_n + of_d * log_d)
         return floor + stiffness * ((c11 * u + c12 * v) ** 2 + (c22 * v) ** 2)
 

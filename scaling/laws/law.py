@@ -81,7 +81,8 @@ class Law:
       columns: what it reads. A name with the prefix log_ is the natural logarithm of a column.
       parameters: in the order in which `value` takes them.
       value: (xp, p, x) -> predicted target; xp is numpy or jax.numpy, p the parameters in order,
-        x the columns. Broadcasts: p[i] may be [R, 1] against columns [n].
+        x the columns. Broadcasts: p[i] may be [R, 1] against columns [n]. Row by row: what it
+        predicts of a row takes nothing of the others (the solver gives it one row at a time).
       target: the column that it predicts.
       starts: (x, y) -> starting parameters [S, P] in the paper's units, for laws whose starts
         variable projection and ranges do not find; None for all others.

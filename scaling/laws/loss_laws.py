@@ -55,9 +55,8 @@ ADDITIVE = Law(
 
 def _curved(xp: Any, p: Any, x: Any) -> Any:
     E, A, B, alpha, beta, gamma = p
-    log_a = xp.log(A) - alpha * x["log_n_params"]
-    log_b = xp.log(B) - beta * x["log_n_tokens"]
-    return E + xp.exp(gamma * xp.logaddexp(log_a, log_b))
+    terms = A * xp.exp(-alpha * x["log_n_params"]) + B * xp.exp(-beta * x["log_n_tokens"])
+    return E + xp.exp(gamma * xp.log(terms))
 
 
 def _curved_starts(x: Columns, y: Array) -> Array:

@@ -83,10 +83,9 @@ def _at_bound(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Parameters at a bound or gone, and a sentence for each."""
     parameters, touched = [], []
-    rows = zip(_free_names(problem), z, problem.lower, problem.upper, strict=True)
-    for name, value, low, high in rows:
-        if value <= low or value >= high:
-            side = "lower" if value <= low else "upper"
+    for name, is_low, is_high in zip(_free_names(problem), *problem.at_bounds(z), strict=True):
+        if is_low or is_high:
+            side = "lower" if is_low else "upper"
             touched.append(f"{name} at its {side} bound")
             parameters.append(name.removeprefix("log "))
     return tuple(dict.fromkeys((*parameters, *gone))), (*touched, *gone.values())

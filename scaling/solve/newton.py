@@ -78,11 +78,11 @@ def solve(
       max_iterations: steps per row; a row that uses them all is not certified.
       stop: Newton decrement relative to the objective at which a row ends.
     """
-    n_rows, n_free = starts.shape
+    n_rows = len(starts)
     state = _fresh(np.clip(starts, problem.lower, problem.upper))
     data = _row_data(problem, n_rows)
     shared = _shared(problem, stop)
-    burst = newton_steps(problem.law, problem.objective.kind, problem.objective.is_log, n_free)
+    burst = newton_steps(problem.law, problem.objective.kind, problem.objective.is_log)
     n_numbers = sum(np.asarray(column).size for column in problem.x.values())
     size = CHUNK_OF_LARGE if n_numbers > _MANY else CHUNK
 

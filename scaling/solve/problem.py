@@ -11,6 +11,8 @@ from scaling.laws.law import Law
 from scaling.laws.objectives import HUBER, Objective
 from scaling.tables.arrays import Array
 
+# Coordinates no further from a bound are at it: rounding error of a step that ends there.
+AT_BOUND = 1e-9
 # Numbers in the columns of a law, and points, that suffice to tell its minima apart.
 _EXPLORED, _FEWEST_EXPLORED = 16_384, 128
 
@@ -53,6 +55,12 @@ class Problem:
     def is_weighted(self) -> bool:
         """Whether some points count more than others."""
         return bool(np.ptp(self.weights) > 0)
+
+    def at_bounds(
+        self, z: Float[Array, "*rows F"]
+    ) -> tuple[Bool[Array, "*rows F"], Bool[Array, "*rows F"]]:
+        """Which free coordinates are at their lower, and which at their upper bound."""
+        return z <= self.lower + AT_BOUND, z >= self.upper - AT_BOUND
 
     def parameters_of(self, z: Float[Array, "*rows F"]) -> Float[Array, "*rows P"]:
         """Parameters of the law [..., P] from free coordinates [..., F]."""

@@ -31,8 +31,7 @@ def form_findings(
     if not len(draws.z):
         return []
     sentences = []
-    lower, upper = found.problem.lower, found.problem.upper
-    at_bound = np.any((draws.z <= lower) | (draws.z >= upper), axis=1)
+    at_bound = np.logical_or(*found.problem.at_bounds(draws.z)).any(axis=1)
     if at_bound.any():
         sentences.append(
             f"{int(at_bound.sum())} of {len(draws.z)} replicates touch a bound of the parameters "

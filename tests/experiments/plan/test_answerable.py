@@ -168,11 +168,36 @@ def test_a_budget_without_a_parabola_is_named(study, manifest):
 @pytest.mark.parametrize(("n_budgets", "said"), [(1, 0), (2, 1), (3, 1), (4, 0)])
 def test_parabolas_at_too_few_budgets_to_be_certified_are_named(study, manifest, n_budgets, said):
     budgets = (1e11, 2e11, 4e11, 8e11)[:n_budgets]
-    sizes = Ladder(d_models=(8, 16, 24, 32, 48), tokens_per_param=(1e-3, 1e6))
+    sizes = Ladder(d_models=(8, 16, 24, 32, 48, 64), tokens_per_param=(1e-3, 1e6))
     study = dataclasses.replace(study, budgets=budgets, sizes=sizes, seeds=(0,))
     may_not = answers(study, plan(study, manifest).points).may_not
     sentence = f"isoflop: parabolas at {n_budgets} budgets; it is certified from 4 on"
     assert may_not == (sentence,) * said
+
+
+@pytest.mark.parametrize(("n_sizes", "said"), [(4, True), (5, True), (6, False)])
+def test_sizes_too_few_for_a_certified_envelope_are_named(study, manifest, n_sizes, said):
+    """The smallest and the largest are never on it, and four must be."""
+    sizes = Ladder(d_models=(8, 16, 24, 32, 48, 64)[:n_sizes], tokens_per_param=(1e-3, 1e6))
+    study = dataclasses.replace(study, budgets=(1e11, 2e11, 4e11, 8e11), sizes=sizes, seeds=(0, 1))
+    may_not = answers(study, plan(study, manifest).points).may_not
+    sentence = (
+        f"envelope: {n_sizes} sizes; it is certified from 6 on, of which the smallest and the "
+        "largest enclose the others"
+    )
+    assert may_not == (sentence,) * said
+
+
+def test_an_envelope_that_cannot_be_certified_does_not_make_a_grid_answerable(study, manifest):
+    """Three sizes at each of two budgets, four in all: six different (N, D)."""
+    sizes = Ladder(d_models=(8, 16, 24, 32, 48), tokens_per_param=(2.0, 150.0))
+    study = dataclasses.replace(study, budgets=(1e10, 4e10), sizes=sizes, seeds=(0,))
+    points = plan(study, manifest).points
+    assert [sum(p.budget == budget for p in points) for budget in study.budgets] == [3, 3]
+    assert len({p.params.total for p in points}) == 4
+    found = answers(study, points)
+    assert "envelope" not in " ".join(found.cannot)
+    assert "no approach can answer" in found.refusal
 
 
 def test_of_kinds_that_are_fitted_apart_the_one_with_most_runs_counts(study, manifest):

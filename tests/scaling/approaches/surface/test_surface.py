@@ -60,7 +60,7 @@ def test_noisy_law_lies_within_its_interval(planted_named):
 
 
 def test_an_interval_of_gamma_that_ends_at_its_bound_is_said_to_tell_nothing():
-    box = SimpleNamespace(lower=np.array([-9.0]), upper=np.array([9.0]))
+    box = SimpleNamespace(at_bounds=lambda z: (z < -9.0, z > 9.0))
     found = SimpleNamespace(problem=box, law=CURVED)
     draws = SimpleNamespace(z=np.zeros((100, 1)))
     gamma = np.concatenate([np.linspace(2, 19, 90), np.full(10, 20.0)])
