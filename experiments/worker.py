@@ -155,7 +155,9 @@ def main() -> None:
     try:
         settings = WorkerSettings(**told)
         ids = Stdin(stop) if listed == "-" else _ids(named, listed)
-        start_jax(settings.cores, settings.cache, settings.threads or 0)
+        # Named cores are all of a run's own; of those that an engine gives it knows the processes.
+        n_devices = math.prod(settings.mesh) if settings.cores else 1
+        start_jax(settings.cores, settings.cache, settings.threads or 0, n_devices)
         from experiments.train import followers
         from model.training import processes
 

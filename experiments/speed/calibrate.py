@@ -40,7 +40,8 @@ def calibrate(
     together, into ``results/packs.json``.
     """
     n_devices = int(np.prod(mesh))
-    start_jax(worker_places(None, len(points), n_devices)[0].cores, cache_folder())
+    cores = worker_places(None, len(points), n_devices)[0].cores
+    start_jax(cores, cache_folder(), n_devices=n_devices)
     known = device_peak(points[0].spec.train.compute_dtype, n_devices)
     peak = known.flops_per_second
     console.print(f"peak {peak / 1e9:.0f} GFLOP/s per worker ({known.source})")

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from experiments.benchmarks.speed import layers
@@ -26,8 +27,6 @@ from model.network.sharding import FSDP_TENSOR, make_mesh
 from model.network.stack import implementation
 from model.training.compile_program import compiler_options
 
-ONE_DEVICE = (1, 1, 1, 1)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -37,13 +36,15 @@ def main() -> None:
     options = parser.parse_args()
     from experiments.machine.jax_setup import start_jax
 
-    start_jax(layers.cores(options.cores), None)
-    with jax.set_mesh(make_mesh(ONE_DEVICE)):
+    start_jax(layers.cores(options.cores), None, n_devices=options.cores)
+    mesh = make_mesh((1, options.cores, 1, 1))
+    with jax.set_mesh(mesh):
         for length in options.lengths:
-            print(json.dumps(measure(options.mixer, length)), flush=True)
+            print(json.dumps(measure(options.mixer, length, mesh)), flush=True)
 
 
-def measure(name: str, length: int) -> dict[str, Any]:
+def measure(name: str, length: int, mesh: Mesh) -> dict[str, Any]:
+    """Of a batch that the devices of the mesh split."""
     sizes, net = layers.sized(name, length)
     here = Where(platform="cpu", compute_capability="", compute_dtype="float32", n_runs=1)
     attends = isinstance(sizes, AttentionConfig)
@@ -58,7 +59,7 @@ def measure(name: str, length: int) -> dict[str, Any]:
         context = PLAIN_CONTEXT._replace(shared=layer.shared_values(x))
         return jnp.sum(layer(x, context)[0] * weights)
 
-    options = compiler_options(net, execution, make_mesh(ONE_DEVICE))
+    options = compiler_options(net, execution, mesh)
 
     def passes(params: nnx.State, x: jax.Array, weights: jax.Array) -> tuple[nnx.State, jax.Array]:
         """Several in one dispatch, as steps of a training run: memory is asked for once."""

@@ -107,8 +107,9 @@ def _layers(found: dict[str, Any]) -> list[str]:
         f"One layer of width {layers.D_MODEL}, float32: gradients of its arrays and its input, of "
         f"{layers.N_TOKENS} tokens in windows of T. Ours compiled, {layers.N_PASSES} passes in a "
         "dispatch, as steps of training are; theirs eager; a process each, "
-        f"{found['rounds']} rounds in turn; medians. On two cores, and by how much isoflop is "
-        "faster where each has one, as every run of a grid does.",
+        f"{found['rounds']} rounds in turn; medians. On two cores, of which ours makes two "
+        "devices that split the batch (mesh=1,2,1,1), and by how much isoflop is faster where each "
+        "has one, as every run of a grid does.",
         "",
         *missing,
         *([""] if missing else []),

@@ -7,6 +7,7 @@ Says what happens in lines of JSON on standard output; the compiler's warnings g
 error. For a topology it needs jax[tpu] (make .venv-tpu/.ready), but no TPU.
 """
 
+import math
 import os
 import re
 import resource
@@ -49,7 +50,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def main() -> None:
     request = msgspec.json.decode(sys.stdin.read(), type=Request)
     if request.topology is None:
-        start_jax([], cache_folder(), request.n_threads)
+        start_jax([], cache_folder(), request.n_threads, math.prod(request.mesh))
     try:
         for event in answers(request):
             _say(event)

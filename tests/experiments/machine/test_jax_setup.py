@@ -30,6 +30,14 @@ for name in ("cuda", "abacus", "cpu"):
         print(error)
 """
 
+COUNT = """
+import os
+from experiments.machine.jax_setup import start_jax
+start_jax({cores}, None, {n_threads}, {n_devices})
+import jax
+print(jax.device_count(), "multi_thread_eigen=false" in os.environ["XLA_FLAGS"])
+"""
+
 
 def said(code, **variables):
     """By a process of its own: JAX reads variables once."""
@@ -53,3 +61,15 @@ def test_a_device_that_is_not_there_is_refused_in_a_line():
         assert line.startswith(f"JAX_PLATFORMS={name}: ")
         assert line.endswith("Unset it to take what this machine has, or set it to cpu.")
     assert lines[-1] == "cpu is here"
+
+
+def test_the_cpus_of_a_process_are_shared_out_to_the_devices_of_its_mesh():
+    core = min(os.sched_getaffinity(0))
+    count = lambda cores, n_threads, n_devices, **variables: said(  # noqa: E731
+        COUNT.format(cores=cores, n_threads=n_threads, n_devices=n_devices), **variables
+    ).split()
+    assert count([], 4, 2) == ["2", "False"]
+    assert count([], 2, 2) == ["2", "True"]
+    # A mesh of more devices than there are CPUs is refused where it is made.
+    assert count([core], 0, 16) == ["1", "True"]
+    assert count([], 2, 2, XLA_FLAGS="--xla_force_host_platform_device_count=8") == ["8", "True"]

@@ -25,7 +25,7 @@ def work(point) -> float:
 
 
 def test_speeds_of_the_points_on_standard_input_are_kept(points, tmp_path, monkeypatch):
-    monkeypatch.setattr(calibrate, "start_jax", lambda cores, cache: None)
+    monkeypatch.setattr(calibrate, "start_jax", lambda cores, cache, n_devices: None)
     peak = SimpleNamespace(flops_per_second=1e10, source="a table")
     monkeypatch.setattr(calibrate, "device_peak", lambda dtype, n_devices: peak)
     monkeypatch.setattr(calibrate, "N_PROBES", 3)
