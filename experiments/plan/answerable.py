@@ -21,13 +21,15 @@ class Answers:
     """What is known of a grid's answer before anything is trained, in words.
 
     Attributes:
-      cannot: of each approach that the runs are too few for, what they are and what it needs; one
-        for all where none is asked for.
+      no_law: of a grid that asks for none and is too small for any, what it gives instead; else
+        empty.
+      cannot: of each approach that the runs are too few for, what they are and what it needs.
       may_not: approaches that answer from too little to be certified; of each axis of numbers, why
         its best value may lie beyond those that are tried.
       refusal: why nothing can be answered, and the way out; empty where something can.
     """
 
+    no_law: str
     cannot: tuple[str, ...]
     may_not: tuple[str, ...]
     refusal: str
@@ -36,6 +38,7 @@ class Answers:
     def notices(self) -> list[str]:
         """A line for each sentence but the refusal."""
         return [
+            *([self.no_law] if self.no_law else []),
             *(f"cannot answer: {sentence}." for sentence in self.cannot),
             *(f"may not answer: {sentence}." for sentence in self.may_not),
         ]
@@ -57,11 +60,10 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
     n_lost = sum(is_all for is_all, _ in found) + (not is_one and bool(_unsure_envelope(fitted)))
     is_lost = n_lost == (1 if is_one else _APPROACHES)
     is_asked = n_sizes > 1 and not compared
-    cannot = [sentence for _, sentence in found]
-    if is_lost and not is_asked:
-        cannot = [f"no law can be fitted to {extent}"]
+    has_no_law = is_lost and not is_asked
     return Answers(
-        cannot=tuple(cannot),
+        no_law=f"{extent}: no law is fitted, losses are compared." if has_no_law else "",
+        cannot=() if has_no_law else tuple(sentence for _, sentence in found),
         may_not=(
             *(_unjudged(study, fitted) if is_asked and not is_one else ()),
             *_one_sided(study, [axis for axis in compared if axis.is_numbers]),

@@ -210,8 +210,9 @@ def test_of_kinds_that_are_fitted_apart_the_one_with_most_runs_counts(study, man
     study = dataclasses.replace(
         study, budgets=(1e11, 3e11), sizes=sizes, axes=(axis,), forecast_budgets=()
     )
-    said = answers(study, plan(study, manifest).points).cannot
-    assert said == ("no law can be fitted to 3 sizes at 2 budgets",)
+    found = answers(study, plan(study, manifest).points)
+    assert found.no_law == "3 sizes at 2 budgets: no law is fitted, losses are compared."
+    assert found.cannot == ()
 
 
 @pytest.mark.parametrize("values", [(1.0,), (0.5, 1.0, 2.0)])
