@@ -36,29 +36,32 @@ def main() -> None:
     if options.device == "cpu":
         from experiments.machine.jax_setup import start_jax
 
-        start_jax([], None, options.threads)
+        start_jax([], None, options.threads, options.threads)
     elif jax.default_backend() != "gpu":
         parser.error(f"JAX sees no GPU here but {jax.devices()}. Install jax[cuda], or say cpu.")
+    # Of a CPU each core is a device, as with mesh=1,2,1,1.
+    n_devices = options.threads if options.device == "cpu" else 1
     for name in options.settings:
-        print(json.dumps(measure_largest(networks.SETTINGS[name])), flush=True)
+        print(json.dumps(measure_largest(networks.SETTINGS[name], n_devices)), flush=True)
 
 
-def measure_largest(setting: Setting) -> dict[str, Any]:
+def measure_largest(setting: Setting, n_devices: int = 1) -> dict[str, Any]:
     """With the largest batch, halved as often as needed, that fits without remat."""
     try:
-        return measure(setting)
+        return measure(setting, n_devices)
     except (ValueError, jax.errors.JaxRuntimeError) as error:
         is_memory = "n_microbatches" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
         if not is_memory or setting.batch_size == 1:
             raise
-    return measure_largest(networks.halved(setting))
+    return measure_largest(networks.halved(setting), n_devices)
 
 
-def measure(setting: Setting) -> dict[str, Any]:
+def measure(setting: Setting, n_devices: int) -> dict[str, Any]:
+    """Of a batch that so many devices split."""
     train = networks.train_config(setting.batch_size, setting.dtype)
     execution = Execution(remat="none", n_microbatches=1, steps_per_dispatch=setting.n_steps)
     began = time.perf_counter()
-    program = compile_program(setting.model, train, (1, 1, 1, 1), execution)
+    program = compile_program(setting.model, train, (1, n_devices, 1, 1), execution)
     with jax.set_mesh(program.mesh):
         hyper = hyper_arrays(train)
         state = program.init(jax.random.key(0), hyper)
@@ -74,6 +77,7 @@ def measure(setting: Setting) -> dict[str, Any]:
     return {
         "setting": setting.name,
         "batch_size": setting.batch_size,
+        "n_devices": n_devices,
         "seconds": statistics.median(repeats),
         "first_step_seconds": first,
         "first_loss": first_loss,

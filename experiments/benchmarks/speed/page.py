@@ -67,12 +67,14 @@ def _peers(found: dict[str, Any]) -> list[str]:
         for s in settings
     ]
     missing = [f"{what}: not measured, {why}." for what, why in found["not_measured"].items()]
+    is_split = any(row.get("n_devices", 1) > 1 for row in found["rows"])
+    split = " Each core is a device of ours, and they split the batch (mesh=1,2,1,1)." * is_split
     peaks = {f"{r['peak_gflops']} GFLOP/s ({r['peak_source']})" for r in found["rows"]}
     return [
         f"One process per system, {found['rounds']} rounds in turn; medians of the rounds. Same "
         "network, tokens, clipping and AdamW; torch has scaled_dot_product_attention and its fused "
-        f"AdamW. Peak: {'; '.join(sorted(peaks))}. First step: with its compilation, nothing "
-        "cached.",
+        f"AdamW.{split} Peak: {'; '.join(sorted(peaks))}. First step: with its compilation, "
+        "nothing cached.",
         "",
         *(f"- {text}" for text in (*shapes, *missing)),
         "",

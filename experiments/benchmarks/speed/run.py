@@ -189,6 +189,7 @@ def _row(
         "system": system,
         "n_params": first["n_params"],
         "batch_size": first["batch_size"],
+        "n_devices": first.get("n_devices", 1),
         "ms_per_step": round(1e3 * statistics.median(seconds), 2),
         "ms_lowest": round(1e3 * min(seconds), 2),
         "ms_highest": round(1e3 * max(seconds), 2),
