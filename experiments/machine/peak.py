@@ -41,26 +41,31 @@ def device_peak(dtype: str, n_devices: int) -> Peak:
     if known is not None:
         source = f"table: {device.device_kind} {dtype}, {known.source}"
         return Peak(flops_per_second=known.peak(dtype) * n_devices, source=source)
-    is_cpu = device.platform == "cpu"
-    size = CPU_SIZE if is_cpu else ACCELERATOR_SIZE
-    # Several CPU devices of one process are simulated: they share its cores.
-    factor = 1 if is_cpu else n_devices
+    size = CPU_SIZE if device.platform == "cpu" else ACCELERATOR_SIZE
+    # All at once: devices of a CPU share its cores.
+    n_here = min(n_devices, jax.local_device_count())
     return Peak(
-        flops_per_second=measure(dtype, size) * factor, source=f"measured: {dtype} {size}^3 matmul"
+        flops_per_second=measure(dtype, size, n_here) * n_devices / n_here,
+        source=f"measured: {dtype} {size}^3 matmul",
     )
 
 
-def measure(dtype: str, size: int, seconds: float = SECONDS) -> float:
-    """Best FLOP/s of a square product on one device, sharing the machine with whoever is there."""
+def measure(dtype: str, size: int, n_devices: int = 1, seconds: float = SECONDS) -> float:
+    """Best FLOP/s of square products, one on each of so many devices at once, sharing the machine
+    with whoever is there."""
     import jax
     import jax.numpy as jnp
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-    a = jnp.ones((size, size), dtype)
+    devices = jax.local_devices()[:n_devices]
+    mesh = jax.make_mesh((n_devices,), ("device",), (AxisType.Auto,), devices=devices)
+    shape = (n_devices, size, size)
+    a = jax.device_put(jnp.ones(shape, dtype), NamedSharding(mesh, PartitionSpec("device")))
     product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
     product(a).block_until_ready()
     best, began = 0.0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         start = time.perf_counter()
         product(a).block_until_ready()
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+        best = max(best, 2 * n_devices * size**3 / (time.perf_counter() - start))
     return best

@@ -83,7 +83,7 @@ def measure(setting: Setting, n_devices: int) -> dict[str, Any]:
         "first_loss": first_loss,
         "n_params": n_params,
         "execution": program.execution.to_text(),
-        "peak_flops_per_second": measure_peak(setting.dtype, size, seconds=0.5),
+        "peak_flops_per_second": measure_peak(setting.dtype, size, n_devices, seconds=0.5),
         "device_kind": jax.devices()[0].device_kind,
         "versions": {"jax": jax.__version__},
     }

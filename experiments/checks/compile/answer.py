@@ -147,10 +147,8 @@ def rates(device: Devices, dtype: str) -> Rates:
             links=device.links,
             source=f"table: {device.kind} {dtype}, {known.source}",
         )
-    # CPU devices of one process are simulated: they share its cores.
-    n_sharing = device.n_devices if device.platform == "cpu" else 1
     return Rates(
-        flops_per_second=device.measured[dtype] / n_sharing,
+        flops_per_second=device.measured[dtype],
         memory_bytes_per_second=None,
         link_bytes_per_second=None,
         links={},

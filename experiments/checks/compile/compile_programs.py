@@ -124,7 +124,7 @@ def describe(mesh: Mesh, wraps_at: int) -> Devices:
         n_devices=mesh.size,
         memory_bytes=_memory_bytes(device, mesh.size),
         links=links,
-        measured={} if known else _measured(),
+        measured={} if known else _measured(mesh.size),
         versions=_versions(),
     )
 
@@ -166,8 +166,11 @@ def _memory_bytes(device: jax.Device, n_devices: int) -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / n_devices
 
 
-def _measured() -> dict[str, float]:
-    return {dtype: measure(dtype, CPU_SIZE) for dtype in ("float32", "bfloat16")}
+def _measured(n_devices: int) -> dict[str, float]:
+    """Of one, all at work at once: devices of a CPU share its cores."""
+    return {
+        dtype: measure(dtype, CPU_SIZE, n_devices) / n_devices for dtype in ("float32", "bfloat16")
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
