@@ -102,7 +102,7 @@ bench-preparing: $(VENV)/.ready ## text to tokens: 1 GB as bytes and by BPE, spe
 bench-isoflop: $(VENV)/.ready ## Approach 2, joint and per budget, on public tables (6 minutes)
 	$(BIN)/python -m experiments.benchmarks.isoflop
 
-bench-scalebench: $(VENV)/.ready ## laws chosen on cheap rows of eight public tables, judged on dear ones
+bench-scalebench: $(VENV)/.ready ## laws chosen on cheap rows of public tables, judged on dear ones (half an hour)
 	$(BIN)/python -m experiments.benchmarks.scalebench.run choose
 	$(BIN)/python -m experiments.benchmarks.scalebench.run score
 
