@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table_options.add_output(parser)
     table_options.add_table(parser)
     parser.add_argument("--results", type=file_path, default=RESULTS, help="folder of results")
-    parser.set_defaults(overrides=[])
 
 
 def run(options: argparse.Namespace, console: Console) -> None:

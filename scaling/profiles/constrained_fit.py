@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, Real
 from scaling.profiles.fixed_quantity import FixedQuantity
 from scaling.solve.descend import Descents
 from scaling.solve.problem import Problem
-from scaling.solve.regression import Estimate
 from scaling.solve.replicates import replicate
 from scaling.tables.arrays import Array
 
@@ -91,7 +90,7 @@ def fixed_at(fixed: FixedQuantity, at: Float[Array, " S"]) -> Problem:
 
 def _solved(fixed: FixedQuantity, problem: Problem, begin: Array) -> ConstrainedMinima:
     begin = _feasible(fixed, problem, np.clip(begin, problem.lower, problem.upper))
-    solutions = Descents(problem, _spread_of_residuals(fixed.original)).descend(begin)
+    solutions = Descents(problem, fixed.original.spread).descend(begin)
     finite = np.isfinite(solutions.objective)
     return ConstrainedMinima(
         objective=np.where(finite, solutions.objective, np.inf) / _unit(fixed),
@@ -127,11 +126,7 @@ def _feasible(fixed: FixedQuantity, problem: Problem, z: Array) -> Array:
     return np.clip(moved, problem.lower, problem.upper)
 
 
-def _spread_of_residuals(found: Estimate) -> float:
-    return 1.4826 * float(np.median(np.abs(found.residuals))) + 1e-12
-
-
 def _unit(fixed: FixedQuantity) -> float:
     """Kinked objectives are solved times their half-width."""
     objective = fixed.original.problem.objective
-    return objective.delta(_spread_of_residuals(fixed.original)) if objective.is_kinked else 1.0
+    return objective.delta(fixed.original.spread) if objective.is_kinked else 1.0

@@ -16,6 +16,9 @@ from scaling.solve.newton import best_row
 from scaling.solve.problem import NO_CONSTRAINTS, Constraints, Problem, part_of
 from scaling.tables.arrays import Array
 
+# A normal standard deviation over the median of absolute values.
+_NORMAL = 1.4826
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
@@ -41,6 +44,11 @@ class Estimate:
     @property
     def law(self) -> Law:
         return self.problem.law
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of normal residuals, from their median size: far ones do not count."""
+        return _NORMAL * float(np.median(np.abs(self.residuals))) + 1e-12
 
     def parameters_of(self, z: Float[Array, "*rows F"]) -> Float[Array, "*rows P"]:
         """Parameters of the law [..., P] from free coordinates [..., F]."""
@@ -103,7 +111,7 @@ def _scatter(problem: Problem, begin: Array) -> float:
         return 1.0
     sizes = [np.median(np.abs(problem.residuals(p))) for p in begin[:8]]
     finite = [s for s in sizes if np.isfinite(s)]
-    return 1.4826 * max(min(finite, default=1.0), 1e-12)
+    return _NORMAL * max(min(finite, default=1.0), 1e-12)
 
 
 def _free_coordinates(problem: Problem, theta: Array, scatter: float) -> Array:

@@ -96,7 +96,7 @@ def _solved(
     """Minima of the problem's rows from the estimate and further starts of these kinds, and which
     of the kinds led some row lower."""
     n_rows = len(problem.y)
-    descents = Descents(problem, float(np.median(np.abs(found.residuals))) * 1.4826 + 1e-12)
+    descents = Descents(problem, found.spread)
     say(f"{n_all} replicates, {n_rows} of them from the estimate")
     first = descents.descend(np.tile(found.z, (n_rows, 1)))
     best = Replicates(
