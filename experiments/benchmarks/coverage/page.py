@@ -62,24 +62,21 @@ def _rows(counts: Counter[Any]) -> list[dict[str, Any]]:
 
 
 def _summary(rows: list[dict[str, Any]]) -> list[str]:
-    """Per method: how many of its cells (study, quantity, level) are met, and the worst.
-
-    Studies whose runs are trained by themselves, then those of branches of shared trunks.
-    """
+    """Per kind of runs and method: how many cells (study, quantity, level) are met, the worst."""
     worst = ("too narrow at worst", "too wide at worst")
     heads = ("runs", "estimator", "method", "target", "cells met", *worst)
     lines = []
-    branched = {study.name for study in STUDIES if study.trunk is not None}
+    kinds = {study.name: study.kind for study in STUDIES}
     groups: dict[tuple[str, str, str, str], list[tuple[dict[str, Any], str, str, float]]] = {}
     for row in rows:
-        runs = "branches" if row["study"] in branched else "by themselves"
-        key = (runs, row["estimator"], row["method"], row["target"])
+        key = (kinds[row["study"]], row["estimator"], row["method"], row["target"])
         if row["answered"] > 0:
             groups.setdefault(key, []).extend(
                 (row[f"{100 * level:.0f}"], row["study"], row["quantity"], level)
                 for level in LEVELS
             )
-    for key, cells in sorted(groups.items(), key=lambda group: group[0][0] == "branches"):
+    order = list(dict.fromkeys(kinds.values()))
+    for key, cells in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
         met = sum(not cell["misses"] for cell, *_ in cells)
         low = min(cells, key=lambda c: c[0]["coverage"] - 100 * c[3])
         high = max(cells, key=lambda c: c[0]["coverage"] - 100 * c[3])

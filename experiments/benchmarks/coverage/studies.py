@@ -34,6 +34,7 @@ class SimulatedStudy:
       trunk: None for runs trained by themselves. In a branched study sizes are the same at all
         budgets, every size and seed is one trunk, and this is its share of the variance.
       wander: sd, in ln N, of the optimum of each budget about the law, along which its curve moves.
+      kind: of runs, under which the summary counts it.
     """
 
     name: str
@@ -48,6 +49,7 @@ class SimulatedStudy:
     sd: float = 0.01
     trunk: float | None = None
     wander: float = 0.0
+    kind: str = "by themselves"
 
     @property
     def surface(self) -> Law:
@@ -162,6 +164,7 @@ STUDIES = (
     # As small models on bytes: 1.5 to 2.5 nats, so far above E that many fits find none.
     SimulatedStudy(
         name="no floor",
+        kind="no floor",
         law="curved",
         parameters=(0.05, 2245.0, 9855.0, 0.742, 0.6625, 0.377),
         budgets=(2e10, 6e10, 2e11, 6e11),
@@ -172,6 +175,7 @@ STUDIES = (
     *(
         SimulatedStudy(
             name=name,
+            kind="small",
             law="additive",
             parameters=_CHINCHILLA,
             budgets=(1e18, 3.16e18, 1e19, 3.16e19),
@@ -193,12 +197,14 @@ STUDIES = (
             width=6.0,
             sd=0.003,
             trunk=trunk,
+            kind="branches",
         )
         for n_seeds, trunk in ((1, 0.0), (1, 0.9), (2, 0.0), (2, 0.5), (2, 0.9), (3, 0.0), (3, 0.9))
     ),
     # Twelve checkpoints of each of ten runs, as in tables of others; cluster_id names the run.
     SimulatedStudy(
         name="checkpoints, 10 runs",
+        kind="checkpoints",
         law="additive",
         parameters=_CHINCHILLA,
         budgets=tuple(np.geomspace(1e18, 1e20, 12)),
@@ -209,6 +215,7 @@ STUDIES = (
     ),
     SimulatedStudy(
         name="branched, 2 seeds, trunk 0.9, growing",
+        kind="branches",
         law="additive",
         parameters=_CHINCHILLA,
         budgets=(1e18, 3.16e18, 1e19, 3.16e19, 1e20),
@@ -222,6 +229,7 @@ STUDIES = (
     *(
         SimulatedStudy(
             name=f"wandering, {name}",
+            kind="wandering",
             law="additive",
             parameters=_CHINCHILLA,
             budgets=tuple(np.geomspace(1e18, 1e20, 7)),
