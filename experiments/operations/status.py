@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from rich.console import Console, Group, RenderableType
@@ -116,25 +117,30 @@ def _look(
 def _watch(
     look: Callable[[Mapping[str, PointState]], Look], console: Console, pause: float
 ) -> None:
-    """Redraws until every run has ended, or Ctrl-C; where there is no terminal, line by line.
+    """Redraws until every run has ended, or Ctrl-C. Where there is no terminal a line for each
+    look, and the page at the end.
 
     What workers do stands first: a screen may be too short for the rest.
     """
     states: dict[str, PointState] = {}
-    console.soft_wrap = not console.is_terminal  # A page that is redrawn is cut where it is soft.
+    is_drawn = console.is_terminal
+    console.soft_wrap = not is_drawn  # A page that is redrawn is cut where it is soft.
     try:
-        with Live(console=console, auto_refresh=False) as live:
+        with Live(console=console, auto_refresh=False) if is_drawn else nullcontext() as live:
             while True:
                 seen = look(states)
                 states = seen.states
                 line = f"{time.strftime('%H:%M:%S')} {seen.totals}"
-                page = Group(Text(line), seen.now, Text(), seen.counts, seen.rest)
-                live.update(page, refresh=console.is_terminal)
-                if not console.is_terminal:
+                page = Group(seen.now, Text(), seen.counts, seen.rest)
+                if live is None:
                     console.print(line)
+                else:
+                    live.update(Group(Text(line), page), refresh=True)
                 if all(state.state in FINAL for state in states.values()):
-                    return
+                    break
                 time.sleep(pause)
+        if not is_drawn:
+            console.print(page)
     except KeyboardInterrupt:
         pass  # Watching stops; what is watched goes on.
 
