@@ -106,7 +106,7 @@ def spelt_numbers(cells: Sequence[Any]) -> tuple[Array, str] | None:
     if is_mixed(texts):
         return None
     if all(_WITH_LETTER.fullmatch(text) for text in odd):
-        read, how = _with_letter, "letters are read as thousands, millions, billions, trillions"
+        read, how = with_letter, "letters are read as thousands, millions, billions, trillions"
     elif all(_WITH_THOUSANDS.fullmatch(text) for text in odd) and any(
         _SURELY_THOUSANDS.fullmatch(text) for text in odd
     ):
@@ -135,12 +135,13 @@ def hint(text: str, *, has_unit: bool, is_mixed: bool) -> str:
 def is_mixed(cells: Sequence[Any]) -> bool:
     """Whether a cell without a letter is so small beside those with one that it lacks its own."""
     texts = [str(cell).strip() for cell in cells]
-    lettered = [_with_letter(text) for text in texts if _WITH_LETTER.fullmatch(text)]
+    lettered = [with_letter(text) for text in texts if _WITH_LETTER.fullmatch(text)]
     plain = [float(text) for text in texts if is_number(text) and float(text) > 0]
     return bool(lettered and plain) and min(plain) < min(1e3, min(lettered) / 1e3)
 
 
-def _with_letter(text: str) -> float:
+def with_letter(text: str) -> float:
+    """Of 124M or 1.2B; NaN of any other text."""
     found = _WITH_LETTER.fullmatch(text)
     return float(found[1]) * _LETTERS[found[2].upper()] if found else math.nan
 

@@ -64,10 +64,15 @@ def run_sizes(text: str) -> list[tuple[float, float]]:
     """(parameters, tokens) of N:D,N:D."""
     try:
         pairs = [one.split(":") for one in text.split(",")]
-        return [
-            (positive_number(n_params), positive_number(n_tokens)) for n_params, n_tokens in pairs
-        ]
+        return [(_count(n_params), _count(n_tokens)) for n_params, n_tokens in pairs]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{shown(text)}: must be N:D, such as 7e10:1.4e12"
+            f"{shown(text)}: must be N:D, such as 7e10:1.4e12 or 70B:1.4T"
         ) from None
+
+
+def _count(text: str) -> float:
+    from scaling.tables.csv_spelling import with_letter  # NumPy: not for every command.
+
+    value = with_letter(text)
+    return positive_number(text) if math.isnan(value) else value

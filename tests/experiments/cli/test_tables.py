@@ -422,7 +422,7 @@ def test_the_loss_of_a_run_is_that_of_the_law(tmp_path, run):
     path = tmp_path / "two.csv"
     path.write_text("n_params,n_tokens,loss_nats\n1e8,2e9,3.3\n1e11,2e12,1.9\n")
     given = ("--fix", "E=1.69,A=406.4,B=410.7,alpha=0.34,beta=0.28")
-    text = run("optimum", str(path), "--at", "7e10:1.4e12,7e10:7e12", *given)
+    text = run("optimum", str(path), "--at", "70B:1.4T,7e10:7e12", *given)
     inside, beyond = (line.split() for line in text.splitlines() if line.startswith("7e10"))
     assert inside == [
         "7e10",
