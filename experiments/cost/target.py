@@ -74,7 +74,8 @@ def _speed(target: Target, study: Study, ledger: Ledger, n_devices: int) -> Devi
     if target.device is None:
         if target.utilisation is not None:
             raise ValueError("--mfu is a share of a named device's peak: give --device too.")
-        known = calibration.load(ledger.results) if target.is_here else None
+        n = math.prod(study.mesh)
+        known = calibration.load(ledger.results, n) if target.is_here else None
         return None if known is None else device_speed.here(known)
     kind = kind_named(target.device)
     measured = list(calibration.load_all(ledger.results).values())

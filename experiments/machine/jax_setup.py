@@ -89,6 +89,8 @@ def quick_flags() -> list[str]:
 
 
 _CPU_DEVICES = "--xla_force_host_platform_device_count"
+# A device that waits 40 s for another ends the process: too soon for a machine that is suspended.
+_PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=3600"
 
 
 def start_jax(
@@ -113,7 +115,7 @@ def start_jax(
         flags = [os.environ.get("XLA_FLAGS", ""), *CPU_FLAGS, *quick_flags()]
         flags += ["--xla_cpu_multi_thread_eigen=false"] * (n_threads <= n_devices)
         if n_devices > 1 and _CPU_DEVICES not in flags[0]:
-            flags.append(f"{_CPU_DEVICES}={min(n_devices, n_threads)}")
+            flags += [f"{_CPU_DEVICES}={min(n_devices, n_threads)}", _PATIENCE]
         os.environ["XLA_FLAGS"] = " ".join(flags).strip()
     pin_numbers()
     if cache:

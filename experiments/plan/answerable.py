@@ -56,16 +56,17 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
     compared = [axis for axis in study.axes if len(axis.values) > 1]
     n_sizes, n_budgets = len({point.params.total for point in fitted}), len(study.budgets)
     extent = f"{n_sizes} size{'s' * (n_sizes > 1)} at {n_budgets} budget{'s' * (n_budgets > 1)}"
-    # An envelope that cannot be certified, and may have no interior at all, is no answer by itself.
-    n_lost = sum(is_all for is_all, _ in found) + (not is_one and bool(_unsure_envelope(fitted)))
-    is_lost = n_lost == (1 if is_one else _APPROACHES)
+    n_lost, n_approaches = sum(is_all for is_all, _ in found), 1 if is_one else _APPROACHES
     is_asked = n_sizes > 1 and not compared
+    # An envelope that cannot be certified, and may have no interior at all, is no answer by itself.
+    is_unsure = is_asked and not is_one and bool(_unsure_envelope(fitted))
+    is_lost = n_lost + is_unsure == n_approaches
     has_no_law = is_lost and not is_asked
     return Answers(
         no_law=f"{extent}: no law is fitted, losses are compared." if has_no_law else "",
         cannot=() if has_no_law else tuple(sentence for _, sentence in found),
         may_not=(
-            *(_unjudged(study, fitted) if is_asked and not is_one else ()),
+            *(_unjudged(study, fitted) if is_asked and not (is_one or is_lost) else ()),
             *_one_sided(study, [axis for axis in compared if axis.is_numbers]),
         ),
         refusal=_refusal(extent, is_one=is_one) if is_lost and is_asked else "",
@@ -146,8 +147,8 @@ def _unsure_envelope(points: Sequence[Point]) -> list[str]:
     if not fewest.ENVELOPE_SIZES <= n_sizes < fewest.CERTIFIED_ENVELOPE_SIZES:
         return []
     return [
-        f"envelope: {n_sizes} sizes; it is certified from {fewest.CERTIFIED_ENVELOPE_SIZES} on, of "
-        "which the smallest and the largest enclose the others"
+        f"envelope: {n_sizes} sizes; it is certified from {fewest.CERTIFIED_ENVELOPE_SIZES} on, "
+        "for the smallest and the largest are never on it"
     ]
 
 

@@ -65,7 +65,7 @@ def calibrate(
         peak_flops_per_second=peak,
         compile_seconds=statistics.fmean(compile_seconds),
     )
-    calibration.store(results, measured)
+    calibration.store(results, measured, n_devices)
 
 
 def _probes(points: Sequence[Point]) -> list[Point]:

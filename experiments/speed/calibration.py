@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measured speed of this machine, kept on disk, so that planning stays pure.
 
-``results/calibration.json`` maps a host to the FLOP/s per worker that runs reached there, by
-network and batch. Speed grows with the work per step, so a shape that was not measured is
-interpolated in log FLOPs per step between the measured ones.
+``results/calibration.json`` maps a host, and the number of devices of a mesh of several, to the
+FLOP/s per worker that runs reached there, by network and batch. Speed grows with the work per step,
+so a shape that was not measured is interpolated in log FLOPs per step between the measured ones.
 """
 
 import dataclasses
@@ -124,9 +124,9 @@ def _speeds(found: Sequence[tuple[Point, Result | Trunk]]) -> dict[float, float]
     return {w: flops[w] / s for w, s in seconds.items() if s >= MIN_SECONDS and flops[w] > 0}
 
 
-def load(results: Path) -> Calibration | None:
-    """The calibration of this host, or None."""
-    return load_all(results).get(platform.node())
+def load(results: Path, n_devices: int = 1) -> Calibration | None:
+    """The calibration of this host for meshes of so many devices, or None."""
+    return _read(results).get(_host(n_devices))
 
 
 def load_all(results: Path) -> dict[str, Calibration]:
@@ -135,10 +135,14 @@ def load_all(results: Path) -> dict[str, Calibration]:
     return {name: everything[name] for name in sorted(everything, key=lambda n: (n != host, n))}
 
 
-def store(results: Path, calibration: Calibration) -> None:
+def _host(n_devices: int) -> str:
+    return platform.node() + (f", {n_devices} devices" if n_devices > 1 else "")
+
+
+def store(results: Path, calibration: Calibration, n_devices: int = 1) -> None:
     """Merges measured speeds into the file; newer measurements of the same work win."""
     everything = _read(results)
-    host = platform.node()
+    host = _host(n_devices)
     old = everything.get(host, calibration)
     merged = dataclasses.replace(
         calibration,

@@ -148,8 +148,9 @@ def train(
     if not missing:
         return []
     executor: Executor
+    n_devices = math.prod(study.mesh)
     if training.engine.is_here:
-        known = calibration.load(ledger.results)
+        known = calibration.load(ledger.results, n_devices)
         executor = _local(training, study, ledger, planned_jobs, len(wanted), console, idle)
         console.print(f"training {len(missing)} runs with {len(executor.places)} workers ...")
     else:
@@ -164,10 +165,11 @@ def train(
             view,
             max_attempts=training.max_attempts,
         )
-    learned = calibration.learn(ledger, missing) or calibration.load(ledger.results)
+    learned = calibration.learn(ledger, missing) or calibration.load(ledger.results, n_devices)
     if learned is not None:
         beyond = calibration.learn_beyond_grid(ledger, missing)
-        calibration.store(ledger.results, dataclasses.replace(learned, beyond_grid=beyond))
+        learned = dataclasses.replace(learned, beyond_grid=beyond)
+        calibration.store(ledger.results, learned, n_devices)
     return failures
 
 

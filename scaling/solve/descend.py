@@ -45,7 +45,7 @@ _WIDEST, _SHRINK = 0.3, 0.15
 # A half-width below this part of the scatter: nearly all residuals are outside, and Newton's steps
 # as short as with kinks. Of (Mis)Fitting's table 12 of 1,000 replicates of the curved law missed
 # their lowest minimum so, of the additive law none.
-_NEARLY_KINKED = 0.1
+_NARROW = 0.1
 
 
 # Steps under each of these half-widths.
@@ -64,6 +64,15 @@ def _half_widths(problem: Problem, scatter: float) -> list[float]:
         return [final]
     n = int(np.ceil(np.log(_WIDEST * scatter / final) / -np.log(_SHRINK)))
     return [_WIDEST * scatter * _SHRINK**k for k in range(n)] + [final]
+
+
+def _on_the_way(problem: Problem, spread: float) -> list[float]:
+    """Half-widths through which replicates are led: to a kinked objective's, which is the last, and
+    a wider one than Huber's where that is nearly kinked and the law hardly bent."""
+    if problem.objective.is_kinked:
+        return _half_widths(problem, spread)
+    is_narrow = problem.objective.kind == "huber" and np.max(problem.delta) < _NARROW * spread
+    return [_WIDEST * spread] if is_narrow and not _is_bent(problem.law) else []
 
 
 def descend_all(problem: Problem, z: Float[Array, "S F"], scatter: float) -> Solutions:
@@ -184,15 +193,12 @@ class Descents:
 
     def __init__(self, problem: Problem, spread: float):
         self.problem = problem
-        self.half_widths: list[float | Array] = [*_half_widths(problem, spread)]
-        is_narrow = np.max(problem.delta) < _NEARLY_KINKED * spread
-        if problem.objective.kind == "huber" and is_narrow and not _is_bent(problem.law):
-            self.half_widths = [_WIDEST * spread, problem.delta]
+        self.half_widths = _on_the_way(problem, spread)
         self.before: list[tuple[Array, Solutions]] = []
 
     def descend(self, begin: Float[Array, "S F"]) -> Solutions:
         """Minima near the starts [S, F], one for each row of the problem."""
-        if len(self.half_widths) == 1:
+        if not self.half_widths:
             found = solve(self.problem, begin, max_iterations=_REPLICATE_PASS)
             return _insisted(self.problem, found)
         widest = replace(self.problem, delta=self.half_widths[0])
@@ -214,4 +220,6 @@ class Descents:
         for delta in self.half_widths[1:]:
             narrower = replace(problem, delta=delta)
             found = solve(narrower, found.theta, max_iterations=_KINKED_PASS)
-        return found if problem.objective.is_kinked else _insisted(problem, found)
+        if problem.objective.is_kinked:
+            return found
+        return _insisted(problem, solve(problem, found.theta, max_iterations=_KINKED_PASS))

@@ -176,6 +176,8 @@ def set_up(
             f"objective {objective.name} takes logarithms, and {law.target} has values down to "
             f"{np.min(y):g}; use raw-{objective.kind}"
         )
+    columns = law.read(x)
+    _require_rows(law, columns)
     expand, offset, leaders = _reduction(law, objective, constraints)
     boxes = [constraints.bounds.get(p.name, (p.lower, p.upper)) for p in law.parameters]
     lower = [float(p.coordinate(b[0])) for p, b in zip(law.parameters, boxes, strict=True)]
@@ -185,7 +187,7 @@ def set_up(
     return Problem(
         law=law,
         objective=objective,
-        x=law.read(x),
+        x=columns,
         y=np.log(y) if objective.is_log else np.asarray(y, float),
         weights=np.ones(len(y)) if weights is None else weights,
         expand=expand,
@@ -194,6 +196,21 @@ def set_up(
         upper=np.array(upper)[leaders],
         delta=objective.delta(1.0),
     )
+
+
+def _require_rows(law: Law, columns: Mapping[str, Array]) -> None:
+    """Raises ValueError where a row is predicted otherwise by itself than among the others."""
+    ranges = [(1.0, 1.0) if p.is_amplitude else p.start for p in law.parameters]
+    middle = [
+        np.sqrt(low * high) if p.is_positive else 0.5 * (low + high)
+        for p, (low, high) in zip(law.parameters, ranges, strict=True)
+    ]
+    alone = law.predict(middle, {name: values[:1] for name, values in columns.items()})
+    if not np.allclose(alone, law.predict(middle, columns)[:1], rtol=1e-9, atol=0, equal_nan=True):
+        raise ValueError(
+            f"law {law.name} predicts a row otherwise by itself than among the others, as with the "
+            "mean of a column: give such numbers as a column of their own"
+        )
 
 
 def _reduction(

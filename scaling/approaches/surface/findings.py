@@ -8,6 +8,7 @@ import numpy as np
 from scaling.intervals import Interval
 from scaling.laws.loss_laws import CURVED
 from scaling.laws.size_ladder import Ladder
+from scaling.solve.problem import AT_BOUND
 from scaling.solve.regression import Estimate
 from scaling.solve.replicates import Replicates
 from scaling.tables.arrays import Array
@@ -57,5 +58,6 @@ def resolves_gamma(gamma: Interval) -> bool:
     """Whether an interval of the curved form's gamma excludes 1, and ends inside its bounds."""
     (bounds,) = (one for one in CURVED.parameters if one.name == "gamma")
     # The solver moves log gamma: what lies at a bound is off it by rounding.
-    is_inside = gamma.lower > bounds.lower * (1 + 1e-9) and gamma.upper < bounds.upper * (1 - 1e-9)
+    near = 1 + AT_BOUND
+    is_inside = gamma.lower > bounds.lower * near and gamma.upper < bounds.upper / near
     return is_inside and not gamma.lower <= 1.0 <= gamma.upper

@@ -199,7 +199,7 @@ def _method(found: Estimate, runs: Runs, asked: str) -> str:
     """The bootstrap that suits, or normal draws for very many runs."""
     problem, n_free = found.problem, len(found.z)
     is_smooth = not (problem.objective.is_kinked or problem.objective.has_scale)
-    is_inside = bool(np.all((found.z > problem.lower) & (found.z < problem.upper)))
+    is_inside = not np.any(problem.at_bounds(found.z))
     if asked == SANDWICH and not (is_smooth and is_inside):
         raise ValueError(
             f"{SANDWICH}: for huber and least_squares, where no parameter is at a bound; take pairs"
