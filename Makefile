@@ -78,7 +78,7 @@ bench-recall: $(VENV)/.ready ## pairs that attention and small states recall (15
 bench-truth: $(VENV)/.ready ## real training on five languages of known entropy (20 minutes)
 	$(BIN)/python -m experiments.benchmarks.truth
 
-bench-coverage: $(VENV)/.ready ## how often intervals hold the truth (100 minutes)
+bench-coverage: $(VENV)/.ready ## how often intervals hold the truth (2 to 3 hours)
 	$(BIN)/python -m experiments.benchmarks.coverage.run
 
 bench-fit: $(VENV)/.ready ## speed and certificates of fits against scipy
