@@ -5,7 +5,7 @@ Every study is drawn --simulations times and fitted by the surface and by Approa
 bootstrap; profiles of the likelihoods are judged at the truth itself. Counts are kept per study,
 method, quantity and level, for the truth and, for Approach 2, for its pseudo-truth: what it says
 of noise-free losses. Of studies without trunks one run beyond the grid is forecast. Writes
-coverage.md and coverage_forecasts.md below results/benchmarks/; some two to three hours on two cores.
+coverage.md and coverage_forecasts.md below results/benchmarks/; two to three hours on two cores.
 
 --only studies whose names begin so, e.g. --only branched: pages are printed, not written. Some
 --estimators: coverage.md is written with all but "forecast", coverage_forecasts.md with that one.
