@@ -107,7 +107,7 @@ def start_jax(
       n_threads: CPUs that an engine gives instead of naming them; 0 without, and on accelerators.
       n_devices: of a mesh that this process has by itself. Its CPUs are shared out to so many
         devices, if there are as many: batches that devices split take two cores better than the
-        products and loops of one device do (results/benchmarks/speed.md).
+        products and loops of one device do (results/benchmarks/notes/two_devices.md).
     """
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
