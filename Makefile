@@ -72,7 +72,7 @@ bench-mixers: $(VENV)/.ready ## each sequence mixer at T 256 to 4096, against to
 	-$(MAKE) .venv-parity/.ready
 	$(BIN)/python -m experiments.benchmarks.speed.run --only layers
 
-bench-recall: $(VENV)/.ready ## pairs that attention and small states recall (15 minutes)
+bench-recall: $(VENV)/.ready ## pairs that attention and small states recall (half an hour)
 	$(BIN)/python -m experiments.benchmarks.recall
 
 bench-truth: $(VENV)/.ready ## real training on five languages of known entropy (20 minutes)

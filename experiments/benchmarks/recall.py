@@ -32,8 +32,10 @@ SOURCES = {
 }
 RECIPES = {recipe.name: recipe for recipe in STUDY.axes[0].values}
 GUESS = math.log(SOURCES[PAIRS[0]].n_values)
-# A linear readout tells so many random bits apart for each of its numbers (Cover 1965).
-BITS_PER_NUMBER = 2.0
+# Held by each number of a state that sums the pairs (Palm 1992), and at most, whatever the numbers
+# are, if it is read linearly (Cover 1965).
+BITS_PER_NUMBER = 1.0 / (2.0 * math.log(2.0))
+BITS_AT_MOST = 2.0
 # Of windows that no network was trained on, nor its validation drew.
 N_WINDOWS, SEED = 128, 1
 
@@ -112,7 +114,7 @@ def state_numbers(name: str) -> float:
 
 
 def predicted(name: str, n_pairs: int) -> float:
-    """Nats that an answer costs at least where a number of a state holds BITS_PER_NUMBER."""
+    """Nats that an answer costs where each number of a state holds BITS_PER_NUMBER."""
     source = SOURCES[n_pairs]
     excess = least_loss_nats(source, BITS_PER_NUMBER * state_numbers(name)) - entropy_nats(source)
     return excess * source.record_length / source.n_queries
@@ -138,9 +140,10 @@ def page(record: dict[str, Any]) -> str:
         "",
         f"{made_by(record)} Study `{STUDY.name}` at {record['budget']:.0e} FLOPs, seeds: "
         f"{len(STUDY.seeds)}: nats per answer, the lowest and the highest of the seeds (a guess "
-        f"costs {GUESS:.2f}, the best predictor 0); in parentheses what a state must lose at "
-        f"least that holds {BITS_PER_NUMBER:g} bits with each of its numbers. Bits recalled: "
-        "pairs times the bits that an answer of the best seed costs less than a guess.",
+        f"costs {GUESS:.2f}, the best predictor 0); in parentheses what was predicted of a state "
+        f"that sums the pairs: {BITS_PER_NUMBER:.2f} bits in each of its numbers (of which linear "
+        f"readouts tell no more than {BITS_AT_MOST:g} apart). Bits recalled: pairs times the bits "
+        "that an answer of the best seed costs less than a guess.",
         "",
         "![Nats per answer against pairs](recall.png)",
         "",
@@ -182,7 +185,7 @@ def figure(rows: list[dict[str, Any]]) -> "Figure":
             ax.plot(pairs, least, color=style["color"], linestyle=":", linewidth=1.0)
         ax.axhline(GUESS, color="#888888", linewidth=0.8, label="a guess")
         ax.set(xlabel="pairs in the context", ylabel="nats per answer", ylim=(0, None))
-        ax.set_title("Recall against the numbers of a state; dotted: least, predicted")
+        ax.set_title("Recall against the numbers of a state; dotted: predicted")
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return made
 

@@ -33,10 +33,9 @@ def test_what_is_predicted_follows_from_the_numbers_of_the_states():
     of_states = {f"delta-net, {n} numbers": n for n in (16, 32, 64, 1024)}
     assert numbers == {"transformer": math.inf, "hybrid": math.inf} | of_states
     assert recall.predicted("transformer", 23) == 0
-    assert recall.predicted("delta-net, 16 numbers", 13) == 0
-    # 46 bits of values, of which 32 are known.
-    least = recall.predicted("delta-net, 16 numbers", 23)
-    assert least == pytest.approx(math.log(4) * (1 - 32 / 46))
+    assert recall.predicted("delta-net, 64 numbers", 23) == 0
+    # Half a nat in each of 16 numbers, of 23 pairs.
+    assert recall.predicted("delta-net, 16 numbers", 23) == pytest.approx(math.log(4) - 8 / 23)
 
 
 def test_answers_alone_are_asked_for():
@@ -67,7 +66,7 @@ def test_the_page_and_the_figure_have_nats_per_answer_and_bits():
     text = recall.page(FACTS | {"answers": rows})
     nothing = "not measured | not measured"
     assert f"| transformer | not measured | 0.000 to 0.200 | {nothing} | 14.0 |  |" in text
-    assert f"{few} | {nothing} | not measured | 0.693 to 0.693 (0.42) | 23.0 | 1.44 |" in text
-    assert f"{many} | {nothing} | not measured | 1.500 to 1.500 | 0.0 | 0.00 |" in text
+    assert f"{few} | {nothing} | not measured | 0.693 to 0.693 (1.04) | 23.0 | 1.44 |" in text
+    assert f"{many} | {nothing} | not measured | 1.500 to 1.500 (0.69) | 0.0 | 0.00 |" in text
     lines = {line.get_label(): line for line in recall.figure(rows).axes[0].get_lines()}
     np.testing.assert_array_equal(lines[few].get_xydata(), [[23, round(half, 4)]])
