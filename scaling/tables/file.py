@@ -20,6 +20,7 @@ from scaling.tables.json_rows import cell, json_columns, json_lines
 
 _TEXT = (".csv", ".tsv", ".txt", ".jsonl", ".json")
 SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), ".parquet")
+_EXAMPLE = '--columns "n_params=COLUMN:M,n_tokens=COLUMN:B,loss_nats=COLUMN"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +41,16 @@ class Table:
     def __len__(self) -> int:
         return len(self.row_numbers)
 
-    def require(self, wanted: Iterable[str]) -> None:
-        """Raises ValueError naming the columns that are missing and those there are."""
+    def require(self, wanted: Iterable[str], example: str = _EXAMPLE) -> None:
+        """Raises ValueError naming the columns that are missing, those there are, and how an
+        option says which is which."""
         missing = [name for name in dict.fromkeys(wanted) if name not in self.columns]
         if not missing:
             return
         raise ValueError(
             f"{self.path} has no column {', '.join(missing)}; it has {', '.join(self.columns)}. "
-            "Say which is which, with units: "
-            '--columns "n_params=COLUMN:M,n_tokens=COLUMN:B,loss_nats=COLUMN", or in Python '
-            "columns={'n_params': 'COLUMN:M', ...}."
+            f"Say which is which, with units: {example}, or in Python "
+            "columns={'n_tokens': 'COLUMN:B', ...}."
         )
 
     def select(self, rows: Array) -> Table:

@@ -23,6 +23,8 @@ from scaling.tables.row_filter import filtered
 from scaling.tables.runs import CURVE_COLUMNS, Curves, Runs, check_conventions
 from scaling.tables.units import column_and_factor, loss_unit
 
+_CURVES_EXAMPLE = '--curves-columns "run_id=COLUMN,n_tokens=COLUMN:B,loss_nats=COLUMN"'
+
 
 def read_runs(
     source: str | Path | Mapping[str, Any] | Any,
@@ -111,7 +113,7 @@ def read_curves(
         name: column_and_factor(name, named.get(name, name), table.columns)
         for name in CURVE_COLUMNS
     }
-    table.require(column for column, _ in mapping.values())
+    table.require((column for column, _ in mapping.values()), _CURVES_EXAMPLE)
     has_loss = has_values(table, mapping["loss_nats"][0])
     if not has_loss.all():
         notes += (

@@ -120,6 +120,8 @@ def test_curves_are_read_and_ordered(tmp_path):
         "run_id,step,n_tokens,flops_matmul_full,loss_nats\nb,1,10,1,3\na,2,20,2,2.5\na,1,10,1,3.1\n"
     )
     assert read_curves(path).of("a").loss_nats.tolist() == [3.1, 2.5]
+    with pytest.raises(ValueError, match=r"has no column loss; .* --curves-columns \"run_id="):
+        read_curves(path, columns={"loss_nats": "loss"})
 
 
 def test_best_setting_has_the_lowest_mean_over_repeats():
