@@ -27,12 +27,7 @@ MIXED = {"mixers": (*OTHERS["lstm"]["mixers"], OTHERS["convolution"]["mixers"][1
 NETS = {"mixed": MIXED, **OTHERS, **RECURRENCES}
 
 
-@pytest.fixture(
-    params=[
-        name if name == "mixed" else pytest.param(name, marks=pytest.mark.slow(reason="as 'mixed'"))
-        for name in NETS
-    ]
-)
+@pytest.fixture(params=NETS)
 def net(network_config: ModelConfig, request: pytest.FixtureRequest) -> ModelConfig:
     """Each block of the pattern twice."""
     config = vary(network_config, **({"n_layers": 2} | NETS[request.param]))
@@ -57,10 +52,8 @@ def losses(net: ModelConfig, corpus: Corpus) -> Callable:
     return losses
 
 
-@pytest.mark.parametrize(
-    "algorithm",
-    ["adamw", pytest.param("muon", marks=pytest.mark.slow(reason="half a minute of compiling"))],
-)
+@pytest.mark.slow(reason="11 s; fast paths: quick with attention; devices: every mixer")
+@pytest.mark.parametrize("algorithm", ["adamw", "muon"])
 def test_scanned_and_computed_again_on_eight_devices_the_losses_are_those_of_one(
     net: ModelConfig,
     losses: Callable,
