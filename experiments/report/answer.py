@@ -27,6 +27,7 @@ from experiments.report.setting_rows import (
 from experiments.terminal.table import fitting_tables, wrapped
 from scaling.answers.agreement import are_apart
 from scaling.answers.frontier import Frontier
+from scaling.approaches.surface.findings import resolves_gamma
 from scaling.fit import Fit
 from scaling.intervals import Estimated
 from scaling.json_values import encode
@@ -114,6 +115,8 @@ def _warnings(report: Report) -> Iterator[str]:
             yield f"no approach is certified; shown is {main.name}: {main.status.value}."
         narrow = [said for said in main.findings if "The intervals are likely too narrow" in said]
         yield from (f"{main.name}, which answers: {said}" for said in narrow)
+        if said := _unbent(main, analysis.fits.get("curved")):
+            yield said
         yield from _others(analysis.fits, analysis.frontiers, report.main)
     for judged in report.forecasts:
         if judged.ended:
@@ -136,6 +139,20 @@ def _warnings(report: Report) -> Iterator[str]:
             main = analysis.fits[report.main] if report.main is not None else fit
             instead = f"; {main.name} answers" * main.is_certified
             yield f"{fit.name} is not certified, and not used{instead}: {fit.status.value}."
+
+
+def _unbent(main: Fit, curved: Fit | None) -> str:
+    """That the additive law answers although the runs tell it from the curved one."""
+    if main.law != "additive" or curved is None or not curved.is_certified:
+        return ""
+    gamma = curved.intervals["gamma"]
+    if not resolves_gamma(gamma):
+        return ""
+    return (
+        f"{main.name}, which answers, is not of the form of these runs: gamma of {curved.name} is "
+        f"{gamma.lower:.2f} to {gamma.upper:.2f}, not 1. That one is not used, for its E is at a "
+        "bound; losses of either may be wrong beyond the runs."
+    )
 
 
 def _others(fits: Mapping[str, Fit], fronts: Mapping[str, Frontier], main: str) -> Iterator[str]:

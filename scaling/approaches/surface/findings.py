@@ -51,6 +51,10 @@ def form_findings(
             f"the interval of gamma {ends} ends at its bound: these runs do not determine it, and "
             "forecasts take the additive form."
         )
+    else:
+        sentences.append(
+            f"gamma is resolved from 1 {ends}: the additive form does not describe these runs."
+        )
     return sentences
 
 

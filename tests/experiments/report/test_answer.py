@@ -34,7 +34,8 @@ def fit(name, *, law="power_laws", certified=True):
         status=status,
         exponent_a=0.41,
         exponent_b=0.6,
-        intervals={"exponent_a": Interval(lower=0.318, upper=0.5), "exponent_b": UNKNOWN},
+        intervals=dict.fromkeys(("exponent_b", "gamma"), UNKNOWN)
+        | {"exponent_a": Interval(lower=0.318, upper=0.5)},
         fitted_runs=range(49),
         findings=(),
     )
@@ -96,6 +97,27 @@ def test_what_is_not_certified_says_so_in_the_sentence():
         "Not certified: a parameter lies at a bound of its range (surface (additive))."
     )
     assert warnings(report(fits))[0].startswith("no approach is certified")
+
+
+@pytest.mark.parametrize(
+    ("gamma", "certified", "is_told"),
+    [
+        ((0.31, 0.89), True, True),
+        ((0.31, 1.2), True, False),
+        ((0.31, 0.89), False, False),
+        ((0.05, 0.89), True, False),
+    ],
+)
+def test_an_additive_answer_says_where_the_runs_are_of_the_curved_form(gamma, certified, is_told):
+    curved = fit("surface (curved)", law="curved", certified=certified)
+    curved.intervals["gamma"] = Interval(lower=gamma[0], upper=gamma[1])
+    told = [
+        "surface (additive), which answers, is not of the form of these runs: gamma of surface "
+        "(curved) is 0.31 to 0.89, not 1. That one is not used, for its E is at a bound; losses of "
+        "either may be wrong beyond the runs."
+    ]
+    said = [one for one in warnings(report(SURFACE | {"curved": curved})) if "gamma" in one]
+    assert said == told * is_told
 
 
 @pytest.mark.parametrize(("width", "n_columns"), [(160, 4), (80, 4), (56, 3), (20, 1)])
