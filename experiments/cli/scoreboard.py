@@ -25,7 +25,7 @@ HELP = "every forecast beside what came out, and how often intervals held it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "folders with a folder for each study (results)"
+    text = "folders with a folder for each study, or one study's own (results)"
     parser.add_argument("folders", nargs="*", type=file_path, metavar="RESULTS", help=text)
     parser.add_argument("--json", action="store_true", help="one object, on stdout alone")
     text = "draw observed against nominal coverage (none)"

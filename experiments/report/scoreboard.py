@@ -71,12 +71,18 @@ class Scored:
 
 
 def scoreboard(folders: Iterable[Path]) -> tuple[list[Scored], list[str]]:
-    """The forecasts of every study in folders of results, and a sentence of each damaged file."""
+    """The forecasts of every study in folders of results, and a sentence of each damaged file.
+
+    Args:
+      folders: each a folder with a folder for each study, or that of one study.
+    """
     found: list[Scored] = []
     damaged: list[str] = []
     for folder in folders:
-        for path in sorted(folder.glob("*/forecasts")):
-            of_study, bad = scores(Ledger(folder, path.parent.name))
+        is_study = (folder / "study.json").is_file()
+        inside = [path.parent for path in sorted(folder.glob("*/forecasts"))]
+        for study in [folder.resolve()] if is_study else inside:
+            of_study, bad = scores(Ledger(study.parent, study.name))
             found += of_study
             damaged += bad
     return found, damaged

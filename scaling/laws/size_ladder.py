@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Sizes closer than this are one rung: a slope between them would be rounding error.
 _SAME_SIZE = 1e-3
+# As tables are read (`columns.convention_of`): published FLOPs have three or four digits.
+_ROUNDING = 1e-3
 # Largest misfit of the cubic, in log flops_per_token.
 _SMOOTH = 0.01
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
@@ -67,7 +69,7 @@ class Ladder:
     def is_6nd(self) -> bool:
         """Whether every size costs 6N FLOPs per token, to rounding."""
         ratio = self.log_flops_per_token - self.log_n_params - np.log(6.0)
-        return bool(np.max(np.abs(ratio)) < 1e-9) and self.spread < 1e-9
+        return bool(np.max(np.abs(ratio)) < _ROUNDING) and self.spread < 2 * _ROUNDING
 
     @property
     def n_params_range(self) -> tuple[float, float]:

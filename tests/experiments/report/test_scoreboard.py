@@ -144,6 +144,14 @@ def test_the_table_has_eighty_columns_and_names_what_does_not_count(forecasted, 
     ]  # fmt: skip
 
 
+def test_the_folder_of_one_study_has_its_own_forecasts(forecasted, isoflop):
+    forecasted("other")
+    study = forecasted("one").folder
+    code, out, _ = isoflop("scoreboard", str(study), "--json")
+    assert code == 0
+    assert [one["study"] for one in json.loads(out)["forecasts"]] == ["one"]
+
+
 def test_folders_without_forecasts_and_without_quantiles_are_told_in_a_line(
     forecasted, isoflop, tmp_path
 ):

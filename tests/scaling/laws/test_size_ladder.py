@@ -2,6 +2,7 @@
 """The size ladder, the numerical optimum, and local exponents against brute force."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,13 @@ def test_6nd_optimum_equals_the_closed_form():
     found = np.exp(minimise(ADDITIVE.log_loss_of(LAW), ladder, np.log(budgets)[None]))[0]
     np.testing.assert_allclose(found, optimal_params(LAW[0], budgets), rtol=1e-6)
     np.testing.assert_allclose(found * ladder.n_tokens(budgets, found), budgets / 6, rtol=1e-12)
+
+
+def test_flops_that_a_table_rounds_are_6nd():
+    N = np.geomspace(1e6, 1e9, 25)
+    assert ladder_of(N, np.array([float(f"{x:.3e}") for x in 6 * N])).is_6nd
+    assert not ladder_of(N, 1.002 * 6 * N).is_6nd
+    assert not replace(ladder_of(N, 6 * N), spread=0.01).is_6nd
 
 
 def test_other_conventions_match_a_brute_force_grid():
