@@ -25,7 +25,7 @@ def compare_settings(
     """
     from experiments.fit_tables.display import print_findings
     from experiments.report.fits.settings_apart import side_findings, side_rows
-    from experiments.terminal.table import fitting_tables
+    from experiments.terminal.table import fitting_tables, wrapped
     from scaling.answers.side_by_side import side_by_side, split_by
     from scaling.json_values import encode
     from scaling.plots.side_by_side import figure_sides
@@ -40,10 +40,8 @@ def compare_settings(
         groups = {against: groups.pop(against), **groups}
     found, refused = side_by_side(groups, lambda own: fit_table(own, fitting))
     first = found[0].name
-    output.console.print(
-        f"{by}, each beside {first}. Gain: compute of {first} over its own at equal loss (above 1: "
-        "it needs less)."
-    )
+    said = f"{by}, each beside {first}. Gain: compute of {first} over its own at equal loss"
+    output.console.print(wrapped(f"{said} (above 1: it needs less)."))
     output.console.print(fitting_tables(side_rows(found), output.console.width))
     print_findings(output.console, tuple(side_findings(found, refused)))
     answers = {

@@ -28,7 +28,7 @@ from experiments.ledger.verdict import FINAL
 from experiments.operations.running import running_table
 from experiments.plan.point import to_json
 from experiments.study.study import Study, shown_axes
-from experiments.terminal.table import number_table
+from experiments.terminal.table import number_table, wrapped
 from scaling.tables.units import power
 
 _COLUMNS = ("done", "running", "preempted", "diverged", "failed", "waiting")
@@ -155,14 +155,18 @@ def _rest(
 ) -> RenderableType:
     """Troubles, costs, and what else is to be known."""
     points = {point.id: point for point in asked}
-    parts: list[RenderableType] = [Text(line) for line in _troubles(points, states)]
+    parts: list[RenderableType] = [_line(said) for said in _troubles(points, states)]
     trunks = list(ledger.trunks({point.cluster_id for point in asked}).values())
-    parts += [Text(line) for line in _costs(asked, states, trunks)]
+    parts += [_line(said) for said in _costs(asked, states, trunks)]
     parts += _against_plan(ledger, points, states)
     if not is_at_work and any(state.state not in FINAL for state in states.values()):
         parts.append(Text("No worker runs now; `isoflop run STUDY` goes on."))
-    parts += [Text(line) for line in _remarks(ledger, study, asked, states)]
+    parts += [_line(said) for said in _remarks(ledger, study, asked, states)]
     return Group(*parts)
+
+
+def _line(said: str) -> Text:
+    return Text(wrapped(said, indent="  "))
 
 
 def _counts(asked: Sequence[Asked], states: Mapping[str, PointState]) -> Table:
@@ -259,7 +263,7 @@ def _against_plan(
     sizes = {point.cluster_id: (point.budget, point.d_model) for point in points.values()}
     done += planned_vs_real.of_trunks(ledger.trunks(sizes), sizes)
     rows = planned_vs_real.compare(planned, done)
-    lines = [Text(f"{name}: {text}") for name, text in planned_vs_real.totals(planned, rows)]
+    lines = [_line(f"{name}: {text}") for name, text in planned_vs_real.totals(planned, rows)]
     return [Text(), planned_vs_real.by_size(rows), *lines] if rows else [*lines]
 
 
@@ -272,7 +276,7 @@ def _remarks(
         lines.append(f"{n_torn} torn or damaged lines of metrics were passed over.")
     counts = {flag: sum(flag in s.flags for s in states.values()) for flag in FLAGS}
     if said := ", ".join(f"{flag} {n}" for flag, n in counts.items() if n):
-        lines.append(f"flags, by run in table.csv: {said}.")
+        lines.append(f"flags: {said}; by run in table.csv, at the end.")
     if "failed" in kinds:
         lines.append("`isoflop retry STUDY` lets failed runs be tried again.")
     if "damaged" in kinds:

@@ -50,7 +50,7 @@ def side_rows(found: Sequence[Side]) -> list[dict[str, str]]:
             row[name] = "1" if side is found[0] else "none"
             if gain is not None:
                 ends = Interval(lower=float(gain.lower[place]), upper=float(gain.upper[place]))
-                at = with_interval(float(gain.ratio[place]), ends, "{:.2g}")
+                at = with_interval(float(gain.ratio[place]), ends, "{:.3g}")
                 row[name] = f"{at} at loss {gain.loss[place]:.3g}"
         rows.append(row)
     return rows

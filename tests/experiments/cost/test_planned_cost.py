@@ -217,7 +217,8 @@ def told(ledger, study, points, expect, finish):
     """A study of which three runs are done, one of them twice as slow as planned; its status."""
     ledger.write_plan(to_json(study), points, [alone(point).job for point in points])
     expected = expect()
-    planned_cost.remember(ledger, points, expected)
+    speed = dataclasses.replace(expected.speed, basis="counted beads" + ", and again" * 9)
+    planned_cost.remember(ledger, points, dataclasses.replace(expected, speed=speed))
     for point, factor in zip(points[:3], (1.0, 2.0, 1.0), strict=True):
         finish(point, factor * expected.device_seconds[point.id])
 
@@ -241,6 +242,8 @@ def test_status_shows_planned_against_real_by_size_and_in_total(told, points, fi
     assert f"runs compared: 3 of {len(points)}" in text
     assert "planned for: abacus, 4 at once; counted beads" in text
     assert "energy, kWh" not in text
+    sentences = [line for line in text.splitlines() if ". " in line or ": " in line]
+    assert max(map(len, sentences)) <= 80
 
 
 def test_status_names_a_damaged_plan_of_costs_and_goes_on(told, ledger, points):

@@ -58,7 +58,7 @@ def test_flags_are_counted_and_nothing_is_said_without_any(show, ledger, planned
     assert "flags" not in show()
     ledger.write_result(planned[1].id, record(flags=("spike", "undercooled")))
     ledger.write_result(planned[2].id, record(flags=("undercooled",)))
-    assert "flags, by run in table.csv: spike 1, undercooled 2." in show()
+    assert "flags: spike 1, undercooled 2; by run in table.csv, at the end." in show()
 
 
 def test_a_study_that_is_neither_finished_nor_running_is_told_how_it_goes_on(
