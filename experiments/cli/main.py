@@ -30,6 +30,8 @@ COMMANDS = (
     *("fit", "laws", "compare", "optimum", "rates", "plot", "report", "scoreboard"),
     *("check", "calibrate", "coordinate-check", "recipe", "reproduce"),
 )
+# Commands that are named where another is given an option of theirs.
+_FEW = 3
 
 
 class _Help(argparse.HelpFormatter):
@@ -58,10 +60,10 @@ class _Help(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line for a user's mistake."""
+    """One line for a user's mistake; options in full: a short one may mean another, --flops."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=_Help, **settings)
+        super().__init__(formatter_class=_Help, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         self.exit(exit_codes.REFUSED, f"isoflop: {message} (see {self.prog} --help)\n")
@@ -111,9 +113,23 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     options, rest = parser.parse_known_args(arguments)
     unknown = [text for text in rest if text.startswith("-")]
     if unknown:
-        parser.error(f"unknown option {unknown[0]}")
+        _refuse_unknown(arguments[0], unknown[0].partition("=")[0])
     options.overrides = [*options.overrides, *rest]
     return options
+
+
+def _refuse_unknown(command: str, option: str) -> NoReturn:
+    """Ends with an option that the command does not have, and the few that have it."""
+    parser = _parser(COMMANDS)
+    (commands,) = (one.choices for one in parser._actions if isinstance(one.choices, dict))
+    having = [
+        f"isoflop {name}"
+        for name, one in commands.items()
+        if any(option in action.option_strings for action in one._actions)
+    ]
+    known = f"; it is one of {' and '.join(having)}" * (0 < len(having) <= _FEW)
+    asked: argparse.ArgumentParser = commands.get(command, parser)
+    asked.error(f"unknown option {option}{known}")
 
 
 def _parser(names: Sequence[str]) -> argparse.ArgumentParser:

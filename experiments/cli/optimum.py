@@ -17,9 +17,12 @@ from experiments.fit_tables.fit_law import fit_table, read_fit, read_table
 from experiments.fit_tables.optimum import answer_optimum
 from experiments.machine.jax_setup import prepare_to_fit
 from experiments.report.fits import missing_runs
+from scaling.tables.units import power
 
 if TYPE_CHECKING:
+    from experiments.fit_tables.settings import Fitting
     from scaling.fit import Fit
+    from scaling.tables.runs import Runs
 
 HELP = "N*, D* and L* at training budgets; the loss of a given N and D"
 # What a written fit leaves open.
@@ -69,7 +72,21 @@ def _fit(options: argparse.Namespace) -> Fit:
         )
     if Path(options.source).suffix.lower() != ".json":
         runs = read_table(options.source, table_options.reading(options))
-        return fit_table(runs, table_options.fitting(options))
+        fitting = table_options.fitting(options)
+        _require_budgets(options.source, runs, fitting)
+        return fit_table(runs, fitting)
     if used := [flag for flag in table_options.given(options) if flag not in _OPEN]:
         raise ValueError(f"{', '.join(used)}: {options.source} is a fit already")
     return read_fit(Path(options.source))
+
+
+def _require_budgets(source: str, runs: Runs, fitting: Fitting) -> None:
+    """Raises ValueError for a table of one budget, which says nothing of others."""
+    from scaling.answers.best_size import is_one_budget
+
+    if fitting.approach in (None, "isoflop") and is_one_budget(runs):
+        raise ValueError(
+            f"{source}: its runs are of one budget, {power(runs.budget[runs.is_ok][0])} FLOPs, "
+            f"and tell no optimum at others. `isoflop fit {source}`, without --flops, gives "
+            "the best size at this one."
+        )

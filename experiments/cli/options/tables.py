@@ -55,7 +55,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 def _add_fitting(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("fit").add_argument
-    text = "how optima are found (surface; of one budget its parabola)"
+    text = "how optima are found (surface; fit: of one budget its parabola)"
     add("--approach", choices=APPROACHES, help=text)
     add("--law", help="by its name in `isoflop laws`, or a Python file with a LAW (additive)")
     text = "huber:x, lad, least_squares, quantile:q, student_t[:nu], raw-... (huber:1e-3)"

@@ -90,7 +90,7 @@ def test_defaults_that_are_written_by_hand_are_those_of_the_fits():
     used = dataclasses.asdict(table_options.fitting(options))
     wanted = {name: used[name] for name in ("law", "curve", "tokens", "select")}
     wanted |= {"laws": ",".join(DEFAULT_LAWS), "params_convention": "total"}
-    wanted |= {"approach": "surface; of one budget its parabola"}
+    wanted |= {"approach": "surface; fit: of one budget its parabola"}
     helps = {action.dest: shown(parser, action) for action in options_of(parser)}
     wrong = [name for name, value in wanted.items() if not helps[name].endswith(f"({value})")]
     assert wrong == []

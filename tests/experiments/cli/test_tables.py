@@ -506,6 +506,15 @@ MISTAKES = (
     (("optimum", "TABLE", "--flops", "much"), "is not a list of positive numbers"),
     (("optimum", "TABLE"), "no budget: give --flops"),
     (
+        ("optimum", "TABLE", *COLUMNS, "--where", "budget=1e19", "--flops", "1e19"),
+        "its runs are of one budget, 1e19 FLOPs, and tell no optimum at others. `isoflop fi",
+    ),
+    (
+        ("fit", "TABLE", *COLUMNS, "--flops", "1e22"),
+        "unknown option --flops; it is one of isoflop compare and isoflop optimum (see isoflop fit",
+    ),
+    (("fit", "TABLE", *COLUMNS, "--boot=0"), "unknown option --boot (see isoflop fit --help)"),
+    (
         ("optimum", "TABLE", "--at", "1e9:1e10", "--inference-tokens", "1e12", "--figures", "x"),
         "no budget for --inference-tokens, --figures: give --flops",
     ),
