@@ -114,7 +114,8 @@ def _read(
     table, notes = filtered(with_sums(read_table(source), given), where)
     mapping = {n: column_and_factor(n, given.get(n, n), table.columns) for n in names}
     table.require(column for column, _ in mapping.values())
-    problems, values = Problems(table=table), {}
+    option = "--where" if "loss_nats" in names else ""  # A schedule is read whole.
+    problems, values = Problems(table=table, option=option), {}
     for name in names[1:]:
         column, factor = mapping[name]
         is_there = has_values(table, column) if name != "step" else np.ones(len(table), bool)

@@ -2,6 +2,7 @@
 """Cells of a table as numbers; what is wrong with them is gathered and reported all at once."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,25 +32,37 @@ MISSING = frozenset(
         "missing",
     )
 )
-# Rows whose problems are written out; the others are counted.
+# Rows whose problems are written out, the others are counted; conditions that are suggested.
 _SHOWN = 3
+# What a condition can hold: see row_filter.
+_SPELLABLE = re.compile(r"(?!.* or )[^'<>=!\n]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problems:
-    """What is wrong with a table: (row number, sentence), and the columns that lack numbers.
+    """What is wrong with a table: (row number, sentence).
 
-    notes: how cells were read that float does not read, in words.
+    Fields:
+      option: of the command line for conditions on rows; empty where there is none.
+      notes: how cells were read that float does not read, in words.
+      conditions: that leave bad rows out, with the numbers of those rows.
     """
 
     table: Table
     found: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    missing: set[str] = field(default_factory=set)
+    option: str = "--where"
+    conditions: dict[str, set[int]] = field(default_factory=dict)
 
     def add(self, row: int, sentence: str) -> None:
         """A problem of the row with this index (not number)."""
         self.found.append((int(self.table.row_numbers[row]), sentence))
+
+    def can_drop(self, row: int, column: str, sign: str, value: str) -> None:
+        """A condition that leaves out the row with this index."""
+        if all(map(_SPELLABLE.fullmatch, (column, value))):
+            rows = self.conditions.setdefault(f"{column}{sign}{value}", set())
+            rows.add(int(self.table.row_numbers[row]))
 
     def raise_all(self) -> None:
         """Raises one ValueError for all problems, in the order of rows, if there are any."""
@@ -63,13 +76,20 @@ class Problems:
         if rest:
             lines.append(f"and {len(rest)} more: {row_list(kind, rest, most=3)}")
         rows = "row" if len(numbers) == 1 else "rows"
-        listing = "\n  ".join(lines)
-        conditions = " and ".join(f"--where '{name}>0'" for name in sorted(self.missing))
-        way_out = f" ({conditions} leaves out what is missing)" * bool(conditions)
         raise ValueError(
-            f"{self.table.path} has {len(numbers)} bad {rows}; mend or drop them{way_out}:"
-            f"\n  {listing}"
+            f"{self.table.path} has {len(numbers)} bad {rows}; mend or drop "
+            f"{self._them(len(numbers))}: {'; '.join(lines)}"
         )
+
+    def _them(self, n_bad: int) -> str:
+        """The bad rows, with the conditions that leave them out where a few do."""
+        n_left_out = len(set().union(*self.conditions.values()))
+        is_some = self.option and 0 < len(self.conditions) <= _SHOWN
+        if not is_some or n_bad == len(self.table):
+            return "them"
+        asked = " ".join(f"{self.option} '{one}'" for one in self.conditions)
+        which = "them" if n_left_out == n_bad else f"{n_left_out} of them"
+        return f"them ({asked} leaves {which} out)"
 
 
 def numbers(
@@ -103,11 +123,11 @@ def numbers(
     legal = np.isfinite(values) & is_legal_sign
     bad = np.flatnonzero(~legal if checked is None else ~legal & checked).tolist()
     mixed = bool(bad) and is_mixed(cells)
+    compares = bool(bad) and not any_sign and as_column(cells).dtype.kind == "f"
     for row in bad:
         cell = str(cells[row]).strip()
         shown = cell if len(cell) <= 40 else f"{cell[:36]}..."
-        if is_missing(cell):
-            problems.missing.add(column)
+        way_out = ""
         if not cell:
             problems.add(row, f"{column} is empty")
         elif is_number[row] or cell.lower().lstrip("+-") == "nan":
@@ -116,6 +136,10 @@ def numbers(
         else:
             way_out = hint(cell, has_unit=factor != 1.0, is_mixed=mixed)
             problems.add(row, f"{column} is {shown!r}, not a number{way_out}")
+        if compares and values[row] != math.inf:
+            problems.can_drop(row, column, ">=" if allow_zero else ">", "0")
+        elif shown == cell and not way_out:
+            problems.can_drop(row, column, "!=", cell)
     return np.where(legal, values, math.nan)
 
 

@@ -121,7 +121,7 @@ def read_curves(
             f"{mapping['loss_nats'][0]} and are left out.",
         )
         table = table.select(has_loss)
-    problems = Problems(table=table)
+    problems = Problems(table=table, option="--curves-where")
     ids = text(table, mapping.pop("run_id")[0])
     values = {
         name: numbers(table, column, problems, factor=factor, allow_zero=name != "loss_nats")

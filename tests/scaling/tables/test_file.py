@@ -4,6 +4,7 @@
 import gzip
 import json
 import re
+import shlex
 
 import numpy as np
 import pyarrow as pa
@@ -84,7 +85,10 @@ REFUSED = {
     ),
     "no header": ("# params tokens loss\n1e6,2e7,3.5\n", "no header: line 2 holds numbers only"),
     "a label for a count": (HEAD + "pythia-12.3M,2e7,3\n", "'pythia-12.3M', not a number"),
-    "a dash for a number": (HEAD + "1e6,2e7,\u2014\n", "--where 'loss>0' leaves out what is miss"),
+    "a dash for a number": (
+        HEAD + "1e6,2e7,\u2014\n",
+        "drop them: line 2: loss is '\u2014', not a number",
+    ),
     "ragged rows": (HEAD + "1,2\n1,2,3\n1,2,3,4\n", "lines 2, 4 have more or fewer cells"),
     "an open quote": (HEAD + '"1e6,2e7,3\n1,2,3\n', "is no CSV"),
     "null bytes": (HEAD + "1\x00,2,3\n", "null bytes"),
@@ -153,7 +157,7 @@ def test_tables_in_memory_are_read_like_files():
         assert runs.loss_nats.tolist() == [3.2]
         assert runs.run_id.tolist() == ["row2"]
         assert not runs.extra
-    with pytest.raises(ValueError, match=r"the table has 1 bad row.*\n  row 1: loss is empty"):
+    with pytest.raises(ValueError, match=r"the table has 1 bad row.*: row 1: loss is empty"):
         read_runs({**columns, "loss": [None, 3.2]}, columns=COLUMNS)
     with pytest.raises(
         ValueError, match=r"columns differ in length: .'params': 2, 'tokens': 2, 'los"
@@ -217,14 +221,14 @@ def test_a_missing_file_and_a_folder_are_errors_of_the_system(tmp_path):
 
 def test_rows_of_parquet_are_numbered_by_row(tmp_path):
     path = parquet(tmp_path, params=[1e6, None], tokens=[1, 2], loss=[3.0, float("nan")])
-    with pytest.raises(ValueError, match="row 2: params is empty\n  row 2: loss is nan"):
+    with pytest.raises(ValueError, match="row 2: params is empty; row 2: loss is nan"):
         read_runs(path, columns=COLUMNS)
 
 
 def test_of_many_bad_rows_three_are_told_and_the_others_counted(tmp_path):
     with pytest.raises(ValueError, match="1000 bad rows") as caught:
         read_runs(written(tmp_path, HEAD + "x,2,3\n" * 1000), columns=COLUMNS)
-    assert "line 4: params is 'x', not a number\n  and 997 more: lines 5-1001" in str(caught.value)
+    assert "line 4: params is 'x', not a number; and 997 more: lines 5-1001" in str(caught.value)
     assert str(caught.value).count("not a number") == 3
     body = HEAD + "x,2,3\n1,2,3\n" * 1000
     with pytest.raises(ValueError, match=r"and 997 more: lines 8, 10, 12, \.\.\. up to 2000$"):
@@ -575,6 +579,54 @@ def test_words_for_a_missing_number_meet_no_condition(tmp_path, word):
     path = written(tmp_path, HEAD + ROWS + f"3e6,2e7,{word}\n")
     runs = read_runs(path, columns=COLUMNS, where=["loss>0"])
     assert runs.loss_nats.tolist() == [3.5, 3.2]
+
+
+BAD_CELLS = {
+    "missing": (["NaN", ""], "--where 'loss>0'"),
+    "zero and below": (["0", "-3.2"], "--where 'loss>0'"),
+    "a word": (["failed"], "--where 'loss!=failed'"),
+    "a word beside a missing number": (["failed", "\u2014", ""],
+        "--where 'loss!=failed' --where 'loss!=\u2014' --where 'loss!='"),
+    "without end": (["inf", "0"], "--where 'loss!=inf' --where 'loss>0'"),
+    "a word with blanks": (["out of memory", "0"],
+        "--where 'loss!=out of memory' --where 'loss!=0'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("cells", "hint"), BAD_CELLS.values(), ids=BAD_CELLS.keys())
+def test_conditions_that_are_suggested_leave_the_bad_rows_out(tmp_path, cells, hint):
+    path = written(tmp_path, HEAD + ROWS + "".join(f"3e6,2e7,{cell}\n" for cell in cells))
+    with pytest.raises(ValueError, match="mend or drop them ") as caught:
+        read_runs(path, columns=COLUMNS)
+    assert f"drop them ({hint} leaves them out): line 4: loss is " in str(caught.value)
+    conditions = shlex.split(hint)[1::2]
+    assert read_runs(path, columns=COLUMNS, where=conditions).loss_nats.tolist() == [3.5, 3.2]
+
+
+NO_CONDITIONS = {
+    "four words": ["a", "b", "c", "d"],
+    "a number to be mended": ["3.5 M,5"],
+    "a condition could not be read": ["1 or 2", "it's", ">3"],
+}
+
+
+@pytest.mark.parametrize("cells", NO_CONDITIONS.values(), ids=NO_CONDITIONS.keys())
+def test_no_condition_is_suggested_where_none_is_short_and_plain(tmp_path, cells):
+    path = written(tmp_path, HEAD + ROWS + "".join(f'3e6,2e7,"{cell}"\n' for cell in cells))
+    with pytest.raises(ValueError, match="mend or drop them: line 4: loss is"):
+        read_runs(path, columns=COLUMNS)
+
+
+def test_conditions_leave_out_some_of_the_bad_rows_and_say_how_many(tmp_path):
+    body = f"run,{HEAD}a,1e6,2e7,3.5\na,2e6,2e7,3\nb,2e6,2e7,failed\n"
+    with pytest.raises(ValueError, match=r"\(--where 'loss!=failed' leaves 1 of them out\)"):
+        read_runs(written(tmp_path, body), columns=COLUMNS | {"run_id": "run"})
+
+
+def test_conditions_on_curves_have_an_option_of_their_own(tmp_path):
+    body = "run_id,step,n_tokens,flops,loss_nats\nr,1,0,1,3.5\nr,2,-1,1,3.4\n"
+    with pytest.raises(ValueError, match=r"\(--curves-where 'n_tokens>=0' leaves them out\)"):
+        read_curves(written(tmp_path, body))
 
 
 def test_a_cell_that_spoils_a_condition_is_named(tmp_path):
