@@ -60,11 +60,12 @@ def unit_findings(runs: Runs) -> tuple[str, ...]:
     if n_bounds := int(np.sum(ok.is_bound)):
         losses = f"{n_bounds} of {len(ok)} losses" if n_bounds < len(ok) else "losses"
         sentences.append(f"{losses} are upper bounds: the true ones are at most these.")
-    return (*sentences, *_flops_findings(ok), *_checkpoint_findings(ok), *_settings_findings(ok))
+    return (*sentences, *_flops_findings(ok), *_checkpoint_findings(ok), *settings_findings(ok))
 
 
-def _settings_findings(ok: Runs) -> list[str]:
-    """Runs of one size and length that differ in their learning rate, batch or the like."""
+def settings_findings(ok: Runs) -> list[str]:
+    """Runs of one size and length that differ in their learning rate, batch or the like, of runs
+    that are all ok."""
     pairs = np.unique(np.stack([ok.n_params, ok.n_tokens]), axis=1, return_inverse=True)[1]
     varied = {}
     for name, column in ok.extra.items():

@@ -29,6 +29,7 @@ from scaling.fit import Fit, FitError
 from scaling.intervals import Estimated
 from scaling.tables.best_settings import best_kind, best_settings
 from scaling.tables.loss_curves import LossCurve
+from scaling.tables.plausibility import settings_findings
 from scaling.tables.read_tables import read_curves, read_runs
 from scaling.tables.runs import Curves, Runs
 from scaling.tables.units import BITS, power
@@ -102,7 +103,9 @@ def analyse(
     missing = _missing(grid, runs)
     way_out = f"`isoflop run` trains what is not trained; the others are in {ledger.table}."
     require_enough(missing, len(grid), allow_missing, way_out)
-    findings = runs.findings  # The fits repeat it, where there are any.
+    # The fits repeat it, where there are any. Of settings of an axis the best are kept below.
+    mixed = settings_findings(runs.select(runs.is_ok)) if study.axes else []
+    findings = tuple(sentence for sentence in runs.findings if sentence not in mixed)
     if untrained := {run_id: why for run_id, why in missing.items() if why == NOT_TRAINED}:
         left_out = f"{len(untrained)} of {len(grid)} runs of the grid are not fitted"
         findings = (*findings, f"{left_out}: {listed(untrained, 20)}.")

@@ -10,12 +10,13 @@ import pytest
 from rich.console import Console
 
 from experiments.plan.plan import plan
+from experiments.report import rows
 from experiments.report.answer import as_object, details, print_answer, warnings
 from experiments.report.build import gather
 from experiments.report.figures import drawing
 from experiments.report.fits.analysis import analyse
 from experiments.report.page.page import page
-from experiments.study.study import Ladder
+from experiments.study.study import Axis, Ladder
 from tests.experiments.report.conftest import loss_at
 
 
@@ -23,9 +24,9 @@ from tests.experiments.report.conftest import loss_at
 def one_budget(ledger, study, manifest, record):
     """Study, points and report of one budget, as a function of the widths."""
 
-    def answered(*d_models):
+    def answered(*d_models, axes=()):
         sizes = Ladder(d_models=d_models, tokens_per_param=(0.3, 2000.0))
-        asked = dataclasses.replace(study, budgets=(4e11,), sizes=sizes)
+        asked = dataclasses.replace(study, budgets=(4e11,), sizes=sizes, axes=axes)
         points = list(plan(asked, manifest).points)
         ledger.write_plan("{}", points)
         for i, point in enumerate(points):
@@ -66,6 +67,14 @@ def test_too_few_sizes_give_the_best_tried_and_say_that_it_is_no_minimum(one_bud
     text = " ".join(shown(report).split())
     assert "the best of 2 sizes tried has" in text
     assert "It is no minimum: 4 runs at 2 sizes, a parabola needs 5 runs at 4 sizes." in text
+
+
+def test_settings_of_which_the_best_is_kept_are_not_said_to_be_fitted_as_repeats(one_budget):
+    rates = Axis(field="recipe.optimizer.learning_rate", values=(0.5, 1.0, 2.0))
+    _, _, report = one_budget(16, 32, axes=(rates,))
+    findings = rows.findings(report.analysis)
+    assert any("8 of 12 runs are left out: only the best setting" in one for one in findings)
+    assert not any("--best-per" in one for one in findings)
 
 
 def test_its_figures_have_the_parabola(one_budget):
