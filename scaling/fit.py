@@ -195,6 +195,7 @@ class Fit(ShortRepr):
         """Status, law, parameters and exponents with intervals, and where the rest is."""
         status = "certified" if self.is_certified else f"not certified: {self.status.value}"
         n_used, formula = int(self.used.sum()), self.settings.get("formula", "")
+        n_found = len(self.findings)
         exponents = dict(zip(("a, N* ~ C^a", "b, D* ~ C^b"), self.exponents.items(), strict=True))
         of = {name: (name, value) for name, value in self.parameters.items()} | exponents
         rows = [
@@ -206,7 +207,7 @@ class Fit(ShortRepr):
             f"{self.name}: {status}; {n_used} of {len(self.runs)} runs",
             *([formula] if formula else []),
             *aligned(rows),
-            f"{100 * self.level:g} % intervals; {len(self.findings)} findings",
+            f"{100 * self.level:g} % intervals; {n_found} finding{'s' * (n_found != 1)}",
         ]
 
     def predict(self, n_params: ArrayLike, n_tokens: ArrayLike) -> Band:

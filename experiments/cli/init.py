@@ -3,6 +3,7 @@
 
 import argparse
 import re
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -62,7 +63,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(_STUDY.format(file=path.name, name=name))
+            file.write(_STUDY.format(file=shlex.quote(path.name), name=name))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no folder {path.parent}. Make it first.") from None
     except FileExistsError:
         raise ValueError(f"{path} is there already; nothing was written. Name another.") from None
-    console.print(f"{path}: give it your text (data=), then `isoflop plan {path}`.")
+    console.print(
+        f"{path}: give it your text (data=), then `isoflop plan {shlex.quote(str(path))}`."
+    )

@@ -16,22 +16,24 @@ from experiments.cli.opening.open_study import add_study, open_plan, open_study
 from experiments.cli.options import cost as cost_options
 from experiments.cli.options.training import add_workers
 from experiments.cost import accuracy, display
-from experiments.cost.target import Target, estimate_on, refuse_above
+from experiments.cost.target import Target, estimate_on, left_on, refuse_above
 from experiments.ledger.ledger import Ledger
-from experiments.plan.answerable import answers
+from experiments.plan.answerable import answers, forecast_budgets
 from experiments.plan.plan import Plan
 from experiments.plan.point import Point
 from experiments.plan.trunks import Tree, beyond_horizon, grow, saving
-from experiments.study.study import MOST_KEPT_PARAMS, Study, keeps_weights, shown_axes
+from experiments.study.study import (
+    MOST_KEPT_PARAMS,
+    Study,
+    axis_cells,
+    keeps_weights,
+    shown_axes,
+)
 from experiments.terminal.consoles import stderr
-from experiments.terminal.table import number_table
+from experiments.terminal.table import COLUMNS, fitting_table, number_table, wrapped
 from scaling.tables.units import power
 
 HELP = "print the grid and its cost; trains nothing"
-PLAN_COLUMNS = (
-    *("budget", "d_model", "layers", "params", "tokens", "tok/param"),
-    *("batch", "steps", "runs", "C/asked"),
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +90,8 @@ def show_plan(
     console.print(_kept(study, points))
     if line := beyond_horizon(points, study.recipe):
         console.print(line)
-    console.print(display.cost_table(planned, expected, measured))
+    left = left_on(target, study, ledger=ledger, plan=planned)
+    console.print(display.cost_table(planned, expected, measured, left))
     for line in marks(ledger):
         console.print(line)
     refuse_above(max_cost, expected)
@@ -100,29 +103,32 @@ def plan_table(plan: Plan, *, is_branched: bool = False) -> Group:
     Args:
       is_branched: whether the study asks for trunks; then they are shown, too.
     """
-    table = number_table(*PLAN_COLUMNS)
     rows: dict[tuple, list[Point]] = collections.defaultdict(list)
     for point in plan.points:
         rows[point.budget, point.spec.model.d_model, tuple(point.axes.items())].append(point)
-    for (budget, d_model, axes), points in rows.items():
-        point = points[0]
-        table.add_row(
-            power(budget),
-            str(d_model),
-            str(point.spec.model.n_layers),
-            f"{point.params.total:,}",
-            f"{point.n_tokens:,}",
-            f"{point.n_tokens / point.params.total:.1f}",
-            str(point.spec.train.batch_size),
-            str(point.spec.train.schedule.n_steps),
-            str(len(points)),
-            f"{point.flops[point.convention] / budget:.4f}",
-            *(shown_axes(dict(axes), ", "),) * bool(axes),
-        )
+    shown = [_row(points[0], len(points)) for points in rows.values()]
+    table = fitting_table(shown, COLUMNS, justify="right")
     lines: list[RenderableType] = [table, Text(_totals(plan))]
     if is_branched:
         lines += [Text(), *_trees(plan)]
-    return Group(*lines, *map(Text, plan.left_out))
+    return Group(*lines, *(Text(wrapped(line, "  ")) for line in plan.left_out))
+
+
+def _row(point: Point, n_runs: int) -> dict[str, str]:
+    """Of one budget, size and setting; what matters most stands first."""
+    return {
+        "budget": power(point.budget),
+        "d_model": str(point.spec.model.d_model),
+        **axis_cells(point.axes),
+        "params": f"{point.params.total:,}",
+        "tokens": f"{point.n_tokens:,}",
+        "tok/param": f"{point.n_tokens / point.params.total:.1f}",
+        "runs": str(n_runs),
+        "steps": str(point.spec.train.schedule.n_steps),
+        "batch": str(point.spec.train.batch_size),
+        "layers": str(point.spec.model.n_layers),
+        "C/asked": f"{point.flops[point.convention] / point.budget:.4f}",
+    }
 
 
 def _trees(plan: Plan) -> list[RenderableType]:
@@ -161,7 +167,8 @@ def _kept(study: Study, points: Sequence[Point]) -> str:
     kept = [p.params.total for p in points if keeps_weights(study.keep, p.params.total)]
     limit = f", networks of at most {MOST_KEPT_PARAMS:,} parameters" if study.keep == "auto" else ""
     size = 4 * sum(kept) / 1e6
-    return f"final weights of {len(kept)} runs are kept, {size:.3g} MB (keep={study.keep}{limit})"
+    runs = f"{len(kept)} run{'s' * (len(kept) != 1)}"
+    return f"final weights of {runs} are kept, {size:.3g} MB (keep={study.keep}{limit})"
 
 
 def _totals(plan: Plan) -> str:
@@ -185,5 +192,5 @@ def _forecasts(study: Study) -> list[str]:
     """What is trained after the grid and not counted with it: its sizes follow from the fits."""
     return [
         f"then a run at {power(budget)} FLOPs, whose loss is forecast first: not counted above"
-        for budget in study.forecast_budgets
+        for budget in forecast_budgets(study)
     ]

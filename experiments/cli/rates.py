@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", metavar="TABLE", help="with learning_rate and batch_tokens")
     text = "runs of N parameters on D tokens: what is best for them (none)"
     parser.add_argument("--at", type=run_sizes, default=[], metavar="N:D,...", help=text)
-    text = "relative excess over the lowest loss of an (N, D) up to which runs speak (0.01)"
+    text = "relative excess over the lowest loss of an (N, D) up to which runs speak"
     parser.add_argument("--window", type=float, default=0.01, help=text)
     missing_runs.add_option(parser)
     add_json(parser)

@@ -2,6 +2,7 @@
 """The cost of a plan as a table and the sentences that it rests on."""
 
 import collections
+import itertools
 from collections.abc import Sequence
 
 from rich.console import Group
@@ -11,58 +12,86 @@ from experiments.cost.accuracy import Accuracy
 from experiments.cost.estimate import HOUR, Estimate, Work, known_sum
 from experiments.cost.target import CARBON, CARBON_SOURCE, PUE, PUE_SOURCE
 from experiments.plan.plan import Plan
-from experiments.study.study import shown_axes
-from experiments.terminal.table import amount, duration, number_table
+from experiments.study.study import axis_cells
+from experiments.terminal.table import COLUMNS, amount, duration, fitting_tables
 from scaling.tables.units import power
 
-COLUMNS = (*("budget", "d_model", "runs", "FLOPs", "device-hours"), *("kWh", "kg CO2", "cost"))
 
+def cost_table(
+    plan: Plan, planned: Estimate, accuracy: Accuracy | None, left: Estimate | None
+) -> Group:
+    """Cost of one run at each budget and size, of all together, and what that rests on.
 
-def cost_table(plan: Plan, planned: Estimate, accuracy: Accuracy | None) -> Group:
-    """Cost of one run at each budget and size, of all together, and what that rests on."""
+    Args:
+      left: of the runs without a result; None where none has one.
+    """
     if planned.speed is None:
         text = (
             "time, energy and cost unknown: `isoflop calibrate STUDY` measures this machine, "
             "or name another --device."
         )
         return Group(Text(text))
-    table = number_table(*COLUMNS)
-    for head, works in _rows(plan, planned):
-        table.add_row(*head, str(len(works)), *_cells(planned, works, len(works)))
-    n_works = len(planned.works)
-    table.add_row("total", "", str(n_works), *_cells(planned, planned.works, 1), style="bold")
+    names = ["budget", "d_model", *axis_cells(plan.points[0].axes)]
+    rows = [_row(names, head, planned, works, len(works)) for head, works in _rows(plan, planned)]
+    rows.append(_row(names, ("total",), planned, planned.works, 1))
+    first, *others = sentences(planned, accuracy)
     return Group(
         Text("cost of each run, on average where several share a line:"),
-        table,
-        *(Text(line) for line in sentences(planned, accuracy)),
+        fitting_tables(rows, COLUMNS, n_keys=len(names), justify="right"),
+        *map(Text, (first, *_left(plan, left), *others)),
     )
 
 
-def _rows(plan: Plan, planned: Estimate) -> list[tuple[tuple[str, str], list[Work]]]:
+def _rows(plan: Plan, planned: Estimate) -> list[tuple[tuple[str, ...], list[Work]]]:
     """The works by budget, size and axes, in the order of the plan; the rest one by one."""
-    rows: dict[tuple, list[Work]] = collections.defaultdict(list)
+    rows: dict[tuple[str, ...], list[Work]] = collections.defaultdict(list)
     points = {point.id: point for point in plan.points}
     for work in planned.works:
         if (point := points.get(work.name)) is None:
-            rows[work.name, ""].append(work)
+            rows[work.name,].append(work)
             continue
-        axes = f" {shown_axes(point.axes)}" * bool(point.axes)
-        rows[power(point.budget), f"{point.spec.model.d_model}{axes}"].append(work)
+        setting = axis_cells(point.axes).values()
+        rows[power(point.budget), str(point.spec.model.d_model), *setting].append(work)
     return list(rows.items())
 
 
-def _cells(planned: Estimate, works: Sequence[Work], share: int) -> list[str]:
+def _row(
+    names: Sequence[str],
+    head: Sequence[str],
+    planned: Estimate,
+    works: Sequence[Work],
+    share: int,
+) -> dict[str, str]:
+    """What works are of, how many, and what each costs or, with a share of 1, all together."""
+    cells = dict(itertools.zip_longest(names, head, fillvalue=""))
+    return cells | {"runs": str(len(works))} | _cells(planned, works, share)
+
+
+def _left(plan: Plan, left: Estimate | None) -> list[str]:
+    """What is trained, and what the rest takes; nothing where nothing is trained."""
+    if left is None or left.total_device_seconds is None or left.wall_seconds is None:
+        return []
+    names, n = {work.name for work in left.works}, len(plan.points)
+    n_trained = sum(point.id not in names for point in plan.points)
+    hours = f"{left.total_device_seconds / HOUR:.3g} device-hours"
+    return [
+        f"trained: {n_trained} of {n} runs of the grid; left: {hours}, about "
+        f"{duration(left.wall_seconds)}."
+    ]
+
+
+def _cells(planned: Estimate, works: Sequence[Work], share: int) -> dict[str, str]:
     """FLOPs, device-hours, energy, CO2 and money of some works, over ``share``."""
     seconds = known_sum([planned.device_seconds[work.name] for work in works])
     each = None if seconds is None else seconds / share
     kwh = planned.terms.kwh(each)
-    return [
-        amount(sum(work.flops for work in works) / share),
-        amount(None if each is None else each / HOUR),
-        amount(kwh),
-        amount(planned.terms.co2_kg(kwh)),
-        amount(planned.terms.money(each)),
-    ]
+    return {
+        "FLOPs": amount(sum(work.flops for work in works) / share),
+        "device-hours": amount(None if each is None else each / HOUR),
+        "kWh": amount(kwh),
+        "kg CO2": amount(planned.terms.co2_kg(kwh)),
+        "cost": amount(planned.terms.money(each)),
+    }
 
 
 def sentences(planned: Estimate, accuracy: Accuracy | None) -> list[str]:
@@ -119,14 +148,12 @@ def _error(planned: Estimate, accuracy: Accuracy | None) -> str:
 def _compilation(planned: Estimate) -> str:
     assert planned.speed is not None
     n_programs = len({work.program for work in planned.works})
+    programs = f"{n_programs} program{'s' * (n_programs > 1)}"
     each = planned.speed.compile_seconds
     if each is None:
-        return f"compilation of {n_programs} programs: time unknown, not included."
+        return f"compilation of {programs}: time unknown, not included."
     carried = "" if planned.speed.is_measured else ", ASSUMED as where speeds were measured"
-    return (
-        f"compilation: {n_programs} programs, each once, {each:.1f} s{carried} "
-        "(less with a warm cache)."
-    )
+    return f"compilation: {each:.1f} s for each of {programs}{carried} (less with a warm cache)."
 
 
 def _energy(planned: Estimate) -> str:

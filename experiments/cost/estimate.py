@@ -4,10 +4,11 @@
 One device-second is a device held for a second, used or not. No JAX, no disk, no clock.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from experiments.cost.list_schedule import end_times
+from experiments.plan.answerable import forecast_budgets
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import PlannedJob, alone
 from experiments.plan.plan import Plan
@@ -180,17 +181,29 @@ def _wall_seconds(
     total = 0.0
     for stage in stages:
         lengths = {work.name: seconds[work.name] for work in stage}
-        after = {work.name: work.after for work in stage if work.after is not None}
+        # What is not among them has ended already.
+        after = {work.name: work.after for work in stage if work.after in lengths}
         total += max(end_times(lengths, after, n_workers).values(), default=0.0)
     return total
 
 
-def stages(study: Study, plan: Plan) -> list[list[Work]]:
-    """The works of a plan: its grid, then each run beyond it, whose size no fit has chosen yet."""
-    grid = [
-        work(planned_job) for planned_job in arrange(plan.points, study.mesh, trunks=study.trunks)
-    ]
-    return [grid, *([_beyond(plan, budget)] for budget in study.forecast_budgets)]
+def stages(
+    study: Study,
+    plan: Plan,
+    *,
+    done: Container[str] = (),
+    has_trunk: Callable[[str], bool] = lambda trunk: False,
+) -> list[list[Work]]:
+    """The works of a plan: its grid, then each run beyond it, whose size no fit has chosen yet.
+
+    Args:
+      done: names of works that are left out.
+      has_trunk: whether a trunk, by its id, need not be trained any more.
+    """
+    wanted = {point.id for point in plan.points if point.id not in done}
+    jobs = arrange(plan.points, study.mesh, trunks=study.trunks, wanted=wanted, has_trunk=has_trunk)
+    beyond = [_beyond(plan, budget) for budget in forecast_budgets(study)]
+    return [[work(job) for job in jobs], *([one] for one in beyond if one.name not in done)]
 
 
 def work(planned_job: PlannedJob) -> Work:

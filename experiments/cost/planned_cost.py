@@ -61,7 +61,7 @@ def remember(ledger: Ledger, points: Sequence[Point], expected: Estimate) -> lis
     if before is not None and before.plan_sha256 == digest and before.basis:
         return said
     known = {} if before is None else before.device_seconds
-    kept = {name: known.get(name) for name in _finished(ledger, points)}
+    kept = {name: known.get(name) for name in finished(ledger, points)}
     fresh = Planned(
         plan_sha256=digest,
         device="" if expected.speed is None else expected.speed.device,
@@ -77,7 +77,7 @@ def remember(ledger: Ledger, points: Sequence[Point], expected: Estimate) -> lis
     return said
 
 
-def _finished(ledger: Ledger, points: Sequence[Point]) -> list[str]:
+def finished(ledger: Ledger, points: Sequence[Point]) -> list[str]:
     """Names of the works that have a result."""
     grid = [point.id for point in points if ledger.has_result(point.id)]
     done = [one.budget for one in read_forecasts(ledger) if ledger.has_result(one.point.id)]

@@ -2,9 +2,11 @@
 """What a study is to be trained on, and what that says about its cost."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.cost.estimate import Estimate, Terms, estimate, stages
+from experiments.cost.estimate import Estimate, Terms, Work, estimate, stages
+from experiments.cost.planned_cost import finished
 from experiments.executors.local_devices import worker_places
 from experiments.ledger.ledger import Ledger
 from experiments.plan.plan import Plan
@@ -51,10 +53,25 @@ def estimate_on(target: Target, study: Study, *, ledger: Ledger, plan: Plan) -> 
     Raises:
       ValueError: if the device is not known, or what is asked contradicts itself.
     """
+    return _estimate(target, study, ledger, plan, stages(study, plan))
+
+
+def left_on(target: Target, study: Study, *, ledger: Ledger, plan: Plan) -> Estimate | None:
+    """What runs without a result cost, as `estimate_on` tells it; None where none has one."""
+    done = {*finished(ledger, plan.points)}
+    if not done:
+        return None
+    works = stages(study, plan, done=done, has_trunk=ledger.has_trunk)
+    return _estimate(target, study, ledger, plan, works)
+
+
+def _estimate(
+    target: Target, study: Study, ledger: Ledger, plan: Plan, works: Sequence[Sequence[Work]]
+) -> Estimate:
     n_devices = math.prod(study.mesh)
     speed = _speed(target, study, ledger, n_devices)
     return estimate(
-        stages(study, plan),
+        works,
         speed,
         _terms(target, speed),
         n_devices=target.n_devices or devices_at_once(target, study, plan),

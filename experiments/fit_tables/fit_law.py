@@ -142,9 +142,9 @@ def read_table(path: str, reading: Reading) -> Runs:
     role = runs.extra.get("role")
     if role is not None and not any(one.startswith("role") for one in reading.where):
         is_forecast = role == "forecast"
-        said = (
-            f"{int(np.sum(is_forecast))} forecast runs are left out; --where role!=none keeps them."
-        )
+        n = int(np.sum(is_forecast))
+        runs_are, them = ("runs are", "them") if n > 1 else ("run is", "it")
+        said = f"{n} forecast {runs_are} left out; --where role!=none keeps {them}."
         runs = runs.select(~is_forecast)
         runs = replace(runs, notes=(*runs.notes, *[said] * bool(is_forecast.any())))
     if reading.best_per:

@@ -73,6 +73,11 @@ def answers(study: Study, points: Sequence[Point]) -> Answers:
     )
 
 
+def forecast_budgets(study: Study) -> tuple[float, ...]:
+    """Budgets at which a loss is forecast and then trained: none where one budget tells nothing."""
+    return study.forecast_budgets if len(study.budgets) > 1 else ()
+
+
 def fitted_points(points: Sequence[Point]) -> list[Point]:
     """As many as will be: of axes without numbers one kind, of numbers one setting of each budget
     and size; those with the most runs."""

@@ -32,17 +32,23 @@ class Plan:
 
     @property
     def left_out(self) -> list[str]:
-        """A line for each budget and reason; widths that some settings have are told apart."""
+        """A line for each budget and way out; widths that some settings have are told apart."""
         trained = {(point.budget, point.spec.model.d_model) for point in self.points}
-        alike: dict[tuple[float, bool, str], list[int]] = {}
+        alike: dict[tuple[float, bool, str], list[Refusal]] = {}
         for one in self.refused:
-            key = (one.budget, (one.budget, one.d_model) in trained, one.reason)
-            alike.setdefault(key, []).append(one.d_model)
-        return [
-            f"left out at {power(budget)} FLOPs{' by some settings' * by_some}: d_model "
-            f"{', '.join(map(str, sorted({*d_models})))}: {reason}"
-            for (budget, by_some, reason), d_models in alike.items()
-        ]
+            way_out = one.reason.rpartition(". ")[2]
+            key = (one.budget, (one.budget, one.d_model) in trained, way_out)
+            alike.setdefault(key, []).append(one)
+        lines = []
+        for (budget, by_some, way_out), refusals in alike.items():
+            d_models = ", ".join(map(str, sorted({one.d_model for one in refusals})))
+            why = [one.reason.removesuffix(way_out).removesuffix(". ") for one in refusals]
+            reasons = "; ".join(filter(None, dict.fromkeys(why)))
+            lines.append(
+                f"left out at {power(budget)} FLOPs{' by some settings' * by_some}: d_model "
+                f"{d_models}: {reasons}{'. ' * bool(reasons)}{way_out}"
+            )
+        return lines
 
 
 def plan(study: Study, manifest: Manifest) -> Plan:

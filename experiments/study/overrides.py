@@ -50,4 +50,20 @@ def _parsed(path: str, text: str, kind: Any, current: Any) -> Any:
         legal = f"must be {', '.join(map(str, get_args(kind)))}"
         # The words of msgspec, without its place in the value.
         why = legal if get_origin(kind) is Literal else str(error).partition(" - at `$")[0]
-        raise ValueError(f"{path}={text}: {why.replace('`', '')}. It is now {current!r}.") from None
+        now = f"It is now {path}={_written(current)}"
+        lists = f"; an empty list is written {path}=, lists in a list [[0,1],[2]]" * is_list
+        raise ValueError(f"{path}={text}: {why.replace('`', '')}. {now}{lists}.") from None
+
+
+def _written(value: Any, *, is_within: bool = False) -> str:
+    """A value as an override gives it: texts as they are, lists of no lists without brackets, else
+    JSON."""
+    if isinstance(value, tuple):
+        text = ",".join(_written(one, is_within=True) for one in value)
+        has_brackets = is_within or any(isinstance(one, tuple) for one in value)
+        return f"[{text}]" if has_brackets else text
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}".replace("e+", "e")
+    if isinstance(value, str) and not is_within:
+        return value
+    return msgspec.json.encode(value).decode()

@@ -139,6 +139,15 @@ def shown_axes(axes: Mapping[str, Label], between: str = " ") -> str:
     )
 
 
+def axis_cells(axes: Mapping[str, Label]) -> dict[str, str]:
+    """A setting as cells of a table, named by the last parts of the fields where these differ."""
+    cells = {field: shown_axes({field: value}).partition("=") for field, value in axes.items()}
+    ends = [end for end, _, _ in cells.values()]
+    return {
+        end if ends.count(end) == 1 else field: value for field, (end, _, value) in cells.items()
+    }
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
     """A question about compute-optimal training: it says what, and holds no derived number.
@@ -236,9 +245,10 @@ class Study:
         if are_numbers == {True}:
             return (self.seeds,) * len(self.budgets)  # type: ignore[return-value]
         if True in are_numbers or len(self.seeds) != len(self.budgets):
+            n = len(self.budgets)
+            each = f"each of the {n} budgets" if n > 1 else "the one budget"
             raise ValueError(
-                f"seeds={shown(self.seeds)}: give numbers for all budgets, or one list for "
-                f"each of the {len(self.budgets)} budgets."
+                f"seeds={shown(self.seeds)}: give numbers for all budgets, or one list for {each}."
             )
         return self.seeds  # type: ignore[return-value]
 

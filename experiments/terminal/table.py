@@ -20,20 +20,32 @@ def plain_table(
     return table
 
 
-def fitting_table(rows: Sequence[Mapping[str, str]], width: int, *, fewest: int = 1) -> Table:
+def fitting_table(
+    rows: Sequence[Mapping[str, str]],
+    width: int,
+    *,
+    fewest: int = 1,
+    justify: JustifyMethod = "left",
+) -> Table:
     """A plain table of as many columns, from the left, as have room, or the fewest: none is cut."""
     names = list(rows[0])
     sizes = [max(len(name), *(len(row[name]) for row in rows)) for name in names]
     while len(names) > fewest and sum(sizes) + 2 * (len(names) - 1) > width:
         names.pop()
         sizes.pop()
-    table = plain_table(*names, no_wrap=True)
+    table = plain_table(*names, justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(*(row[name] for name in names))
     return table
 
 
-def fitting_tables(rows: Sequence[Mapping[str, str]], width: int, *, n_keys: int = 1) -> Group:
+def fitting_tables(
+    rows: Sequence[Mapping[str, str]],
+    width: int,
+    *,
+    n_keys: int = 1,
+    justify: JustifyMethod = "left",
+) -> Group:
     """All columns in at most 80: those without room follow in further tables.
 
     Args:
@@ -43,7 +55,8 @@ def fitting_tables(rows: Sequence[Mapping[str, str]], width: int, *, n_keys: int
     left = list(rows[0])
     while len(left) > n_keys or not tables:
         shown = [{name: row[name] for name in left} for row in rows]
-        tables.append(fitting_table(shown, min(width, COLUMNS), fewest=min(n_keys + 1, len(left))))
+        fewest = min(n_keys + 1, len(left))
+        tables.append(fitting_table(shown, min(width, COLUMNS), fewest=fewest, justify=justify))
         left = [*left[:n_keys], *left[len(tables[-1].columns) :]]
     return Group(*tables)
 

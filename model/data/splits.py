@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import math
 import os
 from array import array
 from collections.abc import Iterator
@@ -198,13 +199,21 @@ class Splits:
                 if self._fraction is None:
                     paths = "paths" if split == "train" else "validation_paths"
                     raise ValueError(f"no {split} data: {paths} hold nothing. Correct them.")
+                few = f"{n_documents} document{'s' * (n_documents != 1)}"
+                least = "" if split == "train" else f" ({self._least_fraction():g} or more)"
                 raise ValueError(
-                    f"no {split} data: {n_documents} documents, of which a fraction of "
-                    f"{self._fraction:g} by hash is for validation. Give more documents (of plain "
-                    "text, document_separator parts a file), change validation_fraction, or name "
-                    "files for validation (validation_paths)."
+                    f"no {split} data: {few}, of which a fraction of {self._fraction:g} by hash is "
+                    "for validation. Give more documents (of plain text, document_separator parts "
+                    f"a file), change validation_fraction{least}, or name files for validation "
+                    "(validation_paths)."
                 )
             self._writers[split].finish()
+
+    def _least_fraction(self) -> float:
+        """The smallest share that holds out a document, of two digits; of those to train on."""
+        lowest = min(self._hashes["train"]) / 2.0**64
+        step = 10.0 ** (math.floor(math.log10(lowest)) - 1)
+        return step * (math.floor(lowest / step) + 1)
 
     def close(self) -> None:
         self._worker.shutdown()
@@ -274,7 +283,8 @@ class Splits:
                 "as they were: there are no bits per byte."
             )
         if (n_held_out := self._n_documents["validation"]) < _FEW_DOCUMENTS:
-            yield f"Only {n_held_out} documents are held out: they may be unlike others."
+            held_out = f"{n_held_out} document{'s are' if n_held_out > 1 else ' is'} held out"
+            yield f"Only {held_out}: documents may differ much."
         yield from self._notes_on_copies()
 
     def _notes_on_copies(self) -> Iterator[str]:

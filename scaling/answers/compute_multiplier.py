@@ -65,7 +65,9 @@ class Multiplier(ShortRepr):
             )
         status = "certified" if self.is_certified else "not certified"
         head = "compute of A over that of B at equal loss (above 1: B needs less)"
-        tail = f"{100 * self.level:g} % intervals; {status}; {len(self.findings)} findings"
+        n_found = len(self.findings)
+        found = f"{n_found} finding{'s' * (n_found != 1)}"
+        tail = f"{100 * self.level:g} % intervals; {status}; {found}"
         return [head, *aligned(rows), tail]
 
     def to_dict(self) -> dict[str, Any]:

@@ -61,7 +61,10 @@ def test_a_fit_tells_status_law_parameters_and_exponents_with_intervals(surface)
         value = surface.parameters.get(name, surface.exponent_a)
         low, high = surface.intervals[name].lower, surface.intervals[name].upper
         assert told[label].endswith(f"{value:.4g}  ({low:.4g} to {high:.4g})")
-    assert end == f"95 % intervals; {len(surface.findings)} findings"
+    assert end.startswith("95 % intervals; ")
+    for findings, words in (((), "0 findings"), (("a",), "1 finding"), (("a", "b"), "2 findings")):
+        said = repr(dataclasses.replace(surface, findings=findings)).splitlines()[-1]
+        assert said == f"95 % intervals; {words}"
     doubtful = dataclasses.replace(surface, status=FitStatus.AT_BOUND)
     assert "not certified: a parameter lies at a bound" in repr(doubtful).splitlines()[0]
 

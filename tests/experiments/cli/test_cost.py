@@ -2,6 +2,7 @@
 """What a study costs, at the command line: refusals in one line, before anything is trained."""
 
 import platform
+import re
 
 import pytest
 from command_line import is_one_line
@@ -142,6 +143,25 @@ def test_a_finished_study_is_not_refused_for_what_it_has_cost(
     for point in grid:
         ledger.write_result(point.id, record())
     assert isoflop("run", *arguments)[0] == 0
+
+
+def test_a_plan_says_what_is_trained_and_what_is_left(isoflop, trained, ledger, tmp_path, record):
+    calibration.store(tmp_path / "results", SLOW)
+    assert "left:" not in isoflop("plan", "seeds=0,1")[1]
+    isoflop("run", "seeds=0,1")
+    grid = trained.pop()[0].grid
+    ledger.write_plan("{}", list(grid))
+    hours = {}
+    for n, point in enumerate(grid, 1):
+        ledger.write_result(point.id, record())
+        out = isoflop("plan", "seeds=0,1")[1]
+        said = re.search(rf"trained: {n} of 4 runs of the grid; left: ([0-9.]+) device-hours", out)
+        hours[n] = float(said[1])
+        whole = float(re.search(r"planned: ([0-9.]+) device-hours", out)[1])
+    # Two runs of a size: each of the four has the same FLOPs, and evaluations besides.
+    assert hours[4] == 0
+    assert whole > hours[1] > hours[2] > hours[3] > 0
+    assert hours[1] == pytest.approx(0.75 * whole, rel=0.1)
 
 
 def test_another_engine_does_not_run_at_this_machines_speed(isoflop, trained, ledger, tmp_path):

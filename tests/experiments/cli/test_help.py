@@ -54,6 +54,7 @@ def test_every_option_says_what_holds_without_it(command):
             says = any(re.search(rf"\({one}\)$", text) for one in said_defaults(default))
         if not (says or is_flag or action.required) or len(words.split()) < 2:
             silent.append(text)
+        assert not re.search(r"(\([^()]*\)) \1", text), f"said twice: {text}"
     assert silent == []
 
 

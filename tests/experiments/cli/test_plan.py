@@ -24,7 +24,7 @@ AUTO = "auto, networks of at most {:,} parameters"
     ("keep", "most", "said"),
     [
         ("auto", 10_000_000, BOTH.format("0.0325", AUTO.format(10_000_000))),
-        ("auto", 1600, "final weights of 1 runs are kept, 0.0064 MB"),
+        ("auto", 1600, "final weights of 1 run are kept, 0.0064 MB"),
         ("final", 1600, BOTH.format("0.0325", "final")),
         ("none", 10_000_000, "final weights of 0 runs are kept, 0 MB (keep=none)"),
     ],
@@ -94,9 +94,15 @@ def test_a_plan_tells_of_forecasts_and_of_data_that_are_read_again(isoflop, tmp_
     for i in range(60):
         (tmp_path / "texts" / f"{i}.txt").write_text(chr(48 + i) * 90)
     (tmp_path / "mine.py").write_text(mine(f"{texts}, forecast_budgets=(9e8,)"))
+    then = "then a run at 9e8 FLOPs, whose loss is forecast first: not counted above"
+    code, out, err = isoflop("plan", "mine.py", "budgets=1e8,3e8")
+    assert (code, err) == (0, "")
+    assert then in out
+    # One budget tells nothing of others: no forecast, and no run that waits for one.
     code, out, err = isoflop("plan", "mine.py")
     assert (code, err) == (0, "")
-    assert "then a run at 9e8 FLOPs, whose loss is forecast first: not counted above" in out
+    assert "cannot answer: a forecast: one budget tells nothing of others." in out
+    assert then not in out
     found = json.loads(isoflop("plan", "mine.py", "--json")[1])["runs"]
     most = max(run["epochs"] for run in found)
     assert most > 1
@@ -122,9 +128,30 @@ def test_widths_that_some_settings_train_are_left_out_by_some(isoflop, tmp_path)
     said = {one.d_model: one.d_model in trained for one in planned.refused}
     assert {True, False} == set(said.values())
     for line in planned.left_out:
-        assert line in out
+        assert line in " ".join(out.split())
         widths = re.search(r"d_model ([\d, ]+):", line)[1].split(", ")
         assert {said[int(width)] for width in widths} == {"by some settings" in line}
+
+
+def test_nothing_that_a_plan_lists_is_wider_than_a_terminal(isoflop, tmp_path):
+    """Settings have a column; one line tells all widths that a budget has no data for."""
+    few = "data=TextFiles(paths=('texts',), validation_fraction=0.2), max_epochs=2.0"
+    sizes = "sizes=Ladder(d_models=(8, 16, 24, 32), tokens_per_param=(0.1, 1e4))"
+    (tmp_path / "texts").mkdir()
+    for i in range(60):
+        (tmp_path / "texts" / f"{i}.txt").write_text(chr(48 + i) * 900)
+    (tmp_path / "mine.py").write_text(mine(f"{few}, budgets=(1e9,), {sizes}"))
+    code, out, err = isoflop("plan", "mine.py", "axes=optimizer.learning_rate:0.25,1")
+    assert (code, err) == (0, "")
+    lines = [one for one in out.splitlines() if one.startswith(("budget", "1e9", "left", "  "))]
+    assert max(map(len, lines)) <= 80
+    head, *rows = [line.split() for line in lines if "left" not in line]
+    assert head[:5] == ["budget", "d_model", "learning_rate", "params", "tokens"]
+    assert {row[2] for row in rows if row[0] == "1e9"} == {"0.25", "1"}
+    said = " ".join(out.split())
+    assert "left out at 1e9 FLOPs: d_model 8, 16: " in said
+    assert said.count("epochs of the") == 2
+    assert said.count("Give more data, lower the budget, or raise max_epochs.") == 1
 
 
 def test_data_may_change_until_training_has_begun(isoflop, tmp_path):

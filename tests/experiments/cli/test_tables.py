@@ -233,7 +233,7 @@ def test_runs_that_were_forecast_are_in_no_fit_unless_asked_for(tmp_path, run):
     out = tmp_path / "fit.json"
     for where, n_runs in (((), 27), (("--where", "role!=none"), 28)):
         text = run("fit", str(path), *QUICK[:-1], "0", *where, "--out", str(out), "--verbose")
-        assert ("1 forecast runs are left out" in text) == (not where)
+        assert ("1 forecast run is left out" in text) == (not where)
         assert len(Fit.from_json(out.read_text()).fitted_runs) == n_runs
 
 

@@ -17,6 +17,7 @@ from experiments.plan.trunks import grow, saving
 from experiments.speed import device_speed
 from experiments.speed.calibration import Calibration
 from experiments.speed.device_speed import StepLaw, fit_steps
+from experiments.study.study import Axis
 from experiments.terminal import table
 from model.hardware import lookup
 
@@ -123,6 +124,9 @@ def test_runs_beyond_the_grid_are_stages_of_their_own_with_their_whole_budget(st
     share = largest.flops["matmul_full"] / largest.flops["6n_total"]
     assert share != pytest.approx(1.0, abs=0.01)
     assert beyond[0].flops == pytest.approx(1e12 * share)
+    # One budget tells nothing of others: no run follows.
+    single = dataclasses.replace(study, budgets=(1e11,))
+    assert len(estimate.stages(single, plan(single, manifest))) == 1
 
 
 def test_a_step_takes_its_overhead_besides_its_flops():
@@ -183,13 +187,13 @@ def test_a_named_device_is_measured_carried_assumed_or_stated_and_says_so():
 def shown(study, manifest):
     """What `isoflop plan` prints of a cost, on one line per sentence."""
 
-    def show(speed, terms=TERMS, wrong=None, n_devices=2):
-        made = plan(study, manifest)
+    def show(speed, terms=TERMS, wrong=None, n_devices=2, axes=()):
+        made = plan(dataclasses.replace(study, axes=axes), manifest)
         planned = estimate.estimate(
             estimate.stages(study, made), speed, terms, n_devices=n_devices, n_devices_per_work=1
         )
         console = Console(file=io.StringIO(), width=240, markup=False)
-        console.print(display.cost_table(made, planned, wrong))
+        console.print(display.cost_table(made, planned, wrong, None))
         return console.file.getvalue(), planned
 
     return show
@@ -208,8 +212,21 @@ def test_the_page_has_every_size_the_total_and_what_it_rests_on(shown, points):
     assert "700 W per device" in text
     assert "PUE 1.5; 400 g CO2 per kWh." in text
     assert "with 2 devices" in text
-    assert "each once, 5.0 s" in text
+    assert "compilation: 5.0 s for each of " in text
     assert "error: unknown until runs of this study have finished on abacus" in text
+
+
+def test_of_axes_each_has_a_column_and_no_line_of_the_table_is_wide(shown):
+    rates = Axis(field="recipe.optimizer.learning_rate", values=(0.25, 1.0))
+    norms = Axis(field="recipe.shape.use_bias", values=(True, False))
+    text, _ = shown(steady(1e9, 5.0), axes=(rates, norms))
+    _, *lines = text.partition("planned: ")[0].splitlines()
+    assert max(map(len, lines)) <= 80
+    heads = [line.split()[:4] for line in lines if line.split()[:1] == ["budget"]]
+    assert heads == len(heads) * [["budget", "d_model", "learning_rate", "use_bias"]]
+    assert sum(line.endswith(" cost") for line in lines) == 1
+    settings = {tuple(line.split()[2:4]) for line in lines if line.split()[0] in ("1e11", "4e11")}
+    assert settings == {(rate, bias) for rate in ("0.25", "1") for bias in ("True", "False")}
 
 
 def test_defaults_are_printed_with_their_source(shown):

@@ -86,6 +86,28 @@ def test_a_wrong_override_is_one_line_that_names_the_field(study, assignment, wo
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "now"),
+    [
+        ("forecast_budgets", (), "forecast_budgets="),
+        ("forecast_budgets", (2e12, 1.5e13), "forecast_budgets=2e12,1.5e13"),
+        ("budgets", (1e11, 123456789e3), "budgets=1e11,123456789000.0"),
+        ("seeds", ((0, 1, 2), (0,)), "seeds=[[0,1,2],[0]]"),
+        ("seeds", (0, 1), "seeds=0,1"),
+        ("trunks", False, "trunks=false"),
+        ("max_epochs", 1.0, "max_epochs=1"),
+        ("keep", "auto", "keep=auto"),
+    ],
+)
+def test_a_refusal_shows_the_value_as_an_override_gives_it(study, changed, path, value, now):
+    study = changed(study, path, value)
+    with pytest.raises(ValueError, match=f"^{path}=") as error:
+        override(study, [f"{path}=(),(1)"])
+    said = str(error.value).partition("It is now ")[2].rstrip(".").partition(";")[0]
+    assert said == now
+    assert override(study, [said]) == study
+
+
 def test_the_order_of_overrides_does_not_matter(study):
     # Each alone would be refused: budgets and seeds per budget are checked together.
     changes = ["budgets=1e11", "seeds=[[4]]", "recipe.optimizer.beta1=0.8"]

@@ -20,6 +20,7 @@ BAD_STUDIES = (
     ({"seeds": (0, 0)}, "distinct"),
     ({"seeds": (-1,)}, ">= 0"),
     ({"seeds": ((0,),)}, "each of the 2 budgets"),
+    ({"budgets": (1e11,), "seeds": ((0,), (1,))}, "one list for the one budget."),
     ({"seeds": (0, (1,))}, "seeds"),
     ({"seeds": ((0,), 1)}, "seeds"),
     ({"forecast_budgets": (2e11,)}, "above the largest budget"),

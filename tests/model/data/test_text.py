@@ -176,9 +176,21 @@ def test_few_documents_for_validation_are_worth_a_word(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\0".join(TEXTS))
     notes = " ".join(prepare(text_files(tmp_path / "a.txt"), tmp_path / "out").notes)
     n = len(split_documents(tmp_path / "out", "validation"))
-    assert f"Only {n} documents are held out" in notes
+    assert f"Only {n} document{'s are' if n > 1 else ' is'} held out: " in notes
     (tmp_path / "a.txt").write_bytes(b"\0".join(b"%d" % i for i in range(90)))
     assert "Only" not in " ".join(prepare(text_files(tmp_path / "a.txt"), tmp_path / "out").notes)
+
+
+def test_where_none_is_held_out_the_least_share_that_holds_one_out_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\0".join(TEXTS))
+    with pytest.raises(ValueError, match="no validation data: ") as caught:
+        prepare(text_files(tmp_path / "a.txt", validation_fraction=1e-6), tmp_path / "out")
+    said = re.search(r"validation_fraction \(([0-9.e-]+) or more\)", str(caught.value))
+    least = float(said[1])
+    held_out = prepare(text_files(tmp_path / "a.txt", validation_fraction=least), tmp_path / "out")
+    assert "Only 1 document is held out: documents may differ much." in held_out.notes
+    assert len(split_documents(tmp_path / "out", "validation")) == 1
+    assert not any(is_validation(text, 0.9 * least) for text in TEXTS)
 
 
 def test_all_files_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None:
@@ -256,7 +268,7 @@ BAD_FILES = [
     ("a.csv", b"text\na,b\n", "line 2 of .* has 2 cells"),
     ("a.txt", b"a<|endoftext|>b", "set document_separator"),
     ("a.txt", b"", "no train data: 0 documents"),
-    ("a.txt", b"one", "data: 1 documents"),
+    ("a.txt", b"one", "data: 1 document"),
 ]
 
 
@@ -322,7 +334,7 @@ def test_one_document_is_cut_into_blocks_that_are_text_and_all_of_it(
 def test_a_separator_that_is_not_there_is_not_made_up_for(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("line\n" * 9000)
     source = text_files(tmp_path / "a.txt", document_separator="<|end|>")
-    with pytest.raises(ValueError, match=r"data: 1 documents, .* document_separator parts a file"):
+    with pytest.raises(ValueError, match=r"data: 1 document, .* document_separator parts a file"):
         prepare(source, tmp_path / "out")
 
 
