@@ -13,7 +13,7 @@ from experiments.cost.estimate import HOUR, Estimate, Work, known_sum
 from experiments.cost.target import CARBON, CARBON_SOURCE, PUE, PUE_SOURCE
 from experiments.plan.plan import Plan
 from experiments.study.study import axis_cells
-from experiments.terminal.table import COLUMNS, amount, duration, fitting_tables
+from experiments.terminal.table import COLUMNS, amount, duration, fitting_table
 from scaling.tables.units import power
 
 
@@ -37,7 +37,7 @@ def cost_table(
     first, *others = sentences(planned, accuracy)
     return Group(
         Text("cost of each run, on average where several share a line:"),
-        fitting_tables(rows, COLUMNS, n_keys=len(names), justify="right"),
+        fitting_table(rows, COLUMNS, justify="right"),
         *map(Text, (first, *_left(plan, left), *others)),
     )
 
@@ -81,16 +81,16 @@ def _left(plan: Plan, left: Estimate | None) -> list[str]:
 
 
 def _cells(planned: Estimate, works: Sequence[Work], share: int) -> dict[str, str]:
-    """FLOPs, device-hours, energy, CO2 and money of some works, over ``share``."""
+    """Device-hours, money, energy, CO2 and FLOPs of some works, over ``share``: by rank."""
     seconds = known_sum([planned.device_seconds[work.name] for work in works])
     each = None if seconds is None else seconds / share
     kwh = planned.terms.kwh(each)
     return {
-        "FLOPs": amount(sum(work.flops for work in works) / share),
         "device-hours": amount(None if each is None else each / HOUR),
+        "cost": amount(planned.terms.money(each)),
         "kWh": amount(kwh),
         "kg CO2": amount(planned.terms.co2_kg(kwh)),
-        "cost": amount(planned.terms.money(each)),
+        "FLOPs": amount(sum(work.flops for work in works) / share),
     }
 
 

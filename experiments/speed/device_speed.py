@@ -68,7 +68,7 @@ class DeviceSpeed:
 
 def here(known: Calibration) -> DeviceSpeed:
     """What was measured on a device, as it is."""
-    shapes = "one size" if len(known.flops_per_second) == 1 else "sizes"
+    shapes = "size" if len(known.flops_per_second) == 1 else "sizes"
     works = sorted(known.flops_per_second)
     basis = (
         f"measured on {known.device}, {len(works)} {shapes} of step from {power(works[0])} to "

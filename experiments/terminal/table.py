@@ -39,13 +39,7 @@ def fitting_table(
     return table
 
 
-def fitting_tables(
-    rows: Sequence[Mapping[str, str]],
-    width: int,
-    *,
-    n_keys: int = 1,
-    justify: JustifyMethod = "left",
-) -> Group:
+def fitting_tables(rows: Sequence[Mapping[str, str]], width: int, *, n_keys: int = 1) -> Group:
     """All columns in at most 80: those without room follow in further tables.
 
     Args:
@@ -55,8 +49,7 @@ def fitting_tables(
     left = list(rows[0])
     while len(left) > n_keys or not tables:
         shown = [{name: row[name] for name in left} for row in rows]
-        fewest = min(n_keys + 1, len(left))
-        tables.append(fitting_table(shown, min(width, COLUMNS), fewest=fewest, justify=justify))
+        tables.append(fitting_table(shown, min(width, COLUMNS), fewest=min(n_keys + 1, len(left))))
         left = [*left[:n_keys], *left[len(tables[-1].columns) :]]
     return Group(*tables)
 

@@ -135,11 +135,11 @@ def test_widths_that_some_settings_train_are_left_out_by_some(isoflop, tmp_path)
 
 def test_nothing_that_a_plan_lists_is_wider_than_a_terminal(isoflop, tmp_path):
     """Settings have a column; one line tells all widths that a budget has no data for."""
-    few = "data=TextFiles(paths=('texts',), validation_fraction=0.2), max_epochs=2.0"
+    few = "data=TextFiles(paths=('texts',), validation_fraction=0.2), max_epochs=1.0"
     sizes = "sizes=Ladder(d_models=(8, 16, 24, 32), tokens_per_param=(0.1, 1e4))"
     (tmp_path / "texts").mkdir()
     for i in range(60):
-        (tmp_path / "texts" / f"{i}.txt").write_text(chr(48 + i) * 900)
+        (tmp_path / "texts" / f"{i}.txt").write_text(chr(48 + i) * 200)
     (tmp_path / "mine.py").write_text(mine(f"{few}, budgets=(1e9,), {sizes}"))
     code, out, err = isoflop("plan", "mine.py", "axes=optimizer.learning_rate:0.25,1")
     assert (code, err) == (0, "")
