@@ -7,7 +7,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ _SURELY_DECIMAL = re.compile(r"[+-]?(0\d*,|\d+,(?!\d{3}(\s?[A-Za-z])?$))")
 _WITH_LETTER = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?)\s?([KMBGTkmbgt])")
 _LETTERS = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 _WITH_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
+# Among decimal commas 1.026 is 1026 to whoever writes so, and to Python a little more than 1.
+_WITH_THOUSANDS_POINTS = re.compile(r"([+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?)(\s?[KMBGTkmbgt])?")
 # 1,234 alone may be a decimal comma.
 _SURELY_THOUSANDS = re.compile(r"\d{1,3}(,\d{3}){2,}(\.\d+)?|\d{1,3},\d{3}\.\d+")
 
@@ -160,7 +162,7 @@ def with_decimal_points(
     """Columns with points for decimal commas, and in which that was done, in words.
 
     In a column all numbers are spelt so: each has one comma or none, and each has one or in some
-    it can be no mark of thousands.
+    it can be no mark of thousands. `thousands_points` finds cells that are not to be read then.
     """
     found = {name: cells for name, cells in columns.items() if _has_decimal_commas(cells)}
     numerals = (cell.strip() for cells in found.values() for cell in cells if _is_numeral(cell))
@@ -179,7 +181,11 @@ def with_decimal_points(
 def _has_decimal_commas(cells: Sequence[str]) -> bool:
     # What stands for a missing number has no digit; few other words are mistakes, named later.
     with_digits = [cell.strip() for cell in cells if any(sign.isdigit() for sign in cell)]
-    numbers = [cell for cell in with_digits if _is_numeral(cell)]
+    numbers = [
+        cell
+        for cell in with_digits
+        if _is_numeral(cell) and not _WITH_THOUSANDS_POINTS.fullmatch(cell)
+    ]
     commas = [cell for cell in numbers if "," in cell]
     return (
         bool(commas)
@@ -187,6 +193,25 @@ def _has_decimal_commas(cells: Sequence[str]) -> bool:
         and all(_WITH_DECIMAL_COMMA.fullmatch(cell) for cell in numbers)
         and (len(commas) == len(numbers) or any(_SURELY_DECIMAL.match(cell) for cell in commas))
     )
+
+
+def thousands_points(columns: Mapping[str, Sequence[str]]) -> list[tuple[int, str, str]]:
+    """Cells whose points may be marks of thousands: index of the row, column, and what to write
+    for the cell."""
+    return [
+        (row, name, _without_thousands(found[1], found[2] or ""))
+        for name, cells in columns.items()
+        for row, cell in enumerate(cells)
+        if (found := _WITH_THOUSANDS_POINTS.fullmatch(cell.strip()))
+    ]
+
+
+def _without_thousands(number: str, letter: str) -> str:
+    plain = f"{number.replace('.', '')}{letter}"
+    if "," in number or number.count(".") > 1:
+        return plain
+    # Four decimals: 1,026 might be thousands to a reader of English.
+    return f"{plain} or {number.replace('.', ',')}0{letter}"
 
 
 def _is_numeral(cell: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from scaling.tables.arrays import Array
 from scaling.tables.csv_spelling import header as header_of
-from scaling.tables.csv_spelling import is_number, with_decimal_points
+from scaling.tables.csv_spelling import is_number, thousands_points, with_decimal_points
 from scaling.tables.json_rows import cell, json_columns, json_lines
 
 _TEXT = (".csv", ".tsv", ".txt", ".jsonl", ".json")
@@ -182,14 +182,31 @@ def _read_csv(path: Path, text: str) -> Table:
     columns: dict[str, Sequence[str]] = {
         name: column for name, column in zip(header, cells, strict=True) if name
     }
-    columns, commas = with_decimal_points(columns) if delimiter == ";" else (columns, ())
+    lines_of = [line for line, _ in rows]
+    pointed, commas = with_decimal_points(columns) if delimiter == ";" else (columns, ())
+    if commas:
+        _refuse_thousands(path, columns, lines_of)
     return Table(
         path=path,
         row_kind="line",
-        row_numbers=np.array([line for line, _ in rows], int),
-        columns=columns,
+        row_numbers=np.array(lines_of, int),
+        columns=pointed,
         notes=(*titles, *comments, *commas),
     )
+
+
+def _refuse_thousands(
+    path: Path, columns: Mapping[str, Sequence[str]], row_numbers: Sequence[int]
+) -> None:
+    """Raises ValueError for points that may be marks of thousands beside decimal commas."""
+    found = sorted(thousands_points(columns))
+    if found:
+        row, name, legal = found[0]
+        more = f" ({len(found) - 1} more cells are spelt so)" * (len(found) > 1)
+        raise ValueError(
+            f"{path} has decimal commas, and line {row_numbers[row]}: {name} is "
+            f"{columns[name][row].strip()!r}, whose point may mark thousands; write {legal}{more}"
+        )
 
 
 def _without_comments(

@@ -491,6 +491,48 @@ def test_decimal_commas_may_have_letters(tmp_path):
     assert runs.loss_nats.tolist() == [3.5, 2.25]
 
 
+THOUSANDS = {"1.026": ("1026", "1,0260"), "1.026,5": ("1026,5",), "1.026.000": ("1026000",)}
+
+
+@pytest.mark.parametrize(("cell", "legal"), THOUSANDS.items(), ids=THOUSANDS.keys())
+@pytest.mark.parametrize("other", ["75", "75,5", "75.5"])
+@pytest.mark.parametrize(("letter", "factor"), [("", 1), (" K", 1e3)])
+def test_points_beside_decimal_commas_may_mark_thousands(
+    tmp_path, cell, legal, other, letter, factor
+):
+    body = f"params;tokens;loss;lr\n{{}}{letter};1e9;3,124;0.001\n{{}}{letter};1e9;2,9;0.002\n"
+    with pytest.raises(
+        ValueError, match=r"t.csv has decimal commas, and line 3: params is"
+    ) as told:
+        read_runs(written(tmp_path, body.format(other, cell)), columns=COLUMNS)
+    way_out = " or ".join(f"{text}{letter}" for text in legal)
+    said = f"is '{cell}{letter}', whose point may mark thousands; write {way_out}"
+    assert str(told.value).endswith(said)
+    for text in legal:
+        plain = body.format(other.replace(".", ","), text)
+        found = read_runs(written(tmp_path, plain), columns=COLUMNS).n_params
+        meant = [float(one.replace(",", ".")) * factor for one in (other, text)]
+        np.testing.assert_allclose(found, meant, rtol=1e-15)
+
+
+def test_points_that_may_mark_thousands_are_counted(tmp_path):
+    body = "params;tokens;loss\n7,5;1.234;3,1\n1.026;1.620;3,124\n"
+    with pytest.raises(ValueError, match=r"line 2: tokens is '1.234'.*\(2 more cells are spelt so"):
+        read_runs(written(tmp_path, body), columns=COLUMNS)
+
+
+def test_points_that_may_mark_thousands_are_seen_in_the_only_column_with_commas(tmp_path):
+    path = written(tmp_path, "params;tokens;loss\n75,5;1e9;3.12\n1.026;1e9;2.9\n")
+    with pytest.raises(ValueError, match=r"line 3: params is '1.026', whose point may mark thou"):
+        read_runs(path, columns=COLUMNS)
+
+
+def test_points_without_decimal_commas_are_decimal(tmp_path):
+    for mark in ";,\t":
+        body = "params,tokens,loss\n1.026,2.1,3.124\n".replace(",", mark)
+        assert read_runs(written(tmp_path, body), columns=COLUMNS).loss_nats.tolist() == [3.124]
+
+
 COMMAS = {
     "a point as well": ("3,5", "3.5"),
     "thousands": ("1,234,567", "3,5"),
