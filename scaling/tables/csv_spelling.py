@@ -180,12 +180,9 @@ def with_decimal_points(
 
 def _has_decimal_commas(cells: Sequence[str]) -> bool:
     # What stands for a missing number has no digit; few other words are mistakes, named later.
-    with_digits = [cell.strip() for cell in cells if any(sign.isdigit() for sign in cell)]
-    numbers = [
-        cell
-        for cell in with_digits
-        if _is_numeral(cell) and not _WITH_THOUSANDS_POINTS.fullmatch(cell)
-    ]
+    digits = [cell.strip() for cell in cells if any(sign.isdigit() for sign in cell)]
+    with_digits = [cell for cell in digits if not _WITH_THOUSANDS_POINTS.fullmatch(cell)]
+    numbers = [cell for cell in with_digits if _is_numeral(cell)]
     commas = [cell for cell in numbers if "," in cell]
     return (
         bool(commas)
