@@ -34,9 +34,12 @@ def widths(study: Study, manifest: Manifest, budget: float) -> tuple[list[int], 
             for d, ratio in ratios.items()
             if not low <= ratio <= high
         }
-        return [d for d in ratios if d not in outside], [
-            Refusal(budget=budget, d_model=d, reason=f"{ends} tokens per parameter.")
+        reasons = {
+            d: f"{ends} token{'s' * (not ends.endswith(' 1'))} per parameter."
             for d, ends in outside.items()
+        }
+        return [d for d in ratios if d not in outside], [
+            Refusal(budget=budget, d_model=d, reason=reason) for d, reason in reasons.items()
         ]
     steps = study.sizes.n_sizes - 1
     targets = [high * (low / high) ** (i / steps) for i in range(steps + 1)]

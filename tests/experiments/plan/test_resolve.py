@@ -48,7 +48,7 @@ def test_more_epochs_than_allowed_are_refused(study, make_manifest):
     planned = plan(study, small)
     assert [r for r in planned.refused if "above max_epochs=1" in r.reason]
     allowed = plan(dataclasses.replace(study, max_epochs=1.5), small)
-    assert [r.reason for r in allowed.refused] == ["fewer than 1 tokens per parameter."]
+    assert [r.reason for r in allowed.refused] == ["fewer than 1 token per parameter."]
     assert max(p.epochs for p in allowed.points) == pytest.approx(n_tokens / (n_tokens - 1))
     assert all(p.epochs is None for p in plan(study, make_manifest(n_train_tokens=None)).points)
 
