@@ -17,6 +17,8 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from scaling.laws.law import Law
 from scaling.laws.objectives import huber
 from scaling.solve.problem import AT_BOUND
@@ -98,6 +100,10 @@ def _expansion(law: Law, kind: str, is_log: bool) -> Callable[..., Any]:
 
     n_law = len(law.parameters)
     has_scale = kind == "student_t"
+    # Of symmetric matrices the upper half is summed, K numbers, and put at both its places.
+    upper = np.triu_indices(n_law)
+    places = np.zeros((n_law, n_law), int)
+    places[upper] = places[upper[::-1]] = np.arange(len(upper[0]))
 
     def predicted(coordinates: Any, x: Any) -> Any:
         """Of one point, in the objective's space."""
@@ -112,8 +118,9 @@ def _expansion(law: Law, kind: str, is_log: bool) -> Callable[..., Any]:
         at_points = [jnp.broadcast_to(c, y.shape) for c in full[:n_law]]
         s, bend = jax.linearize(lambda c: jax.vmap(jax.grad(predicted))(c, x), at_points)
         along = jax.vmap(lambda axis: jnp.stack(bend([jnp.broadcast_to(a, y.shape) for a in axis])))
-        # First derivatives [P, n] and second ones [P, P, n] of the predictions.
-        slopes, bends = jnp.stack(s), along(jnp.eye(n_law))
+        # First derivatives of the predictions [P, n], their products and second ones [K, n].
+        slopes, bends = jnp.stack(s), along(jnp.eye(n_law))[upper]
+        products = slopes[upper[0]] * slopes[upper[1]]
         r = y - jax.vmap(predicted)(at_points, x)
         # The objective, its first and second derivative by each residual, and Huber's weights.
         if has_scale:
@@ -127,8 +134,8 @@ def _expansion(law: Law, kind: str, is_log: bool) -> Callable[..., Any]:
             loss, pull = huber(jnp, r, delta), jnp.clip(r, -delta, delta)
             stiffness, reweighted = jnp.abs(r) < delta, delta / jnp.maximum(jnp.abs(r), delta)
         g = -slopes @ (w * pull)
-        h = (slopes * (w * stiffness)) @ slopes.T - bends @ (w * pull)
-        m = (slopes * (w * reweighted)) @ slopes.T
+        h = (products @ (w * stiffness) - bends @ (w * pull))[places]
+        m = (products @ (w * reweighted))[places]
         if has_scale:
             # One more coordinate, the logarithm of the scale.
             across = 2.0 * slopes @ (w * pull / (1.0 + t))
@@ -173,20 +180,24 @@ def _proposal(
     systems = jnp.stack([h + damping * m + ridge, (1.0 + damping) * m + 1e-10 * eye, h + ridge])
     at_lower, at_upper = theta <= lower + AT_BOUND, theta >= upper - AT_BOUND
 
-    def solved(_: Any, carry: Any) -> Any:
-        free, _, known = carry
+    def solved(carry: Any) -> Any:
+        n_rounds, free, _, known = carry
         pull = jnp.where(free, g * scale, 0.0)
         of_free = jnp.where(free[:, None] & free[None, :], systems, eye)
         steps, is_definite = jax.vmap(_descend, in_axes=(0, None))(of_free, pull)
         step = jnp.where(is_definite[0], steps[0], steps[1]) * scale
         gain = jnp.where(is_definite[2], -0.5 * jnp.dot(steps[2], pull), jnp.inf)
         leaves = (at_lower & (step < 0)) | (at_upper & (step > 0))
-        return free & ~leaves, jnp.where(free & ~leaves, step, 0.0), jnp.maximum(known, gain)
+        held = free & ~leaves
+        # Where no step leaves the box a second round would be the first again.
+        n_rounds = jnp.where(jnp.all(held == free), 2, n_rounds + 1)
+        return n_rounds, held, jnp.where(held, step, 0.0), jnp.maximum(known, gain)
 
     # Held: at a bound that the gradient presses against, or, in a second round, the step would.
     # The decrement is the larger one, so that no row ends where only such a step is short.
     free = ~((at_lower & (g > 0)) | (at_upper & (g < 0)))
-    _, step, decrement = jax.lax.fori_loop(0, 2, solved, (free, jnp.zeros_like(theta), 0.0))
+    first = (0, free, jnp.zeros_like(theta), 0.0)
+    _, _, step, decrement = jax.lax.while_loop(lambda carry: carry[0] < 2, solved, first)
     # A constant term that would fall below its bound ends there, and the others on the way.
     room = jnp.where(is_constant & (step < 0), jnp.expm1(lower - theta), -jnp.inf)
     step = step * jnp.min(jnp.minimum(1.0, room / jnp.minimum(step, -1e-300)))
@@ -194,11 +205,20 @@ def _proposal(
 
 
 def _descend(matrix: Any, gradient: Any) -> tuple[Any, Any]:
-    """-matrix^-1 gradient, and whether the matrix is positive definite."""
-    import jax
+    """-matrix^-1 gradient, and whether the matrix is positive definite.
+
+    Elimination (Gauss and Jordan) without exchange of rows, which definite matrices do not need:
+    the pivots tell whether it is one. LAPACK's calls take longer for matrices this small, and load
+    all of scipy.linalg.
+    """
     import jax.numpy as jnp
 
-    factor = jax.lax.linalg.cholesky(matrix)
-    step = -jax.scipy.linalg.cho_solve((factor, True), gradient)
-    is_definite = jnp.all(jnp.isfinite(step))
+    rows = jnp.column_stack([matrix, gradient])
+    pivots = []
+    for k in range(len(gradient)):
+        pivots.append(rows[k, k])
+        row = rows[k] / rows[k, k]
+        rows = (rows - rows[:, k, None] * row).at[k].set(row)
+    step = -rows[:, -1]
+    is_definite = jnp.all(jnp.stack(pivots) > 0.0) & jnp.all(jnp.isfinite(step))
     return jnp.where(is_definite, step, 0.0), is_definite
