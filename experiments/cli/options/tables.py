@@ -43,8 +43,9 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("table (CSV, TSV, JSONL, Parquet)").add_argument
     add("--columns", action="append", metavar="FIELD=COLUMN[:UNIT],...",
         help="n_params=size:M,n_tokens=steps:524288,loss_nats=bpb:bits; K M B T or a number "
-        "multiply, P E PF-days for FLOPs, bits for losses; a+b adds columns; status=state:done "
-        "says what counts (columns of our names)")  # fmt: skip
+        "multiply, P E PF-days for FLOPs, bits for losses; a+b adds columns; budget=C says which "
+        "runs were meant to cost the same; status=state:done says what counts (columns of our "
+        "names)")  # fmt: skip
     text = "rows to use, or 'A=1 or B<2'; may be repeated (all)"
     add("--where", action="append", metavar="COLUMN=VALUE", help=text)
     add("--best-per", metavar="FIELD,...",

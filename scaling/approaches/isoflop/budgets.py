@@ -26,6 +26,8 @@ from scaling.tables.units import power
 from scaling.uncertainty.groups import share_noise
 
 _OVER = ("parameters", "tokens")
+# Budgets whose reasons are written out where none can be fitted; the others are counted.
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +139,23 @@ def _require_two(runs: Runs, budgets: Sequence[Budget]) -> None:
             f"a frontier needs at least two budgets, these {len(runs)} usable runs have "
             f"{len(budgets)}; name the column of budgets, or train at another one."
         )
-    listed = "; ".join(f"{power(b.budget)} FLOPs: {b.reason}" for b in budgets if b.reason)
+    reasons = [f"{power(b.budget)} FLOPs: {b.reason}" for b in budgets if b.reason]
     raise FitError(
         f"interior minima at {n_used} of {len(budgets)} budgets, at least two are needed "
-        f"({listed})."
+        f"{some_reasons(reasons, runs)}"
     )
+
+
+def some_reasons(reasons: Sequence[str], runs: Runs) -> str:
+    """Why budgets are not used, in parentheses, the first few of them; and the way out where most
+    runs have FLOPs of their own."""
+    more = [f"and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
+    way_out = (
+        " Most runs have FLOPs of their own: if rounding makes them differ, name the column that "
+        "says which budget each was meant for, --columns budget=COLUMN."
+    )
+    is_alone = 2 * len(runs.budgets) > len(runs)
+    return f"({'; '.join([*reasons[:_SHOWN], *more])}).{way_out * is_alone}"
 
 
 def with_drawn_intervals(budgets: Sequence[Budget], drawn: Draws, level: float) -> list[Budget]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from scaling.approaches import diagnostics
+from scaling.approaches.isoflop.budgets import some_reasons
 from scaling.approaches.isoflop.checks import curvature_interval, enclosed
 from scaling.approaches.isoflop.curves import TOKENS, fit_curve
 from scaling.approaches.isoflop.joint import JointFit, draw, fit_joint, replicate
@@ -149,10 +150,11 @@ def _used(runs: Runs) -> tuple[_Used, dict[float, str]]:
         )
     few = {b: n for b, n in counts.items() if not _has_parabola(*n)}
     if len(counts) - len(few) < PARABOLA_BUDGETS:
-        listed = ", ".join(f"{r} at {s} at {power(b)} FLOPs" for b, (s, r) in few.items())
+        reasons = [f"{power(b)} FLOPs: {r} at {s}" for b, (s, r) in few.items()]
         raise FitError(
             f"{len(counts) - len(few)} of {len(counts)} budgets have enough runs, at least two "
-            f"are needed: a curve needs {PARABOLA_RUNS} runs at {PARABOLA_SIZES} sizes ({listed})."
+            f"are needed: a curve needs {PARABOLA_RUNS} runs at {PARABOLA_SIZES} sizes "
+            f"{some_reasons(reasons, runs)}"
         )
     left = {b: "its runs have one size" for b, (s, _) in counts.items() if s < 2}
     kept = runs.select(~np.isin(runs.budget, list(left)))

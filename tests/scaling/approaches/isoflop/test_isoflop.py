@@ -14,6 +14,7 @@ from scaling.approaches.isoflop.curves import value_at
 from scaling.approaches.isoflop.fit import fit_isoflop
 from scaling.approaches.isoflop.joint import fit_joint
 from scaling.approaches.isoflop.law import excess
+from scaling.approaches.isoflop.per_budget import fit_per_budget
 from scaling.fit import Fit, FitError, FitStatus
 from scaling.laws.closed_form_optimum import optimal_params
 from scaling.laws.registry import law_named
@@ -151,6 +152,24 @@ def test_one_budget_and_too_few_runs_are_refused():
         fit_isoflop(runs.select(runs.budget == 1e18))
     with pytest.raises(FitError, match="1 of 4 budgets have enough runs"):
         fit_isoflop(runs.select((runs.budget == 1e18) | (np.arange(28) % 7 < 3)))
+
+
+@pytest.mark.parametrize("fit", [fit_isoflop, fit_per_budget])
+def test_budgets_that_rounding_tells_apart_are_counted_and_the_way_out_is_named(fit):
+    runs = parabolic_runs(sd=0.002)
+    rounded = replace(runs, budget=runs.budget * np.linspace(1.0, 1.004, len(runs)))
+    with pytest.raises(FitError, match=r"--columns budget=COLUMN\.$") as told:
+        fit(rounded)
+    assert "0 of 28 budgets" in str(told.value)
+    assert "; and 25 more)" in str(told.value)
+    assert len(str(told.value)) < 500
+    assert "--columns" not in str(_refusal(fit, runs.select(np.arange(28) % 7 < 3)))
+
+
+def _refusal(fit, runs):
+    with pytest.raises(FitError) as told:
+        fit(runs)
+    return told.value
 
 
 @pytest.mark.parametrize(("moved", "is_said"), [([0, 0, 0, 0], False), ([0.3, -0.3] * 2, True)])
