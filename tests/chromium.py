@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A headless Chromium, driven by its own protocol through a pipe: what a person with a mouse does.
+"""A headless Chromium, driven by its own protocol through a pipe: what a mouse or a finger does.
 
 https://chromedevtools.github.io/devtools-protocol
 """
@@ -122,6 +122,12 @@ class Browser:
         same = {"x": x, "y": y, "button": "left", "clickCount": 1}
         self.call("Input.dispatchMouseEvent", type="mousePressed", **same)
         self.call("Input.dispatchMouseEvent", type="mouseReleased", **same)
+
+    def tap(self, x: float, y: float) -> None:
+        """A finger, and the click that the browser makes of it."""
+        self.call("Emulation.setTouchEmulationEnabled", enabled=True)
+        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def write(self, text: str) -> None:
         """Types into what has the focus."""

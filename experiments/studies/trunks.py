@@ -13,7 +13,7 @@ from model.training.config import EvalConfig
 
 STUDY = Study(
     name="trunks",
-    question="How large a byte model, on how many bytes, for 2.5e10 to 4e11 FLOPs?",
+    question="How large a byte model, on how many bytes, where runs share trunks?",
     budgets=(2.5e10, 5e10, 1e11, 2e11, 4e11),
     sizes=Ladder(
         d_models=(12, 16, 20, 24, 32, 40, 48, 64),

@@ -91,11 +91,7 @@ def page(
         exponents=rows.exponent_rows(analysis),
         refusals=analysis.refusals,
         findings=rows.findings(analysis),
-        forecasts=[
-            row
-            for judged in report.forecasts
-            for row in rows.forecast_rows(judged, report.unit, report.bits_per_nat)
-        ],
+        forecasts=_forecasts(report),
         explorable=explorable,
         explorable_captions=interactive.CAPTIONS,
         figures=[
@@ -117,6 +113,19 @@ def page(
             planned_vs_real.run_rows(report.planned, report.compared) if report.planned else []
         ),
     )
+
+
+def _forecasts(report: Report) -> list[dict[str, str]]:
+    """A row per surface of each forecast, with a column of conformal intervals if one is known."""
+    found = [
+        row
+        for judged in report.forecasts
+        for row in rows.forecast_rows(judged, report.unit, report.bits_per_nat)
+    ]
+    if not any(judged.forecast.conformal for judged in report.forecasts):
+        for row in found:
+            del row["conformal"]
+    return found
 
 
 def _downloads(study: Study, points: Sequence[Point], report: Report) -> dict[str, str]:

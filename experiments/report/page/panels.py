@@ -14,7 +14,7 @@ from bokeh.plotting import figure
 from matplotlib.colors import to_hex
 
 from experiments.report import rows
-from experiments.report.build import Report
+from experiments.report.build import JudgedForecast, Report
 from experiments.report.fits.fit_once import APPROACHES
 from experiments.report.frontier_table import frontier_rows
 from experiments.report.page.parts import (
@@ -130,42 +130,43 @@ def forecast_panel(report: Report, runs: ColumnDataSource, switches: Switches) -
     points = panel.scatter("flops", "loss_nats", source=runs, size=5, color=RUNS, **SELECTED)
     read_runs(panel, [points])
     entries = {**_approaches(panel, report, "loss_opt", switches), "runs": points}
-    guesses: list[GlyphRenderer] = []
-    columns: list[str] = []
     for judged in report.forecasts:
-        made = judged.forecast
-        styles = approach_styles(list(made.forecasts))
-        told = rows.forecast_rows(judged, report.unit, report.bits_per_nat)
-        for (law, guess), row in zip(made.forecasts.items(), told, strict=True):
-            ends = [math.nan if end is None else end for end in (guess.lower, guess.upper)]
-            columns = [name for name in row if name != "sentence"]
-            source = ColumnDataSource(
-                {name: [row[name]] for name in columns}
-                | {"x": [made.budget], "y": [guess.value], "lower": ends[:1], "upper": ends[1:]}
-            )
+        made, told = judged.forecast, _told_of_forecast(report, judged)
+        at = {"x": [made.budget], **{name: [text] for name, text in told.items()}}
+        styles, marks = approach_styles(list(made.forecasts)), []
+        for law, guess in made.forecasts.items():
+            lower, upper = (math.nan if end is None else end for end in (guess.lower, guess.upper))
+            source = ColumnDataSource(at | {"y": [guess.value], "lower": [lower], "upper": [upper]})
             colour = styles[law]["color"]
             bar = panel.segment("x", "lower", "x", "upper", source=source, line_width=3)
             bar.glyph.line_color, bar.glyph.line_alpha = colour, 0.6
-            guesses.append(
+            marks.append(
                 panel.scatter("x", "y", source=source, marker="diamond", size=10, color=colour)
             )
-            entries[f"forecast ({law})"] = guesses[-1]
-            switches.add(f"forecast ({law})", [guesses[-1], bar])
-    read(panel, guesses, columns)
-    if outcomes := [(j.forecast.budget, j.outcome) for j in report.forecasts if j.outcome]:
-        source = ColumnDataSource(
-            {
-                "x": [flops for flops, _ in outcomes],
-                "y": [loss for _, loss in outcomes],
-                "came out": [f"{loss:.4f}" for _, loss in outcomes],
-            }
-        )
-        entries["came out"] = panel.scatter(
-            "x", "y", source=source, marker="star", size=14, color=OUTCOME
-        )
-        read(panel, [entries["came out"]], ("came out",))
+            entries[f"forecast ({law})"] = marks[-1]
+            switches.add(f"forecast ({law})", [marks[-1], bar])
+        if judged.outcome is not None:
+            source = ColumnDataSource(at | {"y": [judged.outcome]})
+            marks.append(
+                panel.scatter("x", "y", source=source, marker="star", size=14, color=OUTCOME)
+            )
+            entries["came out"] = marks[-1]
+            switches.add("came out", marks[-1:])
+        read(panel, marks, told)
     legend(panel, entries)
     return panel
+
+
+def _told_of_forecast(report: Report, judged: JudgedForecast) -> dict[str, str]:
+    """What each mark of a forecast says: all of it, for they lie on one another."""
+    told = rows.forecast_rows(judged, report.unit, report.bits_per_nat)
+    first, interval = told[0], f"{judged.forecast.level:.0%} interval"
+    names = ("FLOPs", "parameters", f"{report.unit}s", "came out")
+    return {
+        **{name: first[name] for name in names},
+        **{row["law"]: f"{row['forecast']} ({row[interval]})" for row in told},
+        **({"conformal": first["conformal"]} if judged.forecast.conformal else {}),
+    }
 
 
 def curves_panel(report: Report, runs: ColumnDataSource, switches: Switches) -> figure:

@@ -119,7 +119,16 @@ def read(panel: figure, renderers: Sequence[GlyphRenderer], columns: Iterable[st
     """Shows these columns where the pointer is."""
     if renderers:
         tips = [(name, f"@{{{name}}}") for name in columns]
-        panel.add_tools(HoverTool(renderers=list(renderers), tooltips=tips))
+        # Above or below, where a narrow window has room. They move with the pointer, one after
+        # another: of several the page shows the one that moved last, of what is drawn on top.
+        panel.add_tools(
+            HoverTool(
+                renderers=list(renderers),
+                tooltips=tips,
+                attachment="vertical",
+                point_policy="follow_mouse",
+            )
+        )
 
 
 def read_runs(panel: figure, renderers: Sequence[GlyphRenderer]) -> None:

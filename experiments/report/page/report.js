@@ -7,9 +7,8 @@
   const body = table.tBodies[0]
   const rows = [...body.rows]
 
-  const pick = (names, where) => {
+  const pick = (names) => {
     for (const row of rows) row.classList.toggle("picked", names.includes(row.cells[0].textContent))
-    if (where !== undefined) rows.find((row) => row.matches(".picked:not([hidden])"))?.scrollIntoView(where)
   }
 
   const { figures, document: figured } = held("explorable")
@@ -19,13 +18,24 @@
   Bokeh.embed.embed_items({ study: figured }, [shown]).then(() => {
     const source = Bokeh.documents[0].get_model_by_name("runs")
     const names = source.data.run
+    let moves = false
     source.selected.properties.indices.change.connect(() => {
-      pick(source.selected.indices.map((i) => names[i]), { block: "center" })
+      pick(source.selected.indices.map((i) => names[i]))
+      moves = true
     })
+    // A finger selects before its click comes: that would fall on the row that is there by then.
+    for (const figure of document.querySelectorAll("figure")) {
+      figure.addEventListener("click", () => {
+        const row = rows.find((row) => row.matches(".picked:not([hidden])"))
+        if (moves) row?.scrollIntoView({ block: "center" })
+        moves = false
+      })
+    }
     body.addEventListener("click", ({ target }) => {
       const name = target.closest("tr").cells[0].textContent
       source.selected.indices = names.flatMap((other, i) => (other === name ? [i] : []))
       pick([name])
+      moves = false
       if (source.selected.indices.length) document.querySelector("figure").scrollIntoView()
     })
     document.documentElement.dataset.ready = "yes"
@@ -39,7 +49,7 @@
     return x - y
   }
   for (const heading of table.tHead.rows[0].cells) {
-    heading.firstChild.addEventListener("click", () => {
+    heading.addEventListener("click", () => {
       const turned = heading.ariaSort === "ascending" ? "descending" : "ascending"
       for (const other of table.tHead.rows[0].cells) other.ariaSort = "none"
       heading.ariaSort = turned

@@ -6,9 +6,11 @@ import json
 import re
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 
+from experiments.ledger.forecasts import Conformal
 from experiments.report import rows
 from experiments.report.build import gather
 from experiments.report.fits.analysis import analyse
@@ -116,6 +118,24 @@ def test_the_files_to_save_hold_every_run_that_ended(planted, html):
     lines = files[f"{study.name}.csv"].splitlines()
     assert len(lines) == 1 + len(points)
     assert sum("</script><b>at step 3</b>" in line for line in lines) == 2
+
+
+def test_the_buttons_say_that_they_save_every_run(html):
+    buttons = re.findall(r'<button data-file=".*?">(.*?)</button>', html)
+    assert buttons == ["all runs as CSV", "all runs as JSON"]
+
+
+def test_conformal_intervals_are_shown_where_there_are_some(planted, manifest, report, html):
+    assert "<th>conformal</th>" not in html
+    (judged,) = report.forecasts
+    found = Conformal(lower=1.75, upper=2.25, level=0.75, n_budgets=3)
+    known = msgspec.structs.replace(judged.forecast, conformal=found)
+    told = dataclasses.replace(report, forecasts=(dataclasses.replace(judged, forecast=known),))
+    study, points = planted
+    said = page(study, manifest, points, told, {})
+    assert "<th>conformal</th>" in said
+    # In the table, and at both marks of the figure.
+    assert said.count("1.750 to 2.250 (75%)") == 3
 
 
 def test_a_reason_ends_no_script_of_the_page(html):
