@@ -80,20 +80,20 @@ def show_plan(
     points, speed = planned.points, expected.speed
     measured = None if speed is None else accuracy.accuracy(ledger, points, speed)
     console.print(plan_table(planned, is_branched=study.trunks))
-    for line in (*_repeats(planned), *_forecasts(study)):
-        console.print(line)
     found = answers(study, points)
-    for line in (*found.notices, *notices(expected_answer(study, points))):
-        console.print(line)
+    said = [*_repeats(planned), *_forecasts(study), *found.notices]
+    said += notices(expected_answer(study, points))
     if found.refusal:
-        console.print(f"`isoflop run` refuses it: {found.refusal}")
-    console.print(_kept(study, points))
+        said.append(f"`isoflop run` refuses it: {found.refusal}")
+    said.append(_kept(study, points))
     if line := beyond_horizon(points, study.recipe):
-        console.print(line)
+        said.append(line)
+    for line in said:
+        console.print(wrapped(line, "  "))
     left = left_on(target, study, ledger=ledger, plan=planned)
     console.print(display.cost_table(planned, expected, measured, left))
     for line in marks(ledger):
-        console.print(line)
+        console.print(wrapped(line, "  "))
     refuse_above(max_cost, expected)
 
 

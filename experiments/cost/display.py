@@ -13,7 +13,7 @@ from experiments.cost.estimate import HOUR, Estimate, Work, known_sum
 from experiments.cost.target import CARBON, CARBON_SOURCE, PUE, PUE_SOURCE
 from experiments.plan.plan import Plan
 from experiments.study.study import axis_cells
-from experiments.terminal.table import COLUMNS, amount, duration, fitting_table
+from experiments.terminal.table import COLUMNS, amount, duration, fitting_table, wrapped
 from scaling.tables.units import power
 
 
@@ -30,7 +30,7 @@ def cost_table(
             "time, energy and cost unknown: `isoflop calibrate STUDY` measures this machine, "
             "or name another --device."
         )
-        return Group(Text(text))
+        return Group(Text(wrapped(text, "  ")))
     names = ["budget", "d_model", *axis_cells(plan.points[0].axes)]
     rows = [_row(names, head, planned, works, len(works)) for head, works in _rows(plan, planned)]
     rows.append(_row(names, ("total",), planned, planned.works, 1))
@@ -38,7 +38,7 @@ def cost_table(
     return Group(
         Text("cost of each run, on average where several share a line:"),
         fitting_table(rows, COLUMNS, justify="right"),
-        *map(Text, (first, *_left(plan, left), *others)),
+        *(Text(wrapped(line, "  ")) for line in (first, *_left(plan, left), *others)),
     )
 
 

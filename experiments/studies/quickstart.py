@@ -15,7 +15,7 @@ from model.training.config import EvalConfig
 
 STUDY = Study(
     name="quickstart",
-    question="How large a byte model, on how many bytes, for how little compute?",
+    question="How large a byte model, on how many bytes, for small budgets?",
     budgets=(2e10, 6e10, 2e11, 6e11),
     sizes=Ladder(
         d_models=(8, 12, 16, 24, 32, 40, 48, 56, 64, 80),

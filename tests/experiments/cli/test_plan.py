@@ -38,7 +38,7 @@ def test_it_says_of_how_many_runs_the_weights_are_kept(
     (tmp_path / "mine.py").write_text(mine())
     code, out, err = isoflop("plan", "mine.py", f"keep={keep}")
     assert (code, err) == (0, "")
-    assert said in out
+    assert said in " ".join(out.split())
 
 
 def test_the_plan_as_an_object_is_that_of_the_table(isoflop, mine_file):
@@ -85,7 +85,8 @@ def test_a_plan_says_what_it_leaves_out_and_what_it_cannot_answer(isoflop, tmp_p
     assert (
         "may not answer: axis recipe.optimizer.learning_rate: 2 values, a minimum needs 3; "
         "0.5 to 1 does not reach both sides of the study's 1: the best may lie beyond."
-    ) in out
+    ) in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_a_plan_tells_of_forecasts_and_of_data_that_are_read_again(isoflop, tmp_path):

@@ -200,7 +200,7 @@ def test_a_named_device_is_measured_carried_assumed_or_stated_and_says_so():
 
 @pytest.fixture
 def shown(study, manifest):
-    """What `isoflop plan` prints of a cost, on one line per sentence."""
+    """What `isoflop plan` prints of a cost, its sentences unwrapped."""
 
     def show(speed, terms=TERMS, wrong=None, n_devices=2, axes=()):
         made = plan(dataclasses.replace(study, axes=axes), manifest)
@@ -209,7 +209,9 @@ def shown(study, manifest):
         )
         console = Console(file=io.StringIO(), width=240, markup=False)
         console.print(display.cost_table(made, planned, wrong, None))
-        return console.file.getvalue(), planned
+        assert max(map(len, console.file.getvalue().splitlines())) <= 80
+        table, begin, sentences = console.file.getvalue().partition("planned: ")
+        return table + begin + sentences.replace("\n  ", " "), planned
 
     return show
 
