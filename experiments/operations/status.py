@@ -25,10 +25,10 @@ from experiments.ledger.ledger import Ledger
 from experiments.ledger.progress import PointState, running_trunks, survey
 from experiments.ledger.result import Trunk
 from experiments.ledger.verdict import FINAL
-from experiments.operations.running import running_table
+from experiments.operations.running import running_table, seconds_left
 from experiments.plan.point import to_json
 from experiments.study.study import Study, shown_axes
-from experiments.terminal.table import number_table, wrapped
+from experiments.terminal.table import duration, number_table, wrapped
 from scaling.tables.units import power
 
 _COLUMNS = ("done", "running", "preempted", "diverged", "failed", "waiting")
@@ -73,7 +73,7 @@ def status(
         console.print(json.dumps({"study": study.name, "runs": _as_objects(look({}).states)}))
     elif watch is None:
         seen = look({})
-        console.print(Group(seen.counts, seen.now, Text(seen.totals), seen.rest))
+        console.print(Group(seen.counts, seen.now, _line(seen.totals), seen.rest))
     else:
         _watch(look, console, watch)
 
@@ -107,7 +107,7 @@ def _look(
     running = running_table(points, states, running_trunks(ledger, asked, limits), width)
     return Look(
         states=states,
-        totals=_totals(states),
+        totals=_totals(states) + _left(seconds_left(points, states, n_devices)),
         counts=_counts(asked, states),
         now=Group() if running is None else Group(Text(), running),
         rest=_rest(ledger, study, asked, states, is_at_work=running is not None),
@@ -135,7 +135,7 @@ def _watch(
                 if live is None:
                     console.print(line)
                 else:
-                    live.update(Group(Text(line), page), refresh=True)
+                    live.update(Group(_line(line), page), refresh=True)
                 if all(state.state in FINAL for state in states.values()):
                     break
                 time.sleep(pause)
@@ -200,6 +200,10 @@ def _troubles(points: Mapping[str, Asked], states: Mapping[str, PointState]) -> 
 def _name(point: Asked) -> str:
     axes = f" {shown_axes(point.axes)}" * bool(point.axes)
     return f"{point.id} ({power(point.budget)} d{point.d_model} seed {point.seeds}{axes})"
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f" About {duration(seconds)} left."
 
 
 def _totals(states: Mapping[str, PointState]) -> str:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -16,6 +17,7 @@ from experiments.ledger.ledger import plan_file
 from experiments.ledger.owner import this_process
 from experiments.ledger.result import VERSION, LedgerVersion
 from experiments.operations import status
+from experiments.operations.running import seconds_left
 from experiments.plan.arrange import arrange
 from experiments.plan.jobs import alone
 from experiments.plan.plan import plan
@@ -59,6 +61,28 @@ def test_flags_are_counted_and_nothing_is_said_without_any(show, ledger, planned
     ledger.write_result(planned[1].id, record(flags=("spike", "undercooled")))
     ledger.write_result(planned[2].id, record(flags=("undercooled",)))
     assert "flags: spike 1, undercooled 2; by run in table.csv, at the end." in show()
+
+
+def test_time_left_follows_from_what_runs_have_taken():
+    """Two of 2^5 times the FLOPs, 16 times the work, are half done, two at a time as one pack; one
+    of the small ones is to come, one took 3 device-seconds."""
+
+    def point(flops):
+        return SimpleNamespace(flops={"x": flops}, convention="x")
+
+    def state(state, seconds=0.0, progress=None, worker=None):
+        return SimpleNamespace(
+            state=state, device_seconds=seconds, progress=progress, worker=worker
+        )
+
+    points = {"a": point(1e9), "b": point(1e9), "c": point(32e9), "d": point(32e9)}
+    half = state("running", 9.0, SimpleNamespace(step=5, n_steps=10, n_sharing=2), worker="w")
+    states = {"a": state("done", 3.0), "b": state("waiting"), "c": half, "d": half}
+    assert seconds_left(points, states, 1) == pytest.approx(3 * (1 + 16))
+    assert seconds_left(points, states, 4) == pytest.approx(3 * (1 + 16) / 4)
+    assert seconds_left(points, states | {"a": state("failed", 3.0)}, 1) is None
+    nobody = {"c": state("waiting"), "d": state("waiting")}
+    assert seconds_left(points, states | nobody, 1) is None
 
 
 def test_a_study_that_is_neither_finished_nor_running_is_told_how_it_goes_on(
