@@ -21,8 +21,6 @@ os.environ["XLA_FLAGS"] = " ".join(
 ).strip()
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
-# A twentieth less time to trace: nobody reads where in our files an operation of a program began.
-os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # What one test compiles, no other of this session does, in whatever process: most of what they
 # take. Gone with the session: a warning of the compiler is seen again with the next.
 if "PYTEST_XDIST_WORKER" not in os.environ:

@@ -8,6 +8,7 @@ from rich.table import Table
 from experiments.ledger.asked_points import Asked
 from experiments.ledger.progress import PointState, Row, TrunkState, Worker
 from experiments.ledger.verdict import FINAL
+from experiments.speed.calibration import relative_seconds
 from experiments.study.study import shown_axes
 from experiments.terminal.table import duration, fitting_table
 from model.hardware import mfu
@@ -50,24 +51,24 @@ def seconds_left(
 ) -> float | None:
     """Until the last run has ended, if as many go on as work now; None where nothing tells.
 
-    Runs take device-seconds as those that are done did, by FLOPs to the power 0.8: large ones reach
-    more FLOP/s. Trunks, and forecasts that are still to be made, are not counted.
+    Runs take device-seconds as those that are done did (`relative_seconds`). Trunks, and forecasts
+    that are still to be made, are not counted.
 
     Args:
       n_devices: of each run.
     """
-    work = {name: points[name].flops[points[name].convention] ** 0.8 for name in states}
+    work = {name: relative_seconds(points[name].flops[points[name].convention]) for name in states}
     done = [name for name, state in states.items() if state.state == "done"]
     rows = [state.progress for state in states.values() if state.worker is not None]
     seconds = sum(states[name].device_seconds for name in done)
     if not rows or not seconds:
         return None
     left = sum(
-        work[name] * (1.0 if row is None else 1.0 - row.step / row.n_steps)
-        for name, row in ((n, state.progress) for n, state in states.items())
-        if states[name].state not in FINAL
+        work[name] * (1.0 - (row.step / row.n_steps if (row := state.progress) else 0.0))
+        for name, state in states.items()
+        if state.state not in FINAL
     )
-    n_at_work = n_devices * sum(1.0 if row is None else 1.0 / row.n_sharing for row in rows)
+    n_at_work = n_devices * sum(1.0 / row.n_sharing if row else 1.0 for row in rows)
     return left * seconds / sum(work[name] for name in done) / n_at_work
 
 

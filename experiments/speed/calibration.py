@@ -76,6 +76,11 @@ class Calibration:
         return math.exp(ys[-1])
 
 
+def relative_seconds(flops: float) -> float:
+    """Of a run, up to a factor, where no speed is known: large runs reach more FLOP/s."""
+    return flops**0.8
+
+
 def trained(ledger: Ledger, points: Sequence[Point]) -> list[tuple[Point, Result | Trunk]]:
     """The records of grid points that are finished, and of their trunks, each with a point of its
     shape."""

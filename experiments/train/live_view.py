@@ -11,7 +11,7 @@ from rich.text import Text
 
 from experiments.executors.worker_events import Progress, Run
 from experiments.plan.jobs import PlannedJob
-from experiments.speed.calibration import Calibration
+from experiments.speed.calibration import Calibration, relative_seconds
 from experiments.terminal.table import duration
 
 PLAIN_LINE_SECONDS = 10.0  # Where the output is no terminal: at most one progress line so often.
@@ -53,7 +53,7 @@ class RunDisplay:
     def _weight(self, planned_job: PlannedJob) -> float:
         if self.calibration is not None:
             return self.calibration.job_seconds(planned_job)
-        return planned_job.flops["matmul_full"] ** 0.8  # Large runs reach more FLOP/s.
+        return relative_seconds(planned_job.flops["matmul_full"])
 
     def __enter__(self) -> "RunDisplay":
         return self
