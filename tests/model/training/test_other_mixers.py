@@ -52,7 +52,7 @@ def losses(net: ModelConfig, corpus: Corpus) -> Callable:
     return losses
 
 
-@pytest.mark.slow(reason="11 s; fast paths: quick with attention; devices: every mixer")
+@pytest.mark.slow(reason="11 s; quick: fast paths of attention, GRU and convolution on devices")
 @pytest.mark.parametrize("algorithm", ["adamw", "muon"])
 def test_scanned_and_computed_again_on_eight_devices_the_losses_are_those_of_one(
     net: ModelConfig,
